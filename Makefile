@@ -1,0 +1,43 @@
+# Everything that is done to this repository, one word each. ARGS goes to the program:
+#   make dev ARGS="--port 9000"      make test ARGS="contacts -- --test-threads=1"      make bench ARGS="p1 p4"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev test lint fmt doc bench bench-quick
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing on this machine (PostgreSQL's programs, a C compiler …)
+	@scripts/setup
+
+# The unoptimised profile: seconds after an edit, where the release profile takes minutes.
+# `exec` leaves the server as the only process between the terminal and its Ctrl-C.
+dev: setup ## Run everything on this machine: PostgreSQL, server, two demo tenants
+	@cargo build
+	@exec cargo run --quiet -- dev $(ARGS)
+
+test: setup ## Run every test, against a PostgreSQL of its own
+	cargo test --all-features $(ARGS)
+
+# rustdoc reuses what clippy checked: same features, same profile. The second clippy is the crate as embedders build it.
+lint: ## Formatting, clippy, dependencies, documentation: everything a reviewer should not have to say
+	@scripts/setup lint
+	cargo fmt --all --check
+	cargo clippy --all-targets --all-features -- -D warnings
+	cargo clippy --no-default-features --lib --example embed -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --all-features --no-deps --quiet
+	cargo deny check bans licenses sources
+
+fmt: ## Format the code
+	cargo fmt --all
+
+doc: ## Build the API documentation of the library
+	cargo doc --all-features --no-deps
+
+bench: ## Compare with the bare handler and the usual ways (prints Markdown)
+	@scripts/setup bench
+	cargo bench --features testing --bench compare -- $(ARGS)
+
+bench-quick: ## The first comparison alone, in under five minutes
+	@scripts/setup bench
+	cargo bench --features testing --bench compare -- p1 --seconds 5 --rounds 5

@@ -1,0 +1,3 @@
+//! Tenantry: one server, a PostgreSQL database per customer.
+
+pub mod kernel;
