@@ -1,3 +1,4 @@
 //! Tenantry: one server, a PostgreSQL database per customer.
 
 pub mod kernel;
+pub mod router;

@@ -1,0 +1,53 @@
+//! What the bearer of a token may do, as the tenant's own database says.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::db::TenantDb;
+use super::error::Result;
+use super::token::AccessClaims;
+
+/// The bearer's rights within the tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Names of the roles.
+    pub roles: Vec<String>,
+    /// Permissions, as `resource:action`.
+    pub permissions: BTreeSet<String>,
+    /// The password was given by somebody else and must be changed before rights over others are used.
+    pub password_change_required: bool,
+}
+
+impl Access {
+    /// Whether a permission is held.
+    #[must_use]
+    pub fn allows(&self, permission: &str) -> bool {
+        self.permissions.contains(permission)
+    }
+}
+
+/// Decides, after the signature was verified, whether the session behind a token still stands, and what it may do.
+///
+/// The server's implementation reads the tenant's `sessions` and roles, cached for at most two seconds.
+#[async_trait]
+pub trait Admission: Send + Sync + 'static {
+    /// Admits the bearer, or refuses.
+    ///
+    /// # Errors
+    /// [`super::Error::TokenRevoked`] if the session has ended; otherwise what reading the database may give.
+    async fn admit(&self, db: &TenantDb, claims: &AccessClaims) -> Result<Arc<Access>>;
+}
+
+/// Admits every verified token with the roles it claims and no permissions: for embedders without sessions of their
+/// own. A token then lives until it expires.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClaimsOnly;
+
+#[async_trait]
+impl Admission for ClaimsOnly {
+    async fn admit(&self, _db: &TenantDb, claims: &AccessClaims) -> Result<Arc<Access>> {
+        Ok(Arc::new(Access { roles: claims.roles.clone(), ..Access::default() }))
+    }
+}

@@ -1,0 +1,323 @@
+//! The one door to PostgreSQL: how a connection is opened, driven, cancelled and closed.
+
+use std::error::Error as StdError;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, CancelToken, Connection, NoTls};
+
+use super::budget::Permit;
+use super::socket::Socket;
+pub use super::target::{Target, UrlError};
+pub use super::tls::{TlsMode, TlsPolicy};
+
+/// How long the server has to close its end before we let go of a socket.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a cancel request may take.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What a new connection is told.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+    /// Bound on the whole opening: name, TCP, TLS, authentication.
+    pub connect_timeout: Duration,
+    /// Server-side bound on each statement; none for long operations.
+    pub statement_timeout: Option<Duration>,
+    /// Server-side bound on an idle open transaction.
+    pub idle_in_transaction_timeout: Option<Duration>,
+    /// Server-side bound on waiting for a lock.
+    pub lock_timeout: Option<Duration>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            application_name: "tenantry".into(),
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Some(Duration::from_secs(30)),
+            idle_in_transaction_timeout: Some(Duration::from_secs(30)),
+            lock_timeout: None,
+        }
+    }
+}
+
+impl ConnectOptions {
+    fn startup(&self) -> String {
+        let settings = [
+            ("statement_timeout", self.statement_timeout),
+            ("idle_in_transaction_session_timeout", self.idle_in_transaction_timeout),
+            ("lock_timeout", self.lock_timeout),
+        ];
+        settings
+            .iter()
+            .filter_map(|(name, value)| value.map(|v| format!("-c {name}={}", v.as_millis())))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+/// Why a connection could not be opened; the kind decides what the breaker does and what an operator is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectFailure {
+    /// No such host, nobody listens, no answer in time, or the server is starting or stopping.
+    Unreachable,
+    /// TLS could not be agreed on, or a certificate was refused.
+    Tls,
+    /// Wrong role or password, or no right to connect.
+    Authentication,
+    /// The server is out of connections.
+    ServerFull,
+    /// There is no such database.
+    UnknownDatabase,
+    /// The database answers for another tenant, or for nobody.
+    StampMismatch,
+    /// Anything else the server said.
+    Other,
+}
+
+impl ConnectFailure {
+    /// The word used in metrics and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Authentication => "authentication",
+            Self::ServerFull => "server_full",
+            Self::UnknownDatabase => "unknown_database",
+            Self::StampMismatch => "stamp_mismatch",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A failed opening.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect ({})", kind.as_str())]
+pub struct ConnectError {
+    /// What kind of failure.
+    pub kind: ConnectFailure,
+    /// The cause, for logs and operators.
+    #[source]
+    pub source: Box<dyn StdError + Send + Sync>,
+}
+
+impl ConnectError {
+    /// A failure of a kind, with its cause.
+    pub fn new(kind: ConnectFailure, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind, source: source.into() }
+    }
+}
+
+impl From<tokio_postgres::Error> for ConnectError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let kind = match error.code() {
+            Some(code)
+                if *code == SqlState::INVALID_PASSWORD || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
+            {
+                ConnectFailure::Authentication
+            }
+            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => ConnectFailure::Authentication,
+            Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => ConnectFailure::ServerFull,
+            Some(code) if *code == SqlState::UNDEFINED_DATABASE => ConnectFailure::UnknownDatabase,
+            Some(code) if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN => {
+                ConnectFailure::Unreachable
+            }
+            Some(_) => ConnectFailure::Other,
+            // tokio-postgres has no public kind for these two; its Display is stable and tested here.
+            None if error.to_string().contains("TLS") => ConnectFailure::Tls,
+            None if error.to_string().contains("authentication") => ConnectFailure::Authentication,
+            None => ConnectFailure::Unreachable,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// A physical connection. Dropping it says goodbye to the server and waits, apart, until the server has closed its
+/// end; only then does the permit inside the socket go back to the budget.
+pub(crate) struct Link {
+    pub(super) conn: AsyncPgConnection,
+    gone: Arc<AtomicBool>,
+    in_use: bool,
+    canceller: Canceller,
+    // Dropped after `conn`: tells the driver that the goodbye has begun and starts its deadline.
+    _hang_up: oneshot::Sender<()>,
+}
+
+impl Link {
+    /// Whether the server has closed the connection, as far as the socket knows. Costs no round trip.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Work begins. Until [`Self::finish`] the connection is in doubt.
+    pub(super) fn begin(&mut self) {
+        self.in_use = true;
+    }
+
+    /// Work ended in good order; a transaction that was left open keeps the connection in doubt.
+    pub(super) fn finish(&mut self) {
+        self.in_use = AnsiTransactionManager::is_broken_transaction_manager(&mut self.conn);
+    }
+
+    /// Whether somebody let go in the middle of a statement or a transaction.
+    pub(super) const fn in_doubt(&self) -> bool {
+        self.in_use
+    }
+
+    fn cancel(&self) {
+        let canceller = self.canceller.clone();
+        tokio::spawn(async move {
+            if timeout(CANCEL_DEADLINE, canceller.cancel()).await.is_err() {
+                tracing::warn!("a cancel request was not taken in time");
+            }
+        });
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Else the server would finish the abandoned statement before it reads our goodbye.
+        if self.in_use && !self.is_gone() {
+            self.cancel();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Canceller {
+    token: CancelToken,
+    target: Arc<Target>,
+}
+
+impl Canceller {
+    async fn cancel(&self) -> Result<(), ConnectError> {
+        let socket = Socket::connect(&self.target.host, self.target.port, None).await?;
+        if self.target.tls.mode == TlsMode::Disable {
+            self.token.cancel_query_raw(socket, NoTls).await?;
+        } else {
+            let tls = self.target.tls.make(&self.target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
+            self.token.cancel_query_raw(socket, tls).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a raw client whose driver runs in the background.
+pub(super) async fn open_client(
+    target: &Target,
+    options: &ConnectOptions,
+    permit: Option<Permit>,
+) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
+    open_listening(target, options, permit, None).await
+}
+
+/// As [`open_client`]; what the server notifies of is passed on, several at once as one.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub(super) async fn open_listening(
+    target: &Target,
+    options: &ConnectOptions,
+    permit: Option<Permit>,
+    announce: Option<mpsc::Sender<()>>,
+) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
+    let deadline = Instant::now() + options.connect_timeout;
+    let late = || ConnectError::new(ConnectFailure::Unreachable, "no answer within the connect timeout");
+    let mut config = tokio_postgres::Config::new();
+    config
+        .user(&target.user)
+        .dbname(&target.database)
+        .application_name(&options.application_name)
+        .options(options.startup())
+        .ssl_mode(if target.tls.mode == TlsMode::Disable { SslMode::Disable } else { SslMode::Require });
+    if !target.password.expose_secret().is_empty() {
+        config.password(target.password.expose_secret());
+    }
+    let socket =
+        timeout_at(deadline, Socket::connect(&target.host, target.port, permit)).await.map_err(|_| late())??;
+    let gone = Arc::new(AtomicBool::new(false));
+    let (hang_up, hung_up) = oneshot::channel();
+    let client = if target.tls.mode == TlsMode::Disable {
+        let (client, connection) =
+            timeout_at(deadline, config.connect_raw(socket, NoTls)).await.map_err(|_| late())??;
+        tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
+        client
+    } else {
+        let tls = target.tls.make(&target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
+        let (client, connection) =
+            timeout_at(deadline, config.connect_raw(socket, tls)).await.map_err(|_| late())??;
+        tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
+        client
+    };
+    Ok((client, gone, hang_up))
+}
+
+/// Opens a connection for diesel.
+pub(super) async fn open(
+    target: &Arc<Target>,
+    options: &ConnectOptions,
+    permit: Option<Permit>,
+) -> Result<Link, ConnectError> {
+    let (client, gone, hang_up) = open_client(target, options, permit).await?;
+    let token = client.cancel_token();
+    let conn = timeout(options.connect_timeout, AsyncPgConnection::try_from(client))
+        .await
+        .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, "no answer to the first statement"))?
+        .map_err(|e| ConnectError::new(ConnectFailure::Other, e))?;
+    Ok(Link { conn, gone, in_use: false, canceller: Canceller { token, target: target.clone() }, _hang_up: hang_up })
+}
+
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Drives a connection, and passes on that the server notified of something.
+async fn attend<S, T>(
+    mut connection: Connection<S, T>,
+    announce: Option<mpsc::Sender<()>>,
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let (AsyncMessage::Notification(_), Some(announce)) = (message?, &announce) {
+            // Full: the one that waits to be seen stands for this one too.
+            let _ = announce.try_send(());
+        }
+    }
+    Ok(())
+}
+
+async fn drive<C>(connection: C, hung_up: oneshot::Receiver<()>, gone: Arc<AtomicBool>)
+where
+    C: Future<Output = Result<(), tokio_postgres::Error>> + Send,
+{
+    // Also when the runtime stops and this future is dropped.
+    let _gone = SetOnDrop(gone);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        // The sender is dropped, never used: the owner let go.
+        _ = hung_up => timeout(CLOSE_DEADLINE, &mut connection).await.ok(),
+    };
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "a database connection ended"),
+        None => tracing::warn!("the server did not close a connection in time; let go of it"),
+    }
+}

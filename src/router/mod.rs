@@ -1,0 +1,383 @@
+//! THE HEART: from a verified token to a connection of its tenant's own database.
+//!
+//! Uses `kernel` only; knows no feature, and no HTTP server beyond its extractor. Embedders get all of it with
+//! `--no-default-features`. The way of a request: [`Router::authenticate`] (`resolver.rs`: token → tenant) →
+//! [`TenantDb`] (`db.rs`) → a connection (`pools.rs`, `scheduler.rs`, `connect.rs`).
+
+#![warn(missing_docs)]
+
+pub mod access;
+mod breaker;
+mod budget;
+mod cluster_pools;
+pub mod conn;
+pub mod connect;
+pub mod control_plane;
+pub mod db;
+pub mod error;
+pub mod extractor;
+mod listener;
+pub mod main_db;
+pub mod migrate;
+pub mod pools;
+pub mod registry;
+mod resolver;
+mod scheduler;
+mod socket;
+pub mod stamp;
+mod target;
+pub mod tenant;
+mod tls;
+pub mod token;
+mod work;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use url::{Host, Url};
+
+pub use access::{Access, Admission, ClaimsOnly};
+pub use conn::{AdminConn, MainConn, TenantConn};
+pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
+pub use control_plane::ControlPlaneRegistry;
+pub use db::TenantDb;
+pub use error::{Error, Result};
+pub use main_db::MainDb;
+pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
+pub use registry::{Changes, Installation, Registry};
+pub use resolver::TenantHints;
+pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
+pub use token::{AccessClaims, KeyId, SigningKey, VerificationKey};
+pub use work::Work;
+
+use crate::kernel::opaque::OpaqueToken;
+use crate::kernel::{Clock, Slug, TenantId};
+use registry::RegistryCache;
+use resolver::Resolver;
+
+/// How often the registry is asked for changes: the guarantee behind the announcements.
+const POLL_EVERY: Duration = Duration::from_millis(1000);
+
+/// Settings of the router.
+#[derive(Debug, Clone)]
+pub struct RouterConfig {
+    /// Base of issuers, without a trailing slash.
+    pub public_url: String,
+    /// The clock.
+    pub clock: Clock,
+    /// How far clocks may differ when times in a token are checked.
+    pub clock_leeway: Duration,
+    /// Connections to tenant databases of one cluster, where the cluster itself says nothing.
+    pub cluster_budget: u32,
+    /// Connections of one tenant, where the tenant itself says nothing.
+    pub tenant_max_connections: u32,
+    /// How long a request waits for a connection.
+    pub acquire_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Bound on opening a connection.
+    pub connect_timeout: Duration,
+    /// Bound on one statement.
+    pub statement_timeout: Duration,
+    /// The guards; all on.
+    pub guards: Guards,
+}
+
+impl RouterConfig {
+    /// The defaults for a public URL.
+    pub fn new(public_url: impl Into<String>) -> Self {
+        Self {
+            public_url: public_url.into().trim_end_matches('/').to_owned(),
+            clock: Clock::system(),
+            clock_leeway: Duration::from_secs(5),
+            cluster_budget: 80,
+            tenant_max_connections: 10,
+            acquire_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            guards: Guards::default(),
+        }
+    }
+
+    /// The issuer of a tenant's tokens: `<public url>/t/<slug>`.
+    #[must_use]
+    pub fn issuer(&self, slug: &Slug) -> String {
+        format!("{}/t/{slug}", self.public_url)
+    }
+
+    /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none.
+    fn subdomain(&self, host: &str) -> Option<String> {
+        let base = Url::parse(&self.public_url).ok()?;
+        let Some(Host::Domain(base)) = base.host() else { return None };
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let name = host.strip_suffix(base)?.strip_suffix('.')?;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+}
+
+/// The independent guards against misrouting. They exist as switches so that a test can turn each one off and see the
+/// attacks get through: outside of tests there is no way to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guards {
+    pub(crate) check_stamp: bool,
+    pub(crate) bind_key: bool,
+    pub(crate) confirm_hints: bool,
+    pub(crate) check_typ: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { check_stamp: true, bind_key: true, confirm_hints: true, check_typ: true }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Guards {
+    /// All guards but one: `stamp`, `key`, `hints` or `typ`.
+    ///
+    /// # Panics
+    /// If there is no such guard.
+    #[must_use]
+    pub fn all_but(guard: &str) -> Self {
+        let all = Self::default();
+        match guard {
+            "stamp" => Self { check_stamp: false, ..all },
+            "key" => Self { bind_key: false, ..all },
+            "hints" => Self { confirm_hints: false, ..all },
+            "typ" => Self { check_typ: false, ..all },
+            other => panic!("there is no guard '{other}'"),
+        }
+    }
+}
+
+/// Who is asking, and of which tenant: made by the verifier alone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Authenticated {
+    /// The tenant's database.
+    pub db: TenantDb,
+    /// What the token says.
+    pub claims: Arc<AccessClaims>,
+    /// What the tenant's database says.
+    pub access: Arc<Access>,
+}
+
+/// The router. Clones share it.
+#[derive(Clone)]
+pub struct Router(Arc<Inner>);
+
+struct Inner {
+    config: RouterConfig,
+    installation: Installation,
+    registry: Arc<RegistryCache>,
+    resolver: Resolver,
+    admission: Arc<dyn Admission>,
+    pools: Arc<TenantPoolManager>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in &self.background {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Router({})", self.0.config.public_url)
+    }
+}
+
+impl Router {
+    /// Starts a router: reads the installation, then follows the registry's changes in the background of the current
+    /// Tokio runtime, which also drives all connections.
+    ///
+    /// # Errors
+    /// [`Error::ControlPlane`] if the registry does not answer.
+    pub async fn start(
+        registry: Arc<dyn Registry>,
+        admission: Arc<dyn Admission>,
+        config: RouterConfig,
+    ) -> Result<Self> {
+        let installation = registry.installation().await?;
+        let generation = registry.changes_since(None).await?.generation;
+        let registry = Arc::new(RegistryCache::new(registry));
+        let settings = PoolSettings {
+            cluster_budget: config.cluster_budget,
+            tenant_max_connections: config.tenant_max_connections,
+            acquire_timeout: config.acquire_timeout,
+            idle_timeout: config.idle_timeout,
+            connect: ConnectOptions {
+                connect_timeout: config.connect_timeout,
+                statement_timeout: Some(config.statement_timeout),
+                idle_in_transaction_timeout: Some(config.statement_timeout),
+                ..ConnectOptions::default()
+            },
+            check_stamp: config.guards.check_stamp,
+        };
+        let pools = Arc::new(TenantPoolManager::new(settings, installation.id));
+        let background = vec![
+            tokio::spawn(follow(registry.clone(), pools.clone(), generation)),
+            tokio::spawn(pools.clone().sweep_forever()),
+        ];
+        let resolver = Resolver::new(config.guards);
+        Ok(Self(Arc::new(Inner { config, installation, registry, resolver, admission, pools, background })))
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &RouterConfig {
+        &self.0.config
+    }
+
+    /// The installation it belongs to.
+    #[must_use]
+    pub fn installation(&self) -> &Installation {
+        &self.0.installation
+    }
+
+    /// The issuer of a tenant's tokens.
+    #[must_use]
+    pub fn issuer(&self, slug: &Slug) -> String {
+        self.0.config.issuer(slug)
+    }
+
+    /// The pools, to look at.
+    #[must_use]
+    pub fn pools(&self) -> &TenantPoolManager {
+        &self.0.pools
+    }
+
+    /// A tenant in whatever state.
+    ///
+    /// # Errors
+    /// [`Error::TenantUnknown`]; [`Error::ControlPlane`] if it is not known here and cannot be asked for.
+    pub async fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>> {
+        self.0.registry.get(id).await
+    }
+
+    /// A tenant in whatever state, by slug.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    pub async fn tenant_by_slug(&self, slug: &Slug) -> Result<Arc<Tenant>> {
+        self.0.registry.get_by_slug(slug).await
+    }
+
+    /// Verifies an access token, confirms the hints, then admits the session behind it. A tenant database is opened by
+    /// the last step only.
+    ///
+    /// # Errors
+    /// Those of a token, of a tenant that does not serve, and of its database.
+    pub async fn authenticate(&self, token: &str, hints: &TenantHints) -> Result<Authenticated> {
+        let inner = &self.0;
+        let (tenant, claims) =
+            inner.resolver.verify(token, hints, &inner.registry, &inner.installation.mac, &inner.config).await?;
+        let db = TenantDb::new(self.clone(), tenant);
+        let access = inner.admission.admit(&db, &claims).await?;
+        Ok(Authenticated { db, claims, access })
+    }
+
+    /// The tenant named on a route without a token: by the body, `X-Tenant-ID` or the subdomain.
+    ///
+    /// # Errors
+    /// [`Error::TenantRequired`] if none is named, [`Error::TenantMismatch`] if two names differ, and
+    /// [`Error::TenantUnknown`] alike for unknown tenants and for those that do not serve.
+    pub async fn named(&self, body: Option<&str>, hints: &TenantHints) -> Result<TenantDb> {
+        let tenant = resolver::named(body, hints, &self.0.registry).await?;
+        Ok(TenantDb::new(self.clone(), tenant))
+    }
+
+    /// The tenant of an opaque token (its routing part has been checked).
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`] if the tenant is gone, [`Error::TenantSuspended`], [`Error::TenantMismatch`].
+    pub async fn routed(&self, token: &OpaqueToken, hints: &TenantHints) -> Result<TenantDb> {
+        let tenant = self.0.registry.get(token.tenant()).await.map_err(|error| match error {
+            Error::TenantUnknown => Error::TokenInvalid("tenant"),
+            other => other,
+        })?;
+        resolver::serving(&tenant)?;
+        hints.confirm(&tenant)?;
+        Ok(TenantDb::new(self.clone(), tenant))
+    }
+
+    /// Reads the registry's change of one tenant now, instead of within a second.
+    pub fn forget(&self, id: TenantId, slug: &Slug) {
+        self.0.registry.changed(id, slug);
+    }
+
+    /// Stops following the registry and closes all pools, waiting at most five seconds for the servers.
+    pub async fn shutdown(&self) {
+        for task in &self.0.background {
+            task.abort();
+        }
+        self.0.pools.close().await;
+    }
+
+    /// Bound on the work with one borrowed connection: the server ends a statement first.
+    pub(crate) fn work_deadline(&self) -> Duration {
+        self.0.config.statement_timeout + Duration::from_secs(2)
+    }
+}
+
+/// Follows the registry. Announcements make it quick; the poll makes it certain.
+async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut generation: i64) {
+    let source = registry.source().clone();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(POLL_EVERY) => {}
+            announced = source.announced() => if announced.is_err() {
+                tokio::time::sleep(POLL_EVERY).await;
+            }
+        }
+        let changes = match source.changes_since(Some(generation)).await {
+            Ok(changes) => changes,
+            Err(error) => {
+                tracing::warn!(%error, "the registry cannot be followed; known tenants are served from memory");
+                continue;
+            }
+        };
+        generation = changes.generation;
+        let mut changed: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
+        for (id, slug) in &changes.tenants {
+            registry.changed(*id, slug);
+        }
+        if changes.reset {
+            changed.extend(registry.all_changed());
+        }
+        for id in changed.into_iter().filter(|id| pools.is_known(*id)) {
+            match registry.get(id).await {
+                Ok(tenant) => pools.update(id, Some(&tenant)),
+                Err(Error::TenantUnknown) => pools.update(id, None),
+                Err(error) => {
+                    tracing::warn!(tenant = %id, %error, "a changed tenant could not be read; it will be on use")
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subdomains_of_the_public_host_only() {
+        let config = RouterConfig::new("https://api.example.com:8443/");
+        assert_eq!(config.subdomain("acme.api.example.com").as_deref(), Some("acme"));
+        assert_eq!(config.subdomain("ACME.API.example.com.").as_deref(), Some("acme"));
+        for other in
+            ["api.example.com", "evil-api.example.com", "example.com", "acme.other.com", ".api.example.com", ""]
+        {
+            assert_eq!(config.subdomain(other), None, "{other}");
+        }
+        assert_eq!(RouterConfig::new("http://127.0.0.1:8080").subdomain("acme.127.0.0.1"), None);
+        assert_eq!(config.issuer(&"acme".parse().unwrap()), "https://api.example.com:8443/t/acme");
+    }
+}

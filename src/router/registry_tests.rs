@@ -1,0 +1,115 @@
+//! The cache against a registry that answers when it is told to.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::router::connect::{Target, TlsMode, TlsPolicy};
+use crate::router::tenant::{ClusterRef, Registration, TenantKind, TenantStatus};
+
+struct Source {
+    status: Mutex<Option<TenantStatus>>,
+    loads: AtomicUsize,
+    gate: Semaphore,
+    down: std::sync::atomic::AtomicBool,
+}
+
+fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
+    let target = Target {
+        host: "localhost".into(),
+        port: 5432,
+        database: "d".into(),
+        user: "u".into(),
+        password: String::new().into(),
+        tls: TlsPolicy::mode(TlsMode::Disable),
+    };
+    Tenant {
+        id,
+        slug: "acme".parse().unwrap(),
+        name: "Acme".into(),
+        status,
+        kind: TenantKind::Shared,
+        registration: Registration::Closed,
+        cluster: ClusterRef { id: uuid::Uuid::nil().into(), name: "c".into(), connection_budget: None },
+        target: target.clone(),
+        direct: target,
+        max_connections: None,
+        schema_version: 1,
+        epoch: 1,
+        generation: 1,
+        created_at: chrono::DateTime::default(),
+        verification_keys: vec![],
+        signing_key: None,
+    }
+}
+
+#[async_trait]
+impl Registry for Source {
+    async fn installation(&self) -> Result<Installation> {
+        Err(Error::TenantUnknown)
+    }
+    async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Tenant>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        let read = *self.status.lock().unwrap();
+        let down = self.down.load(Ordering::SeqCst);
+        let _turn = self.gate.acquire().await.map_err(Error::control_plane)?;
+        if down {
+            return Err(Error::control_plane("down"));
+        }
+        Ok(read.map(|status| tenant(id, status)))
+    }
+    async fn id_by_slug(&self, _: &Slug) -> Result<Option<TenantId>> {
+        Ok(None)
+    }
+    async fn changes_since(&self, _: Option<i64>) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+    async fn announced(&self) -> Result<()> {
+        std::future::pending().await
+    }
+}
+
+fn source(permits: usize) -> Arc<Source> {
+    Arc::new(Source {
+        status: Mutex::new(Some(TenantStatus::Active)),
+        loads: AtomicUsize::new(0),
+        gate: Semaphore::new(permits),
+        down: false.into(),
+    })
+}
+
+#[tokio::test]
+async fn a_slow_load_never_hides_a_newer_change() {
+    let source = source(0);
+    let cache = Arc::new(RegistryCache::new(source.clone()));
+    let id = TenantId::generate();
+    let slow = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get(id).await }
+    });
+    while source.loads.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The load has read "active" and hangs; now the tenant is suspended, and the change is announced.
+    *source.status.lock().unwrap() = Some(TenantStatus::Suspended);
+    cache.changed(id, &"acme".parse().unwrap());
+    source.gate.add_permits(10);
+    assert_eq!(slow.await.unwrap().unwrap().status, TenantStatus::Suspended);
+    assert_eq!(cache.get(id).await.unwrap().status, TenantStatus::Suspended);
+}
+
+#[tokio::test]
+async fn one_load_serves_all_and_known_tenants_outlive_the_source() {
+    let source = source(10);
+    let cache = RegistryCache::new(source.clone());
+    let id = TenantId::generate();
+    let all = futures_util::future::join_all((0..20).map(|_| cache.get(id))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(source.loads.load(Ordering::SeqCst), 1, "single flight");
+    source.down.store(true, Ordering::SeqCst);
+    assert!(cache.get(id).await.is_ok(), "served from memory");
+    cache.changed(id, &"acme".parse().unwrap());
+    assert!(matches!(cache.get(id).await, Err(Error::ControlPlane(_))), "a known change fails closed");
+}

@@ -1,0 +1,169 @@
+//! Which tenant a request belongs to: the token says it; header, host and parameter may only confirm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::error::{Error, Result};
+use super::registry::RegistryCache;
+use super::tenant::{Tenant, TenantStatus};
+use super::token::{ACCESS_TYP, AccessClaims, KeyId, strict_kid};
+use super::{Guards, RouterConfig};
+use crate::kernel::crypto::{MacKey, sha256};
+use crate::kernel::{Slug, TenantId};
+
+/// Verified tokens that are remembered, so that a signature is checked once.
+const REMEMBERED: u64 = 100_000;
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
+/// Tenant names found in a request besides its token; they only confirm.
+#[derive(Debug, Clone, Default)]
+pub struct TenantHints {
+    /// `X-Tenant-ID`: id or slug.
+    pub header: Option<String>,
+    /// The subdomain of the public URL's host.
+    pub host: Option<String>,
+    /// `?tenant=`.
+    pub query: Option<String>,
+}
+
+impl TenantHints {
+    fn all(&self) -> impl Iterator<Item = &str> {
+        [&self.header, &self.host, &self.query].into_iter().flatten().map(String::as_str)
+    }
+
+    /// Whether every name present is this tenant's.
+    pub(super) fn confirm(&self, tenant: &Tenant) -> Result<()> {
+        let names = |hint: &str| hint == tenant.slug.as_str() || hint == tenant.id.to_string();
+        if self.all().all(names) { Ok(()) } else { Err(Error::TenantMismatch) }
+    }
+}
+
+struct Remembered {
+    claims: Arc<AccessClaims>,
+    key: KeyId,
+}
+
+/// See the module.
+pub(super) struct Resolver {
+    tokens: Cache<[u8; 32], Arc<Remembered>>,
+    guards: Guards,
+}
+
+impl Resolver {
+    pub(super) fn new(guards: Guards) -> Self {
+        Self {
+            tokens: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(REMEMBERED_FOR)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            guards,
+        }
+    }
+
+    /// The tenant whose key signed the token, and what the token says. No tenant database is opened here.
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        hints: &TenantHints,
+        registry: &RegistryCache,
+        mac: &MacKey,
+        config: &RouterConfig,
+    ) -> Result<(Arc<Tenant>, Arc<AccessClaims>)> {
+        let hash = sha256(token.as_bytes());
+        let (tenant, claims) = match self.tokens.get(&hash) {
+            Some(known) => {
+                let tenant = self.tenant(known.key.tenant, registry).await?;
+                // The entry dies with the key, and with the issuer's name.
+                let stands = tenant.verification_keys.iter().any(|k| k.id == known.key.key)
+                    && known.claims.iss == config.issuer(&tenant.slug);
+                if !stands {
+                    self.tokens.invalidate(&hash);
+                    return Err(Error::TokenInvalid("key withdrawn"));
+                }
+                (tenant, known.claims.clone())
+            }
+            None => {
+                let (tenant, claims, key) = self.verify_signature(token, registry, mac, config).await?;
+                let claims = Arc::new(claims);
+                self.tokens.insert(hash, Arc::new(Remembered { claims: claims.clone(), key }));
+                (tenant, claims)
+            }
+        };
+        let now = config.clock.now().timestamp();
+        let leeway = i64::try_from(config.clock_leeway.as_secs()).unwrap_or(0);
+        if claims.exp.saturating_add(leeway) <= now {
+            return Err(Error::TokenExpired);
+        }
+        if claims.iat > now.saturating_add(leeway) {
+            return Err(Error::TokenInvalid("iat"));
+        }
+        if self.guards.confirm_hints {
+            hints.confirm(&tenant)?;
+        }
+        serving(&tenant)?;
+        Ok((tenant, claims))
+    }
+
+    async fn tenant(&self, id: TenantId, registry: &RegistryCache) -> Result<Arc<Tenant>> {
+        registry.get(id).await.map_err(|error| match error {
+            Error::TenantUnknown => Error::TokenInvalid("tenant"),
+            other => other,
+        })
+    }
+
+    async fn verify_signature(
+        &self,
+        token: &str,
+        registry: &RegistryCache,
+        mac: &MacKey,
+        config: &RouterConfig,
+    ) -> Result<(Arc<Tenant>, AccessClaims, KeyId)> {
+        let typ = if self.guards.check_typ { Some(ACCESS_TYP) } else { None };
+        let kid = strict_kid(token, typ)?;
+        let key_id = KeyId::decode(mac, &kid).ok_or(Error::TokenInvalid("kid"))?;
+        let tenant = self.tenant(key_id.tenant, registry).await?;
+        let key =
+            tenant.verification_keys.iter().find(|k| k.id == key_id.key).ok_or(Error::TokenInvalid("key"))?.clone();
+        let leeway = config.clock_leeway.as_secs();
+        if self.guards.bind_key {
+            let issuer = config.issuer(&tenant.slug);
+            let claims: AccessClaims = key.verify(token, &issuer, &issuer, leeway)?;
+            // Compared as text: a look-alike spelling of the id is not the id.
+            if claims.tid != tenant.id.to_string() {
+                return Err(Error::TokenInvalid("tid"));
+            }
+            return Ok((tenant, claims, key_id));
+        }
+        // Without the guard: what a naive server does, which believes the claim.
+        let claims: AccessClaims = key.verify_signature_only(token)?;
+        let claimed = claims.tid.parse().map_err(|_| Error::TokenInvalid("tid"))?;
+        let tenant = self.tenant(claimed, registry).await?;
+        Ok((tenant, claims, key_id))
+    }
+}
+
+/// Whether a tenant serves the bearer of one of its tokens.
+pub(super) fn serving(tenant: &Tenant) -> Result<()> {
+    match tenant.status {
+        TenantStatus::Active => Ok(()),
+        TenantStatus::Suspended => Err(Error::TenantSuspended),
+        TenantStatus::Provisioning => Err(Error::TenantUnavailable { retry_after: Duration::from_secs(1) }),
+        TenantStatus::Archived => Err(Error::TokenInvalid("tenant archived")),
+    }
+}
+
+/// The tenant that a request without a token names: in its body, by header or by host. Several names must agree.
+pub(super) async fn named(body: Option<&str>, hints: &TenantHints, registry: &RegistryCache) -> Result<Arc<Tenant>> {
+    let name = body.or(hints.header.as_deref()).or(hints.host.as_deref()).ok_or(Error::TenantRequired)?;
+    let tenant = match name.parse::<TenantId>() {
+        Ok(id) if body.is_none() => registry.get(id).await?,
+        _ => registry.get_by_slug(&name.parse::<Slug>().map_err(|_| Error::TenantUnknown)?).await?,
+    };
+    hints.confirm(&tenant)?;
+    // To a stranger, a tenant that does not serve is one that does not exist.
+    if tenant.status == TenantStatus::Active { Ok(tenant) } else { Err(Error::TenantUnknown) }
+}

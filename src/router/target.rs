@@ -1,0 +1,210 @@
+//! Where a connection goes: one database of one server, as one role.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::tls::{TlsMode, TlsPolicy};
+
+/// One database of one server, as one role.
+#[derive(Clone)]
+pub struct Target {
+    /// Host name, address, or the directory of a Unix socket.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database name.
+    pub database: String,
+    /// Role.
+    pub user: String,
+    /// The role's password; empty where the server asks for none.
+    pub password: SecretString,
+    /// TLS towards the server.
+    pub tls: TlsPolicy,
+}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let tls = &self.tls;
+        (&self.host, self.port, &self.database, &self.user, self.password.expose_secret()).hash(state);
+        (tls.mode, &tls.ca, &tls.client_cert, tls.client_key.as_ref().map(ExposeSecret::expose_secret)).hash(state);
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({})", self.database)
+    }
+}
+
+/// What is wrong with a database URL. The text never repeats the URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Not `postgres://…`.
+    #[error("a database URL looks like postgres://user:password@host:5432/database")]
+    Shape,
+    /// A part is missing.
+    #[error("the database URL has no {0}")]
+    Missing(&'static str),
+    /// A parameter we do not take, so that it is not silently ignored.
+    #[error("the database URL has the parameter '{0}', which is not taken; TLS is set apart from the URL")]
+    Parameter(String),
+    /// An `sslmode` that asks less of the server than the TLS policy does.
+    #[error(
+        "sslmode in the database URL is weaker than the TLS mode '{0}'; leave it out, or choose the TLS mode you mean"
+    )]
+    Weaker(TlsMode),
+    /// A bad `sslmode`.
+    #[error("sslmode is none of disable, require, verify-ca, verify-full")]
+    SslMode,
+}
+
+impl Target {
+    /// Reads `postgres://user:password@host:port/database[?sslmode=…]`. An `sslmode` in the URL may ask more of the
+    /// server than `tls.mode`, never less; `prefer` and `allow` are refused, because they promise nothing.
+    ///
+    /// # Errors
+    /// [`UrlError`], whose text does not repeat the URL.
+    pub fn parse(url: &SecretString, mut tls: TlsPolicy) -> Result<Self, UrlError> {
+        let url = Url::parse(url.expose_secret().trim()).map_err(|_| UrlError::Shape)?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(UrlError::Shape);
+        }
+        let decode = |text: &str| percent_decode(text).ok_or(UrlError::Shape);
+        let mut host = decode(url.host_str().unwrap_or_default())?;
+        for (name, value) in url.query_pairs() {
+            match &*name {
+                "sslmode" => {
+                    let mode = TlsMode::from_str(&value).map_err(|_| UrlError::SslMode)?;
+                    if mode < tls.mode {
+                        return Err(UrlError::Weaker(tls.mode));
+                    }
+                    tls.mode = mode;
+                }
+                "host" => host = value.into_owned(),
+                other => return Err(UrlError::Parameter(other.to_owned())),
+            }
+        }
+        if host.starts_with('[') && host.ends_with(']') {
+            host = host[1..host.len() - 1].to_owned();
+        }
+        let target = Self {
+            host,
+            port: url.port().unwrap_or(5432),
+            database: decode(url.path().trim_start_matches('/'))?,
+            user: decode(url.username())?,
+            password: decode(url.password().unwrap_or_default())?.into(),
+            tls,
+        };
+        for (part, name) in [(&target.host, "host"), (&target.database, "database"), (&target.user, "user")] {
+            if part.is_empty() {
+                return Err(UrlError::Missing(name));
+            }
+        }
+        Ok(target)
+    }
+
+    /// Reads the control plane's URL. What it says of TLS counts; where it says nothing, a server on this machine is
+    /// reached without, any other with `verify-full`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_control_plane(url: &SecretString) -> Result<Self, UrlError> {
+        let says_nothing = !url.expose_secret().contains("sslmode=");
+        let mut target = Self::parse(url, TlsPolicy::mode(TlsMode::Disable))?;
+        if says_nothing && !target.is_local() {
+            target.tls.mode = TlsMode::VerifyFull;
+        }
+        Ok(target)
+    }
+
+    /// Whether the server is on this machine: a loopback address, or the directory of a socket.
+    fn is_local(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        self.host.starts_with('/') || self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// The URL form, password included: for sealing, or for the operator's own eyes.
+    #[must_use]
+    pub fn to_url(&self) -> SecretString {
+        let encode =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let (host, query) = if self.host.starts_with('/') {
+            (String::new(), format!("&host={}", encode(&self.host)))
+        } else {
+            (host, String::new())
+        };
+        format!(
+            "postgres://{}:{}@{host}:{}/{}?sslmode={}{query}",
+            encode(&self.user),
+            encode(self.password.expose_secret()),
+            self.port,
+            encode(&self.database),
+            self.tls.mode,
+        )
+        .into()
+    }
+
+    /// The same server and role, another database.
+    #[must_use]
+    pub fn with_database(&self, database: impl Into<String>) -> Self {
+        Self { database: database.into(), ..self.clone() }
+    }
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let hex = [bytes.next()?, bytes.next()?];
+            out.push(u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Target, UrlError> {
+        Target::parse(&url.to_owned().into(), TlsPolicy::mode(TlsMode::Require))
+    }
+
+    #[test]
+    fn reads_and_writes_urls() {
+        let target = parse("postgres://us%40er:p%3Aw%2F@db.example:6432/na%20me?sslmode=verify-ca").unwrap();
+        assert_eq!((&*target.user, target.password.expose_secret(), target.port), ("us@er", "p:w/", 6432));
+        assert_eq!((&*target.host, &*target.database, target.tls.mode), ("db.example", "na me", TlsMode::VerifyCa));
+        let again = parse(target.to_url().expose_secret()).unwrap();
+        assert_eq!((again.user, again.database, again.tls.mode), (target.user, target.database, TlsMode::VerifyCa));
+        assert_eq!(parse("postgres://u:p@[::1]/d").unwrap().host, "::1");
+    }
+
+    #[test]
+    fn the_control_plane_is_verified_unless_it_is_here() {
+        let mode = |url: &str| Target::parse_control_plane(&url.to_owned().into()).unwrap().tls.mode;
+        assert_eq!(mode("postgres://u@db.example/d"), TlsMode::VerifyFull);
+        assert_eq!(mode("postgres://u@db.example/d?sslmode=disable"), TlsMode::Disable);
+        for here in ["127.0.0.1", "localhost", "[::1]"] {
+            assert_eq!(mode(&format!("postgres://u@{here}/d")), TlsMode::Disable, "{here}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_understand() {
+        assert_eq!(parse("mysql://u@h/d").unwrap_err(), UrlError::Shape);
+        assert_eq!(parse("postgres://h/d").unwrap_err(), UrlError::Missing("user"));
+        assert_eq!(parse("postgres://u@h/").unwrap_err(), UrlError::Missing("database"));
+        assert_eq!(parse("postgres://u@h/d?sslmode=prefer").unwrap_err(), UrlError::SslMode);
+        assert_eq!(parse("postgres://u@h/d?sslmode=disable").unwrap_err(), UrlError::Weaker(TlsMode::Require));
+        assert_eq!(parse("postgres://u@h/d?options=-c").unwrap_err(), UrlError::Parameter("options".into()));
+    }
+}

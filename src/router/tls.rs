@@ -1,0 +1,95 @@
+//! TLS towards a PostgreSQL server: a policy of the registry, kept by our own connector.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use openssl::pkey::PKey;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use openssl::x509::X509;
+use postgres_openssl::{MakeTlsConnector, TlsConnector};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::tls::MakeTlsConnect;
+
+use super::socket::Socket;
+use super::tenant::words;
+
+words! {
+    /// How far a server has to prove who it is.
+    TlsMode {
+        /// Plain text. For loopback and private networks only.
+        Disable = "disable",
+        /// Encrypted, whoever answers.
+        Require = "require",
+        /// The certificate comes from the CA.
+        VerifyCa = "verify-ca",
+        /// … and names the host we asked for. The default for attached databases.
+        VerifyFull = "verify-full",
+    }
+}
+
+/// TLS towards one server. The registry keeps it; nothing is taken from the environment.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TlsPolicy {
+    /// What the server has to prove.
+    pub mode: TlsMode,
+    /// PEM of the CAs to trust; the system's when absent.
+    pub ca: Option<String>,
+    /// PEM of our client certificate chain.
+    pub client_cert: Option<String>,
+    /// PEM of its private key.
+    #[serde(skip)]
+    pub client_key: Option<SecretString>,
+}
+
+impl TlsPolicy {
+    /// A mode without certificates of its own.
+    #[must_use]
+    pub const fn mode(mode: TlsMode) -> Self {
+        Self { mode, ca: None, client_cert: None, client_key: None }
+    }
+
+    fn connector(&self) -> Result<SslConnector, openssl::error::ErrorStack> {
+        let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+        if let Some(ca) = &self.ca {
+            let mut store = openssl::x509::store::X509StoreBuilder::new()?;
+            for certificate in X509::stack_from_pem(ca.as_bytes())? {
+                store.add_cert(certificate)?;
+            }
+            builder.set_cert_store(store.build());
+        }
+        if let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) {
+            let mut chain = X509::stack_from_pem(chain.as_bytes())?.into_iter();
+            if let Some(leaf) = chain.next() {
+                builder.set_certificate(&leaf)?;
+            }
+            for intermediate in chain {
+                builder.add_extra_chain_cert(intermediate)?;
+            }
+            builder.set_private_key(&*PKey::private_key_from_pem(key.expose_secret().as_bytes())?)?;
+            builder.check_private_key()?;
+        }
+        let verify = match self.mode {
+            TlsMode::Disable | TlsMode::Require => SslVerifyMode::NONE,
+            TlsMode::VerifyCa | TlsMode::VerifyFull => SslVerifyMode::PEER,
+        };
+        builder.set_verify(verify);
+        Ok(builder.build())
+    }
+
+    pub(super) fn make(&self, host: &str) -> Result<TlsConnector, Box<dyn StdError + Send + Sync>> {
+        let mut make = MakeTlsConnector::new(self.connector()?);
+        let verify_host = self.mode == TlsMode::VerifyFull;
+        make.set_callback(move |config, _| {
+            config.set_verify_hostname(verify_host);
+            Ok(())
+        });
+        Ok(<MakeTlsConnector as MakeTlsConnect<Socket>>::make_tls_connect(&mut make, host)?)
+    }
+}
+
+impl fmt::Debug for TlsPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TlsPolicy({}, ca: {}, client: {})", self.mode, self.ca.is_some(), self.client_cert.is_some())
+    }
+}

@@ -1,0 +1,274 @@
+//! Access tokens: JWS compact, `typ: at+jwt` (RFC 9068), EdDSA (RFC 8037), each tenant with its own keys.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::error::{Error, Result};
+use crate::kernel::crypto::MacKey;
+use crate::kernel::{SessionId, SigningKeyId, TenantId, UserId};
+
+const MAC_LEN: usize = 8;
+/// The longest token that is looked at, in bytes.
+pub const MAX_TOKEN_LEN: usize = 4096;
+/// The `typ` of an access token of a tenant.
+pub const ACCESS_TYP: &str = "at+jwt";
+
+/// The claims of an access token. Nothing else is accepted, so that a claim is never half-understood.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessClaims {
+    /// `<public url>/t/<slug>`.
+    pub iss: String,
+    /// The same as `iss`: a token is for its own tenant's API alone.
+    pub aud: String,
+    /// The person.
+    pub sub: UserId,
+    /// The tenant, in the canonical form of its id.
+    pub tid: String,
+    /// The session.
+    pub sid: SessionId,
+    /// This token.
+    pub jti: Uuid,
+    /// Issued at, Unix seconds.
+    pub iat: i64,
+    /// Expires at, Unix seconds.
+    pub exp: i64,
+    /// Names of roles at the time of issue.
+    pub roles: Vec<String>,
+    /// How the person proved who they are (RFC 8176).
+    pub amr: Vec<String>,
+    /// When they did, Unix seconds.
+    pub auth_time: i64,
+    /// Version of the person's authorisation.
+    pub ver: i64,
+}
+
+/// A `kid`: tenant, key, and a MAC under the installation's key, so that an invented one costs no look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId {
+    /// The tenant whose key it is.
+    pub tenant: TenantId,
+    /// The key.
+    pub key: SigningKeyId,
+}
+
+impl KeyId {
+    fn tag(self, mac: &MacKey) -> [u8; 32] {
+        mac.digest("kid", &[self.tenant.uuid().as_bytes(), self.key.uuid().as_bytes()])
+    }
+
+    /// The text that stands in the token's header and in the JWKS.
+    #[must_use]
+    pub fn encode(self, mac: &MacKey) -> String {
+        let mut bytes = Vec::with_capacity(32 + MAC_LEN);
+        bytes.extend_from_slice(self.tenant.uuid().as_bytes());
+        bytes.extend_from_slice(self.key.uuid().as_bytes());
+        bytes.extend_from_slice(&self.tag(mac)[..MAC_LEN]);
+        BASE64URL.encode(bytes)
+    }
+
+    /// Reads a `kid` that this installation made. `None` for any other text.
+    #[must_use]
+    pub fn decode(mac: &MacKey, text: &str) -> Option<Self> {
+        let bytes: [u8; 32 + MAC_LEN] = BASE64URL.decode(text).ok()?.try_into().ok()?;
+        let id = Self {
+            tenant: Uuid::from_slice(&bytes[..16]).ok()?.into(),
+            key: Uuid::from_slice(&bytes[16..32]).ok()?.into(),
+        };
+        mac.verify("kid", &[id.tenant.uuid().as_bytes(), id.key.uuid().as_bytes()], &bytes[32..]).then_some(id)
+    }
+}
+
+/// The public half of a key.
+#[derive(Clone)]
+pub struct VerificationKey {
+    /// Which key.
+    pub id: SigningKeyId,
+    /// The raw Ed25519 public key, 32 bytes.
+    pub public: Vec<u8>,
+    decoding: DecodingKey,
+}
+
+impl fmt::Debug for VerificationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerificationKey({})", self.id)
+    }
+}
+
+impl VerificationKey {
+    /// A key from its raw public bytes.
+    #[must_use]
+    pub fn new(id: SigningKeyId, public: Vec<u8>) -> Self {
+        let decoding = DecodingKey::from_ed_der(&public);
+        Self { id, public, decoding }
+    }
+
+    /// The key as a member of a JWKS (RFC 7517, RFC 8037).
+    #[must_use]
+    pub fn to_jwk(&self, kid: &str) -> serde_json::Value {
+        serde_json::json!({
+            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": BASE64URL.encode(&self.public),
+        })
+    }
+
+    /// Verifies signature, `iss`, `aud` and `exp` of a token and reads its claims.
+    ///
+    /// # Errors
+    /// [`Error::TokenExpired`], else [`Error::TokenInvalid`] with a word for the log.
+    pub fn verify<C: serde::de::DeserializeOwned + Clone>(
+        &self,
+        token: &str,
+        issuer: &str,
+        audience: &str,
+        leeway_seconds: u64,
+    ) -> Result<C> {
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.leeway = leeway_seconds;
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        self.decode(token, &validation)
+    }
+
+    /// Verifies the signature alone: what is left when the binding of key and tenant is turned off for a test.
+    pub(super) fn verify_signature_only<C: serde::de::DeserializeOwned + Clone>(&self, token: &str) -> Result<C> {
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.validate_aud = false;
+        validation.validate_exp = false;
+        validation.set_required_spec_claims::<&str>(&[]);
+        self.decode(token, &validation)
+    }
+
+    fn decode<C: serde::de::DeserializeOwned + Clone>(&self, token: &str, validation: &Validation) -> Result<C> {
+        match jsonwebtoken::decode::<C>(token, &self.decoding, validation) {
+            Ok(data) => Ok(data.claims),
+            Err(error) => Err(match error.kind() {
+                jsonwebtoken::errors::ErrorKind::ExpiredSignature => Error::TokenExpired,
+                jsonwebtoken::errors::ErrorKind::InvalidSignature => Error::TokenInvalid("signature"),
+                jsonwebtoken::errors::ErrorKind::InvalidIssuer => Error::TokenInvalid("iss"),
+                jsonwebtoken::errors::ErrorKind::InvalidAudience => Error::TokenInvalid("aud"),
+                _ => Error::TokenInvalid("claims"),
+            }),
+        }
+    }
+}
+
+/// The private half of a key.
+#[derive(Clone)]
+pub struct SigningKey {
+    kid: String,
+    encoding: EncodingKey,
+    public: Vec<u8>,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.kid)
+    }
+}
+
+impl SigningKey {
+    /// A new Ed25519 key in PKCS #8 (to be sealed) and its raw public key.
+    #[must_use]
+    pub fn generate_pkcs8() -> (Zeroizing<Vec<u8>>, Vec<u8>) {
+        let pair = Ed25519KeyPair::generate().expect("the operating system's random source answers");
+        let document = pair.to_pkcs8v1().expect("an Ed25519 key has a PKCS #8 form");
+        (Zeroizing::new(document.as_ref().to_vec()), pair.public_key().as_ref().to_vec())
+    }
+
+    /// A key from its PKCS #8 form. `None` if it is no Ed25519 key.
+    #[must_use]
+    pub fn from_pkcs8(kid: String, pkcs8: &[u8]) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
+        Some(Self { kid, encoding: EncodingKey::from_ed_der(pkcs8), public: pair.public_key().as_ref().to_vec() })
+    }
+
+    /// The `kid` that its tokens carry.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The raw public key.
+    #[must_use]
+    pub fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// Signs claims as a JWS of the given `typ`.
+    ///
+    /// # Errors
+    /// If the claims cannot be written as JSON.
+    pub fn sign<C: Serialize>(&self, typ: &str, claims: &C) -> Result<String> {
+        let header = Header { typ: Some(typ.to_owned()), kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|_| Error::TokenInvalid("unsignable"))
+    }
+}
+
+/// The only header members that a token may have: no `jwk`, `jku`, `x5u`, `crit`, `b64` or `zip` is ever followed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrictHeader {
+    alg: String,
+    typ: String,
+    kid: String,
+}
+
+/// Reads a token's header before anything of it is believed, and gives its `kid`.
+///
+/// # Errors
+/// [`Error::TokenInvalid`] unless it is short enough, three parts, EdDSA, of this `typ`, with no further members.
+pub fn strict_kid(token: &str, typ: impl Into<Option<&'static str>>) -> Result<String> {
+    if token.len() > MAX_TOKEN_LEN {
+        return Err(Error::TokenInvalid("oversize"));
+    }
+    let mut parts = token.split('.');
+    let (Some(header), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(Error::TokenInvalid("shape"));
+    };
+    let header = BASE64URL.decode(header).map_err(|_| Error::TokenInvalid("header encoding"))?;
+    let header: StrictHeader = serde_json::from_slice(&header).map_err(|_| Error::TokenInvalid("header members"))?;
+    if header.alg != "EdDSA" {
+        return Err(Error::TokenInvalid("alg"));
+    }
+    if typ.into().is_some_and(|typ| header.typ != typ) {
+        return Err(Error::TokenInvalid("typ"));
+    }
+    Ok(header.kid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::crypto::random;
+
+    #[test]
+    fn signs_and_verifies() {
+        let mac = MacKey::new(&random::<32>());
+        let id = KeyId { tenant: TenantId::generate(), key: SigningKeyId::generate() };
+        let kid = id.encode(&mac);
+        assert_eq!(KeyId::decode(&mac, &kid), Some(id));
+        assert_eq!(KeyId::decode(&MacKey::new(&random::<32>()), &kid), None);
+        let (private, public) = SigningKey::generate_pkcs8();
+        let signing = SigningKey::from_pkcs8(kid.clone(), &private).unwrap();
+        let claims = serde_json::json!({"iss": "i", "aud": "i", "sub": "s", "exp": 4_000_000_000_i64});
+        let token = signing.sign(ACCESS_TYP, &claims).unwrap();
+        assert_eq!(strict_kid(&token, ACCESS_TYP).unwrap(), kid);
+        assert!(strict_kid(&token, "JWT").is_err());
+        let key = VerificationKey::new(id.key, public);
+        assert_eq!(key.verify::<serde_json::Value>(&token, "i", "i", 0).unwrap(), claims);
+        assert!(key.verify::<serde_json::Value>(&token, "j", "i", 0).is_err());
+        let other = VerificationKey::new(id.key, SigningKey::generate_pkcs8().1);
+        assert!(matches!(
+            other.verify::<serde_json::Value>(&token, "i", "i", 0),
+            Err(Error::TokenInvalid("signature"))
+        ));
+    }
+}
