@@ -1,4 +1,10 @@
 //! Tenantry: one server, a PostgreSQL database per customer.
 
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod error;
 pub mod kernel;
 pub mod router;
+#[cfg(feature = "server")]
+pub mod telemetry;

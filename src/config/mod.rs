@@ -1,0 +1,275 @@
+//! Configuration: the embedded `config/default.toml`, then the data directory, then the file, then the environment, then
+//! what the command itself sets; the later one wins. The only place that reads the environment.
+
+mod error;
+mod layers;
+mod schema;
+mod show;
+mod units;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use figment::Figment;
+use secrecy::{ExposeSecret as _, SecretString};
+
+pub use error::ConfigError;
+pub use layers::Sources;
+pub use schema::{Auth, Fleet, Http, Log, LogFormat, Router};
+pub use show::Setting;
+pub use units::{Network, Size, Span};
+
+use schema::Settings;
+
+/// The defaults, as embedded: the reference of every setting.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// The configuration in effect.
+#[derive(Clone)]
+pub struct Config {
+    settings: Settings,
+    public_url: String,
+    data_dir: Option<PathBuf>,
+    figment: Figment,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+impl Config {
+    /// Reads all layers and checks them.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: one line with the variable, its fault and the remedy.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let data_dir = sources.data_dir()?;
+        let figment = layers::assemble(sources, data_dir.as_deref())?;
+        let settings: Settings = figment.extract().map_err(|error| ConfigError::from_figment(&figment, error))?;
+        schema::check(&figment, &settings)?;
+        let public_url = match &settings.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => public_url_of(settings.listen),
+        };
+        Ok(Self { settings, public_url, data_dir, figment })
+    }
+
+    /// The control plane's database.
+    ///
+    /// # Errors
+    /// If none is set.
+    pub fn database_url(&self) -> Result<&SecretString, ConfigError> {
+        self.settings.database_url.as_ref().ok_or_else(|| {
+            let remedy = "set it to postgres://…, or give the --data-dir of a `tenantry dev` that has been started";
+            ConfigError::new("TENANTRY_DATABASE_URL", "is not set", remedy)
+        })
+    }
+
+    /// The list of master keys, newest first.
+    ///
+    /// # Errors
+    /// If none is set.
+    pub fn master_key(&self) -> Result<&SecretString, ConfigError> {
+        self.settings.master_key.as_ref().ok_or_else(|| {
+            ConfigError::new("TENANTRY_MASTER_KEY", "is not set", "make a key with `tenantry key generate` and set it")
+        })
+    }
+
+    /// Base of issuers and links, without a trailing slash.
+    #[must_use]
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// The public listener.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        self.settings.listen
+    }
+
+    /// The management listener.
+    #[must_use]
+    pub const fn management_listen(&self) -> SocketAddr {
+        self.settings.management_listen
+    }
+
+    /// The operator's own migrations of tenant databases.
+    #[must_use]
+    pub fn tenant_migrations(&self) -> Option<&std::path::Path> {
+        self.settings.tenant_migrations.as_deref()
+    }
+
+    /// The installation's directory on this machine, if there is one.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<&std::path::Path> {
+        self.data_dir.as_deref()
+    }
+
+    /// Section `http`.
+    #[must_use]
+    pub const fn http(&self) -> &Http {
+        &self.settings.http
+    }
+
+    /// Section `router`.
+    #[must_use]
+    pub const fn router(&self) -> &Router {
+        &self.settings.router
+    }
+
+    /// Section `auth`.
+    #[must_use]
+    pub const fn auth(&self) -> &Auth {
+        &self.settings.auth
+    }
+
+    /// Section `fleet`.
+    #[must_use]
+    pub const fn fleet(&self) -> &Fleet {
+        &self.settings.fleet
+    }
+
+    /// Section `log`.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.settings.log
+    }
+
+    /// Every setting with its value and where it came from, secrets masked.
+    #[must_use]
+    pub fn describe(&self) -> Vec<Setting> {
+        show::describe(&self.figment, &self.public_url)
+    }
+}
+
+fn public_url_of(listen: SocketAddr) -> String {
+    if listen.ip().is_unspecified() {
+        format!("http://localhost:{}", listen.port())
+    } else {
+        format!("http://{listen}")
+    }
+}
+
+/// Reads a file that holds one secret, without the line's end.
+///
+/// # Errors
+/// If it cannot be read, or is empty.
+pub fn secret_file(variable: &str, path: &std::path::Path) -> Result<SecretString, ConfigError> {
+    let remedy = "name a readable file that holds the value alone";
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::new(variable, format!("cannot read {}: {error}", path.display()), remedy))?;
+    let secret = SecretString::from(text.trim());
+    if secret.expose_secret().is_empty() {
+        return Err(ConfigError::new(variable, format!("{} is empty", path.display()), remedy));
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
+        Config::load(&Sources::from_variables(variables)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_embedded_file_is_the_default() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.listen().to_string(), "127.0.0.1:8080");
+        assert_eq!(config.public_url(), "http://127.0.0.1:8080");
+        assert_eq!(config.http().body_limit.0, 1024 * 1024);
+        assert_eq!(config.router().acquire_timeout.0, Duration::from_secs(5));
+        assert_eq!(config.auth().refresh_token_ttl.0, Duration::from_secs(30 * 86_400));
+        assert!(config.database_url().unwrap_err().to_string().starts_with("TENANTRY_DATABASE_URL is not set; "));
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let config = load(&[
+            ("TENANTRY_LISTEN", "0.0.0.0:80"),
+            ("TENANTRY_ROUTER__CLUSTER_BUDGET", "7"),
+            ("TENANTRY_AUTH__ACCESS_TOKEN_TTL", "1500ms"),
+            ("TENANTRY_HTTP__DOCS", "false"),
+            ("TENANTRY_HTTP__BODY_LIMIT", "2048"),
+            ("TENANTRY_HTTP__CORS_ORIGINS", "https://a.example, https://b.example"),
+            ("TENANTRY_PUBLIC_URL", "https://api.example.com/"),
+            ("PATH", "/bin"),
+        ])
+        .unwrap();
+        assert_eq!(config.router().cluster_budget, 7);
+        assert_eq!(config.auth().access_token_ttl.0, Duration::from_millis(1500));
+        assert!(!config.http().docs);
+        assert_eq!(config.http().body_limit.0, 2048);
+        assert_eq!(config.http().cors_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.public_url(), "https://api.example.com");
+    }
+
+    #[test]
+    fn a_fault_is_one_line_with_variable_and_remedy() {
+        let table = [
+            (("TENANTRY_ROUTER__CLUSTR_BUDGET", "7"), "TENANTRY_ROUTER__CLUSTR_BUDGET is no setting; "),
+            (("TENANTRY_ROUTER__CLUSTER_BUDGET", "many"), "TENANTRY_ROUTER__CLUSTER_BUDGET "),
+            (("TENANTRY_ROUTER__CLUSTER_BUDGET", "0"), "TENANTRY_ROUTER__CLUSTER_BUDGET "),
+            (("TENANTRY_ROUTER__IDLE_TIMEOUT", "60"), "TENANTRY_ROUTER__IDLE_TIMEOUT "),
+            (("TENANTRY_LISTEN", "localhost"), "TENANTRY_LISTEN "),
+            (("TENANTRY_PUBLIC_URL", "example.com"), "TENANTRY_PUBLIC_URL "),
+            (("TENANTRY_HTTP__TRUSTED_PROXIES", "10.0.0.0/99"), "TENANTRY_HTTP__TRUSTED_PROXIES "),
+            (("TENANTRY_HTTP__CORS_ORIGINS", "*"), "TENANTRY_HTTP__CORS_ORIGINS "),
+            (("TENANTRY_LOG__FORMAT", "xml"), "TENANTRY_LOG__FORMAT "),
+            (("TENANTRY_MASTER_KEY_FILE", "/nonexistent"), "TENANTRY_MASTER_KEY_FILE "),
+            (("TENANTRY_CONFIG", "/nonexistent.toml"), "TENANTRY_CONFIG "),
+        ];
+        for (variable, begins) in table {
+            let said = load(&[variable]).unwrap_err();
+            assert!(said.starts_with(begins), "{said}");
+            assert!(said.contains("; ") && !said.contains('\n'), "{said}");
+        }
+    }
+
+    #[test]
+    fn secrets_stay_hidden() {
+        let config =
+            load(&[("TENANTRY_DATABASE_URL", "postgres://u:hunter2@h/d"), ("TENANTRY_MASTER_KEY", "12345678")]);
+        let config = config.unwrap();
+        assert_eq!(config.database_url().unwrap().expose_secret(), "postgres://u:hunter2@h/d");
+        assert_eq!(config.master_key().unwrap().expose_secret(), "12345678");
+        let shown = format!("{:?} {:?}", config.describe(), config);
+        assert!(!shown.contains("hunter2") && !shown.contains("12345678"));
+    }
+
+    #[test]
+    fn a_data_directory_gives_database_key_and_address() {
+        let dir = std::env::temp_dir().join(format!("tenantry-config-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&dir).unwrap();
+        let ready = r#"{"url": "http://127.0.0.1:8099", "databaseUrl": "postgres://u:p@h/d", "tenants": []}"#;
+        std::fs::write(dir.join("ready.json"), ready).unwrap();
+        std::fs::write(dir.join("master.key"), "c2VjcmV0\n").unwrap();
+        let mut sources = Sources::default();
+        sources.data_dir = Some(dir.clone());
+        let node = Config::load(&sources).unwrap();
+        assert_eq!(node.public_url(), "http://127.0.0.1:8099");
+        assert_eq!(node.master_key().unwrap().expose_secret(), "c2VjcmV0");
+        assert_eq!(node.database_url().unwrap().expose_secret(), "postgres://u:p@h/d");
+        let mut dev = sources.clone();
+        dev.overrides.push(("listen", "127.0.0.1:8100".into()));
+        assert_eq!(Config::load(&dev).unwrap().public_url(), "http://127.0.0.1:8100");
+        assert!(Config::load(&sources.without_data_dir()).unwrap().master_key().is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn every_setting_is_described_with_its_source() {
+        let described = load(&[("TENANTRY_LOG__LEVEL", "debug")]).unwrap().describe();
+        let of = |key: &str| described.iter().find(|s| s.key == key).unwrap().clone();
+        assert_eq!((of("log.level").value.as_str(), of("log.level").source.as_str()), ("debug", "TENANTRY_LOG__LEVEL"));
+        assert_eq!(of("router.idle_timeout").source, "default");
+        assert_eq!(of("router.idle_timeout").variable, "TENANTRY_ROUTER__IDLE_TIMEOUT");
+        assert_eq!(of("database_url").value, "(not set)");
+    }
+}

@@ -1,0 +1,181 @@
+//! The settings and what they may be. Their meaning stands in `config/default.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::Figment;
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use super::ConfigError;
+use super::units::{Network, Size, Span};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    pub(super) database_url: Option<SecretString>,
+    pub(super) master_key: Option<SecretString>,
+    pub(super) listen: SocketAddr,
+    pub(super) management_listen: SocketAddr,
+    pub(super) public_url: Option<String>,
+    pub(super) tenant_migrations: Option<PathBuf>,
+    pub(super) http: Http,
+    pub(super) router: Router,
+    pub(super) auth: Auth,
+    pub(super) fleet: Fleet,
+    pub(super) log: Log,
+}
+
+/// `TENANTRY_HTTP__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// `TENANTRY_HTTP__BODY_LIMIT`
+    pub body_limit: Size,
+    /// `TENANTRY_HTTP__TRUSTED_PROXIES`
+    pub trusted_proxies: Vec<Network>,
+    /// `TENANTRY_HTTP__WORKERS`
+    pub workers: usize,
+    /// `TENANTRY_HTTP__DOCS`
+    pub docs: bool,
+    /// `TENANTRY_HTTP__CORS_ORIGINS`
+    pub cors_origins: Vec<String>,
+    /// `TENANTRY_HTTP__REQUEST_TIMEOUT`
+    pub request_timeout: Span,
+    /// `TENANTRY_HTTP__KEEP_ALIVE`
+    pub keep_alive: Span,
+    /// `TENANTRY_HTTP__SHUTDOWN_TIMEOUT`
+    pub shutdown_timeout: Span,
+}
+
+/// `TENANTRY_ROUTER__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Router {
+    /// `TENANTRY_ROUTER__CLUSTER_BUDGET`
+    pub cluster_budget: u32,
+    /// `TENANTRY_ROUTER__TENANT_MAX_CONNECTIONS`
+    pub tenant_max_connections: u32,
+    /// `TENANTRY_ROUTER__ACQUIRE_TIMEOUT`
+    pub acquire_timeout: Span,
+    /// `TENANTRY_ROUTER__IDLE_TIMEOUT`
+    pub idle_timeout: Span,
+    /// `TENANTRY_ROUTER__CONNECT_TIMEOUT`
+    pub connect_timeout: Span,
+    /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
+    pub statement_timeout: Span,
+}
+
+/// `TENANTRY_AUTH__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// `TENANTRY_AUTH__ACCESS_TOKEN_TTL`
+    pub access_token_ttl: Span,
+    /// `TENANTRY_AUTH__REFRESH_TOKEN_TTL`
+    pub refresh_token_ttl: Span,
+    /// `TENANTRY_AUTH__REFRESH_GRACE`
+    pub refresh_grace: Span,
+    /// `TENANTRY_AUTH__CLOCK_LEEWAY`
+    pub clock_leeway: Span,
+}
+
+/// `TENANTRY_FLEET__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// `TENANTRY_FLEET__PURGE_GRACE`
+    pub purge_grace: Span,
+}
+
+/// `TENANTRY_LOG__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// `TENANTRY_LOG__FORMAT`
+    pub format: LogFormat,
+    /// `TENANTRY_LOG__LEVEL`
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object per line; text on a terminal.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What types alone cannot say.
+pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
+    let fault = |key: &str, fault: &str, remedy: &str| Err(ConfigError::of(figment, key, fault, remedy));
+    let (http, router, auth) = (&settings.http, &settings.router, &settings.auth);
+    if let Some(url) = &settings.public_url {
+        let good = Url::parse(url).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        if !good {
+            return fault("public_url", "is no address", "set it as https://api.example.com");
+        }
+    }
+    if settings.listen == settings.management_listen && settings.listen.port() != 0 {
+        return fault("management_listen", "is the same as TENANTRY_LISTEN", "give each its own port");
+    }
+    for origin in &http.cors_origins {
+        let good = Url::parse(origin)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *origin);
+        if !good {
+            let remedy = "list each as https://app.example.com, without a path";
+            return fault("http.cors_origins", &format!("has '{origin}', which is no origin"), remedy);
+        }
+    }
+    if http.body_limit.0 == 0 {
+        return fault("http.body_limit", "is 0", "set at least 1KiB");
+    }
+    for (key, number) in [
+        ("router.cluster_budget", router.cluster_budget),
+        ("router.tenant_max_connections", router.tenant_max_connections),
+    ] {
+        if number == 0 {
+            return fault(key, "is 0, so no tenant could be served", "set at least 1");
+        }
+    }
+    for (key, span) in [
+        ("http.request_timeout", http.request_timeout),
+        ("router.acquire_timeout", router.acquire_timeout),
+        ("router.idle_timeout", router.idle_timeout),
+        ("router.connect_timeout", router.connect_timeout),
+        ("router.statement_timeout", router.statement_timeout),
+        ("auth.access_token_ttl", auth.access_token_ttl),
+        ("auth.refresh_token_ttl", auth.refresh_token_ttl),
+    ] {
+        if span.0 < Duration::from_millis(1) {
+            return fault(key, "is no time at all", "set at least 1ms");
+        }
+    }
+    for (key, span) in
+        [("auth.access_token_ttl", auth.access_token_ttl), ("auth.refresh_token_ttl", auth.refresh_token_ttl)]
+    {
+        if span.0 < Duration::from_secs(1) {
+            return fault(key, "is under a second, which tokens do not count in", "set at least 1s");
+        }
+    }
+    if auth.access_token_ttl > auth.refresh_token_ttl {
+        return fault(
+            "auth.access_token_ttl",
+            "is longer than auth.refresh_token_ttl",
+            "make it the shorter of the two",
+        );
+    }
+    if auth.clock_leeway.0 > Duration::from_secs(300) {
+        return fault("auth.clock_leeway", "is over 5m", "keep the clocks together instead");
+    }
+    Ok(())
+}
