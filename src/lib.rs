@@ -5,6 +5,8 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod error;
 pub mod kernel;
+#[cfg(feature = "server")]
+pub mod rest;
 pub mod router;
 #[cfg(feature = "server")]
 pub mod telemetry;

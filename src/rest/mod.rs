@@ -1,0 +1,35 @@
+//! The REST contract's vocabulary: what a handler takes in and gives out. Uses `router` and `kernel`, knows no feature.
+//!
+//! In: [`Json`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
+//! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Accepted`], [`NoContent`], [`Tagged`], [`Listed`], and
+//! [`ApiError`](crate::error::ApiError) for everything else.
+
+mod access;
+mod body;
+mod client_ip;
+mod envelope;
+mod etag;
+mod fault;
+mod gate;
+mod hints;
+mod idempotency;
+mod paging;
+mod params;
+pub mod passwords;
+mod patch;
+pub mod problem;
+mod reply;
+
+pub use access::{Authorized, Caller, Permission, SignedIn};
+pub use body::{BodyLimit, Json, MergePatch};
+pub use client_ip::{ClientIp, TrustedProxies};
+pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
+pub use etag::{IfMatch, Versioned};
+pub use gate::Gate;
+pub use hints::Hints;
+pub use idempotency::{Answer, Idempotency, Replay};
+pub use paging::{Listed, Paging};
+pub use params::{NoQuery, Path, Query};
+pub use patch::Patch;
+pub use problem::{ErrorEnvelope, Problem, PublicUrl};
+pub use reply::{Accepted, Created, NoContent, Reply, Tagged};

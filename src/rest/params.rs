@@ -1,0 +1,131 @@
+//! Query and path parameters.
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use serde::de::DeserializeOwned;
+use url::form_urlencoded;
+
+use super::body::field_fault;
+use super::gate::Gate;
+use crate::error::{ApiError, ApiResult, Code};
+
+/// The routing hint that every route takes.
+pub(crate) const TENANT_HINT: &str = "tenant";
+
+/// Query parameters. `T` carries `#[serde(deny_unknown_fields)]`; the hint `tenant` is taken out before.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+/// For handlers that take no query parameters: any is refused, but for the hint `tenant`.
+#[derive(Debug)]
+pub struct NoQuery;
+
+/// Path parameters. What cannot be one names nothing: 404.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        async move {
+            Gate::pass(&request).await;
+            parse(request.query_string()).map(Self)
+        }
+        .boxed_local()
+    }
+}
+
+impl FromRequest for NoQuery {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+
+        let request = request.clone();
+        async move {
+            Gate::pass(&request).await;
+            parse::<Nothing>(request.query_string()).map(|Nothing {}| Self)
+        }
+        .boxed_local()
+    }
+}
+
+fn parse<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
+    let mut kept = form_urlencoded::Serializer::new(String::new());
+    kept.extend_pairs(form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != TENANT_HINT));
+    let kept = kept.finish();
+    let reader = serde_urlencoded::Deserializer::new(form_urlencoded::parse(kept.as_bytes()));
+    serde_path_to_error::deserialize(reader).map_err(|error| {
+        let path = error.path().to_string();
+        let fault = field_fault(if path == "." { "" } else { &path }, &error.inner().to_string());
+        let detail = match &*fault.code {
+            "unknown_field" => format!("There is no query parameter '{}' here.", fault.field),
+            "required" => format!("The query parameter '{}' is required.", fault.field),
+            _ => format!("The query parameter '{}' has a bad value.", fault.field),
+        };
+        ApiError::new(Code::InvalidQuery).detail(detail).field(fault)
+    })
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Path<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        let path = web::Path::<T>::from_request(&request, payload);
+        async move {
+            Gate::pass(&request).await;
+            path.await.map(|path| Self(path.into_inner())).map_err(|_| ApiError::new(Code::NotFound))
+        }
+        .boxed_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Filter {
+        page_size: Option<u32>,
+        q: Option<String>,
+    }
+
+    #[test]
+    fn names_the_parameter() {
+        for (query, field) in
+            [("pageSize=x", "pageSize"), ("limit=1", "limit"), ("q=1&q=2", "q"), ("pageSize=-1", "pageSize")]
+        {
+            let error = parse::<Filter>(query).unwrap_err();
+            assert_eq!((error.code(), &*error.fields()[0].field), (Code::InvalidQuery, field), "{query}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn none_means_none() {
+        let code = async |uri: &str| {
+            let request = actix_web::test::TestRequest::with_uri(uri).to_http_request();
+            NoQuery::from_request(&request, &mut Payload::None).await.map_err(|error| error.code()).err()
+        };
+        assert_eq!(code("/x").await, None);
+        assert_eq!(code("/x?tenant=acme").await, None);
+        assert_eq!(code("/x?limit=1").await, Some(Code::InvalidQuery));
+    }
+
+    #[test]
+    fn takes_the_tenant_hint_out() {
+        let read: Filter = parse("tenant=acme&q=a%26b+c&pageSize=5").unwrap();
+        assert_eq!(read, Filter { page_size: Some(5), q: Some("a&b c".into()) });
+    }
+}

@@ -1,0 +1,90 @@
+//! A member of a JSON Merge Patch (RFC 7396): left out, null, or a value.
+
+use garde::error::NoKey;
+use garde::rules::inner::Inner;
+use serde::{Deserialize, Deserializer};
+
+/// One member of a patch. The field carries `#[serde(default)]`.
+///
+/// In OpenAPI: `#[schema(value_type = Option<String>)]`. Validated with `#[garde(inner(…))]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Patch<T> {
+    /// Left out: stays as it is.
+    #[default]
+    Absent,
+    /// Null: is removed.
+    Null,
+    /// Is replaced.
+    Value(T),
+}
+
+impl<T> Patch<T> {
+    /// The new value of a field that may be empty.
+    pub fn apply(self, current: Option<T>) -> Option<T> {
+        match self {
+            Self::Absent => current,
+            Self::Null => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+
+    /// The value, if there is one.
+    pub const fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether the member was left out.
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// As diesel's changesets have it: `None` leaves the column alone, `Some(None)` makes it NULL.
+    pub fn into_change(self) -> Option<Option<T>> {
+        match self {
+            Self::Absent => None,
+            Self::Null => Some(None),
+            Self::Value(value) => Some(Some(value)),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<T>::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+impl<T> Inner<T> for Patch<T> {
+    type Key = NoKey;
+
+    fn validate_inner<F>(&self, mut f: F)
+    where
+        F: FnMut(&T, &Self::Key),
+    {
+        if let Self::Value(value) = self {
+            f(value, &NoKey::default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Change {
+        #[serde(default)]
+        title: Patch<String>,
+    }
+
+    #[test]
+    fn tells_absent_from_null() {
+        let read = |text: &str| serde_json::from_str::<Change>(text).unwrap().title;
+        assert_eq!(read("{}"), Patch::Absent);
+        assert_eq!(read(r#"{"title": null}"#), Patch::Null);
+        assert_eq!(read(r#"{"title": "x"}"#), Patch::Value("x".into()));
+    }
+}

@@ -1,0 +1,201 @@
+//! Answers that are an error: RFC 9457 members inside the envelope, or bare where `Accept` asks for them.
+
+use std::borrow::Cow;
+use std::error::Error as _;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::envelope::{Meta, RequestId};
+use crate::error::{ApiError, Code, FieldError};
+
+/// The base of every public address, without a trailing slash: application data of the server.
+#[derive(Debug, Clone)]
+pub struct PublicUrl(pub String);
+
+/// What is wrong with one field.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemField {
+    /// Path of the field, as sent: `emails[0].value`.
+    pub field: String,
+    /// A stable word.
+    pub code: Cow<'static, str>,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+impl From<&FieldError> for ProblemField {
+    fn from(error: &FieldError) -> Self {
+        Self { field: error.field.clone(), code: error.code.clone(), message: error.message.clone() }
+    }
+}
+
+/// What went wrong (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Where the code is explained.
+    #[serde(rename = "type")]
+    #[schema(example = "https://example.com/docs/errors#not_found")]
+    pub kind: String,
+    /// The code in words.
+    pub title: Cow<'static, str>,
+    /// HTTP status.
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// The stable word to program against.
+    #[schema(example = "not_found")]
+    pub code: Cow<'static, str>,
+    /// As in the header `x-request-id`.
+    pub request_id: String,
+    /// What is wrong, field by field.
+    pub errors: Vec<ProblemField>,
+}
+
+/// An error in the envelope.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorEnvelope {
+    /// Always false.
+    pub success: bool,
+    /// Always null.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<()>,
+    /// What went wrong.
+    pub error: Problem,
+    /// About the answer.
+    pub meta: Meta,
+}
+
+/// The answer to `request`, in the form that it accepts.
+#[must_use]
+pub fn respond(request: &HttpRequest, error: &ApiError) -> HttpResponse {
+    let base = request.app_data::<web::Data<PublicUrl>>().map(|url| url.0.clone()).unwrap_or_default();
+    let bare = request
+        .headers()
+        .get_all(ACCEPT)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|one| one.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/problem+json")));
+    render(error, &base, RequestId::of(request), bare)
+}
+
+/// Writes the cause to the log, once, where the request's span says whose request it was.
+pub fn log(error: &ApiError, request_id: &str) {
+    let mut chain = String::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if !chain.is_empty() {
+            chain.push_str(": ");
+        }
+        chain.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    let code = error.code().as_str();
+    match error.code().status() {
+        500 => tracing::error!(requestId = request_id, code, cause = chain, "request failed"),
+        501.. => tracing::warn!(requestId = request_id, code, cause = chain, "request failed"),
+        _ if !chain.is_empty() => tracing::debug!(requestId = request_id, code, cause = chain, "request refused"),
+        _ => {}
+    }
+}
+
+fn render(error: &ApiError, base: &str, request_id: String, bare: bool) -> HttpResponse {
+    let code = error.code();
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut builder = HttpResponse::build(status);
+    if code.status() == 401 {
+        builder.insert_header((WWW_AUTHENTICATE, challenge(code)));
+    }
+    if let Some(after) = error.retry_after_value() {
+        builder.insert_header((RETRY_AFTER, after.as_secs_f64().ceil().max(1.0).to_string()));
+    }
+    if let Some(methods) = error.allow_value() {
+        builder.insert_header((ALLOW, methods));
+    }
+    let problem = Problem {
+        kind: format!("{base}/docs/errors#{}", code.as_str()),
+        title: Cow::Borrowed(code.title()),
+        status: code.status(),
+        detail: error.client_detail().to_owned(),
+        code: Cow::Borrowed(code.as_str()),
+        request_id: request_id.clone(),
+        errors: error.fields().iter().map(ProblemField::from).collect(),
+    };
+    if bare {
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        return builder.content_type("application/problem+json").body(body);
+    }
+    let body = ErrorEnvelope { success: false, data: None, error: problem, meta: Meta { request_id } };
+    builder.content_type("application/json").body(serde_json::to_vec(&body).unwrap_or_default())
+}
+
+/// RFC 6750: no error word where no token was sent.
+const fn challenge(code: Code) -> &'static str {
+    match code {
+        Code::TokenInvalid | Code::TokenExpired | Code::TokenRevoked => "Bearer error=\"invalid_token\"",
+        _ => "Bearer",
+    }
+}
+
+/// The plain form, for an application without the server's middleware; that one renders with [`respond`] instead.
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        render(self, "", String::new(), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::to_bytes;
+    use actix_web::test::TestRequest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    async fn answer(accept: &str, error: ApiError) -> (HttpResponse<()>, Value) {
+        let request = TestRequest::default()
+            .insert_header((ACCEPT, accept))
+            .app_data(web::Data::new(PublicUrl("https://t.example".into())))
+            .to_http_request();
+        let (head, body) = respond(&request, &error).into_parts();
+        (head, serde_json::from_slice(&to_bytes(body).await.unwrap()).unwrap())
+    }
+
+    #[actix_web::test]
+    async fn in_the_envelope_or_bare() {
+        let (head, body) = answer("*/*", ApiError::invalid_field("slug", "invalid", "No.")).await;
+        assert_eq!(head.status(), 422);
+        assert_eq!(body["success"], json!(false));
+        assert_eq!(body["error"]["type"], json!("https://t.example/docs/errors#validation_failed"));
+        assert_eq!(body["error"]["errors"], json!([{"field": "slug", "code": "invalid", "message": "No."}]));
+        let (head, body) = answer("application/problem+json", ApiError::new(Code::NotFound)).await;
+        assert_eq!(head.headers().get("content-type").unwrap(), "application/problem+json");
+        assert_eq!(body["code"], json!("not_found"));
+    }
+
+    #[actix_web::test]
+    async fn headers_that_the_status_asks_for() {
+        let (head, _) = answer("*/*", ApiError::new(Code::Unauthenticated)).await;
+        assert_eq!(head.headers().get(WWW_AUTHENTICATE).unwrap(), "Bearer");
+        let (head, _) = answer("*/*", ApiError::new(Code::Overloaded)).await;
+        assert_eq!(head.headers().get(RETRY_AFTER).unwrap(), "1");
+        let late = ApiError::new(Code::TooManyAttempts).retry_after(std::time::Duration::from_millis(1500));
+        assert_eq!(answer("*/*", late).await.0.headers().get(RETRY_AFTER).unwrap(), "2");
+        let (head, _) = answer("*/*", ApiError::new(Code::MethodNotAllowed).allow("GET, POST")).await;
+        assert_eq!(head.headers().get(ALLOW).unwrap(), "GET, POST");
+    }
+
+    #[actix_web::test]
+    async fn the_cause_stays_inside() {
+        let (_, body) = answer("*/*", ApiError::internal("password=hunter2 at db.internal")).await;
+        assert!(!body.to_string().contains("hunter2"));
+    }
+}
