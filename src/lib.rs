@@ -3,6 +3,8 @@
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
+pub mod control;
+#[cfg(feature = "server")]
 pub mod error;
 pub mod kernel;
 #[cfg(feature = "server")]

@@ -1,0 +1,49 @@
+//! The one row that says which installation this is.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::schema::installation;
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::InstallationId;
+use crate::kernel::crypto::{MacKey, MasterKeys, Place, Sealed, random};
+use crate::router::{Installation, MainConn};
+
+const fn place(id: InstallationId) -> Place {
+    Place::new("installation", "mac_sealed", id.uuid())
+}
+
+/// The installation, if it was made.
+///
+/// # Errors
+/// If the control plane does not answer, or the MAC key does not open.
+pub async fn find(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Option<Installation>> {
+    let row = installation::table
+        .select((installation::id, installation::mac_sealed))
+        .first::<(InstallationId, Vec<u8>)>(conn)
+        .await
+        .optional()?;
+    row.map(|(id, sealed)| {
+        let secret = keys.open(place(id), &Sealed::from(sealed)).map_err(ApiError::internal)?;
+        Ok(Installation { id, mac: MacKey::new(&secret) })
+    })
+    .transpose()
+}
+
+/// The installation; made now if this is the first time. Two nodes that start together agree on one.
+///
+/// # Errors
+/// As [`find`].
+pub async fn ensure(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Installation> {
+    if let Some(found) = find(conn, keys).await? {
+        return Ok(found);
+    }
+    let id = InstallationId::generate();
+    let sealed = keys.seal(place(id), &random::<32>());
+    diesel::insert_into(installation::table)
+        .values((installation::id.eq(id), installation::mac_sealed.eq(Vec::from(sealed))))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    find(conn, keys).await?.ok_or_else(|| ApiError::internal("the installation's row is missing"))
+}

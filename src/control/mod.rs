@@ -1,0 +1,106 @@
+//! The control plane: which tenants there are and where, the keys, the journal of provisioning, the operators.
+//!
+//! Works on `MainConn` alone, and holds no personal data of tenants' people.
+
+pub mod clusters;
+pub mod installation;
+pub mod migrations;
+pub mod operators;
+pub mod provisionings;
+pub mod registry_log;
+mod rewrap;
+mod schema;
+pub mod signing_keys;
+pub mod tenants;
+
+use std::sync::Arc;
+
+pub use rewrap::{Rewrapped, rewrap};
+
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::Clock;
+use crate::kernel::crypto::{MasterKeys, Place, Sealed};
+use crate::router::migrate::{Applied, MigrateError};
+use crate::router::{Installation, MainDb, Target, TlsMode, TlsPolicy};
+
+/// What every use of the control plane needs. Clones share it.
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    /// The database.
+    pub db: MainDb,
+    /// Seal and open what is secret in it.
+    pub keys: Arc<MasterKeys>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl ControlPlane {
+    /// A control plane on a database; opens nothing yet.
+    #[must_use]
+    pub fn new(db: MainDb, keys: Arc<MasterKeys>, clock: Clock) -> Self {
+        Self { db, keys, clock }
+    }
+
+    /// Brings the control plane's database to the embedded schema. Once it is there, this costs one look.
+    ///
+    /// # Errors
+    /// [`MigrateError`]; migrations before the failed one stay applied.
+    pub async fn migrate(target: &Target) -> Result<Applied, MigrateError> {
+        migrations::run(target).await
+    }
+
+    /// Makes the installation's identity, MAC key and operators' signing key, if they are not there yet.
+    ///
+    /// # Errors
+    /// If the control plane does not answer, or its secrets do not open with our master keys.
+    pub async fn ensure_installation(&self) -> ApiResult<Installation> {
+        let keys = self.keys.clone();
+        self.db
+            .read(async move |conn| {
+                let installation = installation::ensure(conn, &keys).await?;
+                signing_keys::ensure_operators(conn, &keys).await?;
+                Ok(installation)
+            })
+            .await
+            .map_err(fault)
+    }
+}
+
+/// A statement that failed because its database is away says that of the control plane here, not of a tenant's.
+fn fault(error: ApiError) -> ApiError {
+    match error.code() {
+        Code::TenantDatabaseUnavailable => ApiError::new(Code::ControlPlaneUnavailable).caused_by(error),
+        _ => error,
+    }
+}
+
+/// Opens a sealed text, which the database says must be there.
+fn open_text(keys: &MasterKeys, place: Place, sealed: Option<Vec<u8>>) -> ApiResult<secrecy::SecretString> {
+    let sealed = sealed.ok_or_else(|| ApiError::internal("a sealed value is missing"))?;
+    keys.open_text(place, &Sealed::from(sealed)).map_err(ApiError::internal)
+}
+
+/// Reads a word that a CHECK of the schema keeps to the known ones.
+fn word<T: std::str::FromStr<Err = String>>(text: &str) -> ApiResult<T> {
+    text.parse().map_err(ApiError::internal)
+}
+
+/// The TLS columns of a cluster or a dedicated tenant.
+fn tls_policy(
+    keys: &MasterKeys,
+    place: Place,
+    mode: &str,
+    ca: Option<String>,
+    client_cert: Option<String>,
+    client_key_sealed: Option<Vec<u8>>,
+) -> ApiResult<TlsPolicy> {
+    let client_key = client_key_sealed.map(|sealed| open_text(keys, place, Some(sealed))).transpose()?;
+    Ok(TlsPolicy { mode: word::<TlsMode>(mode)?, ca, client_cert, client_key })
+}
+
+/// Every route of the control plane's own features.
+pub fn routes(cfg: &mut ServiceConfig) {
+    cfg.configure(operators::routes);
+}

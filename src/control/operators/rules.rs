@@ -1,0 +1,59 @@
+//! Decisions without I/O.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::router::tenant::words;
+
+/// Attempts that are looked at within one window.
+const ATTEMPTS: i32 = 5;
+/// How long attempts are counted together.
+pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(15);
+
+words! {
+    /// What an operator may do.
+    OperatorRole {
+        /// Everything.
+        Admin = "admin",
+    }
+}
+
+/// An e-mail address as it is stored and compared. `None` if it is none.
+#[must_use]
+pub fn email_key(text: &str) -> Option<String> {
+    let email = text.trim().to_lowercase();
+    let (local, domain) = email.split_once('@')?;
+    let plain = email.len() <= 254 && !email.contains(|c: char| c.is_whitespace() || c.is_control());
+    (plain && !local.is_empty() && !domain.is_empty() && !domain.contains('@')).then_some(email)
+}
+
+/// How long an address is still locked after so many attempts since `window_start`, this one included.
+pub(super) fn locked_for(attempts: i32, window_start: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
+    (attempts > ATTEMPTS)
+        .then(|| (window_start + WINDOW - now).to_std().unwrap_or_default().max(Duration::from_secs(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Clock;
+
+    #[test]
+    fn addresses_are_compared_in_one_form() {
+        assert_eq!(email_key(" Ops@Example.COM ").as_deref(), Some("ops@example.com"));
+        for bad in ["", "ops", "@x", "ops@", "a b@x", "a@b@c"] {
+            assert_eq!(email_key(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_sixth_attempt_waits_for_the_window_to_end() {
+        let now = Clock::system().now();
+        assert_eq!(locked_for(5, now, now), None);
+        assert_eq!(locked_for(6, now - TimeDelta::minutes(5), now), Some(Duration::from_secs(600)));
+        assert_eq!(locked_for(6, now - TimeDelta::minutes(15), now), Some(Duration::from_secs(1)));
+    }
+}

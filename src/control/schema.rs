@@ -1,0 +1,133 @@
+//! The control plane's tables, as `main-migrations/` makes them.
+
+diesel::table! {
+    installation (id) {
+        id -> Uuid,
+        mac_sealed -> Binary,
+    }
+}
+
+diesel::table! {
+    clusters (id) {
+        id -> Uuid,
+        name -> Text,
+        host -> Text,
+        port -> Integer,
+        admin_user -> Text,
+        admin_password_sealed -> Binary,
+        admin_database -> Text,
+        tls_mode -> Text,
+        tls_ca -> Nullable<Text>,
+        tls_client_cert -> Nullable<Text>,
+        tls_client_key_sealed -> Nullable<Binary>,
+        region -> Nullable<Text>,
+        max_tenants -> Nullable<Integer>,
+        connection_budget -> Nullable<Integer>,
+        draining -> Bool,
+        version -> BigInt,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    tenants (id) {
+        id -> Uuid,
+        slug -> Text,
+        name -> Text,
+        status -> Text,
+        kind -> Text,
+        cluster_id -> Nullable<Uuid>,
+        database_name -> Text,
+        role_name -> Text,
+        password_sealed -> Nullable<Binary>,
+        url_sealed -> Nullable<Binary>,
+        direct_url_sealed -> Nullable<Binary>,
+        tls_mode -> Nullable<Text>,
+        tls_ca -> Nullable<Text>,
+        tls_client_cert -> Nullable<Text>,
+        tls_client_key_sealed -> Nullable<Binary>,
+        max_connections -> Nullable<Integer>,
+        registration -> Text,
+        schema_version -> Integer,
+        epoch -> BigInt,
+        generation -> BigInt,
+        version -> BigInt,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        archived_at -> Nullable<Timestamptz>,
+        purge_after -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    signing_keys (id) {
+        id -> Uuid,
+        tenant_id -> Nullable<Uuid>,
+        alg -> Text,
+        public -> Binary,
+        private_sealed -> Binary,
+        created_at -> Timestamptz,
+        retired_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    operators (id) {
+        id -> Uuid,
+        email -> Text,
+        password_hash -> Text,
+        role -> Text,
+        created_at -> Timestamptz,
+        disabled_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    operator_sessions (id) {
+        id -> Uuid,
+        operator_id -> Uuid,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    operator_login_attempts (subject) {
+        subject -> Binary,
+        attempts -> Integer,
+        window_start -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    provisionings (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        slug -> Text,
+        kind -> Text,
+        state -> Text,
+        input -> Jsonb,
+        error -> Nullable<Text>,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    provisioning_steps (provisioning_id, position) {
+        provisioning_id -> Uuid,
+        position -> Integer,
+        name -> Text,
+        state -> Text,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+        ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::joinable!(tenants -> clusters (cluster_id));
+diesel::joinable!(operator_sessions -> operators (operator_id));
+diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys);
+diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);

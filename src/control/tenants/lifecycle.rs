@@ -1,0 +1,106 @@
+//! From `provisioning` to `active`, and on to `suspended` and `archived`.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::store::{Row, TenantRecord, find, get, records};
+use crate::control::schema::tenants as t;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::TenantId;
+use crate::router::{MainConn, TenantStatus};
+
+/// Explains an update that found no row in the expected state.
+async fn refused(conn: &mut MainConn, id: TenantId, wanted: &str) -> ApiError {
+    match find(conn, id).await {
+        Ok(Some(tenant)) => ApiError::new(Code::Conflict).detail(format!("The tenant is {}; {wanted}.", tenant.status)),
+        Ok(None) => ApiError::not_found("tenant"),
+        Err(error) => error,
+    }
+}
+
+/// Changes the status, if it is now one of `from`. To archive, use [`archive`].
+///
+/// # Errors
+/// 404 if there is none; 409 if its status is another.
+pub async fn set_status(
+    conn: &mut MainConn,
+    id: TenantId,
+    from: &[TenantStatus],
+    to: TenantStatus,
+) -> ApiResult<TenantRecord> {
+    let from: Vec<_> = from.iter().map(|status| status.as_str()).collect();
+    let changed = diesel::update(t::table.find(id).filter(t::status.eq_any(&from)))
+        .set(t::status.eq(to.as_str()))
+        .execute(conn)
+        .await?;
+    if changed == 0 {
+        return Err(refused(conn, id, &format!("to become {to} it must be {}", from.join(" or "))).await);
+    }
+    get(conn, id).await
+}
+
+/// Takes a tenant from its users; its database is kept until `purge_after`.
+///
+/// # Errors
+/// 404 if there is none; 409 if it is neither active nor suspended.
+pub async fn archive(conn: &mut MainConn, id: TenantId, purge_after: DateTime<Utc>) -> ApiResult<TenantRecord> {
+    let changed = diesel::update(t::table.find(id).filter(t::status.eq_any(["active", "suspended"])))
+        .set((
+            t::status.eq(TenantStatus::Archived.as_str()),
+            t::archived_at.eq(diesel::dsl::now),
+            t::purge_after.eq(purge_after),
+        ))
+        .execute(conn)
+        .await?;
+    if changed == 0 {
+        return Err(refused(conn, id, "only an active or suspended one can be archived").await);
+    }
+    get(conn, id).await
+}
+
+/// Gives an archived tenant back to its users.
+///
+/// # Errors
+/// 404 if there is none; 409 if it is not archived.
+pub async fn restore(conn: &mut MainConn, id: TenantId) -> ApiResult<TenantRecord> {
+    let changed = diesel::update(t::table.find(id).filter(t::status.eq(TenantStatus::Archived.as_str())))
+        .set((
+            t::status.eq(TenantStatus::Active.as_str()),
+            t::archived_at.eq(None::<DateTime<Utc>>),
+            t::purge_after.eq(None::<DateTime<Utc>>),
+        ))
+        .execute(conn)
+        .await?;
+    if changed == 0 {
+        return Err(refused(conn, id, "only an archived one can be restored").await);
+    }
+    get(conn, id).await
+}
+
+/// Archived tenants whose grace period has ended, the longest ended first.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn due_for_purge(conn: &mut MainConn, now: DateTime<Utc>) -> ApiResult<Vec<TenantRecord>> {
+    let due = records()
+        .filter(t::status.eq(TenantStatus::Archived.as_str()))
+        .filter(t::purge_after.le(now))
+        .order(t::purge_after)
+        .load::<Row>(conn)
+        .await?;
+    due.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Notes that the built-in schema is now at `version`. The epoch grows: every node retires the tenant's connections,
+/// because prepared plans and type ids do not survive DDL.
+///
+/// # Errors
+/// 404 if there is none.
+pub async fn schema_migrated(conn: &mut MainConn, id: TenantId, version: i32) -> ApiResult<TenantRecord> {
+    diesel::update(t::table.find(id))
+        .set((t::schema_version.eq(version), t::epoch.eq(t::epoch + 1)))
+        .execute(conn)
+        .await?;
+    get(conn, id).await
+}
