@@ -12,3 +12,5 @@ pub mod rest;
 pub mod router;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod tenant;

@@ -1,0 +1,247 @@
+//! Login, refresh and logout.
+
+use actix_web::{post, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::attempts::{Outcome, Try, email_hash, judge, locked};
+use super::client::Client;
+use super::rules::{Rotation, lockout, rotation, slowdown};
+use super::session::{self, Identity, SignIn};
+use super::settings::{Auth, delta};
+use super::store::{self, Credentials};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::rest::{Envelope, ErrorEnvelope, Hints, Json, NoContent, NoQuery, Reply, SignedIn};
+use crate::router::{self, Router, TenantConn, TenantDb};
+use crate::tenant::docs::{Refusals, StrangerRefusals};
+use crate::tenant::users;
+use crate::tenant::users::rules::email_key;
+
+/// Who wants in.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoginRequest {
+    /// The tenant's slug, unless `X-Tenant-ID` or the host names it.
+    #[garde(inner(length(max = 64)))]
+    #[schema(example = "acme")]
+    pub tenant: Option<String>,
+    /// Address.
+    #[garde(length(max = 320))]
+    #[schema(example = "ada@acme.test")]
+    pub email: String,
+    /// Password.
+    #[garde(skip)]
+    #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
+    pub password: SecretString,
+}
+
+/// Logs in.
+///
+/// An unknown tenant, a suspended one, an unknown address, a wrong password and a person who may not come in answer
+/// alike. After five failures within 15 minutes the address is locked, whether it is anybody's or not, and answers 429
+/// to the right password too. Each call opens a session of its own; `Idempotency-Key` has no effect here.
+#[utoipa::path(
+    tag = "auth",
+    request_body = LoginRequest,
+    responses(
+        (status = 200, description = "Signed in", body = Envelope<SignIn>),
+        (status = 401, description = "`invalid_credentials`", body = ErrorEnvelope),
+        (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
+        StrangerRefusals,
+    ),
+)]
+#[post("/api/v1/auth/login")]
+pub async fn login(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    router: web::Data<Router>,
+    hints: Hints,
+    client: Client,
+    body: Json<LoginRequest>,
+) -> ApiResult<Reply<SignIn>> {
+    let LoginRequest { tenant, email, password } = body.0;
+    let email = email_key(&email);
+    match router.named(tenant.as_deref(), &hints).await {
+        Ok(db) => login_to(&auth, &db, &email, password, &client).await.map(Reply),
+        Err(router::Error::TenantUnknown) => {
+            let named = tenant.as_deref().or(hints.header.as_deref()).or(hints.host.as_deref()).unwrap_or_default();
+            let mac = &router.installation().mac;
+            let who = mac.digest("login-stranger", &[named.to_lowercase().as_bytes(), email.as_bytes()]);
+            Err(login_nowhere(&auth, who, password).await)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn login_to(
+    auth: &Auth,
+    db: &TenantDb,
+    email: &str,
+    password: SecretString,
+    client: &Client,
+) -> ApiResult<SignIn> {
+    let email_hash = email_hash(db, email);
+    let now = auth.clock.now();
+    let (failures, found) = db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            Ok((store::failures(conn, &email_hash, now).await?, store::credentials(conn, email).await?))
+        })
+        .await?;
+    if let Some(left) = lockout(&failures, now) {
+        return Err(locked(left));
+    }
+    tokio::time::sleep(slowdown(failures.len())).await;
+    let hash = found.as_ref().and_then(Credentials::usable_hash);
+    let matches = auth.passwords.verify(password, hash).await?;
+    let known = found.as_ref().map(|c| c.user);
+    let matched = found.filter(|_| matches);
+    // A refusal is an outcome, not an error: what was counted has to stay.
+    db.transaction(async |conn: &mut TenantConn| -> ApiResult<ApiResult<SignIn>> {
+        let attempt = Try { email_hash: &email_hash, client, known, matched: matched.as_ref() };
+        match judge(conn, &attempt, auth.clock.now()).await? {
+            Outcome::Passed(user) => {
+                let user = users::store::get(conn, user).await?;
+                session::open(conn, auth, db, user, client).await.map(Ok)
+            }
+            Outcome::Refused => Ok(Err(ApiError::new(Code::InvalidCredentials))),
+            Outcome::Locked(left) => Ok(Err(locked(left))),
+        }
+    })
+    .await?
+}
+
+/// A login at a tenant that is none, or suspended: the same work, the same answers.
+async fn login_nowhere(auth: &Auth, who: [u8; 32], password: SecretString) -> ApiError {
+    let failures = auth.strangers.failures(&who).await;
+    if let Some(left) = lockout(&failures, auth.clock.now()) {
+        return locked(left);
+    }
+    tokio::time::sleep(slowdown(failures.len())).await;
+    if let Err(overloaded) = auth.passwords.verify(password, None).await {
+        return overloaded;
+    }
+    match auth.strangers.fail(who, auth.clock.now()).await {
+        Some(left) => locked(left),
+        None => ApiError::new(Code::InvalidCredentials),
+    }
+}
+
+/// A refresh token.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefreshRequest {
+    /// As the last login or refresh gave it.
+    #[garde(skip)]
+    #[schema(value_type = String, example = "trf_AZq…")]
+    pub refresh_token: SecretString,
+}
+
+/// Exchanges a refresh token for the next pair.
+///
+/// A token is exchanged once. Presented again within the grace (30 s by default) it gives the same successor, for a
+/// client whose answer was lost. Presented later it has been stolen by somebody, and the whole session ends.
+#[utoipa::path(
+    tag = "auth",
+    request_body = RefreshRequest,
+    responses(
+        (status = 200, description = "The next pair", body = Envelope<SignIn>),
+        (status = 401, description = "`token_invalid`, `token_expired`, or `token_revoked`", body = ErrorEnvelope),
+        (status = 403, description = "`tenant_suspended`", body = ErrorEnvelope),
+        StrangerRefusals,
+    ),
+)]
+#[post("/api/v1/auth/refresh")]
+pub async fn refresh(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    router: web::Data<Router>,
+    hints: Hints,
+    body: Json<RefreshRequest>,
+) -> ApiResult<Reply<SignIn>> {
+    let invalid = || ApiError::new(Code::TokenInvalid);
+    let mac = &router.installation().mac;
+    let token = OpaqueToken::parse(mac, TokenKind::Refresh, &body.0.refresh_token).ok_or_else(invalid)?;
+    let db = router.routed(&token, &hints).await?;
+    let tenant = db.tenant().id;
+    let auth = &**auth;
+    let db_ref = &db;
+    let (answer, reused) = db
+        .transaction(async |conn: &mut TenantConn| -> ApiResult<_> {
+            let Some(family) = store::hold_family(conn, &token.hash()).await? else {
+                return Ok((Err(invalid()), None));
+            };
+            let now = auth.clock.now();
+            let verdict = rotation(&family.token, delta(auth.settings.refresh_grace), now);
+            let refused = |code| Ok((Err(ApiError::new(code)), None));
+            match verdict {
+                Rotation::Expired => return refused(Code::TokenExpired),
+                Rotation::Ended => return refused(Code::TokenRevoked),
+                Rotation::Reuse => {
+                    // Ending the session has to stay, so this is no error of the transaction.
+                    store::end_session(conn, family.session, "refresh_token_reused", now).await?;
+                    return Ok((Err(ApiError::new(Code::TokenRevoked)), Some((family.session, family.user))));
+                }
+                Rotation::Rotate | Rotation::Repeat => {}
+            }
+            let successor = token.successor(mac, TokenKind::Refresh);
+            let identity = Identity {
+                session: family.session,
+                expires_at: family.session_expires_at,
+                amr: family.amr,
+                auth_time: family.auth_time,
+            };
+            if verdict == Rotation::Rotate {
+                let expires_at = session::refresh_expiry(auth, &identity, now);
+                store::rotate(conn, identity.session, &token.hash(), &successor.hash(), now, expires_at).await?;
+            }
+            let user = users::store::get(conn, family.user).await?;
+            Ok((session::answer(auth, db_ref, user, &identity, &successor, now), None))
+        })
+        .await?;
+    if let Some((session, user)) = reused {
+        auth.admission.forget(tenant, session).await;
+        tracing::warn!(%tenant, %user, %session, "a refresh token was used twice; the session has ended");
+    }
+    answer.map(Reply)
+}
+
+/// Ends this session.
+#[utoipa::path(
+    tag = "auth",
+    responses((status = 204, description = "Signed out"), Refusals),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/logout")]
+pub async fn logout(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiResult<NoContent> {
+    let (session, now) = (caller.claims.sid, auth.clock.now());
+    caller
+        .db
+        .transaction(async |conn: &mut TenantConn| -> ApiResult<()> {
+            Ok(store::end_session(conn, session, "logout", now).await?)
+        })
+        .await?;
+    auth.admission.forget(caller.db.tenant().id, session).await;
+    Ok(NoContent)
+}
+
+/// Ends all sessions of the caller, this one included.
+#[utoipa::path(
+    tag = "auth",
+    responses((status = 204, description = "Signed out everywhere"), Refusals),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/logout-all")]
+pub async fn logout_all(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiResult<NoContent> {
+    let (user, now) = (caller.user(), auth.clock.now());
+    caller
+        .db
+        .transaction(async |conn: &mut TenantConn| -> ApiResult<()> {
+            Ok(store::end_sessions(conn, user, None, "logout_all", now).await?)
+        })
+        .await?;
+    auth.admission.forget_user(caller.db.tenant().id, user).await;
+    Ok(NoContent)
+}

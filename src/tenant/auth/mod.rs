@@ -1,0 +1,36 @@
+//! Signing in and out: registration by the tenant's policy, login with a lockout, rotating refresh tokens, sessions.
+//!
+//! A session is the truth about who is signed in. An access token is a short-lived view of it, checked against the
+//! session by [`SessionAdmission`] on every request.
+//! Strangers learn nothing about tenants and people: what does not exist answers like what is closed to them.
+
+pub mod admission;
+mod api;
+mod attempts;
+mod client;
+mod history;
+mod password;
+mod register;
+mod rules;
+pub mod session;
+mod settings;
+mod store;
+mod strangers;
+
+pub use admission::SessionAdmission;
+pub(crate) use settings::delta;
+pub use settings::{Auth, AuthSettings};
+pub(crate) use store::{end_sessions, insert_invitation};
+
+use utoipa_actix_web::service_config::ServiceConfig;
+
+/// The endpoints.
+pub fn routes(cfg: &mut ServiceConfig) {
+    cfg.service(register::register)
+        .service(api::login)
+        .service(api::refresh)
+        .service(api::logout)
+        .service(api::logout_all)
+        .service(password::change_password)
+        .service(history::login_history);
+}

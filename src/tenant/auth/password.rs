@@ -1,0 +1,127 @@
+//! Changing one's own password.
+
+use actix_web::{HttpResponse, post, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::attempts::{Outcome, Try, email_hash, judge, locked};
+use super::client::Client;
+use super::rules::lockout;
+use super::settings::Auth;
+use super::store::{self, Credentials};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::UserId;
+use crate::rest::{Answer, ErrorEnvelope, Idempotency, Json, NoQuery, SignedIn, passwords};
+use crate::router::{TenantConn, TenantDb};
+use crate::tenant::docs::Refusals;
+use crate::tenant::users::rules::email_key;
+use crate::tenant::users::store::{self as users, UserChange};
+
+/// The old password and the new one.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangePasswordRequest {
+    /// What it is now.
+    #[garde(skip)]
+    #[schema(value_type = String, format = Password)]
+    pub current_password: SecretString,
+    /// What it is to be: at least 10 characters.
+    #[garde(skip)]
+    #[schema(value_type = String, format = Password)]
+    pub new_password: SecretString,
+}
+
+/// Changes the caller's password, and ends their other sessions.
+///
+/// A wrong `currentPassword` counts like a failed login, so that a stolen token is no way to guess it.
+#[utoipa::path(
+    tag = "auth",
+    request_body = ChangePasswordRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Changes once, however often it is sent")),
+    responses(
+        (status = 204, description = "Changed"),
+        (status = 422, description = "The current password is wrong, or the new one will not do", body = ErrorEnvelope),
+        (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/change-password")]
+pub async fn change_password(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: SignedIn,
+    client: Client,
+    idempotency: Idempotency,
+    body: Json<ChangePasswordRequest>,
+) -> ApiResult<HttpResponse> {
+    let ChangePasswordRequest { current_password, new_password } = body.0;
+    let (db, me) = (&caller.db, caller.user());
+    let (email, found) = db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            let email = users::get(conn, me).await?.email;
+            Ok((email_key(&email), store::find_credentials(conn, me).await?))
+        })
+        .await?;
+    if let Some(fault) = passwords::fault("newPassword", &new_password, &email) {
+        return Err(ApiError::invalid(vec![fault]));
+    }
+    let matches = auth.passwords.verify(current_password, found.as_ref().and_then(Credentials::usable_hash)).await?;
+    let matched = found.filter(|_| matches);
+    let hash = auth.passwords.hash(new_password).await?;
+    let email_hash = email_hash(db, &email);
+    let session = caller.claims.sid;
+    let (auth, matched, client) = (&**auth, &matched, &client);
+    let actor = me.to_string();
+    let done = idempotency
+        .run(db, &actor, async |conn: &mut TenantConn| -> ApiResult<Answer<()>> {
+            let now = auth.clock.now();
+            let Some(matched) = matched else { return Err(wrong()) };
+            store::hold_attempts(conn, &email_hash).await?;
+            if let Some(left) = lockout(&store::failures(conn, &email_hash, now).await?, now) {
+                return Err(locked(left));
+            }
+            let current = store::hold_credentials(conn, me).await?;
+            if current.is_none_or(|current| current.usable_hash() != matched.password_hash) {
+                return Err(wrong());
+            }
+            let change = UserChange {
+                password_hash: Some(hash),
+                password_change_required: Some(false),
+                ..UserChange::default()
+            };
+            users::update(conn, me, &change, true, now).await?;
+            store::end_sessions(conn, me, Some(session), "password_changed", now).await?;
+            Ok(Answer::no_content())
+        })
+        .await;
+    match done {
+        Ok(done) => {
+            auth.admission.forget_user(db.tenant().id, me).await;
+            Ok(done)
+        }
+        // The effect was rolled back; the guess has to be counted all the same.
+        Err(refused) if !matches && *refused.fields() == *wrong().fields() => {
+            Err(count(auth, db, me, &email_hash, client).await?)
+        }
+        Err(refused) => Err(refused),
+    }
+}
+
+/// Counts a wrong guess, and gives its answer.
+async fn count(auth: &Auth, db: &TenantDb, me: UserId, email_hash: &[u8; 32], client: &Client) -> ApiResult<ApiError> {
+    db.transaction(async |conn: &mut TenantConn| -> ApiResult<ApiError> {
+        let attempt = Try { email_hash, client, known: Some(me), matched: None };
+        Ok(match judge(conn, &attempt, auth.clock.now()).await? {
+            Outcome::Locked(left) => locked(left),
+            Outcome::Passed(_) | Outcome::Refused => wrong(),
+        })
+    })
+    .await
+}
+
+fn wrong() -> ApiError {
+    ApiError::invalid_field("currentPassword", "incorrect", "It is not your current password.")
+}

@@ -1,0 +1,181 @@
+//! Registration, as the tenant's policy has it.
+
+use actix_web::{HttpResponse, post, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::client::Client;
+use super::session::{self, SignIn};
+use super::settings::Auth;
+use super::store;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{RoleId, UserId};
+use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay, passwords};
+use crate::router::{self, Registration, Router, TenantConn};
+use crate::tenant::docs::StrangerRefusals;
+use crate::tenant::permissions::catalog::USER;
+use crate::tenant::users::rules::{UserStatus, email_key, email_shape, name_shape};
+use crate::tenant::users::store::{self as users, NewUser, UserChange, UserRow};
+
+/// Who wants to belong to a tenant.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegisterRequest {
+    /// The tenant's slug, unless `X-Tenant-ID`, the host, or the invitation names it.
+    #[garde(inner(length(max = 64)))]
+    #[schema(example = "acme")]
+    pub tenant: Option<String>,
+    /// Address.
+    #[garde(custom(email_shape))]
+    #[schema(example = "grace@acme.test")]
+    pub email: String,
+    /// At least 10 characters.
+    #[garde(skip)]
+    #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
+    pub password: SecretString,
+    /// First name.
+    #[serde(default)]
+    #[garde(length(chars, max = 100), custom(name_shape))]
+    #[schema(example = "Grace")]
+    pub first_name: String,
+    /// Last name.
+    #[serde(default)]
+    #[garde(length(chars, max = 100), custom(name_shape))]
+    #[schema(example = "Hopper")]
+    pub last_name: String,
+    /// The token of an invitation.
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, example = "tin_AZq…")]
+    pub invitation: Option<SecretString>,
+}
+
+/// Registers, and signs in.
+///
+/// With the policy `open` anyone may; with `invite` whoever holds an invitation for their address; with `closed` nobody.
+/// A tenant that is closed to the caller, unknown or suspended answers the same `registration_closed`.
+#[utoipa::path(
+    tag = "auth",
+    request_body = RegisterRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Registers once, however often it is sent")),
+    responses(
+        (status = 201, description = "Registered and signed in", body = Envelope<SignIn>),
+        (status = 403, description = "`registration_closed`", body = ErrorEnvelope),
+        (status = 409, description = "`already_exists`: `email`", body = ErrorEnvelope),
+        StrangerRefusals,
+    ),
+)]
+#[post("/api/v1/auth/register")]
+pub async fn register(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    router: web::Data<Router>,
+    hints: Hints,
+    client: Client,
+    idempotency: Idempotency,
+    body: Json<RegisterRequest>,
+) -> ApiResult<HttpResponse> {
+    let mut request = body.0;
+    if let Some(fault) = passwords::fault("password", &request.password, &request.email) {
+        return Err(ApiError::invalid(vec![fault]));
+    }
+    let invitation = match request.invitation.take() {
+        None => None,
+        Some(text) => {
+            let mac = &router.installation().mac;
+            Some(OpaqueToken::parse(mac, TokenKind::Invitation, &text).ok_or_else(void_invitation)?)
+        }
+    };
+    let db = match &invitation {
+        // The token says whose it is; a tenant named beside it can only confirm.
+        Some(token) => router.routed(token, &hints).await,
+        None => router.named(request.tenant.as_deref(), &hints).await,
+    };
+    let db = db.map_err(|error| closed_to_strangers(error, invitation.is_some()))?;
+    if invitation.is_some() && request.tenant.as_deref().is_some_and(|named| named != db.tenant().slug.as_str()) {
+        return Err(void_invitation());
+    }
+    match (db.tenant().registration, &invitation) {
+        (Registration::Open, _) | (Registration::Invite, Some(_)) => {}
+        _ => return Err(ApiError::new(Code::RegistrationClosed)),
+    }
+    let hash = auth.passwords.hash(request.password.clone()).await?;
+    let (auth, db) = (&**auth, &db);
+    idempotency
+        .run_secret(db, "register", async |(conn, replay): (&mut TenantConn, Replay)| -> ApiResult<Answer<SignIn>> {
+            let user = match (replay, &invitation) {
+                (Replay::Again, _) => again(conn, auth, &request).await?,
+                (Replay::First, None) => join(conn, auth, &request, &hash).await?,
+                (Replay::First, Some(token)) => accept(conn, auth, &request, &hash, token).await?,
+            };
+            let version = user.version;
+            let answer = session::open(conn, auth, db, user, &client).await?;
+            Ok(Answer::created(answer).location("/api/v1/users/me").etag(version))
+        })
+        .await
+}
+
+fn closed_to_strangers(error: router::Error, invited: bool) -> ApiError {
+    match error {
+        router::Error::TenantUnknown | router::Error::TenantSuspended => ApiError::new(Code::RegistrationClosed),
+        router::Error::TokenInvalid(_) if invited => void_invitation(),
+        other => other.into(),
+    }
+}
+
+fn void_invitation() -> ApiError {
+    ApiError::invalid_field("invitation", "invalid", "It is not valid for this address, or not any more.")
+}
+
+async fn join(conn: &mut TenantConn, auth: &Auth, request: &RegisterRequest, hash: &str) -> ApiResult<UserRow> {
+    let user = NewUser {
+        id: UserId::generate(),
+        email: &request.email,
+        first_name: &request.first_name,
+        last_name: &request.last_name,
+        status: UserStatus::Active,
+        password_hash: Some(hash),
+    };
+    users::insert(conn, &user, auth.clock.now()).await?;
+    let roles: Vec<RoleId> = users::role_ids(conn, &[USER.to_owned()]).await?.into_iter().map(|(id, _)| id).collect();
+    users::set_roles(conn, user.id, &roles).await?;
+    users::get(conn, user.id).await
+}
+
+async fn accept(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    request: &RegisterRequest,
+    hash: &str,
+    token: &OpaqueToken,
+) -> ApiResult<UserRow> {
+    let now = auth.clock.now();
+    let id = store::accept_invitation(conn, &token.hash(), now).await?.ok_or_else(void_invitation)?;
+    let invited = users::hold(conn, id).await?;
+    if invited.status != UserStatus::Invited || email_key(&invited.email) != email_key(&request.email) {
+        return Err(void_invitation());
+    }
+    let given = |name: &str| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
+    let change = UserChange {
+        first_name: given(&request.first_name),
+        last_name: given(&request.last_name),
+        status: Some(UserStatus::Active.as_str().to_owned()),
+        password_hash: Some(hash.to_owned()),
+        ..UserChange::default()
+    };
+    users::update(conn, id, &change, true, now).await?;
+    users::get(conn, id).await
+}
+
+/// A repeated request whose first answer was not kept, for it held tokens: a new session, if the password still holds.
+async fn again(conn: &mut TenantConn, auth: &Auth, request: &RegisterRequest) -> ApiResult<UserRow> {
+    let found = store::credentials(conn, &email_key(&request.email)).await?;
+    let password = request.password.clone();
+    let matches = auth.passwords.verify(password, found.as_ref().and_then(store::Credentials::usable_hash)).await?;
+    match found {
+        Some(credentials) if matches => users::get(conn, credentials.user).await,
+        _ => Err(ApiError::new(Code::InvalidCredentials)),
+    }
+}

@@ -1,0 +1,128 @@
+//! Opening and continuing a session: its row, its refresh token, its access tokens.
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::settings::{Auth, delta};
+use super::store::{self, NewSession};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::SessionId;
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::router::token::ACCESS_TYP;
+use crate::router::{AccessClaims, TenantConn, TenantDb};
+use crate::tenant::users::api::User;
+use crate::tenant::users::store::UserRow;
+
+/// What somebody gets who has signed in.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignIn {
+    /// For `Authorization: Bearer …`.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, example = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSIsImtpZCI6Ii4uLiJ9…")]
+    pub access_token: SecretString,
+    /// To be exchanged for the next pair, once.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, example = "trf_AZq…")]
+    pub refresh_token: SecretString,
+    /// Always `Bearer`.
+    #[schema(example = "Bearer")]
+    pub token_type: &'static str,
+    /// Life of the access token in seconds.
+    #[schema(example = 900)]
+    pub expires_in: i64,
+    /// Who has signed in.
+    pub user: User,
+}
+
+/// Writes a secret into an answer for its owner.
+pub(crate) fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+/// What every token of a session says alike.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    pub session: SessionId,
+    pub expires_at: DateTime<Utc>,
+    pub amr: Vec<String>,
+    pub auth_time: DateTime<Utc>,
+}
+
+/// Opens a session for somebody who has just proved their password.
+pub(super) async fn open(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    user: UserRow,
+    client: &Client,
+) -> ApiResult<SignIn> {
+    let now = auth.clock.now();
+    let identity = Identity {
+        session: SessionId::generate(),
+        expires_at: now + delta(auth.settings.session_ttl),
+        amr: vec!["pwd".to_owned()],
+        auth_time: now,
+    };
+    let row = NewSession {
+        id: identity.session,
+        user_id: user.id,
+        created_at: now,
+        last_used_at: now,
+        expires_at: identity.expires_at,
+        ip: client.ip.as_deref(),
+        user_agent: client.user_agent.as_deref(),
+        amr: &identity.amr,
+        auth_time: now,
+    };
+    store::insert_session(conn, &row).await?;
+    let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);
+    let expires_at = refresh_expiry(auth, &identity, now);
+    store::insert_refresh_token(conn, &refresh.hash(), identity.session, now, expires_at).await?;
+    answer(auth, db, user, &identity, &refresh, now)
+}
+
+/// When a refresh token made now runs out: never later than its session.
+pub(super) fn refresh_expiry(auth: &Auth, identity: &Identity, now: DateTime<Utc>) -> DateTime<Utc> {
+    (now + delta(auth.settings.refresh_token_ttl)).min(identity.expires_at)
+}
+
+/// The answer with a fresh access token.
+pub(super) fn answer(
+    auth: &Auth,
+    db: &TenantDb,
+    user: UserRow,
+    identity: &Identity,
+    refresh: &OpaqueToken,
+    now: DateTime<Utc>,
+) -> ApiResult<SignIn> {
+    let tenant = db.tenant();
+    let key = tenant.signing_key.as_ref().ok_or_else(|| ApiError::new(Code::TenantUnavailable))?;
+    let issuer = db.router().issuer(&tenant.slug);
+    let expires_at = (now + delta(auth.settings.access_token_ttl)).min(identity.expires_at);
+    let claims = AccessClaims {
+        aud: issuer.clone(),
+        iss: issuer,
+        sub: user.id,
+        tid: tenant.id.to_string(),
+        sid: identity.session,
+        jti: Uuid::now_v7(),
+        iat: now.timestamp(),
+        exp: expires_at.timestamp(),
+        roles: user.roles.clone(),
+        amr: identity.amr.clone(),
+        auth_time: identity.auth_time.timestamp(),
+        ver: user.auth_version,
+    };
+    Ok(SignIn {
+        access_token: key.sign(ACCESS_TYP, &claims)?.into(),
+        refresh_token: refresh.text().clone(),
+        token_type: "Bearer",
+        expires_in: claims.exp - claims.iat,
+        user: User::new(user, tenant.id),
+    })
+}

@@ -1,0 +1,66 @@
+//! What signing in needs from outside, given to handlers as `web::Data<Auth>`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::admission::SessionAdmission;
+use super::strangers::Strangers;
+use crate::kernel::Clock;
+use crate::rest::passwords::Passwords;
+
+/// How long things last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthSettings {
+    /// An access token (`auth.access_token_ttl`).
+    pub access_token_ttl: Duration,
+    /// A refresh token that is not used.
+    pub refresh_token_ttl: Duration,
+    /// A session, however often it is refreshed.
+    pub session_ttl: Duration,
+    /// How long a rotated refresh token still gets its successor (`auth.refresh_grace`).
+    pub refresh_grace: Duration,
+    /// An invitation that is not accepted.
+    pub invitation_ttl: Duration,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            access_token_ttl: Duration::from_secs(15 * 60),
+            refresh_token_ttl: 30 * DAY,
+            session_ttl: 90 * DAY,
+            refresh_grace: Duration::from_secs(30),
+            invitation_ttl: 7 * DAY,
+        }
+    }
+}
+
+/// Everything the handlers of `auth` and `users` share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// Hashes passwords.
+    pub passwords: Passwords,
+    /// How long things last.
+    pub settings: Arc<AuthSettings>,
+    /// The time.
+    pub clock: Clock,
+    /// The same admission that the router was started with: it is told at once when a session ends here.
+    pub admission: Arc<SessionAdmission>,
+    pub(super) strangers: Strangers,
+}
+
+impl Auth {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(passwords: Passwords, settings: AuthSettings, clock: Clock, admission: Arc<SessionAdmission>) -> Self {
+        Self { passwords, settings: Arc::new(settings), clock, admission, strangers: Strangers::default() }
+    }
+}
+
+/// A length of time as chrono has it. Settings beyond thousands of years end there.
+pub(crate) fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::days(365_000))
+}

@@ -1,0 +1,203 @@
+//! Sessions and their refresh tokens.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Text};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::kernel::{SessionId, UserId};
+use crate::router::TenantConn;
+use crate::tenant::auth::rules::Presented;
+use crate::tenant::schema::{refresh_tokens, sessions, users};
+use crate::tenant::users::rules::UserStatus;
+use crate::tenant::users::store::role_names;
+
+/// How long an ended session is kept for its person to look at.
+const ENDED_KEPT: TimeDelta = TimeDelta::days(30);
+
+/// A session with its person's state and rights.
+#[derive(Debug, Queryable)]
+pub struct Standing {
+    pub user_id: UserId,
+    pub expires_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+    pub status: String,
+    pub password_change_required: bool,
+    pub roles: Vec<String>,
+    pub permissions: Vec<String>,
+}
+
+/// All that the admission of a token asks, in one query.
+pub async fn standing(conn: &mut TenantConn, session: SessionId) -> QueryResult<Option<Standing>> {
+    sessions::table
+        .inner_join(users::table)
+        .filter(sessions::id.eq(session))
+        .select((
+            sessions::user_id,
+            sessions::expires_at,
+            sessions::revoked_at,
+            users::status,
+            users::password_change_required,
+            role_names(),
+            permission_names(),
+        ))
+        .first(conn)
+        .await
+        .optional()
+}
+
+fn permission_names() -> SqlLiteral<Array<Text>> {
+    sql("ARRAY(SELECT DISTINCT p.name FROM user_roles ur \
+         JOIN role_permissions rp ON rp.role_id = ur.role_id JOIN permissions p ON p.id = rp.permission_id \
+         WHERE ur.user_id = users.id)")
+}
+
+/// A session to be opened.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = sessions)]
+pub struct NewSession<'a> {
+    pub id: SessionId,
+    pub user_id: UserId,
+    pub created_at: DateTime<Utc>,
+    pub last_used_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+    pub ip: Option<&'a str>,
+    pub user_agent: Option<&'a str>,
+    pub amr: &'a [String],
+    pub auth_time: DateTime<Utc>,
+}
+
+/// Opens a session, and sweeps out this person's long ended ones.
+pub async fn insert_session(conn: &mut TenantConn, session: &NewSession<'_>) -> QueryResult<()> {
+    let past = session.created_at - ENDED_KEPT;
+    diesel::delete(
+        sessions::table
+            .filter(sessions::user_id.eq(session.user_id))
+            .filter(sessions::expires_at.lt(past).or(sessions::revoked_at.lt(past))),
+    )
+    .execute(conn)
+    .await?;
+    diesel::insert_into(sessions::table).values(session).execute(conn).await.map(drop)
+}
+
+/// Keeps the hash of a new refresh token of a session.
+pub async fn insert_refresh_token(
+    conn: &mut TenantConn,
+    hash: &[u8; 32],
+    session: SessionId,
+    now: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::insert_into(refresh_tokens::table)
+        .values((
+            refresh_tokens::hash.eq(hash.as_slice()),
+            refresh_tokens::session_id.eq(session),
+            refresh_tokens::created_at.eq(now),
+            refresh_tokens::expires_at.eq(expires_at),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// The session of a presented refresh token, and what is known of both.
+#[derive(Debug, Clone)]
+pub struct Family {
+    pub session: SessionId,
+    pub user: UserId,
+    pub session_expires_at: DateTime<Utc>,
+    pub amr: Vec<String>,
+    pub auth_time: DateTime<Utc>,
+    pub token: Presented,
+}
+
+/// Finds the session of a refresh token and holds it until the transaction ends, so that of two who present the same
+/// token the second sees what the first did. The session comes before its tokens, as when a person is removed.
+pub async fn hold_family(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Option<Family>> {
+    type Session = (SessionId, UserId, DateTime<Utc>, Option<DateTime<Utc>>, Vec<String>, DateTime<Utc>);
+    let of_token = refresh_tokens::table.find(hash.as_slice()).select(refresh_tokens::session_id);
+    let found: Option<Session> = sessions::table
+        .filter(sessions::id.eq_any(of_token))
+        .select((
+            sessions::id,
+            sessions::user_id,
+            sessions::expires_at,
+            sessions::revoked_at,
+            sessions::amr,
+            sessions::auth_time,
+        ))
+        .for_no_key_update()
+        .first(conn)
+        .await
+        .optional()?;
+    let Some((session, user, session_expires_at, revoked_at, amr, auth_time)) = found else { return Ok(None) };
+    let (expires_at, rotated_at) = refresh_tokens::table
+        .find(hash.as_slice())
+        .select((refresh_tokens::expires_at, refresh_tokens::rotated_at))
+        .first(conn)
+        .await?;
+    let status: String = users::table.find(user).select(users::status).first(conn).await?;
+    let ended = revoked_at.is_some() || status != UserStatus::Active.as_str();
+    let token = Presented { expires_at, rotated_at, ended, session_expires_at };
+    Ok(Some(Family { session, user, session_expires_at, amr, auth_time, token }))
+}
+
+/// Exchanges a refresh token for its successor, and sweeps out the session's expired ones.
+pub async fn rotate(
+    conn: &mut TenantConn,
+    session: SessionId,
+    hash: &[u8; 32],
+    successor: &[u8; 32],
+    now: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::update(refresh_tokens::table.find(hash.as_slice()))
+        .set((refresh_tokens::rotated_at.eq(now), refresh_tokens::successor_hash.eq(successor.as_slice())))
+        .execute(conn)
+        .await?;
+    insert_refresh_token(conn, successor, session, now, expires_at).await?;
+    diesel::delete(
+        refresh_tokens::table.filter(refresh_tokens::session_id.eq(session)).filter(refresh_tokens::expires_at.lt(now)),
+    )
+    .execute(conn)
+    .await?;
+    diesel::update(sessions::table.find(session)).set(sessions::last_used_at.eq(now)).execute(conn).await.map(drop)
+}
+
+/// Ends one session. Nothing happens to one that has ended.
+pub async fn end_session(
+    conn: &mut TenantConn,
+    session: SessionId,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::update(sessions::table.find(session).filter(sessions::revoked_at.is_null()))
+        .set((sessions::revoked_at.eq(now), sessions::revoked_reason.eq(reason)))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// Ends the sessions of a person, but for one if it is named.
+pub async fn end_sessions(
+    conn: &mut TenantConn,
+    user: UserId,
+    but: Option<SessionId>,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    let but = but.map_or(Uuid::nil(), SessionId::uuid);
+    diesel::update(
+        sessions::table
+            .filter(sessions::user_id.eq(user))
+            .filter(sessions::id.ne(but))
+            .filter(sessions::revoked_at.is_null()),
+    )
+    .set((sessions::revoked_at.eq(now), sessions::revoked_reason.eq(reason)))
+    .execute(conn)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,219 @@
+//! What the list takes in its query.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::store::{Contact, Filter, Position, SortKey, Window};
+use crate::error::{ApiError, ApiResult, Code, FieldError};
+use crate::kernel::TenantId;
+use crate::kernel::crypto::MacKey;
+use crate::kernel::page::CursorScope;
+use crate::rest::{Listed, Paging};
+
+const MAX_TEXT: usize = 200;
+const MAX_WORDS: usize = 10;
+
+/// What contacts are sorted by; a leading `-` turns it round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub enum Sort {
+    /// The oldest first.
+    #[serde(rename = "createdAt")]
+    CreatedAt,
+    /// The newest first.
+    #[default]
+    #[serde(rename = "-createdAt")]
+    CreatedAtDesc,
+    /// Unchanged for longest first.
+    #[serde(rename = "updatedAt")]
+    UpdatedAt,
+    /// Changed last first.
+    #[serde(rename = "-updatedAt")]
+    UpdatedAtDesc,
+    /// Family names from A to Z.
+    #[serde(rename = "lastName")]
+    LastName,
+    /// Family names from Z to A.
+    #[serde(rename = "-lastName")]
+    LastNameDesc,
+    /// Companies from A to Z.
+    #[serde(rename = "company")]
+    Company,
+    /// Companies from Z to A.
+    #[serde(rename = "-company")]
+    CompanyDesc,
+}
+
+impl Sort {
+    const fn parts(self) -> (&'static str, SortKey, bool) {
+        match self {
+            Self::CreatedAt => ("createdAt", SortKey::CreatedAt, false),
+            Self::CreatedAtDesc => ("-createdAt", SortKey::CreatedAt, true),
+            Self::UpdatedAt => ("updatedAt", SortKey::UpdatedAt, false),
+            Self::UpdatedAtDesc => ("-updatedAt", SortKey::UpdatedAt, true),
+            Self::LastName => ("lastName", SortKey::LastName, false),
+            Self::LastNameDesc => ("-lastName", SortKey::LastName, true),
+            Self::Company => ("company", SortKey::Company, false),
+            Self::CompanyDesc => ("-company", SortKey::Company, true),
+        }
+    }
+}
+
+/// Query parameters of the list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ContactsQuery {
+    /// Words that all occur in names, company, e-mail addresses, phone numbers, notes or tags.
+    #[param(max_length = 200)]
+    q: Option<String>,
+    /// The company's whole name, in any case.
+    #[param(max_length = 200)]
+    company: Option<String>,
+    /// Has this tag.
+    #[param(max_length = 200)]
+    tag: Option<String>,
+    /// Has an address in this city, as it is written there.
+    #[param(max_length = 200)]
+    city: Option<String>,
+    /// Made after this time (RFC 3339).
+    created_after: Option<DateTime<Utc>>,
+    /// Made before this time (RFC 3339).
+    created_before: Option<DateTime<Utc>>,
+    /// Changed after this time (RFC 3339).
+    updated_after: Option<DateTime<Utc>>,
+    /// Order; contacts that are equal in it come by id.
+    #[param(inline)]
+    sort: Option<Sort>,
+    /// From an earlier answer's `nextCursor` or `prevCursor`, with the same sort and filters.
+    cursor: Option<String>,
+    /// Number of the page from 1, instead of a cursor.
+    #[param(minimum = 1)]
+    page: Option<u32>,
+    /// The most contacts on one page.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    page_size: Option<u32>,
+    /// Whether to count all that match.
+    include_total: Option<bool>,
+}
+
+/// A list request that has been read: what to look for, and how to make a page of it.
+#[derive(Debug)]
+pub struct Request {
+    /// What it is narrowed to.
+    pub filter: Filter,
+    /// Which part is wanted.
+    pub window: Window,
+    paging: Paging,
+    sort: Sort,
+    canonical: String,
+    tenant: TenantId,
+}
+
+impl ContactsQuery {
+    /// Reads it for one tenant; `mac` is what its cursors are authenticated with.
+    ///
+    /// # Errors
+    /// 400 `invalid_query` or `cursor_invalid`.
+    pub fn read(self, tenant: TenantId, mac: &MacKey) -> ApiResult<Request> {
+        let filter = Filter {
+            words: words("q", self.q)?,
+            company: text("company", self.company)?,
+            tag: text("tag", self.tag)?,
+            city: text("city", self.city)?,
+            created_after: self.created_after,
+            created_before: self.created_before,
+            updated_after: self.updated_after,
+        };
+        let paging = Paging::new(self.page, self.page_size, self.cursor, self.include_total)?;
+        let sort = self.sort.unwrap_or_default();
+        let canonical = filter.canonical();
+        let (_, key, descending) = sort.parts();
+        let window = Window { sort: key, descending, from: None, offset: paging.offset(), limit: paging.limit() };
+        let mut request = Request { filter, window, paging, sort, canonical, tenant };
+        request.window.from = request.paging.decode::<Position>(&request.scope(), mac)?;
+        Ok(request)
+    }
+}
+
+impl Request {
+    fn scope(&self) -> CursorScope<'_> {
+        CursorScope { tenant: Some(self.tenant), list: "contacts", sort: self.sort.parts().0, filter: &self.canonical }
+    }
+
+    /// Whether the client wants the matches counted.
+    pub fn include_total(&self) -> bool {
+        self.paging.include_total()
+    }
+
+    /// The rows as a page with its cursors.
+    pub fn page(&self, rows: Vec<Contact>, mac: &MacKey, total: Option<i64>) -> Listed<Contact> {
+        let key = self.window.sort;
+        self.paging.listed(rows, &self.scope(), mac, |row| row.position(key), total)
+    }
+}
+
+impl Filter {
+    /// One text for equal filters, another one for different ones.
+    fn canonical(&self) -> String {
+        if *self == Self::default() { String::new() } else { format!("{self:?}") }
+    }
+}
+
+fn bad(parameter: &'static str, message: String) -> ApiError {
+    ApiError::new(Code::InvalidQuery)
+        .detail(format!("The query parameter '{parameter}' has a bad value."))
+        .field(FieldError::new(parameter, "invalid", message))
+}
+
+/// A text to compare with; blank is as good as none.
+fn text(parameter: &'static str, value: Option<String>) -> ApiResult<Option<String>> {
+    let Some(value) = value.map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()) else { return Ok(None) };
+    if value.chars().count() > MAX_TEXT || value.contains('\0') {
+        return Err(bad(parameter, format!("At most {MAX_TEXT} characters, none of them NUL.")));
+    }
+    Ok(Some(value))
+}
+
+fn words(parameter: &'static str, value: Option<String>) -> ApiResult<Vec<String>> {
+    let value = text(parameter, value)?.unwrap_or_default();
+    let words: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
+    if words.len() > MAX_WORDS {
+        return Err(bad(parameter, format!("At most {MAX_WORDS} words.")));
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::ContactId;
+    use crate::kernel::crypto::random;
+    use crate::kernel::page::Direction;
+    use crate::tenant::contacts::store::KeyValue;
+
+    fn query(q: &str) -> ContactsQuery {
+        ContactsQuery { q: Some(q.to_owned()), ..ContactsQuery::default() }
+    }
+
+    #[test]
+    fn cursors_stay_with_their_filter() {
+        let (mac, tenant) = (MacKey::new(&random::<32>()), TenantId::generate());
+        let plain = query(" ").read(tenant, &mac).unwrap();
+        assert_eq!(plain.canonical, "");
+        let position = Position { key: KeyValue::Text("x".into()), id: ContactId::generate() };
+        let cursor = query("Ada").read(tenant, &mac).unwrap().scope().encode(&mac, Direction::Next, &position);
+        let with = |q: &str| ContactsQuery { cursor: Some(cursor.clone()), ..query(q) }.read(tenant, &mac);
+        assert_eq!(with(" Ada ").unwrap().window.from, Some((Direction::Next, position)));
+        assert_eq!(with("Bob").unwrap_err().code(), Code::CursorInvalid);
+    }
+
+    #[test]
+    fn searches_have_an_end() {
+        let (mac, tenant) = (MacKey::new(&random::<32>()), TenantId::generate());
+        assert_eq!(query("  Ada  LOVELACE").read(tenant, &mac).unwrap().filter.words, ["Ada", "LOVELACE"]);
+        for long in ["x".repeat(201), "a ".repeat(11), "a\0".into()] {
+            assert_eq!(query(&long).read(tenant, &mac).unwrap_err().code(), Code::InvalidQuery);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! TENANT PLANE: the features of each tenant, on its own database. Knows nothing of the control plane.
+//!
+//! A feature is one folder, one migration in `tenant-migrations/`, one line in [`routes`].
+
+pub mod auth;
+pub mod contacts;
+pub mod docs;
+pub mod permissions;
+pub mod roles;
+mod schema;
+mod seed;
+pub mod tenants;
+pub mod users;
+
+pub use auth::{Auth, AuthSettings, SessionAdmission};
+pub use seed::{FirstAdmin, seed, seed_admin};
+
+use utoipa_actix_web::service_config::ServiceConfig;
+
+/// The endpoints of every feature.
+pub fn routes(cfg: &mut ServiceConfig) {
+    auth::routes(cfg);
+    users::routes(cfg);
+    roles::routes(cfg);
+    permissions::routes(cfg);
+    tenants::routes(cfg);
+    contacts::routes(cfg);
+}

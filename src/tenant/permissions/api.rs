@@ -1,0 +1,90 @@
+//! The list of permissions.
+
+use actix_web::get;
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::PermissionsRead;
+use crate::error::ApiResult;
+use crate::kernel::PermissionId;
+use crate::kernel::page::{CursorScope, Direction};
+use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query};
+use crate::router::TenantConn;
+use crate::tenant::docs::Refusals;
+use crate::tenant::schema::permissions;
+
+/// A permission.
+#[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
+#[diesel(table_name = permissions)]
+pub struct PermissionView {
+    /// Identity.
+    pub id: PermissionId,
+    /// `resource:action`.
+    #[schema(example = "contacts:read")]
+    pub name: String,
+    /// What it lets someone do.
+    pub description: String,
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListPermissions {
+    /// Number of the page, from 1.
+    pub page: Option<u32>,
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
+}
+
+/// The permissions, by name.
+#[utoipa::path(
+    tag = "permissions",
+    params(ListPermissions),
+    responses((status = 200, description = "A page", body = ListEnvelope<PermissionView>), Refusals),
+    security(("bearer" = [])),
+)]
+#[get("/api/v1/permissions")]
+pub async fn list_permissions(
+    caller: Authorized<PermissionsRead>,
+    query: Query<ListPermissions>,
+) -> ApiResult<Listed<PermissionView>> {
+    let ListPermissions { page, page_size, cursor, include_total } = query.0;
+    let paging = Paging::new(page, page_size, cursor, include_total)?;
+    let tenant = Some(caller.db.tenant().id);
+    let scope = CursorScope { tenant, list: "permissions", sort: "name", filter: "" };
+    let mac = caller.db.router().installation().mac.clone();
+    let seek = paging.decode::<String>(&scope, &mac)?;
+    let (limit, offset, counted) = (paging.limit(), paging.offset(), paging.include_total());
+    let (rows, total) = caller
+        .db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            let rows = list(conn, seek, limit, offset).await?;
+            let total = if counted { Some(permissions::table.count().get_result(conn).await?) } else { None };
+            Ok((rows, total))
+        })
+        .await?;
+    Ok(paging.listed(rows, &scope, &mac, |row| row.name.clone(), total))
+}
+
+async fn list(
+    conn: &mut TenantConn,
+    seek: Option<(Direction, String)>,
+    limit: i64,
+    offset: i64,
+) -> QueryResult<Vec<PermissionView>> {
+    use permissions::name;
+    let query = permissions::table.select(PermissionView::as_select()).limit(limit).offset(offset).into_boxed();
+    let query = match seek {
+        None => query.order(name.asc()),
+        Some((Direction::Next, at)) => query.filter(name.gt(at)).order(name.asc()),
+        Some((Direction::Previous, at)) => query.filter(name.lt(at)).order(name.desc()),
+    };
+    query.load(conn).await
+}

@@ -1,0 +1,86 @@
+//! Every permission there is, and which system role has it. Provisioning seeds a tenant's database from this list.
+
+use crate::rest::Permission;
+
+/// The system role that may do everything.
+pub const ADMIN: &str = "admin";
+/// The system role of everybody else.
+pub const USER: &str = "user";
+
+/// One permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// `resource:action`.
+    pub name: &'static str,
+    /// What it lets someone do.
+    pub description: &'static str,
+    /// Whether the system role `user` has it. `admin` has all.
+    pub user: bool,
+}
+
+/// The permissions.
+pub const PERMISSIONS: &[Entry] = &[
+    Entry { name: UsersRead::NAME, description: "See the people of the organisation", user: true },
+    Entry { name: UsersWrite::NAME, description: "Create, change and remove people, and give them roles", user: false },
+    Entry { name: RolesRead::NAME, description: "See the roles", user: true },
+    Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
+    Entry { name: "contacts:read", description: "See the address book", user: true },
+    Entry { name: "contacts:write", description: "Change the address book", user: true },
+];
+
+/// The system roles with their descriptions.
+pub const SYSTEM_ROLES: &[(&str, &str)] =
+    &[(ADMIN, "Everything, people and their roles included"), (USER, "The address book, and one's own profile")];
+
+/// May see people.
+#[derive(Debug)]
+pub struct UsersRead;
+impl Permission for UsersRead {
+    const NAME: &'static str = "users:read";
+}
+
+/// May create, change and remove people.
+#[derive(Debug)]
+pub struct UsersWrite;
+impl Permission for UsersWrite {
+    const NAME: &'static str = "users:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+}
+
+/// May see roles.
+#[derive(Debug)]
+pub struct RolesRead;
+impl Permission for RolesRead {
+    const NAME: &'static str = "roles:read";
+}
+
+/// May see permissions.
+#[derive(Debug)]
+pub struct PermissionsRead;
+impl Permission for PermissionsRead {
+    const NAME: &'static str = "permissions:read";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_words() {
+        let names: BTreeSet<_> = PERMISSIONS.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), PERMISSIONS.len());
+        assert!(
+            names
+                .iter()
+                .all(|name| name.split_once(':').is_some_and(|(what, how)| !what.is_empty() && !how.is_empty()))
+        );
+    }
+
+    #[test]
+    fn the_role_user_creates_nobody() {
+        let granted: Vec<_> = PERMISSIONS.iter().filter(|entry| entry.user).map(|entry| entry.name).collect();
+        assert_eq!(granted, ["users:read", "roles:read", "contacts:read", "contacts:write"]);
+    }
+}

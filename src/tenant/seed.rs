@@ -1,0 +1,136 @@
+//! What a new tenant's database begins with: the permissions, the system roles, the first administrator.
+//!
+//! Everything here may run again at any time, over whatever an interrupted run left.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Text};
+use diesel::upsert::excluded;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::permissions::catalog::{ADMIN, PERMISSIONS, SYSTEM_ROLES, USER};
+use super::schema::{permissions, roles, user_roles, users};
+use super::users::rules::email_key;
+use crate::kernel::{PermissionId, RoleId, UserId};
+
+/// Writes the permissions and the system roles `admin` (everything) and `user`.
+///
+/// # Errors
+/// What the database answers.
+pub async fn seed<C>(conn: &mut C) -> QueryResult<()>
+where
+    C: AsyncConnection<Backend = diesel::pg::Pg>,
+{
+    let rows: Vec<_> = PERMISSIONS
+        .iter()
+        .map(|entry| {
+            (
+                permissions::id.eq(PermissionId::generate()),
+                permissions::name.eq(entry.name),
+                permissions::description.eq(entry.description),
+            )
+        })
+        .collect();
+    diesel::insert_into(permissions::table)
+        .values(rows)
+        .on_conflict(permissions::name)
+        .do_update()
+        .set(permissions::description.eq(excluded(permissions::description)))
+        .execute(conn)
+        .await?;
+    let rows: Vec<_> = SYSTEM_ROLES
+        .iter()
+        .map(|(name, description)| {
+            (
+                roles::id.eq(RoleId::generate()),
+                roles::name.eq(name),
+                roles::description.eq(description),
+                roles::system.eq(true),
+            )
+        })
+        .collect();
+    diesel::insert_into(roles::table)
+        .values(rows)
+        .on_conflict(roles::name)
+        .do_update()
+        .set((roles::description.eq(excluded(roles::description)), roles::system.eq(true)))
+        .execute(conn)
+        .await?;
+    let all = PERMISSIONS.iter().map(|entry| entry.name).collect();
+    let users = PERMISSIONS.iter().filter(|entry| entry.user).map(|entry| entry.name).collect();
+    grant(conn, ADMIN, all).await?;
+    grant(conn, USER, users).await
+}
+
+async fn grant<C>(conn: &mut C, role: &str, names: Vec<&str>) -> QueryResult<()>
+where
+    C: AsyncConnection<Backend = diesel::pg::Pg>,
+{
+    diesel::sql_query(
+        "INSERT INTO role_permissions (role_id, permission_id) \
+         SELECT r.id, p.id FROM roles r, permissions p WHERE r.name = $1 AND p.name = ANY ($2) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<Text, _>(role)
+    .bind::<Array<Text>, _>(names)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// The first administrator of a tenant.
+#[derive(Debug)]
+pub struct FirstAdmin {
+    /// Address to log in with.
+    pub email: String,
+    /// Argon2id hash in PHC form.
+    pub password_hash: SecretString,
+    /// The password was made by somebody else.
+    pub password_change_required: bool,
+    /// First name.
+    pub first_name: String,
+    /// Last name.
+    pub last_name: String,
+}
+
+/// Makes the first administrator, after [`seed`]. One with the same address gets this password and the role: a run that
+/// resumes has printed another password than the one that was interrupted.
+///
+/// # Errors
+/// What the database answers; `NotFound` if [`seed`] has not run.
+pub async fn seed_admin<C>(conn: &mut C, admin: &FirstAdmin) -> QueryResult<UserId>
+where
+    C: AsyncConnection<Backend = diesel::pg::Pg>,
+{
+    let role: RoleId = roles::table.filter(roles::name.eq(ADMIN)).select(roles::id).first(conn).await?;
+    let user: UserId = diesel::insert_into(users::table)
+        .values((
+            users::id.eq(UserId::generate()),
+            users::email.eq(admin.email.trim()),
+            users::email_key.eq(email_key(&admin.email)),
+            users::first_name.eq(admin.first_name.trim()),
+            users::last_name.eq(admin.last_name.trim()),
+            users::status.eq("active"),
+            users::password_hash.eq(admin.password_hash.expose_secret()),
+            users::password_change_required.eq(admin.password_change_required),
+        ))
+        .on_conflict(users::email_key)
+        .do_update()
+        .set((
+            users::status.eq("active"),
+            users::password_hash.eq(excluded(users::password_hash)),
+            users::password_change_required.eq(excluded(users::password_change_required)),
+            users::auth_version.eq(users::auth_version + 1),
+            users::updated_at.eq(diesel::dsl::now),
+            users::version.eq(users::version + 1),
+        ))
+        .returning(users::id)
+        .get_result(conn)
+        .await?;
+    diesel::insert_into(user_roles::table)
+        .values((user_roles::user_id.eq(user), user_roles::role_id.eq(role)))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    Ok(user)
+}

@@ -1,0 +1,50 @@
+//! The caller's tenant.
+
+use actix_web::get;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::kernel::{Slug, TenantId};
+use crate::rest::{Envelope, NoQuery, Reply, SignedIn};
+use crate::router::TenantStatus;
+use crate::tenant::docs::Refusals;
+
+/// A tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CurrentTenant {
+    /// Identity.
+    pub id: TenantId,
+    /// Public name.
+    pub slug: Slug,
+    /// Display name.
+    #[schema(example = "Acme Corporation")]
+    pub name: String,
+    /// Where it is in its life.
+    pub status: TenantStatus,
+    /// Version of its database's schema.
+    #[schema(example = 2)]
+    pub schema_version: i32,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The tenant whose token this is.
+#[utoipa::path(
+    tag = "tenants",
+    responses((status = 200, description = "The tenant", body = Envelope<CurrentTenant>), Refusals),
+    security(("bearer" = [])),
+)]
+#[get("/api/v1/tenants/current")]
+pub async fn current_tenant(_: NoQuery, caller: SignedIn) -> Reply<CurrentTenant> {
+    let tenant = caller.db.tenant();
+    Reply(CurrentTenant {
+        id: tenant.id,
+        slug: tenant.slug.clone(),
+        name: tenant.name.clone(),
+        status: tenant.status,
+        schema_version: tenant.schema_version,
+        created_at: tenant.created_at,
+    })
+}

@@ -1,0 +1,306 @@
+//! Changing and removing a person.
+
+use actix_web::{delete, patch, put, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::api::{User, grantable_roles, new_password_hash};
+use super::me::text;
+use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
+use super::store::{self, UserChange, UserRow};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::UserId;
+use crate::rest::{
+    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Tagged,
+};
+use crate::router::TenantConn;
+use crate::tenant::auth::{Auth, end_sessions};
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::UsersWrite;
+use crate::tenant::permissions::catalog::ADMIN;
+
+/// A person as they are to be.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplaceUser {
+    /// Address.
+    #[garde(custom(email_shape))]
+    #[schema(example = "grace@acme.test")]
+    pub email: String,
+    /// First name; empty if left out.
+    #[serde(default)]
+    #[garde(length(chars, max = 100), custom(name_shape))]
+    #[schema(example = "Grace")]
+    pub first_name: String,
+    /// Last name; empty if left out.
+    #[serde(default)]
+    #[garde(length(chars, max = 100), custom(name_shape))]
+    #[schema(example = "Hopper")]
+    pub last_name: String,
+    /// A new password, which ends the person's sessions; left out, it stays.
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub password: Option<SecretString>,
+    /// Names of all their roles; left out, they stay.
+    #[garde(inner(length(max = 50)))]
+    #[schema(example = json!(["user"]))]
+    pub roles: Option<Vec<String>>,
+    /// Whether they may come in; left out, it stays.
+    #[garde(skip)]
+    pub status: Option<UserStatus>,
+}
+
+/// What changes of a person.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchUser {
+    /// Address; cannot be null.
+    #[serde(default)]
+    #[garde(inner(custom(email_shape)))]
+    #[schema(value_type = Option<String>, example = "grace@acme.test")]
+    pub email: Patch<String>,
+    /// First name; null empties it.
+    #[serde(default)]
+    #[garde(inner(length(chars, max = 100), custom(name_shape)))]
+    #[schema(value_type = Option<String>, example = "Grace")]
+    pub first_name: Patch<String>,
+    /// Last name; null empties it.
+    #[serde(default)]
+    #[garde(inner(length(chars, max = 100), custom(name_shape)))]
+    #[schema(value_type = Option<String>, example = "Hopper")]
+    pub last_name: Patch<String>,
+    /// A new password, which ends the person's sessions; cannot be null.
+    #[serde(default)]
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub password: Patch<SecretString>,
+    /// Names of all their roles; null takes all.
+    #[serde(default)]
+    #[garde(inner(length(max = 50)))]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["user"]))]
+    pub roles: Patch<Vec<String>>,
+    /// Whether they may come in; cannot be null.
+    #[serde(default)]
+    #[garde(skip)]
+    #[schema(value_type = Option<UserStatus>)]
+    pub status: Patch<UserStatus>,
+}
+
+/// What an administrator wants changed, from either verb.
+struct Wanted {
+    email: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    password: Option<SecretString>,
+    roles: Option<Vec<String>>,
+    status: Option<UserStatus>,
+}
+
+impl From<ReplaceUser> for Wanted {
+    fn from(user: ReplaceUser) -> Self {
+        Self {
+            email: Some(user.email.trim().to_owned()),
+            first_name: Some(user.first_name.trim().to_owned()),
+            last_name: Some(user.last_name.trim().to_owned()),
+            password: user.password,
+            roles: user.roles,
+            status: user.status,
+        }
+    }
+}
+
+impl TryFrom<PatchUser> for Wanted {
+    type Error = ApiError;
+
+    fn try_from(user: PatchUser) -> ApiResult<Self> {
+        fn needed<T>(field: &'static str, patch: Patch<T>) -> ApiResult<Option<T>> {
+            match patch {
+                Patch::Absent => Ok(None),
+                Patch::Null => Err(ApiError::invalid_field(field, "required", "It cannot be null.")),
+                Patch::Value(value) => Ok(Some(value)),
+            }
+        }
+        Ok(Self {
+            email: needed("email", user.email)?.map(|email| email.trim().to_owned()),
+            first_name: text(user.first_name),
+            last_name: text(user.last_name),
+            password: needed("password", user.password)?,
+            roles: match user.roles {
+                Patch::Absent => None,
+                Patch::Null => Some(Vec::new()),
+                Patch::Value(roles) => Some(roles),
+            },
+            status: needed("status", user.status)?,
+        })
+    }
+}
+
+/// Replaces a person. Password, roles and status stay where they are left out.
+#[utoipa::path(
+    tag = "users",
+    request_body = ReplaceUser,
+    params(
+        ("id" = UserId, Path, description = "The person"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
+    responses(
+        (status = 200, description = "As changed", body = Envelope<User>),
+        (status = 409, description = "The address is taken, or this is the last administrator", body = ErrorEnvelope),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[put("/api/v1/users/{id}")]
+pub async fn replace_user(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    id: Path<UserId>,
+    if_match: IfMatch,
+    body: Json<ReplaceUser>,
+) -> ApiResult<Tagged<User>> {
+    change(&auth, &caller, id.0, if_match, body.0.into()).await
+}
+
+/// Changes a person.
+#[utoipa::path(
+    tag = "users",
+    request_body(content = PatchUser, content_type = "application/merge-patch+json"),
+    params(
+        ("id" = UserId, Path, description = "The person"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
+    responses(
+        (status = 200, description = "As changed", body = Envelope<User>),
+        (status = 409, description = "The address is taken, or this is the last administrator", body = ErrorEnvelope),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[patch("/api/v1/users/{id}")]
+pub async fn patch_user(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    id: Path<UserId>,
+    if_match: IfMatch,
+    body: MergePatch<PatchUser>,
+) -> ApiResult<Tagged<User>> {
+    change(&auth, &caller, id.0, if_match, body.0.try_into()?).await
+}
+
+async fn change(
+    auth: &Auth,
+    caller: &Authorized<UsersWrite>,
+    id: UserId,
+    if_match: IfMatch,
+    mut wanted: Wanted,
+) -> ApiResult<Tagged<User>> {
+    let db = &caller.db;
+    // Before the hashing, so that a stale or vain request costs little.
+    let before = db.read(async |conn: &mut TenantConn| store::get(conn, id).await).await?;
+    if_match.check(before.version)?;
+    let password_hash = match wanted.password.take() {
+        None => None,
+        Some(password) => {
+            let email = wanted.email.as_deref().unwrap_or(&before.email);
+            Some(new_password_hash(auth, password, email).await?)
+        }
+    };
+    let (wanted, password_hash) = (&wanted, &password_hash);
+    let row = db
+        .transaction(async |conn: &mut TenantConn| -> ApiResult<UserRow> {
+            store::hold_admins(conn).await?;
+            let before = store::hold(conn, id).await?;
+            if_match.check(before.version)?;
+            let has_password = before.has_password || password_hash.is_some();
+            let status = rules::next_status(before.status, wanted.status, has_password)?;
+            let email_changes =
+                wanted.email.as_deref().is_some_and(|email| email_key(email) != email_key(&before.email));
+            if email_changes || password_hash.is_some() || status != before.status || wanted.roles.is_some() {
+                let theirs = store::permissions_of_user(conn, id).await?;
+                rules::may_control(&caller.access.permissions, &theirs)?;
+            }
+            if let Some(names) = &wanted.roles {
+                let ids = grantable_roles(conn, &caller.access, names).await?;
+                store::set_roles(conn, id, &ids).await?;
+            }
+            let now = auth.clock.now();
+            let change = UserChange {
+                email: wanted.email.clone(),
+                email_key: wanted.email.as_deref().map(email_key),
+                first_name: wanted.first_name.clone(),
+                last_name: wanted.last_name.clone(),
+                status: Some(status.as_str().to_owned()),
+                password_hash: password_hash.clone(),
+                password_change_required: password_hash.is_some().then_some(false),
+            };
+            let rights = wanted.roles.is_some() || status != before.status || password_hash.is_some();
+            store::update(conn, id, &change, rights, now).await?;
+            if password_hash.is_some() || status != UserStatus::Active {
+                let but = (id == caller.user() && status == UserStatus::Active).then_some(caller.claims.sid);
+                end_sessions(conn, id, but, "changed_by_admin", now).await?;
+            }
+            let after = store::get(conn, id).await?;
+            keep_an_admin(conn, &before, Some(&after)).await?;
+            Ok(after)
+        })
+        .await?;
+    auth.admission.forget_user(db.tenant().id, id).await;
+    Ok(Tagged(User::new(row, db.tenant().id)))
+}
+
+/// Removes a person, with their sessions.
+#[utoipa::path(
+    tag = "users",
+    params(
+        ("id" = UserId, Path, description = "The person"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 409, description = "This is the last administrator", body = ErrorEnvelope),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[delete("/api/v1/users/{id}")]
+pub async fn delete_user(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    id: Path<UserId>,
+    if_match: IfMatch,
+) -> ApiResult<NoContent> {
+    let id = id.0;
+    caller
+        .db
+        .transaction(async |conn: &mut TenantConn| -> ApiResult<()> {
+            store::hold_admins(conn).await?;
+            let before = store::hold(conn, id).await?;
+            if_match.check(before.version)?;
+            rules::may_control(&caller.access.permissions, &store::permissions_of_user(conn, id).await?)?;
+            store::remove(conn, id).await?;
+            keep_an_admin(conn, &before, None).await
+        })
+        .await?;
+    auth.admission.forget_user(caller.db.tenant().id, id).await;
+    Ok(NoContent)
+}
+
+/// Refuses a change that leaves nobody who could undo it. To be called after it, in its transaction, which has called
+/// [`store::hold_admins`].
+pub(super) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
+    let rules_over = |row: &UserRow| row.status == UserStatus::Active && row.roles.iter().any(|role| role == ADMIN);
+    if !rules_over(before) || after.is_some_and(rules_over) || store::active_admins(conn).await? > 0 {
+        return Ok(());
+    }
+    Err(ApiError::new(Code::Conflict).detail("This is the last active administrator. Make another one first."))
+}

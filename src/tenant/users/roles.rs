@@ -1,0 +1,119 @@
+//! Giving a person a role, and taking it.
+
+use actix_web::{HttpResponse, delete, post, web};
+use garde::Validate;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::api::User;
+use super::change::keep_an_admin;
+use super::rules;
+use super::store::{self, UserChange, UserRow};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::{RoleId, UserId};
+use crate::rest::{Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Tagged};
+use crate::router::TenantConn;
+use crate::tenant::auth::Auth;
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::UsersWrite;
+
+/// A role to be given.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AddRole {
+    /// Which one.
+    #[garde(skip)]
+    pub role_id: RoleId,
+}
+
+/// Gives a person a role. One that they have already changes nothing.
+///
+/// Nobody can give a role that may do more than they themselves.
+#[utoipa::path(
+    tag = "users",
+    request_body = AddRole,
+    params(
+        ("id" = UserId, Path, description = "The person"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives once, however often it is sent"),
+    ),
+    responses(
+        (status = 200, description = "The person", body = Envelope<User>),
+        (status = 422, description = "The role is unknown, or may do more than the caller", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/users/{id}/roles")]
+pub async fn add_role(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    id: Path<UserId>,
+    idempotency: Idempotency,
+    body: Json<AddRole>,
+) -> ApiResult<HttpResponse> {
+    let (id, role) = (id.0, body.0.role_id);
+    let (auth, caller) = (&**auth, &caller);
+    let tenant = caller.db.tenant().id;
+    let actor = caller.user().to_string();
+    let answer = idempotency
+        .run(&caller.db, &actor, async |conn: &mut TenantConn| -> ApiResult<Answer<User>> {
+            store::hold(conn, id).await?;
+            if !store::role_exists(conn, role).await? {
+                return Err(ApiError::invalid_field("roleId", "unknown_role", "There is no such role."));
+            }
+            let granted = store::permissions_of_roles(conn, &[role]).await?;
+            rules::may_grant("roleId", &caller.access.permissions, &granted)?;
+            if store::add_role(conn, id, role).await? {
+                store::update(conn, id, &UserChange::default(), true, auth.clock.now()).await?;
+            }
+            let user = User::new(store::get(conn, id).await?, tenant);
+            let version = user.version;
+            Ok(Answer::ok(user).etag(version))
+        })
+        .await?;
+    auth.admission.forget_user(tenant, id).await;
+    Ok(answer)
+}
+
+/// Takes a role from a person.
+#[utoipa::path(
+    tag = "users",
+    params(
+        ("id" = UserId, Path, description = "The person"),
+        ("roleId" = RoleId, Path, description = "The role"),
+    ),
+    responses(
+        (status = 200, description = "The person", body = Envelope<User>),
+        (status = 409, description = "This is the last administrator", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[delete("/api/v1/users/{id}/roles/{roleId}")]
+pub async fn remove_role(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    path: Path<(UserId, RoleId)>,
+) -> ApiResult<Tagged<User>> {
+    let (id, role) = path.0;
+    let row = caller
+        .db
+        .transaction(async |conn: &mut TenantConn| -> ApiResult<UserRow> {
+            store::hold_admins(conn).await?;
+            let before = store::hold(conn, id).await?;
+            rules::may_control(&caller.access.permissions, &store::permissions_of_user(conn, id).await?)?;
+            if !store::remove_role(conn, id, role).await? {
+                return Err(ApiError::not_found("role of this user"));
+            }
+            store::update(conn, id, &UserChange::default(), true, auth.clock.now()).await?;
+            let after = store::get(conn, id).await?;
+            keep_an_admin(conn, &before, Some(&after)).await?;
+            Ok(after)
+        })
+        .await?;
+    let tenant = caller.db.tenant().id;
+    auth.admission.forget_user(tenant, id).await;
+    Ok(Tagged(User::new(row, tenant)))
+}
