@@ -6,6 +6,8 @@ pub mod config;
 pub mod control;
 #[cfg(feature = "server")]
 pub mod error;
+#[cfg(feature = "server")]
+pub mod fleet;
 pub mod kernel;
 #[cfg(feature = "server")]
 pub mod rest;

@@ -1,0 +1,3 @@
+-- Drops a tenant's role, after its database. Safe to repeat.
+-- Variables: role.
+DROP ROLE IF EXISTS :"role";

@@ -1,0 +1,126 @@
+//! Servers that tenants are placed on: looked at and prepared before they are taken in.
+
+use super::provision::probe::{OLDEST, explain};
+use super::{Fleet, admin, sql};
+use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster};
+use crate::error::{ApiError, ApiResult};
+use crate::router::{AdminConn, MainConn, Target};
+
+const MAY_ADMINISTER: &str =
+    "SELECT rolsuper OR (rolcreaterole AND rolcreatedb) AS yes FROM pg_roles WHERE rolname = current_user";
+/// Which of the databases that everybody is let into by default still do so.
+const OPEN: &str = "SELECT datname::text AS word FROM pg_database \
+    WHERE datname IN ('postgres', 'template1') AND datallowconn AND has_database_privilege('public', oid, 'CONNECT')";
+/// Strangers' databases are theirs to close; the operator should know.
+const STRANGERS: &str = "SELECT datname::text AS word FROM pg_database WHERE datallowconn AND NOT datistemplate \
+    AND datname <> 'postgres' AND has_database_privilege('public', oid, 'CONNECT')";
+/// The same for every connection to one server, different for any other.
+const SERVER: &str = "SELECT system_identifier::text || ' ' || pg_postmaster_start_time()::text AS word \
+    FROM pg_control_system()";
+
+fn refuse(code: &'static str, said: &'static str) -> ApiError {
+    ApiError::invalid_field("adminUrl", code, said).detail(said)
+}
+
+impl Fleet {
+    /// Looks at a server, prepares it (`provisioning/cluster.sql`) and takes it in.
+    ///
+    /// # Errors
+    /// `already_exists` for a taken name; 422 on `adminUrl` with what is wrong and its remedy.
+    pub async fn add_cluster(&self, new: &NewCluster) -> ApiResult<Cluster> {
+        let (name, keys) = (new.name.clone(), self.control.keys.clone());
+        let known = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| clusters::find_by_name(conn, &keys, &name).await)
+            .await?;
+        if known.is_some() {
+            return Err(ApiError::already_exists("name", "A cluster with this name exists."));
+        }
+        self.prepare(&new.admin).await?;
+        let (new, keys) = (new.clone(), self.control.keys.clone());
+        self.control.db.read(async move |conn: &mut MainConn| clusters::insert(conn, &keys, &new).await).await
+    }
+
+    /// Changes a cluster; a new address or administrator is looked at and prepared first.
+    ///
+    /// # Errors
+    /// 404 if there is none of this name; else as [`Self::add_cluster`].
+    pub async fn set_cluster(&self, name: &str, changes: ClusterChanges) -> ApiResult<Cluster> {
+        if let Some(admin) = &changes.admin {
+            self.prepare(admin).await?;
+        }
+        let (name, keys) = (name.to_owned(), self.control.keys.clone());
+        self.control.db.read(async move |conn: &mut MainConn| clusters::set(conn, &keys, &name, &changes).await).await
+    }
+
+    /// A cluster by name.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub async fn cluster(&self, name: &str) -> ApiResult<Cluster> {
+        let (name, keys) = (name.to_owned(), self.control.keys.clone());
+        let found = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| clusters::find_by_name(conn, &keys, &name).await)
+            .await?;
+        found.ok_or_else(|| ApiError::not_found("cluster"))
+    }
+
+    /// All clusters, by name.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn clusters(&self) -> ApiResult<Vec<Cluster>> {
+        let keys = self.control.keys.clone();
+        self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await
+    }
+
+    /// Forgets a cluster that no tenant lives on. Nothing on the server is touched.
+    ///
+    /// # Errors
+    /// 404 if there is none; 409 while tenants live on it.
+    pub async fn remove_cluster(&self, name: &str) -> ApiResult<()> {
+        let name = name.to_owned();
+        self.control.db.read(async move |conn: &mut MainConn| clusters::remove(conn, &name).await).await
+    }
+
+    async fn prepare(&self, target: &Target) -> ApiResult<()> {
+        let mut server = AdminConn::open(target, &admin::options()).await.map_err(|error| {
+            let (code, said) = explain(&error);
+            refuse(code, said).caused_by(error)
+        })?;
+        if !admin::ask(&mut server, OLDEST).await? {
+            return Err(refuse("version_too_old", "This server is older than PostgreSQL 14. Upgrade it first."));
+        }
+        if !admin::ask(&mut server, MAY_ADMINISTER).await? {
+            return Err(refuse(
+                "privileges_missing",
+                "The role may not make roles and databases. Run there: ALTER ROLE <role> CREATEROLE CREATEDB.",
+            ));
+        }
+        let control = self.control.db.target();
+        let here = self.shares_server(&mut server).await?;
+        let (database, role) = if here { (&*control.database, &*control.user) } else { ("", "") };
+        let variables = [("control_database", database), ("control_role", role)];
+        admin::run(&mut server, sql::CLUSTER, &variables).await?;
+        if !admin::words(&mut server, OPEN).await?.is_empty() {
+            return Err(refuse(
+                "open_to_everyone",
+                "Every role may connect to `postgres` or `template1`, and this one may not change it. As a superuser: \
+                 REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC.",
+            ));
+        }
+        for database in admin::words(&mut server, STRANGERS).await? {
+            tracing::warn!(database, "a database of this cluster lets every role connect; revoke CONNECT from PUBLIC");
+        }
+        Ok(())
+    }
+
+    /// Whether the control plane's database lives on this server, by whatever name either was reached.
+    async fn shares_server(&self, server: &mut AdminConn) -> ApiResult<bool> {
+        let mut control = admin::open(self.control.db.target()).await?;
+        Ok(admin::words(server, SERVER).await? == admin::words(&mut control, SERVER).await?)
+    }
+}

@@ -1,0 +1,122 @@
+//! `tenant attach`: a customer's own database, adopted. It is looked at first, so that a refusal leaves nothing behind.
+
+use serde_json::json;
+
+use secrecy::ExposeSecret;
+
+use super::create::{reopen, unfinished};
+use super::drive::drive;
+use super::probe::probe;
+use super::run::Run;
+use super::{ATTACH, FirstAdmin, Progress, ProvisionOptions, Provisioned};
+use crate::control::installation;
+use crate::control::provisionings::{self, Provisioning, ProvisioningKind};
+use crate::control::tenants::{self, NewTenant, TenantRecord};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::TenantLock;
+use crate::fleet::migrations::Migrations;
+use crate::fleet::{Fleet, check_name, refused};
+use crate::kernel::{Slug, TenantId};
+use crate::router::{MainConn, Registration, Target, TenantKind};
+
+/// A tenant to be, in a database of the customer's own.
+#[derive(Debug, Clone)]
+pub struct AttachTenant {
+    /// Public name.
+    pub slug: Slug,
+    /// Display name; the slug if absent.
+    pub name: Option<String>,
+    /// As requests reach it.
+    pub url: Target,
+    /// As migrations reach it, where a pooler stands in between; the same TLS policy.
+    pub direct_url: Option<Target>,
+    /// Who may register; nobody if absent.
+    pub registration: Option<Registration>,
+    /// Ceiling of connections; the router's default if absent.
+    pub max_connections: Option<i32>,
+    /// The first administrator, if there shall be one.
+    pub admin: Option<FirstAdmin>,
+}
+
+impl Fleet {
+    /// Adopts a database, or goes on where an interrupted adoption stopped, and answers when it serves.
+    ///
+    /// # Errors
+    /// 422 on `databaseUrl` with what is wrong and its remedy, before anything is written anywhere; else as
+    /// [`Fleet::create`].
+    pub async fn attach(
+        &self,
+        wanted: &AttachTenant,
+        options: &ProvisionOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Provisioned> {
+        check_name(wanted.name.as_deref())?;
+        if let Some(admin) = &wanted.admin {
+            admin.check()?;
+        }
+        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
+        let found = unfinished(&self.control, &wanted.slug, ProvisioningKind::Attach).await?;
+        let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
+        let _lock = TenantLock::take(&self.control, id).await?;
+        let keys = self.control.keys.clone();
+        let installation = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| installation::find(conn, &keys).await)
+            .await?
+            .ok_or_else(|| refused("The installation is not set up; run `tenantry migrate` first."))?;
+        let direct = wanted.direct_url.as_ref().unwrap_or(&wanted.url);
+        probe(&wanted.url, direct, id, installation.id).await?;
+        let (tenant, journal) = match found {
+            Some(tenant) => {
+                self.same_address(tenant.id, &wanted.url, direct).await?;
+                reopen(&self.control, tenant.id, ProvisioningKind::Attach).await?
+            }
+            None => self.reserve_dedicated(id, wanted).await?,
+        };
+        let run = Run::new(self, tenant, journal, migrations, wanted.admin.as_ref(), progress).await?;
+        drive(run, ATTACH, options.halt).await
+    }
+
+    /// An interrupted adoption goes on with the database it began with.
+    async fn same_address(&self, id: TenantId, url: &Target, direct: &Target) -> ApiResult<()> {
+        let keys = self.control.keys.clone();
+        let (pooled, known) =
+            self.control.db.read(async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await).await?;
+        let same = |a: &Target, b: &Target| a.to_url().expose_secret() == b.to_url().expose_secret();
+        if same(&pooled, url) && same(&known, direct) {
+            return Ok(());
+        }
+        Err(refused(
+            "This tenant's adoption was begun with another URL. Give that one again, or take it back with `tenantry \
+             tenant delete`.",
+        ))
+    }
+
+    async fn reserve_dedicated(&self, id: TenantId, wanted: &AttachTenant) -> ApiResult<(TenantRecord, Provisioning)> {
+        let keys = self.control.keys.clone();
+        let new = NewTenant {
+            id,
+            slug: wanted.slug.clone(),
+            name: wanted.name.clone().unwrap_or_else(|| wanted.slug.to_string()),
+            kind: TenantKind::Dedicated,
+            cluster_id: None,
+            database_name: wanted.url.database.clone(),
+            role_name: wanted.url.user.clone(),
+            password: None,
+            url: Some(wanted.url.clone()),
+            direct_url: wanted.direct_url.clone(),
+            max_connections: wanted.max_connections,
+            registration: wanted.registration.unwrap_or(Registration::Closed),
+        };
+        let input = json!({"firstAdmin": wanted.admin.is_some()});
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                let tenant = tenants::insert(conn, &keys, &new).await?;
+                let journal = provisionings::begin(conn, id, &new.slug, ProvisioningKind::Attach, input).await?;
+                Ok::<_, ApiError>((tenant, journal))
+            })
+            .await
+    }
+}

@@ -1,0 +1,162 @@
+//! Making, adopting and unmaking a tenant: a list of named steps, each of them safe to repeat, journaled in the control
+//! plane, resumable after a crash at any point, and undoable.
+
+pub mod attach;
+mod create;
+mod drive;
+pub(super) mod probe;
+mod remove;
+mod run;
+mod steps;
+mod verify;
+
+use std::fmt;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+pub use attach::AttachTenant;
+pub use create::CreateTenant;
+pub use remove::{DeleteTenant, Deleted};
+
+use crate::control::tenants::TenantRecord;
+use crate::router::tenant::words;
+
+words! {
+    /// A step's name, as it is journaled and shown.
+    Step {
+        /// The registry entry, not yet routable, and the journal.
+        Reserve = "reserve",
+        /// The key that signs the tenant's tokens.
+        SigningKey = "signing_key",
+        /// Its own role.
+        Role = "role",
+        /// Its own database, cloned from the cluster's template.
+        Database = "database",
+        /// Everyone else shut out; what the template held handed over.
+        Grants = "grants",
+        /// The database says whose it is.
+        Stamp = "stamp",
+        /// The built-in schema.
+        Migrations = "migrations",
+        /// The operator's own.
+        OperatorMigrations = "operator_migrations",
+        /// Permissions and system roles.
+        Seed = "seed",
+        /// Its first administrator, where one was asked for.
+        FirstAdmin = "first_admin",
+        /// As its own role: the right stamp, and no other database lets it in.
+        Verify = "verify",
+        /// Routable.
+        Activate = "activate",
+    }
+}
+
+/// How a tenant is made on a cluster.
+pub const CREATE: &[Step] = &[
+    Step::Reserve,
+    Step::SigningKey,
+    Step::Role,
+    Step::Database,
+    Step::Grants,
+    Step::Stamp,
+    Step::Migrations,
+    Step::OperatorMigrations,
+    Step::Seed,
+    Step::FirstAdmin,
+    Step::Verify,
+    Step::Activate,
+];
+
+/// How a customer's own database is adopted.
+pub const ATTACH: &[Step] = &[
+    Step::Reserve,
+    Step::SigningKey,
+    Step::Stamp,
+    Step::Migrations,
+    Step::OperatorMigrations,
+    Step::Seed,
+    Step::FirstAdmin,
+    Step::Verify,
+    Step::Activate,
+];
+
+/// What a role may open at most, whatever the routers of all nodes do: a guard, not the budget.
+pub(super) fn role_connections(ceiling: Option<i32>) -> i32 {
+    const USUAL: i32 = 100;
+    ceiling.unwrap_or_default().saturating_add(10).max(USUAL)
+}
+
+/// Hears of each step as it happens.
+pub trait Progress: Send + Sync {
+    /// A step begins.
+    fn started(&self, _step: &str) {}
+    /// A step is done.
+    fn done(&self, _step: &StepTime) {}
+    /// Something an operator should know.
+    fn note(&self, _text: &str) {}
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {}
+
+/// A step and what it took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct StepTime {
+    /// Name of the step.
+    pub name: String,
+    /// Milliseconds.
+    pub ms: i64,
+}
+
+/// Where to die, for tests of resuming.
+#[derive(Debug, Clone, Copy)]
+pub struct Halt {
+    /// After the effect of this step …
+    pub after: Step,
+    /// … and before its row in the journal, or after it.
+    pub before_journal: bool,
+}
+
+/// What is not part of the request itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProvisionOptions {
+    /// Aborts the process, as `kill -9` would.
+    pub halt: Option<Halt>,
+}
+
+/// The first administrator of a new tenant. Neither e-mail nor password is kept outside the tenant's own database.
+#[derive(Debug, Clone)]
+pub struct FirstAdmin {
+    /// The address to log in with.
+    pub email: String,
+    /// The password.
+    pub password: AdminPassword,
+    /// First name.
+    pub first_name: String,
+    /// Last name.
+    pub last_name: String,
+}
+
+/// Where the first administrator's password comes from.
+#[derive(Debug, Clone)]
+pub enum AdminPassword {
+    /// Chosen already.
+    Given(SecretString),
+    /// Made here, shown once, and to be changed at first use.
+    Generate,
+}
+
+/// A tenant that is ready to serve.
+#[derive(Debug)]
+pub struct Provisioned {
+    /// The tenant.
+    pub tenant: TenantRecord,
+    /// What was done, those steps included that an interrupted run had done before.
+    pub steps: Vec<StepTime>,
+    /// The first administrator's password, where it was generated: shown this once.
+    pub admin_password: Option<SecretString>,
+}

@@ -1,0 +1,238 @@
+//! `tenant delete`: archived first, dropped after the grace period; or the steps of its making taken back at once.
+
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+
+use super::verify::read_stamp;
+use super::{ATTACH, CREATE, Progress, Step, StepTime};
+use crate::control::provisionings::{self, Provisioning, ProvisioningKind, ProvisioningState};
+use crate::control::tenants::{self, TenantRecord};
+use crate::control::{clusters, installation};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::TenantLock;
+use crate::fleet::{Fleet, admin, sql};
+use crate::kernel::TenantId;
+use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
+
+/// How to delete.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeleteTenant {
+    /// Drop now instead of after the grace period.
+    pub now: bool,
+    /// Also drop what is in a dedicated database, which otherwise stays with its owner.
+    pub drop_dedicated_data: bool,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Deleted {
+    /// The tenant; as it was, where it is gone.
+    pub tenant: TenantRecord,
+    /// Nothing is left of it.
+    pub gone: bool,
+    /// Else when its database goes.
+    pub purge_after: Option<DateTime<Utc>>,
+    /// What was taken back.
+    pub steps: Vec<StepTime>,
+}
+
+/// Whether anything of a dedicated database is touched, and how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Stays,
+    Goes,
+}
+
+struct Undo<'a> {
+    fleet: &'a Fleet,
+    tenant: &'a TenantRecord,
+    /// The administrator of a shared tenant's cluster.
+    server: Option<AdminConn>,
+    /// The owner, in a dedicated database that answers and is stamped for this tenant.
+    dedicated: Option<AdminConn>,
+    data: Data,
+}
+
+impl Step {
+    /// Takes back what the step did outside the registry entry. Most steps did nothing there, or did it inside the
+    /// database that goes as a whole.
+    async fn undo(self, undo: &mut Undo<'_>) -> ApiResult<()> {
+        match (self, &mut undo.server, &mut undo.dedicated) {
+            (Self::Database, Some(server), _) => {
+                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &undo.tenant.database_name)]).await
+            }
+            (Self::Role, Some(server), _) => {
+                admin::run_each(server, sql::ROLE_UNDO, &[("role", &undo.tenant.role_name)]).await
+            }
+            (Self::Migrations, _, Some(owner)) if undo.data == Data::Goes => {
+                admin::run(owner, sql::MIGRATIONS_UNDO, &[]).await
+            }
+            (Self::Stamp, _, Some(owner)) => admin::run(owner, sql::STAMP_UNDO, &[]).await,
+            (Self::Reserve, _, _) => {
+                let id = undo.tenant.id;
+                undo.fleet.control.db.read(async move |conn: &mut MainConn| tenants::remove(conn, id).await).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is anything to take back.
+    const fn leaves_traces(self, kind: TenantKind) -> bool {
+        match kind {
+            TenantKind::Shared => matches!(self, Self::Reserve | Self::Role | Self::Database),
+            TenantKind::Dedicated => matches!(self, Self::Reserve | Self::Stamp | Self::Migrations),
+        }
+    }
+}
+
+impl Fleet {
+    /// Archives a tenant, to be dropped when the grace period ends; with `now`, and for one that was never finished,
+    /// drops it at once. Running it again goes on where it stopped.
+    ///
+    /// # Errors
+    /// 404 if there is none; 409 while another process works on it; 503 if its cluster does not answer.
+    pub async fn delete(&self, id: TenantId, how: DeleteTenant, progress: &dyn Progress) -> ApiResult<Deleted> {
+        let _lock = TenantLock::take(&self.control, id).await?;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        let unfinished = tenant.status == TenantStatus::Provisioning;
+        if how.now || unfinished {
+            let data = if how.drop_dedicated_data || unfinished { Data::Goes } else { Data::Stays };
+            return self.purge(tenant, data, progress).await;
+        }
+        let tenant = if tenant.status == TenantStatus::Archived { tenant } else { self.archive(id).await? };
+        Ok(Deleted { purge_after: tenant.purge_after, tenant, gone: false, steps: Vec::new() })
+    }
+
+    /// Takes a tenant from its users; its database is kept until the grace period ends.
+    ///
+    /// # Errors
+    /// 404 if there is none; 409 if it is neither active nor suspended.
+    pub async fn archive(&self, id: TenantId) -> ApiResult<TenantRecord> {
+        let grace = TimeDelta::from_std(self.settings.purge_grace).map_err(ApiError::internal)?;
+        let until = self.control.clock.now() + grace;
+        self.control.db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, until).await).await
+    }
+
+    /// Drops the archived tenants whose grace period has ended, and gives how many. One that cannot be dropped now is
+    /// left for the next sweep.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn purge_due(&self) -> ApiResult<usize> {
+        let now = self.control.clock.now();
+        let due =
+            self.control.db.read(async move |conn: &mut MainConn| tenants::due_for_purge(conn, now).await).await?;
+        let mut gone = 0;
+        for tenant in due {
+            match self.purge_one(tenant.id, now).await {
+                Ok(dropped) => gone += usize::from(dropped),
+                Err(error) => {
+                    tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(), "could not purge a tenant");
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    async fn purge_one(&self, id: TenantId, now: DateTime<Utc>) -> ApiResult<bool> {
+        let _lock = TenantLock::take(&self.control, id).await?;
+        // It may have been restored, or dropped by another node, since the list was read.
+        let found = self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, id).await).await?;
+        match found {
+            Some(tenant) if tenant.purge_after.is_some_and(|after| after <= now) => {
+                self.purge(tenant, Data::Stays, &super::Silent).await.map(|deleted| deleted.gone)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    async fn purge(&self, tenant: TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Deleted> {
+        let journal = self.begin_purge(&tenant).await?;
+        let mut undo = Undo { fleet: self, tenant: &tenant, server: None, dedicated: None, data };
+        match tenant.kind {
+            TenantKind::Shared => undo.server = Some(admin::open(&self.administrator(&tenant).await?).await?),
+            TenantKind::Dedicated => undo.dedicated = self.owned(&tenant, data, progress).await?,
+        }
+        let list = if tenant.kind == TenantKind::Shared { CREATE } else { ATTACH };
+        let mut steps = Vec::new();
+        for (step, position) in list.iter().rev().filter(|step| step.leaves_traces(tenant.kind)).zip(0_i32..) {
+            let (id, name) = (journal.id, step.as_str());
+            progress.started(name);
+            let begun = Instant::now();
+            step.undo(&mut undo).await?;
+            let ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+            self.control
+                .db
+                .read(async move |conn: &mut MainConn| provisionings::step_done(conn, id, position, name, ms).await)
+                .await?;
+            let time = StepTime { name: name.into(), ms };
+            progress.done(&time);
+            steps.push(time);
+        }
+        let id = journal.id;
+        self.control
+            .db
+            .read(async move |conn: &mut MainConn| provisionings::finish(conn, id, ProvisioningState::Done, None).await)
+            .await?;
+        tracing::info!(tenant = %tenant.id, slug = %tenant.slug, "deleted");
+        Ok(Deleted { tenant, gone: true, purge_after: None, steps })
+    }
+
+    /// Unroutable from here on; an unfinished run gives way to this one.
+    async fn begin_purge(&self, tenant: &TenantRecord) -> ApiResult<Provisioning> {
+        let (id, slug, status, now) = (tenant.id, tenant.slug.clone(), tenant.status, self.control.clock.now());
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                if matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
+                    tenants::archive(conn, id, now).await?;
+                }
+                if let Some(open) = provisionings::find_open(conn, id).await?
+                    && open.kind != ProvisioningKind::Delete
+                {
+                    provisionings::finish(conn, open.id, ProvisioningState::Undone, open.error.as_deref()).await?;
+                }
+                provisionings::begin(conn, id, &slug, ProvisioningKind::Delete, json!({})).await
+            })
+            .await
+    }
+
+    async fn administrator(&self, tenant: &TenantRecord) -> ApiResult<Target> {
+        let id = tenant.cluster_id.ok_or_else(|| ApiError::internal("a shared tenant without a cluster"))?;
+        let keys = self.control.keys.clone();
+        let cluster =
+            self.control.db.read(async move |conn: &mut MainConn| clusters::get(conn, &keys, id).await).await?;
+        Ok(cluster.admin)
+    }
+
+    /// The owner's connection to a dedicated database, if it answers and is stamped for this tenant: nothing else is
+    /// ever touched. A customer whose server is gone must not keep his tenant here for ever.
+    async fn owned(&self, tenant: &TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Option<AdminConn>> {
+        let (id, keys) = (tenant.id, self.control.keys.clone());
+        let (direct, installation) = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                let (_, direct) = tenants::target(conn, &keys, id).await?;
+                Ok::<_, ApiError>((direct, installation::find(conn, &keys).await?))
+            })
+            .await?;
+        let mut conn = match admin::open(&direct).await {
+            Ok(conn) => conn,
+            Err(error) if data == Data::Goes && tenant.status != TenantStatus::Provisioning => return Err(error),
+            Err(error) => {
+                progress.note("the dedicated database does not answer; what is in it stays");
+                tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(), "a dedicated database was left as it is");
+                return Ok(None);
+            }
+        };
+        let stamp = read_stamp(&mut conn).await.ok().flatten();
+        let ours = stamp.zip(installation).is_some_and(|(stamp, installation)| stamp.names(id, installation.id));
+        if !ours {
+            progress.note("the dedicated database is not stamped for this tenant; nothing in it is touched");
+        }
+        Ok(ours.then_some(conn))
+    }
+}

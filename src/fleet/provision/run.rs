@@ -1,0 +1,113 @@
+//! What the steps of one run work with: the tenant, its addresses, and connections opened when first needed.
+
+use secrecy::SecretString;
+
+use super::{FirstAdmin, Progress};
+use crate::control::clusters::Cluster;
+use crate::control::provisionings::Provisioning;
+use crate::control::tenants::{TenantRecord, target};
+use crate::control::{clusters, installation};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::migrations::Migrations;
+use crate::fleet::{Fleet, admin};
+use crate::router::{AdminConn, Installation, MainConn, Target};
+
+/// One run of the journal.
+pub(super) struct Run<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) tenant: TenantRecord,
+    pub(super) journal: Provisioning,
+    /// None for a dedicated database.
+    pub(super) cluster: Option<Cluster>,
+    /// As requests reach it.
+    pub(super) pooled: Target,
+    /// As migrations reach it.
+    pub(super) direct: Target,
+    pub(super) installation: Installation,
+    pub(super) migrations: Migrations,
+    pub(super) first_admin: Option<&'a FirstAdmin>,
+    /// The first administrator's password, once it was made.
+    pub(super) generated: Option<SecretString>,
+    server: Option<AdminConn>,
+    inside: Option<AdminConn>,
+    own: Option<AdminConn>,
+}
+
+impl<'a> Run<'a> {
+    /// Reads what the registry knows of a reserved tenant.
+    pub(super) async fn new(
+        fleet: &'a Fleet,
+        tenant: TenantRecord,
+        journal: Provisioning,
+        migrations: Migrations,
+        first_admin: Option<&'a FirstAdmin>,
+        progress: &'a dyn Progress,
+    ) -> ApiResult<Self> {
+        let keys = fleet.control.keys.clone();
+        let (id, cluster_id) = (tenant.id, tenant.cluster_id);
+        let (cluster, (pooled, direct), installation) = fleet
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                let cluster = match cluster_id {
+                    Some(id) => Some(clusters::get(conn, &keys, id).await?),
+                    None => None,
+                };
+                let targets = target(conn, &keys, id).await?;
+                let installation = installation::find(conn, &keys).await?;
+                Ok::<_, ApiError>((cluster, targets, installation))
+            })
+            .await?;
+        let installation =
+            installation.ok_or_else(|| ApiError::internal("the installation is not set up; run `tenantry migrate`"))?;
+        Ok(Self {
+            fleet,
+            progress,
+            tenant,
+            journal,
+            cluster,
+            pooled,
+            direct,
+            installation,
+            migrations,
+            first_admin,
+            generated: None,
+            server: None,
+            inside: None,
+            own: None,
+        })
+    }
+
+    /// The cluster; only steps of a shared tenant ask.
+    pub(super) fn cluster(&self) -> ApiResult<&Cluster> {
+        self.cluster.as_ref().ok_or_else(|| ApiError::internal("a dedicated database has no cluster"))
+    }
+
+    /// The administrator, in the cluster's administrative database.
+    pub(super) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
+        if self.server.is_none() {
+            self.server = Some(admin::open(&self.cluster()?.admin).await?);
+        }
+        self.server.as_mut().ok_or_else(|| ApiError::internal("opened above"))
+    }
+
+    /// The administrator, in the tenant's database; for a dedicated one, its owner.
+    pub(super) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
+        if self.inside.is_none() {
+            self.inside = Some(match &self.cluster {
+                Some(cluster) => admin::open(&cluster.admin.with_database(&self.tenant.database_name)).await?,
+                None => admin::open(&self.direct).await?,
+            });
+        }
+        self.inside.as_mut().ok_or_else(|| ApiError::internal("opened above"))
+    }
+
+    /// The tenant's own role, in its own database.
+    pub(super) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
+        if self.own.is_none() {
+            self.own = Some(admin::open(&self.direct).await?);
+        }
+        self.own.as_mut().ok_or_else(|| ApiError::internal("opened above"))
+    }
+}

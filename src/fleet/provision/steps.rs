@@ -1,0 +1,149 @@
+//! The steps, in the order in which they are done. Each may be repeated at any time.
+
+use std::time::Duration;
+
+use diesel_async::{AsyncConnection, SimpleAsyncConnection};
+use secrecy::ExposeSecret;
+
+use super::run::Run;
+use super::{AdminPassword, verify};
+use crate::control::{signing_keys, tenants};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{admin, migrate_error, scram, sql, template};
+use crate::router::migrate::{MigrationSet, migrate};
+use crate::router::{AdminConn, MainConn, TenantStatus};
+
+/// How often a clone is tried: the template may be in use for a moment, or just have been replaced.
+const CLONE_ATTEMPTS: u32 = 6;
+
+/// The key that signs the tenant's tokens.
+pub(super) async fn signing_key(run: &mut Run<'_>) -> ApiResult<()> {
+    let (keys, id) = (run.fleet.control.keys.clone(), run.tenant.id);
+    run.fleet.control.db.read(async move |conn: &mut MainConn| signing_keys::ensure(conn, &keys, id).await).await
+}
+
+/// The tenant's own role; its password travels as a verifier.
+pub(super) async fn role(run: &mut Run<'_>) -> ApiResult<()> {
+    let name = run.tenant.role_name.clone();
+    let verifier = scram::verifier(&run.direct.password);
+    let limit = super::role_connections(run.tenant.max_connections).to_string();
+    let variables = [("role", &*name), ("verifier", verifier.expose_secret()), ("connection_limit", &*limit)];
+    admin::run(run.server().await?, sql::ROLE, &variables).await
+}
+
+/// The tenant's own database, cloned from the cluster's template; closed until the next step.
+pub(super) async fn database(run: &mut Run<'_>) -> ApiResult<()> {
+    let (name, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
+    let (fleet, migrations, cluster) = (run.fleet, run.migrations.clone(), run.cluster()?.clone());
+    let server = run.server().await?;
+    for attempt in 1.. {
+        drop_invalid(server, &name).await?;
+        if exists(server, &name).await? {
+            return Ok(());
+        }
+        let template = template::ensure(server, &cluster, &migrations).await?;
+        let variables = [("database", &*name), ("template", &*template), ("role", &*role)];
+        let place = fleet.clones.acquire().await.map_err(ApiError::internal)?;
+        let made = admin::run_each(server, sql::DATABASE, &variables).await;
+        drop(place);
+        match made {
+            Ok(()) => return Ok(()),
+            Err(error) if attempt == CLONE_ATTEMPTS => return Err(error),
+            Err(error) => tracing::info!(%error, cause = ?error.cause(), attempt, "a clone failed and is tried again"),
+        }
+        tokio::time::sleep(Duration::from_millis(100) * attempt).await;
+    }
+    Ok(())
+}
+
+async fn exists(server: &mut AdminConn, name: &str) -> ApiResult<bool> {
+    let query = format!("SELECT true AS yes FROM pg_database WHERE datname = {}", sql::literal(name));
+    admin::ask(server, &query).await
+}
+
+/// An interrupted `DROP DATABASE` leaves a database that nobody can use (PostgreSQL marks it by this limit).
+async fn drop_invalid(server: &mut AdminConn, name: &str) -> ApiResult<()> {
+    let query =
+        format!("SELECT true AS yes FROM pg_database WHERE datname = {} AND datconnlimit = -2", sql::literal(name));
+    if admin::ask(server, &query).await? {
+        let drop = sql::fill("DROP DATABASE IF EXISTS :\"database\"", &[("database", name)]);
+        server.batch_execute(&drop).await.map_err(ApiError::internal)?;
+    }
+    Ok(())
+}
+
+/// Everyone but the owner shut out; what the template held handed over.
+pub(super) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
+    let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
+    admin::run_each(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
+    admin::run(run.inside().await?, sql::GRANTS, &[("role", &role)]).await
+}
+
+/// The database says whose it is. A stamp that is there already must be this one.
+pub(super) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
+    let (tenant, installation) = (run.tenant.id.to_string(), run.installation.id.to_string());
+    let role = run.tenant.role_name.clone();
+    let variables = [("role", &*role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
+    let ours = (run.tenant.id, run.installation.id);
+    let inside = run.inside().await?;
+    admin::run(inside, sql::STAMP, &variables).await?;
+    verify::stamp(ours, inside).await
+}
+
+/// The built-in schema; nothing to do where the template was at the head.
+pub(super) async fn migrations(run: &mut Run<'_>) -> ApiResult<()> {
+    apply(run, &run.migrations.built_in).await
+}
+
+/// The operator's own.
+pub(super) async fn operator_migrations(run: &mut Run<'_>) -> ApiResult<()> {
+    apply(run, &run.migrations.operator).await
+}
+
+async fn apply(run: &Run<'_>, set: &MigrationSet) -> ApiResult<()> {
+    migrate(&run.direct, set, &run.fleet.settings.migrate).await.map(drop).map_err(migrate_error)
+}
+
+/// Permissions and system roles.
+pub(super) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
+    let own = run.own().await?;
+    own.transaction(async |conn: &mut AdminConn| crate::tenant::seed(conn).await).await.map_err(ApiError::internal)
+}
+
+/// The first administrator. Repeated, the password is the new one.
+pub(super) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
+    let Some(wanted) = run.first_admin else { return Ok(()) };
+    let (password, generated) = match &wanted.password {
+        AdminPassword::Given(password) => (password.clone(), false),
+        AdminPassword::Generate => (scram::generate_password(), true),
+    };
+    let row = crate::tenant::FirstAdmin {
+        email: wanted.email.clone(),
+        password_hash: run.fleet.passwords.hash(password.clone()).await?.into(),
+        password_change_required: generated,
+        first_name: wanted.first_name.clone(),
+        last_name: wanted.last_name.clone(),
+    };
+    let own = run.own().await?;
+    own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
+        .await
+        .map_err(ApiError::internal)?;
+    run.generated = generated.then_some(password);
+    Ok(())
+}
+
+/// Routable, from the moment this commits.
+pub(super) async fn activate(run: &mut Run<'_>) -> ApiResult<()> {
+    let (id, version) = (run.tenant.id, run.migrations.built_in.head());
+    run.tenant = run
+        .fleet
+        .control
+        .db
+        .transaction(async move |conn: &mut MainConn| {
+            tenants::schema_migrated(conn, id, version).await?;
+            tenants::set_status(conn, id, &[TenantStatus::Provisioning, TenantStatus::Active], TenantStatus::Active)
+                .await
+        })
+        .await?;
+    Ok(())
+}

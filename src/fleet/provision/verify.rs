@@ -1,0 +1,70 @@
+//! Before a tenant becomes routable: seen with its own role, the way a request will see it.
+
+use diesel::sql_types;
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::run::Run;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{admin, refused, sql};
+use crate::kernel::{InstallationId, TenantId};
+use crate::router::AdminConn;
+use crate::router::connect::ConnectFailure;
+
+#[derive(diesel::QueryableByName)]
+pub(super) struct StampRow {
+    #[diesel(sql_type = sql_types::Uuid)]
+    tenant_id: Uuid,
+    #[diesel(sql_type = sql_types::Uuid)]
+    installation_id: Uuid,
+}
+
+/// The stamp of a database; the table must be there.
+pub(super) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRow>> {
+    let rows: Vec<StampRow> = diesel::sql_query("SELECT tenant_id, installation_id FROM tenantry.stamp")
+        .load(conn)
+        .await
+        .map_err(ApiError::internal)?;
+    Ok(rows.into_iter().next())
+}
+
+impl StampRow {
+    /// Whether it names this tenant of this installation.
+    pub(super) fn names(&self, tenant: TenantId, installation: InstallationId) -> bool {
+        self.tenant_id == tenant.uuid() && self.installation_id == installation.uuid()
+    }
+}
+
+/// The database is this tenant's.
+pub(super) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn) -> ApiResult<()> {
+    let stamp = read_stamp(conn).await?;
+    if stamp.is_some_and(|stamp| stamp.names(ours.0, ours.1)) {
+        Ok(())
+    } else {
+        Err(super::probe::stamped_for_another())
+    }
+}
+
+/// Looks at the tenant as a request will: the right stamp, and its role in no other database.
+pub(super) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
+    let mut pooled = admin::open(&run.pooled).await?;
+    stamp((run.tenant.id, run.installation.id), &mut pooled).await?;
+    let Some(cluster) = &run.cluster else { return Ok(()) };
+    // `postgres`, `template1` and every other tenant's; of a stranger's databases on this server we know nothing.
+    let others = "SELECT datname::text AS word FROM pg_database \
+                  WHERE datallowconn AND datname <> current_database() AND has_database_privilege(oid, 'CONNECT') \
+                  AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}$')";
+    if let Some(other) = admin::words(&mut pooled, others).await?.into_iter().next() {
+        let revoke = sql::fill("REVOKE CONNECT ON DATABASE :\"d\" FROM PUBLIC;", &[("d", &other)]);
+        return Err(refused(
+            "The tenant's role could connect to another database of the cluster; revoke CONNECT there from PUBLIC.",
+        )
+        .caused_by(revoke.trim().to_owned()));
+    }
+    let elsewhere = run.direct.with_database(&cluster.admin.database);
+    match AdminConn::open(&elsewhere, &admin::options()).await {
+        Err(error) if error.kind == ConnectFailure::Authentication => Ok(()),
+        Err(error) => Err(admin::unavailable(error)),
+        Ok(_) => Err(refused("The tenant's role was let into the cluster's administrative database.")),
+    }
+}

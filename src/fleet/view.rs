@@ -1,0 +1,180 @@
+//! A tenant and a cluster as operators see them: in the API and in the CLI's JSON alike. Never a URL, never a password.
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::provision::{Deleted, Provisioned, StepTime};
+use crate::control::clusters::Cluster;
+use crate::control::tenants::TenantRecord;
+use crate::kernel::{ClusterId, Slug, TenantId};
+use crate::rest::Versioned;
+use crate::router::{Registration, TenantKind, TenantStatus, TlsMode};
+
+/// A tenant.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantView {
+    /// Identity.
+    pub id: TenantId,
+    /// Public name.
+    pub slug: Slug,
+    /// Display name.
+    pub name: String,
+    /// Where it is in its life.
+    pub status: TenantStatus,
+    /// Whose server it is on.
+    pub kind: TenantKind,
+    /// The cluster's name; null for a dedicated database.
+    pub cluster: Option<String>,
+    /// Its database.
+    pub database_name: String,
+    /// Who may register.
+    pub registration: Registration,
+    /// Ceiling of connections; null for the router's default.
+    pub max_connections: Option<i32>,
+    /// Version of the built-in schema.
+    pub schema_version: i32,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When its database goes, if it is archived.
+    pub purge_after: Option<DateTime<Utc>>,
+    /// Grows with every change; the ETag.
+    pub version: i64,
+}
+
+impl From<TenantRecord> for TenantView {
+    fn from(tenant: TenantRecord) -> Self {
+        Self {
+            id: tenant.id,
+            slug: tenant.slug,
+            name: tenant.name,
+            status: tenant.status,
+            kind: tenant.kind,
+            cluster: tenant.cluster,
+            database_name: tenant.database_name,
+            registration: tenant.registration,
+            max_connections: tenant.max_connections,
+            schema_version: tenant.schema_version,
+            created_at: tenant.created_at,
+            updated_at: tenant.updated_at,
+            purge_after: tenant.purge_after,
+            version: tenant.version,
+        }
+    }
+}
+
+impl Versioned for TenantView {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+/// A tenant that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvisionedView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+    /// The first administrator's password, where it was generated. Shown this once.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_once")]
+    #[schema(value_type = Option<String>)]
+    pub admin_password: Option<SecretString>,
+}
+
+#[expect(clippy::ref_option, reason = "serde gives the field by reference")]
+fn shown_once<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(ExposeSecret::expose_secret).serialize(serializer)
+}
+
+impl From<Provisioned> for ProvisionedView {
+    fn from(made: Provisioned) -> Self {
+        Self { tenant: made.tenant.into(), steps: made.steps, admin_password: made.admin_password }
+    }
+}
+
+/// What became of a deleted tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedView {
+    /// Identity.
+    pub id: TenantId,
+    /// Public name, free again once it is gone.
+    pub slug: Slug,
+    /// Nothing is left of it; else it is archived.
+    pub gone: bool,
+    /// When its database goes, if it is archived.
+    pub purge_after: Option<DateTime<Utc>>,
+    /// What was taken back, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Deleted> for DeletedView {
+    fn from(deleted: Deleted) -> Self {
+        Self {
+            id: deleted.tenant.id,
+            slug: deleted.tenant.slug,
+            gone: deleted.gone,
+            purge_after: deleted.purge_after,
+            steps: deleted.steps,
+        }
+    }
+}
+
+/// A cluster.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterView {
+    /// Identity.
+    pub id: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub region: Option<String>,
+    /// TLS towards it.
+    pub tls_mode: TlsMode,
+    /// How many tenants it takes; null for no bound.
+    pub max_tenants: Option<i32>,
+    /// The most connections to its tenants' databases; null for the router's default.
+    pub connection_budget: Option<i32>,
+    /// Takes no new tenants.
+    pub draining: bool,
+    /// How many tenants live on it, in whatever state.
+    pub tenants: i64,
+    /// When it was added.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Grows with every change; the ETag.
+    pub version: i64,
+}
+
+impl From<Cluster> for ClusterView {
+    fn from(cluster: Cluster) -> Self {
+        Self {
+            id: cluster.id,
+            name: cluster.name,
+            region: cluster.region,
+            tls_mode: cluster.admin.tls.mode,
+            max_tenants: cluster.max_tenants,
+            connection_budget: cluster.connection_budget,
+            draining: cluster.draining,
+            tenants: cluster.tenants,
+            created_at: cluster.created_at,
+            updated_at: cluster.updated_at,
+            version: cluster.version,
+        }
+    }
+}
+
+impl Versioned for ClusterView {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
