@@ -8,6 +8,10 @@ pub mod control;
 pub mod error;
 #[cfg(feature = "server")]
 pub mod fleet;
+#[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
+pub mod jobs;
 pub mod kernel;
 #[cfg(feature = "server")]
 pub mod rest;

@@ -1,0 +1,72 @@
+//! The application: one readable list of routes, which is also the OpenAPI document.
+
+use actix_cors::Cors;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Condition, from_fn};
+use actix_web::{App, Error, web};
+use utoipa_actix_web::AppExt as _;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::state::AppState;
+use super::surface::{self, Surface};
+use super::{docs, health, observe, openapi, well_known};
+use crate::rest::{BodyLimit, PublicUrl, TrustedProxies};
+use crate::{control, fleet, tenant};
+
+/// Every route of the REST API and its neighbours.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .configure(tenant::routes)
+        .configure(control::routes)
+        .configure(fleet::api::routes)
+        .configure(well_known::routes)
+        .configure(health::routes);
+}
+
+/// Builds the application. Called once per worker, and by tests.
+pub fn create_app(
+    state: &AppState,
+) -> App<
+    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>
+    + use<>,
+> {
+    let public_url = state.router.config().public_url.clone();
+    let settings = &state.settings;
+    let (app, document) =
+        App::new().into_utoipa_app().openapi(openapi::base(&public_url)).configure(routes).split_for_parts();
+    let surface = Surface::of(&document, settings.docs);
+    app.app_data(web::Data::new(state.router.clone()))
+        .app_data(web::Data::new(PublicUrl(public_url)))
+        .app_data(web::Data::new(state.health.clone()))
+        .app_data(web::Data::new(surface))
+        .app_data(BodyLimit(settings.body_limit))
+        .app_data(TrustedProxies(settings.trusted_proxies.clone()))
+        .configure(|config| state.provide(config))
+        .configure(|config| docs::routes(config, settings.docs.then_some(&document)))
+        .default_service(web::to(surface::nothing_here))
+        .wrap(from_fn(surface::refuse_stray_parameters))
+        .wrap(Condition::new(!settings.cors_origins.is_empty(), cors(&settings.cors_origins)))
+        .wrap(from_fn(observe::observe))
+}
+
+fn cors(origins: &[String]) -> Cors {
+    const ASKED: [&str; 8] = [
+        "authorization",
+        "content-type",
+        "idempotency-key",
+        "if-match",
+        "if-none-match",
+        "traceparent",
+        "x-request-id",
+        "x-tenant-id",
+    ];
+    const SHOWN: [&str; 7] =
+        ["allow", "etag", "idempotency-replayed", "location", "retry-after", "www-authenticate", "x-request-id"];
+    let cors = Cors::default()
+        .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_headers(ASKED)
+        .expose_headers(SHOWN)
+        .max_age(600);
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}

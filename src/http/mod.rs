@@ -1,0 +1,19 @@
+//! The server: routes, middleware, documents, listeners. `create_app` is the same for `main` and for tests.
+
+mod app;
+mod docs;
+mod health;
+mod node;
+mod observe;
+mod openapi;
+mod request_id;
+mod server;
+mod state;
+mod surface;
+mod well_known;
+
+pub use app::create_app;
+pub use node::{Node, Server, control_target, master_keys};
+pub use openapi::document;
+pub use server::{Listeners, ServerOptions, serve};
+pub use state::{AppState, HttpSettings};

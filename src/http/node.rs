@@ -1,0 +1,206 @@
+//! One node of an installation, put together from its configuration: control plane, router, application.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use diesel_async::RunQueryDsl as _;
+use futures_util::future::FutureExt as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::server::{Listeners, ServerOptions, serve};
+use super::state::{AppState, HttpSettings};
+use crate::config::{Config, ConfigError};
+use crate::control::ControlPlane;
+use crate::control::operators::Operators;
+use crate::error::ApiResult;
+use crate::fleet::{Fleet, FleetSettings};
+use crate::kernel::Clock;
+use crate::kernel::crypto::MasterKeys;
+use crate::rest::passwords::Passwords;
+use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
+use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, Target};
+use crate::telemetry;
+use crate::tenant::{Auth, AuthSettings, SessionAdmission};
+
+/// Connections of one node to the control plane.
+const CONTROL_CONNECTIONS: u32 = 8;
+
+/// The control plane's database. Without an `sslmode` in its URL: no TLS on this machine, `verify-full` elsewhere.
+///
+/// # Errors
+/// If none is set, or it is no database URL.
+pub fn control_target(config: &Config) -> Result<Target, ConfigError> {
+    Target::parse_control_plane(config.database_url()?).map_err(|error| {
+        let remedy = "write it as postgres://user:password@host:5432/name";
+        ConfigError::new("TENANTRY_DATABASE_URL", format!("cannot be used: {error}"), remedy)
+    })
+}
+
+/// The master keys.
+///
+/// # Errors
+/// If none are set, or one of them is none.
+pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
+    MasterKeys::parse(config.master_key()?).map_err(|error| {
+        ConfigError::new("TENANTRY_MASTER_KEY", format!("cannot be used: {error}"), "correct the entry")
+    })
+}
+
+/// A node that has not started: it can prepare the installation.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The control plane.
+    pub control: ControlPlane,
+    /// Works on tenants.
+    pub fleet: Fleet,
+    /// Hashes passwords, a few at a time.
+    pub passwords: Passwords,
+    /// The router's guards: all on, unless a test turns one off.
+    pub guards: Guards,
+}
+
+impl Node {
+    /// Puts it together; opens no connection.
+    ///
+    /// # Errors
+    /// If the configuration lacks the control plane or its keys.
+    pub fn open(config: &Config) -> Result<Self, ConfigError> {
+        let keys = Arc::new(master_keys(config)?);
+        let db = MainDb::new(control_target(config)?, CONTROL_CONNECTIONS);
+        let control = ControlPlane::new(db, keys, Clock::system());
+        let passwords = Passwords::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get));
+        let settings = FleetSettings {
+            purge_grace: config.fleet().purge_grace.0,
+            operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
+            migrate: MigrateOptions::default(),
+        };
+        let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
+        Ok(Self { control, fleet, passwords, guards: Guards::default() })
+    }
+
+    /// Brings the control plane's database to the embedded schema.
+    ///
+    /// # Errors
+    /// [`MigrateError`]; migrations before the failed one stay applied.
+    pub async fn migrate(&self) -> Result<Applied, MigrateError> {
+        ControlPlane::migrate(self.control.db.target()).await
+    }
+
+    /// Reads the installation (its identity and keys are made if there are none yet) and starts following its tenants.
+    ///
+    /// # Errors
+    /// If the control plane does not answer, has no schema, or was sealed with other master keys.
+    pub async fn start(&self, config: &Config) -> ApiResult<Server> {
+        self.control.ensure_installation().await?;
+        let control = &self.control;
+        let registry = Arc::new(ControlPlaneRegistry::new(control.db.clone(), control.keys.clone()));
+        let admission = Arc::new(SessionAdmission::new(control.clock.clone()));
+        let settings = RouterConfig { guards: self.guards, ..router_config(config, &control.clock) };
+        let router = Router::start(registry, admission.clone(), settings).await?;
+        let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
+        let operators =
+            Operators::new(control.clone(), self.passwords.clone(), config.public_url(), config.auth().clock_leeway.0);
+        let http = config.http();
+        let settings = HttpSettings {
+            body_limit: http.body_limit.0,
+            docs: http.docs,
+            cors_origins: http.cors_origins.clone(),
+            trusted_proxies: http.trusted_proxies.clone(),
+        };
+        let db = control.db.clone();
+        let state = AppState::new(router, settings)
+            .control_plane_probe(move || answers(db.clone()).boxed())
+            .with(control.clone())
+            .with(self.passwords.clone())
+            .with(self.fleet.clone())
+            .with(operators)
+            .with(auth);
+        let options = ServerOptions {
+            workers: http.workers,
+            request_timeout: http.request_timeout.0,
+            keep_alive: http.keep_alive.0,
+            shutdown_timeout: http.shutdown_timeout.0,
+        };
+        Ok(Server { state, options, metrics: telemetry::metrics() })
+    }
+}
+
+async fn answers(db: MainDb) -> bool {
+    let asked = db.read(async |conn: &mut MainConn| -> Result<usize, crate::router::Error> {
+        Ok(diesel::sql_query("SELECT 1").execute(conn).await?)
+    });
+    asked.await.is_ok()
+}
+
+fn router_config(config: &Config, clock: &Clock) -> RouterConfig {
+    let router = config.router();
+    RouterConfig {
+        clock: clock.clone(),
+        clock_leeway: config.auth().clock_leeway.0,
+        cluster_budget: router.cluster_budget,
+        tenant_max_connections: router.tenant_max_connections,
+        acquire_timeout: router.acquire_timeout.0,
+        idle_timeout: router.idle_timeout.0,
+        connect_timeout: router.connect_timeout.0,
+        statement_timeout: router.statement_timeout.0,
+        ..RouterConfig::new(config.public_url())
+    }
+}
+
+fn auth_settings(config: &Config) -> AuthSettings {
+    let auth = config.auth();
+    AuthSettings {
+        access_token_ttl: auth.access_token_ttl.0,
+        refresh_token_ttl: auth.refresh_token_ttl.0,
+        refresh_grace: auth.refresh_grace.0,
+        ..AuthSettings::default()
+    }
+}
+
+/// A node that knows its tenants and can serve.
+#[derive(Debug)]
+pub struct Server {
+    state: AppState,
+    options: ServerOptions,
+    metrics: Option<PrometheusHandle>,
+}
+
+impl Server {
+    /// What the application is built from.
+    #[must_use]
+    pub const fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Its router.
+    #[must_use]
+    pub const fn router(&self) -> &Router {
+        &self.state.router
+    }
+
+    /// Serves until `stop` resolves, then ends gracefully; see [`serve`].
+    ///
+    /// # Errors
+    /// If a listener fails.
+    pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        serve(self.state, self.options, listeners, self.metrics, stop).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn target(url: &str) -> Result<Target, String> {
+        let config = Config::load(&Sources::from_variables(&[("TENANTRY_DATABASE_URL", url)])).unwrap();
+        control_target(&config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bad_url_is_not_repeated() {
+        let refused = target("mysql://u:hunter2@h/d").unwrap_err();
+        assert!(refused.starts_with("TENANTRY_DATABASE_URL cannot be used: ") && !refused.contains("hunter2"));
+    }
+}

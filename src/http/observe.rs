@@ -1,0 +1,188 @@
+//! Around every request: its id, its one line in the access log, its metrics, and the headers of every answer. Errors
+//! of whatever origin leave here in the contract's shape.
+
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _, HttpRequest, web};
+
+use super::request_id;
+use super::surface::Surface;
+use crate::error::{ApiError, Code};
+use crate::rest::{Caller, ClientIp, PublicUrl, RequestId, problem};
+
+/// The middleware.
+pub(super) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let id = request_id::of(request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let response = next.call(request).await?.map_into_boxed_body();
+    let mut response = in_shape(response, &id);
+    let secure = response.request().app_data::<web::Data<PublicUrl>>().is_some_and(|url| url.0.starts_with("https://"));
+    let private = response.request().path().starts_with("/api/");
+    dress(response.headers_mut(), &id, secure, private);
+    record(response.request(), response.status(), &id, started);
+    Ok(response)
+}
+
+/// Errors of handlers are rendered here, where the request is known; so are those of the framework.
+fn in_shape(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let ours = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    let answer = match ours {
+        Some(error) => {
+            problem::log(error, id);
+            problem::respond(response.request(), error)
+        }
+        None if is_json(response.headers()) => return response,
+        None => problem::respond(response.request(), &framework_error(&response)),
+    };
+    response.into_response(answer)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.contains("json")
+}
+
+fn framework_error(response: &ServiceResponse<BoxBody>) -> ApiError {
+    match response.status() {
+        StatusCode::NOT_FOUND => ApiError::new(Code::NotFound),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let surface = response.request().app_data::<web::Data<Surface>>();
+            let methods = surface.and_then(|surface| surface.methods(response.request().path()));
+            ApiError::new(Code::MethodNotAllowed).allow(methods.unwrap_or_default())
+        }
+        StatusCode::NOT_ACCEPTABLE => ApiError::new(Code::NotAcceptable),
+        StatusCode::REQUEST_TIMEOUT => ApiError::new(Code::RequestTimeout),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(Code::PayloadTooLarge),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(Code::UnsupportedMediaType),
+        status if status.is_client_error() => ApiError::new(Code::MalformedRequest),
+        _ => ApiError::new(Code::Internal),
+    }
+}
+
+/// The headers of every answer.
+fn dress(headers: &mut HeaderMap, id: &str, secure: bool, private: bool) {
+    let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(X_FRAME_OPTIONS, "DENY");
+    set(REFERRER_POLICY, "no-referrer");
+    if secure {
+        set(STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains");
+    }
+    if private {
+        set(CACHE_CONTROL, "no-store");
+    }
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        headers.insert(CONTENT_SECURITY_POLICY, nothing);
+    }
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(HeaderName::from_static(request_id::HEADER), id);
+    }
+}
+
+fn record(request: &HttpRequest, status: StatusCode, id: &str, started: Instant) {
+    let elapsed = started.elapsed();
+    let route = request.match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let method = known(request.method());
+    let class = match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    let labels = [("method", method.to_owned()), ("route", route.clone()), ("status", class.to_owned())];
+    metrics::counter!("http_server_requests_total", &labels).increment(1);
+    metrics::histogram!("http_server_request_duration_seconds", &labels).record(elapsed);
+
+    let caller = request.extensions().get::<Caller>().cloned();
+    tracing::info!(
+        target: "tenantry::access",
+        method,
+        route,
+        status = status.as_u16(),
+        ms = elapsed.as_micros() as f64 / 1000.0,
+        requestId = id,
+        tenant = caller.as_ref().map(|caller| caller.slug.as_str()),
+        user = caller.as_ref().map(|caller| caller.user.to_string()),
+        traceId = request_id::trace_id(request.headers()),
+        client = ClientIp::of(request).0.map(|ip| ip.to_string()),
+        "request"
+    );
+}
+
+/// The method as a label; those that anybody can invent are one.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use actix_web::{App, HttpResponse};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::rest::Reply;
+
+    #[actix_web::test]
+    async fn every_answer_is_dressed_and_in_shape() {
+        let app = init_service(
+            App::new()
+                .app_data(web::Data::new(PublicUrl("https://t.example".into())))
+                .route("/api/fine", web::get().to(async || Reply(1)))
+                .route("/api/refused", web::get().to(async || Err::<HttpResponse, _>(ApiError::not_found("thing"))))
+                .route("/api/framework", web::get().to(async || HttpResponse::PayloadTooLarge().body("too much")))
+                .wrap(from_fn(observe)),
+        )
+        .await;
+        for (path, status, code) in [
+            ("/api/fine", 200, None),
+            ("/api/refused", 404, Some("not_found")),
+            ("/api/framework", 413, Some("payload_too_large")),
+            ("/nowhere", 404, Some("not_found")),
+        ] {
+            let request = TestRequest::get().uri(path).insert_header(("x-request-id", "me-1")).to_request();
+            let response = call_service(&app, request).await;
+            assert_eq!(response.status(), status, "{path}");
+            let headers = response.headers();
+            assert_eq!(headers.get("x-request-id").unwrap(), "me-1");
+            assert_eq!(headers.get("x-content-type-options").unwrap(), "nosniff");
+            assert_eq!(headers.get("x-frame-options").unwrap(), "DENY");
+            assert!(
+                headers.contains_key("content-security-policy") && headers.contains_key("strict-transport-security")
+            );
+            assert_eq!(headers.contains_key("cache-control"), path.starts_with("/api/"));
+            let body: Value = read_body_json(response).await;
+            assert_eq!(body["meta"]["requestId"], "me-1");
+            assert_eq!(body["error"]["code"].as_str(), code);
+            assert_eq!(body["success"].as_bool(), Some(code.is_none()));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The OpenAPI 3.1 document: what the handlers themselves say, with a head.
+
+use actix_web::App;
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, OpenApi, Server};
+use utoipa_actix_web::AppExt as _;
+
+use super::app;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Tenantry",
+        description = "One server, a PostgreSQL database per customer. Every answer comes in an envelope; errors are \
+                       RFC 9457 problems with a stable `code`.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "auth", description = "Signing in and out, as a person of one tenant."),
+        (name = "users", description = "People of the tenant."),
+        (name = "roles", description = "Roles of the tenant."),
+        (name = "permissions", description = "What roles may allow."),
+        (name = "contacts", description = "The tenant's address book."),
+        (name = "tenants", description = "The tenant itself."),
+        (name = "admin", description = "Operators of the installation."),
+        (name = "well-known", description = "What verifiers of tokens need."),
+        (name = "health", description = "For load balancers."),
+    )
+)]
+struct Head;
+
+/// The document before any route.
+pub(super) fn base(public_url: &str) -> OpenApi {
+    let mut document = Head::openapi();
+    document.servers = Some(vec![Server::new(public_url)]);
+    let http = |format: &str, description: &str| {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.bearer_format = Some(format.to_owned());
+        scheme.description = Some(description.to_owned());
+        SecurityScheme::Http(scheme)
+    };
+    document.components = Some(
+        ComponentsBuilder::new()
+            .security_scheme("bearer", http("JWT", "An access token of a tenant (RFC 9068)."))
+            .security_scheme("operator", http("JWT", "A token of an operator of the installation."))
+            .build(),
+    );
+    document
+}
+
+/// The whole document, as `/openapi.json` serves it.
+#[must_use]
+pub fn document(public_url: &str) -> OpenApi {
+    App::new().into_utoipa_app().openapi(base(public_url)).configure(app::routes).split_for_parts().1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn references<'d>(value: &'d Value, found: &mut BTreeSet<&'d str>) {
+        match value {
+            Value::Object(members) => {
+                if let Some(Value::String(target)) = members.get("$ref") {
+                    found.insert(target);
+                }
+                members.values().for_each(|member| references(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn is_3_1_and_every_reference_leads_somewhere() {
+        let document = serde_json::to_value(document("https://t.example")).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        for target in found {
+            let pointer = target.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some(), "{target} leads nowhere");
+        }
+    }
+
+    #[test]
+    fn operations_of_the_api_are_complete() {
+        let document = serde_json::to_value(document("https://t.example")).unwrap();
+        let tags: BTreeSet<&str> =
+            document["tags"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
+        let mut ids = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let name = format!("{method} {path}");
+                assert!(
+                    ids.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                    "operationId of {name} twice"
+                );
+                let tagged = operation["tags"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().all(|t| tags.contains(t.as_str().unwrap())));
+                assert!(tagged, "{name} has a tag that is not described");
+                assert!(operation["summary"].is_string(), "{name} has no summary");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The listeners: the public one, and that of management. Several servers may run in one process.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::http::KeepAlive;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::app::create_app;
+use super::state::AppState;
+
+/// How often the recorder of metrics tidies up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How clients are served.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerOptions {
+    /// Threads; 0 is one per core.
+    pub workers: usize,
+    /// How long a client may take to send the head of a request.
+    pub request_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// How long requests under way may take to finish at the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// Sockets that listen already, so that a taken port is known before anything else starts.
+#[derive(Debug)]
+pub struct Listeners {
+    public: TcpListener,
+    management: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens them. Port 0 takes a free one; see [`Self::public_address`].
+    ///
+    /// # Errors
+    /// With the address that cannot be had.
+    pub fn open(public: SocketAddr, management: Option<SocketAddr>) -> Result<Self, (SocketAddr, io::Error)> {
+        let open = |address| TcpListener::bind(address).map_err(|error| (address, error));
+        Ok(Self { public: open(public)?, management: management.map(open).transpose()? })
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn public_address(&self) -> io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Where Prometheus connects.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn management_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.management.as_ref().map(TcpListener::local_addr).transpose()
+    }
+}
+
+/// Serves until `stop` resolves; then `/readyz` says 503, no connection is taken any more, requests under way finish
+/// within the shutdown timeout, and the router closes its pools.
+///
+/// # Errors
+/// If a listener fails.
+pub async fn serve(
+    state: AppState,
+    options: ServerOptions,
+    listeners: Listeners,
+    metrics: Option<PrometheusHandle>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let stopping = CancellationToken::new();
+    let signal = stopping.clone();
+    let health = state.health.clone();
+    let router = state.router.clone();
+    let watch = tokio::spawn(async move {
+        stop.await;
+        tracing::info!("stopping: requests under way may finish");
+        health.drain();
+        signal.cancel();
+    });
+
+    let app_state = state;
+    let public = HttpServer::new(move || create_app(&app_state))
+        .workers(worker_threads(options.workers))
+        .client_request_timeout(options.request_timeout)
+        .keep_alive(KeepAlive::Timeout(options.keep_alive))
+        // A client that has gone away is noticed while its request runs: nobody waits for the statement any more.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
+        .disable_signals()
+        .shutdown_signal(stopping.clone().cancelled_owned())
+        .listen(listeners.public)?
+        .run();
+    let management = match (listeners.management, metrics) {
+        (Some(listener), Some(handle)) => Some(tokio::spawn(manage(listener, handle, stopping.clone())?)),
+        _ => None,
+    };
+
+    let done = public.await;
+    // The public listener may have failed on its own.
+    stopping.cancel();
+    watch.abort();
+    if let Some(management) = management {
+        management.await.map_err(io::Error::other)??;
+    }
+    router.shutdown().await;
+    tracing::info!("stopped");
+    done
+}
+
+fn manage(
+    listener: TcpListener,
+    handle: PrometheusHandle,
+    stopping: CancellationToken,
+) -> io::Result<impl Future<Output = io::Result<()>> + Send> {
+    let upkeep = handle.clone();
+    let server = HttpServer::new(move || {
+        let handle = handle.clone();
+        let render = move || {
+            let text = handle.render();
+            async move { HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text) }
+        };
+        App::new().route("/metrics", web::get().to(render))
+    })
+    .workers(1)
+    .disable_signals()
+    .shutdown_timeout(1)
+    .shutdown_signal(stopping.cancelled_owned())
+    .listen(listener)?
+    .run();
+    Ok(async move {
+        let tidy = async {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                upkeep.run_upkeep();
+            }
+        };
+        tokio::select! {
+            done = server => done,
+            () = tidy => Ok(()),
+        }
+    })
+}
+
+fn worker_threads(configured: usize) -> usize {
+    if configured > 0 { configured } else { std::thread::available_parallelism().map_or(2, std::num::NonZero::get) }
+}

@@ -1,0 +1,184 @@
+//! What the API offers, from its own OpenAPI document: which methods an address takes, and which of them take query
+//! parameters at all.
+
+use std::collections::BTreeMap;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, HttpResponse, web};
+use url::form_urlencoded;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::{OpenApi, RefOr};
+
+use crate::error::{ApiError, ApiResult, Code, FieldError};
+
+/// The routing hint that every route takes.
+const TENANT_HINT: &str = "tenant";
+
+/// The addresses of the API.
+#[derive(Debug)]
+pub(super) struct Surface(Vec<Address>);
+
+#[derive(Debug)]
+struct Address {
+    segments: Vec<Segment>,
+    /// Method, and whether it takes query parameters.
+    methods: BTreeMap<&'static str, bool>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Segment {
+    Word(String),
+    Parameter,
+}
+
+impl Surface {
+    /// Reads it off the document. `docs` adds the addresses of the documents themselves.
+    pub(super) fn of(document: &OpenApi, docs: bool) -> Self {
+        let mut all: Vec<Address> = document.paths.paths.iter().map(|(path, item)| Address::new(path, item)).collect();
+        let plain = |path: &str| Address { segments: split(path), methods: BTreeMap::from([("GET", true)]) };
+        all.push(plain("/docs/errors"));
+        if docs {
+            all.extend(["/openapi.json", "/docs"].map(plain));
+        }
+        // `/users/me` before `/users/{id}`.
+        all.sort_by_key(|address| address.segments.iter().map(|s| *s == Segment::Parameter).collect::<Vec<_>>());
+        Self(all)
+    }
+
+    fn find(&self, path: &str) -> Option<&Address> {
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        self.0.iter().find(|address| address.is(&parts))
+    }
+
+    /// The methods of an address, as `Allow` lists them. `None` where there is no such address.
+    pub(super) fn methods(&self, path: &str) -> Option<String> {
+        let address = self.find(path)?;
+        Some(address.methods.keys().copied().collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn split(path: &str) -> Vec<Segment> {
+    let segment = |part: &str| if part.starts_with('{') { Segment::Parameter } else { Segment::Word(part.to_owned()) };
+    path.trim_start_matches('/').split('/').map(segment).collect()
+}
+
+impl Address {
+    fn new(path: &str, item: &PathItem) -> Self {
+        let operations = [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PUT", &item.put),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ];
+        let methods = operations
+            .into_iter()
+            .filter_map(|(method, operation)| Some((method, takes_parameters(operation.as_ref()?))));
+        Self { segments: split(path), methods: methods.collect() }
+    }
+
+    fn is(&self, parts: &[&str]) -> bool {
+        self.segments.len() == parts.len()
+            && self.segments.iter().zip(parts).all(|(segment, part)| match segment {
+                Segment::Word(word) => word == part,
+                Segment::Parameter => !part.is_empty(),
+            })
+    }
+}
+
+/// Whether an operation lists query parameters. Which of them are good, its own extractor says.
+fn takes_parameters(operation: &Operation) -> bool {
+    operation.parameters.iter().flatten().any(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
+        RefOr::Ref(_) => true,
+    })
+}
+
+/// Where no route matches: 405 with `Allow` if another method would, else 404.
+pub(super) async fn nothing_here(request: HttpRequest) -> ApiResult<HttpResponse> {
+    let surface = request.app_data::<web::Data<Surface>>();
+    match surface.and_then(|surface| surface.methods(request.path())) {
+        Some(methods) => Err(ApiError::new(Code::MethodNotAllowed).allow(methods)),
+        None => Err(ApiError::new(Code::NotFound)),
+    }
+}
+
+/// Middleware: an operation without query parameters refuses all but the routing hint.
+pub(super) async fn refuse_stray_parameters(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    match stray(&request) {
+        Some(name) => {
+            let error = ApiError::new(Code::InvalidQuery)
+                .detail(format!("There is no query parameter '{name}' here."))
+                .field(FieldError::new(name, "unknown_field", "There is no such parameter."));
+            Ok(request.error_response(error))
+        }
+        None => next.call(request).await,
+    }
+}
+
+fn stray(request: &ServiceRequest) -> Option<String> {
+    let query = request.query_string();
+    if query.is_empty() {
+        return None;
+    }
+    let address = request.app_data::<web::Data<Surface>>()?.find(request.path())?;
+    if *address.methods.get(request.method().as_str())? {
+        return None;
+    }
+    let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    names.find(|name| name != TENANT_HINT).map(|name| name.chars().take(64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn surface() -> Surface {
+        let operation = |parameters: serde_json::Value| json!({"responses": {}, "parameters": parameters});
+        let parameter = |name: &str, place: &str| json!({"name": name, "in": place, "required": true});
+        let document = json!({
+            "openapi": "3.1.0", "info": {"title": "t", "version": "1"},
+            "paths": {
+                "/users/{id}": {
+                    "get": operation(json!([parameter("id", "path")])),
+                    "delete": operation(json!([parameter("id", "path")])),
+                },
+                "/users": {"get": operation(json!([parameter("q", "query")])), "post": operation(json!([]))},
+                "/users/me": {"get": operation(json!([]))},
+            }
+        });
+        Surface::of(&serde_json::from_value(document).unwrap(), true)
+    }
+
+    #[test]
+    fn lists_the_methods_of_an_address() {
+        let surface = surface();
+        assert_eq!(surface.methods("/users").as_deref(), Some("GET, POST"));
+        assert_eq!(surface.methods("/users/1").as_deref(), Some("DELETE, GET"));
+        assert_eq!(surface.methods("/users/me").as_deref(), Some("GET"));
+        for nowhere in ["/", "/users/", "/users/1/2", "/user"] {
+            assert_eq!(surface.methods(nowhere), None, "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn knows_who_takes_parameters() {
+        use actix_web::test::TestRequest;
+        let stray_of = |method: &str, uri: &str| {
+            let method = method.parse().unwrap();
+            let request = TestRequest::with_uri(uri).method(method).app_data(web::Data::new(surface()));
+            stray(&request.to_srv_request())
+        };
+        assert_eq!(stray_of("GET", "/users?anything=1"), None);
+        assert_eq!(stray_of("POST", "/users?dry=1").as_deref(), Some("dry"));
+        assert_eq!(stray_of("GET", "/users/1?tenant=acme"), None);
+        assert_eq!(stray_of("GET", "/users/1?tenant=acme&x=1").as_deref(), Some("x"));
+    }
+}

@@ -1,0 +1,41 @@
+//! What every installation needs done every so often. Each job may run on several nodes at once without harm.
+
+use std::time::Duration;
+
+use super::{Housekeeping, JobError};
+use crate::control::registry_log;
+use crate::error::ApiError;
+use crate::fleet::Fleet;
+use crate::router::MainConn;
+
+/// How often the log of registry changes is shortened.
+const TRIM: Duration = Duration::from_secs(10 * 60);
+
+/// How often tenants are looked for whose grace period has ended.
+const PURGE: Duration = Duration::from_secs(10 * 60);
+
+/// How often tenants are looked for whose making was left to a worker.
+const GO_ON: Duration = Duration::from_secs(1);
+
+/// The jobs of a node.
+#[must_use]
+pub fn schedule(fleet: &Fleet) -> Housekeeping {
+    let db = fleet.control.db.clone();
+    let (maker, fleet) = (fleet.clone(), fleet.clone());
+    Housekeeping::new()
+        .every("provision", GO_ON, move || {
+            let fleet = maker.clone();
+            async move { fleet.go_on().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        })
+        .every("registry-log", TRIM, move || {
+            let db = db.clone();
+            async move {
+                let trimmed = db.read(async |conn: &mut MainConn| registry_log::trim(conn).await);
+                trimmed.await.map_err(|error: ApiError| -> JobError { error.into() })
+            }
+        })
+        .every("purge", PURGE, move || {
+            let fleet = fleet.clone();
+            async move { fleet.purge_due().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        })
+}
