@@ -1,9 +1,13 @@
 //! Tenantry: one server, a PostgreSQL database per customer.
 
 #[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod control;
+#[cfg(feature = "server")]
+pub mod dev;
 #[cfg(feature = "server")]
 pub mod error;
 #[cfg(feature = "server")]

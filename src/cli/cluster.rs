@@ -1,0 +1,167 @@
+//! `tenantry cluster`: PostgreSQL servers that tenants are placed on.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use super::tenant::{TlsArgs, explain, fleet, or_default, target_file};
+use crate::control::clusters::{Cluster, ClusterChanges, NewCluster};
+use crate::fleet::view::ClusterView;
+
+/// What to do with clusters.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Looks at a server, prepares it and takes it in.
+    #[command(
+        after_help = "Example:\n  tenantry cluster add eu-1 --admin-url-file url --ca-file ca.pem --region eu --connection-budget 200"
+    )]
+    Add(AddArgs),
+    /// Lists clusters.
+    #[command(after_help = "Example:\n  tenantry cluster list --output json")]
+    List,
+    /// Shows one cluster.
+    #[command(after_help = "Example:\n  tenantry cluster show eu-1")]
+    Show(Named),
+    /// Changes a cluster; running servers follow within two seconds.
+    #[command(after_help = "Example:\n  tenantry cluster set eu-1 --connection-budget 300")]
+    Set(SetArgs),
+    /// Keeps new tenants off a cluster.
+    #[command(after_help = "Example:\n  tenantry cluster drain eu-1")]
+    Drain(DrainArgs),
+    /// Forgets a cluster that no tenant lives on.
+    #[command(after_help = "Example:\n  tenantry cluster remove eu-1 --yes")]
+    Remove(Named),
+}
+
+/// A cluster.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Its name.
+    name: String,
+}
+
+/// Options of `cluster add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Its name: a-z, 0-9 and '-', beginning with a letter.
+    name: String,
+    /// File with the URL of its administrator and administrative database.
+    #[arg(long, value_name = "FILE")]
+    admin_url_file: PathBuf,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Where it stands.
+    #[arg(long)]
+    region: Option<String>,
+    /// How many tenants it takes [default: no bound].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    max_tenants: Option<i32>,
+    /// The most connections to its tenants' databases [default: router.cluster_budget].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    connection_budget: Option<i32>,
+}
+
+/// Options of `cluster set`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+pub struct SetArgs {
+    /// Its name.
+    name: String,
+    /// File with another URL of its administrator.
+    #[arg(long, value_name = "FILE", group = "change")]
+    admin_url_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Where it stands.
+    #[arg(long, group = "change")]
+    region: Option<String>,
+    /// How many tenants it takes, or `default` for no bound.
+    #[arg(long, value_name = "N", group = "change")]
+    max_tenants: Option<String>,
+    /// The most connections to its tenants' databases, or `default`.
+    #[arg(long, value_name = "N", group = "change")]
+    connection_budget: Option<String>,
+}
+
+/// Options of `cluster drain`.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Its name.
+    name: String,
+    /// Let new tenants on again.
+    #[arg(long)]
+    undo: bool,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// [`super::Refused`] for an unmet precondition; else what failed.
+pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<()> {
+    let fleet = fleet(context)?;
+    match command {
+        ClusterCommand::Add(args) => {
+            let new = NewCluster {
+                name: args.name.clone(),
+                admin: target_file(&args.admin_url_file, &args.tls.read()?)?,
+                region: args.region.clone(),
+                max_tenants: args.max_tenants,
+                connection_budget: args.connection_budget,
+            };
+            print(context, fleet.add_cluster(&new).await.map_err(explain)?)
+        }
+        ClusterCommand::List => list(context, fleet.clusters().await.map_err(explain)?),
+        ClusterCommand::Show(named) => print(context, fleet.cluster(&named.name).await.map_err(explain)?),
+        ClusterCommand::Set(args) => {
+            let tls = args.tls.read()?;
+            let changes = ClusterChanges {
+                admin: args.admin_url_file.as_deref().map(|path| target_file(path, &tls)).transpose()?,
+                region: args.region.clone().map(Some),
+                max_tenants: or_default(args.max_tenants.as_deref())?,
+                connection_budget: or_default(args.connection_budget.as_deref())?,
+                draining: None,
+            };
+            print(context, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
+        }
+        ClusterCommand::Drain(args) => {
+            let changes = ClusterChanges { draining: Some(!args.undo), ..ClusterChanges::default() };
+            print(context, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
+        }
+        ClusterCommand::Remove(named) => {
+            context.confirm(&format!("Forgetting cluster '{}'", named.name))?;
+            fleet.remove_cluster(&named.name).await.map_err(explain)
+        }
+    }
+}
+
+fn number(value: Option<i32>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+fn list(context: &Context, clusters: Vec<Cluster>) -> anyhow::Result<()> {
+    let views: Vec<ClusterView> = clusters.into_iter().map(Into::into).collect();
+    let header = ["name", "region", "tenants", "max", "budget", "draining", "tls"];
+    let rows = views.iter().map(|c| {
+        let region = c.region.clone().unwrap_or_else(|| "-".into());
+        let (max, budget) = (number(c.max_tenants), number(c.connection_budget));
+        vec![c.name.clone(), region, c.tenants.to_string(), max, budget, c.draining.to_string(), c.tls_mode.to_string()]
+    });
+    context.print(&views, &header, rows)
+}
+
+fn print(context: &Context, cluster: Cluster) -> anyhow::Result<()> {
+    let view = ClusterView::from(cluster);
+    let fields = [
+        ("id", view.id.to_string()),
+        ("name", view.name.clone()),
+        ("region", view.region.clone().unwrap_or_else(|| "-".into())),
+        ("tlsMode", view.tls_mode.to_string()),
+        ("tenants", view.tenants.to_string()),
+        ("maxTenants", number(view.max_tenants)),
+        ("connectionBudget", number(view.connection_budget)),
+        ("draining", view.draining.to_string()),
+        ("createdAt", view.created_at.to_rfc3339()),
+    ];
+    context.print_one(&view, &fields)
+}

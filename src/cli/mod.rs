@@ -1,0 +1,198 @@
+//! The command line: noun then verb, one file per noun. Results on stdout, everything else on stderr.
+
+mod cluster;
+mod completions;
+mod config;
+mod context;
+mod dev;
+mod exit;
+mod healthcheck;
+mod key;
+mod migrate;
+mod operator;
+mod serve;
+mod tenant;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use context::{Context, Output};
+pub use exit::{Partial, Refused, Usage};
+
+use crate::config::{Config, ConfigError, LogFormat, Sources};
+use crate::telemetry;
+
+/// One server, a PostgreSQL database per customer.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tenantry",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 done in part, 4 refused.\n\n\
+                  Example:\n  tenantry dev"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Directory of the installation on this machine [default: TENANTRY_DATA_DIR, or .tenantry/ if it is there].
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Configuration file [default: TENANTRY_CONFIG].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Form of results on stdout.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    output: Output,
+    /// Go on without asking.
+    #[arg(long, global = true)]
+    yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine: PostgreSQL, server, demo tenants.
+    Dev(dev::DevArgs),
+    /// Serve the REST API.
+    Serve(serve::ServeArgs),
+    /// Work in the background alone.
+    #[command(after_help = "Example:\n  tenantry worker --config /etc/tenantry.toml")]
+    Worker,
+    /// Bring the control plane's database to this release's schema.
+    Migrate(migrate::MigrateArgs),
+    /// Master keys: make one, rotate them.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// People who run the installation.
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
+    /// PostgreSQL servers that tenants are placed on.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Tenants, from their making to their end.
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Check or print the configuration in effect.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Ask the server on this machine whether it lives.
+    #[command(after_help = "Example:\n  tenantry healthcheck --data-dir .tenantry")]
+    Healthcheck,
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// Reads the command line, runs the command, and gives the code that the process ends with.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(shown) => {
+            let code = if shown.use_stderr() { 2 } else { 0 };
+            // Help that cannot be shown has no other place.
+            let _ = shown.print();
+            return code.into();
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nowhere to say that stderr is gone.
+            let _ = writeln!(std::io::stderr().lock(), "{}", exit::line(&error));
+            exit::code(&error).into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    if let Command::Completions(args) = &cli.command {
+        return Ok(completions::run(args)?);
+    }
+    let mut sources = Sources::from_environment();
+    sources.data_dir = cli.global.data_dir;
+    sources.config = cli.global.config;
+    // `dev` makes the data directory, which need not be there yet, and reads the configuration again with it.
+    let read = if matches!(cli.command, Command::Dev(_)) { sources.without_data_dir() } else { sources.clone() };
+    let config = Arc::new(Config::load(&read)?);
+    let _logs = install_logs(&config)?;
+    for name in sources.unused() {
+        tracing::warn!("{name} is set, but nothing in this release uses it");
+    }
+    let context = Context { config, sources, output: cli.global.output, yes: cli.global.yes };
+    match &cli.command {
+        Command::Dev(args) => serving(args.run(&context)),
+        Command::Serve(args) => serving(serve::serve(&context, args)),
+        Command::Worker => serving(serve::worker(&context)),
+        Command::Migrate(args) => blocking(args.run(&context)),
+        Command::Key(command) => blocking(command.run(&context)),
+        Command::Operator(command) => blocking(command.run(&context)),
+        Command::Cluster(command) => blocking(cluster::run(&context, command)),
+        Command::Tenant(command) => blocking(tenant::run(&context, command)),
+        Command::Config(command) => config::run(&context, command),
+        Command::Healthcheck => healthcheck::run(&context),
+        Command::Completions(_) => Ok(()),
+    }
+}
+
+/// Runs a command that asks a database.
+fn blocking<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// Runs a command that serves or works until it is told to stop, with metrics.
+fn serving(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    telemetry::install_metrics()?;
+    blocking(work)
+}
+
+fn install_logs(config: &Config) -> Result<telemetry::LogGuard, ConfigError> {
+    let log = config.log();
+    telemetry::install_logs(log.format == LogFormat::Json, &log.level).map_err(|error| {
+        ConfigError::new(
+            "TENANTRY_LOG__LEVEL",
+            format!("is no filter: {error}"),
+            "set it to error, warn, info, debug or trace",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_anywhere() {
+        let cli = Cli::try_parse_from(["tenantry", "config", "show", "--output", "json", "--yes"]).unwrap();
+        assert!(cli.global.yes && cli.global.output == Output::Json);
+    }
+
+    #[test]
+    fn every_command_that_does_something_has_an_example() {
+        fn walk(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "no example:{path}");
+            }
+            command.get_subcommands().for_each(|sub| walk(sub, &path));
+        }
+        walk(&Cli::command(), "");
+    }
+}

@@ -1,0 +1,70 @@
+//! `tenantry serve` and `tenantry worker`: the server, and work in the background.
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, Refused};
+use crate::http::{Listeners, Node};
+use crate::jobs::{Housekeeping, schedule};
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tenantry serve --config /etc/tenantry.toml\n  tenantry serve --data-dir .tenantry"
+)]
+pub struct ServeArgs {
+    /// Leave work in the background to `tenantry worker`.
+    #[arg(long)]
+    no_worker: bool,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If a listener cannot be opened, or the control plane cannot be used.
+pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
+    let config = &context.config;
+    let listeners =
+        Listeners::open(config.listen(), Some(config.management_listen())).map_err(|(address, error)| {
+            let variable = if address == config.listen() { "TENANTRY_LISTEN" } else { "TENANTRY_MANAGEMENT_LISTEN" };
+            Refused::new(format!("{variable} {address} cannot be opened: {error}"), "free the port, or choose another")
+        })?;
+    let node = Node::open(config)?;
+    let server = node.start(config).await.map_err(|error| {
+        let cause = format!("{:#}", anyhow::Error::from(error));
+        let remedy = "check TENANTRY_DATABASE_URL and TENANTRY_MASTER_KEY, and run `tenantry migrate`";
+        Refused::new(format!("the control plane cannot be used: {cause}"), remedy)
+    })?;
+    let stop = stop_signal()?;
+    let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) }.start();
+    tracing::info!(address = %listeners.public_address()?, public_url = config.public_url(), "serving");
+    let served = server.serve(listeners, stop).await;
+    jobs.stop(config.http().shutdown_timeout.0).await;
+    served.context("the server failed")
+}
+
+/// Works in the background until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the configuration lacks the control plane.
+pub async fn worker(context: &Context) -> anyhow::Result<()> {
+    let node = Node::open(&context.config)?;
+    let stop = stop_signal()?;
+    let jobs = schedule(&node.fleet).start();
+    tracing::info!("working");
+    stop.await;
+    jobs.stop(context.config.http().shutdown_timeout.0).await;
+    Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT, which then no longer end the process by themselves.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,185 @@
+//! `tenant create` and `tenant attach`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use secrecy::ExposeSecret as _;
+
+use super::{explain, fleet, secret_file, text_file};
+use crate::cli::{Context, Refused};
+use crate::fleet::provision::{Halt, Step};
+use crate::fleet::view::ProvisionedView;
+use crate::fleet::{AdminPassword, AttachTenant, CreateTenant, FirstAdmin, ProvisionOptions, Provisioned};
+use crate::kernel::Slug;
+use crate::router::{Registration, Target, TlsMode, TlsPolicy};
+
+/// The first administrator.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// E-mail of the first administrator; without a password file a password is made and printed once.
+    #[arg(long, value_name = "EMAIL")]
+    admin_email: Option<String>,
+    /// File with that administrator's password.
+    #[arg(long, value_name = "FILE", requires = "admin_email")]
+    admin_password_file: Option<PathBuf>,
+}
+
+impl AdminArgs {
+    fn read(&self) -> anyhow::Result<Option<FirstAdmin>> {
+        let Some(email) = self.admin_email.clone() else { return Ok(None) };
+        let password = match &self.admin_password_file {
+            Some(path) => AdminPassword::Given(secret_file(path)?),
+            None => AdminPassword::Generate,
+        };
+        Ok(Some(FirstAdmin { email, password, first_name: String::new(), last_name: String::new() }))
+    }
+}
+
+/// Where a test lets the process die.
+#[derive(Debug, Args)]
+struct HaltArgs {
+    #[arg(long, hide = true, value_name = "STEP")]
+    halt_after: Option<Step>,
+    #[arg(long, hide = true, requires = "halt_after")]
+    halt_before_journal: bool,
+}
+
+impl HaltArgs {
+    fn options(&self) -> ProvisionOptions {
+        let halt = self.halt_after.map(|after| Halt { after, before_journal: self.halt_before_journal });
+        ProvisionOptions { halt }
+    }
+}
+
+/// Options of `tenant create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter.
+    slug: Slug,
+    /// Display name [default: the slug].
+    #[arg(long)]
+    name: Option<String>,
+    /// Cluster to place it on [default: the least loaded one].
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Who may register: open, invite or closed [default: closed].
+    #[arg(long)]
+    registration: Option<Registration>,
+    /// Ceiling of its connections [default: router.tenant_max_connections].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    max_connections: Option<i32>,
+    /// Return at once; a worker makes the tenant. Not with a first administrator, whose password is kept nowhere.
+    #[arg(long, conflicts_with = "admin_email")]
+    no_wait: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    halt: HaltArgs,
+}
+
+/// TLS towards a server.
+#[derive(Debug, Args)]
+pub struct TlsArgs {
+    /// What the server has to prove: disable, require, verify-ca or verify-full.
+    #[arg(long, default_value_t = TlsMode::VerifyFull)]
+    tls_mode: TlsMode,
+    /// PEM of the CAs to trust [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// PEM of our client certificate.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// PEM of its private key.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    pub(in crate::cli) fn read(&self) -> anyhow::Result<TlsPolicy> {
+        Ok(TlsPolicy {
+            mode: self.tls_mode,
+            ca: self.ca_file.as_deref().map(text_file).transpose()?,
+            client_cert: self.client_cert.as_deref().map(text_file).transpose()?,
+            client_key: self.client_key.as_deref().map(text_file).transpose()?.map(Into::into),
+        })
+    }
+}
+
+/// A database URL from a file.
+pub(in crate::cli) fn target_file(path: &std::path::Path, tls: &TlsPolicy) -> anyhow::Result<Target> {
+    Target::parse(&secret_file(path)?, tls.clone()).map_err(|error| {
+        let remedy = "write it as postgres://user:password@host:5432/database";
+        Refused::new(format!("the URL in {} cannot be used: {error}", path.display()), remedy).into()
+    })
+}
+
+/// Options of `tenant attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter.
+    slug: Slug,
+    /// File with the database's URL, as requests reach it.
+    #[arg(long, value_name = "FILE")]
+    database_url_file: PathBuf,
+    /// File with the server's own URL, where a pooler stands in between.
+    #[arg(long, value_name = "FILE")]
+    direct_url_file: Option<PathBuf>,
+    /// Display name [default: the slug].
+    #[arg(long)]
+    name: Option<String>,
+    /// Who may register: open, invite or closed [default: closed].
+    #[arg(long)]
+    registration: Option<Registration>,
+    /// Ceiling of its connections [default: router.tenant_max_connections].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    max_connections: Option<i32>,
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    halt: HaltArgs,
+}
+
+pub(super) async fn create(context: &Context, args: &CreateArgs) -> anyhow::Result<()> {
+    let wanted = CreateTenant {
+        slug: args.slug.clone(),
+        name: args.name.clone(),
+        cluster: args.cluster.clone(),
+        registration: args.registration,
+        max_connections: args.max_connections,
+        admin: args.admin.read()?,
+    };
+    if args.no_wait {
+        let tenant = fleet(context)?.create_later(&wanted).await.map_err(explain)?;
+        return print(context, Provisioned { tenant, steps: Vec::new(), admin_password: None });
+    }
+    let made = fleet(context)?.create(&wanted, &args.halt.options(), context).await.map_err(explain)?;
+    print(context, made)
+}
+
+pub(super) async fn attach(context: &Context, args: &AttachArgs) -> anyhow::Result<()> {
+    let tls = args.tls.read()?;
+    let wanted = AttachTenant {
+        slug: args.slug.clone(),
+        name: args.name.clone(),
+        url: target_file(&args.database_url_file, &tls)?,
+        direct_url: args.direct_url_file.as_deref().map(|path| target_file(path, &tls)).transpose()?,
+        registration: args.registration,
+        max_connections: args.max_connections,
+        admin: args.admin.read()?,
+    };
+    let made = fleet(context)?.attach(&wanted, &args.halt.options(), context).await.map_err(explain)?;
+    print(context, made)
+}
+
+fn print(context: &Context, made: Provisioned) -> anyhow::Result<()> {
+    let view = ProvisionedView::from(made);
+    let mut fields = super::manage::fields(&view.tenant);
+    let total: i64 = view.steps.iter().map(|step| step.ms).sum();
+    fields.push(("steps", format!("{} in {total} ms", view.steps.len())));
+    if let Some(password) = &view.admin_password {
+        fields.push(("adminPassword", format!("{} (shown this once)", password.expose_secret())));
+    }
+    context.print_one(&view, &fields)
+}

@@ -1,0 +1,149 @@
+//! `tenantry tenant`: making, adopting, watching and deleting tenants.
+
+mod make;
+mod manage;
+mod psql;
+
+use clap::Subcommand;
+
+pub(super) use make::target_file;
+pub use make::{AttachArgs, CreateArgs, TlsArgs};
+pub(super) use manage::or_default;
+pub use manage::{DeleteArgs, ListArgs, SetArgs};
+pub use psql::PsqlArgs;
+
+use super::{Context, Refused};
+use crate::error::{ApiError, Code};
+use crate::fleet::{Fleet, Progress, StepTime};
+use crate::http::Node;
+
+/// What to do with tenants.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Makes a tenant: role, database, schema, seed; prints each step. An interrupted one is gone on with.
+    #[command(
+        after_help = "Example:\n  tenantry tenant create hooli --name 'Hooli Inc' --admin-email gavin@hooli.example"
+    )]
+    Create(CreateArgs),
+    /// Adopts a dedicated database, after looking at it.
+    #[command(
+        after_help = "Example:\n  tenantry tenant attach initech --database-url-file url --ca-file ca.pem --client-cert me.pem --client-key me.key"
+    )]
+    Attach(AttachArgs),
+    /// Lists tenants.
+    #[command(after_help = "Example:\n  tenantry tenant list --status suspended --output json")]
+    List(ListArgs),
+    /// Shows one tenant.
+    #[command(after_help = "Example:\n  tenantry tenant show acme")]
+    Show(Named),
+    /// Changes a tenant.
+    #[command(after_help = "Example:\n  tenantry tenant set acme --name 'Acme GmbH' --registration invite")]
+    Set(SetArgs),
+    /// Refuses a tenant's users, on every node within two seconds.
+    #[command(after_help = "Example:\n  tenantry tenant suspend acme")]
+    Suspend(Named),
+    /// Serves a suspended tenant again.
+    #[command(after_help = "Example:\n  tenantry tenant resume acme")]
+    Resume(Named),
+    /// Takes a tenant from its users; its database is kept for the grace period.
+    #[command(after_help = "Example:\n  tenantry tenant archive acme")]
+    Archive(Named),
+    /// Gives an archived tenant back to its users.
+    #[command(after_help = "Example:\n  tenantry tenant restore acme")]
+    Restore(Named),
+    /// Archives a tenant and drops it after the grace period; an unfinished one at once.
+    #[command(after_help = "Example:\n  tenantry tenant delete hooli --now --yes")]
+    Delete(DeleteArgs),
+    /// Opens psql on a tenant's database, as its own role.
+    #[command(after_help = "Example:\n  tenantry tenant psql acme -- -c 'SELECT count(*) FROM contacts'")]
+    Psql(PsqlArgs),
+}
+
+/// A tenant.
+#[derive(Debug, clap::Args)]
+pub struct Named {
+    /// Slug or id.
+    #[arg(value_name = "SLUG")]
+    tenant: String,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// [`Refused`] for an unmet precondition; else what failed.
+pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<()> {
+    match command {
+        TenantCommand::Create(args) => make::create(context, args).await,
+        TenantCommand::Attach(args) => make::attach(context, args).await,
+        TenantCommand::List(args) => manage::list(context, args).await,
+        TenantCommand::Show(named) => manage::show(context, &named.tenant).await,
+        TenantCommand::Set(args) => manage::set(context, args).await,
+        TenantCommand::Suspend(named) => manage::suspend(context, &named.tenant).await,
+        TenantCommand::Resume(named) => manage::resume(context, &named.tenant).await,
+        TenantCommand::Archive(named) => manage::archive(context, &named.tenant).await,
+        TenantCommand::Restore(named) => manage::restore(context, &named.tenant).await,
+        TenantCommand::Delete(args) => manage::delete(context, args).await,
+        TenantCommand::Psql(args) => psql::run(context, args).await,
+    }
+}
+
+/// The fleet of the configured installation.
+pub(super) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
+    Ok(Node::open(&context.config)?.fleet)
+}
+
+/// A refusal (exit 4) where the fault is the caller's or the state's, with its cause: operators may see it.
+pub(super) fn explain(error: ApiError) -> anyhow::Error {
+    if error.code().status() >= 500 {
+        return error.into();
+    }
+    let said = error.client_detail().trim_end_matches('.');
+    let fallback = match error.code() {
+        Code::NotFound => "see `tenantry tenant list` and `tenantry cluster list`",
+        code => code.fix().trim_end_matches('.'),
+    };
+    let (what, remedy) = said.split_once(". ").unwrap_or((said, fallback));
+    let fields =
+        error.fields().iter().filter(|field| !error.client_detail().contains(field.message.trim_end_matches('.')));
+    let fields: String = fields.map(|field| format!(" ({}: {})", field.field, field.message)).collect();
+    let cause = error.cause().map(|cause| format!(" ({:#})", Chain(cause))).unwrap_or_default();
+    Refused::new(format!("{what}{fields}{cause}"), remedy).into()
+}
+
+struct Chain<'a>(&'a (dyn std::error::Error + Send + Sync));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// A file's one line, such as a password or a URL.
+pub(super) fn secret_file(path: &std::path::Path) -> anyhow::Result<secrecy::SecretString> {
+    let text = text_file(path)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned().into())
+}
+
+/// A file's text.
+pub(super) fn text_file(path: &std::path::Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Refused::new(format!("cannot read {}: {error}", path.display()), "give a file that you can read").into()
+    })
+}
+
+/// Each step on stderr, with what it took.
+impl Progress for Context {
+    fn done(&self, step: &StepTime) {
+        self.progress(&format!("  {:20} {:>6} ms", step.name, step.ms));
+    }
+
+    fn note(&self, text: &str) {
+        self.progress(&format!("note: {text}"));
+    }
+}

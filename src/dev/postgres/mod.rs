@@ -1,0 +1,429 @@
+//! A private PostgreSQL server from the programs installed on this machine.
+//!
+//! It listens on loopback with a generated password, keeps its port, and never outlives the program that started it:
+//! a watchdog holds the other end of a pipe (see `watchdog.sh`).
+
+mod account;
+mod binaries;
+mod leftover;
+mod settings;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::files::{read_json, write_json};
+use crate::kernel::crypto::{random, sha256};
+use crate::router::{Target, TlsMode, TlsPolicy};
+use account::Account;
+use binaries::Binaries;
+use leftover::Postmaster;
+
+const WATCHDOG: &str = include_str!("watchdog.sh");
+const SUPERUSER: &str = "postgres";
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Where data goes when root keeps its own in a directory that nobody else can enter.
+const ELSEWHERE: &str = "/var/lib/tenantry";
+/// Held while a server runs; its presence says that the directory is ours.
+const LOCK: &str = "lock";
+const LOG_LIMIT: u64 = 10 << 20;
+
+/// Why the private server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// No programs of a supported version.
+    #[error(
+        "PostgreSQL 14 or newer is not installed here (looked along PATH, at `pg_config --bindir` and in the usual \
+         directories); install it, for example by `apt-get install postgresql` on Debian"
+    )]
+    NotInstalled,
+    /// The data is of a major version whose programs are gone.
+    #[error(
+        "the data was made by PostgreSQL {0}, which is not installed here; install it (Debian: `apt-get install \
+         postgresql-{0}`) or start afresh with `--reset`"
+    )]
+    OtherVersion(u32),
+    /// Root, and nobody to hand the server to.
+    #[error("PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`; add one of them")]
+    NoAccount,
+    /// Another process has it.
+    #[error("{0} is in use by another running process; stop that one or choose another directory")]
+    InUse(PathBuf),
+    /// Something else lies where the server's data would be removed.
+    #[error("{0} was not made by this program; remove it by hand, or choose another directory")]
+    NotOurs(PathBuf),
+    /// A server of an earlier run does not stop.
+    #[error("the server of an earlier run (process {0}) does not stop; stop it by hand")]
+    StillRunning(i32),
+    /// `initdb` failed.
+    #[error("initdb failed: {0}")]
+    Init(String),
+    /// The server ended while starting, or was not ready in time.
+    #[error("PostgreSQL did not start: {0}")]
+    Start(String),
+    /// The server does not stop.
+    #[error("PostgreSQL did not stop in time")]
+    Stop,
+    /// A file or a process.
+    #[error("{0}: {1}")]
+    Io(String, #[source] io::Error),
+}
+
+impl PostgresError {
+    /// Whether a precondition is not met, which the text names with its remedy; else something broke.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NotInstalled
+                | Self::OtherVersion(_)
+                | Self::NoAccount
+                | Self::InUse(_)
+                | Self::NotOurs(_)
+                | Self::StillRunning(_)
+        )
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> PostgresError {
+    let path = path.display().to_string();
+    |error| PostgresError::Io(path, error)
+}
+
+/// What to start, and where.
+#[derive(Debug, Clone)]
+pub struct LocalPostgresOptions {
+    /// The server's own directory: data, log, port and password. Made where missing.
+    pub dir: PathBuf,
+    /// Whether data survives a crash of the machine. Tests do without, and are faster.
+    pub durable: bool,
+    /// Whether `dir` is removed as soon as the server ends, however that happens.
+    pub ephemeral: bool,
+    /// The server's limit of connections.
+    pub max_connections: u32,
+    /// Lines of `pg_hba.conf` that come before the default one (password for everybody on loopback).
+    pub hba: Vec<String>,
+    /// Further settings; they win over the defaults.
+    pub settings: Vec<(String, String)>,
+    /// Further files in the data directory (certificates, keys), by name; readable by the server alone.
+    pub files: Vec<(String, SecretString)>,
+}
+
+impl LocalPostgresOptions {
+    /// A durable server of 200 connections that keeps its data in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            durable: true,
+            ephemeral: false,
+            max_connections: 200,
+            hba: Vec::new(),
+            settings: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+}
+
+/// Kept beside the data from the first start on.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    port: u16,
+    password: String,
+}
+
+/// A running private server. Dropping it stops it.
+#[derive(Debug)]
+pub struct LocalPostgres {
+    data: PathBuf,
+    target: Target,
+    watchdog: Child,
+    _lock: File,
+}
+
+impl LocalPostgres {
+    /// Starts the server, making its data at the first time. Blocks until it takes connections: some two seconds the
+    /// first time, well under one later.
+    ///
+    /// # Errors
+    /// [`PostgresError`], which says what to do.
+    pub fn start(options: &LocalPostgresOptions) -> Result<Self, PostgresError> {
+        let dir = make_dir(&options.dir)?;
+        let lock = lock(&dir)?;
+        let home = Home::choose(&dir, options.ephemeral)?;
+        let (data, account) = (home.path.join("data"), home.account);
+        leftover::stop(&data)?;
+
+        let major = fs::read_to_string(data.join("PG_VERSION")).ok().and_then(|text| text.trim().parse().ok());
+        let binaries = Binaries::find(major)?;
+        let kept_at = dir.join("server.json");
+        let kept: Option<Kept> = read_json(&kept_at).map_err(at(&kept_at))?;
+        let mut kept = match (kept, major) {
+            (Some(kept), Some(_)) => kept,
+            (kept, _) => {
+                let password = kept.map_or_else(new_password, |kept| kept.password);
+                init(&binaries, &home, &data, &password)?;
+                Kept { port: 0, password }
+            }
+        };
+        for (name, content) in &options.files {
+            account.write(&data.join(name), content.expose_secret().as_bytes()).map_err(at(&data))?;
+        }
+        account.write(&data.join("pg_hba.conf"), settings::hba(options).as_bytes()).map_err(at(&data))?;
+
+        // Somebody may take the free port between the look and the start.
+        let mut attempts = 0;
+        loop {
+            kept.port = free_port(kept.port).map_err(at(&dir))?;
+            write_json(&kept_at, &kept).map_err(at(&kept_at))?;
+            account
+                .write(&data.join("postgresql.conf"), settings::conf(options, kept.port).as_bytes())
+                .map_err(at(&data))?;
+            attempts += 1;
+            let mut server = Self {
+                watchdog: watch(&binaries, &home, &data, &dir, options.ephemeral)?,
+                data: data.clone(),
+                target: target(&kept),
+                _lock: lock.try_clone().map_err(at(&dir))?,
+            };
+            match server.wait_ready(&dir) {
+                Ok(()) => return Ok(server),
+                Err(_) if attempts < 4 && !is_free(kept.port) => kept.port = 0,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The superuser, at database `postgres`.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Stops it: clients are disconnected, everything is written.
+    ///
+    /// # Errors
+    /// [`PostgresError::Stop`] if it does not end in time.
+    pub fn stop(mut self) -> Result<(), PostgresError> {
+        self.shut_down()
+    }
+
+    /// Stops the server that an earlier run may have left on `dir`, and removes all of it.
+    ///
+    /// # Errors
+    /// If it is not a server's directory, somebody uses it, the server does not stop, or a file cannot be removed.
+    pub fn destroy(dir: &Path) -> Result<(), PostgresError> {
+        if !dir.exists() {
+            return Ok(());
+        }
+        let dir = make_dir(dir)?;
+        let is_empty = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
+        if !is_empty && !dir.join(LOCK).is_file() {
+            return Err(PostgresError::NotOurs(dir));
+        }
+        let _lock = lock(&dir)?;
+        let home = Home::known(&dir);
+        leftover::stop(&home.join("data"))?;
+        if !home.starts_with(&dir) && home.exists() {
+            fs::remove_dir_all(&home).map_err(at(&home))?;
+        }
+        fs::remove_dir_all(&dir).map_err(at(&dir))
+    }
+
+    /// As `pg_ctl` waits: the last line of the lock file says when connections are taken.
+    fn wait_ready(&mut self, dir: &Path) -> Result<(), PostgresError> {
+        let begun = Instant::now();
+        loop {
+            let pid_file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
+            if pid_file.lines().nth(7).is_some_and(|status| status.trim() == "ready") {
+                return Ok(());
+            }
+            if self.watchdog.try_wait().map_err(at(dir))?.is_some() {
+                return Err(PostgresError::Start(last_lines(&dir.join("postgres.log"))));
+            }
+            if begun.elapsed() > START_DEADLINE {
+                return Err(PostgresError::Start(format!("not ready within {} s", START_DEADLINE.as_secs())));
+            }
+            sleep(Duration::from_millis(15));
+        }
+    }
+
+    fn shut_down(&mut self) -> Result<(), PostgresError> {
+        let begun = Instant::now();
+        let postmaster = Postmaster::of(&self.data);
+        if let Some(postmaster) = postmaster
+            && matches!(self.watchdog.try_wait(), Ok(None))
+        {
+            postmaster.interrupt();
+        } else {
+            // Not far enough to have a lock file: the watchdog knows the process.
+            drop(self.watchdog.stdin.take());
+        }
+        while let Ok(None) = self.watchdog.try_wait() {
+            if begun.elapsed() > STOP_DEADLINE {
+                if let Some(postmaster) = postmaster {
+                    postmaster.quit();
+                }
+                // The watchdog goes on by itself once its input is closed.
+                drop(self.watchdog.stdin.take());
+                return Err(PostgresError::Stop);
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LocalPostgres {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::warn!(%error, "the private PostgreSQL");
+        }
+    }
+}
+
+/// Where data and password file lie, and whose they are.
+struct Home {
+    path: PathBuf,
+    account: Account,
+}
+
+impl Home {
+    /// The place an earlier start chose, or would choose first.
+    fn known(dir: &Path) -> PathBuf {
+        fs::read_to_string(dir.join("pgdata")).map_or_else(|_| dir.join("cluster"), |text| PathBuf::from(text.trim()))
+    }
+
+    /// In `dir`, unless the server's account cannot get there; the file `pgdata` then says where it is.
+    fn choose(dir: &Path, ephemeral: bool) -> Result<Self, PostgresError> {
+        let path = Self::known(dir);
+        let account = Account::choose(&path)?;
+        let inside = path.starts_with(dir);
+        make_home(&path, account)?;
+        if ephemeral {
+            // Else the watchdog could not remove it.
+            account.own(dir, 0o755).map_err(at(dir))?;
+        }
+        if account.reaches(&path) || !inside {
+            return Ok(Self { path, account });
+        }
+        fs::remove_dir(&path).map_err(at(&path))?;
+        let name: String = sha256(dir.as_os_str().as_encoded_bytes())[..8].iter().map(|b| format!("{b:02x}")).collect();
+        let elsewhere = Path::new(ELSEWHERE).join(name);
+        make_home(&elsewhere, account)?;
+        // Whatever root's umask is, its account has to get through.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(ELSEWHERE, open).map_err(at(Path::new(ELSEWHERE)))?;
+        let note = dir.join("pgdata");
+        fs::write(&note, format!("{}\n", elsewhere.display())).map_err(at(&note))?;
+        Ok(Self { path: elsewhere, account })
+    }
+}
+
+fn make_home(path: &Path, account: Account) -> Result<(), PostgresError> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(at(path))?;
+    account.own(path, 0o700).map_err(at(path))
+}
+
+fn make_dir(dir: &Path) -> Result<PathBuf, PostgresError> {
+    DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(at(dir))?;
+    dir.canonicalize().map_err(at(dir))
+}
+
+fn lock(dir: &Path) -> Result<File, PostgresError> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PostgresError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(PostgresError::Io(path.display().to_string(), error)),
+    }
+}
+
+fn new_password() -> String {
+    random::<24>().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn target(kept: &Kept) -> Target {
+    Target {
+        host: Ipv4Addr::LOCALHOST.to_string(),
+        port: kept.port,
+        database: "postgres".into(),
+        user: SUPERUSER.into(),
+        password: kept.password.clone().into(),
+        tls: TlsPolicy::mode(TlsMode::Disable),
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// The port of last time, if nobody took it meanwhile; else any free one.
+fn free_port(kept: u16) -> io::Result<u16> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, kept)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    Ok(listener.local_addr()?.port())
+}
+
+fn init(binaries: &Binaries, home: &Home, data: &Path, password: &str) -> Result<(), PostgresError> {
+    // Whatever an interrupted attempt left; a finished one has its PG_VERSION, and is not made again.
+    let _ = fs::remove_dir_all(data);
+    let password_file = home.path.join("password");
+    home.account.write(&password_file, password.as_bytes()).map_err(at(&password_file))?;
+    // Not every system has C.UTF-8; with plain C, only ASCII letters know their lower case.
+    let mut result = Ok(());
+    for locale in ["C.UTF-8", "C"] {
+        let mut initdb = home.account.command(binaries.program("initdb"));
+        initdb
+            .arg("--pgdata")
+            .arg(data)
+            .arg("--pwfile")
+            .arg(&password_file)
+            .args(["--username", SUPERUSER, "--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums", "--no-sync"])
+            .arg(format!("--locale={locale}"));
+        let done = initdb.output().map_err(at(&binaries.program("initdb")))?;
+        if done.status.success() {
+            result = Ok(());
+            break;
+        }
+        result = Err(PostgresError::Init(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
+    }
+    let _ = fs::remove_file(&password_file);
+    result
+}
+
+fn watch(binaries: &Binaries, home: &Home, data: &Path, dir: &Path, ephemeral: bool) -> Result<Child, PostgresError> {
+    let log_at = dir.join("postgres.log");
+    let full = fs::metadata(&log_at).is_ok_and(|log| log.len() > LOG_LIMIT);
+    let mut how = OpenOptions::new();
+    let log = how.create(true).append(!full).write(true).truncate(full).open(&log_at).map_err(at(&log_at))?;
+    let mut command = home.account.command("sh");
+    command.args(["-c", WATCHDOG, "tenantry-watchdog"]).arg(binaries.program("postgres")).arg(data);
+    if ephemeral {
+        command.arg(&home.path).arg(dir);
+    }
+    command
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().map_err(at(&log_at))?)
+        .stderr(log)
+        // Ctrl-C in a terminal reaches every process of the group: the server must stop after us, not with us.
+        .process_group(0)
+        .spawn()
+        .map_err(at(Path::new("sh")))
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}
