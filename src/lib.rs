@@ -1,4 +1,8 @@
 //! Tenantry: one server, a PostgreSQL database per customer.
+//!
+//! Begin with [`router`]: from a verified token to a connection of its tenant's own database. Embedders need nothing
+//! else, and get it alone with `default-features = false`. The rest is the server: two planes of features ([`control`]
+//! and [`tenant`]), the operations that touch both ([`fleet`]), and the doors to them ([`http`], [`cli`], [`jobs`]).
 
 #[cfg(feature = "server")]
 pub mod cli;
@@ -24,3 +28,5 @@ pub mod router;
 pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,235 @@
+//! The real application on a real port, with a router, a fleet and a control plane of its own.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, oneshot};
+
+use super::Tenant;
+use super::ground::Ground;
+use super::persona::{Persona, Proof};
+use crate::config::{Config, Sources};
+use crate::control::ControlPlane;
+use crate::fleet::Fleet;
+use crate::http::{Listeners, Node};
+use crate::kernel::Clock;
+use crate::router::{Guards, Registration, Router, Target};
+
+/// The application that tests share which do not need one of their own.
+static SHARED: OnceCell<TestApp> = OnceCell::const_new();
+
+/// How long a node may take to end.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// One node of a test installation. It runs in a thread of its own, so that tests with runtimes of their own can share
+/// it; dropping it stops it.
+pub struct TestApp {
+    url: String,
+    router: Router,
+    clock: Clock,
+    ground: Arc<Ground>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for TestApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TestApp({})", self.url)
+    }
+}
+
+/// How a [`TestApp`] is to be.
+#[derive(Debug, Default)]
+pub struct TestAppBuilder {
+    guards: Guards,
+    variables: Vec<(String, String)>,
+    ground: Option<Arc<Ground>>,
+    control: Option<Target>,
+    budget: Option<i32>,
+}
+
+impl TestAppBuilder {
+    /// Other guards than all of them.
+    #[must_use]
+    pub fn guards(self, guards: Guards) -> Self {
+        Self { guards, ..self }
+    }
+
+    /// A setting, by its variable: `("TENANTRY_AUTH__REFRESH_GRACE", "0s")`.
+    #[must_use]
+    pub fn set(mut self, variable: &str, value: &str) -> Self {
+        self.variables.push((variable.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A further node of that installation, instead of an installation of its own.
+    #[must_use]
+    pub fn beside(self, app: &TestApp) -> Self {
+        Self { ground: Some(app.ground.clone()), ..self }
+    }
+
+    /// The control plane in this database, instead of one on the process's own server.
+    #[must_use]
+    pub fn control_database(self, control: Target) -> Self {
+        Self { control: Some(control), ..self }
+    }
+
+    /// The budget of connections of the cluster on which tenants are made.
+    #[must_use]
+    pub fn connection_budget(self, budget: i32) -> Self {
+        Self { budget: Some(budget), ..self }
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start(self) -> TestApp {
+        let ground = match self.ground {
+            Some(ground) => ground,
+            None => Arc::new(Ground::new(self.control, self.budget).await),
+        };
+        let mut variables = ground.environment();
+        variables.push(("TENANTRY_HTTP__WORKERS".into(), "2".into()));
+        variables.extend(self.variables);
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let config = Config::load(&Sources::from_variables(&variables)).unwrap_or_else(|error| panic!("{error}"));
+        let guards = self.guards;
+        let (started, starting) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let listeners = Listeners::open((Ipv4Addr::LOCALHOST, 0).into(), None).expect("a free port");
+                let address = listeners.public_address().expect("an address");
+                let mut node = Node::open(&config).expect("a configuration with everything");
+                node.guards = guards;
+                let server = node.start(&config).await;
+                let server = server.unwrap_or_else(|error| panic!("the node does not start: {error:?}"));
+                if started
+                    .send((format!("http://{address}"), server.router().clone(), node.control.clock.clone()))
+                    .is_err()
+                {
+                    return;
+                }
+                let stop = async {
+                    let _ = stopped.await;
+                };
+                server.serve(listeners, stop).await.expect("the node ends well");
+            });
+        });
+        let (url, router, clock) = starting.await.expect("the node starts");
+        TestApp { url, router, clock, ground, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl TestApp {
+    /// The application of this process: for tests that bring their own tenants and change nothing for others.
+    pub async fn shared() -> &'static Self {
+        SHARED.get_or_init(async || Self::builder().start().await).await
+    }
+
+    /// One of the test's own.
+    #[must_use]
+    pub fn builder() -> TestAppBuilder {
+        TestAppBuilder::default()
+    }
+
+    /// Where it listens: `http://127.0.0.1:port`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its router, to look at. Its connections belong to the node: do not ask it for any.
+    #[must_use]
+    pub const fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Its clock, to move.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The control plane, over connections of this test's own.
+    #[must_use]
+    pub fn control(&self) -> ControlPlane {
+        self.ground.control(self.clock.clone())
+    }
+
+    /// The control plane's database, as its owner.
+    #[must_use]
+    pub fn control_database(&self) -> &Target {
+        &self.ground.control
+    }
+
+    /// The fleet, as a command in another process has it.
+    #[must_use]
+    pub fn fleet(&self) -> Fleet {
+        self.ground.fleet(self.clock.clone(), None)
+    }
+
+    /// The fleet with the operator's own migrations in a directory.
+    #[must_use]
+    pub fn fleet_with_migrations(&self, directory: &std::path::Path) -> Fleet {
+        self.ground.fleet(self.clock.clone(), Some(directory.to_owned()))
+    }
+
+    /// The superuser of the server that tenants are made on, at database `postgres`.
+    #[must_use]
+    pub fn server(&self) -> Target {
+        self.ground.server.clone()
+    }
+
+    /// The variables with which any command of the program finds this installation.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.ground.environment()
+    }
+
+    /// A new tenant that nobody may register with. Its slug is `name` with a number.
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        self.tenant_with(name, Registration::Closed).await
+    }
+
+    /// A new tenant with another registration policy.
+    pub async fn tenant_with(&self, name: &str, registration: Registration) -> Tenant {
+        Tenant::create(&self.ground, &self.url, name, registration).await
+    }
+
+    /// A tenant of another node of the same installation, asked here.
+    #[must_use]
+    pub fn at(&self, tenant: &Tenant) -> Tenant {
+        tenant.at(&self.url)
+    }
+
+    /// Somebody without a token.
+    #[must_use]
+    pub fn anonymous(&self) -> Persona {
+        Persona::new(&self.url, Proof::Nothing)
+    }
+
+    /// The operator of the installation.
+    #[must_use]
+    pub fn operator(&self) -> Persona {
+        Persona::new(&self.url, Proof::Login(self.ground.operator.clone()))
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let Some(thread) = self.thread.take() else { return };
+        // The database may go only when nobody is left in it.
+        if self.ground.owns_database() {
+            let begun = std::time::Instant::now();
+            while !thread.is_finished() && begun.elapsed() < STOP_DEADLINE {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}

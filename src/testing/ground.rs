@@ -1,0 +1,139 @@
+//! What nodes of one test installation share: the control plane's database, its master key, a cluster, an operator.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use super::persona::Login;
+use super::{TestCluster, TestDatabase};
+use crate::control::ControlPlane;
+use crate::control::clusters::NewCluster;
+use crate::control::operators::{OperatorRole, Operators};
+use crate::fleet::{Fleet, FleetSettings};
+use crate::kernel::Clock;
+use crate::kernel::crypto::{MasterKeys, random};
+use crate::rest::passwords::Passwords;
+use crate::router::migrate::MigrateOptions;
+use crate::router::{MainDb, Target};
+
+/// The issuer base of every test installation. Nobody resolves it; subdomains come in the `Host` header.
+pub(super) const PUBLIC_URL: &str = "http://tenantry.test";
+/// The operator of every test installation.
+const OPERATOR: (&str, &str) = ("operator@tenantry.test", "the operator of this installation");
+/// The cluster's name.
+pub(super) const CLUSTER: &str = "local";
+
+/// The control plane's schema, made once per process and copied for each installation.
+static TEMPLATE: OnceCell<TestDatabase> = OnceCell::const_new();
+
+/// See the module.
+pub(super) struct Ground {
+    database: Option<TestDatabase>,
+    pub(super) control: Target,
+    pub(super) server: Target,
+    pub(super) master_key: SecretString,
+    pub(super) operator: Arc<Login>,
+    tenants: AtomicU32,
+}
+
+impl fmt::Debug for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ground({:?})", self.control)
+    }
+}
+
+impl Ground {
+    /// An installation whose tenants live on the process's own server; with `control`, its control plane is there.
+    pub(super) async fn new(control: Option<Target>, budget: Option<i32>) -> Self {
+        let cluster = TestCluster::get().await;
+        let template = TEMPLATE.get_or_init(async || {
+            let database = cluster.database("control_template").await;
+            ControlPlane::migrate(database.target()).await.expect("the control plane's schema");
+            database
+        });
+        let (database, control) = match control {
+            Some(control) => {
+                ControlPlane::migrate(&control).await.expect("the control plane's schema");
+                (None, control)
+            }
+            None => {
+                let database = cluster.database_from("control", template.await.name()).await;
+                let target = database.target().clone();
+                (Some(database), target)
+            }
+        };
+        let (email, password) = OPERATOR;
+        let operator = Login {
+            path: "/api/v1/admin/auth/login",
+            body: json!({"email": email, "password": password}),
+            made_by: None,
+            answer: OnceCell::new(),
+        };
+        let ground = Self {
+            database,
+            control,
+            server: cluster.admin(),
+            master_key: BASE64.encode(random::<32>()).into(),
+            operator: Arc::new(operator),
+            tenants: AtomicU32::new(0),
+        };
+        let plane = ground.control(Clock::system());
+        plane.ensure_installation().await.expect("an installation");
+        let passwords = Passwords::new(2);
+        Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin).await.expect("an operator");
+        let new = NewCluster {
+            name: CLUSTER.into(),
+            admin: ground.server.clone(),
+            region: None,
+            max_tenants: None,
+            connection_budget: budget,
+        };
+        ground.fleet(Clock::system(), None).add_cluster(&new).await.expect("a cluster");
+        ground
+    }
+
+    /// The control plane, over connections of the caller's runtime.
+    pub(super) fn control(&self, clock: Clock) -> ControlPlane {
+        ControlPlane::new(MainDb::new(self.control.clone(), 4), Arc::new(self.keys()), clock)
+    }
+
+    fn keys(&self) -> MasterKeys {
+        MasterKeys::parse(&self.master_key).expect("a key of 32 bytes")
+    }
+
+    /// The fleet, over connections of the caller's runtime: as a command in another process works.
+    pub(super) fn fleet(&self, clock: Clock, operator_migrations: Option<std::path::PathBuf>) -> Fleet {
+        let settings = FleetSettings {
+            purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
+            operator_migrations,
+            migrate: MigrateOptions::default(),
+        };
+        Fleet::new(self.control(clock), Passwords::new(2), settings)
+    }
+
+    /// A slug that no other tenant has.
+    pub(super) fn slug(&self, name: &str) -> String {
+        format!("{name}-{}", self.tenants.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The variables with which any command of the program finds this installation.
+    pub(super) fn environment(&self) -> Vec<(String, String)> {
+        vec![
+            ("TENANTRY_DATABASE_URL".into(), self.control.to_url().expose_secret().to_owned()),
+            ("TENANTRY_MASTER_KEY".into(), self.master_key.expose_secret().to_owned()),
+            ("TENANTRY_PUBLIC_URL".into(), PUBLIC_URL.into()),
+        ]
+    }
+
+    /// Whether its control plane's database goes with it.
+    pub(super) const fn owns_database(&self) -> bool {
+        self.database.is_some()
+    }
+}

@@ -1,0 +1,86 @@
+//! Configuration faults are one line, and secrets are nowhere.
+
+use tenantry::testing::TestApp;
+
+use crate::support::binary::{run, run_with};
+
+/// The usual ones may be taken on this machine.
+fn free_ports() -> [(String, String); 2] {
+    ["TENANTRY_LISTEN", "TENANTRY_MANAGEMENT_LISTEN"].map(|name| (name.to_owned(), "127.0.0.1:0".to_owned()))
+}
+
+#[actix_web::test]
+async fn a_fault_is_one_line_with_variable_and_remedy() {
+    let app = TestApp::shared().await;
+    let faults = [
+        ("TENANTRY_ROUTER__CLUSTER_BUDGET", "many"),
+        ("TENANTRY_ROUTER__CLUSTER_BUDGET", "0"),
+        ("TENANTRY_LISTEN", "nowhere"),
+        ("TENANTRY_AUTH__REFRESH_GRACE", "30"),
+        ("TENANTRY_NO_SUCH__SETTING", "1"),
+    ];
+    for (variable, value) in faults {
+        let mut environment = app.environment();
+        environment.extend(free_ports());
+        environment.push((variable.to_owned(), value.to_owned()));
+        for arguments in [&["config", "check"][..], &["tenant", "list"], &["serve"]] {
+            let said = run_with(&environment, arguments).await;
+            assert!(said.code.is_some_and(|code| code != 0), "{variable}: {said:#?}");
+            assert_eq!(said.stderr.trim().lines().count(), 1, "{variable}: {said:#?}");
+            assert!(said.stderr.contains(variable) && said.stderr.contains(';'), "{said:#?}");
+        }
+    }
+    let mut short = vec![("TENANTRY_DATABASE_URL".to_owned(), "postgres://u:hunter2hunter2@127.0.0.1:9/x".to_owned())];
+    short.extend(free_ports());
+    let said = run_with(&short, &["serve"]).await;
+    assert!(said.code.is_some_and(|code| code != 0) && said.stderr.contains("TENANTRY_MASTER_KEY"), "{said:#?}");
+    assert!(!said.all().contains("hunter2"), "{said:#?}");
+}
+
+#[actix_web::test]
+async fn show_masks_every_secret_and_says_where_values_come_from() {
+    let app = TestApp::shared().await;
+    let mut environment = app.environment();
+    environment.push(("TENANTRY_LOG__FORMAT".into(), "json".into()));
+    for output in ["table", "json"] {
+        let said = run_with(&environment, &["config", "show", "--output", output]).await.expect(0);
+        for (name, value) in &app.environment() {
+            assert!(name == "TENANTRY_PUBLIC_URL" || !said.all().contains(value), "{name}: {said:#?}");
+        }
+        assert!(said.stdout.contains("TENANTRY_LOG__FORMAT") && said.stdout.contains("default"), "{said:#?}");
+    }
+    run(app, &["config", "check"]).await.expect(0);
+}
+
+#[actix_web::test]
+async fn help_has_an_example_for_every_command_and_completions_for_every_shell() {
+    let app = TestApp::shared().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let said = run(app, &["completions", shell]).await.expect(0);
+        assert!(said.stdout.contains("tenantry"), "{shell}");
+    }
+    let mut open = vec![Vec::<String>::new()];
+    let mut leaves = 0;
+    while let Some(command) = open.pop() {
+        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let said = run(app, &arguments).await.expect(0);
+        let commands =
+            said.stdout.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
+        let names: Vec<_> = commands
+            .lines()
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help")
+            .collect();
+        if names.is_empty() {
+            leaves += 1;
+            assert!(said.stdout.contains("Example") && said.stdout.contains("tenantry "), "{command:?} has no example");
+        }
+        open.extend(names.iter().map(|name| [command.clone(), vec![(*name).to_owned()]].concat()));
+    }
+    assert!(leaves >= 20, "only {leaves} commands");
+    run(app, &[]).await.expect(2);
+    run(app, &["tenant", "destroy-all"]).await.expect(2);
+    run(app, &["--version"]).await.expect(0);
+}

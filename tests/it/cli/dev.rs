@@ -1,0 +1,131 @@
+//! `tenantry dev`: one command, a working installation; Ctrl-C leaves nothing running; the data is there next time.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tenantry::testing::{TestApp, TestCluster};
+use tokio::process::{Child, Command};
+use url::Url;
+
+use crate::support::binary::{program, run_with};
+use crate::support::{eventually, seconds};
+
+async fn start(directory: &Path) -> (Child, Value) {
+    start_with(directory, Stdio::null()).await
+}
+
+async fn start_with(directory: &Path, stdout: impl Into<Stdio>) -> (Child, Value) {
+    let ready = directory.join("ready.json");
+    let arguments = ["dev", "--port", "0", "--data-dir", &directory.to_string_lossy()];
+    let environment = [("TENANTRY_MANAGEMENT_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
+    let mut child = program(&environment, &arguments).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+    let mut found = Value::Null;
+    eventually(seconds(90), "dev is ready", async || {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        found =
+            std::fs::read_to_string(&ready).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        found.is_object()
+    })
+    .await;
+    (child, found)
+}
+
+async fn interrupt(mut child: Child, ready: &Value) {
+    let pid = i32::try_from(child.id().expect("it runs")).expect("a process id");
+    signal::kill(Pid::from_raw(pid), Signal::SIGINT).expect("sent");
+    let status = tokio::time::timeout(seconds(40), child.wait()).await.expect("it ends").unwrap();
+    assert_eq!(status.code(), Some(0));
+    for name in ["databaseUrl", "url"] {
+        let url: Url = ready[name].as_str().expect(name).parse().expect("a URL");
+        let port = url.port().expect("a port");
+        let silent = async || TcpStream::connect(("127.0.0.1", port)).is_err();
+        eventually(seconds(5), "nobody listens any more", silent).await;
+    }
+}
+
+#[actix_web::test]
+async fn dev_works_stops_and_comes_back() {
+    let app = TestApp::shared().await;
+    let directory = TestCluster::scratch_dir();
+    let (child, ready) = start(&directory).await;
+    for field in ["url", "managementUrl", "databaseUrl", "clusterAdminUrl"] {
+        assert!(ready[field].is_string(), "{field}: {ready}");
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(directory.join("ready.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let nobody = app.anonymous().at(ready["url"].as_str().unwrap());
+    let tenants = ready["tenants"].as_array().unwrap().clone();
+    let slugs: Vec<_> = tenants.iter().map(|tenant| tenant["slug"].as_str().unwrap()).collect();
+    assert_eq!(slugs, ["acme", "globex"]);
+    let log_in = async |tenant: &Value| {
+        let body =
+            json!({"tenant": tenant["slug"], "email": tenant["adminEmail"], "password": tenant["adminPassword"]});
+        let answer = nobody.post("/api/v1/auth/login", body).await.expect(200);
+        nobody.bearing(answer.data()["accessToken"].as_str().unwrap())
+    };
+    let mut first_rows = Vec::new();
+    for tenant in &tenants {
+        let list = log_in(tenant).await.get("/api/v1/contacts?includeTotal=true").await.expect(200);
+        assert!(list.body["meta"]["pagination"]["total"].as_i64().is_some_and(|total| total >= 200), "{list:?}");
+        first_rows.push(list.data()[0]["id"].clone());
+    }
+    assert_ne!(first_rows[0], first_rows[1]);
+    let operator = json!({"email": ready["operator"]["email"], "password": ready["operator"]["password"]});
+    nobody.post("/api/v1/admin/auth/login", operator).await.expect(200);
+    let id = log_in(&tenants[0]).await.contact("Kept over night").await;
+    // Other commands find the installation by its directory; one at a time may run it.
+    let at = directory.to_string_lossy().into_owned();
+    let list = run_with(&[], &["tenant", "list", "--data-dir", &at, "--output", "json"]).await.expect(0);
+    assert_eq!(list.json().as_array().map(Vec::len), Some(2));
+    let second = run_with(&[], &["dev", "--port", "0", "--data-dir", &at]).await;
+    assert!(second.code.is_some_and(|code| code != 0) && second.stderr.contains("in use"), "{second:#?}");
+    interrupt(child, &ready).await;
+
+    let begun = std::time::Instant::now();
+    let (child, ready) = start(&directory).await;
+    assert!(begun.elapsed() < seconds(30), "{:?}", begun.elapsed());
+    let nobody = app.anonymous().at(ready["url"].as_str().unwrap());
+    let body = json!({"tenant": "acme", "email": tenants[0]["adminEmail"], "password": tenants[0]["adminPassword"]});
+    let answer = nobody.post("/api/v1/auth/login", body).await.expect(200);
+    let admin = nobody.bearing(answer.data()["accessToken"].as_str().unwrap());
+    admin.get(&format!("/api/v1/contacts/{id}")).await.expect(200);
+    interrupt(child, &ready).await;
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[actix_web::test]
+async fn dev_prints_commands_that_work_and_killed_leaves_nothing() {
+    let directory = TestCluster::scratch_dir();
+    let said = directory.with_extension("out");
+    let (mut child, ready) = start_with(&directory, std::fs::File::create(&said).unwrap()).await;
+    let greeted = async || std::fs::read_to_string(&said).is_ok_and(|text| text.contains("Ctrl-C stops everything"));
+    eventually(seconds(10), "it has said everything", greeted).await;
+    let printed = std::fs::read_to_string(&said).unwrap();
+    let commands = printed[printed.find("TOKEN=").unwrap()..].split("\n\n").next().unwrap();
+    let output = Command::new("sh").args(["-ec", commands]).output().await.unwrap();
+    let answers: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(&output.stdout).into_iter().collect();
+    let answers = answers.unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!(answers[0]["data"].as_array().map(Vec::len), Some(3), "{answers:?}");
+    assert_eq!(answers[1]["data"]["lastName"], "Lovelace", "{answers:?}");
+
+    // Whoever comes second, even to begin anew, leaves the first alone.
+    let at = directory.to_string_lossy().into_owned();
+    for more in [&["dev", "--port", "0", "--data-dir", &at][..], &["dev", "--reset", "--port", "0", "--data-dir", &at]]
+    {
+        let second = run_with(&[], more).await.expect(4);
+        assert!(second.stderr.contains("in use"), "{second:#?}");
+        assert!(directory.join("ready.json").exists());
+    }
+
+    child.kill().await.unwrap();
+    let url: Url = ready["databaseUrl"].as_str().unwrap().parse().unwrap();
+    let silent = async || TcpStream::connect(("127.0.0.1", url.port().unwrap())).is_err();
+    eventually(seconds(30), "PostgreSQL has stopped by itself", silent).await;
+    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::remove_file(said).unwrap();
+}

@@ -1,0 +1,6 @@
+//! The command line's contract, with the real program.
+
+mod config;
+mod dev;
+mod serve;
+mod tenants;

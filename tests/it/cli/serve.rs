@@ -1,0 +1,104 @@
+//! `tenantry serve`, as it runs in production: ready, logged, measured, and ended well.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tenantry::testing::TestApp;
+use tokio::process::Child;
+
+use crate::support::binary::program;
+use crate::support::{db, eventually, seconds};
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+fn terminate(child: &Child) {
+    let pid = i32::try_from(child.id().expect("it runs")).expect("a process id");
+    signal::kill(Pid::from_raw(pid), Signal::SIGTERM).expect("sent");
+}
+
+#[actix_web::test]
+async fn a_server_ends_well_and_tells_no_secrets() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (port, management) = (free_port(), free_port());
+    let mut environment = app.environment();
+    environment.extend([
+        ("TENANTRY_LISTEN".into(), format!("127.0.0.1:{port}")),
+        ("TENANTRY_MANAGEMENT_LISTEN".into(), format!("127.0.0.1:{management}")),
+    ]);
+    let mut command = program(&environment, &["serve"]);
+    let child =
+        command.env("TENANTRY_LOG__LEVEL", "info").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let url = format!("http://127.0.0.1:{port}");
+    let nobody = app.anonymous().at(&url);
+    let ready = async || {
+        let answer = nobody.try_send(reqwest::Method::GET, "/readyz", None).await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    eventually(seconds(30), "it is ready", ready).await;
+
+    let there = acme.at(&url);
+    let admin = there.admin();
+    let signed_in = admin.signed_in().await;
+    let me = admin.with("x-request-id", "seen-in-the-log").get("/api/v1/users/me").await.expect(200).id();
+    there.log_in_as(acme.email(), "a wrong guess at it").await.expect(401);
+    admin.post("/api/v1/contacts", json!({"lastName": "Private Person"})).await.expect(201);
+    let metrics = app.anonymous().at(&format!("http://127.0.0.1:{management}")).get("/metrics").await.expect(200);
+    assert!(metrics.text.contains("http_server_requests_total"), "{metrics:?}");
+    for name in [acme.slug.as_str(), &acme.id.to_string(), acme.role()] {
+        assert!(!metrics.text.contains(name), "no metric has a label per tenant: {name}");
+    }
+    nobody.get("/metrics").await.expect(404);
+
+    // A request under way when the end is near finishes.
+    use diesel_async::SimpleAsyncConnection as _;
+    let mut holder = db::open(acme.database()).await;
+    holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waiting = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+        acme.role()
+    );
+    let slow = {
+        let admin = admin.clone();
+        actix_web::rt::spawn(async move { admin.get("/api/v1/contacts").await.status })
+    };
+    eventually(seconds(5), "it is under way", async || db::word(&app.server(), &waiting).await == "1").await;
+    terminate(&child);
+    let draining = async || {
+        let answer = app.anonymous().at(&url).try_send(reqwest::Method::GET, "/readyz", None).await;
+        answer.map_or(true, |answer| answer.status == 503)
+    };
+    eventually(seconds(5), "no new clients are taken", draining).await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(slow.await.unwrap(), 200);
+    let output = tokio::time::timeout(seconds(20), child.wait_with_output()).await.expect("it ends").unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let left = format!("SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}'", acme.role());
+    eventually(seconds(5), "no connection stays", async || db::word(&app.server(), &left).await == "0").await;
+
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let seen =
+        lines.iter().map(Value::to_string).find(|line| line.contains("seen-in-the-log")).expect("the request's line");
+    assert!(seen.contains(acme.slug.as_str()) || seen.contains(&acme.id.to_string()), "{seen}");
+    assert!(seen.contains(&me), "{seen}");
+    let mut secrets: Vec<String> = app.environment().into_iter().map(|(_, value)| value).collect();
+    secrets.retain(|value| !value.starts_with("http"));
+    secrets.extend(["accessToken", "refreshToken"].map(|name| signed_in[name].as_str().unwrap().to_owned()));
+    secrets.extend([
+        acme.password().to_owned(),
+        "a wrong guess at it".into(),
+        "Private Person".into(),
+        acme.email().to_owned(),
+    ]);
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{secret} is in the log");
+    }
+}

@@ -1,0 +1,80 @@
+//! Operators: their own login, their own tokens, and the routes that mirror the commands.
+
+use serde_json::json;
+use tenantry::testing::TestApp;
+
+use crate::support::{eventually, seconds, unique};
+
+#[actix_web::test]
+async fn operators_are_of_another_world() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let operator = app.operator();
+    operator.get("/api/v1/admin/tenants").await.expect(200);
+    for path in ["/api/v1/users/me", "/api/v1/contacts", "/api/v1/tenants/current"] {
+        operator.get(path).await.refused(401, "token_invalid");
+        operator.with("x-tenant-id", acme.slug.as_str()).get(path).await.refused(401, "token_invalid");
+    }
+    acme.admin().get("/api/v1/admin/tenants").await.refused(401, "token_invalid");
+    let nobody = app.anonymous();
+    let login = |email: &str, password: &str| json!({"email": email, "password": password});
+    let path = "/api/v1/admin/auth/login";
+    let wrong = nobody.post(path, login("operator@tenantry.test", "wrong")).await.refused(401, "invalid_credentials");
+    let unknown = nobody.post(path, login(&format!("{}@tenantry.test", unique("u")), "wrong")).await;
+    assert_eq!((unknown.status, unknown.without_request_id()), (wrong.status, wrong.without_request_id()));
+    nobody.post(path, login(acme.email(), acme.password())).await.refused(401, "invalid_credentials");
+}
+
+#[actix_web::test]
+async fn an_operator_runs_a_tenant_s_life_over_rest() {
+    let app = TestApp::builder().start().await;
+    let operator = app.operator();
+    let slug = unique("rest");
+    let body = json!({"slug": slug, "name": "By REST", "adminEmail": "admin@rest.test"});
+    let made = operator.post("/api/v1/admin/tenants", body.clone()).await;
+    assert!([201, 202].contains(&made.status), "{made:?}");
+    let listed = async || {
+        let list = operator.get("/api/v1/admin/tenants").await.expect(200);
+        list.data().as_array().unwrap().iter().find(|tenant| tenant["slug"] == slug.as_str()).cloned()
+    };
+    let active = async || listed().await.is_some_and(|tenant| tenant["status"] == "active");
+    eventually(seconds(20), "active", active).await;
+    let tenant = listed().await.unwrap();
+    for field in ["id", "slug", "name", "status", "kind", "cluster", "databaseName", "schemaVersion", "createdAt"] {
+        assert!(!tenant[field].is_null(), "{field}: {tenant}");
+    }
+    let path = format!("/api/v1/admin/tenants/{}", tenant["id"].as_str().unwrap());
+    let shown = operator.get(&path).await.expect(200);
+    assert!(!shown.text.contains("postgres://") && !shown.text.to_lowercase().contains("password\""), "{shown:?}");
+    operator.post("/api/v1/admin/tenants", body).await.refused(409, "already_exists");
+    let named = operator.patch(&path, json!({"name": "Renamed"})).await.expect(200);
+    assert_eq!(named.data()["name"], "Renamed");
+    operator.patch(&path, json!({"databaseName": "x"})).await.expect(422);
+    assert_eq!(operator.post(&format!("{path}/suspend"), json!({})).await.ok().data()["status"], "suspended");
+    assert_eq!(operator.post(&format!("{path}/resume"), json!({})).await.ok().data()["status"], "active");
+    let gone = operator.delete(&path).await;
+    assert!([200, 202, 204].contains(&gone.status), "{gone:?}");
+    let left = async || listed().await.is_none_or(|tenant| tenant["status"] == "archived");
+    eventually(seconds(10), "archived", left).await;
+    operator.get("/api/v1/admin/tenants/01890000-0000-7000-8000-000000000000").await.refused(404, "not_found");
+    for bad in [
+        json!({"slug": "Bad Slug", "name": "x"}),
+        json!({"slug": "admin", "name": "x"}),
+        json!({"name": "x"}),
+        json!({"slug": unique("x"), "secret": 1}),
+    ] {
+        operator.post("/api/v1/admin/tenants", bad).await.expect(422);
+    }
+}
+
+#[actix_web::test]
+async fn operators_are_locked_out_like_anybody() {
+    let app = TestApp::builder().start().await;
+    let login = json!({"email": "guessed@tenantry.test", "password": "wrong"});
+    let nobody = app.anonymous();
+    for _ in 0..5 {
+        nobody.post("/api/v1/admin/auth/login", login.clone()).await.refused(401, "invalid_credentials");
+    }
+    let refused = nobody.post("/api/v1/admin/auth/login", login).await.refused(429, "too_many_attempts");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+}

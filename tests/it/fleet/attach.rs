@@ -1,0 +1,131 @@
+//! A customer's own database, adopted; and the ones that are refused, with nothing left behind.
+
+use std::fs;
+use std::path::Path;
+
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use tenantry::router::Target;
+use tenantry::testing::TestApp;
+
+use super::tls::TlsServer;
+use crate::support::binary::{Said, run};
+use crate::support::{db, eventually, seconds, unique};
+
+/// `tenant attach` with everything in files, as an operator does it.
+async fn attach(app: &TestApp, directory: &Path, slug: &str, target: &Target) -> Said {
+    let file = |name: &str, content: &str| {
+        let path = directory.join(name);
+        fs::write(&path, content).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let url = file("url", target.to_url().expose_secret());
+    let password = file("password", "correct horse battery staple\n");
+    let mode = target.tls.mode.as_str();
+    let mut arguments =
+        vec!["tenant", "attach", slug, "--database-url-file", &url, "--tls-mode", mode, "--output", "json"];
+    arguments.extend(["--admin-email", "admin@initech.test", "--admin-password-file", &password]);
+    let ca = target.tls.ca.as_ref().map(|pem| file("ca.pem", pem));
+    let certificate = target.tls.client_cert.as_ref().map(|pem| file("client.pem", pem));
+    let key = target.tls.client_key.as_ref().map(|pem| file("client.key", pem.expose_secret()));
+    for (flag, path) in [("--ca-file", &ca), ("--client-cert", &certificate), ("--client-key", &key)] {
+        if let Some(path) = path {
+            arguments.extend([flag, path]);
+        }
+    }
+    run(app, &arguments).await
+}
+
+#[actix_web::test]
+async fn a_dedicated_database_is_adopted_over_verify_full_with_a_client_certificate() {
+    let app = TestApp::shared().await;
+    let (tls, files) = (TlsServer::start().await, tempfile::tempdir().unwrap());
+    tls.database("initech").await;
+    let target = tls.customer("initech");
+    let slug = unique("initech");
+    let said = attach(app, files.path(), &slug, &target).await.expect(0);
+    for secret in [target.password.expose_secret(), "correct horse battery staple", "PRIVATE KEY"] {
+        assert!(!said.all().contains(secret), "{said:#?}");
+    }
+    let tenant = said.json();
+    assert_eq!((&tenant["status"], &tenant["kind"]), (&json!("active"), &json!("dedicated")));
+    let body = json!({"tenant": slug, "email": "admin@initech.test", "password": "correct horse battery staple"});
+    let login = app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+    let admin = app.anonymous().bearing(login.data()["accessToken"].as_str().unwrap());
+    let id = admin.contact("Lumbergh").await;
+    admin.get(&format!("/api/v1/contacts/{id}")).await.expect(200);
+    let there = tls.server.target().with_database("initech");
+    assert_eq!(db::word(&there, "SELECT last_name AS word FROM contacts").await, "Lumbergh");
+    let encrypted = "SELECT bool_and(ssl AND client_dn IS NOT NULL)::text AS word FROM pg_stat_ssl s \
+                     JOIN pg_stat_activity a USING (pid) WHERE a.usename = 'customer'";
+    assert_eq!(db::word(&there, encrypted).await, "true");
+    // Given back: the data stays with its owner, the stamp and the entry go.
+    run(app, &["tenant", "delete", &slug, "--now", "--yes"]).await.expect(0);
+    assert_eq!(db::word(&there, "SELECT count(*)::text AS word FROM contacts").await, "1");
+    assert_eq!(
+        db::word(
+            &there,
+            "SELECT count(*)::text AS word FROM pg_tables WHERE schemaname = 'tenantry' AND tablename = 'stamp'"
+        )
+        .await,
+        "0"
+    );
+    let out = async || admin.get("/api/v1/contacts").await.status == 401;
+    eventually(seconds(3), "its tokens end", out).await;
+}
+
+#[actix_web::test]
+async fn what_cannot_be_adopted_is_refused_with_its_remedy_and_nothing_is_left() {
+    let app = TestApp::builder().start().await;
+    let (tls, files) = (TlsServer::start().await, tempfile::tempdir().unwrap());
+    let admin = tls.server.target();
+    for name in ["taken", "filled", "theirs"] {
+        tls.database(name).await;
+    }
+    let inside = |name: &str| admin.with_database(name);
+    attach(&app, files.path(), "taken", &tls.customer("taken")).await.expect(0);
+    db::execute(&inside("filled"), "CREATE TABLE invoices (id int)").await;
+    db::execute(
+        &inside("theirs"),
+        "ALTER DATABASE theirs OWNER TO postgres; REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+    )
+    .await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let with = |database: &str, change: &dyn Fn(&mut Target)| {
+        let mut target = tls.customer(database);
+        change(&mut target);
+        target
+    };
+    let before = db::words(app.control_database(), "SELECT slug AS word FROM tenants").await;
+    let cases = [
+        ("stamped for another tenant", tls.customer("taken"), "stamp"),
+        ("not empty", tls.customer("filled"), "empty"),
+        ("too few rights", tls.customer("theirs"), "owner"),
+        ("no such database", tls.customer("nowhere"), "database"),
+        ("unreachable", with("filled", &|t| t.port = silent), "reach"),
+        ("wrong password", with("filled", &|t| t.password = "wrong".into()), "password"),
+        ("wrong host name", with("filled", &|t| t.host = "127.0.0.1".into()), "certificate"),
+        ("no client certificate", with("filled", &|t| (t.tls.client_cert, t.tls.client_key) = (None, None)), ""),
+    ];
+    let mut said_so_far = Vec::new();
+    for (what, target, word) in cases {
+        let said = attach(&app, files.path(), &unique("refused"), &target).await;
+        assert_eq!(said.code, Some(4), "{what}: {said:#?}");
+        let line = said.stderr.lines().last().unwrap_or_default().to_owned();
+        assert!(line.to_lowercase().contains(word), "{what}: {line}");
+        for secret in [target.password.expose_secret(), &admin.port.to_string()] {
+            assert!(!said.all().contains(secret), "{what}: {line}");
+        }
+        said_so_far.push(line);
+    }
+    assert_eq!(db::words(app.control_database(), "SELECT slug AS word FROM tenants").await, before);
+    assert_eq!(
+        db::word(&inside("filled"), "SELECT count(*)::text AS word FROM pg_namespace WHERE nspname = 'tenantry'").await,
+        "0"
+    );
+    let remedies: std::collections::BTreeSet<_> = said_so_far.iter().take(5).collect();
+    assert_eq!(remedies.len(), 5, "each has a remedy of its own: {said_so_far:#?}");
+    // The one that was adopted before still serves.
+    let body = json!({"tenant": "taken", "email": "admin@initech.test", "password": "correct horse battery staple"});
+    app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+}

@@ -1,0 +1,7 @@
+//! Making, adopting and unmaking tenants.
+
+mod attach;
+mod crash;
+mod migrations;
+mod provisioning;
+mod tls;

@@ -1,0 +1,169 @@
+//! Documents whose form another standard owns: OpenAPI, JWKS, discovery, and the page that shows the API.
+
+use serde_json::{Value, json};
+use tenantry::testing::TestApp;
+
+use crate::support::openapi::OpenApi;
+
+#[actix_web::test]
+async fn openapi_is_3_1_and_says_everything() {
+    let app = TestApp::shared().await;
+    let document = OpenApi::of(app).await.0;
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
+    assert!(document["info"]["title"].is_string() && document["info"]["version"].is_string());
+    let mut faults = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let name = format!("{method} {path}");
+            let mut need = |is_so: bool, what: &str| {
+                if !is_so {
+                    faults.push(format!("{name}: {what}"));
+                }
+            };
+            need(operation["operationId"].is_string(), "no operationId");
+            need(operation["tags"].as_array().is_some_and(|tags| !tags.is_empty()), "no tag");
+            let said = operation["summary"].as_str().or(operation["description"].as_str());
+            need(said.is_some_and(|text| !text.trim().is_empty()), "neither summary nor description");
+            let responses = operation["responses"].as_object().cloned().unwrap_or_default();
+            need(responses.keys().any(|status| status.starts_with('2')), "no success");
+            need(
+                responses.values().all(|r| r["description"].as_str().is_some_and(|d| !d.is_empty())),
+                "a response without a word",
+            );
+            if matches!(method.as_str(), "put" | "patch") {
+                need(operation["requestBody"].is_object(), "no request body");
+            }
+            let declared: Vec<_> = operation["parameters"].as_array().into_iter().flatten().collect();
+            for parameter in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+                let found =
+                    declared.iter().any(|p| p["in"] == "path" && p["name"] == parameter && p["required"] == true);
+                need(found, &format!("path parameter {parameter} is not declared"));
+            }
+        }
+    }
+    let mut references = Vec::new();
+    collect_references(&document, &mut references);
+    for reference in references {
+        if document.pointer(reference.trim_start_matches('#')).is_none() {
+            faults.push(format!("{reference} leads nowhere"));
+        }
+    }
+    let mut ids: Vec<_> = document["paths"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .flat_map(|(_, item)| item.as_object().into_iter().flatten())
+        .filter_map(|(_, operation)| operation["operationId"].as_str())
+        .collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() != count {
+        faults.push(format!("{} operationIds are used twice", count - ids.len()));
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+fn collect_references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| collect_references(member, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
+        _ => {}
+    }
+}
+
+#[actix_web::test]
+async fn the_contract_s_routes_are_all_there() {
+    let app = TestApp::shared().await;
+    let document = OpenApi::of(app).await.0;
+    let routes = [
+        ("/api/v1/auth/register", "post"),
+        ("/api/v1/auth/login", "post"),
+        ("/api/v1/auth/refresh", "post"),
+        ("/api/v1/auth/logout", "post"),
+        ("/api/v1/auth/logout-all", "post"),
+        ("/api/v1/users/me", "get"),
+        ("/api/v1/users", "get post"),
+        ("/api/v1/users/{id}", "get put patch delete"),
+        ("/api/v1/users/{id}/roles", "post"),
+        ("/api/v1/users/{id}/roles/{roleId}", "delete"),
+        ("/api/v1/roles", "get"),
+        ("/api/v1/permissions", "get"),
+        ("/api/v1/contacts", "get post"),
+        ("/api/v1/contacts/{id}", "get put patch delete"),
+        ("/api/v1/tenants/current", "get"),
+        ("/api/v1/admin/auth/login", "post"),
+        ("/api/v1/admin/tenants", "get post"),
+        ("/api/v1/admin/tenants/{id}", "get patch delete"),
+        ("/api/v1/admin/tenants/{id}/suspend", "post"),
+        ("/api/v1/admin/tenants/{id}/resume", "post"),
+    ];
+    for (path, methods) in routes {
+        for method in methods.split(' ') {
+            assert!(document["paths"][path][method].is_object(), "{method} {path} is not documented");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_tenant_publishes_its_keys_and_its_issuer() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let nobody = app.anonymous();
+    let jwks = nobody.get(&format!("/t/{}/.well-known/jwks.json", acme.slug)).await.expect(200);
+    let key = &jwks.body["keys"][0];
+    assert_eq!(
+        (&key["kty"], &key["crv"], &key["alg"], &key["use"]),
+        (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"), &json!("sig"))
+    );
+    assert!(key["x"].is_string() && key["kid"].is_string() && key.get("d").is_none(), "{jwks:?}");
+    let header = crate::support::jwt::part(&acme.admin().token().await, 0);
+    assert_eq!((&header["kid"], &header["typ"], &header["alg"]), (&key["kid"], &json!("at+jwt"), &json!("EdDSA")));
+    let other = nobody.get(&format!("/t/{}/.well-known/jwks.json", globex.slug)).await.expect(200);
+    assert_ne!(other.body["keys"][0]["x"], key["x"]);
+
+    let discovery = nobody.get(&format!("/t/{}/.well-known/openid-configuration", acme.slug)).await.expect(200);
+    let issuer = format!("http://tenantry.test/t/{}", acme.slug);
+    assert_eq!(discovery.body["issuer"], issuer);
+    assert_eq!(discovery.body["jwks_uri"], format!("{issuer}/.well-known/jwks.json"));
+    assert_eq!(crate::support::jwt::part(&acme.admin().token().await, 1)["iss"], issuer);
+    for bare in [&jwks, &discovery] {
+        assert!(bare.body.get("success").is_none(), "{bare:?}");
+    }
+    for name in ["nobody-has-this", "UPPER", "..", "%00"] {
+        nobody.get(&format!("/t/{name}/.well-known/jwks.json")).await.expect(404);
+        nobody.get(&format!("/t/{name}/.well-known/openid-configuration")).await.expect(404);
+    }
+}
+
+#[actix_web::test]
+async fn the_docs_page_comes_from_here_alone() {
+    let app = TestApp::shared().await;
+    let nobody = app.anonymous();
+    let moved = nobody.get("/docs").await;
+    assert!([200, 301, 302, 303, 307, 308].contains(&moved.status), "{moved:?}");
+    let page = nobody.get("/docs/").await.expect(200);
+    let mut parts: Vec<String> = Vec::new();
+    for attribute in ["src=\"", "href=\""] {
+        parts.extend(page.text.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+    }
+    assert!(parts.iter().any(|part| part.ends_with(".js")), "{parts:?}");
+    for part in parts {
+        assert!(!part.contains("://") && !part.starts_with("//"), "{part} is somebody else's");
+        nobody.get(&format!("/docs/{}", part.trim_start_matches("./").trim_start_matches("/docs/"))).await.expect(200);
+    }
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.contains("'self'") && !policy.contains("http"), "{policy}");
+}
+
+#[actix_web::test]
+async fn the_documents_can_be_turned_off() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).set("TENANTRY_HTTP__DOCS", "false").start().await;
+    for path in ["/openapi.json", "/docs", "/docs/"] {
+        app.anonymous().get(path).await.expect(404);
+    }
+}

@@ -1,0 +1,111 @@
+//! Headers on every answer, and the confirming names of a tenant.
+
+use reqwest::Method;
+use serde_json::json;
+use tenantry::testing::{Answer, TestApp};
+
+fn assert_safe(answer: &Answer) {
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{answer:?}");
+    assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{answer:?}");
+    assert!(answer.header("content-security-policy").is_some(), "{answer:?}");
+    assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+    assert!(answer.header("server").is_none() && answer.header("x-powered-by").is_none(), "{answer:?}");
+}
+
+#[actix_web::test]
+async fn every_answer_is_safe_to_show() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (admin, nobody) = (acme.admin(), acme.anonymous());
+    let answers = [
+        admin.get("/api/v1/users/me").await,
+        admin.get("/api/v1/contacts?pageSize=0").await,
+        admin.delete("/api/v1/contacts").await,
+        admin.send(Method::POST, "/api/v1/contacts", Some(("text/plain", "x".into()))).await,
+        nobody.get("/api/v1/users/me").await,
+        nobody.get("/nowhere").await,
+        nobody.get("/livez").await,
+        nobody.get("/readyz").await,
+        nobody.get("/openapi.json").await,
+        nobody.get(&format!("/t/{}/.well-known/jwks.json", acme.slug)).await,
+        nobody.get("/docs/").await,
+    ];
+    answers.iter().for_each(assert_safe);
+    for private in [&answers[0], &answers[1], &answers[4]] {
+        assert!(private.header("cache-control").is_some_and(|value| value.contains("no-store")), "{private:?}");
+    }
+    let body = json!({"tenant": acme.slug.as_str(), "email": acme.email(), "password": acme.password()});
+    let login = nobody.post("/api/v1/auth/login", body).await.expect(200);
+    assert!(login.header("cache-control").is_some_and(|value| value.contains("no-store")), "{login:?}");
+}
+
+#[actix_web::test]
+async fn other_names_of_the_tenant_only_confirm() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let (slug, other) = (acme.slug.to_string(), globex.slug.to_string());
+    let (id, other_id) = (acme.id.to_string(), globex.id.to_string());
+    let admin = acme.admin();
+    for own in [&slug, &id] {
+        admin.with("x-tenant-id", own).get("/api/v1/users/me").await.expect(200);
+        admin.get(&format!("/api/v1/users/me?tenant={own}")).await.expect(200);
+    }
+    admin.with("host", &format!("{slug}.tenantry.test")).get("/api/v1/users/me").await.expect(200);
+    let strange = format!("{slug},{other}");
+    for name in [&other, &other_id, &strange, &slug.to_uppercase(), "nobody-has-this", "'", "*"] {
+        let answer = admin.with("x-tenant-id", name).get("/api/v1/users/me").await;
+        assert_eq!((answer.status, answer.code()), (404, "tenant_mismatch"), "{name}: {answer:?}");
+    }
+    admin.get(&format!("/api/v1/users/me?tenant={other}")).await.refused(404, "tenant_mismatch");
+    admin.with("host", &format!("{other}.tenantry.test")).get("/api/v1/users/me").await.refused(404, "tenant_mismatch");
+    // All of them have to agree, and a forwarded host counts for nothing.
+    let both = admin.with("x-tenant-id", &slug);
+    both.get(&format!("/api/v1/users/me?tenant={other}")).await.refused(404, "tenant_mismatch");
+    admin.with("x-forwarded-host", &format!("{other}.tenantry.test")).get("/api/v1/users/me").await.expect(200);
+}
+
+/// A mismatch is refused before any tenant's database is opened.
+#[actix_web::test]
+async fn a_mismatch_opens_nothing() {
+    let home = TestApp::shared().await;
+    let (acme, globex) = (home.tenant("acme").await, home.tenant("globex").await);
+    let token = acme.admin().token().await;
+    let app = TestApp::builder().beside(home).start().await;
+    let opened = app.router().pools().opened();
+    let stranger = app.anonymous().bearing(&token).with("x-tenant-id", globex.slug.as_str());
+    stranger.get("/api/v1/contacts").await.refused(404, "tenant_mismatch");
+    assert_eq!(app.router().pools().opened(), opened);
+    assert!(app.router().pools().snapshot(globex.id).is_none());
+}
+
+#[actix_web::test]
+async fn a_login_names_its_tenant_exactly_once() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let nobody = acme.anonymous();
+    let person = json!({"email": acme.email(), "password": acme.password()});
+    nobody.post("/api/v1/auth/login", person.clone()).await.refused(400, "tenant_required");
+    nobody.with("x-tenant-id", acme.slug.as_str()).post("/api/v1/auth/login", person.clone()).await.expect(200);
+    nobody.with("x-tenant-id", &acme.id.to_string()).post("/api/v1/auth/login", person.clone()).await.expect(200);
+    let host = format!("{}.tenantry.test", acme.slug);
+    nobody.with("host", &host).post("/api/v1/auth/login", person.clone()).await.expect(200);
+    let mut named = person;
+    named["tenant"] = json!(acme.slug.as_str());
+    nobody.post("/api/v1/auth/login", named.clone()).await.expect(200);
+    let contrary = nobody.with("x-tenant-id", globex.slug.as_str()).post("/api/v1/auth/login", named).await;
+    assert!(contrary.status >= 400, "two names: {contrary:?}");
+}
+
+#[actix_web::test]
+async fn behind_tls_browsers_are_told_to_stay_there() {
+    let home = TestApp::shared().await;
+    let plain = home.anonymous().get("/livez").await.expect(200);
+    assert_eq!(plain.header("strict-transport-security"), None);
+    let app = TestApp::builder().beside(home).set("TENANTRY_PUBLIC_URL", "https://tenantry.test").start().await;
+    let secure = app.anonymous().get("/livez").await.expect(200);
+    assert!(
+        secure.header("strict-transport-security").is_some_and(|value| value.starts_with("max-age=")),
+        "{secure:?}"
+    );
+}

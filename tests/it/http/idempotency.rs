@@ -1,0 +1,108 @@
+//! `Idempotency-Key`: an effect once, however often it is asked for.
+
+use diesel_async::SimpleAsyncConnection;
+use futures_util::future::join_all;
+use serde_json::json;
+use tenantry::testing::TestApp;
+
+use crate::support::{db, eventually, seconds};
+
+#[actix_web::test]
+async fn the_same_request_is_answered_the_same() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    let once = admin.with("idempotency-key", "key-1");
+    let first = once.post("/api/v1/contacts", json!({"lastName": "Once"})).await.expect(201);
+    assert_eq!(first.header("idempotency-replayed"), None);
+    for _ in 0..3 {
+        let again = once.post("/api/v1/contacts", json!({"lastName": "Once"})).await.expect(201);
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        assert_eq!(again.data(), first.data());
+        assert_eq!((again.header("location"), again.header("etag")), (first.header("location"), first.header("etag")));
+    }
+    once.post("/api/v1/contacts", json!({"lastName": "Twice"})).await.refused(422, "idempotency_key_reused");
+    // A key is one caller's, of one address.
+    let other = json!({"email": "once@example.com", "firstName": "a", "lastName": "b"});
+    once.post("/api/v1/users", other).await.expect(201);
+    let list = admin.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(list.data().as_array().map(Vec::len), Some(1));
+}
+
+#[actix_web::test]
+async fn a_failed_effect_is_not_remembered() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    let once = admin.with("idempotency-key", "key-2");
+    once.post("/api/v1/contacts", json!({})).await.expect(422);
+    once.post("/api/v1/contacts", json!({"lastName": "Now"})).await.expect(201);
+    for bad in ["", &"x".repeat(256)] {
+        let answer = admin.with("idempotency-key", bad).post("/api/v1/contacts", json!({"lastName": "L"})).await;
+        assert_eq!((answer.status, answer.code()), (400, "malformed_request"), "{answer:?}");
+    }
+}
+
+#[actix_web::test]
+async fn two_at_once_have_one_effect() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let once = acme.admin().with("idempotency-key", "key-3");
+    acme.admin().signed_in().await;
+    let answers = join_all((0..10).map(|_| once.post("/api/v1/contacts", json!({"lastName": "Race"})))).await;
+    let mut ids = Vec::new();
+    for answer in answers {
+        match answer.status {
+            201 => ids.push(answer.id()),
+            _ => drop(answer.refused(409, "idempotency_in_progress")),
+        }
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM contacts").await, "1");
+}
+
+/// The first request is held up in its own transaction by somebody who has the table: the second is told so at once.
+#[actix_web::test]
+async fn one_that_still_runs_is_told_so() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    admin.signed_in().await;
+    let mut holder = db::open(acme.database()).await;
+    holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let once = admin.with("idempotency-key", "key-4");
+    let running = {
+        let once = once.clone();
+        actix_web::rt::spawn(async move { once.post("/api/v1/contacts", json!({"lastName": "Slow"})).await })
+    };
+    let waiting = "SELECT count(*)::text AS word FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                   WHERE NOT granted AND d.datname = current_database()";
+    eventually(seconds(10), "the first one waits", async || db::word(acme.database(), waiting).await != "0").await;
+    let second =
+        once.post("/api/v1/contacts", json!({"lastName": "Slow"})).await.refused(409, "idempotency_in_progress");
+    assert!(second.header("retry-after").is_some(), "{second:?}");
+    holder.batch_execute("COMMIT").await.unwrap();
+    let first = running.await.unwrap().expect(201);
+    let replayed = once.post("/api/v1/contacts", json!({"lastName": "Slow"})).await.expect(201);
+    assert_eq!((replayed.id(), replayed.header("idempotency-replayed")), (first.id(), Some("true")));
+}
+
+#[actix_web::test]
+async fn no_record_holds_a_token_or_a_password() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let nobody = acme.anonymous().with("idempotency-key", "key-5");
+    let body = json!({"tenant": acme.slug.as_str(), "email": acme.email(), "password": acme.password()});
+    let login = nobody.post("/api/v1/auth/login", body).await.expect(200);
+    let refresh = login.data()["refreshToken"].as_str().unwrap();
+    nobody.post("/api/v1/auth/refresh", json!({"refreshToken": refresh})).await.expect(200);
+    let password = "an uncommon sentence of five words";
+    let user = json!({"email": "eve@example.com", "firstName": "E", "lastName": "E", "password": password});
+    acme.admin().with("idempotency-key", "key-6").post("/api/v1/users", user).await.expect(201);
+    let records = db::words(acme.database(), "SELECT r::text AS word FROM idempotency_records r").await;
+    for record in &records {
+        for secret in [login.data()["accessToken"].as_str().unwrap(), refresh, acme.password(), password, "$argon2"] {
+            assert!(!record.contains(secret), "{record}");
+        }
+    }
+    assert!(!records.is_empty(), "the user's is there");
+}

@@ -1,0 +1,161 @@
+//! Lists: pages, cursors, filters, sorts.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tenantry::testing::{Answer, Persona, TestApp};
+
+fn ids(answer: &Answer) -> Vec<String> {
+    let items = answer.data().as_array().expect("a list");
+    items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+fn pagination(answer: &Answer) -> &Value {
+    &answer.body["meta"]["pagination"]
+}
+
+/// Contacts of equal names among them, so that order needs its tie-breaker.
+async fn fill(admin: &Persona, count: usize) {
+    for number in 0..count {
+        let contact = json!({"lastName": format!("Name{}", number / 3), "company": format!("Company {}", number % 4), "tags": [format!("t{}", number % 2)]});
+        admin.post("/api/v1/contacts", contact).await.expect(201);
+    }
+}
+
+#[actix_web::test]
+async fn a_cursor_walks_there_and_back() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    fill(&admin, 23).await;
+    for sort in ["", "&sort=createdAt", "&sort=lastName", "&sort=-lastName", "&sort=company", "&sort=-updatedAt"] {
+        let whole = ids(&admin.get(&format!("/api/v1/contacts?pageSize=100{sort}")).await.expect(200));
+        assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), 23);
+        let mut pages = vec![admin.get(&format!("/api/v1/contacts?pageSize=5{sort}")).await.expect(200)];
+        assert_eq!(pagination(&pages[0])["hasPrev"], false);
+        while let Some(cursor) = pagination(&pages[pages.len() - 1])["nextCursor"].as_str() {
+            let path = format!("/api/v1/contacts?pageSize=5{sort}&cursor={cursor}");
+            pages.push(admin.get(&path).await.expect(200));
+        }
+        let forth: Vec<String> = pages.iter().flat_map(ids).collect();
+        assert_eq!(forth, whole, "forth with {sort}");
+        let last = pages.last().expect("a page");
+        assert_eq!((&pagination(last)["hasNext"], ids(last).len()), (&json!(false), 3));
+        let mut back = vec![last.clone()];
+        while let Some(cursor) = pagination(&back[back.len() - 1])["prevCursor"].as_str() {
+            let path = format!("/api/v1/contacts?pageSize=5{sort}&cursor={cursor}");
+            back.push(admin.get(&path).await.expect(200));
+        }
+        let back: Vec<String> = back.iter().rev().flat_map(ids).collect();
+        assert_eq!(back, whole, "back with {sort}");
+    }
+}
+
+#[actix_web::test]
+async fn rows_that_come_meanwhile_neither_repeat_nor_hide_others() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    fill(&admin, 6).await;
+    let first = admin.get("/api/v1/contacts?pageSize=3").await.expect(200);
+    admin.contact("Newcomer").await;
+    admin.delete(&format!("/api/v1/contacts/{}", ids(&first)[2])).await.expect(204);
+    let cursor = pagination(&first)["nextCursor"].as_str().unwrap();
+    let second = admin.get(&format!("/api/v1/contacts?pageSize=3&cursor={cursor}")).await.expect(200);
+    assert_eq!(ids(&second).len(), 3);
+    assert!(ids(&second).iter().all(|id| !ids(&first).contains(id)));
+}
+
+#[actix_web::test]
+async fn a_cursor_is_good_for_its_own_list_alone() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    fill(&acme.admin(), 4).await;
+    fill(&globex.admin(), 4).await;
+    let page = acme.admin().get("/api/v1/contacts?pageSize=2&sort=lastName").await.expect(200);
+    let cursor = pagination(&page)["nextCursor"].as_str().unwrap().to_owned();
+    acme.admin().get(&format!("/api/v1/contacts?pageSize=2&sort=lastName&cursor={cursor}")).await.expect(200);
+    let mut damaged = cursor.clone().into_bytes();
+    damaged[3] = if damaged[3] == b'A' { b'B' } else { b'A' };
+    let damaged = String::from_utf8(damaged).unwrap();
+    let refused = [
+        (globex.admin(), format!("/api/v1/contacts?sort=lastName&cursor={cursor}")),
+        (acme.admin(), format!("/api/v1/contacts?sort=-lastName&cursor={cursor}")),
+        (acme.admin(), format!("/api/v1/contacts?cursor={cursor}")),
+        (acme.admin(), format!("/api/v1/contacts?sort=lastName&tag=t1&cursor={cursor}")),
+        (acme.admin(), format!("/api/v1/contacts?sort=lastName&q=name&cursor={cursor}")),
+        (acme.admin(), format!("/api/v1/users?cursor={cursor}")),
+        (acme.admin(), format!("/api/v1/contacts?sort=lastName&cursor={damaged}")),
+        (acme.admin(), "/api/v1/contacts?cursor=x".to_owned()),
+        (acme.admin(), "/api/v1/contacts?cursor=eyJpZCI6MX0".to_owned()),
+    ];
+    for (who, path) in refused {
+        let answer = who.get(&path).await;
+        assert_eq!((answer.status, answer.code()), (400, "cursor_invalid"), "{path}: {answer:?}");
+    }
+}
+
+#[actix_web::test]
+async fn bad_parameters_are_400() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    for query in [
+        "pageSize=0",
+        "pageSize=101",
+        "pageSize=-1",
+        "pageSize=ten",
+        "pageSize=",
+        "page=0",
+        "page=x",
+        "unknown=1",
+        "sort=password",
+        "sort=",
+        "createdAfter=yesterday",
+        "includeTotal=maybe",
+        "pagesize=5",
+        "limit=5",
+    ] {
+        let answer = admin.get(&format!("/api/v1/contacts?{query}")).await;
+        assert_eq!((answer.status, answer.code()), (400, "invalid_query"), "{query}: {answer:?}");
+    }
+    for path in ["/api/v1/users?x=1", "/api/v1/roles?x=1", "/api/v1/permissions?x=1", "/api/v1/users?pageSize=1000"] {
+        admin.get(path).await.refused(400, "invalid_query");
+    }
+}
+
+#[actix_web::test]
+async fn numbered_pages_and_totals() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    fill(&admin, 7).await;
+    let plain = admin.get("/api/v1/contacts").await.expect(200);
+    let p = pagination(&plain);
+    assert_eq!(
+        (&p["pageSize"], &p["total"], &p["totalPages"], &p["hasNext"]),
+        (&json!(20), &Value::Null, &Value::Null, &json!(false))
+    );
+    let third = admin.get("/api/v1/contacts?page=3&pageSize=3&includeTotal=true").await.expect(200);
+    let p = pagination(&third);
+    assert_eq!((ids(&third).len(), &p["page"], &p["total"], &p["totalPages"]), (1, &json!(3), &json!(7), &json!(3)));
+    assert_eq!((&p["hasNext"], &p["hasPrev"]), (&json!(false), &json!(true)));
+    let beyond = admin.get("/api/v1/contacts?page=9&pageSize=3").await.expect(200);
+    assert!(ids(&beyond).is_empty() && pagination(&beyond)["hasNext"] == json!(false));
+}
+
+#[actix_web::test]
+async fn filters_and_search_narrow_the_list() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    fill(&admin, 8).await;
+    let odd = json!({"firstName": "Grace", "lastName": "O'Brien 100%_", "company": "Navy", "emails": [{"label": "work", "value": "grace@navy.example"}]});
+    let id = admin.post("/api/v1/contacts", odd).await.expect(201).id();
+    let count =
+        async |query: &str| ids(&admin.get(&format!("/api/v1/contacts?pageSize=100&{query}")).await.expect(200));
+    assert_eq!(count("tag=t1").await.len(), 4);
+    assert_eq!(count("company=company%202").await.len(), 2);
+    for query in ["q=grace", "q=GRACE%20navy", "q=grace@navy.example", "q=o%27brien", "q=100%25_"] {
+        assert_eq!(count(query).await, std::slice::from_ref(&id), "{query}");
+    }
+    for query in ["q=%25", "q=_ame", "q=nobody", "tag=none", "createdAfter=2099-01-01T00:00:00Z"] {
+        let found = count(query).await;
+        assert!(found.is_empty() || query == "q=%25" && found == [id.clone()], "{query}: {found:?}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The REST contract, as `docs/api.md` has it.
+
+mod bodies;
+mod conditional;
+mod documents;
+mod envelope;
+mod headers;
+mod health;
+mod idempotency;
+mod lists;
+mod roles;
+mod surface;

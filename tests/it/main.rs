@@ -1,0 +1,13 @@
+//! One binary for all tests: the folders mirror `src/`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod arrows;
+mod cli;
+mod control;
+mod docs;
+mod fleet;
+mod http;
+mod router;
+mod support;
+mod tenant;

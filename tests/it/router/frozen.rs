@@ -1,0 +1,94 @@
+//! Databases that neither answer nor refuse: nobody hangs with them.
+
+use std::time::Instant;
+
+use serde_json::json;
+use tenantry::control::clusters::NewCluster;
+use tenantry::fleet::{AdminPassword, CreateTenant, FirstAdmin, Silent};
+use tenantry::testing::TestApp;
+
+use crate::support::servers::Server;
+use crate::support::{eventually, seconds};
+
+#[actix_web::test]
+async fn with_the_control_plane_frozen_known_tenants_are_served_and_operators_told() {
+    let plane = Server::start().await;
+    let app = TestApp::builder().control_database(plane.target()).start().await;
+    let acme = app.tenant("acme").await;
+    let (admin, operator) = (acme.admin(), app.operator());
+    admin.get("/api/v1/contacts").await.expect(200);
+    operator.get("/api/v1/admin/tenants").await.expect(200);
+    let frozen = plane.freeze();
+    let begun = Instant::now();
+    let told = operator.get("/api/v1/admin/tenants");
+    let served = async {
+        for _ in 0..10 {
+            let begun = Instant::now();
+            admin.get("/api/v1/contacts").await.expect(200);
+            assert!(begun.elapsed() < seconds(2), "{:?}", begun.elapsed());
+        }
+    };
+    let (told, ()) = futures_util::join!(told, served);
+    told.refused(503, "control_plane_unavailable");
+    assert!(begun.elapsed() < seconds(10), "{:?}", begun.elapsed());
+    drop(frozen);
+    let back = async || operator.get("/api/v1/admin/tenants").await.status == 200;
+    eventually(seconds(15), "operators are served again", back).await;
+}
+
+#[actix_web::test]
+async fn a_frozen_tenant_database_holds_nobody_up_for_long() {
+    let app = TestApp::builder()
+        .set("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "1s")
+        .set("TENANTRY_ROUTER__CONNECT_TIMEOUT", "1s")
+        .set("TENANTRY_ROUTER__ACQUIRE_TIMEOUT", "1s")
+        .start()
+        .await;
+    let second = Server::start().await;
+    let new = NewCluster {
+        name: "second".into(),
+        admin: second.target(),
+        region: None,
+        max_tenants: None,
+        connection_budget: None,
+    };
+    let fleet = app.fleet();
+    fleet.add_cluster(&new).await.unwrap();
+    let admin = FirstAdmin {
+        email: "admin@hooli.test".into(),
+        password: AdminPassword::Given("correct horse battery staple".into()),
+        first_name: "H".into(),
+        last_name: "A".into(),
+    };
+    let wanted = CreateTenant {
+        slug: "hooli".parse().unwrap(),
+        name: None,
+        cluster: Some("second".into()),
+        registration: None,
+        max_connections: None,
+        admin: Some(admin),
+    };
+    fleet.create(&wanted, &Default::default(), &Silent).await.unwrap();
+    let nobody = app.anonymous();
+    let body = json!({"tenant": "hooli", "email": "admin@hooli.test", "password": "correct horse battery staple"});
+    let login = nobody.post("/api/v1/auth/login", body).await.expect(200);
+    let there = nobody.bearing(login.data()["accessToken"].as_str().unwrap());
+    there.get("/api/v1/contacts").await.expect(200);
+    let acme = app.tenant("acme").await;
+    acme.admin().get("/api/v1/contacts").await.expect(200);
+
+    let frozen = second.freeze();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let answer = there.get("/api/v1/contacts").await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        assert!(begun.elapsed() < seconds(8), "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        acme.admin().get("/api/v1/contacts").await.expect(200);
+        assert!(begun.elapsed() < seconds(2), "{:?}", begun.elapsed());
+    }
+    drop(frozen);
+    let back = async || there.get("/api/v1/contacts").await.status == 200;
+    eventually(seconds(30), "it serves again by itself", back).await;
+}

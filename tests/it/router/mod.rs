@@ -1,0 +1,12 @@
+//! Isolation and pools, against real databases.
+
+mod attack_table;
+mod attacks;
+mod budget;
+mod cross_tenant;
+mod failures;
+mod frozen;
+mod guards;
+mod pools;
+mod registry;
+mod transactions;

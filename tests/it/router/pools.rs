@@ -1,0 +1,69 @@
+//! What a request is told when no connection is to be had.
+
+use diesel_async::SimpleAsyncConnection;
+use futures_util::future::join_all;
+use std::time::Instant;
+use tenantry::testing::TestApp;
+
+use crate::support::{db, eventually, seconds};
+
+/// All connections of a tenant wait for a table that somebody holds; whoever comes next is answered at the deadline.
+#[actix_web::test]
+async fn a_full_pool_answers_503_at_the_deadline_and_others_are_served() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder()
+        .beside(home)
+        .set("TENANTRY_ROUTER__TENANT_MAX_CONNECTIONS", "2")
+        .set("TENANTRY_ROUTER__ACQUIRE_TIMEOUT", "500ms")
+        .start()
+        .await;
+    let (acme, globex) = (app.at(&home.tenant("acme").await), app.at(&home.tenant("globex").await));
+    let (admin, other) = (acme.admin(), globex.admin());
+    admin.signed_in().await;
+    other.signed_in().await;
+    // Warm, so that the session is remembered and no connection is needed for it.
+    admin.get("/api/v1/contacts").await.expect(200);
+
+    let mut holder = db::open(acme.database()).await;
+    holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let stuck: Vec<_> = (0..2)
+        .map(|_| {
+            let admin = admin.clone();
+            actix_web::rt::spawn(async move { admin.get("/api/v1/contacts").await.status })
+        })
+        .collect();
+    let busy = async || app.router().pools().snapshot(acme.id).is_some_and(|pool| pool.counts.busy == 2);
+    eventually(seconds(5), "both connections are at work", busy).await;
+    let begun = Instant::now();
+    let refused = admin.get("/api/v1/contacts").await.refused(503, "tenant_pool_exhausted");
+    assert!(begun.elapsed() < seconds(3), "{:?}", begun.elapsed());
+    assert!(
+        refused.header("retry-after").and_then(|text| text.parse::<u64>().ok()).is_some_and(|wait| wait > 0),
+        "{refused:?}"
+    );
+    other.get("/api/v1/contacts").await.expect(200);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    for answer in join_all(stuck).await {
+        assert_eq!(answer.unwrap(), 200);
+    }
+    admin.get("/api/v1/contacts").await.expect(200);
+}
+
+#[actix_web::test]
+async fn a_migration_retires_the_connections_of_before() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    admin.get("/api/v1/contacts").await.expect(200);
+    let pids = format!(
+        "SELECT pid::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name = 'tenantry'",
+        acme.role()
+    );
+    let before = db::words(&app.server(), &pids).await;
+    assert!(!before.is_empty());
+    db::execute(app.control_database(), &format!("UPDATE tenants SET epoch = epoch + 1 WHERE id = '{}'", acme.id))
+        .await;
+    let retired = async || db::words(&app.server(), &pids).await.iter().all(|pid| !before.contains(pid));
+    eventually(seconds(3), "the old connections are closed", retired).await;
+    admin.get("/api/v1/contacts").await.expect(200);
+}

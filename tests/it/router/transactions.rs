@@ -1,0 +1,123 @@
+//! What becomes of work that nobody waits for any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use tenantry::router::{
+    ClaimsOnly, ControlPlaneRegistry, Error, Router, RouterConfig, TenantConn, TenantDb, TenantHints,
+};
+use tenantry::testing::{Tenant, TestApp};
+
+use crate::support::{db, eventually, seconds};
+
+/// A router in this test's own runtime, as an embedder has it.
+async fn router(app: &TestApp, change: impl FnOnce(RouterConfig) -> RouterConfig) -> Router {
+    let control = app.control();
+    let registry = Arc::new(ControlPlaneRegistry::new(control.db, control.keys));
+    let config = change(RouterConfig::new("http://tenantry.test"));
+    Router::start(registry, Arc::new(ClaimsOnly), config).await.expect("a router")
+}
+
+async fn database(router: &Router, tenant: &Tenant) -> TenantDb {
+    router.named(Some(tenant.slug.as_str()), &TenantHints::default()).await.expect("an active tenant")
+}
+
+fn backends(tenant: &Tenant) -> String {
+    format!(
+        "SELECT pid::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name = 'tenantry'",
+        tenant.role()
+    )
+}
+
+#[actix_web::test]
+async fn a_dropped_transaction_is_rolled_back_and_its_connection_not_used_again() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    let work = db.transaction(async |conn: &mut TenantConn| -> Result<(), Error> {
+        conn.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Ghost')").await?;
+        std::future::pending::<()>().await;
+        Ok(())
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(500), work).await.is_err(), "dropped in the midst of it");
+    let open = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND state LIKE 'idle in transaction%'",
+        acme.role()
+    );
+    eventually(seconds(5), "rolled back", async || db::word(&app.server(), &open).await == "0").await;
+    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM contacts").await, "0");
+    // The next one starts afresh: no transaction is open on its connection.
+    let fresh = db.read(async |conn: &mut TenantConn| -> Result<bool, Error> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Bool)]
+            fresh: bool,
+        }
+        let row: Row =
+            diesel::sql_query("SELECT pg_current_xact_id_if_assigned() IS NULL AS fresh").get_result(conn).await?;
+        Ok(row.fresh)
+    });
+    assert!(fresh.await.unwrap());
+    router.shutdown().await;
+}
+
+#[actix_web::test]
+async fn a_statement_that_nobody_waits_for_is_cancelled() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    let work = db.read(async |conn: &mut TenantConn| -> Result<(), Error> {
+        Ok(conn.batch_execute("SELECT pg_sleep(60)").await?)
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(500), work).await.is_err());
+    let sleeping = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND state = 'active' AND query LIKE '%pg_sleep%'",
+        acme.role()
+    );
+    eventually(seconds(5), "cancelled", async || db::word(&app.server(), &sleeping).await == "0").await;
+    router.shutdown().await;
+    eventually(seconds(5), "closed", async || db::words(&app.server(), &backends(&acme)).await.is_empty()).await;
+}
+
+/// A client that hangs up is nobody who waits.
+#[actix_web::test]
+async fn a_client_that_goes_away_takes_its_statement_along() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    admin.get("/api/v1/contacts").await.expect(200);
+    let mut holder = db::open(acme.database()).await;
+    holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waiting = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+        acme.role()
+    );
+    let request = actix_web::rt::spawn(async move { admin.get("/api/v1/contacts").await.status });
+    eventually(seconds(5), "the statement waits", async || db::word(&app.server(), &waiting).await == "1").await;
+    request.abort();
+    eventually(seconds(5), "it is cancelled", async || db::word(&app.server(), &waiting).await == "0").await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+}
+
+#[actix_web::test]
+async fn a_statement_has_a_deadline() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let short = |config| RouterConfig { statement_timeout: Duration::from_millis(300), ..config };
+    let router = router(app, short).await;
+    let db = database(&router, &acme).await;
+    let begun = std::time::Instant::now();
+    let work = db.read(async |conn: &mut TenantConn| -> Result<(), Error> {
+        Ok(conn.batch_execute("SELECT pg_sleep(60)").await?)
+    });
+    assert!(work.await.is_err());
+    assert!(begun.elapsed() < seconds(4), "{:?}", begun.elapsed());
+    // The tenant itself is well.
+    let work =
+        db.read(async |conn: &mut TenantConn| -> Result<(), Error> { Ok(conn.batch_execute("SELECT 1").await?) });
+    work.await.unwrap();
+    router.shutdown().await;
+}

@@ -1,0 +1,116 @@
+//! PostgreSQL servers of one test's own, to stop, to start again, and to speak TLS.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use tenantry::dev::{LocalPostgres, LocalPostgresOptions, PostgresError};
+use tenantry::router::Target;
+use tenantry::testing::TestCluster;
+
+/// How long a server's directory may still be held after its end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A server that can be stopped and started again on the same port with the same data.
+pub(crate) struct Server {
+    options: LocalPostgresOptions,
+    running: Option<LocalPostgres>,
+    target: Target,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|options| options).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(LocalPostgresOptions) -> LocalPostgresOptions) -> Self {
+        let options = LocalPostgresOptions {
+            durable: false,
+            max_connections: 60,
+            ..LocalPostgresOptions::new(TestCluster::scratch_dir())
+        };
+        let options = change(options);
+        let running = run(&options).await;
+        let target = running.target().clone();
+        Self { options, running: Some(running), target }
+    }
+
+    /// The superuser, at database `postgres`.
+    pub(crate) fn target(&self) -> Target {
+        self.target.clone()
+    }
+
+    /// Stops it: clients are disconnected.
+    pub(crate) async fn stop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        tokio::task::spawn_blocking(move || running.stop()).await.expect("no panic").expect("it stops");
+    }
+
+    /// Starts it again.
+    pub(crate) async fn restart(&mut self) {
+        let running = run(&self.options).await;
+        assert_eq!(running.target().port, self.target.port, "somebody took the port");
+        self.running = Some(running);
+    }
+}
+
+async fn run(options: &LocalPostgresOptions) -> LocalPostgres {
+    let options = options.clone();
+    let started = tokio::task::spawn_blocking(move || {
+        let begun = Instant::now();
+        loop {
+            match LocalPostgres::start(&options) {
+                // A program that another test is just spawning holds all our files open until it is its own.
+                Err(PostgresError::InUse(_)) if begun.elapsed() < PATIENCE => thread::sleep(PATIENCE / 100),
+                started => return started,
+            }
+        }
+    });
+    started.await.expect("no panic").unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        // What stays is swept by the next run of the tests.
+        let _ = LocalPostgres::destroy(&self.options.dir);
+    }
+}
+
+/// A server whose processes stand still; they go on when this is dropped.
+pub(crate) struct Frozen(Vec<Pid>);
+
+impl Server {
+    /// Stops every process of the server where it stands: nobody is refused, and nobody is answered.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let home = std::fs::read_to_string(self.options.dir.join("pgdata"));
+        let home = home.map_or_else(|_| self.options.dir.join("cluster"), |text| PathBuf::from(text.trim()));
+        let file = std::fs::read_to_string(home.join("data/postmaster.pid")).expect("a running server");
+        let postmaster: i32 = file.lines().next().and_then(|pid| pid.trim().parse().ok()).expect("a process id");
+        let mut frozen = Frozen(vec![Pid::from_raw(postmaster)]);
+        signal::kill(frozen.0[0], Signal::SIGSTOP).expect("the postmaster stands still");
+        // It starts no further children now.
+        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // `pid (name) state parent …`: the name may hold anything, so count from its end.
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
+            if parent == Some(postmaster) && signal::kill(Pid::from_raw(pid), Signal::SIGSTOP).is_ok() {
+                frozen.0.push(Pid::from_raw(pid));
+            }
+        }
+        assert!(frozen.0.len() > 3, "only {} processes", frozen.0.len());
+        frozen
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in self.0.drain(..) {
+            // One that ended meanwhile needs no signal.
+            let _ = signal::kill(pid, Signal::SIGCONT);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Guessing is slowed, then stopped, alike for everybody.
+
+use serde_json::json;
+use tenantry::testing::{Answer, TestApp};
+
+use crate::support::unique;
+
+#[actix_web::test]
+async fn five_failures_lock_an_address_alike_for_everybody() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let body = json!({"email": "ada@example.com", "firstName": "A", "lastName": "L", "password": "an uncommon sentence of five words"});
+    acme.admin().post("/api/v1/users", body).await.expect(201);
+    let nobody = acme.anonymous();
+    let attempt = async |tenant: &str, email: &str, password: &str| {
+        nobody.post("/api/v1/auth/login", json!({"tenant": tenant, "email": email, "password": password})).await
+    };
+    let slug = acme.slug.to_string();
+    let nowhere = unique("t");
+    let mut locked: Vec<Answer> = Vec::new();
+    for (tenant, email) in [(&slug, "ada@example.com"), (&slug, "nobody@example.com"), (&nowhere, "ada@example.com")] {
+        for _ in 0..5 {
+            attempt(tenant, email, "wrong").await.refused(401, "invalid_credentials");
+        }
+        let right =
+            attempt(tenant, email, "an uncommon sentence of five words").await.refused(429, "too_many_attempts");
+        let wait: u64 = right.header("retry-after").and_then(|text| text.parse().ok()).expect("Retry-After in seconds");
+        assert!((1..=900).contains(&wait), "{right:?}");
+        locked.push(right);
+    }
+    assert!(locked.iter().all(|answer| answer.without_request_id() == locked[0].without_request_id()), "{locked:#?}");
+    // Somebody else is not affected.
+    acme.log_in_as(acme.email(), acme.password()).await.expect(200);
+}
+
+#[actix_web::test]
+async fn a_hundred_at_once_get_no_more_guesses() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let nobody = acme.anonymous();
+    let guess = || async {
+        let body = json!({"tenant": acme.slug.as_str(), "email": acme.email(), "password": "wrong"});
+        nobody.post("/api/v1/auth/login", body).await
+    };
+    let answers = futures_util::future::join_all((0..30).map(|_| guess())).await;
+    let tried = answers.iter().filter(|answer| answer.status == 401).count();
+    assert!(answers.iter().all(|answer| [401, 429, 503].contains(&answer.status)), "{answers:#?}");
+    assert!(tried <= 5, "{tried} guesses were compared");
+}
+
+#[actix_web::test]
+async fn the_lock_opens_when_its_time_has_passed() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).start().await;
+    let acme = home.tenant("acme").await;
+    let there = app.at(&acme);
+    for _ in 0..5 {
+        there.log_in_as(acme.email(), "wrong").await.refused(401, "invalid_credentials");
+    }
+    there.log_in_as(acme.email(), acme.password()).await.refused(429, "too_many_attempts");
+    app.clock().advance(chrono::TimeDelta::minutes(16));
+    there.log_in_as(acme.email(), acme.password()).await.expect(200);
+}

@@ -1,0 +1,65 @@
+//! Signing in, and what it does not tell.
+
+use serde_json::json;
+use tenantry::testing::TestApp;
+
+use crate::support::jwt::part;
+use crate::support::unique;
+
+#[actix_web::test]
+async fn a_login_gives_a_pair_of_tokens_and_the_person() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let answer = acme.log_in_as(&format!("  {} ", acme.email().to_uppercase()), acme.password()).await.expect(200);
+    let data = answer.data();
+    assert_eq!((&data["tokenType"], &data["expiresIn"]), (&json!("Bearer"), &json!(900)));
+    assert_eq!(data["user"]["email"], acme.email());
+    assert!(data["user"].get("passwordHash").is_none(), "{answer:?}");
+    let claims = part(data["accessToken"].as_str().unwrap(), 1);
+    for claim in ["iss", "aud", "sub", "tid", "sid", "jti", "iat", "exp", "roles", "amr", "auth_time", "ver"] {
+        assert!(!claims[claim].is_null(), "{claim} is missing: {claims}");
+    }
+    assert_eq!((&claims["sub"], &claims["tid"]), (&data["user"]["id"], &json!(acme.id.to_string())));
+    assert_eq!((&claims["roles"], &claims["amr"]), (&json!(["admin"]), &json!(["pwd"])));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
+    assert!(data["refreshToken"].as_str().unwrap().starts_with("trf_"));
+}
+
+#[actix_web::test]
+async fn refusals_do_not_tell_who_exists() {
+    let app = TestApp::shared().await;
+    let (acme, suspended) = (app.tenant("acme").await, app.tenant("suspended").await);
+    suspended.suspend().await;
+    let invited = json!({"email": "invited@example.com", "firstName": "I", "lastName": "I"});
+    acme.admin().post("/api/v1/users", invited).await.expect(201);
+    let left = json!({"email": "left@example.com", "firstName": "L", "lastName": "L", "password": "an uncommon sentence of five words"});
+    let left = acme.admin().post("/api/v1/users", left).await.expect(201).id();
+    acme.admin().patch(&format!("/api/v1/users/{left}"), json!({"status": "deactivated"})).await.expect(200);
+
+    let nobody = acme.anonymous();
+    let attempt = async |tenant: &str, email: &str, password: &str| {
+        nobody.post("/api/v1/auth/login", json!({"tenant": tenant, "email": email, "password": password})).await
+    };
+    let slug = acme.slug.to_string();
+    let wrong = attempt(&slug, acme.email(), "wrong").await.refused(401, "invalid_credentials");
+    let others = [
+        ("unknown tenant", attempt(&unique("t"), acme.email(), acme.password()).await),
+        ("a name that is no slug", attempt("No Slug!", acme.email(), acme.password()).await),
+        ("suspended tenant", attempt(suspended.slug.as_str(), suspended.email(), suspended.password()).await),
+        ("unknown address", attempt(&slug, "nobody@example.com", "wrong").await),
+        ("no address", attempt(&slug, "nobody", "wrong").await),
+        ("invited, without a password", attempt(&slug, "invited@example.com", "").await),
+        ("deactivated, right password", attempt(&slug, "left@example.com", "an uncommon sentence of five words").await),
+        ("another tenant's person", attempt(&slug, suspended.email(), suspended.password()).await),
+    ];
+    for (what, answer) in others {
+        assert_eq!(answer.status, wrong.status, "{what}: {answer:?}");
+        assert_eq!(answer.without_request_id(), wrong.without_request_id(), "{what}");
+        let names = |a: &tenantry::testing::Answer| {
+            let mut names: Vec<_> = a.headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&answer), names(&wrong), "{what}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The tenants' own features, as their people use them.
+
+mod lockout;
+mod login;
+mod people;
+mod refresh;
+mod register;
+mod sessions;
