@@ -1,0 +1,58 @@
+//! Tenantry beside its yardsticks, in turn, in one run: every figure is a ratio (docs/performance.md has the last run).
+//!
+//! `cargo bench --features testing --bench compare -- [p1] [p4] [p5] [p8] [--rounds N] [--seconds N] [--no-checkout-test]`
+//!
+//! Without a section all of them run. Tenantry runs as `tenantry dev` in a folder of its own; the yardsticks are this
+//! program again, one process each, on the same PostgreSQL and the same rows.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a report goes to stdout, its progress to stderr")]
+
+mod sections;
+mod support;
+mod yardstick;
+
+use anyhow::{Context as _, Result, bail};
+
+// As the server does: the yardsticks get the allocator that Tenantry has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long and how often to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Times that each contender has its turn.
+    pub rounds: usize,
+    /// Length of one turn under load.
+    pub seconds: u64,
+    /// Whether the yardsticks' bb8 pools test a connection before handing it out, as is bb8's default.
+    pub checkout_test: bool,
+}
+
+#[actix_web::main]
+async fn main() -> Result<()> {
+    let mut effort = Effort { rounds: 7, seconds: 8, checkout_test: true };
+    let mut wanted = Vec::new();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64> {
+            words.next().and_then(|value| value.parse().ok()).with_context(|| format!("{word} takes a number"))
+        };
+        match word.as_str() {
+            // The other half of this program: a yardstick, started by `yardstick::start`.
+            "serve" => return yardstick::serve(&words.next().context("serve what?")?).await,
+            "--rounds" => effort.rounds = usize::try_from(number()?)?.max(1),
+            "--seconds" => effort.seconds = number()?.max(1),
+            "--no-checkout-test" => effort.checkout_test = false,
+            // Cargo says so to every bench.
+            "--bench" => {}
+            section if sections::NAMES.contains(&section) => wanted.push(section.to_owned()),
+            other => bail!("unknown word {other:?}; sections are {}", sections::NAMES.join(", ")),
+        }
+    }
+    for name in sections::NAMES {
+        if wanted.is_empty() || wanted.iter().any(|section| section == name) {
+            sections::run(name, effort).await.with_context(|| format!("section {name}"))?;
+        }
+    }
+    Ok(())
+}
