@@ -20,7 +20,7 @@ use super::etag::tag;
 use super::gate::Gate;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::{MacKey, sha256};
-use crate::router::{TenantConn, TenantDb, Work};
+use crate::router::{TenantDb, TenantTx, Work};
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotency-replayed";
@@ -121,7 +121,7 @@ struct Claim {
 
 impl Claim {
     /// Holds the key until the transaction ends, and finds what it did before.
-    async fn take(&self, conn: &mut TenantConn) -> ApiResult<Option<Record>> {
+    async fn take(&self, conn: &mut TenantTx) -> ApiResult<Option<Record>> {
         let digest = sha256(format!("{}\n{}", self.scope, self.key).as_bytes());
         let mut lock = [0; 8];
         lock.copy_from_slice(&digest[..8]);
@@ -142,7 +142,7 @@ impl Claim {
         Ok(Some(record))
     }
 
-    async fn keep(&self, conn: &mut TenantConn, answer: &Answer<Value>, body: Option<&Value>) -> ApiResult<()> {
+    async fn keep(&self, conn: &mut TenantTx, answer: &Answer<Value>, body: Option<&Value>) -> ApiResult<()> {
         use idempotency_records as r;
         let headers = KeptHeaders { location: answer.location.clone(), version: answer.version };
         diesel::insert_into(r::table)
@@ -210,13 +210,13 @@ impl Idempotency {
     pub async fn run<T, F>(self, db: &TenantDb, actor: &str, effect: F) -> ApiResult<HttpResponse>
     where
         T: Serialize + Send,
-        F: for<'c> AsyncFnOnce(&'c mut TenantConn) -> ApiResult<Answer<T>>
-            + for<'c> Work<&'c mut TenantConn, ApiResult<Answer<T>>, Fut: Send>
+        F: for<'c> AsyncFnOnce(&'c mut TenantTx) -> ApiResult<Answer<T>>
+            + for<'c> Work<&'c mut TenantTx, ApiResult<Answer<T>>, Fut: Send>
             + Send,
     {
         let claim = self.claim(db, actor);
         let (answer, replayed) = db
-            .transaction(async move |conn: &mut TenantConn| -> ApiResult<(Answer<Value>, bool)> {
+            .transaction(async move |conn: &mut TenantTx| -> ApiResult<(Answer<Value>, bool)> {
                 let Some(claim) = claim else { return Ok((Answer::of(effect(conn).await?)?, false)) };
                 if let Some(record) = claim.take(conn).await? {
                     return Ok((Answer::kept(record)?, true));
@@ -237,13 +237,13 @@ impl Idempotency {
     pub async fn run_secret<T, F>(self, db: &TenantDb, actor: &str, effect: F) -> ApiResult<HttpResponse>
     where
         T: Serialize + Send,
-        F: for<'c> AsyncFnOnce((&'c mut TenantConn, Replay)) -> ApiResult<Answer<T>>
-            + for<'c> Work<(&'c mut TenantConn, Replay), ApiResult<Answer<T>>, Fut: Send>
+        F: for<'c> AsyncFnOnce((&'c mut TenantTx, Replay)) -> ApiResult<Answer<T>>
+            + for<'c> Work<(&'c mut TenantTx, Replay), ApiResult<Answer<T>>, Fut: Send>
             + Send,
     {
         let claim = self.claim(db, actor);
         let (answer, replayed) = db
-            .transaction(async move |conn: &mut TenantConn| -> ApiResult<(Answer<Value>, bool)> {
+            .transaction(async move |conn: &mut TenantTx| -> ApiResult<(Answer<Value>, bool)> {
                 let Some(claim) = claim else { return Ok((Answer::of(effect((conn, Replay::First)).await?)?, false)) };
                 if claim.take(conn).await?.is_some() {
                     return Ok((Answer::of(effect((conn, Replay::Again)).await?)?, true));

@@ -6,14 +6,10 @@ use std::sync::Arc;
 
 use diesel_async::AsyncPgConnection;
 
-use super::cluster_pools::Lease;
 use super::connect::{ConnectError, ConnectOptions, Link, Target, open};
 
 /// A connection to the control plane. Only `control` and `fleet` have use for one.
 pub struct MainConn(pub(super) bb8::PooledConnection<'static, super::main_db::Manager>);
-
-/// A connection to one tenant's own database, for as long as it is borrowed.
-pub struct TenantConn(pub(super) Lease);
 
 /// A connection as a server's administrator, or straight to a tenant's database before it is routable: what
 /// provisioning works with. Never pooled, never counted against the budget of requests.
@@ -42,19 +38,6 @@ impl DerefMut for MainConn {
     }
 }
 
-impl Deref for TenantConn {
-    type Target = AsyncPgConnection;
-    fn deref(&self) -> &AsyncPgConnection {
-        &self.0.link().conn
-    }
-}
-
-impl DerefMut for TenantConn {
-    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
-        &mut self.0.link_mut().conn
-    }
-}
-
 impl Deref for AdminConn {
     type Target = AsyncPgConnection;
     fn deref(&self) -> &AsyncPgConnection {
@@ -71,12 +54,6 @@ impl DerefMut for AdminConn {
 impl fmt::Debug for MainConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MainConn")
-    }
-}
-
-impl fmt::Debug for TenantConn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TenantConn")
     }
 }
 

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Connection, NoTls};
 
-use super::budget::Permit;
+use super::pools::Permit;
 use super::socket::Socket;
 pub use super::target::{Target, UrlError};
 pub use super::tls::{TlsMode, TlsPolicy};
@@ -38,6 +39,8 @@ pub struct ConnectOptions {
     pub idle_in_transaction_timeout: Option<Duration>,
     /// Server-side bound on waiting for a lock.
     pub lock_timeout: Option<Duration>,
+    /// A statement outside of a transaction that asks to write may not: PostgreSQL refuses it.
+    pub read_only: bool,
 }
 
 impl Default for ConnectOptions {
@@ -48,6 +51,7 @@ impl Default for ConnectOptions {
             statement_timeout: Some(Duration::from_secs(30)),
             idle_in_transaction_timeout: Some(Duration::from_secs(30)),
             lock_timeout: None,
+            read_only: false,
         }
     }
 }
@@ -62,6 +66,7 @@ impl ConnectOptions {
         settings
             .iter()
             .filter_map(|(name, value)| value.map(|v| format!("-c {name}={}", v.as_millis())))
+            .chain(self.read_only.then(|| "-c default_transaction_read_only=on".to_owned()))
             .collect::<Vec<_>>()
             .join(" ")
     }
@@ -150,6 +155,12 @@ pub(crate) struct Link {
     pub(super) conn: AsyncPgConnection,
     gone: Arc<AtomicBool>,
     in_use: bool,
+    /// A cancel request was sent, and what it hit may not have been what it was meant for.
+    cancelled: AtomicBool,
+    /// Held while a cancel request is on its way: it must not hit what comes later.
+    cancelling: Arc<tokio::sync::Mutex<()>>,
+    /// Whether the database is whose it should be. None: it has not said so yet.
+    trust: watch::Sender<Option<bool>>,
     canceller: Canceller,
     // Dropped after `conn`: tells the driver that the goodbye has begun and starts its deadline.
     _hang_up: oneshot::Sender<()>,
@@ -159,6 +170,25 @@ impl Link {
     /// Whether the server has closed the connection, as far as the socket knows. Costs no round trip.
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// For statements that are pipelined with those of others.
+    pub(super) const fn shared(&self) -> &AsyncPgConnection {
+        &self.conn
+    }
+
+    /// Says whether the database is whose it should be.
+    pub(super) fn trust(&self, trusted: bool) {
+        self.trust.send_replace(Some(trusted));
+    }
+
+    /// Whether the database is whose it should be. Waits until that is known; a warm connection knows.
+    pub(super) async fn is_trusted(&self) -> bool {
+        if let Some(trusted) = *self.trust.borrow() {
+            return trusted;
+        }
+        let mut verdict = self.trust.subscribe();
+        verdict.wait_for(Option::is_some).await.is_ok_and(|trusted| *trusted == Some(true))
     }
 
     /// Work begins. Until [`Self::finish`] the connection is in doubt.
@@ -176,21 +206,44 @@ impl Link {
         self.in_use
     }
 
-    fn cancel(&self) {
+    /// Whether a statement may have been cancelled that nobody wanted to cancel.
+    pub(super) fn was_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Asks the server to cancel what runs now.
+    pub(super) fn cancel(&self, runtime: &Handle) {
+        self.cancelled.store(true, Ordering::Release);
+        let Ok(on_its_way) = self.cancelling.clone().try_lock_owned() else { return };
         let canceller = self.canceller.clone();
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             if timeout(CANCEL_DEADLINE, canceller.cancel()).await.is_err() {
                 tracing::warn!("a cancel request was not taken in time");
             }
+            drop(on_its_way);
         });
+    }
+
+    /// After what was abandoned has been cancelled: rolls back what it left open. False if that could not be done.
+    pub(super) async fn recover(&self) -> bool {
+        // The server closes the connection of a cancel request after it has passed it on.
+        drop(self.cancelling.lock().await);
+        let mut conn = &self.conn;
+        // The first may be what the cancel request hits.
+        let well = conn.batch_execute("ROLLBACK").await.is_ok() || conn.batch_execute("ROLLBACK").await.is_ok();
+        self.cancelled.store(false, Ordering::Release);
+        well && !self.is_gone()
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         // Else the server would finish the abandoned statement before it reads our goodbye.
-        if self.in_use && !self.is_gone() {
-            self.cancel();
+        if self.in_use
+            && !self.is_gone()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.cancel(&runtime);
         }
     }
 }
@@ -274,7 +327,16 @@ pub(super) async fn open(
         .await
         .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, "no answer to the first statement"))?
         .map_err(|e| ConnectError::new(ConnectFailure::Other, e))?;
-    Ok(Link { conn, gone, in_use: false, canceller: Canceller { token, target: target.clone() }, _hang_up: hang_up })
+    Ok(Link {
+        conn,
+        gone,
+        in_use: false,
+        cancelled: AtomicBool::new(false),
+        cancelling: Arc::default(),
+        trust: watch::Sender::new(None),
+        canceller: Canceller { token, target: target.clone() },
+        _hang_up: hang_up,
+    })
 }
 
 struct SetOnDrop(Arc<AtomicBool>);

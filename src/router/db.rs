@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use diesel_async::AsyncConnection;
-use tokio::time::timeout;
+use diesel_async::SimpleAsyncConnection as _;
+use tokio::time::{Instant, timeout_at};
 
 use super::Router;
-use super::conn::TenantConn;
 use super::error::{Error, Result};
+use super::pools::Mode;
 use super::tenant::Tenant;
-use super::work::Work;
+use super::tenant_conn::{TenantConn, TenantTx};
+use super::work::{Rework, Work};
+
+/// What somebody is told whose work could be done at once on another connection.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The database of one tenant. Cheap to clone; holds no connection until asked.
 #[derive(Clone)]
@@ -42,11 +47,11 @@ impl TenantDb {
         &self.router
     }
 
-    async fn conn(&self) -> Result<TenantConn> {
-        self.router.pools().acquire(&self.tenant).await.map(TenantConn)
-    }
-
-    /// Runs statements, each in a transaction of its own.
+    /// Runs statements that only read, each in a transaction of its own. They share a connection with other reads of the
+    /// tenant; PostgreSQL refuses those that would write.
+    ///
+    /// The work is done again, once, if the connection broke under it, or if what it had prepared turned out to be of
+    /// yesterday's schema: so it borrows what it needs, and uses nothing up.
     ///
     /// ```ignore
     /// let names = db.read(async |conn| contacts::table.select(contacts::name).load(conn).await).await?;
@@ -57,19 +62,25 @@ impl TenantDb {
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
         E: From<Error>,
-        F: for<'c> AsyncFnOnce(&'c mut TenantConn) -> Result<T, E>
-            + for<'c> Work<&'c mut TenantConn, Result<T, E>, Fut: Send>
-            + Send,
+        F: for<'c> AsyncFn(&'c mut TenantConn) -> Result<T, E>
+            + for<'c> Rework<&'c mut TenantConn, Result<T, E>, Fut: Send>
+            + Send
+            + Sync,
     {
-        let mut conn = self.conn().await?;
-        conn.0.link_mut().begin();
-        match timeout(self.router.work_deadline(), work(&mut conn)).await {
-            Ok(done) => {
-                conn.0.link_mut().finish();
-                done
+        let deadline = Instant::now() + self.router.work_deadline();
+        let mut again = true;
+        loop {
+            let mut conn = TenantConn::new(self.router.pools().acquire(&self.tenant, Mode::Shared).await?);
+            // Past the deadline the connection stays in doubt: dropping it has the statement cancelled.
+            let done = timeout_at(deadline, work(&mut conn)).await.map_err(|_| Error::Deadline)?;
+            conn.lease.finish();
+            if conn.was_refused() {
+                return Err(refused().into());
             }
-            // The connection stays in doubt: dropping it cancels the statement and closes it.
-            Err(_) => Err(Error::Deadline.into()),
+            if done.is_ok() || !conn.deserves_another() || !std::mem::take(&mut again) {
+                return done;
+            }
+            tracing::debug!(tenant = %self.tenant.id, "a read is done again on another connection");
         }
     }
 
@@ -81,10 +92,56 @@ impl TenantDb {
     where
         T: Send,
         E: From<Error> + From<diesel::result::Error> + Send,
-        F: for<'c> AsyncFnOnce(&'c mut TenantConn) -> Result<T, E>
-            + for<'c> Work<&'c mut TenantConn, Result<T, E>, Fut: Send>
+        F: for<'c> AsyncFnOnce(&'c mut TenantTx) -> Result<T, E>
+            + for<'c> Work<&'c mut TenantTx, Result<T, E>, Fut: Send>
             + Send,
     {
-        self.read(async |conn: &mut TenantConn| conn.transaction(work).await).await
+        let deadline = Instant::now() + self.router.work_deadline();
+        let all = async {
+            let mut tx = self.begin().await?;
+            match work(&mut tx).await {
+                Ok(done) if tx.has_failed() => {
+                    // PostgreSQL would answer COMMIT with a silent ROLLBACK.
+                    drop(done);
+                    self.end(tx, "ROLLBACK").await?;
+                    Err(diesel::result::Error::RollbackTransaction.into())
+                }
+                Ok(done) => {
+                    self.end(tx, "COMMIT").await?;
+                    Ok(done)
+                }
+                Err(error) => {
+                    let stale = tx.deserves_another();
+                    // What cannot be rolled back is brought back to order after it is dropped.
+                    let _ = self.end(tx, "ROLLBACK").await;
+                    // Nothing was done, and another try meets another connection.
+                    if stale { Err(Error::TenantUnavailable { retry_after: SOON }.into()) } else { Err(error) }
+                }
+            }
+        };
+        timeout_at(deadline, all).await.unwrap_or_else(|_| Err(Error::Deadline.into()))
     }
+
+    /// Begins a transaction, on another connection if the first turns out to be broken: nothing of the work was sent.
+    async fn begin(&self) -> Result<TenantTx> {
+        let mut again = true;
+        loop {
+            let mut conn = TenantConn::new(self.router.pools().acquire(&self.tenant, Mode::Alone).await?);
+            match conn.batch_execute("BEGIN READ WRITE").await {
+                Ok(()) => return Ok(TenantTx(conn)),
+                Err(_) if conn.deserves_another() && std::mem::take(&mut again) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn end(&self, mut tx: TenantTx, how: &str) -> Result<(), diesel::result::Error> {
+        tx.batch_execute(how).await?;
+        tx.0.lease.finish();
+        Ok(())
+    }
+}
+
+fn refused() -> Error {
+    Error::DatabaseUnavailable { retry_after: SOON, source: None }
 }

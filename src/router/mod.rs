@@ -2,14 +2,11 @@
 //!
 //! Uses `kernel` only; knows no feature, and no HTTP server beyond its extractor. Embedders get all of it with
 //! `--no-default-features`. The way of a request: [`Router::authenticate`] (`resolver.rs`: token → tenant) →
-//! [`TenantDb`] (`db.rs`) → a connection (`pools.rs`, `scheduler.rs`, `connect.rs`).
+//! [`TenantDb`] (`db.rs`) → a connection (`pools/`, `connect.rs`).
 
 #![warn(missing_docs)]
 
 pub mod access;
-mod breaker;
-mod budget;
-mod cluster_pools;
 pub mod conn;
 pub mod connect;
 pub mod control_plane;
@@ -22,11 +19,11 @@ pub mod migrate;
 pub mod pools;
 pub mod registry;
 mod resolver;
-mod scheduler;
 mod socket;
 pub mod stamp;
 mod target;
 pub mod tenant;
+pub mod tenant_conn;
 mod tls;
 pub mod token;
 mod work;
@@ -35,11 +32,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use url::{Host, Url};
 
 pub use access::{Access, Admission, ClaimsOnly};
-pub use conn::{AdminConn, MainConn, TenantConn};
+pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
 pub use db::TenantDb;
@@ -49,8 +47,9 @@ pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
+pub use tenant_conn::{TenantConn, TenantTx};
 pub use token::{AccessClaims, KeyId, SigningKey, VerificationKey};
-pub use work::Work;
+pub use work::{Rework, Work};
 
 use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{Clock, Slug, TenantId};
@@ -77,6 +76,8 @@ pub struct RouterConfig {
     pub acquire_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
+    /// How long a connection that must not be used any more may still be in use.
+    pub drain_timeout: Duration,
     /// Bound on opening a connection.
     pub connect_timeout: Duration,
     /// Bound on one statement.
@@ -96,6 +97,7 @@ impl RouterConfig {
             tenant_max_connections: 10,
             acquire_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             guards: Guards::default(),
@@ -212,15 +214,24 @@ impl Router {
             tenant_max_connections: config.tenant_max_connections,
             acquire_timeout: config.acquire_timeout,
             idle_timeout: config.idle_timeout,
+            drain_timeout: config.drain_timeout,
             connect: ConnectOptions {
                 connect_timeout: config.connect_timeout,
                 statement_timeout: Some(config.statement_timeout),
                 idle_in_transaction_timeout: Some(config.statement_timeout),
+                read_only: true,
                 ..ConnectOptions::default()
             },
             check_stamp: config.guards.check_stamp,
         };
-        let pools = Arc::new(TenantPoolManager::new(settings, installation.id));
+        let reload = {
+            let registry = registry.clone();
+            Arc::new(move |id| {
+                let registry = registry.clone();
+                Box::pin(async move { registry.reload(id).await.ok() }) as BoxFuture<'static, Option<Arc<Tenant>>>
+            })
+        };
+        let pools = Arc::new(TenantPoolManager::new(settings, installation.id).reload_by(reload));
         let background = vec![
             tokio::spawn(follow(registry.clone(), pools.clone(), generation)),
             tokio::spawn(pools.clone().sweep_forever()),

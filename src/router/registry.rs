@@ -146,6 +146,14 @@ impl RegistryCache {
         }
     }
 
+    /// A tenant in whatever state, as the registry has it now.
+    pub(super) async fn reload(&self, id: TenantId) -> Result<Arc<Tenant>> {
+        if let Some(slot) = self.slots.get(&id) {
+            slot.changes.fetch_add(1, Ordering::AcqRel);
+        }
+        self.get(id).await
+    }
+
     /// A tenant by slug, in whatever state.
     pub(super) async fn get_by_slug(&self, slug: &Slug) -> Result<Arc<Tenant>> {
         for _ in 0..2 {

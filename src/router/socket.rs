@@ -9,8 +9,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::budget::Permit;
 use super::connect::{ConnectError, ConnectFailure};
+use super::pools::Permit;
 
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Unacknowledged data older than this ends the connection: a black-holed peer is noticed.

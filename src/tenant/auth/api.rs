@@ -15,7 +15,7 @@ use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Envelope, ErrorEnvelope, Hints, Json, NoContent, NoQuery, Reply, SignedIn};
-use crate::router::{self, Router, TenantConn, TenantDb};
+use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
 use crate::tenant::users;
 use crate::tenant::users::rules::email_key;
@@ -99,7 +99,7 @@ async fn login_to(
     let known = found.as_ref().map(|c| c.user);
     let matched = found.filter(|_| matches);
     // A refusal is an outcome, not an error: what was counted has to stay.
-    db.transaction(async |conn: &mut TenantConn| -> ApiResult<ApiResult<SignIn>> {
+    db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<SignIn>> {
         let attempt = Try { email_hash: &email_hash, client, known, matched: matched.as_ref() };
         match judge(conn, &attempt, auth.clock.now()).await? {
             Outcome::Passed(user) => {
@@ -169,7 +169,7 @@ pub async fn refresh(
     let auth = &**auth;
     let db_ref = &db;
     let (answer, reused) = db
-        .transaction(async |conn: &mut TenantConn| -> ApiResult<_> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
             let Some(family) = store::hold_family(conn, &token.hash()).await? else {
                 return Ok((Err(invalid()), None));
             };
@@ -219,7 +219,7 @@ pub async fn logout(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiR
     let (session, now) = (caller.claims.sid, auth.clock.now());
     caller
         .db
-        .transaction(async |conn: &mut TenantConn| -> ApiResult<()> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             Ok(store::end_session(conn, session, "logout", now).await?)
         })
         .await?;
@@ -238,7 +238,7 @@ pub async fn logout_all(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> 
     let (user, now) = (caller.user(), auth.clock.now());
     caller
         .db
-        .transaction(async |conn: &mut TenantConn| -> ApiResult<()> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             Ok(store::end_sessions(conn, user, None, "logout_all", now).await?)
         })
         .await?;

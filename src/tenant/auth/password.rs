@@ -14,7 +14,7 @@ use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::rest::{Answer, ErrorEnvelope, Idempotency, Json, NoQuery, SignedIn, passwords};
-use crate::router::{TenantConn, TenantDb};
+use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store::{self as users, UserChange};
@@ -76,7 +76,7 @@ pub async fn change_password(
     let (auth, matched, client) = (&**auth, &matched, &client);
     let actor = me.to_string();
     let done = idempotency
-        .run(db, &actor, async |conn: &mut TenantConn| -> ApiResult<Answer<()>> {
+        .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
             let Some(matched) = matched else { return Err(wrong()) };
             store::hold_attempts(conn, &email_hash).await?;
@@ -112,7 +112,7 @@ pub async fn change_password(
 
 /// Counts a wrong guess, and gives its answer.
 async fn count(auth: &Auth, db: &TenantDb, me: UserId, email_hash: &[u8; 32], client: &Client) -> ApiResult<ApiError> {
-    db.transaction(async |conn: &mut TenantConn| -> ApiResult<ApiError> {
+    db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiError> {
         let attempt = Try { email_hash, client, known: Some(me), matched: None };
         Ok(match judge(conn, &attempt, auth.clock.now()).await? {
             Outcome::Locked(left) => locked(left),

@@ -14,7 +14,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{RoleId, UserId};
 use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay, passwords};
-use crate::router::{self, Registration, Router, TenantConn};
+use crate::router::{self, Registration, Router, TenantConn, TenantTx};
 use crate::tenant::docs::StrangerRefusals;
 use crate::tenant::permissions::catalog::USER;
 use crate::tenant::users::rules::{UserStatus, email_key, email_shape, name_shape};
@@ -104,7 +104,7 @@ pub async fn register(
     let hash = auth.passwords.hash(request.password.clone()).await?;
     let (auth, db) = (&**auth, &db);
     idempotency
-        .run_secret(db, "register", async |(conn, replay): (&mut TenantConn, Replay)| -> ApiResult<Answer<SignIn>> {
+        .run_secret(db, "register", async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<SignIn>> {
             let user = match (replay, &invitation) {
                 (Replay::Again, _) => again(conn, auth, &request).await?,
                 (Replay::First, None) => join(conn, auth, &request, &hash).await?,

@@ -16,7 +16,7 @@ use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, MergePatch,
     NoContent, Patch, Path, Query, Tagged,
 };
-use crate::router::TenantConn;
+use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
 
 /// The endpoints.
@@ -193,7 +193,7 @@ async fn create_contact(
 ) -> ApiResult<HttpResponse> {
     let draft = body.draft()?;
     let now = who.db.router().config().clock.now();
-    once.run(&who.db, &who.user().to_string(), async move |conn: &mut TenantConn| {
+    once.run(&who.db, &who.user().to_string(), async move |conn: &mut TenantTx| {
         let contact = store::insert(conn, draft, now).await?;
         let (location, version) = (format!("/api/v1/contacts/{}", contact.id), contact.version);
         Ok(Answer::created(contact).location(location).etag(version))
@@ -244,7 +244,7 @@ async fn replace_contact(
     let draft = body.draft()?;
     let now = who.db.router().config().clock.now();
     who.db
-        .transaction(async move |conn: &mut TenantConn| -> ApiResult<_> {
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<_> {
             expected.check(known(store::find_for_update(conn, id).await?)?.version)?;
             Ok(Tagged(store::update(conn, id, draft, now).await?))
         })
@@ -279,7 +279,7 @@ async fn update_contact(
 ) -> ApiResult<Tagged<Contact>> {
     let now = who.db.router().config().clock.now();
     who.db
-        .transaction(async move |conn: &mut TenantConn| -> ApiResult<_> {
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<_> {
             let current = known(store::find_for_update(conn, id).await?)?;
             expected.check(current.version)?;
             Ok(Tagged(store::update(conn, id, patch.draft(current)?, now).await?))
@@ -308,7 +308,7 @@ async fn delete_contact(
     expected: IfMatch,
 ) -> ApiResult<NoContent> {
     who.db
-        .transaction(async move |conn: &mut TenantConn| -> ApiResult<_> {
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<_> {
             expected.check(known(store::find_for_update(conn, id).await?)?.version)?;
             store::remove(conn, id).await?;
             Ok(NoContent)

@@ -12,7 +12,7 @@ use super::rules::{Address, Draft, Email, Phone};
 use crate::kernel::ContactId;
 use crate::kernel::page::Direction;
 use crate::rest::Versioned;
-use crate::router::TenantConn;
+use crate::router::{TenantConn, TenantTx};
 
 /// Rows of one statement: PostgreSQL takes 65,535 parameters.
 const BATCH: usize = 200;
@@ -276,12 +276,12 @@ pub async fn find(conn: &mut TenantConn, id: ContactId) -> QueryResult<Option<Co
 }
 
 /// One, if it exists, kept from changing until the transaction ends.
-pub async fn find_for_update(conn: &mut TenantConn, id: ContactId) -> QueryResult<Option<Contact>> {
+pub async fn find_for_update(conn: &mut TenantTx, id: ContactId) -> QueryResult<Option<Contact>> {
     contacts::table.find(id).select(Contact::as_select()).for_update().first(conn).await.optional()
 }
 
 /// Adds one.
-pub async fn insert(conn: &mut TenantConn, draft: Draft, now: DateTime<Utc>) -> QueryResult<Contact> {
+pub async fn insert(conn: &mut TenantTx, draft: Draft, now: DateTime<Utc>) -> QueryResult<Contact> {
     diesel::insert_into(contacts::table)
         .values((
             contacts::id.eq(ContactId::generate()),
@@ -341,7 +341,7 @@ where
 }
 
 /// Replaces what a client may write.
-pub async fn update(conn: &mut TenantConn, id: ContactId, draft: Draft, now: DateTime<Utc>) -> QueryResult<Contact> {
+pub async fn update(conn: &mut TenantTx, id: ContactId, draft: Draft, now: DateTime<Utc>) -> QueryResult<Contact> {
     diesel::update(contacts::table.find(id))
         .set((Content::of(draft)?, contacts::updated_at.eq(now), contacts::version.eq(contacts::version + 1)))
         .returning(Contact::as_returning())
@@ -350,7 +350,7 @@ pub async fn update(conn: &mut TenantConn, id: ContactId, draft: Draft, now: Dat
 }
 
 /// Removes one.
-pub async fn remove(conn: &mut TenantConn, id: ContactId) -> QueryResult<()> {
+pub async fn remove(conn: &mut TenantTx, id: ContactId) -> QueryResult<()> {
     diesel::delete(contacts::table.find(id)).execute(conn).await.map(drop)
 }
 

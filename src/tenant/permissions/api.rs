@@ -65,7 +65,7 @@ pub async fn list_permissions(
     let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            let rows = list(conn, seek, limit, offset).await?;
+            let rows = list(conn, seek.clone(), limit, offset).await?;
             let total = if counted { Some(permissions::table.count().get_result(conn).await?) } else { None };
             Ok((rows, total))
         })

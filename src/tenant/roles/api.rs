@@ -93,7 +93,7 @@ pub async fn list_roles(caller: Authorized<RolesRead>, query: Query<ListRoles>) 
     let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            let rows = store::list(conn, seek, limit, offset).await?;
+            let rows = store::list(conn, seek.clone(), limit, offset).await?;
             let total = if counted { Some(store::count(conn).await?) } else { None };
             Ok((rows, total))
         })

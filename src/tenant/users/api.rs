@@ -15,7 +15,7 @@ use crate::kernel::{RoleId, TenantId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned, passwords,
 };
-use crate::router::{Access, TenantConn, TenantDb};
+use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::session::expose;
 use crate::tenant::auth::{Auth, delta, insert_invitation};
 use crate::tenant::docs::Refusals;
@@ -164,14 +164,14 @@ pub async fn create_user(
     let actor = caller.user().to_string();
     if let Some(hash) = hash {
         return idempotency
-            .run(db, &actor, async |conn: &mut TenantConn| -> ApiResult<Answer<NewUserView>> {
+            .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewUserView>> {
                 let row = insert(conn, auth, access, request, Some(&hash)).await?;
                 Ok(created(User::new(row, db.tenant().id), None))
             })
             .await;
     }
     idempotency
-        .run_secret(db, &actor, async |(conn, replay): (&mut TenantConn, Replay)| -> ApiResult<Answer<NewUserView>> {
+        .run_secret(db, &actor, async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<NewUserView>> {
             let row = match replay {
                 Replay::First => insert(conn, auth, access, request, None).await?,
                 Replay::Again => invited(conn, &request.email).await?,

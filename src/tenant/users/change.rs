@@ -15,7 +15,7 @@ use crate::kernel::UserId;
 use crate::rest::{
     Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Tagged,
 };
-use crate::router::TenantConn;
+use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::{Auth, end_sessions};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
@@ -215,7 +215,7 @@ async fn change(
     };
     let (wanted, password_hash) = (&wanted, &password_hash);
     let row = db
-        .transaction(async |conn: &mut TenantConn| -> ApiResult<UserRow> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
@@ -282,7 +282,7 @@ pub async fn delete_user(
     let id = id.0;
     caller
         .db
-        .transaction(async |conn: &mut TenantConn| -> ApiResult<()> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;

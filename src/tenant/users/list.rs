@@ -112,7 +112,7 @@ pub async fn list_users(caller: Authorized<UsersRead>, query: Query<ListUsers>) 
     let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            let rows = ordered(filtered(query), sort, seek).limit(limit).offset(offset).load(conn).await?;
+            let rows = ordered(filtered(query), sort, seek.clone()).limit(limit).offset(offset).load(conn).await?;
             let total = if counted { Some(count(conn, query).await?) } else { None };
             Ok((rows, total))
         })

@@ -10,7 +10,7 @@ use super::rules::name_shape;
 use super::store::{self, UserChange};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, SignedIn, Tagged};
-use crate::router::TenantConn;
+use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 
@@ -76,7 +76,7 @@ pub async fn patch_me(
     let (me, now) = (caller.user(), auth.clock.now());
     let row = caller
         .db
-        .transaction(async |conn: &mut TenantConn| -> ApiResult<_> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
             if_match.check(store::hold(conn, me).await?.version)?;
             store::update(conn, me, &change, false, now).await?;
             store::get(conn, me).await

@@ -12,7 +12,7 @@ use super::store::{self, UserChange, UserRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{RoleId, UserId};
 use crate::rest::{Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Tagged};
-use crate::router::TenantConn;
+use crate::router::TenantTx;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
@@ -57,7 +57,7 @@ pub async fn add_role(
     let tenant = caller.db.tenant().id;
     let actor = caller.user().to_string();
     let answer = idempotency
-        .run(&caller.db, &actor, async |conn: &mut TenantConn| -> ApiResult<Answer<User>> {
+        .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<User>> {
             store::hold(conn, id).await?;
             if !store::role_exists(conn, role).await? {
                 return Err(ApiError::invalid_field("roleId", "unknown_role", "There is no such role."));
@@ -100,7 +100,7 @@ pub async fn remove_role(
     let (id, role) = path.0;
     let row = caller
         .db
-        .transaction(async |conn: &mut TenantConn| -> ApiResult<UserRow> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             rules::may_control(&caller.access.permissions, &store::permissions_of_user(conn, id).await?)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tenantry::router::{
-    ClaimsOnly, ControlPlaneRegistry, Error, Router, RouterConfig, TenantConn, TenantDb, TenantHints,
+    ClaimsOnly, ControlPlaneRegistry, Error, Router, RouterConfig, TenantConn, TenantDb, TenantHints, TenantTx,
 };
 use tenantry::testing::{Tenant, TestApp};
 
@@ -36,7 +36,7 @@ async fn a_dropped_transaction_is_rolled_back_and_its_connection_not_used_again(
     let acme = app.tenant("acme").await;
     let router = router(app, |config| config).await;
     let db = database(&router, &acme).await;
-    let work = db.transaction(async |conn: &mut TenantConn| -> Result<(), Error> {
+    let work = db.transaction(async |conn: &mut TenantTx| -> Result<(), Error> {
         conn.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Ghost')").await?;
         std::future::pending::<()>().await;
         Ok(())

@@ -1,20 +1,40 @@
 //! One lazy pool per tenant, one budget per server: finds the server, and looks at all of them together.
+//!
+//! From the request's side: `pooled.rs` (join a connection, leave it) → `cluster.rs` (wait for one) → `scheduler.rs`
+//! (who is next) → `room.rs` (who makes room) → `opening.rs` (how one comes to be).
+
+mod breaker;
+mod cluster;
+mod lease;
+mod leases;
+mod opening;
+mod openings;
+mod permit;
+mod pool;
+mod pooled;
+mod popularity;
+mod room;
+mod scheduler;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::cluster_pools::{ClusterPools, Lease};
 use super::connect::ConnectOptions;
 use super::error::Result;
-pub use super::scheduler::{ClusterCounts, PoolCounts};
 use super::tenant::{ClusterRef, Tenant, TenantStatus};
 use crate::kernel::{ClusterId, InstallationId, TenantId};
+use cluster::{ClusterPools, Reload, Shared};
+pub(in crate::router) use lease::Lease;
+pub(in crate::router) use permit::Permit;
+pub(in crate::router) use pooled::Mode;
+pub use scheduler::{ClusterCounts, PoolCounts};
 
 /// How often connections past their time are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +50,8 @@ pub struct PoolSettings {
     pub acquire_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
+    /// How long a connection that must not be used any more may still be in use before what runs on it is cancelled.
+    pub drain_timeout: Duration,
     /// What a new connection is told.
     pub connect: ConnectOptions,
     /// Whether the database's stamp is checked. Only a test of that very check turns it off.
@@ -51,11 +73,9 @@ pub struct PoolSnapshot {
 
 /// The pools of all tenants.
 pub struct TenantPoolManager {
-    settings: Arc<PoolSettings>,
-    installation: InstallationId,
-    runtime: Handle,
-    opened: Arc<AtomicU64>,
-    clusters: RwLock<HashMap<ClusterId, Arc<ClusterPools>>>,
+    shared: Shared,
+    /// Read by every request, changed when a server comes or goes.
+    clusters: ArcSwap<HashMap<ClusterId, Arc<ClusterPools>>>,
 }
 
 impl fmt::Debug for TenantPoolManager {
@@ -68,17 +88,30 @@ impl TenantPoolManager {
     /// A manager without any pool. Must be called within a Tokio runtime, which then drives the connections.
     #[must_use]
     pub fn new(settings: PoolSettings, installation: InstallationId) -> Self {
-        Self {
+        let shared = Shared {
             settings: Arc::new(settings),
             installation,
             runtime: Handle::current(),
             opened: Arc::default(),
-            clusters: RwLock::default(),
-        }
+            reload: None,
+        };
+        Self { shared, clusters: ArcSwap::default() }
     }
 
-    pub(super) async fn acquire(&self, tenant: &Arc<Tenant>) -> Result<Lease> {
-        self.cluster(&tenant.cluster).acquire(tenant).await
+    /// How an entry of the registry is read anew when a server refuses what it says.
+    pub(super) fn reload_by(mut self, reload: Reload) -> Self {
+        self.shared.reload = Some(reload);
+        self
+    }
+
+    pub(super) async fn acquire(&self, tenant: &Arc<Tenant>, mode: Mode) -> Result<Lease> {
+        loop {
+            if let Some(lease) = self.cluster(&tenant.cluster).acquire(tenant, mode).await? {
+                return Ok(lease);
+            }
+            // Its pools ended, for want of use, at this very moment.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Takes in what the registry says of a tenant now: `None` if it is gone. Costs nothing for a cold tenant.
@@ -113,7 +146,7 @@ impl TenantPoolManager {
     /// Physical connections begun so far, failed ones included.
     #[must_use]
     pub fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
+        self.shared.opened.load(Ordering::Relaxed)
     }
 
     /// Closes idle connections past their time, for as long as the manager lives.
@@ -123,10 +156,14 @@ impl TenantPoolManager {
             for cluster in self.all() {
                 cluster.sweep();
             }
-            self.clusters
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|_, c| Arc::strong_count(c) > 1 || !c.is_unused());
+            let ended: Vec<_> = self.all().into_iter().filter(|cluster| cluster.end_if_unused()).collect();
+            if !ended.is_empty() {
+                self.clusters.rcu(|known| {
+                    let mut all = HashMap::clone(known);
+                    all.retain(|_, cluster| !ended.iter().any(|end| Arc::ptr_eq(end, cluster)));
+                    all
+                });
+            }
         }
     }
 
@@ -146,24 +183,23 @@ impl TenantPoolManager {
     }
 
     fn is_on(&self, tenant: &Tenant, cluster: &Arc<ClusterPools>) -> bool {
-        self.clusters
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&tenant.cluster.id)
-            .is_some_and(|c| Arc::ptr_eq(c, cluster))
+        self.clusters.load().get(&tenant.cluster.id).is_some_and(|c| Arc::ptr_eq(c, cluster))
     }
 
     fn all(&self) -> Vec<Arc<ClusterPools>> {
-        self.clusters.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.clusters.load().values().cloned().collect()
     }
 
     fn cluster(&self, cluster: &ClusterRef) -> Arc<ClusterPools> {
-        let known = self.clusters.read().unwrap_or_else(PoisonError::into_inner).get(&cluster.id).cloned();
-        known.unwrap_or_else(|| {
-            let (settings, runtime, opened) = (self.settings.clone(), self.runtime.clone(), self.opened.clone());
-            let new = || Arc::new(ClusterPools::new(cluster, settings, self.installation, runtime, opened));
-            let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
-            clusters.entry(cluster.id).or_insert_with(new).clone()
-        })
+        if let Some(known) = self.clusters.load().get(&cluster.id) {
+            return known.clone();
+        }
+        let new = Arc::new(ClusterPools::new(cluster, self.shared.clone()));
+        self.clusters.rcu(|known| {
+            let mut all = HashMap::clone(known);
+            all.entry(cluster.id).or_insert_with(|| new.clone());
+            all
+        });
+        self.clusters.load().get(&cluster.id).cloned().unwrap_or(new)
     }
 }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connect::{ConnectError, ConnectFailure};
 use crate::kernel::crypto::random;
+use crate::router::connect::{ConnectError, ConnectFailure};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// For what mends itself at any moment: a server that was away, or full.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// For what somebody has to mend.
+const LONG_PAUSE: Duration = Duration::from_secs(15);
 
 /// An open breaker. There is none while all is well.
 #[derive(Debug, Clone)]
@@ -27,11 +30,16 @@ impl Breaker {
         let failures = previous.map_or(1, |b| b.failures.saturating_add(1));
         Self {
             failures,
-            until: now + pause(failures),
+            until: now + pause(failures, longest(cause.kind)),
             cause,
             probing: previous.is_some_and(|b| b.probing),
             wanted: false,
         }
+    }
+
+    /// Waits once more, after something was tried of which the outcome is not known yet.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.until = now + pause(self.failures, longest(self.cause.kind));
     }
 
     pub(super) const fn until(&self) -> Instant {
@@ -52,9 +60,16 @@ impl Breaker {
     }
 }
 
-/// Doubles from 250 ms to 15 s, each with up to 25 % taken off at random so that nodes do not ask in step.
-fn pause(failures: u32) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+const fn longest(kind: ConnectFailure) -> Duration {
+    match kind {
+        ConnectFailure::Unreachable | ConnectFailure::ServerFull => SHORT_PAUSE,
+        _ => LONG_PAUSE,
+    }
+}
+
+/// Doubles from 250 ms to the longest, each with up to 25 % taken off at random so that nodes do not ask in step.
+fn pause(failures: u32, longest: Duration) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest);
     let jitter = u32::from(random::<1>()[0]);
     doubled - doubled * jitter / 1024
 }
@@ -65,10 +80,12 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_bounded() {
-        for failures in 1..40 {
-            let pause = pause(failures);
-            assert!(pause >= FIRST_PAUSE * 3 / 4 && pause <= LONGEST_PAUSE, "{failures}: {pause:?}");
+        for longest in [SHORT_PAUSE, LONG_PAUSE] {
+            for failures in 1..40 {
+                let pause = pause(failures, longest);
+                assert!(pause >= FIRST_PAUSE * 3 / 4 && pause <= longest, "{failures}: {pause:?}");
+            }
         }
-        assert!(pause(6) > pause(1) * 8);
+        assert!(pause(6, LONG_PAUSE) > pause(1, LONG_PAUSE) * 8);
     }
 }

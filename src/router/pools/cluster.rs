@@ -1,0 +1,386 @@
+//! All pools of one PostgreSQL server: one budget, and what is done with it.
+//!
+//! A warm request joins a connection of its tenant and leaves it, and meets no other request on the way. All else goes
+//! through the [`Scheduler`], which is asked under one short lock; what it says is done outside of it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::breaker::Breaker;
+use super::lease::{Lease, Waiting};
+use super::leases::Left;
+use super::permit::Ticket;
+use super::pooled::{Directory, Mode, Pooled, TenantPool};
+use super::scheduler::{Action, ClusterCounts, News, Scheduler};
+use super::{PoolSettings, PoolSnapshot};
+use crate::kernel::{InstallationId, TenantId};
+use crate::router::connect::{ConnectError, Link};
+use crate::router::error::{Error, Result};
+use crate::router::tenant::{ClusterRef, Tenant};
+
+/// Requests of one tenant that may wait at once.
+const MAX_WAITERS: usize = 1024;
+/// How long an abandoned connection may take to be in order again.
+const RECOVER_WITHIN: Duration = Duration::from_secs(5);
+/// What somebody is told who comes while a tenant is being moved or suspended.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Reads the registry's entry of a tenant anew: `None` if it is not to be served, or cannot be read.
+pub(in crate::router) type Reload = Arc<dyn Fn(TenantId) -> BoxFuture<'static, Option<Arc<Tenant>>> + Send + Sync>;
+
+pub(super) struct State {
+    pub(super) scheduler: Scheduler<Link, Waiting>,
+    pub(super) breakers: HashMap<TenantId, Breaker>,
+    /// The server has no room for us.
+    pub(super) full: Option<Breaker>,
+    /// How to open a connection of a tenant with a pool or a breaker.
+    pub(super) entries: HashMap<TenantId, Arc<Tenant>>,
+    /// Nothing begins here any more: whoever comes looks for the server's pools again.
+    ended: bool,
+}
+
+/// What all servers of a node share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) settings: Arc<PoolSettings>,
+    pub(super) installation: InstallationId,
+    pub(super) runtime: Handle,
+    /// Physical connections begun.
+    pub(super) opened: Arc<AtomicU64>,
+    pub(super) reload: Option<Reload>,
+}
+
+/// All pools of one server.
+pub(crate) struct ClusterPools {
+    pub(super) name: String,
+    pub(super) shared: Shared,
+    directory: Arc<Directory<Link>>,
+    hungry: Arc<AtomicBool>,
+    state: Mutex<State>,
+}
+
+type Actions = Vec<Action<Link, Waiting>>;
+
+impl ClusterPools {
+    /// The pools of a server, none yet.
+    pub(super) fn new(cluster: &ClusterRef, shared: Shared) -> Self {
+        let budget = cluster.connection_budget.unwrap_or(shared.settings.cluster_budget) as usize;
+        let directory = Arc::new(Directory::new());
+        let scheduler = Scheduler::new(budget, MAX_WAITERS, directory.clone());
+        let hungry = scheduler.hungry.clone();
+        let state = State { scheduler, breakers: HashMap::new(), full: None, entries: HashMap::new(), ended: false };
+        Self { name: cluster.name.clone(), shared, directory, hungry, state: Mutex::new(state) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn counts(&self) -> ClusterCounts {
+        self.lock().scheduler.counts()
+    }
+
+    /// Whether any connection, waiter or breaker of the tenant exists.
+    pub(super) fn is_known(&self, tenant: TenantId) -> bool {
+        self.lock().is_known(tenant)
+    }
+
+    /// Ends these pools if nothing is left here.
+    pub(super) fn end_if_unused(&self) -> bool {
+        let mut state = self.lock();
+        state.ended = state.scheduler.is_unused() && state.breakers.is_empty() && state.full.is_none();
+        state.ended
+    }
+
+    /// The tenant's pool. `None` while it has none.
+    pub(super) fn snapshot(&self, tenant: TenantId) -> Option<PoolSnapshot> {
+        let state = self.lock();
+        state.is_known(tenant).then(|| PoolSnapshot {
+            counts: state.scheduler.pool_counts(tenant).unwrap_or_default(),
+            breaker: state.breakers.get(&tenant).map(|b| b.kind().as_str()),
+        })
+    }
+
+    /// Retires every tenant.
+    pub(super) fn close(self: &Arc<Self>) {
+        let tenants: Vec<_> = self.lock().scheduler.tenants().collect();
+        for tenant in tenants {
+            self.retire(tenant, i64::MAX);
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // The lock is held for pure bookkeeping only; a panic there is a bug that must not stop the other tenants.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the scheduler, and does what it says.
+    pub(super) fn ask<R>(self: &Arc<Self>, what: impl FnOnce(&mut State, Instant) -> (R, Actions)) -> R {
+        let (answer, actions) = what(&mut self.lock(), Instant::now());
+        self.perform(actions);
+        answer
+    }
+
+    /// A connection of the tenant: at once if it is warm, else as soon as there is one, within the deadline. `None` if
+    /// these pools have ended.
+    pub(super) async fn acquire(self: &Arc<Self>, tenant: &Arc<Tenant>, mode: Mode) -> Result<Option<Lease>> {
+        let now = Instant::now();
+        let pool = self.directory.get(tenant.id).filter(|p| p.generation.load(Ordering::Acquire) >= tenant.generation);
+        if let Some(pool) = &pool {
+            pool.requests.fetch_add(1, Ordering::Relaxed);
+            if let Some(conn) = pool.join(mode, now) {
+                if mode == Mode::Shared && pool.is_crowded(&conn, now) {
+                    self.ask(|state, now| ((), state.scheduler.crowded(pool.id, now)));
+                }
+                return Ok(Some(Lease::new(self.clone(), pool.clone(), conn, mode)));
+            }
+        }
+        let Some(waiting) = self.queue(tenant, mode, pool.is_none())? else { return Ok(None) };
+        let got = timeout(self.shared.settings.acquire_timeout, waiting).await;
+        metrics::histogram!("db.client.connection.wait_time", "cluster" => self.name.clone())
+            .record(now.elapsed().as_secs_f64());
+        match got {
+            Ok(Ok(result)) => result.map(Some),
+            // The sender is dropped when the pools close.
+            Ok(Err(_)) => Err(Error::TenantUnavailable { retry_after: SOON }),
+            Err(_) => {
+                metrics::counter!("db.client.connection.timeouts", "cluster" => self.name.clone()).increment(1);
+                Err(Error::PoolExhausted { retry_after: SOON })
+            }
+        }
+    }
+
+    fn queue(
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
+        mode: Mode,
+        uncounted: bool,
+    ) -> Result<Option<oneshot::Receiver<Result<Lease>>>> {
+        self.ask(|state, now| {
+            if state.ended {
+                return (Ok(None), Vec::new());
+            }
+            let mut actions = state.learn(tenant, &self.shared.settings, now);
+            if uncounted && let Some(pool) = self.directory.get(tenant.id) {
+                pool.requests.fetch_add(1, Ordering::Relaxed);
+            }
+            if state.scheduler.is_retired(tenant.id) {
+                // Suspended or moved while this request was on its way.
+                return (Err(Error::TenantUnavailable { retry_after: SOON }), actions);
+            }
+            if let Some(refusal) = state.refusal(tenant.id, now) {
+                let probe = state.wants_probe(tenant.id);
+                state.tidy(tenant.id);
+                if probe {
+                    self.probe(state, tenant.id);
+                }
+                return (Err(refusal), actions);
+            }
+            let (answer, waiting) = oneshot::channel();
+            match state.scheduler.wait(tenant.id, Waiting { mode, answer }, now) {
+                Ok(more) => {
+                    actions.extend(more);
+                    (Ok(Some(waiting)), actions)
+                }
+                Err(_) => (Err(Error::PoolExhausted { retry_after: SOON }), actions),
+            }
+        })
+    }
+
+    /// A request leaves its connection. If it was in the middle of something, the connection is in doubt: nobody else
+    /// comes to it before it is in order again.
+    pub(super) fn leave(
+        self: &Arc<Self>,
+        pool: &Arc<TenantPool<Link>>,
+        conn: &Arc<Pooled<Link>>,
+        mode: Mode,
+        finished: bool,
+    ) {
+        if !finished && !conn.line.is_gone() {
+            self.ask(|state, now| ((), state.scheduler.abandoned(pool.id, conn, now)));
+            conn.line.cancel(&self.shared.runtime);
+        }
+        let left = conn.leave(mode, Instant::now());
+        let tell = left == Left::Drained
+            || pool.waiting.load(Ordering::SeqCst)
+            || self.hungry.load(Ordering::SeqCst)
+            || conn.line.is_gone();
+        if tell {
+            self.ask(|state, now| {
+                let actions = state.scheduler.freed(pool.id, conn, now);
+                state.tidy(pool.id);
+                ((), actions)
+            });
+        }
+    }
+
+    pub(super) fn all_unfit(self: &Arc<Self>, tenant: TenantId) {
+        self.ask(|state, now| ((), state.scheduler.all_unfit(tenant, now)));
+    }
+
+    pub(super) fn release(self: &Arc<Self>, ticket: &Ticket) {
+        self.ask(|state, now| {
+            let actions = state.scheduler.release(ticket, now);
+            state.tidy(ticket.tenant);
+            ((), actions)
+        });
+    }
+
+    /// Does what the scheduler said. Called without the lock.
+    pub(super) fn perform(self: &Arc<Self>, actions: Actions) {
+        for action in actions {
+            match action {
+                Action::Open(ticket) => self.open(ticket),
+                Action::Close(conn) => drop(conn),
+                Action::Give(pool, conn, waiting) => {
+                    // If the waiter has gone, the lease comes straight back and drops: it leaves in good order.
+                    let lease = Lease::new(self.clone(), pool, conn, waiting.mode);
+                    if let Err(Ok(mut unwanted)) = waiting.answer.send(Ok(lease)) {
+                        unwanted.finish();
+                    }
+                }
+                Action::Cancel(conn) => {
+                    metrics::counter!("tenantry.pool.cancelled", "cluster" => self.name.clone()).increment(1);
+                    conn.line.cancel(&self.shared.runtime);
+                }
+                Action::Recover(conn) => self.recover(conn),
+            }
+        }
+    }
+
+    /// Cancels what an abandoned connection still does and rolls back what it left open.
+    fn recover(self: &Arc<Self>, conn: Arc<Pooled<Link>>) {
+        let cluster = self.clone();
+        self.shared.runtime.spawn(async move {
+            let well = timeout(RECOVER_WITHIN, conn.line.recover()).await.unwrap_or(false);
+            let outcome = if well { "recovered" } else { "dropped" };
+            metrics::counter!("tenantry.pool.abandoned", "cluster" => cluster.name.clone(), "outcome" => outcome)
+                .increment(1);
+            let tenant = conn.ticket.tenant;
+            cluster.ask(|state, now| {
+                let actions = state.scheduler.recovered(tenant, conn, well, now);
+                state.tidy(tenant);
+                ((), actions)
+            });
+        });
+    }
+
+    /// Takes in what the registry says now of a tenant that has a pool or a breaker.
+    pub(super) fn update(self: &Arc<Self>, tenant: &Arc<Tenant>) {
+        self.ask(|state, now| {
+            if !state.is_known(tenant.id) {
+                return ((), Vec::new());
+            }
+            let version = tenant.connection_version();
+            if state.entries.get(&tenant.id).is_some_and(|old| old.connection_version() != version) {
+                // Another target: what was learnt about the old one says nothing.
+                state.breakers.remove(&tenant.id);
+            }
+            let actions = state.learn(tenant, &self.shared.settings, now);
+            state.tidy(tenant.id);
+            ((), actions)
+        });
+    }
+
+    /// Lets go of a tenant: nothing is served any more, idle connections are closed now, busy ones when they are left
+    /// or have had their time.
+    pub(super) fn retire(self: &Arc<Self>, tenant: TenantId, generation: i64) {
+        let waiters = self.ask(|state, now| {
+            if !state.is_known(tenant) {
+                return (Vec::new(), Vec::new());
+            }
+            state.breakers.remove(&tenant);
+            let told = state.scheduler.retire(tenant, generation, now);
+            state.tidy(tenant);
+            told
+        });
+        for waiting in waiters {
+            let _ = waiting.answer.send(Err(Error::TenantUnavailable { retry_after: SOON }));
+        }
+    }
+
+    /// What time brings. Called about once a second.
+    pub(super) fn sweep(self: &Arc<Self>) {
+        let settings = &self.shared.settings;
+        let (counts, breakers) = self.ask(|state, now| {
+            let actions = state.scheduler.tick(settings.idle_timeout, settings.drain_timeout, 0, now);
+            let gone: Vec<_> = state.entries.keys().copied().filter(|t| !state.is_known(*t)).collect();
+            for tenant in gone {
+                state.entries.remove(&tenant);
+            }
+            ((state.scheduler.counts(), state.breakers.len()), actions)
+        });
+        // A failed opening gives its permit back a moment before it is counted out.
+        let busy = counts.open.saturating_sub(counts.idle + counts.opening + counts.closing);
+        for (word, value) in
+            [("idle", counts.idle), ("used", busy), ("opening", counts.opening), ("closing", counts.closing)]
+        {
+            metrics::gauge!("db.client.connection.count", "cluster" => self.name.clone(), "state" => word)
+                .set(value as f64);
+        }
+        metrics::gauge!("db.client.connection.max", "cluster" => self.name.clone()).set(counts.capacity as f64);
+        metrics::gauge!("tenantry.breakers.open", "cluster" => self.name.clone()).set(breakers as f64);
+    }
+}
+
+impl State {
+    pub(super) fn learn(&mut self, tenant: &Arc<Tenant>, settings: &PoolSettings, now: Instant) -> Actions {
+        let newer = self.entries.get(&tenant.id).is_none_or(|old| old.generation < tenant.generation);
+        let mut actions = Vec::new();
+        if newer {
+            self.entries.insert(tenant.id, tenant.clone());
+            let budget = tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget);
+            actions = self.scheduler.set_capacity(budget as usize, now);
+        }
+        if !newer && self.scheduler.knows(tenant.id) {
+            return actions;
+        }
+        let entry = self.entries.get(&tenant.id).unwrap_or(tenant);
+        let news = News {
+            generation: entry.generation,
+            version: Some(entry.connection_version()),
+            ceiling: entry.max_connections.unwrap_or(settings.tenant_max_connections) as usize,
+            weight: 1,
+        };
+        actions.extend(self.scheduler.learn(entry.id, news, now));
+        actions
+    }
+
+    /// What somebody is told who would have to wait for an opening that is not going to succeed.
+    fn refusal(&mut self, tenant: TenantId, now: Instant) -> Option<Error> {
+        let served = self.scheduler.can_serve(tenant, now);
+        let breaker = match self.breakers.get_mut(&tenant) {
+            Some(breaker) => breaker,
+            None => self.full.as_mut().filter(|_| self.scheduler.limit() == 0)?,
+        };
+        breaker.wanted = true;
+        (!served).then(|| unavailable(breaker.retry_after(now), breaker.cause().clone()))
+    }
+
+    fn wants_probe(&self, tenant: TenantId) -> bool {
+        self.breakers.get(&tenant).is_some_and(|b| !b.probing)
+    }
+
+    pub(super) fn is_known(&self, tenant: TenantId) -> bool {
+        self.scheduler.knows(tenant) || self.breakers.contains_key(&tenant)
+    }
+
+    /// Forgets what is not needed any more: a cold tenant costs nothing here.
+    pub(super) fn tidy(&mut self, tenant: TenantId) {
+        self.scheduler.forget_if_empty(tenant);
+        if !self.is_known(tenant) {
+            self.entries.remove(&tenant);
+        }
+    }
+}
+
+pub(super) fn unavailable(retry_after: Duration, cause: Arc<ConnectError>) -> Error {
+    Error::DatabaseUnavailable { retry_after, source: Some(cause) }
+}

@@ -1,0 +1,246 @@
+//! How a connection of a tenant comes to be, and what is done when it does not: breakers, and the router's own probes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::poll;
+use tokio::time::timeout;
+
+use super::breaker::Breaker;
+use super::cluster::{ClusterPools, State, unavailable};
+use super::lease::Waiting;
+use super::permit::{Permit, Ticket};
+use super::pooled::Pooled;
+use crate::kernel::TenantId;
+use crate::router::connect::{ConnectError, ConnectFailure, Link, open};
+use crate::router::stamp::{self, Stamp};
+use crate::router::tenant::Tenant;
+
+/// A probe that nobody asks for is not repeated more often than this many times.
+const IDLE_PROBES: u32 = 1;
+
+impl ClusterPools {
+    /// Opens a connection in the background.
+    pub(super) fn open(self: &Arc<Self>, ticket: Ticket) {
+        self.shared.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // Before anything else can fail: the permit comes back when it is dropped.
+        let permit = Permit::new(self.clone(), ticket.clone());
+        let cluster = self.clone();
+        self.shared.runtime.spawn(async move {
+            let entry = cluster.lock().entries.get(&ticket.tenant).cloned();
+            match entry {
+                Some(entry) => cluster.open_for(&entry, ticket, permit).await,
+                None => {
+                    drop(permit);
+                    let gone = ConnectError::new(ConnectFailure::Other, "the tenant is gone");
+                    cluster.open_failed(ticket.tenant, gone);
+                }
+            }
+        });
+    }
+
+    async fn open_for(self: &Arc<Self>, tenant: &Arc<Tenant>, ticket: Ticket, permit: Permit) {
+        let began = Instant::now();
+        let connect = &self.shared.settings.connect;
+        let link = match open(&Arc::new(tenant.target.clone()), connect, Some(permit)).await {
+            Ok(link) => link,
+            Err(error) if error.kind == ConnectFailure::Authentication => return self.reload(tenant, error).await,
+            Err(error) => return self.open_failed(tenant.id, error),
+        };
+        let took = began.elapsed();
+        metrics::counter!("db.client.connection.created", "cluster" => self.name.clone()).increment(1);
+        metrics::histogram!("db.client.connection.create_time", "cluster" => self.name.clone())
+            .record(took.as_secs_f64());
+        let conn = Arc::new(Pooled::new(link, ticket, tenant.connection_version(), Instant::now()));
+        let verdict = if self.shared.settings.check_stamp {
+            let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
+            let check = stamp::check(conn.line.shared(), expected);
+            tokio::pin!(check);
+            // Sent before anybody's first statement, which follows in the same breath: its answer comes first, and
+            // readers get none before.
+            let early = poll!(check.as_mut());
+            self.came(tenant.id, conn.clone(), took);
+            match early {
+                std::task::Poll::Ready(verdict) => verdict,
+                std::task::Poll::Pending => timeout(connect.connect_timeout, check).await.unwrap_or_else(|_| {
+                    Err(ConnectError::new(ConnectFailure::Unreachable, "no answer to the stamp check"))
+                }),
+            }
+        } else {
+            self.came(tenant.id, conn.clone(), took);
+            Ok(())
+        };
+        conn.line.trust(verdict.is_ok());
+        match verdict {
+            Ok(()) => self.ask(|state, now| {
+                if state.breakers.remove(&tenant.id).is_some() {
+                    tracing::info!(tenant = %tenant.id, "the tenant's database answers again");
+                }
+                ((), state.scheduler.verified(tenant.id, &conn, now))
+            }),
+            Err(error) => self.fail(tenant.id, error, Some(&conn)),
+        }
+    }
+
+    fn came(self: &Arc<Self>, tenant: TenantId, conn: Arc<Pooled<Link>>, took: Duration) {
+        self.ask(|state, now| {
+            let actions = state.scheduler.opened(tenant, conn, took, now);
+            state.tidy(tenant);
+            ((), actions)
+        });
+    }
+
+    /// The server refused the role or its password: perhaps they were changed, and the news have not come yet.
+    async fn reload(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError) {
+        let fresh = match &self.shared.reload {
+            Some(reload) => reload(tenant.id).await,
+            None => None,
+        };
+        match fresh.filter(|fresh| fresh.connection_version() != tenant.connection_version()) {
+            Some(fresh) => {
+                self.update(&fresh);
+                self.ask(|state, now| ((), state.scheduler.open_again(tenant.id, now)));
+            }
+            None => self.open_failed(tenant.id, error),
+        }
+    }
+
+    fn open_failed(self: &Arc<Self>, tenant: TenantId, error: ConnectError) {
+        if error.kind == ConnectFailure::ServerFull {
+            self.server_full(tenant, error);
+        } else {
+            self.fail(tenant, error, None);
+        }
+    }
+
+    /// Opens the tenant's breaker. `conn` is the connection that turned out to be none of the tenant's.
+    fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, conn: Option<&Arc<Pooled<Link>>>) {
+        self.count(&error);
+        if error.kind == ConnectFailure::StampMismatch {
+            // The alarm: a database answers for somebody else. Nothing was read from it but the stamp.
+            tracing::error!(tenant = %tenant, cause = %error.source, "STAMP MISMATCH: connection refused");
+            metrics::counter!("tenantry.stamp.failures", "cluster" => self.name.clone()).increment(1);
+        } else {
+            tracing::warn!(tenant = %tenant, kind = error.kind.as_str(), cause = %error.source, "cannot connect");
+        }
+        let error = Arc::new(error);
+        let (waiters, retry_after) = self.ask(|state, now| {
+            let breaker = Breaker::trip(state.breakers.get(&tenant), error.clone(), now);
+            let retry_after = breaker.retry_after(now);
+            state.breakers.insert(tenant, breaker);
+            let (waiters, actions) = match conn {
+                Some(conn) => state.scheduler.refused(tenant, conn, now),
+                None => state.scheduler.open_failed(tenant, now),
+            };
+            state.tidy(tenant);
+            self.probe(state, tenant);
+            ((waiters, retry_after), actions)
+        });
+        tell(waiters, retry_after, &error);
+    }
+
+    /// The server takes no more connections of anybody. What is open goes on serving, and changes hands; one more is
+    /// tried now and then.
+    fn server_full(self: &Arc<Self>, tenant: TenantId, error: ConnectError) {
+        self.count(&error);
+        tracing::warn!(cluster = self.name, cause = %error.source, "the server is full");
+        let error = Arc::new(error);
+        let (waiters, retry_after) = self.ask(|state, now| {
+            let breaker = Breaker::trip(state.full.as_ref(), error.clone(), now);
+            let retry_after = breaker.retry_after(now);
+            let first = state.full.replace(breaker).is_none();
+            let room = state.scheduler.server_full();
+            let actions = state.scheduler.open_again(tenant, now);
+            let waiters = if room == 0 { state.scheduler.refuse_starving() } else { Vec::new() };
+            state.tidy(tenant);
+            if first {
+                let cluster = self.clone();
+                self.shared.runtime.spawn(async move { cluster.find_room().await });
+            }
+            ((waiters, retry_after), actions)
+        });
+        tell(waiters, retry_after, &error);
+    }
+
+    async fn find_room(self: Arc<Self>) {
+        loop {
+            let Some(until) = self.lock().full.as_ref().map(Breaker::until) else { return };
+            tokio::time::sleep_until(until.into()).await;
+            let found = self.ask(|state, now| {
+                let (all, actions) = state.scheduler.try_more_room(now);
+                if all {
+                    state.full = None;
+                } else if let Some(full) = &mut state.full {
+                    full.rest(now);
+                }
+                (all, actions)
+            });
+            if found {
+                return;
+            }
+        }
+    }
+
+    fn count(&self, error: &ConnectError) {
+        metrics::counter!("db.client.connection.failures", "cluster" => self.name.clone(), "kind" => error.kind.as_str())
+            .increment(1);
+    }
+
+    /// The router's own half-open probe: no request waits for it. One at a time.
+    pub(super) fn probe(self: &Arc<Self>, state: &mut State, tenant: TenantId) {
+        if let Some(breaker) = state.breakers.get_mut(&tenant).filter(|b| !b.probing) {
+            breaker.probing = true;
+            let cluster = self.clone();
+            self.shared.runtime.spawn(async move { cluster.probe_until_well(tenant).await });
+        }
+    }
+
+    async fn probe_until_well(self: Arc<Self>, tenant: TenantId) {
+        let mut unasked = 0;
+        loop {
+            let Some(until) = self.lock().breakers.get(&tenant).map(Breaker::until) else { return };
+            tokio::time::sleep_until(until.into()).await;
+            let action = {
+                let mut state = self.lock();
+                let Some(breaker) = state.breakers.get_mut(&tenant) else { return };
+                // Nothing periodic touches a database that nobody asks for.
+                unasked = if breaker.wanted { 0 } else { unasked + 1 };
+                breaker.wanted = false;
+                if unasked > IDLE_PROBES {
+                    breaker.probing = false;
+                    state.tidy(tenant);
+                    return;
+                }
+                let Some(entry) = state.entries.get(&tenant).cloned() else {
+                    state.breakers.remove(&tenant);
+                    return;
+                };
+                // The pool may have been forgotten; whoever opens needs to know for which version.
+                let mut actions = state.learn(&entry, &self.shared.settings, Instant::now());
+                actions.extend(state.scheduler.open_unasked(tenant));
+                actions
+            };
+            if action.is_empty() {
+                // Every permit is out: one of them will be back soon.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            self.perform(action);
+            // Either the breaker is gone, or its time has moved on.
+            let deadline = Instant::now() + self.shared.settings.connect.connect_timeout * 3;
+            loop {
+                let same = self.lock().breakers.get(&tenant).is_some_and(|b| b.until() == until);
+                if !same || Instant::now() > deadline {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+fn tell(waiters: Vec<Waiting>, retry_after: Duration, cause: &Arc<ConnectError>) {
+    for waiting in waiters {
+        let _ = waiting.answer.send(Err(unavailable(retry_after, cause.clone())));
+    }
+}

@@ -1,0 +1,59 @@
+//! The permit: the right to one physical connection of a server. It lives in the socket.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::cluster::ClusterPools;
+use crate::kernel::TenantId;
+
+const LIVE: u8 = 0;
+const CLOSING: u8 = 1;
+const RELEASED: u8 = 2;
+
+/// Ties a connection to its permit. Changed under the scheduler's lock only.
+#[derive(Debug, Clone)]
+pub(crate) struct Ticket {
+    pub(super) tenant: TenantId,
+    state: Arc<AtomicU8>,
+}
+
+impl Ticket {
+    pub(super) fn new(tenant: TenantId) -> Self {
+        Self { tenant, state: Arc::new(AtomicU8::new(LIVE)) }
+    }
+
+    /// The connection is being closed. False if its permit is back already.
+    pub(super) fn close(&self) -> bool {
+        self.state.compare_exchange(LIVE, CLOSING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The permit is back. True if the connection was being closed.
+    pub(super) fn release(&self) -> bool {
+        self.state.swap(RELEASED, Ordering::Relaxed) == CLOSING
+    }
+}
+
+/// Goes back to its server's scheduler when dropped, which the socket does after the server has closed its end.
+pub(crate) struct Permit {
+    cluster: Arc<ClusterPools>,
+    ticket: Ticket,
+}
+
+impl Permit {
+    pub(super) const fn new(cluster: Arc<ClusterPools>, ticket: Ticket) -> Self {
+        Self { cluster, ticket }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.cluster.release(&self.ticket);
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}

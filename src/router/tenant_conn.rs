@@ -1,0 +1,230 @@
+//! Connections to one tenant's own database, as types: what reads may do, and what a transaction may.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use diesel::QueryResult;
+use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::query_builder::{AsQuery, QueryBuilder as _, QueryFragment, QueryId};
+use diesel::result::DatabaseErrorKind;
+use diesel::result::Error::DatabaseError;
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::BoxStream;
+
+use super::pools::{Lease, Mode};
+
+/// What a statement in words may begin with on a connection that others use.
+const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
+
+/// diesel's row, whose type has no public name.
+type Row = <AsyncPgConnection as AsyncConnectionCore>::Row<'static, 'static>;
+
+/// The connection is closed, or was, before the answer came.
+const BROKEN: u8 = 1;
+/// What the connection had prepared is dead, since a table or a type is not what it was.
+const STALE: u8 = 2;
+/// The statement was cancelled in place of another that was abandoned.
+const STRUCK: u8 = 4;
+/// The database is not the tenant's. Nothing that it answered was passed on.
+const REFUSED: u8 = 8;
+/// A statement failed.
+const FAILED: u8 = 16;
+
+/// A connection to one tenant's own database, for as long as it is borrowed. Its statements each stand alone, may only
+/// read, and are pipelined with those of other requests of the tenant; [`TenantTx`] has one to itself.
+pub struct TenantConn {
+    pub(super) lease: Lease,
+    seen: AtomicU8,
+}
+
+impl fmt::Debug for TenantConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TenantConn")
+    }
+}
+
+impl TenantConn {
+    pub(super) const fn new(lease: Lease) -> Self {
+        Self { lease, seen: AtomicU8::new(0) }
+    }
+
+    fn raw(&self) -> &AsyncPgConnection {
+        self.lease.link().shared()
+    }
+
+    fn saw(&self, what: u8) -> bool {
+        self.seen.load(Ordering::Relaxed) & what != 0
+    }
+
+    /// Whether the work may succeed on another connection, though it failed on this one.
+    pub(super) fn deserves_another(&self) -> bool {
+        self.saw(BROKEN | STALE | STRUCK)
+    }
+
+    /// Whether the database turned out not to be the tenant's.
+    pub(super) fn was_refused(&self) -> bool {
+        self.saw(REFUSED)
+    }
+
+    /// Whether any statement failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.saw(FAILED)
+    }
+
+    pub(super) fn forgive(&self) {
+        self.seen.store(0, Ordering::Relaxed);
+    }
+
+    /// Others use the connection too: a statement in words must leave its session as it found it.
+    fn may_say(&self, words: &str) -> QueryResult<()> {
+        let reads = |statement: &str| {
+            let first = statement.split_ascii_whitespace().next().unwrap_or_default();
+            let first = first.split('(').next().unwrap_or_default();
+            first.is_empty() || READING.iter().any(|word| first.eq_ignore_ascii_case(word))
+        };
+        if self.lease.mode() == Mode::Alone || words.split(';').all(reads) {
+            return Ok(());
+        }
+        let remedy = "TenantDb::read only reads; use TenantDb::transaction for this statement";
+        Err(diesel::result::Error::QueryBuilderError(remedy.into()))
+    }
+
+    fn may_run<T: QueryFragment<Pg>>(&self, query: &T) -> QueryResult<()> {
+        // Queries that diesel builds only read or write rows; the latter PostgreSQL refuses.
+        if self.lease.mode() == Mode::Alone || !std::any::type_name::<T>().contains("sql_query::") {
+            return Ok(());
+        }
+        let mut words = PgQueryBuilder::new();
+        query.to_sql(&mut words, &Pg)?;
+        self.may_say(&words.finish())
+    }
+
+    /// An answer is passed on once the database has said that it is the tenant's. Errors are remembered.
+    async fn judge<T>(&self, answer: QueryResult<T>) -> QueryResult<T> {
+        let link = self.lease.link();
+        if !link.is_trusted().await {
+            self.seen.fetch_or(REFUSED | FAILED, Ordering::Relaxed);
+            let refused = Box::new("the database is not the tenant's".to_owned());
+            return Err(DatabaseError(DatabaseErrorKind::UnableToSendCommand, refused));
+        }
+        if let Err(error) = &answer {
+            let what =
+                kind(error) | if link.is_gone() { BROKEN } else { 0 } | if link.was_cancelled() { STRUCK } else { 0 };
+            self.seen.fetch_or(FAILED | what, Ordering::Relaxed);
+            if what & STALE != 0 {
+                self.lease.all_unfit();
+            }
+        }
+        answer
+    }
+}
+
+/// What an error says of the connection. PostgreSQL's texts, because diesel does not pass on its codes.
+fn kind(error: &diesel::result::Error) -> u8 {
+    match error {
+        DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _) => BROKEN,
+        DatabaseError(_, info) => {
+            let text = info.message();
+            if text.starts_with("cached plan must not change") || text.starts_with("cache lookup failed for") {
+                STALE
+            } else if text.starts_with("type ") && text.ends_with("does not exist") {
+                // diesel remembers the numbers of custom types.
+                STALE
+            } else if text.starts_with("terminating connection") {
+                BROKEN
+            } else {
+                0
+            }
+        }
+        _ => 0,
+    }
+}
+
+impl SimpleAsyncConnection for TenantConn {
+    async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
+        self.may_say(query)?;
+        let mut raw = self.raw();
+        let answer = raw.batch_execute(query).await;
+        self.judge(answer).await
+    }
+}
+
+impl AsyncConnectionCore for TenantConn {
+    type LoadFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<Self::Stream<'conn, 'query>>>;
+    type ExecuteFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<usize>>;
+    type Stream<'conn, 'query> = BoxStream<'static, QueryResult<Row>>;
+    type Row<'conn, 'query> = Row;
+    type Backend = Pg;
+
+    fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
+    where
+        T: AsQuery + 'query,
+        T::Query: QueryFragment<Pg> + QueryId + 'query,
+    {
+        let conn = &*self;
+        let query = source.as_query();
+        if let Err(error) = conn.may_run(&query) {
+            return ready(Err(error)).boxed();
+        }
+        let answer = AsyncConnectionCore::load(&mut conn.raw(), query);
+        async move { conn.judge(answer.await).await }.boxed()
+    }
+
+    fn execute_returning_count<'conn, 'query, T>(&'conn mut self, source: T) -> Self::ExecuteFuture<'conn, 'query>
+    where
+        T: QueryFragment<Pg> + QueryId + 'query,
+    {
+        let conn = &*self;
+        if let Err(error) = conn.may_run(&source) {
+            return ready(Err(error)).boxed();
+        }
+        let answer = AsyncConnectionCore::execute_returning_count(&mut conn.raw(), source);
+        async move { conn.judge(answer.await).await }.boxed()
+    }
+}
+
+/// An open transaction in one tenant's own database. It has a connection to itself, and ends with the work that it was
+/// given to: see [`super::TenantDb::transaction`]. Whatever takes a [`TenantConn`] takes this too.
+#[derive(Debug)]
+pub struct TenantTx(pub(super) TenantConn);
+
+impl TenantTx {
+    /// Runs work that may fail without the transaction failing: what it did until then is undone.
+    ///
+    /// # Errors
+    /// What the work gives.
+    pub async fn savepoint<T, E, F>(&mut self, work: F) -> Result<T, E>
+    where
+        E: From<diesel::result::Error>,
+        F: AsyncFnOnce(&mut Self) -> Result<T, E>,
+    {
+        self.batch_execute("SAVEPOINT tenantry").await?;
+        match work(self).await {
+            Ok(done) => {
+                self.batch_execute("RELEASE SAVEPOINT tenantry").await?;
+                Ok(done)
+            }
+            Err(error) => {
+                self.batch_execute("ROLLBACK TO SAVEPOINT tenantry; RELEASE SAVEPOINT tenantry").await?;
+                self.forgive();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Deref for TenantTx {
+    type Target = TenantConn;
+    fn deref(&self) -> &TenantConn {
+        &self.0
+    }
+}
+
+impl DerefMut for TenantTx {
+    fn deref_mut(&mut self) -> &mut TenantConn {
+        &mut self.0
+    }
+}
