@@ -23,10 +23,12 @@ pub mod pools;
 pub mod registry;
 mod resolver;
 mod scheduler;
+mod snapshot;
 mod socket;
 pub mod stamp;
 mod target;
 pub mod tenant;
+mod tenant_row;
 mod tls;
 pub mod token;
 mod work;
@@ -48,6 +50,7 @@ pub use main_db::MainDb;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
+pub use snapshot::SnapshotSettings;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use token::{AccessClaims, KeyId, SigningKey, VerificationKey};
 pub use work::Work;
@@ -56,6 +59,7 @@ use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{Clock, Slug, TenantId};
 use registry::RegistryCache;
 use resolver::Resolver;
+use snapshot::jittered;
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
 const POLL_EVERY: Duration = Duration::from_millis(1000);
@@ -329,20 +333,28 @@ impl Router {
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
 async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut generation: i64) {
     let source = registry.source().clone();
+    let mut lost = false;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(POLL_EVERY) => {}
+            () = tokio::time::sleep(jittered(POLL_EVERY)) => {}
             announced = source.announced() => if announced.is_err() {
-                tokio::time::sleep(POLL_EVERY).await;
+                tokio::time::sleep(jittered(POLL_EVERY)).await;
             }
         }
         let changes = match source.changes_since(Some(generation)).await {
             Ok(changes) => changes,
             Err(error) => {
-                tracing::warn!(%error, "the registry cannot be followed; known tenants are served from memory");
+                if !lost {
+                    tracing::warn!(%error, "the registry cannot be followed; known tenants are served from memory");
+                }
+                lost = true;
                 continue;
             }
         };
+        if lost {
+            tracing::info!(changed = changes.tenants.len(), reset = changes.reset, "the registry is followed again");
+            lost = false;
+        }
         generation = changes.generation;
         let mut changed: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
         for (id, slug) in &changes.tenants {
