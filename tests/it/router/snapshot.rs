@@ -1,7 +1,7 @@
 //! The registry's snapshot on disk: complete, soon, sealed, and refused when it should be.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,30 +15,9 @@ use tenantry::router::{
 };
 use tenantry::testing::TestApp;
 
+use crate::support::dir::Dir;
 use crate::support::servers::Server;
 use crate::support::{eventually, seconds};
-
-/// A directory of the test's own, which goes with it.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new() -> Self {
-        let dir = std::env::temp_dir().join(format!("tenantry-snapshot-{}", TenantId::generate()));
-        std::fs::create_dir(&dir).unwrap();
-        Self(dir)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("registry.redb")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        // What stays is in the directory for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn nowhere(app: &TestApp) -> Target {
     Target { host: "127.0.0.1".into(), port: 1, ..app.control_database().clone() }
@@ -67,7 +46,7 @@ fn why(error: &Error) -> String {
 async fn every_change_is_on_disk_within_ten_seconds_without_announcements_and_sealed() {
     let app = TestApp::builder().start().await;
     let dir = Dir::new();
-    let file = dir.file();
+    let file = dir.path().join("registry.redb");
     let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
     let control = app.control();
     // Nobody follows the registry here: what is on disk is there without announcements.
@@ -120,7 +99,7 @@ async fn every_change_is_on_disk_within_ten_seconds_without_announcements_and_se
 async fn a_snapshot_that_is_old_foreign_damaged_or_missing_is_refused_with_the_reason() {
     let app = TestApp::builder().start().await;
     let dir = Dir::new();
-    let file = dir.file();
+    let file = dir.path().join("registry.redb");
     let acme = app.tenant("acme").await;
     let control = app.control();
     let missing = alone(&app, control.keys.clone(), SnapshotSettings::new(&file));
@@ -160,7 +139,7 @@ async fn a_snapshot_that_is_old_foreign_damaged_or_missing_is_refused_with_the_r
     known().await.unwrap();
 
     for damage in [b"no database at all".to_vec(), std::fs::read(&file).unwrap()[..5000].to_vec()] {
-        for neighbour in std::fs::read_dir(&dir.0).unwrap().flatten() {
+        for neighbour in std::fs::read_dir(dir.path()).unwrap().flatten() {
             std::fs::remove_file(neighbour.path()).unwrap();
         }
         std::fs::write(&file, &damage).unwrap();
@@ -179,7 +158,7 @@ async fn a_snapshot_that_is_old_foreign_damaged_or_missing_is_refused_with_the_r
 async fn with_the_control_plane_frozen_tenants_nobody_asked_for_are_served_and_then_caught_up_with() {
     let plane = Server::start().await;
     let dir = Dir::new();
-    let file = dir.file();
+    let file = dir.path().join("registry.redb");
     let home = TestApp::builder().control_database(plane.target()).start().await;
     let (acme, globex) = (home.tenant("acme").await, home.tenant("globex").await);
     let node =
