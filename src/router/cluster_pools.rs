@@ -274,7 +274,7 @@ impl ClusterPools {
 
     async fn open(&self, tenant: &Tenant, permit: Permit) -> std::result::Result<Link, ConnectError> {
         let began = Instant::now();
-        let mut link = open(&Arc::new(tenant.target.clone()), &self.settings.connect, Some(permit)).await?;
+        let mut link = open(&tenant.target, &self.settings.connect, Some(permit)).await?;
         if self.settings.check_stamp {
             let expected = Stamp { tenant_id: tenant.id, installation_id: self.installation };
             link.begin();

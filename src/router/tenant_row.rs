@@ -1,11 +1,14 @@
 //! One tenant as the registry's tables have it, its secrets still sealed.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use chrono::{DateTime, Utc};
 use diesel::OptionalExtension as _;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
@@ -190,7 +193,7 @@ impl TenantRow {
         Ok((verification, signing))
     }
 
-    fn targets(&mut self, keys: &MasterKeys) -> Result<(ClusterRef, Target, Target)> {
+    fn targets(&mut self, keys: &MasterKeys) -> Result<(ClusterRef, Arc<Target>, Arc<Target>)> {
         let id = self.id.uuid();
         let key_place = match self.cluster_id {
             Some(cluster) => Place::new("clusters", "tls_client_key_sealed", cluster.uuid()),
@@ -215,12 +218,19 @@ impl TenantRow {
                 password: open(keys, Place::new("tenants", "password_sealed", id), self.password_sealed.take())?,
                 tls,
             };
+            let target = Arc::new(target);
             return Ok((ClusterRef { id: cluster, name, connection_budget }, target.clone(), target));
         }
         let url = open(keys, Place::new("tenants", "url_sealed", id), self.url_sealed.take())?;
         let direct = open(keys, Place::new("tenants", "direct_url_sealed", id), self.direct_url_sealed.take())?;
         let cluster = ClusterRef { id: id.into(), name: "dedicated".into(), connection_budget: None };
-        Ok((cluster, Target::parse(&url, tls.clone()).map_err(damaged)?, Target::parse(&direct, tls).map_err(damaged)?))
+        let target = Arc::new(Target::parse(&url, tls.clone()).map_err(damaged)?);
+        let direct = if url.expose_secret() == direct.expose_secret() {
+            target.clone()
+        } else {
+            Arc::new(Target::parse(&direct, tls).map_err(damaged)?)
+        };
+        Ok((cluster, target, direct))
     }
 }
 

@@ -1,9 +1,7 @@
 //! Whether the control plane answered when it was last asked, so that nobody waits for one that does not.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::jittered;
 
@@ -20,9 +18,8 @@ pub(super) struct Circuit {
 
 impl Circuit {
     /// Whether to ask. Once the failure is old, one caller at a time is told yes.
-    pub(super) fn admits(&self) -> bool {
+    pub(super) fn admits(&self, now: Instant) -> bool {
         let mut shut_until = self.shut_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         match *shut_until {
             None => true,
             Some(until) if now < until => false,
@@ -34,48 +31,46 @@ impl Circuit {
     }
 
     /// What came of asking. Says whether that is news.
-    pub(super) fn heard(&self, answered: bool) -> bool {
+    pub(super) fn heard(&self, answered: bool, now: Instant) -> bool {
         let mut shut_until = self.shut_until.lock().unwrap_or_else(PoisonError::into_inner);
         let was_shut = shut_until.is_some();
-        *shut_until = (!answered).then(|| Instant::now() + jittered(SHUT_FOR));
+        *shut_until = (!answered).then(|| now + jittered(SHUT_FOR));
         was_shut == answered
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
-
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_one_that_did_not_answer() {
-        let circuit = Circuit::default();
-        assert!(circuit.admits() && circuit.admits(), "open from the start");
-        assert!(circuit.heard(false), "news");
-        assert!(!circuit.heard(false), "no news");
-        assert!(!circuit.admits());
+    #[test]
+    fn nobody_waits_for_one_that_did_not_answer() {
+        let (circuit, mut now) = (Circuit::default(), Instant::now());
+        assert!(circuit.admits(now) && circuit.admits(now), "open from the start");
+        assert!(circuit.heard(false, now), "news");
+        assert!(!circuit.heard(false, now), "no news");
         // Each further failure, as of whoever follows the registry, keeps it shut.
         for _ in 0..20 {
-            advance(SHUT_FOR / 2).await;
-            assert!(!circuit.admits());
-            circuit.heard(false);
+            now += SHUT_FOR / 2;
+            assert!(!circuit.admits(now));
+            circuit.heard(false, now);
         }
-        assert!(circuit.heard(true), "news");
-        assert!(circuit.admits() && circuit.admits());
+        assert!(circuit.heard(true, now), "news");
+        assert!(!circuit.heard(true, now), "no news");
+        assert!(circuit.admits(now) && circuit.admits(now));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_finds_out_when_nobody_follows() {
-        let circuit = Circuit::default();
-        circuit.heard(false);
-        advance(SHUT_FOR * 2).await;
-        assert!(circuit.admits(), "the one that finds out");
-        assert!(!circuit.admits() && !circuit.admits(), "the others");
+    #[test]
+    fn one_at_a_time_finds_out_when_nobody_follows() {
+        let (circuit, mut now) = (Circuit::default(), Instant::now());
+        circuit.heard(false, now);
+        now += SHUT_FOR * 2;
+        assert!(circuit.admits(now), "the one that finds out");
+        assert!(!circuit.admits(now) && !circuit.admits(now), "the others");
         // It went away without a word: somebody else's turn.
-        advance(PROBE_FOR).await;
-        assert!(circuit.admits());
-        circuit.heard(true);
-        assert!(circuit.admits());
+        now += PROBE_FOR;
+        assert!(circuit.admits(now) && !circuit.admits(now));
+        circuit.heard(true, now);
+        assert!(circuit.admits(now));
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::file::{Extent, Head, SnapshotError, SnapshotFile};
 use super::{Inner, jittered, lock};
@@ -107,7 +107,7 @@ struct Keeper {
 
 impl Keeper {
     async fn step(&mut self) -> Result<(), Trouble> {
-        if !self.inner.circuit.admits() {
+        if !self.inner.circuit.admits(Instant::now()) {
             return Err(Trouble::Plane);
         }
         if self.confirmed.is_none() {

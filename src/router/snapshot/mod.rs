@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, OnceCell};
@@ -126,7 +126,7 @@ impl LastKnown {
 
     /// Asks the control plane, unless it is known not to answer; and not for long.
     pub(super) async fn asked<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
-        if !self.inner.circuit.admits() {
+        if !self.inner.circuit.admits(Instant::now()) {
             return Err(Error::control_plane("it did not answer a moment ago"));
         }
         let answer = timeout(PATIENCE, question)
@@ -249,7 +249,7 @@ impl Inner {
         if error.is_none() {
             self.contact.fetch_max(self.settings.clock.now().timestamp_millis(), Ordering::Relaxed);
         }
-        if self.circuit.heard(error.is_none()) {
+        if self.circuit.heard(error.is_none(), Instant::now()) {
             match error {
                 Some(error) => {
                     tracing::warn!(cause = %reason(error), "the control plane does not answer; tenants are served as last known");
@@ -327,3 +327,7 @@ fn reason(error: &Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
