@@ -2,11 +2,9 @@
 //! killed at any point leaves the file as it was before or after.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,6 +18,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::open::{OpenFault, copy_of, neighbour, open_database};
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{InstallationId, Slug, TenantId};
 use crate::router::tenant_row::{TenantRow, base64_bytes};
@@ -34,8 +33,6 @@ const SLUGS: TableDefinition<'_, &[u8; DIGEST], u128> = TableDefinition::new("sl
 const DIGEST: usize = 32;
 /// The form of the records; a file of another one is filled anew.
 const FORMAT: u32 = 1;
-/// Memory for the file's pages.
-const CACHE: usize = 2 * 1024 * 1024;
 /// Nodes that may share a directory.
 const MOST_NODES: u32 = 16;
 
@@ -69,7 +66,7 @@ macro_rules! from_storage {
 }
 from_storage!(DatabaseError, TransactionError, TableError, StorageError, CommitError);
 
-type Result<T, E = SnapshotError> = std::result::Result<T, E>;
+pub(super) type Result<T, E = SnapshotError> = std::result::Result<T, E>;
 
 /// What is said of the whole.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -291,65 +288,11 @@ fn unless_missing<T>(opened: Result<T, TableError>) -> Result<Option<T>> {
     }
 }
 
-fn head_of(db: &Database, keys: &MasterKeys) -> Result<Option<Head>> {
+pub(super) fn head_of(db: &Database, keys: &MasterKeys) -> Result<Option<Head>> {
     let read = db.begin_read()?;
     let Some(table) = unless_missing(read.open_table(HEAD))? else { return Ok(None) };
     let Some(found) = table.get(())? else { return Ok(None) };
     let plain = keys.open(head_place(), &Sealed::from(found.value().to_vec()))?;
     let head: Head = serde_json::from_slice(&plain).map_err(|_| SnapshotError::Format)?;
     if head.format == FORMAT { Ok(Some(head)) } else { Err(SnapshotError::Format) }
-}
-
-/// A node may write its file while it is copied: only a copy that is sound as a whole is taken.
-fn copy_of(from: &Path, to: &Path, keys: &MasterKeys) -> Result<(Database, Head)> {
-    let failed = |error| SnapshotError::Io(to.to_owned(), error);
-    let mut source = File::open(from).map_err(failed)?;
-    let mut copy = private(OpenOptions::new().write(true).create(true).truncate(true)).open(to).map_err(failed)?;
-    io::copy(&mut source, &mut copy).map_err(failed)?;
-    copy.sync_all().map_err(failed)?;
-    drop(copy);
-    let mut db = open_database(to).map_err(|_| SnapshotError::Damaged)?;
-    let sound = catch_unwind(AssertUnwindSafe(|| db.check_integrity())).map_err(|_| SnapshotError::Damaged)?;
-    sound?;
-    let head = head_of(&db, keys)?.ok_or(SnapshotError::Damaged)?;
-    Ok((db, head))
-}
-
-/// `registry.redb`, `registry-2.redb`, …
-fn neighbour(path: &Path, number: u32) -> PathBuf {
-    if number == 1 {
-        return path.to_owned();
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-    path.with_file_name(format!("{stem}-{number}{extension}"))
-}
-
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.mode(0o600)
-}
-
-enum OpenFault {
-    InUse,
-    Io(io::Error),
-    Damaged(String),
-}
-
-fn open_database(path: &Path) -> Result<Database, OpenFault> {
-    let opened = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path);
-    let file = opened.map_err(OpenFault::Io)?;
-    // Whatever a damaged file makes of the reader, it is damaged, and no more than that.
-    let opened = catch_unwind(AssertUnwindSafe(|| Database::builder().set_cache_size(CACHE).create_file(file)));
-    match opened {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(OpenFault::InUse),
-        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if !is_of_content(&error) => Err(OpenFault::Io(error)),
-        Ok(Err(error)) => Err(OpenFault::Damaged(error.to_string())),
-        Err(_) => Err(OpenFault::Damaged("the reader stumbled".into())),
-    }
-}
-
-/// Whether an error says what the file holds, not that it cannot be read.
-fn is_of_content(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

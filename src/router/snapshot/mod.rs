@@ -1,11 +1,13 @@
 //! The registry as it was last known, kept sealed on local disk: with the control plane down, tenants are served from
 //! it, at start too, and also those that nobody has asked this node for before.
 //!
-//! `file.rs` is the file, `keeper.rs` keeps it up to date, `circuit.rs` remembers that the control plane does not answer.
+//! `file.rs` is the file, `open.rs` finds it, `keeper.rs` keeps it up to date, `circuit.rs` remembers that the control
+//! plane does not answer.
 
 mod circuit;
 mod file;
 mod keeper;
+mod open;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
