@@ -108,6 +108,13 @@ impl Config {
         self.data_dir.as_deref()
     }
 
+    /// The file of the registry's snapshot: as set, or in the data directory.
+    #[must_use]
+    pub fn snapshot_path(&self) -> Option<PathBuf> {
+        let set = self.settings.router.snapshot_path.clone();
+        set.or_else(|| self.data_dir.as_ref().map(|dir| dir.join("registry.redb")))
+    }
+
     /// Section `http`.
     #[must_use]
     pub const fn http(&self) -> &Http {
@@ -199,9 +206,11 @@ mod tests {
             ("TENANTRY_HTTP__BODY_LIMIT", "2048"),
             ("TENANTRY_HTTP__CORS_ORIGINS", "https://a.example, https://b.example"),
             ("TENANTRY_PUBLIC_URL", "https://api.example.com/"),
+            ("TENANTRY_ROUTER__SNAPSHOT_PATH", "/var/lib/tenantry/registry.redb"),
             ("PATH", "/bin"),
         ])
         .unwrap();
+        assert_eq!(config.snapshot_path(), Some("/var/lib/tenantry/registry.redb".into()));
         assert_eq!(config.router().cluster_budget, 7);
         assert_eq!(config.auth().access_token_ttl.0, Duration::from_millis(1500));
         assert!(!config.http().docs);
@@ -254,6 +263,7 @@ mod tests {
         sources.data_dir = Some(dir.clone());
         let node = Config::load(&sources).unwrap();
         assert_eq!(node.public_url(), "http://127.0.0.1:8099");
+        assert_eq!(node.snapshot_path(), Some(dir.join("registry.redb")));
         assert_eq!(node.master_key().unwrap().expose_secret(), "c2VjcmV0");
         assert_eq!(node.database_url().unwrap().expose_secret(), "postgres://u:p@h/d");
         let mut dev = sources.clone();

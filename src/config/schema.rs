@@ -66,6 +66,10 @@ pub struct Router {
     pub connect_timeout: Span,
     /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
     pub statement_timeout: Span,
+    /// `TENANTRY_ROUTER__SNAPSHOT_PATH`; see [`super::Config::snapshot_path`].
+    pub snapshot_path: Option<PathBuf>,
+    /// `TENANTRY_ROUTER__SNAPSHOT_MAX_AGE`; 0 keeps none.
+    pub snapshot_max_age: Span,
 }
 
 /// `TENANTRY_AUTH__…`

@@ -7,8 +7,13 @@ use serde::Serialize;
 use super::layers::{defaults, variable_of};
 
 /// Settings without a default, and whether they are secret.
-const WITHOUT_DEFAULT: [(&str, bool); 4] =
-    [("database_url", true), ("master_key", true), ("public_url", false), ("tenant_migrations", false)];
+const WITHOUT_DEFAULT: [(&str, bool); 5] = [
+    ("database_url", true),
+    ("master_key", true),
+    ("public_url", false),
+    ("tenant_migrations", false),
+    ("router.snapshot_path", false),
+];
 
 /// One setting.
 #[derive(Debug, Clone, Serialize)]

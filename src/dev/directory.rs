@@ -85,7 +85,9 @@ impl Directory {
     /// Removes all data, the server's included; refuses while it runs. Touches nothing that is not ours.
     pub(super) fn reset(&self) -> Result<(), PostgresError> {
         LocalPostgres::destroy(&self.postgres())?;
-        for path in [self.ready(), self.kept(), self.master_key()] {
+        let snapshots = fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
+        let snapshots = snapshots.filter(|path| path.extension().is_some_and(|extension| extension == "redb"));
+        for path in snapshots.chain([self.ready(), self.kept(), self.master_key()]) {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(PostgresError::Io(path.display().to_string(), error));

@@ -13,13 +13,13 @@ use super::state::{AppState, HttpSettings};
 use crate::config::{Config, ConfigError};
 use crate::control::ControlPlane;
 use crate::control::operators::Operators;
-use crate::error::ApiResult;
+use crate::error::{ApiResult, Code};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
-use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, Target};
+use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
 use crate::telemetry;
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
@@ -88,13 +88,24 @@ impl Node {
     }
 
     /// Reads the installation (its identity and keys are made if there are none yet) and starts following its tenants.
+    /// While the control plane does not answer, it starts from the registry's snapshot on this machine, if there is one.
     ///
     /// # Errors
-    /// If the control plane does not answer, has no schema, or was sealed with other master keys.
+    /// If the control plane does not answer and there is no snapshot to start from, if it has no schema, or was sealed
+    /// with other master keys.
     pub async fn start(&self, config: &Config) -> ApiResult<Server> {
-        self.control.ensure_installation().await?;
         let control = &self.control;
-        let registry = Arc::new(ControlPlaneRegistry::new(control.db.clone(), control.keys.clone()));
+        let snapshot = snapshot_settings(config, &control.clock);
+        match control.ensure_installation().await {
+            // What is missing then is found out, and said, by whoever reads the snapshot.
+            Err(error) if snapshot.is_some() && error.code() == Code::ControlPlaneUnavailable => {}
+            answer => drop(answer?),
+        }
+        let registry = ControlPlaneRegistry::new(control.db.clone(), control.keys.clone());
+        let registry = Arc::new(match snapshot {
+            Some(settings) => registry.with_snapshot(settings),
+            None => registry,
+        });
         let admission = Arc::new(SessionAdmission::new(control.clock.clone()));
         let settings = RouterConfig { guards: self.guards, ..router_config(config, &control.clock) };
         let router = Router::start(registry, admission.clone(), settings).await?;
@@ -131,6 +142,18 @@ async fn answers(db: MainDb) -> bool {
         Ok(diesel::sql_query("SELECT 1").execute(conn).await?)
     });
     asked.await.is_ok()
+}
+
+/// Where the registry's snapshot is kept; `None`, and a line in the log, where there is no place for it.
+fn snapshot_settings(config: &Config, clock: &Clock) -> Option<SnapshotSettings> {
+    let max_age = config.router().snapshot_max_age.0;
+    let path = config.snapshot_path().filter(|_| !max_age.is_zero());
+    if path.is_none() {
+        tracing::info!(
+            "no registry snapshot is kept (router.snapshot_path): this node cannot start without the control plane"
+        );
+    }
+    path.map(|path| SnapshotSettings { max_age, clock: clock.clone(), ..SnapshotSettings::new(path) })
 }
 
 fn router_config(config: &Config, clock: &Clock) -> RouterConfig {

@@ -15,6 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use schedule::schedule;
 
+use crate::kernel::crypto::random;
+
+/// The longest that failures keep a job from its next try, beyond its own period.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+
 type Work = Arc<dyn Fn() -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
 /// Why a run of a job failed. It goes to the log; the next run comes in its time.
 pub type JobError = Box<dyn std::error::Error + Send + Sync>;
@@ -66,15 +71,27 @@ impl Housekeeping {
 }
 
 async fn repeat(job: Job, stopping: CancellationToken) {
+    let mut failures = 0;
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = sleep(job.period) => {}
+            () = sleep(pause(job.period, failures)) => {}
         }
-        if let Err(error) = (job.work)().await {
-            tracing::warn!(job = job.name, cause = %error, "a job failed; it will be tried again");
+        match (job.work)().await {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(job = job.name, cause = %error, "a job failed; it will be tried again");
+            }
         }
     }
+}
+
+/// The period, or longer while the work fails: while the control plane is down, it is not asked every second by all.
+fn pause(period: Duration, failures: u32) -> Duration {
+    let [jitter] = random::<1>();
+    let backed_off = LONGEST_BACK_OFF.min(period * 2_u32.saturating_pow(failures.min(10)));
+    if failures == 0 { period } else { period.max(backed_off * (896 + u32::from(jitter)) / 1024) }
 }
 
 /// Jobs that run. Dropped, they end at once.
@@ -100,6 +117,14 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[test]
+    fn failures_make_pauses_longer_up_to_a_bound() {
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(600));
+        assert_eq!((pause(short, 0), pause(long, 9)), (short, long));
+        assert!(pause(short, 2) > short * 3 && pause(short, 2) < short * 5);
+        assert!(pause(short, u32::MAX) <= LONGEST_BACK_OFF * 9 / 8);
+    }
 
     #[tokio::test]
     async fn repeats_after_failures_and_finishes_what_is_under_way() {

@@ -4,23 +4,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use diesel::OptionalExtension as _;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
-use uuid::Uuid;
 
-use super::connect::{Target, TlsPolicy};
+use super::conn::MainConn;
+use super::connect::Target;
 use super::error::{Error, Result};
 use super::listener::Listener;
 use super::main_db::MainDb;
 use super::registry::{Changes, Installation, Registry};
-use super::tenant::{ClusterRef, Tenant};
-use super::token::{KeyId, SigningKey, VerificationKey};
+use super::snapshot::{LastKnown, SnapshotSettings};
+use super::tenant::Tenant;
+use super::tenant_row::{TenantRow, damaged};
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
-use crate::kernel::{ClusterId, InstallationId, SigningKeyId, Slug, TenantId};
+use crate::kernel::{InstallationId, Slug, TenantId};
 
 /// The channel that the triggers of `main-migrations/` notify.
 const CHANNEL: &str = "tenantry_registry";
@@ -29,24 +29,6 @@ const MOST_CHANGES: i64 = 10_000;
 
 /// Connections of an embedding application to the control plane.
 const EMBEDDED_CONNECTIONS: u32 = 4;
-
-const TENANT: &str = "\
-SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, t.role_name, t.password_sealed, \
-       t.url_sealed, t.direct_url_sealed, t.max_connections, t.schema_version, t.epoch, t.created_at, \
-       greatest(t.generation, c.generation) AS generation, \
-       c.id AS cluster_id, c.name AS cluster_name, c.host, c.port, c.connection_budget, \
-       coalesce(t.tls_mode, c.tls_mode) AS tls_mode, coalesce(t.tls_ca, c.tls_ca) AS tls_ca, \
-       coalesce(t.tls_client_cert, c.tls_client_cert) AS tls_client_cert, \
-       coalesce(t.tls_client_key_sealed, c.tls_client_key_sealed) AS tls_client_key_sealed, \
-       k.ids AS key_ids, k.publics AS key_publics, k.privates AS key_privates, k.in_use AS key_in_use \
-FROM tenants t \
-LEFT JOIN clusters c ON c.id = t.cluster_id \
-CROSS JOIN LATERAL ( \
-    SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(public ORDER BY id), '{}') AS publics, \
-           coalesce(array_agg(private_sealed ORDER BY id), '{}') AS privates, \
-           coalesce(array_agg(retired_at IS NULL ORDER BY id), '{}') AS in_use \
-    FROM signing_keys WHERE tenant_id = t.id AND (retired_at IS NULL OR retired_at > now())) k \
-WHERE t.id = $1";
 
 // Head, floor and log in one statement: one snapshot.
 const CHANGES: &str = "\
@@ -60,6 +42,7 @@ pub struct ControlPlaneRegistry {
     keys: Arc<MasterKeys>,
     installation: tokio::sync::OnceCell<Installation>,
     listener: Mutex<Option<Listener>>,
+    last_known: Option<LastKnown>,
 }
 
 impl fmt::Debug for ControlPlaneRegistry {
@@ -69,11 +52,20 @@ impl fmt::Debug for ControlPlaneRegistry {
 }
 
 #[derive(diesel::QueryableByName)]
-struct InstallationRow {
+pub(super) struct InstallationRow {
     #[diesel(sql_type = SqlUuid)]
-    id: InstallationId,
+    pub(super) id: InstallationId,
     #[diesel(sql_type = Binary)]
-    mac_sealed: Vec<u8>,
+    pub(super) mac_sealed: Vec<u8>,
+}
+
+impl InstallationRow {
+    /// Opens what is sealed in it.
+    pub(super) fn open(&self, keys: &MasterKeys) -> Result<Installation> {
+        let place = Place::new("installation", "mac_sealed", self.id.uuid());
+        let secret = keys.open(place, &Sealed::from(self.mac_sealed.clone())).map_err(damaged_key)?;
+        Ok(Installation { id: self.id, mac: MacKey::new(&secret) })
+    }
 }
 
 #[derive(diesel::QueryableByName)]
@@ -96,159 +88,11 @@ struct ChangeRow {
     slug: Option<String>,
 }
 
-#[derive(diesel::QueryableByName)]
-struct TenantRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: TenantId,
-    #[diesel(sql_type = Text)]
-    slug: String,
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = Text)]
-    status: String,
-    #[diesel(sql_type = Text)]
-    kind: String,
-    #[diesel(sql_type = Text)]
-    registration: String,
-    #[diesel(sql_type = Text)]
-    database_name: String,
-    #[diesel(sql_type = Text)]
-    role_name: String,
-    #[diesel(sql_type = Nullable<Binary>)]
-    password_sealed: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    url_sealed: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    direct_url_sealed: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    max_connections: Option<i32>,
-    #[diesel(sql_type = Integer)]
-    schema_version: i32,
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-    #[diesel(sql_type = Timestamptz)]
-    created_at: DateTime<Utc>,
-    #[diesel(sql_type = BigInt)]
-    generation: i64,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
-    cluster_id: Option<ClusterId>,
-    #[diesel(sql_type = Nullable<Text>)]
-    cluster_name: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    host: Option<String>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    port: Option<i32>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    connection_budget: Option<i32>,
-    #[diesel(sql_type = Nullable<Text>)]
-    tls_mode: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    tls_ca: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    tls_client_cert: Option<String>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    tls_client_key_sealed: Option<Vec<u8>>,
-    #[diesel(sql_type = Array<SqlUuid>)]
-    key_ids: Vec<Uuid>,
-    #[diesel(sql_type = Array<Binary>)]
-    key_publics: Vec<Vec<u8>>,
-    #[diesel(sql_type = Array<Binary>)]
-    key_privates: Vec<Vec<u8>>,
-    #[diesel(sql_type = Array<Bool>)]
-    key_in_use: Vec<bool>,
-}
-
-/// What the schema's CHECKs rule out, and what our master keys do not open.
-fn damaged(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::control_plane(what)
-}
-
-fn open(keys: &MasterKeys, place: Place, sealed: Option<Vec<u8>>) -> Result<secrecy::SecretString> {
-    let sealed = sealed.ok_or_else(|| damaged("a sealed value is missing"))?;
-    keys.open_text(place, &Sealed::from(sealed)).map_err(damaged)
-}
-
-impl TenantRow {
-    fn read(mut self, keys: &MasterKeys, mac: &MacKey) -> Result<Tenant> {
-        let (verification_keys, signing_key) = self.keys(keys, mac)?;
-        let (cluster, target, direct) = self.targets(keys)?;
-        Ok(Tenant {
-            id: self.id,
-            slug: self.slug.parse().map_err(damaged)?,
-            name: self.name,
-            status: self.status.parse().map_err(|e: String| damaged(e))?,
-            kind: self.kind.parse().map_err(|e: String| damaged(e))?,
-            registration: self.registration.parse().map_err(|e: String| damaged(e))?,
-            cluster,
-            target,
-            direct,
-            max_connections: self.max_connections.and_then(|n| n.try_into().ok()),
-            schema_version: self.schema_version,
-            epoch: self.epoch,
-            generation: self.generation,
-            created_at: self.created_at,
-            verification_keys,
-            signing_key,
-        })
-    }
-
-    fn keys(&mut self, keys: &MasterKeys, mac: &MacKey) -> Result<(Vec<VerificationKey>, Option<SigningKey>)> {
-        let mut verification = Vec::with_capacity(self.key_ids.len());
-        let mut signing = None;
-        let publics = std::mem::take(&mut self.key_publics);
-        let privates = std::mem::take(&mut self.key_privates);
-        for (((id, public), private), in_use) in self.key_ids.iter().zip(publics).zip(privates).zip(&self.key_in_use) {
-            let key = SigningKeyId::from(*id);
-            verification.push(VerificationKey::new(key, public));
-            if *in_use {
-                let place = Place::new("signing_keys", "private_sealed", *id);
-                let pkcs8 = keys.open(place, &Sealed::from(private)).map_err(damaged)?;
-                let kid = KeyId { tenant: self.id, key }.encode(mac);
-                signing = Some(SigningKey::from_pkcs8(kid, &pkcs8).ok_or_else(|| damaged("no Ed25519 key"))?);
-            }
-        }
-        Ok((verification, signing))
-    }
-
-    fn targets(&mut self, keys: &MasterKeys) -> Result<(ClusterRef, Target, Target)> {
-        let id = self.id.uuid();
-        let key_place = match self.cluster_id {
-            Some(cluster) => Place::new("clusters", "tls_client_key_sealed", cluster.uuid()),
-            None => Place::new("tenants", "tls_client_key_sealed", id),
-        };
-        let client_key = self.tls_client_key_sealed.take().map(|sealed| open(keys, key_place, Some(sealed)));
-        let tls = TlsPolicy {
-            mode: self.tls_mode.take().unwrap_or_default().parse().map_err(|e: String| damaged(e))?,
-            ca: self.tls_ca.take(),
-            client_cert: self.tls_client_cert.take(),
-            client_key: client_key.transpose()?,
-        };
-        if let (Some(cluster), Some(name), Some(host), Some(port)) =
-            (self.cluster_id, self.cluster_name.take(), self.host.take(), self.port)
-        {
-            let connection_budget = self.connection_budget.and_then(|n| n.try_into().ok());
-            let target = Target {
-                host,
-                port: u16::try_from(port).map_err(damaged)?,
-                database: std::mem::take(&mut self.database_name),
-                user: std::mem::take(&mut self.role_name),
-                password: open(keys, Place::new("tenants", "password_sealed", id), self.password_sealed.take())?,
-                tls,
-            };
-            return Ok((ClusterRef { id: cluster, name, connection_budget }, target.clone(), target));
-        }
-        let url = open(keys, Place::new("tenants", "url_sealed", id), self.url_sealed.take())?;
-        let direct = open(keys, Place::new("tenants", "direct_url_sealed", id), self.direct_url_sealed.take())?;
-        let cluster = ClusterRef { id: id.into(), name: "dedicated".into(), connection_budget: None };
-        Ok((cluster, Target::parse(&url, tls.clone()).map_err(damaged)?, Target::parse(&direct, tls).map_err(damaged)?))
-    }
-}
-
 impl ControlPlaneRegistry {
     /// The registry in a control plane's database, whose secrets `keys` open.
     #[must_use]
     pub fn new(db: MainDb, keys: Arc<MasterKeys>) -> Self {
-        Self { db, keys, installation: tokio::sync::OnceCell::new(), listener: Mutex::new(None) }
+        Self { db, keys, installation: tokio::sync::OnceCell::new(), listener: Mutex::new(None), last_known: None }
     }
 
     /// For embedders: the registry behind the control plane's URL and the installation's master keys (a comma-separated
@@ -262,19 +106,53 @@ impl ControlPlaneRegistry {
         Ok(Self::new(MainDb::new(target, EMBEDDED_CONNECTIONS), Arc::new(keys)))
     }
 
-    async fn read_installation(&self) -> Result<Installation> {
-        let row = self
-            .db
-            .read(async |conn| -> Result<_> {
-                let rows = diesel::sql_query("SELECT id, mac_sealed FROM installation");
-                Ok(rows.get_result::<InstallationRow>(conn).await.optional()?)
-            })
-            .await?
-            .ok_or_else(|| damaged("the installation is not set up; run `tenantry migrate`"))?;
-        let place = Place::new("installation", "mac_sealed", row.id.uuid());
-        let secret = self.keys.open(place, &Sealed::from(row.mac_sealed)).map_err(damaged_key)?;
-        Ok(Installation { id: row.id, mac: MacKey::new(&secret) })
+    /// Keeps a sealed snapshot of all tenants on local disk, and answers from it while the control plane is down: known
+    /// tenants are then served at once, at start too.
+    #[must_use]
+    pub fn with_snapshot(mut self, settings: SnapshotSettings) -> Self {
+        self.last_known = Some(LastKnown::new(settings, self.db.clone(), self.keys.clone()));
+        self
     }
+
+    async fn find_installation(&self) -> Result<Installation> {
+        let row = match (self.asked(read_installation(&self.db)).await, &self.last_known) {
+            (Err(cause), Some(last_known)) => last_known.installation(cause).await?,
+            (answer, _) => answer?.ok_or_else(|| damaged("the installation is not set up; run `tenantry migrate`"))?,
+        };
+        let installation = row.open(&self.keys)?;
+        if let Some(last_known) = &self.last_known {
+            last_known.keep(installation.id);
+        }
+        Ok(installation)
+    }
+
+    /// Asks the control plane; with something to fall back on, not for long.
+    async fn asked<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+        match &self.last_known {
+            Some(last_known) => last_known.asked(question).await,
+            None => question.await,
+        }
+    }
+}
+
+/// The installation's row; none before it was set up.
+pub(super) async fn read_installation(db: &MainDb) -> Result<Option<InstallationRow>> {
+    let read = db.read(async |conn: &mut MainConn| -> Result<_> {
+        let rows = diesel::sql_query("SELECT id, mac_sealed FROM installation");
+        Ok(rows.get_result::<InstallationRow>(conn).await.optional()?)
+    });
+    read.await.map_err(unread)
+}
+
+/// What changed after a generation.
+pub(super) async fn read_changes(db: &MainDb, generation: Option<i64>) -> Result<Changes> {
+    // Beyond every generation: the head alone.
+    let since = generation.unwrap_or(i64::MAX);
+    let read = db.read(async move |conn: &mut MainConn| -> Result<_> {
+        let changes = diesel::sql_query(CHANGES).bind::<BigInt, _>(since).bind::<BigInt, _>(MOST_CHANGES);
+        Ok(changes.load::<ChangeRow>(conn).await?)
+    });
+    changes(generation, read.await.map_err(unread)?)
 }
 
 fn damaged_key(error: CryptoError) -> Error {
@@ -282,7 +160,7 @@ fn damaged_key(error: CryptoError) -> Error {
 }
 
 /// A statement on the control plane that failed says nothing about the tenant's database.
-fn unread(error: Error) -> Error {
+pub(super) fn unread(error: Error) -> Error {
     match error {
         Error::Query(cause) => Error::control_plane(cause),
         other => other,
@@ -292,44 +170,43 @@ fn unread(error: Error) -> Error {
 #[async_trait]
 impl Registry for ControlPlaneRegistry {
     async fn installation(&self) -> Result<Installation> {
-        self.installation.get_or_try_init(|| self.read_installation()).await.cloned().map_err(unread)
+        self.installation.get_or_try_init(|| self.find_installation()).await.cloned()
     }
 
     async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Tenant>> {
         let mac = self.installation().await?.mac;
-        let row = self
-            .db
-            .read(async move |conn| -> Result<_> {
-                Ok(diesel::sql_query(TENANT).bind::<SqlUuid, _>(id).get_result::<TenantRow>(conn).await.optional()?)
-            })
-            .await
-            .map_err(unread)?;
+        let row = match (self.asked(TenantRow::find(&self.db, id)).await, &self.last_known) {
+            (Err(cause), Some(last_known)) => Some(last_known.tenant(id, cause).await?),
+            (answer, _) => answer?,
+        };
         row.map(|row| row.read(&self.keys, &mac)).transpose()
     }
 
     async fn id_by_slug(&self, slug: &Slug) -> Result<Option<TenantId>> {
-        let slug = slug.to_string();
-        self.db
-            .read(async move |conn| -> Result<_> {
-                let id = diesel::sql_query("SELECT id FROM tenants WHERE slug = $1").bind::<Text, _>(slug);
-                Ok(id.get_result::<IdRow>(conn).await.optional()?.map(|row| row.id))
-            })
-            .await
-            .map_err(unread)
+        let name = slug.to_string();
+        let question = self.db.read(async move |conn: &mut MainConn| -> Result<_> {
+            let id = diesel::sql_query("SELECT id FROM tenants WHERE slug = $1").bind::<Text, _>(name);
+            Ok(id.get_result::<IdRow>(conn).await.optional()?.map(|row| row.id))
+        });
+        match (self.asked(async { question.await.map_err(unread) }).await, &self.last_known) {
+            (Err(cause), Some(last_known)) => {
+                let mac = self.installation().await?.mac;
+                last_known.id_by_slug(mac, slug, cause).await.map(Some)
+            }
+            (answer, _) => answer,
+        }
     }
 
     async fn changes_since(&self, generation: Option<i64>) -> Result<Changes> {
-        // Beyond every generation: the head alone.
-        let since = generation.unwrap_or(i64::MAX);
-        let rows = self
-            .db
-            .read(async move |conn| -> Result<_> {
-                let changes = diesel::sql_query(CHANGES).bind::<BigInt, _>(since).bind::<BigInt, _>(MOST_CHANGES);
-                Ok(changes.load::<ChangeRow>(conn).await?)
-            })
-            .await
-            .map_err(unread)?;
-        changes(generation, rows)
+        let question = read_changes(&self.db, generation);
+        match (&self.last_known, generation) {
+            (None, _) => question.await,
+            (Some(last_known), Some(_)) => last_known.followed(question.await),
+            (Some(last_known), None) => match last_known.asked(question).await {
+                Err(cause) => last_known.generation(cause).await,
+                answer => answer,
+            },
+        }
     }
 
     async fn announced(&self) -> Result<()> {

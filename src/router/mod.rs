@@ -19,11 +19,13 @@ pub mod migrate;
 pub mod pools;
 pub mod registry;
 mod resolver;
+mod snapshot;
 mod socket;
 pub mod stamp;
 mod target;
 pub mod tenant;
 pub mod tenant_conn;
+mod tenant_row;
 mod tls;
 pub mod token;
 mod work;
@@ -46,6 +48,7 @@ pub use main_db::MainDb;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
+pub use snapshot::SnapshotSettings;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use tenant_conn::{TenantConn, TenantTx};
 pub use token::{AccessClaims, KeyId, SigningKey, VerificationKey};
@@ -55,6 +58,7 @@ use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{Clock, Slug, TenantId};
 use registry::RegistryCache;
 use resolver::Resolver;
+use snapshot::jittered;
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
 const POLL_EVERY: Duration = Duration::from_millis(1000);
@@ -226,9 +230,9 @@ impl Router {
         };
         let reload = {
             let registry = registry.clone();
-            Arc::new(move |id| {
+            Arc::new(move |known| {
                 let registry = registry.clone();
-                Box::pin(async move { registry.reload(id).await.ok() }) as BoxFuture<'static, Option<Arc<Tenant>>>
+                Box::pin(async move { registry.newer(&known).await }) as BoxFuture<'static, Option<Arc<Tenant>>>
             })
         };
         let pools = Arc::new(TenantPoolManager::new(settings, installation.id).reload_by(reload));
@@ -340,20 +344,28 @@ impl Router {
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
 async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut generation: i64) {
     let source = registry.source().clone();
+    let mut lost = false;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(POLL_EVERY) => {}
+            () = tokio::time::sleep(jittered(POLL_EVERY)) => {}
             announced = source.announced() => if announced.is_err() {
-                tokio::time::sleep(POLL_EVERY).await;
+                tokio::time::sleep(jittered(POLL_EVERY)).await;
             }
         }
         let changes = match source.changes_since(Some(generation)).await {
             Ok(changes) => changes,
             Err(error) => {
-                tracing::warn!(%error, "the registry cannot be followed; known tenants are served from memory");
+                if !lost {
+                    tracing::warn!(%error, "the registry cannot be followed; known tenants are served from memory");
+                }
+                lost = true;
                 continue;
             }
         };
+        if lost {
+            tracing::info!(changed = changes.tenants.len(), reset = changes.reset, "the registry is followed again");
+            lost = false;
+        }
         generation = changes.generation;
         let mut changed: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
         for (id, slug) in &changes.tenants {

@@ -62,6 +62,10 @@ pub trait Registry: Send + Sync + 'static {
 const CAPACITY: u64 = 100_000;
 /// How long "there is no such tenant" is believed.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
+/// How long what is known of a tenant is believed that may have changed, with the registry away.
+const DOUBTED_FOR: Duration = Duration::from_secs(1);
+/// How long a caller waits for the registry who could be answered from what is known.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest a caller waits for the registry.
 const LOAD_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -70,20 +74,37 @@ struct Slot {
     entry: ArcSwapOption<Entry>,
     /// How often the registry announced a change of this tenant.
     changes: AtomicU64,
+    /// How often it announced that any tenant may have changed.
+    doubts: AtomicU64,
     /// Single flight: one load at a time, the others wait for it.
     loading: tokio::sync::Mutex<()>,
 }
 
 struct Entry {
     tenant: Option<Arc<Tenant>>,
-    /// `changes` when the load began.
-    as_of: u64,
+    /// `changes` and `doubts` when the load began.
+    as_of: (u64, u64),
     loaded: Instant,
+    /// How long it is believed at most.
+    good_for: Option<Duration>,
 }
 
-impl Entry {
-    fn is_good(&self, changes: u64) -> bool {
-        self.as_of == changes && (self.tenant.is_some() || self.loaded.elapsed() < UNKNOWN_FOR)
+impl Slot {
+    fn as_of(&self) -> (u64, u64) {
+        (self.changes.load(Ordering::Acquire), self.doubts.load(Ordering::Acquire))
+    }
+
+    /// What is known for certain.
+    fn good(&self, as_of: (u64, u64)) -> Option<Result<Arc<Tenant>>> {
+        let entry = self.entry.load();
+        let entry = entry.as_ref().filter(|entry| entry.as_of == as_of)?;
+        let believed = entry.good_for.is_none_or(|long| entry.loaded.elapsed() < long);
+        believed.then(|| entry.tenant.clone().ok_or(Error::TenantUnknown))
+    }
+
+    /// What was known before any tenant may have changed. None if this one was named: then it may be suspended.
+    fn last_known(&self, (changes, _): (u64, u64)) -> Option<Arc<Tenant>> {
+        self.entry.load().as_ref().filter(|entry| entry.as_of.0 == changes)?.tenant.clone()
     }
 }
 
@@ -118,10 +139,8 @@ impl RegistryCache {
     /// A tenant in whatever state.
     pub(super) async fn get(&self, id: TenantId) -> Result<Arc<Tenant>> {
         let slot = self.slots.get(&id).unwrap_or_else(|| self.slots.get_with(id, Arc::default));
-        if let Some(entry) = slot.entry.load().as_ref()
-            && entry.is_good(slot.changes.load(Ordering::Acquire))
-        {
-            return entry.tenant.clone().ok_or(Error::TenantUnknown);
+        if let Some(known) = slot.good(slot.as_of()) {
+            return known;
         }
         timeout(LOAD_DEADLINE, self.load(id, &slot))
             .await
@@ -131,27 +150,54 @@ impl RegistryCache {
     async fn load(&self, id: TenantId, slot: &Slot) -> Result<Arc<Tenant>> {
         let _flight = slot.loading.lock().await;
         loop {
-            let as_of = slot.changes.load(Ordering::Acquire);
-            if let Some(entry) = slot.entry.load().as_ref()
-                && entry.is_good(as_of)
-            {
-                return entry.tenant.clone().ok_or(Error::TenantUnknown);
+            let as_of = slot.as_of();
+            if let Some(known) = slot.good(as_of) {
+                return known;
             }
-            let tenant = self.source.tenant_by_id(id).await?.map(Arc::new);
-            slot.entry.store(Some(Arc::new(Entry { tenant: tenant.clone(), as_of, loaded: Instant::now() })));
+            let (tenant, good_for) = self.ask(id, slot.last_known(as_of)).await?;
+            let entry = Entry { tenant: tenant.clone(), as_of, loaded: Instant::now(), good_for };
+            slot.entry.store(Some(Arc::new(entry)));
             // Changed while it was being read: read it again.
-            if slot.changes.load(Ordering::Acquire) == as_of {
+            if slot.as_of() == as_of {
                 return tenant.ok_or(Error::TenantUnknown);
             }
         }
     }
 
-    /// A tenant in whatever state, as the registry has it now.
-    pub(super) async fn reload(&self, id: TenantId) -> Result<Arc<Tenant>> {
-        if let Some(slot) = self.slots.get(&id) {
-            slot.changes.fetch_add(1, Ordering::AcqRel);
+    /// The tenant as the registry has it, or as last known while the registry is away; and how long to believe that.
+    async fn ask(
+        &self,
+        id: TenantId,
+        last_known: Option<Arc<Tenant>>,
+    ) -> Result<(Option<Arc<Tenant>>, Option<Duration>)> {
+        let patience = if last_known.is_some() { PATIENCE } else { LOAD_DEADLINE };
+        let answer = timeout(patience, self.source.tenant_by_id(id)).await;
+        match (answer.unwrap_or_else(|_| Err(Error::control_plane("no answer within the deadline"))), last_known) {
+            (Ok(Some(tenant)), _) => Ok((Some(Arc::new(tenant)), None)),
+            (Ok(None), _) => Ok((None, Some(UNKNOWN_FOR))),
+            (Err(Error::ControlPlane(_)), Some(tenant)) => Ok((Some(tenant), Some(DOUBTED_FOR))),
+            (Err(error), _) => Err(error),
         }
-        self.get(id).await
+    }
+
+    /// The tenant as the registry has it now, if that is newer than `known`: read once, whoever else asks. `None` also if
+    /// the registry is away.
+    pub(super) async fn newer(&self, known: &Tenant) -> Option<Arc<Tenant>> {
+        let slot = self.slots.get(&known.id)?;
+        let _flight = timeout(LOAD_DEADLINE, slot.loading.lock()).await.ok()?;
+        let cached = slot.entry.load().as_ref().and_then(|entry| entry.tenant.clone());
+        if let Some(cached) = cached.filter(|cached| cached.generation > known.generation) {
+            return Some(cached);
+        }
+        let as_of = slot.as_of();
+        let read = timeout(LOAD_DEADLINE, self.source.tenant_by_id(known.id)).await.ok()?;
+        let tenant = Arc::new(read.ok()??);
+        if tenant.generation <= known.generation {
+            return None;
+        }
+        let entry = Entry { tenant: Some(tenant.clone()), as_of, loaded: Instant::now(), good_for: None };
+        slot.entry.store(Some(Arc::new(entry)));
+        Some(tenant)
     }
 
     /// A tenant by slug, in whatever state.
@@ -197,7 +243,7 @@ impl RegistryCache {
         self.unknown.invalidate_all();
         let mut known = Vec::new();
         for (id, slot) in &self.slots {
-            slot.changes.fetch_add(1, Ordering::AcqRel);
+            slot.doubts.fetch_add(1, Ordering::AcqRel);
             known.push(*id);
         }
         known

@@ -25,6 +25,7 @@ fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         password: String::new().into(),
         tls: TlsPolicy::mode(TlsMode::Disable),
     };
+    let target = Arc::new(target);
     Tenant {
         id,
         slug: "acme".parse().unwrap(),
@@ -112,4 +113,23 @@ async fn one_load_serves_all_and_known_tenants_outlive_the_source() {
     assert!(cache.get(id).await.is_ok(), "served from memory");
     cache.changed(id, &"acme".parse().unwrap());
     assert!(matches!(cache.get(id).await, Err(Error::ControlPlane(_))), "a known change fails closed");
+}
+
+#[tokio::test]
+async fn when_any_tenant_may_have_changed_known_ones_outlive_the_source_too() {
+    let source = source(10);
+    let cache = RegistryCache::new(source.clone());
+    let id = TenantId::generate();
+    cache.get(id).await.unwrap();
+    source.down.store(true, Ordering::SeqCst);
+    assert_eq!(cache.all_changed(), [id]);
+    assert_eq!(cache.get(id).await.unwrap().status, TenantStatus::Active, "as last known");
+    let asked = source.loads.load(Ordering::SeqCst);
+    cache.get(id).await.unwrap();
+    assert_eq!(source.loads.load(Ordering::SeqCst), asked, "nobody else waits for it now");
+    // It answers again, and says what had changed.
+    *source.status.lock().unwrap() = Some(TenantStatus::Suspended);
+    source.down.store(false, Ordering::SeqCst);
+    cache.all_changed();
+    assert_eq!(cache.get(id).await.unwrap().status, TenantStatus::Suspended);
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -114,9 +115,9 @@ pub struct Tenant {
     /// The budget its connections count against.
     pub cluster: ClusterRef,
     /// Pooled URL: what requests use.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// Direct URL: what migrations use. The same as `target` unless a pooler stands in between.
-    pub direct: Target,
+    pub direct: Arc<Target>,
     /// Per-tenant ceiling, or `None` for the router's default.
     pub max_connections: Option<u32>,
     /// Version of the built-in schema.

@@ -32,8 +32,8 @@ const RECOVER_WITHIN: Duration = Duration::from_secs(5);
 /// What somebody is told who comes while a tenant is being moved or suspended.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Reads the registry's entry of a tenant anew: `None` if it is not to be served, or cannot be read.
-pub(in crate::router) type Reload = Arc<dyn Fn(TenantId) -> BoxFuture<'static, Option<Arc<Tenant>>> + Send + Sync>;
+/// Reads the registry's entry of a tenant anew: `None` if there is nothing newer, or it cannot be read.
+pub(in crate::router) type Reload = Arc<dyn Fn(Arc<Tenant>) -> BoxFuture<'static, Option<Arc<Tenant>>> + Send + Sync>;
 
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Link, Waiting>,

@@ -42,7 +42,7 @@ impl ClusterPools {
     async fn open_for(self: &Arc<Self>, tenant: &Arc<Tenant>, ticket: Ticket, permit: Permit) {
         let began = Instant::now();
         let connect = &self.shared.settings.connect;
-        let link = match open(&Arc::new(tenant.target.clone()), connect, Some(permit)).await {
+        let link = match open(&tenant.target, connect, Some(permit)).await {
             Ok(link) => link,
             Err(error) if error.kind == ConnectFailure::Authentication => return self.reload(tenant, error).await,
             Err(error) => return self.open_failed(tenant.id, error),
@@ -93,7 +93,7 @@ impl ClusterPools {
     /// The server refused the role or its password: perhaps they were changed, and the news have not come yet.
     async fn reload(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError) {
         let fresh = match &self.shared.reload {
-            Some(reload) => reload(tenant.id).await,
+            Some(reload) => reload(tenant.clone()).await,
             None => None,
         };
         match fresh.filter(|fresh| fresh.connection_version() != tenant.connection_version()) {

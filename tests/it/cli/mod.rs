@@ -3,4 +3,5 @@
 mod config;
 mod dev;
 mod serve;
+mod snapshot;
 mod tenants;

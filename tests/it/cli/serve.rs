@@ -1,6 +1,5 @@
 //! `tenantry serve`, as it runs in production: ready, logged, measured, and ended well.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use nix::sys::signal::{self, Signal};
@@ -9,13 +8,8 @@ use serde_json::{Value, json};
 use tenantry::testing::TestApp;
 use tokio::process::Child;
 
-use crate::support::binary::program;
+use crate::support::binary::{free_port, program};
 use crate::support::{db, eventually, seconds};
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
 
 fn terminate(child: &Child) {
     let pid = i32::try_from(child.id().expect("it runs")).expect("a process id");

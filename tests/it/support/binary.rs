@@ -1,5 +1,6 @@
 //! The program itself, as a child process.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -41,6 +42,11 @@ impl Said {
     pub(crate) fn all(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// The program with nothing of this process's environment but `PATH`, in an empty directory.

@@ -1,0 +1,276 @@
+//! One tenant as the registry's tables have it, its secrets still sealed.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use chrono::{DateTime, Utc};
+use diesel::OptionalExtension as _;
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+use super::conn::MainConn;
+use super::connect::{Target, TlsPolicy};
+use super::control_plane::unread;
+use super::error::{Error, Result};
+use super::main_db::MainDb;
+use super::tenant::{ClusterRef, Tenant};
+use super::token::{KeyId, SigningKey, VerificationKey};
+use crate::kernel::crypto::{MacKey, MasterKeys, Place, Sealed};
+use crate::kernel::{ClusterId, SigningKeyId, TenantId};
+
+const TENANT: &str = "\
+SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, t.role_name, t.password_sealed, \
+       t.url_sealed, t.direct_url_sealed, t.max_connections, t.schema_version, t.epoch, t.created_at, \
+       greatest(t.generation, c.generation) AS generation, \
+       c.id AS cluster_id, c.name AS cluster_name, c.host, c.port, c.connection_budget, \
+       coalesce(t.tls_mode, c.tls_mode) AS tls_mode, coalesce(t.tls_ca, c.tls_ca) AS tls_ca, \
+       coalesce(t.tls_client_cert, c.tls_client_cert) AS tls_client_cert, \
+       coalesce(t.tls_client_key_sealed, c.tls_client_key_sealed) AS tls_client_key_sealed, \
+       k.ids AS key_ids, k.publics AS key_publics, k.privates AS key_privates, k.in_use AS key_in_use \
+FROM tenants t \
+LEFT JOIN clusters c ON c.id = t.cluster_id \
+CROSS JOIN LATERAL ( \
+    SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(public ORDER BY id), '{}') AS publics, \
+           coalesce(array_agg(private_sealed ORDER BY id), '{}') AS privates, \
+           coalesce(array_agg(retired_at IS NULL ORDER BY id), '{}') AS in_use \
+    FROM signing_keys WHERE tenant_id = t.id AND (retired_at IS NULL OR retired_at > now())) k";
+
+/// See the module. Serialised, it still holds its secrets sealed only.
+#[derive(diesel::QueryableByName, Serialize, Deserialize)]
+pub(super) struct TenantRow {
+    #[diesel(sql_type = SqlUuid)]
+    pub(super) id: TenantId,
+    #[diesel(sql_type = Text)]
+    pub(super) slug: String,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Text)]
+    kind: String,
+    #[diesel(sql_type = Text)]
+    registration: String,
+    #[diesel(sql_type = Text)]
+    database_name: String,
+    #[diesel(sql_type = Text)]
+    role_name: String,
+    #[diesel(sql_type = Nullable<Binary>)]
+    #[serde(with = "base64_option")]
+    password_sealed: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    #[serde(with = "base64_option")]
+    url_sealed: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    #[serde(with = "base64_option")]
+    direct_url_sealed: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    max_connections: Option<i32>,
+    #[diesel(sql_type = Integer)]
+    schema_version: i32,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+    #[diesel(sql_type = BigInt)]
+    generation: i64,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    cluster_id: Option<ClusterId>,
+    #[diesel(sql_type = Nullable<Text>)]
+    cluster_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    host: Option<String>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    port: Option<i32>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    connection_budget: Option<i32>,
+    #[diesel(sql_type = Nullable<Text>)]
+    tls_mode: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    tls_ca: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    tls_client_cert: Option<String>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    #[serde(with = "base64_option")]
+    tls_client_key_sealed: Option<Vec<u8>>,
+    #[diesel(sql_type = Array<SqlUuid>)]
+    key_ids: Vec<Uuid>,
+    #[diesel(sql_type = Array<Binary>)]
+    #[serde(with = "base64_list")]
+    key_publics: Vec<Vec<u8>>,
+    #[diesel(sql_type = Array<Binary>)]
+    #[serde(with = "base64_list")]
+    key_privates: Vec<Vec<u8>>,
+    #[diesel(sql_type = Array<Bool>)]
+    key_in_use: Vec<bool>,
+}
+
+impl TenantRow {
+    /// The row of one tenant.
+    pub(super) async fn find(db: &MainDb, id: TenantId) -> Result<Option<Self>> {
+        db.read(async move |conn: &mut MainConn| -> Result<_> {
+            let query = diesel::sql_query(format!("{TENANT} WHERE t.id = $1"));
+            Ok(query.bind::<SqlUuid, _>(id).get_result::<Self>(conn).await.optional()?)
+        })
+        .await
+        .map_err(unread)
+    }
+
+    /// The rows of these tenants, as far as there are any.
+    pub(super) async fn of(db: &MainDb, ids: Vec<TenantId>) -> Result<Vec<Self>> {
+        db.read(async move |conn: &mut MainConn| -> Result<_> {
+            let query = diesel::sql_query(format!("{TENANT} WHERE t.id = ANY($1)"));
+            Ok(query.bind::<Array<SqlUuid>, _>(ids).load::<Self>(conn).await?)
+        })
+        .await
+        .map_err(unread)
+    }
+
+    /// A page of all tenants, in the order of their ids.
+    pub(super) async fn after(db: &MainDb, id: TenantId, limit: i64) -> Result<Vec<Self>> {
+        db.read(async move |conn: &mut MainConn| -> Result<_> {
+            let query = diesel::sql_query(format!("{TENANT} WHERE t.id > $1 ORDER BY t.id LIMIT $2"));
+            Ok(query.bind::<SqlUuid, _>(id).bind::<BigInt, _>(limit).load::<Self>(conn).await?)
+        })
+        .await
+        .map_err(unread)
+    }
+}
+
+/// What the schema's CHECKs rule out, and what our master keys do not open.
+pub(super) fn damaged(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::control_plane(what)
+}
+
+fn open(keys: &MasterKeys, place: Place, sealed: Option<Vec<u8>>) -> Result<secrecy::SecretString> {
+    let sealed = sealed.ok_or_else(|| damaged("a sealed value is missing"))?;
+    keys.open_text(place, &Sealed::from(sealed)).map_err(damaged)
+}
+
+impl TenantRow {
+    /// Opens what is sealed in it.
+    pub(super) fn read(mut self, keys: &MasterKeys, mac: &MacKey) -> Result<Tenant> {
+        let (verification_keys, signing_key) = self.keys(keys, mac)?;
+        let (cluster, target, direct) = self.targets(keys)?;
+        Ok(Tenant {
+            id: self.id,
+            slug: self.slug.parse().map_err(damaged)?,
+            name: self.name,
+            status: self.status.parse().map_err(|e: String| damaged(e))?,
+            kind: self.kind.parse().map_err(|e: String| damaged(e))?,
+            registration: self.registration.parse().map_err(|e: String| damaged(e))?,
+            cluster,
+            target,
+            direct,
+            max_connections: self.max_connections.and_then(|n| n.try_into().ok()),
+            schema_version: self.schema_version,
+            epoch: self.epoch,
+            generation: self.generation,
+            created_at: self.created_at,
+            verification_keys,
+            signing_key,
+        })
+    }
+
+    fn keys(&mut self, keys: &MasterKeys, mac: &MacKey) -> Result<(Vec<VerificationKey>, Option<SigningKey>)> {
+        let mut verification = Vec::with_capacity(self.key_ids.len());
+        let mut signing = None;
+        let publics = std::mem::take(&mut self.key_publics);
+        let privates = std::mem::take(&mut self.key_privates);
+        for (((id, public), private), in_use) in self.key_ids.iter().zip(publics).zip(privates).zip(&self.key_in_use) {
+            let key = SigningKeyId::from(*id);
+            verification.push(VerificationKey::new(key, public));
+            if *in_use {
+                let place = Place::new("signing_keys", "private_sealed", *id);
+                let pkcs8 = keys.open(place, &Sealed::from(private)).map_err(damaged)?;
+                let kid = KeyId { tenant: self.id, key }.encode(mac);
+                signing = Some(SigningKey::from_pkcs8(kid, &pkcs8).ok_or_else(|| damaged("no Ed25519 key"))?);
+            }
+        }
+        Ok((verification, signing))
+    }
+
+    fn targets(&mut self, keys: &MasterKeys) -> Result<(ClusterRef, Arc<Target>, Arc<Target>)> {
+        let id = self.id.uuid();
+        let key_place = match self.cluster_id {
+            Some(cluster) => Place::new("clusters", "tls_client_key_sealed", cluster.uuid()),
+            None => Place::new("tenants", "tls_client_key_sealed", id),
+        };
+        let client_key = self.tls_client_key_sealed.take().map(|sealed| open(keys, key_place, Some(sealed)));
+        let tls = TlsPolicy {
+            mode: self.tls_mode.take().unwrap_or_default().parse().map_err(|e: String| damaged(e))?,
+            ca: self.tls_ca.take(),
+            client_cert: self.tls_client_cert.take(),
+            client_key: client_key.transpose()?,
+        };
+        if let (Some(cluster), Some(name), Some(host), Some(port)) =
+            (self.cluster_id, self.cluster_name.take(), self.host.take(), self.port)
+        {
+            let connection_budget = self.connection_budget.and_then(|n| n.try_into().ok());
+            let target = Target {
+                host,
+                port: u16::try_from(port).map_err(damaged)?,
+                database: std::mem::take(&mut self.database_name),
+                user: std::mem::take(&mut self.role_name),
+                password: open(keys, Place::new("tenants", "password_sealed", id), self.password_sealed.take())?,
+                tls,
+            };
+            let target = Arc::new(target);
+            return Ok((ClusterRef { id: cluster, name, connection_budget }, target.clone(), target));
+        }
+        let url = open(keys, Place::new("tenants", "url_sealed", id), self.url_sealed.take())?;
+        let direct = open(keys, Place::new("tenants", "direct_url_sealed", id), self.direct_url_sealed.take())?;
+        let cluster = ClusterRef { id: id.into(), name: "dedicated".into(), connection_budget: None };
+        let target = Arc::new(Target::parse(&url, tls.clone()).map_err(damaged)?);
+        let direct = if url.expose_secret() == direct.expose_secret() {
+            target.clone()
+        } else {
+            Arc::new(Target::parse(&direct, tls).map_err(damaged)?)
+        };
+        Ok((cluster, target, direct))
+    }
+}
+
+/// Bytes as text, in the form in which a row is kept outside the database.
+pub(super) mod base64_bytes {
+    use super::*;
+
+    pub(in crate::router) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(in crate::router) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64.decode(text).map_err(de::Error::custom)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Bytes(#[serde(with = "base64_bytes")] Vec<u8>);
+
+mod base64_option {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.clone().map(Bytes).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        Ok(Option::<Bytes>::deserialize(deserializer)?.map(|bytes| bytes.0))
+    }
+}
+
+mod base64_list {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(list: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(list.iter().cloned().map(Bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        Ok(Vec::<Bytes>::deserialize(deserializer)?.into_iter().map(|bytes| bytes.0).collect())
+    }
+}
