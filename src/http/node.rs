@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use diesel_async::RunQueryDsl as _;
 use futures_util::future::FutureExt as _;
-use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::metrics;
 use super::server::{Listeners, ServerOptions, serve};
 use super::state::{AppState, HttpSettings};
 use crate::config::{Config, ConfigError};
@@ -20,7 +20,7 @@ use crate::kernel::crypto::MasterKeys;
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, Target};
-use crate::telemetry;
+use crate::telemetry::{self, Metrics};
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
 /// Connections of one node to the control plane.
@@ -92,6 +92,7 @@ impl Node {
     /// # Errors
     /// If the control plane does not answer, has no schema, or was sealed with other master keys.
     pub async fn start(&self, config: &Config) -> ApiResult<Server> {
+        metrics::describe();
         self.control.ensure_installation().await?;
         let control = &self.control;
         let registry = Arc::new(ControlPlaneRegistry::new(control.db.clone(), control.keys.clone()));
@@ -163,7 +164,7 @@ fn auth_settings(config: &Config) -> AuthSettings {
 pub struct Server {
     state: AppState,
     options: ServerOptions,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<Metrics>,
 }
 
 impl Server {

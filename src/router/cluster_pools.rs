@@ -16,10 +16,13 @@ use super::breaker::Breaker;
 use super::budget::Permit;
 use super::connect::{ConnectError, ConnectFailure, Link, open};
 use super::error::{Error, Result};
+use super::meters::{Look, Meters};
 use super::pools::{PoolSettings, PoolSnapshot};
+use super::report::Seen;
 use super::scheduler::{Action, ClusterCounts, Pooled, Scheduler, Ticket, Waiter};
 use super::stamp::{self, Stamp};
 use super::tenant::{ClusterRef, Tenant};
+use super::usage::{Usage, UsageTable};
 use crate::kernel::{InstallationId, TenantId};
 
 /// Openings of one server under way at once. More would only make each slower: starting a backend is processor work.
@@ -34,6 +37,7 @@ struct Pooling {
     link: Link,
     ticket: Ticket,
     version: u64,
+    usage: Arc<Usage>,
 }
 
 impl Pooled for Pooling {
@@ -61,6 +65,7 @@ pub(crate) struct Lease {
     tenant: TenantId,
     cluster: Arc<ClusterPools>,
     pooling: Option<Pooling>,
+    since: Instant,
 }
 
 impl Lease {
@@ -76,6 +81,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(pooling) = self.pooling.take() {
+            self.cluster.note_use(&pooling, self.since.elapsed());
             self.cluster.give_back(self.tenant, pooling, false);
         }
     }
@@ -86,6 +92,16 @@ struct State {
     breakers: HashMap<TenantId, Breaker>,
     /// How to open a connection of a tenant with a pool or a breaker.
     entries: HashMap<TenantId, Arc<Tenant>>,
+    usages: UsageTable,
+}
+
+/// Somebody asked for a connection.
+struct Asked {
+    usage: Arc<Usage>,
+    /// The tenant had none at all.
+    cold: bool,
+    /// A connection at once, or a place in the queue.
+    outcome: std::result::Result<Lease, oneshot::Receiver<Result<Lease>>>,
 }
 
 /// All pools of one server.
@@ -95,6 +111,7 @@ pub(crate) struct ClusterPools {
     installation: InstallationId,
     runtime: Handle,
     opened: Arc<AtomicU64>,
+    meters: Meters,
     state: Mutex<State>,
 }
 
@@ -112,8 +129,10 @@ impl ClusterPools {
             scheduler: Scheduler::new(budget, MAX_OPENINGS, MAX_WAITERS),
             breakers: HashMap::new(),
             entries: HashMap::new(),
+            usages: UsageTable::default(),
         });
-        Self { name: cluster.name.clone(), settings, installation, runtime, opened, state }
+        let meters = Meters::new(&cluster.name);
+        Self { name: cluster.name.clone(), settings, installation, runtime, opened, meters, state }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -144,6 +163,36 @@ impl ClusterPools {
         })
     }
 
+    /// What it looks like now.
+    pub(super) fn look(&self) -> Look {
+        let state = self.lock();
+        let counts = state.scheduler.counts();
+        let mut look = Look {
+            budget: counts.capacity,
+            slice: counts.capacity,
+            counts,
+            openings_limit: MAX_OPENINGS,
+            ..Look::default()
+        };
+        for breaker in state.breakers.values() {
+            *look.breakers.entry(breaker.kind().as_str()).or_default() += 1;
+        }
+        look
+    }
+
+    /// The tenants with a pool or a breaker.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        let state = self.lock();
+        let known = state.entries.values().filter(|tenant| state.is_known(tenant.id));
+        let seen = known.map(|tenant| Seen {
+            tenant: tenant.clone(),
+            counts: state.scheduler.pool_counts(tenant.id).unwrap_or_default(),
+            breaker: state.breakers.get(&tenant.id).map(|b| b.kind().as_str()),
+            usage: state.usages.get(tenant.id).cloned(),
+        });
+        seen.collect()
+    }
+
     /// Retires every tenant.
     pub(super) fn close(self: &Arc<Self>) {
         let tenants: Vec<_> = self.lock().scheduler.tenants().collect();
@@ -158,32 +207,39 @@ impl ClusterPools {
     }
 
     pub(super) async fn acquire(self: &Arc<Self>, tenant: &Arc<Tenant>) -> Result<Lease> {
-        let waiting = match self.try_acquire(tenant, Instant::now())? {
-            Ok(lease) => return Ok(lease),
+        let began = Instant::now();
+        let Asked { usage, cold, outcome } = self.try_acquire(tenant, began)?;
+        let waiting = match outcome {
+            Ok(lease) => {
+                self.meters.wait_time.record(0.0);
+                return Ok(lease);
+            }
             Err(waiting) => waiting,
         };
-        let began = Instant::now();
         let got = timeout(self.settings.acquire_timeout, waiting).await;
-        metrics::histogram!("db.client.connection.wait_time", "cluster" => self.name.clone())
-            .record(began.elapsed().as_secs_f64());
+        let now = Instant::now();
+        let wait = now - began;
+        usage.waited(wait, now);
+        self.meters.wait_time.record(wait);
+        if cold {
+            usage.cold_start();
+            self.meters.cold_start.record(wait);
+        }
         match got {
             Ok(Ok(result)) => result,
             // The sender is dropped when the pools close.
             Ok(Err(_)) => Err(Error::TenantUnavailable { retry_after: Duration::from_secs(1) }),
             Err(_) => {
-                metrics::counter!("db.client.connection.timeouts", "cluster" => self.name.clone()).increment(1);
+                self.meters.timeouts.increment(1);
                 Err(Error::PoolExhausted { retry_after: Duration::from_secs(1) })
             }
         }
     }
 
-    /// An idle connection at once, or a place in the queue.
-    fn try_acquire(
-        self: &Arc<Self>,
-        tenant: &Arc<Tenant>,
-        now: Instant,
-    ) -> Result<std::result::Result<Lease, oneshot::Receiver<Result<Lease>>>> {
+    fn try_acquire(self: &Arc<Self>, tenant: &Arc<Tenant>, now: Instant) -> Result<Asked> {
         let mut state = self.lock();
+        let usage = state.usages.of(tenant.id, now);
+        usage.asked();
         let mut actions = state.learn(tenant, &self.settings, now);
         if state.scheduler.is_retired(tenant.id) {
             // Suspended or moved while this request was on its way.
@@ -191,6 +247,7 @@ impl ClusterPools {
         }
         let (idle, more) = state.scheduler.checkout(tenant.id, now);
         actions.extend(more);
+        let mut cold = false;
         let outcome = match idle {
             Some(pooling) => Ok(Ok(self.lend(tenant.id, pooling))),
             None => match state.refusal(tenant.id, now) {
@@ -205,6 +262,8 @@ impl ClusterPools {
                     return Err(error);
                 }
                 None => {
+                    let counts = state.scheduler.pool_counts(tenant.id).unwrap_or_default();
+                    cold = counts.connections() == 0 && counts.waiting == 0;
                     let (sender, receiver) = oneshot::channel();
                     match state.scheduler.wait(tenant.id, Waiting(sender), now) {
                         Ok(more) => {
@@ -218,11 +277,23 @@ impl ClusterPools {
         };
         drop(state);
         self.perform(actions);
-        outcome
+        outcome.map(|outcome| Asked { usage, cold, outcome })
     }
 
     fn lend(self: &Arc<Self>, tenant: TenantId, pooling: Pooling) -> Lease {
-        Lease { tenant, cluster: self.clone(), pooling: Some(pooling) }
+        Lease { tenant, cluster: self.clone(), pooling: Some(pooling), since: Instant::now() }
+    }
+
+    /// A request had this connection for some time.
+    fn note_use(&self, pooling: &Pooling, time: Duration) {
+        pooling.usage.worked(time);
+        self.meters.use_time.record(time);
+        if pooling.link.in_doubt() {
+            let cancelled = !pooling.link.is_gone();
+            pooling.usage.dropped(cancelled);
+            self.meters.dropped.increment(1);
+            self.meters.cancelled.increment(u64::from(cancelled));
+        }
     }
 
     fn give_back(self: &Arc<Self>, tenant: TenantId, pooling: Pooling, opened: bool) {
@@ -263,7 +334,11 @@ impl ClusterPools {
                             None => Err(ConnectError::new(ConnectFailure::Other, "the tenant is gone")),
                         };
                         match opened {
-                            Ok((link, version)) => cluster.give_back(tenant, Pooling { link, ticket, version }, true),
+                            Ok((link, version)) => {
+                                let usage = cluster.lock().usages.of(tenant, Instant::now());
+                                usage.opened();
+                                cluster.give_back(tenant, Pooling { link, ticket, version, usage }, true);
+                            }
                             Err(error) => cluster.open_failed(tenant, error),
                         }
                     });
@@ -283,21 +358,18 @@ impl ClusterPools {
                 .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, "no answer to the stamp check"))??;
             link.finish();
         }
-        metrics::counter!("db.client.connection.created", "cluster" => self.name.clone()).increment(1);
-        metrics::histogram!("db.client.connection.create_time", "cluster" => self.name.clone())
-            .record(began.elapsed().as_secs_f64());
+        self.meters.opened.increment(1);
+        self.meters.create_time.record(began.elapsed());
         Ok(link)
     }
 
     fn open_failed(self: &Arc<Self>, tenant: TenantId, error: ConnectError) {
         let now = Instant::now();
         let error = Arc::new(error);
-        metrics::counter!("db.client.connection.failures", "cluster" => self.name.clone(), "kind" => error.kind.as_str())
-            .increment(1);
+        self.meters.open_failed(error.kind);
         if error.kind == ConnectFailure::StampMismatch {
             // The alarm: a database answers for somebody else. Nothing was read from it but the stamp.
             tracing::error!(tenant = %tenant, cause = %error.source, "STAMP MISMATCH: connection refused");
-            metrics::counter!("tenantry.stamp.failures", "cluster" => self.name.clone()).increment(1);
         } else {
             tracing::warn!(tenant = %tenant, kind = error.kind.as_str(), cause = %error.source, "cannot connect");
         }
@@ -408,24 +480,19 @@ impl ClusterPools {
         let Some(since) = Instant::now().checked_sub(self.settings.idle_timeout) else { return };
         let mut state = self.lock();
         let actions = state.scheduler.close_idle(since);
-        let counts = state.scheduler.counts();
+        for (victim, last) in state.scheduler.take_stolen() {
+            if let Some(usage) = state.usages.get(victim) {
+                usage.evicted();
+            }
+            self.meters.steals.increment(1);
+            self.meters.evictions.increment(u64::from(last));
+        }
         let gone: Vec<_> = state.entries.keys().copied().filter(|t| !state.is_known(*t)).collect();
         for tenant in gone {
             state.entries.remove(&tenant);
         }
-        let breakers = state.breakers.len();
         drop(state);
         self.perform(actions);
-        // A failed opening gives its permit back a moment before it is counted out.
-        let busy = counts.open.saturating_sub(counts.idle + counts.opening + counts.closing);
-        for (word, value) in
-            [("idle", counts.idle), ("used", busy), ("opening", counts.opening), ("closing", counts.closing)]
-        {
-            metrics::gauge!("db.client.connection.count", "cluster" => self.name.clone(), "state" => word)
-                .set(value as f64);
-        }
-        metrics::gauge!("db.client.connection.max", "cluster" => self.name.clone()).set(counts.capacity as f64);
-        metrics::gauge!("tenantry.breakers.open", "cluster" => self.name.clone()).set(breakers as f64);
     }
 }
 

@@ -18,9 +18,11 @@ pub mod error;
 pub mod extractor;
 mod listener;
 pub mod main_db;
+mod meters;
 pub mod migrate;
 pub mod pools;
 pub mod registry;
+pub mod report;
 mod resolver;
 mod scheduler;
 mod socket;
@@ -29,11 +31,12 @@ mod target;
 pub mod tenant;
 mod tls;
 pub mod token;
+mod usage;
 mod work;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use url::{Host, Url};
@@ -47,9 +50,11 @@ pub use error::{Error, Result};
 pub use main_db::MainDb;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
+pub use report::{ClusterReport, PoolsReport, TenantReport, TopBy};
 pub use resolver::TenantHints;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use token::{AccessClaims, KeyId, SigningKey, VerificationKey};
+pub use usage::UsageCounts;
 pub use work::Work;
 
 use crate::kernel::opaque::OpaqueToken;
@@ -204,6 +209,7 @@ impl Router {
         admission: Arc<dyn Admission>,
         config: RouterConfig,
     ) -> Result<Self> {
+        meters::describe();
         let installation = registry.installation().await?;
         let generation = registry.changes_since(None).await?.generation;
         let registry = Arc::new(RegistryCache::new(registry));
@@ -329,6 +335,7 @@ impl Router {
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
 async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut generation: i64) {
     let source = registry.source().clone();
+    let mut last_read = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(POLL_EVERY) => {}
@@ -337,8 +344,13 @@ async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut
             }
         }
         let changes = match source.changes_since(Some(generation)).await {
-            Ok(changes) => changes,
+            Ok(changes) => {
+                last_read = Instant::now();
+                meters::registry_staleness(Duration::ZERO);
+                changes
+            }
             Err(error) => {
+                meters::registry_staleness(last_read.elapsed());
                 tracing::warn!(%error, "the registry cannot be followed; known tenants are served from memory");
                 continue;
             }

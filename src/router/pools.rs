@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use super::cluster_pools::{ClusterPools, Lease};
 use super::connect::ConnectOptions;
 use super::error::Result;
+use super::meters::{Board, Looks};
+use super::report::{self, ClusterReport, PoolsReport, TopBy};
 pub use super::scheduler::{ClusterCounts, PoolCounts};
 use super::tenant::{ClusterRef, Tenant, TenantStatus};
 use crate::kernel::{ClusterId, InstallationId, TenantId};
@@ -110,19 +112,44 @@ impl TenantPoolManager {
         self.all().iter().map(|c| (c.name().to_owned(), c.counts())).collect()
     }
 
+    /// Every server with pools, and the `limit` tenants that stand out most; at most [`report::MOST_TENANTS`].
+    #[must_use]
+    pub fn report(&self, by: TopBy, limit: usize) -> PoolsReport {
+        let clusters = self.looks().into_iter().map(|(name, look)| ClusterReport {
+            name,
+            budget: look.budget,
+            slice: look.slice,
+            counts: look.counts,
+            openings_limit: look.openings_limit,
+            breakers_open: look.breakers.values().sum(),
+        });
+        let seen = self.all().iter().flat_map(|cluster| cluster.seen()).collect();
+        PoolsReport { clusters: clusters.collect(), tenants: report::top(seen, by, limit, Instant::now()) }
+    }
+
+    fn looks(&self) -> Looks {
+        let mut looks = Looks::new();
+        for cluster in self.all() {
+            looks.entry(cluster.name().to_owned()).or_default().add(&cluster.look());
+        }
+        looks
+    }
+
     /// Physical connections begun so far, failed ones included.
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Closes idle connections past their time, for as long as the manager lives.
+    /// Closes idle connections past their time and shows what the servers look like, for as long as the manager lives.
     pub(super) async fn sweep_forever(self: Arc<Self>) {
+        let mut board = Board::default();
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
             for cluster in self.all() {
                 cluster.sweep();
             }
+            board.show(&self.looks());
             self.clusters
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)

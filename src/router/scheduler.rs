@@ -121,8 +121,18 @@ pub struct PoolCounts {
     pub ceiling: usize,
 }
 
+impl PoolCounts {
+    /// Connections that the tenant holds.
+    #[must_use]
+    pub const fn connections(&self) -> usize {
+        self.idle + self.busy + self.opening
+    }
+}
+
 /// Counts of one server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "server", derive(serde::Serialize, utoipa::ToSchema))]
+#[cfg_attr(feature = "server", serde(rename_all = "camelCase"))]
 pub struct ClusterCounts {
     /// Permits in all.
     pub capacity: usize,
@@ -136,6 +146,26 @@ pub struct ClusterCounts {
     pub idle: usize,
     /// Tenants that wait.
     pub waiting_tenants: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+}
+
+impl ClusterCounts {
+    /// Connections at work. A failed opening gives its permit back a moment before it is counted out.
+    #[must_use]
+    pub const fn used(&self) -> usize {
+        self.open.saturating_sub(self.idle + self.opening + self.closing)
+    }
+
+    pub(super) const fn add(&mut self, other: &Self) {
+        self.capacity += other.capacity;
+        self.open += other.open;
+        self.closing += other.closing;
+        self.opening += other.opening;
+        self.idle += other.idle;
+        self.waiting_tenants += other.waiting_tenants;
+        self.waiting += other.waiting;
+    }
 }
 
 /// See the module.
@@ -148,6 +178,9 @@ pub(super) struct Scheduler<C, W> {
     opening: usize,
     starving: usize,
     waiting: usize,
+    queued: usize,
+    /// Tenants from whom a connection was taken for another one, and whether it was their last.
+    stolen: Vec<(TenantId, bool)>,
     pools: HashMap<TenantId, Pool<C, W>>,
     turns: VecDeque<TenantId>,
     idle: BTreeMap<u64, TenantId>,
@@ -169,6 +202,8 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
             opening: 0,
             starving: 0,
             waiting: 0,
+            queued: 0,
+            stolen: Vec::new(),
             pools: HashMap::new(),
             turns: VecDeque::new(),
             idle: BTreeMap::new(),
@@ -274,9 +309,13 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
                 pool.blocked = false;
             });
         }
-        if !self.still_good(tenant, &conn) || self.must_share(tenant) {
+        let good = self.still_good(tenant, &conn);
+        if !good || self.must_share(tenant) {
             self.change(tenant, |pool| pool.streak = 0);
             self.give_up(tenant, conn, &mut actions);
+            if good {
+                self.note_stolen(tenant);
+            }
         } else if let Some(waiter) = self.next_waiter(tenant) {
             actions.push(Action::Give(tenant, conn, waiter));
         } else {
@@ -348,6 +387,11 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
         self.pools.get(&tenant).is_some_and(|p| p.held > 0)
     }
 
+    /// From whom connections were taken for others since the last call, and whether it was their last one.
+    pub(super) fn take_stolen(&mut self) -> Vec<(TenantId, bool)> {
+        std::mem::take(&mut self.stolen)
+    }
+
     /// Whether the tenant has a pool at all.
     pub(super) fn knows(&self, tenant: TenantId) -> bool {
         self.pools.contains_key(&tenant)
@@ -374,6 +418,7 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
             opening: self.opening,
             idle: self.idle.len(),
             waiting_tenants: self.waiting,
+            waiting: self.queued,
         }
     }
 
@@ -413,8 +458,10 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
     /// Changes a pool, and keeps the counts of waiting and starving tenants true.
     fn change<R>(&mut self, tenant: TenantId, change: impl FnOnce(&mut Pool<C, W>) -> R) -> R {
         let pool = self.pools.entry(tenant).or_insert_with(|| Pool::new(1));
-        let (starved, waited) = (usize::from(pool.is_starving()), usize::from(!pool.waiters.is_empty()));
+        let (starved, queued) = (usize::from(pool.is_starving()), pool.waiters.len());
+        let waited = usize::from(queued > 0);
         let result = change(pool);
+        self.queued = self.queued + pool.waiters.len() - queued;
         self.starving = self.starving + usize::from(pool.is_starving()) - starved;
         self.waiting = self.waiting + usize::from(!pool.waiters.is_empty()) - waited;
         result
@@ -447,6 +494,10 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
         let live = conn.ticket().0.compare_exchange(LIVE, CLOSING, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         self.closing += usize::from(live);
         actions.push(Action::Close(conn));
+    }
+
+    fn note_stolen(&mut self, victim: TenantId) {
+        self.stolen.push((victim, !self.is_served(victim)));
     }
 
     fn start_opening(&mut self, tenant: TenantId) -> Action<C, W> {
@@ -507,6 +558,7 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
             }
             let Some(conn) = self.pop_oldest_idle(victim) else { break };
             self.give_up(victim, conn, actions);
+            self.note_stolen(victim);
             self.forget_if_empty(victim);
         }
     }
