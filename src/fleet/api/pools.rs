@@ -19,6 +19,7 @@ const DEFAULT_LIMIT: usize = 50;
 #[into_params(parameter_in = Query)]
 pub struct TopTenants {
     /// By what tenants stand out; `wait` if left out.
+    #[param(inline)]
     pub by: Option<TopBy>,
     /// How many tenants, 1 to 1000; 50 if left out.
     #[param(minimum = 1, maximum = 1000)]

@@ -2,5 +2,6 @@
 
 mod config;
 mod dev;
+mod pool;
 mod serve;
 mod tenants;
