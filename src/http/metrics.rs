@@ -21,7 +21,14 @@ pub(super) fn describe() {
 /// One worker's handles: looked up once for each route, method and status, so that a request takes no shared lock.
 /// Bounded by the application's own routes.
 #[derive(Default)]
-pub(super) struct Durations(RefCell<HashMap<String, Vec<(&'static str, StatusCode, Histogram)>>>);
+pub(super) struct Durations(RefCell<HashMap<String, Vec<Answered>>>);
+
+/// Answers of one route.
+struct Answered {
+    method: &'static str,
+    status: StatusCode,
+    histogram: Histogram,
+}
 
 impl Durations {
     /// A request has been answered.
@@ -31,8 +38,8 @@ impl Durations {
             routes.insert(route.to_owned(), Vec::new());
         }
         let Some(known) = routes.get_mut(route) else { return };
-        if let Some((_, _, histogram)) = known.iter().find(|(m, s, _)| *m == method && *s == status) {
-            return histogram.record(duration);
+        if let Some(answered) = known.iter().find(|known| known.method == method && known.status == status) {
+            return answered.histogram.record(duration);
         }
         let histogram = metrics::histogram!(
             DURATION,
@@ -41,7 +48,7 @@ impl Durations {
             "http.response.status_code" => status.as_str().to_owned(),
         );
         histogram.record(duration);
-        known.push((method, status, histogram));
+        known.push(Answered { method, status, histogram });
     }
 }
 

@@ -79,8 +79,11 @@ async fn whoever_waits_for_connections_comes_first() {
     for answer in stuck {
         assert_eq!(answer.await.unwrap(), 200);
     }
-    let seen = operator.get("/api/v1/admin/pools?by=database").await.expect(200);
-    assert_eq!(slugs(&seen)[0], acme.slug.as_str(), "{seen:?}");
+    for (by, count) in [("wait", "waitMicros"), ("database", "databaseMicros")] {
+        let seen = operator.get(&format!("/api/v1/admin/pools?by={by}")).await.expect(200);
+        let counts = slugs(&seen).iter().map(|slug| of(&seen, slug)["usage"][count].as_u64()).collect::<Vec<_>>();
+        assert!(counts.len() == 2 && counts.is_sorted_by(|a, b| a >= b), "{by}: {counts:?}");
+    }
 }
 
 #[actix_web::test]
@@ -126,6 +129,11 @@ async fn metrics_name_servers_never_tenants() {
     }
     let mut names: Vec<&str> = classic.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     names.sort_unstable();
+    let documented = include_str!("../../../docs/operations.md").replace('.', "_");
+    for name in names.iter().filter_map(|line| line.split(' ').next()) {
+        let base = name.trim_end_matches("_total").trim_end_matches("_seconds");
+        assert!(documented.contains(&format!("`{base}`")), "docs/operations.md does not tell of {base}");
+    }
     insta::assert_snapshot!(names.join("\n"));
 }
 
