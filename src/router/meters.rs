@@ -65,6 +65,8 @@ pub(super) struct Meters {
     pub(super) dropped: Counter,
     pub(super) cancelled: Counter,
     pub(super) stamp_failures: Counter,
+    #[expect(dead_code, reason = "counted by whoever retries")]
+    pub(super) retries: Counter,
 }
 
 impl Meters {
@@ -84,6 +86,7 @@ impl Meters {
             dropped: count("tenantry.pool.dropped_connections"),
             cancelled: count("tenantry.pool.cancelled_statements"),
             stamp_failures: count("tenantry.stamp.failures"),
+            retries: count("tenantry.pool.retries"),
             pool,
         }
     }

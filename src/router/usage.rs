@@ -52,7 +52,7 @@ pub(crate) struct Usage {
 
 /// The counts of a tenant's pool on this node, since the node got to know the tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "server", derive(serde::Serialize, serde::Deserialize, utoipa::ToSchema))]
+#[cfg_attr(feature = "server", derive(serde::Serialize, utoipa::ToSchema))]
 #[cfg_attr(feature = "server", serde(rename_all = "camelCase"))]
 pub struct UsageCounts {
     /// Times that somebody asked for a connection, those refused included.

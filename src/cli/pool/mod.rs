@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::remote::{Remote, RemoteArgs};
+use super::serve::stop_signal;
 use super::{Context, Output, Usage};
 use crate::config::Span;
 use crate::router::TopBy;
@@ -66,9 +67,10 @@ impl PoolCommand {
             return Err(Usage(format!("--interval is at least {SHORTEST:?}")).into());
         }
         let mut remote = args.remote.open(context)?;
+        let stop = stop_signal()?;
         let done = tokio::select! {
             done = args.look(context, &mut remote) => done,
-            stopped = tokio::signal::ctrl_c() => stopped.map_err(Into::into),
+            () = stop => Ok(()),
         };
         remote.log_out().await;
         done

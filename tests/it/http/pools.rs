@@ -87,6 +87,28 @@ async fn whoever_waits_for_connections_comes_first() {
 }
 
 #[actix_web::test]
+async fn a_tenant_that_lost_its_connection_shows_what_it_suffered() {
+    let app = TestApp::builder().connection_budget(1).start().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let (first, second, operator) = (acme.admin(), globex.admin(), app.operator());
+    let suffered = async || {
+        first.get("/api/v1/contacts").await.expect(200);
+        second.get("/api/v1/contacts").await.expect(200);
+        first.get("/api/v1/contacts").await.expect(200);
+        let seen = operator.get("/api/v1/admin/pools").await.expect(200);
+        assert_eq!(seen.data()["clusters"][0]["budget"], 1);
+        let usage = &of(&seen, acme.slug.as_str())["usage"];
+        usage["evictions"].as_u64() >= Some(1) && usage["coldStarts"].as_u64() >= Some(2)
+    };
+    eventually(seconds(15), "evictions are counted", suffered).await;
+    let metrics = metrics(&app, &app.anonymous()).await.text;
+    for name in ["tenantry_pool_steals_total", "tenantry_pool_evictions_total"] {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).expect(name);
+        assert!(!line.ends_with(" 0"), "{line}");
+    }
+}
+
+#[actix_web::test]
 async fn pools_are_for_operators_and_parameters_are_checked() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
