@@ -149,7 +149,8 @@ impl Remote {
         let Some(tls) = &self.tls else { return self.over(socket, method, path, body).await };
         let session = tls.configure()?.into_ssl(host.trim_matches(['[', ']']))?;
         let mut stream = tokio_openssl::SslStream::new(session, socket)?;
-        std::pin::Pin::new(&mut stream).connect().await?;
+        // Its text is that of its cause: said once.
+        std::pin::Pin::new(&mut stream).connect().await.map_err(|error| anyhow!("no TLS: {error}"))?;
         self.over(stream, method, path, body).await
     }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::remote::{Remote, RemoteArgs};
 use super::serve::stop_signal;
-use super::{Context, Output, Usage};
+use super::{Context, Output, Refused, Usage};
 use crate::config::Span;
 use crate::router::TopBy;
 use crate::router::report::MOST_TENANTS;
@@ -93,7 +93,9 @@ impl TopArgs {
                     // Who stands out now may not be who has stood out since the start.
                     limit = MOST_TENANTS as u16;
                 }
-                Err(error) if rates.is_begun() => context.progress(&format!("{error:#}; asking again")),
+                Err(error) if rates.is_begun() && !error.is::<Refused>() => {
+                    context.progress(&format!("{error:#}; asking again"))
+                }
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(self.interval.0).await;
