@@ -55,15 +55,7 @@ impl Context {
     {
         let text = match self.output {
             Output::Json => serde_json::to_string_pretty(value)?,
-            Output::Table => {
-                let mut table = Table::new();
-                table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-                table.set_header(header.iter().map(|name| name.to_uppercase()));
-                for row in rows {
-                    table.add_row(row);
-                }
-                table.trim_fmt()
-            }
+            Output::Table => table(header, rows),
         };
         self.say(&text)
     }
@@ -121,4 +113,19 @@ impl Context {
         }
         Err(Refused::new("not confirmed", "nothing was done").into())
     }
+}
+
+/// Rows under their header, for people.
+pub(super) fn table<R, C>(header: &[impl AsRef<str>], rows: R) -> String
+where
+    R: IntoIterator<Item = Vec<C>>,
+    C: Into<comfy_table::Cell>,
+{
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(|name| name.as_ref().to_uppercase()));
+    for row in rows {
+        table.add_row(row);
+    }
+    table.trim_fmt()
 }

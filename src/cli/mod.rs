@@ -10,6 +10,8 @@ mod healthcheck;
 mod key;
 mod migrate;
 mod operator;
+mod pool;
+mod remote;
 mod serve;
 mod tenant;
 
@@ -83,6 +85,9 @@ enum Command {
     /// Tenants, from their making to their end.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// The connection pools of a running server.
+    #[command(subcommand)]
+    Pool(pool::PoolCommand),
     /// Check or print the configuration in effect.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -138,6 +143,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Operator(command) => blocking(command.run(&context)),
         Command::Cluster(command) => blocking(cluster::run(&context, command)),
         Command::Tenant(command) => blocking(tenant::run(&context, command)),
+        Command::Pool(command) => blocking(command.run(&context)),
         Command::Config(command) => config::run(&context, command),
         Command::Healthcheck => healthcheck::run(&context),
         Command::Completions(_) => Ok(()),

@@ -59,7 +59,7 @@ pub async fn worker(context: &Context) -> anyhow::Result<()> {
 }
 
 /// Resolves at SIGTERM or SIGINT, which then no longer end the process by themselves.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

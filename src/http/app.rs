@@ -8,6 +8,7 @@ use actix_web::{App, Error, web};
 use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::metrics::Durations;
 use super::state::AppState;
 use super::surface::{self, Surface};
 use super::{docs, health, observe, openapi, well_known};
@@ -40,6 +41,7 @@ pub fn create_app(
         .app_data(web::Data::new(PublicUrl(public_url)))
         .app_data(web::Data::new(state.health.clone()))
         .app_data(web::Data::new(surface))
+        .app_data(Durations::default())
         .app_data(BodyLimit(settings.body_limit))
         .app_data(TrustedProxies(settings.trusted_proxies.clone()))
         .configure(|config| state.provide(config))

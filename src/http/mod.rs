@@ -3,6 +3,7 @@
 mod app;
 mod docs;
 mod health;
+mod metrics;
 mod node;
 mod observe;
 mod openapi;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use diesel_async::RunQueryDsl as _;
 use futures_util::future::FutureExt as _;
-use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::metrics;
 use super::server::{Listeners, ServerOptions, serve};
 use super::state::{AppState, HttpSettings};
 use crate::config::{Config, ConfigError};
@@ -20,7 +20,7 @@ use crate::kernel::crypto::MasterKeys;
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
-use crate::telemetry;
+use crate::telemetry::{self, Metrics};
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
 /// Connections of one node to the control plane.
@@ -94,6 +94,7 @@ impl Node {
     /// If the control plane does not answer and there is no snapshot to start from, if it has no schema, or was sealed
     /// with other master keys.
     pub async fn start(&self, config: &Config) -> ApiResult<Server> {
+        metrics::describe();
         let control = &self.control;
         let snapshot = snapshot_settings(config, &control.clock);
         match control.ensure_installation().await {
@@ -186,7 +187,7 @@ fn auth_settings(config: &Config) -> AuthSettings {
 pub struct Server {
     state: AppState,
     options: ServerOptions,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<Metrics>,
 }
 
 impl Server {

@@ -13,15 +13,26 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, web};
 
+use super::metrics::Durations;
 use super::request_id;
 use super::surface::Surface;
 use crate::error::{ApiError, Code};
+use crate::kernel::trace::{self, Trace};
 use crate::rest::{Caller, ClientIp, PublicUrl, RequestId, problem};
 
 /// The middleware.
 pub(super) async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let trace = request_id::trace(request.headers());
+    trace::within(trace, attend(request, next, trace)).await
+}
+
+async fn attend(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    trace: Option<Trace>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let id = request_id::of(request.headers());
@@ -31,7 +42,7 @@ pub(super) async fn observe(
     let secure = response.request().app_data::<web::Data<PublicUrl>>().is_some_and(|url| url.0.starts_with("https://"));
     let private = response.request().path().starts_with("/api/");
     dress(response.headers_mut(), &id, secure, private);
-    record(response.request(), response.status(), &id, started);
+    record(response.request(), response.status(), &id, trace, started);
     Ok(response)
 }
 
@@ -96,20 +107,13 @@ fn dress(headers: &mut HeaderMap, id: &str, secure: bool, private: bool) {
     }
 }
 
-fn record(request: &HttpRequest, status: StatusCode, id: &str, started: Instant) {
+fn record(request: &HttpRequest, status: StatusCode, id: &str, trace: Option<Trace>, started: Instant) {
     let elapsed = started.elapsed();
     let route = request.match_pattern().unwrap_or_else(|| "unmatched".to_owned());
     let method = known(request.method());
-    let class = match status.as_u16() {
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    };
-    let labels = [("method", method.to_owned()), ("route", route.clone()), ("status", class.to_owned())];
-    metrics::counter!("http_server_requests_total", &labels).increment(1);
-    metrics::histogram!("http_server_request_duration_seconds", &labels).record(elapsed);
+    if let Some(durations) = request.app_data::<Durations>() {
+        durations.record(&route, method, status, elapsed);
+    }
 
     let caller = request.extensions().get::<Caller>().cloned();
     tracing::info!(
@@ -121,7 +125,7 @@ fn record(request: &HttpRequest, status: StatusCode, id: &str, started: Instant)
         requestId = id,
         tenant = caller.as_ref().map(|caller| caller.slug.as_str()),
         user = caller.as_ref().map(|caller| caller.user.to_string()),
-        traceId = request_id::trace_id(request.headers()),
+        traceId = trace.map(|trace| trace.to_string()),
         client = ClientIp::of(request).0.map(|ip| ip.to_string()),
         "request"
     );

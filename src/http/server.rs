@@ -5,16 +5,15 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use actix_web::dev::Server;
 use actix_web::http::KeepAlive;
-use actix_web::{App, HttpResponse, HttpServer, web};
-use metrics_exporter_prometheus::PrometheusHandle;
+use actix_web::{App, HttpServer, web};
 use tokio_util::sync::CancellationToken;
 
 use super::app::create_app;
+use super::metrics;
 use super::state::AppState;
-
-/// How often the recorder of metrics tidies up.
-const UPKEEP: Duration = Duration::from_secs(5);
+use crate::telemetry::Metrics;
 
 /// How clients are served.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +71,7 @@ pub async fn serve(
     state: AppState,
     options: ServerOptions,
     listeners: Listeners,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<Metrics>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let stopping = CancellationToken::new();
@@ -99,7 +98,7 @@ pub async fn serve(
         .listen(listeners.public)?
         .run();
     let management = match (listeners.management, metrics) {
-        (Some(listener), Some(handle)) => Some(tokio::spawn(manage(listener, handle, stopping.clone())?)),
+        (Some(listener), Some(metrics)) => Some(tokio::spawn(manage(listener, metrics, stopping.clone())?)),
         _ => None,
     };
 
@@ -115,38 +114,16 @@ pub async fn serve(
     done
 }
 
-fn manage(
-    listener: TcpListener,
-    handle: PrometheusHandle,
-    stopping: CancellationToken,
-) -> io::Result<impl Future<Output = io::Result<()>> + Send> {
-    let upkeep = handle.clone();
-    let server = HttpServer::new(move || {
-        let handle = handle.clone();
-        let render = move || {
-            let text = handle.render();
-            async move { HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text) }
-        };
-        App::new().route("/metrics", web::get().to(render))
-    })
-    .workers(1)
-    .disable_signals()
-    .shutdown_timeout(1)
-    .shutdown_signal(stopping.cancelled_owned())
-    .listen(listener)?
-    .run();
-    Ok(async move {
-        let tidy = async {
-            loop {
-                tokio::time::sleep(UPKEEP).await;
-                upkeep.run_upkeep();
-            }
-        };
-        tokio::select! {
-            done = server => done,
-            () = tidy => Ok(()),
-        }
-    })
+/// The listener of management. It has no authentication: it belongs on an internal network.
+fn manage(listener: TcpListener, metrics: Metrics, stopping: CancellationToken) -> io::Result<Server> {
+    let metrics = web::Data::new(metrics);
+    Ok(HttpServer::new(move || App::new().app_data(metrics.clone()).service(metrics::show))
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .shutdown_signal(stopping.clone().cancelled_owned())
+        .listen(listener)?
+        .run())
 }
 
 fn worker_threads(configured: usize) -> usize {

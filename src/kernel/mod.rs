@@ -1,4 +1,4 @@
-//! The words every other module speaks: ids, names, time, secrets, opaque tokens, pages. No I/O.
+//! The words every other module speaks: ids, names, time, secrets, opaque tokens, pages, traces. No I/O.
 
 pub mod clock;
 pub mod crypto;
@@ -6,6 +6,7 @@ pub mod ids;
 pub mod opaque;
 pub mod page;
 pub mod slug;
+pub mod trace;
 
 pub use clock::Clock;
 pub use ids::*;

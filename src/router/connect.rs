@@ -92,6 +92,17 @@ pub enum ConnectFailure {
 }
 
 impl ConnectFailure {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Unreachable,
+        Self::Tls,
+        Self::Authentication,
+        Self::ServerFull,
+        Self::UnknownDatabase,
+        Self::StampMismatch,
+        Self::Other,
+    ];
+
     /// The word used in metrics and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -80,7 +80,7 @@ impl TenantDb {
             if done.is_ok() || !conn.deserves_another() || !std::mem::take(&mut again) {
                 return done;
             }
-            tracing::debug!(tenant = %self.tenant.id, "a read is done again on another connection");
+            conn.lease.retried();
         }
     }
 
@@ -129,7 +129,7 @@ impl TenantDb {
             let mut conn = TenantConn::new(self.router.pools().acquire(&self.tenant, Mode::Alone).await?);
             match conn.batch_execute("BEGIN READ WRITE").await {
                 Ok(()) => return Ok(TenantTx(conn)),
-                Err(_) if conn.deserves_another() && std::mem::take(&mut again) => {}
+                Err(_) if conn.deserves_another() && std::mem::take(&mut again) => conn.lease.retried(),
                 Err(error) => return Err(error.into()),
             }
         }

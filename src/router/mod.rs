@@ -32,7 +32,7 @@ mod work;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
@@ -45,6 +45,8 @@ pub use control_plane::ControlPlaneRegistry;
 pub use db::TenantDb;
 pub use error::{Error, Result};
 pub use main_db::MainDb;
+pub use pools::report::{ClusterReport, MOST_TENANTS, PoolsReport, TenantReport, TopBy};
+pub use pools::usage::UsageCounts;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
@@ -56,6 +58,7 @@ pub use work::{Rework, Work};
 
 use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{Clock, Slug, TenantId};
+use pools::meters;
 use registry::RegistryCache;
 use resolver::Resolver;
 use snapshot::jittered;
@@ -210,6 +213,7 @@ impl Router {
         admission: Arc<dyn Admission>,
         config: RouterConfig,
     ) -> Result<Self> {
+        meters::describe();
         let installation = registry.installation().await?;
         let generation = registry.changes_since(None).await?.generation;
         let registry = Arc::new(RegistryCache::new(registry));
@@ -230,7 +234,7 @@ impl Router {
         };
         let reload = {
             let registry = registry.clone();
-            Arc::new(move |known| {
+            Arc::new(move |known: Arc<Tenant>| {
                 let registry = registry.clone();
                 Box::pin(async move { registry.newer(&known).await }) as BoxFuture<'static, Option<Arc<Tenant>>>
             })
@@ -344,7 +348,7 @@ impl Router {
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
 async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut generation: i64) {
     let source = registry.source().clone();
-    let mut lost = false;
+    let (mut lost, mut last_read) = (false, Instant::now());
     loop {
         tokio::select! {
             () = tokio::time::sleep(jittered(POLL_EVERY)) => {}
@@ -353,8 +357,13 @@ async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut
             }
         }
         let changes = match source.changes_since(Some(generation)).await {
-            Ok(changes) => changes,
+            Ok(changes) => {
+                last_read = Instant::now();
+                meters::registry_staleness(Duration::ZERO);
+                changes
+            }
             Err(error) => {
+                meters::registry_staleness(last_read.elapsed());
                 if !lost {
                     tracing::warn!(%error, "the registry cannot be followed; known tenants are served from memory");
                 }

@@ -1,15 +1,19 @@
 //! Logs on stderr and the recorder of metrics. Installed once, by `main`; nothing else here is global.
 
+mod exposition;
+mod histogram;
+mod recorder;
+
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// Upper bounds of the buckets of durations, in seconds.
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+pub use exposition::Format;
+use recorder::Recorder;
+
 /// Lines that may wait for a slow reader of stderr; more are dropped rather than holding up requests.
 const BUFFERED_LINES: usize = 32_768;
 
@@ -48,24 +52,40 @@ pub fn install_logs(json: bool, filter: &str) -> Result<LogGuard, ParseError> {
 }
 
 /// The recorder is the process's; so is what renders it.
-static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+static METRICS: OnceLock<Metrics> = OnceLock::new();
 
-/// Installs the recorder of metrics.
+/// The metrics of this process. Clones are the same ones.
+#[derive(Debug, Clone)]
+pub struct Metrics(Recorder);
+
+impl Metrics {
+    /// All of them, as text.
+    #[must_use]
+    pub fn render(&self, format: Format) -> String {
+        exposition::write(&self.0, format)
+    }
+}
+
+/// There is one recorder of metrics in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a recorder of metrics is installed already")]
+pub struct AlreadyInstalled;
+
+/// Installs the recorder of metrics. Whoever keeps handles asks for them afterwards.
 ///
 /// # Errors
 /// If one is installed already.
-pub fn install_metrics() -> Result<(), BuildError> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-        .install_recorder()?;
-    // A second recorder is refused above, so this is the first handle.
-    let _ = METRICS.set(handle);
+pub fn install_metrics() -> Result<(), AlreadyInstalled> {
+    let recorder = Recorder::default();
+    metrics::set_global_recorder(recorder.clone()).map_err(|_| AlreadyInstalled)?;
+    // A second recorder is refused above, so this is the first.
+    let _ = METRICS.set(Metrics(recorder));
     Ok(())
 }
 
-/// What renders the metrics, where a recorder is installed.
+/// The metrics, where a recorder is installed.
 #[must_use]
-pub fn metrics() -> Option<PrometheusHandle> {
+pub fn metrics() -> Option<Metrics> {
     METRICS.get().cloned()
 }
 

@@ -17,6 +17,7 @@ use crate::fleet::Fleet;
 use crate::http::{Listeners, Node};
 use crate::kernel::Clock;
 use crate::router::{Guards, Registration, Router, Target};
+use crate::telemetry;
 
 /// The application that tests share which do not need one of their own.
 static SHARED: OnceCell<TestApp> = OnceCell::const_new();
@@ -28,6 +29,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// it; dropping it stops it.
 pub struct TestApp {
     url: String,
+    management_url: String,
     router: Router,
     clock: Clock,
     ground: Arc<Ground>,
@@ -98,20 +100,22 @@ impl TestAppBuilder {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let config = Config::load(&Sources::from_variables(&variables)).unwrap_or_else(|error| panic!("{error}"));
         let guards = self.guards;
+        // One recorder for all nodes of this process; the first one installs it.
+        let _ = telemetry::install_metrics();
         let (started, starting) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let listeners = Listeners::open((Ipv4Addr::LOCALHOST, 0).into(), None).expect("a free port");
-                let address = listeners.public_address().expect("an address");
+                let any = (Ipv4Addr::LOCALHOST, 0).into();
+                let listeners = Listeners::open(any, Some(any)).expect("free ports");
+                let url = format!("http://{}", listeners.public_address().expect("an address"));
+                let management = listeners.management_address().expect("an address").expect("opened above");
+                let management = format!("http://{management}");
                 let mut node = Node::open(&config).expect("a configuration with everything");
                 node.guards = guards;
                 let server = node.start(&config).await;
                 let server = server.unwrap_or_else(|error| panic!("the node does not start: {error:?}"));
-                if started
-                    .send((format!("http://{address}"), server.router().clone(), node.control.clock.clone()))
-                    .is_err()
-                {
+                if started.send((url, management, server.router().clone(), node.control.clock.clone())).is_err() {
                     return;
                 }
                 let stop = async {
@@ -120,8 +124,8 @@ impl TestAppBuilder {
                 server.serve(listeners, stop).await.expect("the node ends well");
             });
         });
-        let (url, router, clock) = starting.await.expect("the node starts");
-        TestApp { url, router, clock, ground, stop: Some(stop), thread: Some(thread) }
+        let (url, management_url, router, clock) = starting.await.expect("the node starts");
+        TestApp { url, management_url, router, clock, ground, stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -141,6 +145,12 @@ impl TestApp {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where its metrics are. They are those of all nodes in this process together.
+    #[must_use]
+    pub fn management_url(&self) -> &str {
+        &self.management_url
     }
 
     /// Its router, to look at. Its connections belong to the node: do not ask it for any.

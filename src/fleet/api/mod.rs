@@ -1,6 +1,7 @@
-//! Tenants and clusters for operators, under `/api/v1/admin`: what the CLI does, over REST.
+//! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
 mod clusters;
+mod pools;
 mod tenants;
 
 use utoipa::IntoResponses;
@@ -19,7 +20,8 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::resume_tenant)
         .service(tenants::restore_tenant)
         .service(clusters::list_clusters)
-        .service(clusters::add_cluster);
+        .service(clusters::add_cluster)
+        .service(pools::list_pools);
 }
 
 /// The answers of any endpoint for operators.

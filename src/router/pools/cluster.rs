@@ -16,9 +16,12 @@ use tokio::time::timeout;
 use super::breaker::Breaker;
 use super::lease::{Lease, Waiting};
 use super::leases::Left;
+use super::meters::{Look, Meters};
 use super::permit::Ticket;
 use super::pooled::{Directory, Mode, Pooled, TenantPool};
+use super::report::Seen;
 use super::scheduler::{Action, ClusterCounts, News, Scheduler};
+use super::usage::Usage;
 use super::{PoolSettings, PoolSnapshot};
 use crate::kernel::{InstallationId, TenantId};
 use crate::router::connect::{ConnectError, Link};
@@ -61,12 +64,21 @@ pub(super) struct Shared {
 pub(crate) struct ClusterPools {
     pub(super) name: String,
     pub(super) shared: Shared,
+    pub(super) meters: Meters,
     directory: Arc<Directory<Link>>,
     hungry: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
 type Actions = Vec<Action<Link, Waiting>>;
+
+/// A place in the queue.
+struct Queued {
+    usage: Arc<Usage>,
+    /// The tenant had no connection at all, and this is the first who asks for one.
+    cold: bool,
+    waiting: oneshot::Receiver<Result<Lease>>,
+}
 
 impl ClusterPools {
     /// The pools of a server, none yet.
@@ -76,7 +88,14 @@ impl ClusterPools {
         let scheduler = Scheduler::new(budget, MAX_WAITERS, directory.clone());
         let hungry = scheduler.hungry.clone();
         let state = State { scheduler, breakers: HashMap::new(), full: None, entries: HashMap::new(), ended: false };
-        Self { name: cluster.name.clone(), shared, directory, hungry, state: Mutex::new(state) }
+        Self {
+            name: cluster.name.clone(),
+            shared,
+            meters: Meters::new(&cluster.name),
+            directory,
+            hungry,
+            state: Mutex::new(state),
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -134,43 +153,47 @@ impl ClusterPools {
         let now = Instant::now();
         let pool = self.directory.get(tenant.id).filter(|p| p.generation.load(Ordering::Acquire) >= tenant.generation);
         if let Some(pool) = &pool {
-            pool.requests.fetch_add(1, Ordering::Relaxed);
+            pool.usage.asked();
             if let Some(conn) = pool.join(mode, now) {
                 if mode == Mode::Shared && pool.is_crowded(&conn, now) {
                     self.ask(|state, now| ((), state.scheduler.crowded(pool.id, now)));
                 }
-                return Ok(Some(Lease::new(self.clone(), pool.clone(), conn, mode)));
+                self.meters.wait_time.record(0.0);
+                return Ok(Some(Lease::new(self.clone(), pool.clone(), conn, mode, now)));
             }
         }
-        let Some(waiting) = self.queue(tenant, mode, pool.is_none())? else { return Ok(None) };
+        let Some(Queued { usage, cold, waiting }) = self.queue(tenant, mode, pool.is_none())? else { return Ok(None) };
         let got = timeout(self.shared.settings.acquire_timeout, waiting).await;
-        metrics::histogram!("db.client.connection.wait_time", "cluster" => self.name.clone())
-            .record(now.elapsed().as_secs_f64());
+        let wait = now.elapsed();
+        usage.waited(wait, now + wait);
+        self.meters.wait_time.record(wait);
+        if cold {
+            usage.cold_start();
+            self.meters.cold_start.record(wait);
+        }
         match got {
             Ok(Ok(result)) => result.map(Some),
             // The sender is dropped when the pools close.
             Ok(Err(_)) => Err(Error::TenantUnavailable { retry_after: SOON }),
             Err(_) => {
-                metrics::counter!("db.client.connection.timeouts", "cluster" => self.name.clone()).increment(1);
+                self.meters.timeouts.increment(1);
                 Err(Error::PoolExhausted { retry_after: SOON })
             }
         }
     }
 
-    fn queue(
-        self: &Arc<Self>,
-        tenant: &Arc<Tenant>,
-        mode: Mode,
-        uncounted: bool,
-    ) -> Result<Option<oneshot::Receiver<Result<Lease>>>> {
+    fn queue(self: &Arc<Self>, tenant: &Arc<Tenant>, mode: Mode, uncounted: bool) -> Result<Option<Queued>> {
         self.ask(|state, now| {
             if state.ended {
                 return (Ok(None), Vec::new());
             }
             let mut actions = state.learn(tenant, &self.shared.settings, now);
-            if uncounted && let Some(pool) = self.directory.get(tenant.id) {
-                pool.requests.fetch_add(1, Ordering::Relaxed);
+            let usage = state.scheduler.usage(tenant.id).cloned().unwrap_or_else(|| Arc::new(Usage::new(now)));
+            if uncounted {
+                usage.asked();
             }
+            let counts = state.scheduler.pool_counts(tenant.id).unwrap_or_default();
+            let cold = counts.connections() == 0 && counts.waiting == 0;
             if state.scheduler.is_retired(tenant.id) {
                 // Suspended or moved while this request was on its way.
                 return (Err(Error::TenantUnavailable { retry_after: SOON }), actions);
@@ -187,7 +210,7 @@ impl ClusterPools {
             match state.scheduler.wait(tenant.id, Waiting { mode, answer }, now) {
                 Ok(more) => {
                     actions.extend(more);
-                    (Ok(Some(waiting)), actions)
+                    (Ok(Some(Queued { usage, cold, waiting })), actions)
                 }
                 Err(_) => (Err(Error::PoolExhausted { retry_after: SOON }), actions),
             }
@@ -201,13 +224,20 @@ impl ClusterPools {
         pool: &Arc<TenantPool<Link>>,
         conn: &Arc<Pooled<Link>>,
         mode: Mode,
+        since: Instant,
         finished: bool,
     ) {
+        let now = Instant::now();
+        let used = now.saturating_duration_since(since);
+        pool.usage.worked(used);
+        self.meters.use_time.record(used);
         if !finished && !conn.line.is_gone() {
+            pool.usage.cancelled();
+            self.meters.cancelled.increment(1);
             self.ask(|state, now| ((), state.scheduler.abandoned(pool.id, conn, now)));
             conn.line.cancel(&self.shared.runtime);
         }
-        let left = conn.leave(mode, Instant::now());
+        let left = conn.leave(mode, now);
         let tell = left == Left::Drained
             || pool.waiting.load(Ordering::SeqCst)
             || self.hungry.load(Ordering::SeqCst)
@@ -241,13 +271,13 @@ impl ClusterPools {
                 Action::Close(conn) => drop(conn),
                 Action::Give(pool, conn, waiting) => {
                     // If the waiter has gone, the lease comes straight back and drops: it leaves in good order.
-                    let lease = Lease::new(self.clone(), pool, conn, waiting.mode);
+                    let lease = Lease::new(self.clone(), pool, conn, waiting.mode, Instant::now());
                     if let Err(Ok(mut unwanted)) = waiting.answer.send(Ok(lease)) {
                         unwanted.finish();
                     }
                 }
                 Action::Cancel(conn) => {
-                    metrics::counter!("tenantry.pool.cancelled", "cluster" => self.name.clone()).increment(1);
+                    self.meters.cancelled.increment(1);
                     conn.line.cancel(&self.shared.runtime);
                 }
                 Action::Recover(conn) => self.recover(conn),
@@ -260,11 +290,12 @@ impl ClusterPools {
         let cluster = self.clone();
         self.shared.runtime.spawn(async move {
             let well = timeout(RECOVER_WITHIN, conn.line.recover()).await.unwrap_or(false);
-            let outcome = if well { "recovered" } else { "dropped" };
-            metrics::counter!("tenantry.pool.abandoned", "cluster" => cluster.name.clone(), "outcome" => outcome)
-                .increment(1);
             let tenant = conn.ticket.tenant;
+            cluster.meters.dropped.increment(u64::from(!well));
             cluster.ask(|state, now| {
+                if !well && let Some(usage) = state.scheduler.usage(tenant) {
+                    usage.dropped();
+                }
                 let actions = state.scheduler.recovered(tenant, conn, well, now);
                 state.tidy(tenant);
                 ((), actions)
@@ -309,24 +340,46 @@ impl ClusterPools {
     /// What time brings. Called about once a second.
     pub(super) fn sweep(self: &Arc<Self>) {
         let settings = &self.shared.settings;
-        let (counts, breakers) = self.ask(|state, now| {
+        let (steals, evictions) = self.ask(|state, now| {
             let actions = state.scheduler.tick(settings.idle_timeout, settings.drain_timeout, 0, now);
             let gone: Vec<_> = state.entries.keys().copied().filter(|t| !state.is_known(*t)).collect();
             for tenant in gone {
                 state.entries.remove(&tenant);
             }
-            ((state.scheduler.counts(), state.breakers.len()), actions)
+            let scheduler = &mut state.scheduler;
+            ((std::mem::take(&mut scheduler.steals), std::mem::take(&mut scheduler.evictions)), actions)
         });
-        // A failed opening gives its permit back a moment before it is counted out.
-        let busy = counts.open.saturating_sub(counts.idle + counts.opening + counts.closing);
-        for (word, value) in
-            [("idle", counts.idle), ("used", busy), ("opening", counts.opening), ("closing", counts.closing)]
-        {
-            metrics::gauge!("db.client.connection.count", "cluster" => self.name.clone(), "state" => word)
-                .set(value as f64);
+        self.meters.steals.increment(steals);
+        self.meters.evictions.increment(evictions);
+    }
+
+    pub(super) fn look(&self) -> Look {
+        let state = self.lock();
+        let counts = state.scheduler.counts();
+        let mut look = Look {
+            budget: counts.capacity,
+            slice: counts.capacity,
+            counts,
+            openings_limit: state.scheduler.openings.limit(),
+            ..Look::default()
+        };
+        for breaker in state.breakers.values().chain(&state.full) {
+            *look.breakers.entry(breaker.kind().as_str()).or_default() += 1;
         }
-        metrics::gauge!("db.client.connection.max", "cluster" => self.name.clone()).set(counts.capacity as f64);
-        metrics::gauge!("tenantry.breakers.open", "cluster" => self.name.clone()).set(breakers as f64);
+        look
+    }
+
+    /// The tenants with a pool or a breaker.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        let state = self.lock();
+        let known = state.entries.values().filter(|tenant| state.is_known(tenant.id));
+        let seen = known.map(|tenant| Seen {
+            tenant: tenant.clone(),
+            counts: state.scheduler.pool_counts(tenant.id).unwrap_or_default(),
+            breaker: state.breakers.get(&tenant.id).map(|b| b.kind().as_str()),
+            usage: state.scheduler.usage(tenant.id).cloned(),
+        });
+        seen.collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A connection on loan to one request. Dropping it gives the connection back.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -22,6 +23,7 @@ pub(crate) struct Lease {
     pool: Arc<TenantPool<Link>>,
     conn: Arc<Pooled<Link>>,
     mode: Mode,
+    since: Instant,
     finished: bool,
 }
 
@@ -31,8 +33,9 @@ impl Lease {
         pool: Arc<TenantPool<Link>>,
         conn: Arc<Pooled<Link>>,
         mode: Mode,
+        since: Instant,
     ) -> Self {
-        Self { cluster, pool, conn, mode, finished: false }
+        Self { cluster, pool, conn, mode, since, finished: false }
     }
 
     pub(in crate::router) fn link(&self) -> &Link {
@@ -49,6 +52,12 @@ impl Lease {
         self.finished = true;
     }
 
+    /// The work is done anew on another connection.
+    pub(in crate::router) fn retried(&self) {
+        self.pool.usage.retried();
+        self.cluster.meters.retries.increment(1);
+    }
+
     /// The database no longer is what the connections of this tenant were prepared for: all that are open are closed
     /// when they are left.
     pub(in crate::router) fn all_unfit(&self) {
@@ -58,7 +67,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.cluster.leave(&self.pool, &self.conn, self.mode, self.finished);
+        self.cluster.leave(&self.pool, &self.conn, self.mode, self.since, self.finished);
     }
 }
 

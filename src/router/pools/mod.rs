@@ -7,20 +7,23 @@ mod breaker;
 mod cluster;
 mod lease;
 mod leases;
+pub(in crate::router) mod meters;
 mod opening;
 mod openings;
 mod permit;
 mod pool;
 mod pooled;
 mod popularity;
+pub mod report;
 mod room;
 mod scheduler;
+pub mod usage;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -32,8 +35,10 @@ use super::tenant::{ClusterRef, Tenant, TenantStatus};
 use crate::kernel::{ClusterId, InstallationId, TenantId};
 use cluster::{ClusterPools, Reload, Shared};
 pub(in crate::router) use lease::Lease;
+use meters::{Board, Looks};
 pub(in crate::router) use permit::Permit;
 pub(in crate::router) use pooled::Mode;
+use report::{ClusterReport, PoolsReport, TopBy};
 pub use scheduler::{ClusterCounts, PoolCounts};
 
 /// How often connections past their time are looked for.
@@ -143,14 +148,38 @@ impl TenantPoolManager {
         self.all().iter().map(|c| (c.name().to_owned(), c.counts())).collect()
     }
 
+    /// Every server with pools, and the `limit` tenants that stand out most; at most [`report::MOST_TENANTS`].
+    #[must_use]
+    pub fn report(&self, by: TopBy, limit: usize) -> PoolsReport {
+        let clusters = self.looks().into_iter().map(|(name, look)| ClusterReport {
+            name,
+            budget: look.budget,
+            slice: look.slice,
+            counts: look.counts,
+            openings_limit: look.openings_limit,
+            breakers_open: look.breakers.values().sum(),
+        });
+        let seen = self.all().iter().flat_map(|cluster| cluster.seen()).collect();
+        PoolsReport { clusters: clusters.collect(), tenants: report::top(seen, by, limit, Instant::now()) }
+    }
+
+    fn looks(&self) -> Looks {
+        let mut looks = Looks::new();
+        for cluster in self.all() {
+            looks.entry(cluster.name().to_owned()).or_default().add(&cluster.look());
+        }
+        looks
+    }
+
     /// Physical connections begun so far, failed ones included.
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.shared.opened.load(Ordering::Relaxed)
     }
 
-    /// Closes idle connections past their time, for as long as the manager lives.
+    /// Closes idle connections past their time and shows what the servers look like, for as long as the manager lives.
     pub(super) async fn sweep_forever(self: Arc<Self>) {
+        let mut board = Board::default();
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
             for cluster in self.all() {
@@ -164,6 +193,7 @@ impl TenantPoolManager {
                     all
                 });
             }
+            board.show(&self.looks());
         }
     }
 

@@ -48,9 +48,8 @@ impl ClusterPools {
             Err(error) => return self.open_failed(tenant.id, error),
         };
         let took = began.elapsed();
-        metrics::counter!("db.client.connection.created", "cluster" => self.name.clone()).increment(1);
-        metrics::histogram!("db.client.connection.create_time", "cluster" => self.name.clone())
-            .record(took.as_secs_f64());
+        self.meters.opened.increment(1);
+        self.meters.create_time.record(took);
         let conn = Arc::new(Pooled::new(link, ticket, tenant.connection_version(), Instant::now()));
         let verdict = if self.shared.settings.check_stamp {
             let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
@@ -84,6 +83,9 @@ impl ClusterPools {
 
     fn came(self: &Arc<Self>, tenant: TenantId, conn: Arc<Pooled<Link>>, took: Duration) {
         self.ask(|state, now| {
+            if let Some(usage) = state.scheduler.usage(tenant) {
+                usage.opened();
+            }
             let actions = state.scheduler.opened(tenant, conn, took, now);
             state.tidy(tenant);
             ((), actions)
@@ -115,11 +117,10 @@ impl ClusterPools {
 
     /// Opens the tenant's breaker. `conn` is the connection that turned out to be none of the tenant's.
     fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, conn: Option<&Arc<Pooled<Link>>>) {
-        self.count(&error);
+        self.meters.open_failed(error.kind);
         if error.kind == ConnectFailure::StampMismatch {
             // The alarm: a database answers for somebody else. Nothing was read from it but the stamp.
             tracing::error!(tenant = %tenant, cause = %error.source, "STAMP MISMATCH: connection refused");
-            metrics::counter!("tenantry.stamp.failures", "cluster" => self.name.clone()).increment(1);
         } else {
             tracing::warn!(tenant = %tenant, kind = error.kind.as_str(), cause = %error.source, "cannot connect");
         }
@@ -142,7 +143,7 @@ impl ClusterPools {
     /// The server takes no more connections of anybody. What is open goes on serving, and changes hands; one more is
     /// tried now and then.
     fn server_full(self: &Arc<Self>, tenant: TenantId, error: ConnectError) {
-        self.count(&error);
+        self.meters.open_failed(error.kind);
         tracing::warn!(cluster = self.name, cause = %error.source, "the server is full");
         let error = Arc::new(error);
         let (waiters, retry_after) = self.ask(|state, now| {
@@ -181,11 +182,6 @@ impl ClusterPools {
         }
     }
 
-    fn count(&self, error: &ConnectError) {
-        metrics::counter!("db.client.connection.failures", "cluster" => self.name.clone(), "kind" => error.kind.as_str())
-            .increment(1);
-    }
-
     /// The router's own half-open probe: no request waits for it. One at a time.
     pub(super) fn probe(self: &Arc<Self>, state: &mut State, tenant: TenantId) {
         if let Some(breaker) = state.breakers.get_mut(&tenant).filter(|b| !b.probing) {
@@ -200,7 +196,7 @@ impl ClusterPools {
         loop {
             let Some(until) = self.lock().breakers.get(&tenant).map(Breaker::until) else { return };
             tokio::time::sleep_until(until.into()).await;
-            let action = {
+            let actions = {
                 let mut state = self.lock();
                 let Some(breaker) = state.breakers.get_mut(&tenant) else { return };
                 // Nothing periodic touches a database that nobody asks for.
@@ -216,18 +212,15 @@ impl ClusterPools {
                     return;
                 };
                 // The pool may have been forgotten; whoever opens needs to know for which version.
-                let mut actions = state.learn(&entry, &self.shared.settings, Instant::now());
-                actions.extend(state.scheduler.open_unasked(tenant));
+                let now = Instant::now();
+                let mut actions = state.learn(&entry, &self.shared.settings, now);
+                actions.extend(state.scheduler.open_unasked(tenant, now));
                 actions
             };
-            if action.is_empty() {
-                // Every permit is out: one of them will be back soon.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-            self.perform(action);
+            self.perform(actions);
             // Either the breaker is gone, or its time has moved on.
-            let deadline = Instant::now() + self.shared.settings.connect.connect_timeout * 3;
+            let settings = &self.shared.settings;
+            let deadline = Instant::now() + settings.connect.connect_timeout * 3 + settings.acquire_timeout;
             loop {
                 let same = self.lock().breakers.get(&tenant).is_some_and(|b| b.until() == until);
                 if !same || Instant::now() > deadline {

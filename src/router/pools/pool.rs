@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pooled::{Line, Mode, Pooled, TenantPool};
 use super::scheduler::{Action, PoolCounts, Waiter};
+use super::usage::Usage;
 use crate::kernel::TenantId;
 
 /// Readers that wait are worth one more connection for each of so many.
@@ -38,6 +39,8 @@ pub(super) struct Pool<L, W> {
     pub(super) crowded: bool,
     /// The last opening failed: none is begun for waiters until one succeeds.
     pub(super) blocked: bool,
+    /// The router tries whether it can be opened again.
+    pub(super) probing: bool,
     pub(super) starving_turn: bool,
     pub(super) growing_turn: bool,
     /// Since when it has been served.
@@ -51,9 +54,10 @@ pub(super) struct Pool<L, W> {
 }
 
 impl<L: Line, W: Waiter> Pool<L, W> {
-    pub(super) fn new(tenant: TenantId, now: Instant) -> Self {
+    pub(super) fn new(tenant: TenantId, usage: Arc<Usage>, now: Instant) -> Self {
         Self {
-            shared: Arc::new(TenantPool::new(tenant, now)),
+            counted: usage.requests(),
+            shared: Arc::new(TenantPool::new(tenant, usage, now)),
             conns: Vec::new(),
             leaving: Vec::new(),
             recovering: Vec::new(),
@@ -63,6 +67,7 @@ impl<L: Line, W: Waiter> Pool<L, W> {
             version: None,
             crowded: false,
             blocked: false,
+            probing: false,
             starving_turn: false,
             growing_turn: false,
             since: now,
@@ -70,7 +75,6 @@ impl<L: Line, W: Waiter> Pool<L, W> {
             loners: VecDeque::new(),
             reserved: None,
             credit: 0,
-            counted: 0,
         }
     }
 
@@ -84,12 +88,13 @@ impl<L: Line, W: Waiter> Pool<L, W> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.held() == 0 && self.leaving.is_empty() && self.waiters() == 0
+        self.held() == 0 && self.leaving.is_empty() && self.waiters() == 0 && !self.probing
     }
 
     /// Whether it waits for its first connection.
     pub(super) fn is_starving(&self) -> bool {
-        self.held() == 0 && self.waiters() > 0 && !self.blocked && self.version.is_some()
+        let wanted = self.probing || (self.waiters() > 0 && !self.blocked);
+        self.held() == 0 && wanted && self.version.is_some()
     }
 
     /// How many more connections its waiters are worth.
@@ -277,7 +282,7 @@ impl<L: Line, W: Waiter> Pool<L, W> {
 
     /// Requests since this was asked last.
     pub(super) fn uncounted(&mut self) -> u64 {
-        let requests = self.shared.requests.load(Ordering::Relaxed);
+        let requests = self.shared.usage.requests();
         let new = requests - self.counted;
         self.counted = requests;
         new

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::leases::{Leases, Left};
 use super::permit::Ticket;
+use super::usage::Usage;
 use crate::kernel::TenantId;
 
 /// Readers of one connection at once. Their statements are pipelined; the server answers them in order.
@@ -110,24 +111,21 @@ pub(crate) struct TenantPool<L> {
     pub(super) generation: AtomicI64,
     /// Somebody waits: whoever leaves a connection tells the scheduler.
     pub(super) waiting: AtomicBool,
-    /// Requests so far.
-    pub(super) requests: AtomicU64,
-    /// Connections that were taken for other tenants.
-    pub(super) evicted: AtomicU64,
+    /// What it has done.
+    pub(super) usage: Arc<Usage>,
     born: Instant,
     /// When it last asked for one more connection: µs after `born`.
     asked: AtomicU64,
 }
 
 impl<L: Line> TenantPool<L> {
-    pub(super) fn new(id: TenantId, now: Instant) -> Self {
+    pub(super) fn new(id: TenantId, usage: Arc<Usage>, now: Instant) -> Self {
         Self {
             id,
             conns: ArcSwap::default(),
             generation: AtomicI64::new(i64::MIN),
             waiting: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
-            evicted: AtomicU64::new(0),
+            usage,
             born: now,
             asked: AtomicU64::new(0),
         }

@@ -53,11 +53,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
     }
 
     fn take_from(&mut self, owner: TenantId, conn: Arc<Pooled<L>>, now: Instant, actions: &mut Vec<Action<L, W>>) {
-        self.steals += 1;
-        self.change(owner, |pool| {
-            pool.shared.evicted.fetch_add(1, Ordering::Relaxed);
-            pool.take(&conn)
+        let last = self.change(owner, |pool| {
+            pool.shared.usage.evicted();
+            pool.take(&conn);
+            pool.held() == 0
         });
+        self.steals += 1;
+        self.evictions += u64::from(last);
         self.dismiss(owner, conn, false, now, actions);
         self.change(owner, |pool| pool.serve(now, actions));
         self.forget_if_empty(owner);

@@ -21,6 +21,7 @@ use super::permit::Ticket;
 use super::pool::{Leaving, Pool};
 use super::pooled::{Directory, Line, Mode, Pooled, TenantPool};
 use super::popularity::Popularity;
+use super::usage::{Usage, UsageTable};
 use crate::kernel::TenantId;
 
 /// Somebody who waits for a connection.
@@ -79,6 +80,7 @@ pub struct PoolCounts {
 /// Counts of one server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "server", derive(serde::Serialize, utoipa::ToSchema))]
+#[cfg_attr(feature = "server", serde(rename_all = "camelCase"))]
 pub struct ClusterCounts {
     /// Permits in all.
     pub capacity: usize,
@@ -94,6 +96,35 @@ pub struct ClusterCounts {
     pub idle: usize,
     /// Tenants that wait.
     pub waiting_tenants: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+}
+
+impl PoolCounts {
+    /// Connections that the tenant holds.
+    #[must_use]
+    pub const fn connections(&self) -> usize {
+        self.idle + self.busy + self.opening
+    }
+}
+
+impl ClusterCounts {
+    /// Connections at work. A failed opening gives its permit back a moment before it is counted out.
+    #[must_use]
+    pub const fn used(&self) -> usize {
+        self.open.saturating_sub(self.idle + self.opening + self.draining + self.closing)
+    }
+
+    pub(super) const fn add(&mut self, other: &Self) {
+        self.capacity += other.capacity;
+        self.open += other.open;
+        self.closing += other.closing;
+        self.draining += other.draining;
+        self.opening += other.opening;
+        self.idle += other.idle;
+        self.waiting_tenants += other.waiting_tenants;
+        self.waiting += other.waiting;
+    }
 }
 
 /// The tenant's queue is full.
@@ -113,6 +144,7 @@ pub(crate) struct Scheduler<L, W> {
     pub(super) opening: usize,
     pub(super) starving: usize,
     waiting: usize,
+    queued: usize,
     pub(super) pools: HashMap<TenantId, Pool<L, W>>,
     directory: Arc<Directory<L>>,
     starving_turns: VecDeque<TenantId>,
@@ -121,7 +153,11 @@ pub(crate) struct Scheduler<L, W> {
     /// A tenant waits and nobody could make room: whoever leaves a connection of any tenant says so.
     pub(super) hungry: Arc<AtomicBool>,
     arrivals: u64,
+    /// What the tenants' pools have done; outlives them.
+    usages: UsageTable,
+    /// Connections taken from a tenant for another since these were last asked for, and how often it was the last.
     pub(super) steals: u64,
+    pub(super) evictions: u64,
 }
 
 impl<L: Line, W: Waiter> Scheduler<L, W> {
@@ -137,6 +173,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             opening: 0,
             starving: 0,
             waiting: 0,
+            queued: 0,
             pools: HashMap::new(),
             directory,
             starving_turns: VecDeque::new(),
@@ -144,7 +181,9 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             popularity: Popularity::default(),
             hungry: Arc::default(),
             arrivals: 0,
+            usages: UsageTable::default(),
             steals: 0,
+            evictions: 0,
         }
     }
 
@@ -152,12 +191,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
     /// version take no more requests, and are closed when they are left.
     pub(super) fn learn(&mut self, tenant: TenantId, news: News, now: Instant) -> Vec<Action<L, W>> {
         let mut actions = Vec::new();
-        let directory = self.directory.clone();
-        let pool = self.pools.entry(tenant).or_insert_with(|| {
-            let pool = Pool::new(tenant, now);
-            directory.insert(pool.shared.clone());
-            pool
-        });
+        let pool = self.pool(tenant, now);
         if pool.shared.generation.load(Ordering::Relaxed) >= news.generation {
             return actions;
         }
@@ -380,9 +414,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         actions
     }
 
-    /// One more connection for a tenant that nobody waits for: the router's own probe.
-    pub(super) fn open_unasked(&mut self, tenant: TenantId) -> Option<Action<L, W>> {
-        (self.open < self.capacity).then(|| self.start_opening(tenant))
+    /// A connection for a tenant that nobody may wait for: the router's own probe. It takes its turn like any other.
+    pub(super) fn open_unasked(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+        let mut actions = Vec::new();
+        self.change(tenant, |pool| pool.probing = true);
+        self.take_turn(tenant);
+        self.dispatch(now, &mut actions);
+        actions
     }
 
     /// What time alone brings: connections idle for too long go, all but `keep` of them; those that had `drain` to
@@ -471,6 +509,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             opening: self.opening,
             idle: self.pools.values().map(idle).sum(),
             waiting_tenants: self.waiting,
+            waiting: self.queued,
         }
     }
 
@@ -586,6 +625,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         self.change(tenant, |pool| {
             pool.opening += 1;
             pool.crowded = false;
+            pool.probing = false;
         });
         Action::Open(Ticket::new(tenant))
     }
@@ -620,17 +660,27 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
 
     /// Changes a pool, and keeps the counts of waiting and starving tenants true.
     pub(super) fn change<R>(&mut self, tenant: TenantId, change: impl FnOnce(&mut Pool<L, W>) -> R) -> R {
-        let directory = &self.directory;
-        let pool = self.pools.entry(tenant).or_insert_with(|| {
-            let pool = Pool::new(tenant, Instant::now());
-            directory.insert(pool.shared.clone());
-            pool
-        });
-        let (starved, waited) = (usize::from(pool.is_starving()), usize::from(pool.waiters() > 0));
+        let pool = self.pool(tenant, Instant::now());
+        let (starved, waited) = (usize::from(pool.is_starving()), pool.waiters());
         let result = change(pool);
-        self.starving = self.starving + usize::from(pool.is_starving()) - starved;
-        self.waiting = self.waiting + usize::from(pool.waiters() > 0) - waited;
+        let (starves, waits) = (usize::from(pool.is_starving()), pool.waiters());
+        self.starving = self.starving + starves - starved;
+        self.queued = self.queued + waits - waited;
+        self.waiting = self.waiting + usize::from(waits > 0) - usize::from(waited > 0);
         result
+    }
+
+    fn pool(&mut self, tenant: TenantId, now: Instant) -> &mut Pool<L, W> {
+        self.pools.entry(tenant).or_insert_with(|| {
+            let pool = Pool::new(tenant, self.usages.of(tenant, now), now);
+            self.directory.insert(pool.shared.clone());
+            pool
+        })
+    }
+
+    /// What a tenant's pool has done, if that is known.
+    pub(super) fn usage(&self, tenant: TenantId) -> Option<&Arc<Usage>> {
+        self.usages.get(tenant)
     }
 
     /// Forgets the tenant's pool if there is nothing in it.

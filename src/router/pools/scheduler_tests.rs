@@ -192,7 +192,7 @@ impl World {
         // As a request does it: past the scheduler if there is a connection to join.
         let pool = self.directory.get(tenant);
         if let Some(pool) = pool.filter(|p| p.generation.load(Ordering::Acquire) >= generation) {
-            pool.requests.fetch_add(1, Ordering::Relaxed);
+            pool.usage.asked();
             if let Some(conn) = pool.join(mode, self.now) {
                 assert_eq!(conn.line.tenant, tenant, "a connection serves one tenant");
                 assert_eq!(Some(conn.version), version, "of the version that the registry says");
@@ -307,7 +307,7 @@ impl World {
                 if version.is_some() {
                     let news = News { generation, version, ceiling: CEILING, weight: 1 };
                     let mut actions = self.scheduler.learn(ticket.tenant, news, self.now);
-                    actions.extend(self.scheduler.open_unasked(ticket.tenant));
+                    actions.extend(self.scheduler.open_unasked(ticket.tenant, self.now));
                     self.perform(actions);
                 }
             }

@@ -2,6 +2,7 @@
 
 mod config;
 mod dev;
+mod pool;
 mod serve;
 mod snapshot;
 mod tenants;

@@ -44,7 +44,7 @@ async fn a_server_ends_well_and_tells_no_secrets() {
     there.log_in_as(acme.email(), "a wrong guess at it").await.expect(401);
     admin.post("/api/v1/contacts", json!({"lastName": "Private Person"})).await.expect(201);
     let metrics = app.anonymous().at(&format!("http://127.0.0.1:{management}")).get("/metrics").await.expect(200);
-    assert!(metrics.text.contains("http_server_requests_total"), "{metrics:?}");
+    assert!(metrics.text.contains("http_server_request_duration_seconds_count"), "{metrics:?}");
     for name in [acme.slug.as_str(), &acme.id.to_string(), acme.role()] {
         assert!(!metrics.text.contains(name), "no metric has a label per tenant: {name}");
     }

@@ -8,5 +8,6 @@ mod headers;
 mod health;
 mod idempotency;
 mod lists;
+mod pools;
 mod roles;
 mod surface;
