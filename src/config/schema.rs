@@ -66,6 +66,8 @@ pub struct Router {
     pub connect_timeout: Span,
     /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
     pub statement_timeout: Span,
+    /// `TENANTRY_ROUTER__SLICE_TTL`
+    pub slice_ttl: Span,
 }
 
 /// `TENANTRY_AUTH__…`
@@ -153,6 +155,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         ("router.idle_timeout", router.idle_timeout),
         ("router.connect_timeout", router.connect_timeout),
         ("router.statement_timeout", router.statement_timeout),
+        ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),
         ("auth.refresh_token_ttl", auth.refresh_token_ttl),
     ] {

@@ -18,6 +18,7 @@ use super::connect::{ConnectError, ConnectFailure, Link, open};
 use super::error::{Error, Result};
 use super::pools::{PoolSettings, PoolSnapshot};
 use super::scheduler::{Action, ClusterCounts, Pooled, Scheduler, Ticket, Waiter};
+use super::slices::Demand;
 use super::stamp::{self, Stamp};
 use super::tenant::{ClusterRef, Tenant};
 use crate::kernel::{InstallationId, TenantId};
@@ -86,6 +87,7 @@ struct State {
     breakers: HashMap<TenantId, Breaker>,
     /// How to open a connection of a tenant with a pool or a breaker.
     entries: HashMap<TenantId, Arc<Tenant>>,
+    demand: Arc<Demand>,
 }
 
 /// All pools of one server.
@@ -99,19 +101,20 @@ pub(crate) struct ClusterPools {
 }
 
 impl ClusterPools {
-    /// The pools of a server, none yet. `opened` counts physical connections begun.
+    /// The pools of a server, none yet, and no capacity yet. `opened` counts physical connections begun.
     pub(super) fn new(
         cluster: &ClusterRef,
         settings: Arc<PoolSettings>,
         installation: InstallationId,
         runtime: Handle,
         opened: Arc<AtomicU64>,
+        demand: Arc<Demand>,
     ) -> Self {
-        let budget = cluster.connection_budget.unwrap_or(settings.cluster_budget) as usize;
         let state = Mutex::new(State {
-            scheduler: Scheduler::new(budget, MAX_OPENINGS, MAX_WAITERS),
+            scheduler: Scheduler::new(0, MAX_OPENINGS, MAX_WAITERS),
             breakers: HashMap::new(),
             entries: HashMap::new(),
+            demand,
         });
         Self { name: cluster.name.clone(), settings, installation, runtime, opened, state }
     }
@@ -122,6 +125,13 @@ impl ClusterPools {
 
     pub(super) fn counts(&self) -> ClusterCounts {
         self.lock().scheduler.counts()
+    }
+
+    /// The most connections that may be open from now on: this node's slice of the budget. Idle ones above it are
+    /// closed at once, busy ones when they come back.
+    pub(super) fn set_capacity(self: &Arc<Self>, capacity: usize) {
+        let actions = self.lock().scheduler.set_capacity(capacity, Instant::now());
+        self.perform(actions);
     }
 
     /// Whether any connection, waiter or breaker of the tenant exists.
@@ -209,6 +219,9 @@ impl ClusterPools {
                     match state.scheduler.wait(tenant.id, Waiting(sender), now) {
                         Ok(more) => {
                             actions.extend(more);
+                            if state.scheduler.is_full() {
+                                state.demand.unmet();
+                            }
                             Ok(Err(receiver))
                         }
                         Err(_) => Err(Error::PoolExhausted { retry_after: Duration::from_secs(1) }),
@@ -434,8 +447,7 @@ impl State {
         let newer = self.entries.get(&tenant.id).is_none_or(|old| old.generation < tenant.generation);
         if newer {
             self.entries.insert(tenant.id, tenant.clone());
-            let budget = tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget);
-            self.scheduler.set_capacity(budget as usize);
+            self.demand.learn(tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget));
         }
         if !newer && self.scheduler.knows(tenant.id) {
             return Vec::new();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -12,11 +13,13 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::conn::MainConn;
 use super::connect::{Target, TlsPolicy};
 use super::error::{Error, Result};
 use super::listener::Listener;
 use super::main_db::MainDb;
 use super::registry::{Changes, Installation, Registry};
+use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant, ledger, look};
 use super::tenant::{ClusterRef, Tenant};
 use super::token::{KeyId, SigningKey, VerificationKey};
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
@@ -32,7 +35,7 @@ const EMBEDDED_CONNECTIONS: u32 = 4;
 
 const TENANT: &str = "\
 SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, t.role_name, t.password_sealed, \
-       t.url_sealed, t.direct_url_sealed, t.max_connections, t.schema_version, t.epoch, t.created_at, \
+       t.url_sealed, t.direct_url_sealed, t.max_connections, t.weight, t.schema_version, t.epoch, t.created_at, \
        greatest(t.generation, c.generation) AS generation, \
        c.id AS cluster_id, c.name AS cluster_name, c.host, c.port, c.connection_budget, \
        coalesce(t.tls_mode, c.tls_mode) AS tls_mode, coalesce(t.tls_ca, c.tls_ca) AS tls_ca, \
@@ -48,6 +51,10 @@ CROSS JOIN LATERAL ( \
     FROM signing_keys WHERE tenant_id = t.id AND (retired_at IS NULL OR retired_at > now())) k \
 WHERE t.id = $1";
 
+const ADMIN: &str = "\
+SELECT host, port, admin_user, admin_password_sealed, admin_database, tls_mode, tls_ca, tls_client_cert, \
+       tls_client_key_sealed FROM clusters WHERE id = $1";
+
 // Head, floor and log in one statement: one snapshot.
 const CHANGES: &str = "\
 SELECT h.generation AS head, h.floor, l.generation, l.tenant_id, l.slug \
@@ -60,6 +67,7 @@ pub struct ControlPlaneRegistry {
     keys: Arc<MasterKeys>,
     installation: tokio::sync::OnceCell<Installation>,
     listener: Mutex<Option<Listener>>,
+    budget_listener: Mutex<Option<Listener>>,
 }
 
 impl fmt::Debug for ControlPlaneRegistry {
@@ -97,6 +105,28 @@ struct ChangeRow {
 }
 
 #[derive(diesel::QueryableByName)]
+struct AdminRow {
+    #[diesel(sql_type = Text)]
+    host: String,
+    #[diesel(sql_type = Integer)]
+    port: i32,
+    #[diesel(sql_type = Text)]
+    admin_user: String,
+    #[diesel(sql_type = Binary)]
+    admin_password_sealed: Vec<u8>,
+    #[diesel(sql_type = Text)]
+    admin_database: String,
+    #[diesel(sql_type = Text)]
+    tls_mode: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    tls_ca: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    tls_client_cert: Option<String>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    tls_client_key_sealed: Option<Vec<u8>>,
+}
+
+#[derive(diesel::QueryableByName)]
 struct TenantRow {
     #[diesel(sql_type = SqlUuid)]
     id: TenantId,
@@ -122,6 +152,8 @@ struct TenantRow {
     direct_url_sealed: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Integer>)]
     max_connections: Option<i32>,
+    #[diesel(sql_type = Integer)]
+    weight: i32,
     #[diesel(sql_type = Integer)]
     schema_version: i32,
     #[diesel(sql_type = BigInt)]
@@ -183,6 +215,7 @@ impl TenantRow {
             target,
             direct,
             max_connections: self.max_connections.and_then(|n| n.try_into().ok()),
+            weight: u32::try_from(self.weight).map_err(damaged)?,
             schema_version: self.schema_version,
             epoch: self.epoch,
             generation: self.generation,
@@ -248,7 +281,13 @@ impl ControlPlaneRegistry {
     /// The registry in a control plane's database, whose secrets `keys` open.
     #[must_use]
     pub fn new(db: MainDb, keys: Arc<MasterKeys>) -> Self {
-        Self { db, keys, installation: tokio::sync::OnceCell::new(), listener: Mutex::new(None) }
+        Self {
+            db,
+            keys,
+            installation: tokio::sync::OnceCell::new(),
+            listener: Mutex::new(None),
+            budget_listener: Mutex::new(None),
+        }
     }
 
     /// For embedders: the registry behind the control plane's URL and the installation's master keys (a comma-separated
@@ -274,6 +313,58 @@ impl ControlPlaneRegistry {
         let place = Place::new("installation", "mac_sealed", row.id.uuid());
         let secret = self.keys.open(place, &Sealed::from(row.mac_sealed)).map_err(damaged_key)?;
         Ok(Installation { id: row.id, mac: MacKey::new(&secret) })
+    }
+
+    async fn next_announcement(&self, listener: &Mutex<Option<Listener>>, channel: &'static str) -> Result<()> {
+        let mut listener = listener.lock().await;
+        match &mut *listener {
+            // What was announced before we listened is found by looking now.
+            None => *listener = Some(Listener::open(self.db.target(), channel).await.map_err(Error::control_plane)?),
+            Some(open) => {
+                if let Err(error) = open.next().await {
+                    *listener = None;
+                    return Err(Error::control_plane(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who may look at a cluster's connections: its administrator, or for a dedicated database the tenant's own role.
+    async fn look_at(&self, cluster: ClusterId) -> Result<Option<Target>> {
+        let row = self
+            .db
+            .read(async move |conn: &mut MainConn| -> Result<_> {
+                let admin = diesel::sql_query(ADMIN).bind::<SqlUuid, _>(cluster);
+                Ok(admin.get_result::<AdminRow>(conn).await.optional()?)
+            })
+            .await
+            .map_err(unread)?;
+        match row {
+            Some(row) => row.read(&self.keys, cluster).map(Some),
+            None => Ok(self.tenant_by_id(cluster.uuid().into()).await?.map(|tenant| tenant.direct)),
+        }
+    }
+}
+
+impl AdminRow {
+    fn read(self, keys: &MasterKeys, cluster: ClusterId) -> Result<Target> {
+        let place = |column| Place::new("clusters", column, cluster.uuid());
+        let client_key =
+            self.tls_client_key_sealed.map(|sealed| open(keys, place("tls_client_key_sealed"), Some(sealed)));
+        Ok(Target {
+            host: self.host,
+            port: u16::try_from(self.port).map_err(damaged)?,
+            database: self.admin_database,
+            user: self.admin_user,
+            password: open(keys, place("admin_password_sealed"), Some(self.admin_password_sealed))?,
+            tls: TlsPolicy {
+                mode: self.tls_mode.parse().map_err(|e: String| damaged(e))?,
+                ca: self.tls_ca,
+                client_cert: self.tls_client_cert,
+                client_key: client_key.transpose()?,
+            },
+        })
     }
 }
 
@@ -333,18 +424,44 @@ impl Registry for ControlPlaneRegistry {
     }
 
     async fn announced(&self) -> Result<()> {
-        let mut listener = self.listener.lock().await;
-        match &mut *listener {
-            // What was announced before we listened is found by looking now.
-            None => *listener = Some(Listener::open(self.db.target(), CHANNEL).await.map_err(Error::control_plane)?),
-            Some(open) => {
-                if let Err(error) = open.next().await {
-                    *listener = None;
-                    return Err(Error::control_plane(error));
-                }
-            }
+        self.next_announcement(&self.listener, CHANNEL).await
+    }
+
+    async fn renew_node(&self, node: NodeId, ttl: Duration) -> Result<Pulse> {
+        let renew = async move |conn: &mut MainConn| -> Result<Pulse> { ledger::renew(conn, node, ttl).await };
+        self.db.transaction(renew).await.map_err(unread)
+    }
+
+    async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {
+        let step = async move |conn: &mut MainConn| -> Result<SliceGrant> { ledger::claim(conn, &claim).await };
+        self.db.transaction(step).await.map_err(unread)
+    }
+
+    async fn reclaim_slices(&self, cluster: ClusterId, gap: Duration) -> Result<usize> {
+        let orphans = async move |conn: &mut MainConn| -> Result<_> { ledger::orphans(conn, cluster).await };
+        let (orphans, looked) = self.db.read(orphans).await.map_err(unread)?;
+        if orphans.is_empty() {
+            return Ok(0);
         }
-        Ok(())
+        let Some(target) = self.look_at(cluster).await? else { return Ok(0) };
+        let seen = look::visible(&target, &orphans).await.map_err(|error| Error::DatabaseUnavailable {
+            retry_after: gap,
+            source: Some(Arc::new(error)),
+        })?;
+        let unseen: Vec<_> = orphans.into_iter().filter(|node| !seen.contains(node)).collect();
+        let reclaim = async move |conn: &mut MainConn| -> Result<usize> {
+            ledger::reclaim(conn, cluster, (&seen, &unseen), looked, gap).await
+        };
+        self.db.transaction(reclaim).await.map_err(unread)
+    }
+
+    async fn release_slices(&self, node: NodeId) -> Result<()> {
+        let release = async move |conn: &mut MainConn| -> Result<()> { ledger::release(conn, node).await };
+        self.db.read(release).await.map_err(unread)
+    }
+
+    async fn budget_announced(&self) -> Result<()> {
+        self.next_announcement(&self.budget_listener, ledger::CHANNEL).await
     }
 }
 

@@ -23,6 +23,7 @@ pub mod pools;
 pub mod registry;
 mod resolver;
 mod scheduler;
+mod slices;
 mod socket;
 pub mod stamp;
 mod target;
@@ -48,6 +49,7 @@ pub use main_db::MainDb;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
+pub use slices::{NodeId, Pulse, SliceClaim, SliceGrant};
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use token::{AccessClaims, KeyId, SigningKey, VerificationKey};
 pub use work::Work;
@@ -81,6 +83,8 @@ pub struct RouterConfig {
     pub connect_timeout: Duration,
     /// Bound on one statement.
     pub statement_timeout: Duration,
+    /// How long this node's slices of the connection budgets are kept for it when it is not heard of.
+    pub slice_ttl: Duration,
     /// The guards; all on.
     pub guards: Guards,
 }
@@ -98,6 +102,7 @@ impl RouterConfig {
             idle_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            slice_ttl: Duration::from_secs(15),
             guards: Guards::default(),
         }
     }
@@ -171,6 +176,7 @@ pub struct Router(Arc<Inner>);
 
 struct Inner {
     config: RouterConfig,
+    node: NodeId,
     installation: Installation,
     registry: Arc<RegistryCache>,
     resolver: Resolver,
@@ -206,13 +212,16 @@ impl Router {
     ) -> Result<Self> {
         let installation = registry.installation().await?;
         let generation = registry.changes_since(None).await?.generation;
-        let registry = Arc::new(RegistryCache::new(registry));
+        let node = NodeId::generate();
         let settings = PoolSettings {
+            node,
+            slice_ttl: config.slice_ttl,
             cluster_budget: config.cluster_budget,
             tenant_max_connections: config.tenant_max_connections,
             acquire_timeout: config.acquire_timeout,
             idle_timeout: config.idle_timeout,
             connect: ConnectOptions {
+                application_name: node.application_name(),
                 connect_timeout: config.connect_timeout,
                 statement_timeout: Some(config.statement_timeout),
                 idle_in_transaction_timeout: Some(config.statement_timeout),
@@ -220,13 +229,21 @@ impl Router {
             },
             check_stamp: config.guards.check_stamp,
         };
-        let pools = Arc::new(TenantPoolManager::new(settings, installation.id));
+        let pools = Arc::new(TenantPoolManager::new(settings, installation.id, registry.clone()));
+        let registry = Arc::new(RegistryCache::new(registry));
         let background = vec![
             tokio::spawn(follow(registry.clone(), pools.clone(), generation)),
             tokio::spawn(pools.clone().sweep_forever()),
+            tokio::spawn(pools.clone().keep_slices()),
         ];
         let resolver = Resolver::new(config.guards);
-        Ok(Self(Arc::new(Inner { config, installation, registry, resolver, admission, pools, background })))
+        Ok(Self(Arc::new(Inner { config, node, installation, registry, resolver, admission, pools, background })))
+    }
+
+    /// This node, among those of the installation.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.0.node
     }
 
     /// Its settings.

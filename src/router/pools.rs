@@ -12,8 +12,10 @@ use tokio::time::timeout;
 use super::cluster_pools::{ClusterPools, Lease};
 use super::connect::ConnectOptions;
 use super::error::Result;
+use super::registry::Registry;
 pub use super::scheduler::{ClusterCounts, PoolCounts};
-use super::tenant::{ClusterRef, Tenant, TenantStatus};
+use super::slices::{Keeper, NodeId};
+use super::tenant::{Tenant, TenantStatus};
 use crate::kernel::{ClusterId, InstallationId, TenantId};
 
 /// How often connections past their time are looked for.
@@ -22,6 +24,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Settings of the pools.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
+    /// This node, among those that share the budgets.
+    pub node: NodeId,
+    /// How long this node's slices are kept for it when it is not heard of.
+    pub slice_ttl: Duration,
     /// Connections to one server, where the server says nothing.
     pub cluster_budget: u32,
     /// Connections of one tenant, where the tenant says nothing.
@@ -56,6 +62,7 @@ pub struct TenantPoolManager {
     runtime: Handle,
     opened: Arc<AtomicU64>,
     clusters: RwLock<HashMap<ClusterId, Arc<ClusterPools>>>,
+    keeper: Arc<Keeper>,
 }
 
 impl fmt::Debug for TenantPoolManager {
@@ -65,10 +72,13 @@ impl fmt::Debug for TenantPoolManager {
 }
 
 impl TenantPoolManager {
-    /// A manager without any pool. Must be called within a Tokio runtime, which then drives the connections.
+    /// A manager without any pool. Must be called within a Tokio runtime, which then drives the connections. The
+    /// registry says what this node may use of each server's budget.
     #[must_use]
-    pub fn new(settings: PoolSettings, installation: InstallationId) -> Self {
+    pub fn new(settings: PoolSettings, installation: InstallationId, registry: Arc<dyn Registry>) -> Self {
+        let (node, ttl, connect) = (settings.node, settings.slice_ttl, settings.connect.clone());
         Self {
+            keeper: Arc::new(Keeper::new(registry, node, ttl, settings.cluster_budget, connect)),
             settings: Arc::new(settings),
             installation,
             runtime: Handle::current(),
@@ -78,7 +88,7 @@ impl TenantPoolManager {
     }
 
     pub(super) async fn acquire(&self, tenant: &Arc<Tenant>) -> Result<Lease> {
-        self.cluster(&tenant.cluster).acquire(tenant).await
+        self.cluster(tenant).acquire(tenant).await
     }
 
     /// Takes in what the registry says of a tenant now: `None` if it is gone. Costs nothing for a cold tenant.
@@ -130,7 +140,20 @@ impl TenantPoolManager {
         }
     }
 
-    /// Closes every pool and waits, at most five seconds, until the servers have let go.
+    /// Keeps this node's slices of the budgets, for as long as the manager lives.
+    pub(super) async fn keep_slices(self: Arc<Self>) {
+        let keeper = self.keeper.clone();
+        drop(self);
+        keeper.run().await;
+    }
+
+    /// What this node may use of each server's budget: the server's name, the slice, the budget.
+    #[must_use]
+    pub fn slices(&self) -> Vec<(String, u32, u32)> {
+        self.keeper.slices()
+    }
+
+    /// Closes every pool and waits, at most five seconds, until the servers have let go; then gives the slices back.
     pub async fn close(&self) {
         for cluster in self.all() {
             cluster.close();
@@ -141,7 +164,10 @@ impl TenantPoolManager {
             }
         };
         if timeout(Duration::from_secs(5), closed).await.is_err() {
+            // Their permits come back when others see that they are gone.
             tracing::warn!("some database connections did not close in time");
+        } else {
+            self.keeper.release().await;
         }
     }
 
@@ -157,13 +183,14 @@ impl TenantPoolManager {
         self.clusters.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn cluster(&self, cluster: &ClusterRef) -> Arc<ClusterPools> {
+    fn cluster(&self, tenant: &Tenant) -> Arc<ClusterPools> {
+        let cluster = &tenant.cluster;
         let known = self.clusters.read().unwrap_or_else(PoisonError::into_inner).get(&cluster.id).cloned();
         known.unwrap_or_else(|| {
             let (settings, runtime, opened) = (self.settings.clone(), self.runtime.clone(), self.opened.clone());
-            let new = || Arc::new(ClusterPools::new(cluster, settings, self.installation, runtime, opened));
+            let new = |demand| ClusterPools::new(cluster, settings, self.installation, runtime, opened, demand);
             let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
-            clusters.entry(cluster.id).or_insert_with(new).clone()
+            clusters.entry(cluster.id).or_insert_with(|| self.keeper.adopt(tenant, new)).clone()
         })
     }
 }

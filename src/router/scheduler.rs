@@ -161,7 +161,7 @@ pub(super) struct QueueFull;
 impl<C: Pooled, W: Waiter> Scheduler<C, W> {
     pub(super) fn new(capacity: usize, max_openings: usize, max_waiters: usize) -> Self {
         Self {
-            capacity: capacity.max(1),
+            capacity,
             max_openings: max_openings.max(1),
             max_waiters,
             open: 0,
@@ -274,7 +274,7 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
                 pool.blocked = false;
             });
         }
-        if !self.still_good(tenant, &conn) || self.must_share(tenant) {
+        if !self.still_good(tenant, &conn) || self.must_share(tenant) || self.is_over() {
             self.change(tenant, |pool| pool.streak = 0);
             self.give_up(tenant, conn, &mut actions);
         } else if let Some(waiter) = self.next_waiter(tenant) {
@@ -358,8 +358,28 @@ impl<C: Pooled, W: Waiter> Scheduler<C, W> {
         self.pools.keys().copied()
     }
 
-    pub(super) fn set_capacity(&mut self, capacity: usize) {
-        self.capacity = capacity.max(1);
+    /// Sets how many permits there are; 0 for now none. Idle connections above that are given up.
+    pub(super) fn set_capacity(&mut self, capacity: usize, now: Instant) -> Vec<Action<C, W>> {
+        self.capacity = capacity;
+        let mut actions = Vec::new();
+        while self.is_over() {
+            let Some((_, &tenant)) = self.idle.first_key_value() else { break };
+            let Some(conn) = self.pop_oldest_idle(tenant) else { break };
+            self.give_up(tenant, conn, &mut actions);
+            self.forget_if_empty(tenant);
+        }
+        self.dispatch(now, &mut actions);
+        actions
+    }
+
+    /// Whether no permit is free.
+    pub(super) fn is_full(&self) -> bool {
+        self.open >= self.capacity
+    }
+
+    /// Whether more permits are out than there are, those that are on their way back aside.
+    fn is_over(&self) -> bool {
+        self.open - self.closing > self.capacity
     }
 
     pub(super) fn is_unused(&self) -> bool {
