@@ -444,10 +444,9 @@ impl Registry for ControlPlaneRegistry {
             return Ok(0);
         }
         let Some(target) = self.look_at(cluster).await? else { return Ok(0) };
-        let seen = look::visible(&target, &orphans).await.map_err(|error| Error::DatabaseUnavailable {
-            retry_after: gap,
-            source: Some(Arc::new(error)),
-        })?;
+        let seen = look::visible(&target, &orphans)
+            .await
+            .map_err(|error| Error::DatabaseUnavailable { retry_after: gap, source: Some(Arc::new(error)) })?;
         let unseen: Vec<_> = orphans.into_iter().filter(|node| !seen.contains(node)).collect();
         let reclaim = async move |conn: &mut MainConn| -> Result<usize> {
             ledger::reclaim(conn, cluster, (&seen, &unseen), looked, gap).await

@@ -82,9 +82,8 @@ impl Keeper {
         let mut state = self.lock();
         let silent = state.contact.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         let others = state.others;
-        let mut room = OPENINGS.saturating_sub(
-            state.entries.values().filter(|entry| matches!(entry.anchor, Anchor::Opening)).count(),
-        );
+        let mut room = OPENINGS
+            .saturating_sub(state.entries.values().filter(|entry| matches!(entry.anchor, Anchor::Opening)).count());
         let mut openings = Vec::new();
         for (id, entry) in &mut state.entries {
             let before = entry.anchor.count();

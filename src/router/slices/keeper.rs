@@ -130,7 +130,13 @@ impl Entry {
         }
         let Some(slice) = self.slice else {
             let asked = self.demand.asked.load(Ordering::Acquire);
-            return if tick || self.due { Ok(true) } else if asked { self.unless_told(now) } else { Ok(false) };
+            return if tick || self.due {
+                Ok(true)
+            } else if asked {
+                self.unless_told(now)
+            } else {
+                Ok(false)
+            };
         };
         let open = number(counts.open) + self.anchor.count();
         let news = self.demand.budget.load(Ordering::Acquire) != self.budget;

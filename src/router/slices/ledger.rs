@@ -145,7 +145,8 @@ pub(in crate::router) async fn claim(conn: &mut MainConn, claim: &SliceClaim) ->
     diesel::sql_query(join).bind::<SqlUuid, _>(claim.node.uuid()).bind::<BigInt, _>(ttl).execute(conn).await?;
     let budget = diesel::sql_query("SELECT connection_budget FROM clusters WHERE id = $1");
     let budget: Vec<Budget> = budget.bind::<SqlUuid, _>(claim.cluster).load(conn).await?;
-    let budget = budget.as_slice().first().and_then(|row| row.connection_budget).map_or(claim.default_budget, uint).max(1);
+    let budget =
+        budget.as_slice().first().and_then(|row| row.connection_budget).map_or(claim.default_budget, uint).max(1);
     let mut found: Vec<Found> = diesel::sql_query(ROWS).bind::<SqlUuid, _>(claim.cluster).load(conn).await?;
 
     let known = found.iter().find(|row| row.node_id == claim.node.uuid()).map(|row| (row.slice, row.wanted, row.seq));
@@ -165,10 +166,8 @@ pub(in crate::router) async fn claim(conn: &mut MainConn, claim: &SliceClaim) ->
     found.push(mine);
     found.sort_by_key(|row| row.node_id);
     let me = found.iter().position(|row| row.node_id == claim.node.uuid()).unwrap_or_default();
-    let rows: Vec<Row> = found
-        .iter()
-        .map(|row| Row { slice: uint(row.slice), wanted: uint(row.wanted), live: row.live })
-        .collect();
+    let rows: Vec<Row> =
+        found.iter().map(|row| Row { slice: uint(row.slice), wanted: uint(row.wanted), live: row.live }).collect();
     let step = rules::step(budget, &rows, me);
     diesel::sql_query(PUT)
         .bind::<SqlUuid, _>(claim.cluster)

@@ -28,8 +28,7 @@ async fn names(target: &Target, sql: &str, wanted: Vec<String>) -> Result<Vec<St
     let late = || ConnectError::new(ConnectFailure::Unreachable, "no answer within the deadline");
     let look = async {
         let mut conn = AdminConn::open(target, &options).await?;
-        let rows: Result<Vec<Name>, _> =
-            diesel::sql_query(sql).bind::<Array<Text>, _>(wanted).load(&mut conn).await;
+        let rows: Result<Vec<Name>, _> = diesel::sql_query(sql).bind::<Array<Text>, _>(wanted).load(&mut conn).await;
         rows.map_err(|error| ConnectError::new(ConnectFailure::Other, error))
     };
     let rows = tokio::time::timeout(DEADLINE * 2, look).await.map_err(|_| late())??;

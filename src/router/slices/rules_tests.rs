@@ -66,7 +66,11 @@ struct World {
 enum Event {
     Join,
     /// A claim: the row comes down to what the node may have out, then takes a step. `lost`: the answer never arrives.
-    Claim { node: usize, wanted: u32, lost: bool },
+    Claim {
+        node: usize,
+        wanted: u32,
+        lost: bool,
+    },
     Open(usize),
     Close(usize),
     Crash(usize),

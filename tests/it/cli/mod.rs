@@ -2,5 +2,6 @@
 
 mod config;
 mod dev;
+mod replicas;
 mod serve;
 mod tenants;

@@ -9,4 +9,5 @@ mod frozen;
 mod guards;
 mod pools;
 mod registry;
+mod slices;
 mod transactions;
