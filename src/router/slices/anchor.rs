@@ -66,6 +66,21 @@ impl Anchor {
     }
 }
 
+/// Keeps a permit for an anchor where there is none, and remembers whether we are to be seen.
+fn stay_visible(entry: &mut Entry, now: Instant) {
+    let counts = entry.counts();
+    let established = counts.open > counts.opening + counts.closing;
+    // With a single permit the anchor would leave nothing to serve with.
+    let spare = entry.allowed() >= 2;
+    if established || !spare || matches!(entry.anchor, Anchor::Held(_)) {
+        entry.seen = now;
+    }
+    let in_use = entry.pools.strong_count() > 0;
+    if spare && matches!(entry.anchor, Anchor::None) && (in_use || !entry.dedicated) {
+        entry.anchor = Anchor::Reserved;
+    }
+}
+
 impl Keeper {
     pub(super) async fn watch_forever(self: Arc<Self>) {
         let every = (self.ttl / 15).max(Duration::from_millis(20));
@@ -91,8 +106,8 @@ impl Keeper {
             if silent < self.ttl / 3 && !entry.confirm {
                 entry.seen = now;
                 entry.anchor.leave();
-            } else if let Some(slice) = entry.slice.filter(|_| !entry.fenced) {
-                self.stay_visible(entry, slice, now);
+            } else if entry.slice.is_some() && !entry.fenced {
+                stay_visible(entry, now);
                 if silent >= self.ttl && others > 0 && now.saturating_duration_since(entry.seen) > self.gap() {
                     tracing::warn!(cluster = entry.name, "cut off and not to be seen; nothing is opened until asked");
                     entry.fenced = true;
@@ -110,19 +125,6 @@ impl Keeper {
             }
         }
         openings
-    }
-
-    fn stay_visible(&self, entry: &mut Entry, slice: u32, now: Instant) {
-        let counts = entry.counts();
-        let established = counts.open > counts.opening + counts.closing;
-        // With a slice of one the anchor would leave nothing to serve with.
-        if established || slice < 2 || matches!(entry.anchor, Anchor::Held(_)) {
-            entry.seen = now;
-        }
-        let in_use = entry.pools.strong_count() > 0;
-        if slice >= 2 && matches!(entry.anchor, Anchor::None) && (in_use || !entry.dedicated) {
-            entry.anchor = Anchor::Reserved;
-        }
     }
 
     async fn open_anchor(self: Arc<Self>, cluster: ClusterId, target: Arc<Target>) {

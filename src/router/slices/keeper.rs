@@ -41,6 +41,8 @@ pub(in crate::router) struct Keeper {
     default_budget: u32,
     wake: Arc<Notify>,
     announced: AtomicBool,
+    /// The last renewal had no answer.
+    silent: AtomicBool,
     seq: AtomicI64,
     state: Mutex<State>,
 }
@@ -120,12 +122,13 @@ impl Entry {
     }
 
     /// Whether to claim now; `Err` if only in a moment.
-    fn is_due(&mut self, tick: bool, now: Instant) -> Result<bool, ()> {
+    fn is_due(&mut self, tick: bool, silent: bool, now: Instant) -> Result<bool, ()> {
         let counts = self.counts();
         let wanted = number(counts.open + counts.waiting_tenants) + self.anchor.count();
         self.peak = wanted.max(if tick { self.peak - self.peak.div_ceil(4) } else { self.peak });
-        // Whoever had no answer asks again at the next tick; a first use is told to hurry.
-        if self.claiming || (self.failed && !tick && self.slice.is_some()) {
+        // Whoever had no answer asks again at the next tick that had one; only a first use cannot wait for that.
+        let goes_on = self.slice.is_some() || self.offline.is_some();
+        if self.claiming || (goes_on && (silent || (self.failed && !tick))) {
             return Ok(false);
         }
         let Some(slice) = self.slice else {
@@ -175,6 +178,7 @@ impl Keeper {
             default_budget,
             wake: Arc::default(),
             announced: true.into(),
+            silent: false.into(),
             seq: AtomicI64::new(0),
             state: Mutex::default(),
         }
@@ -309,7 +313,9 @@ impl Keeper {
 
     async fn renew(&self) {
         let begun = Instant::now();
-        match self.registry.renew_node(self.node, self.ttl).await {
+        let renewed = self.registry.renew_node(self.node, self.ttl).await;
+        self.silent.store(renewed.is_err(), Ordering::Release);
+        match renewed {
             Ok(pulse) => {
                 let mut state = self.lock();
                 // Our own clock tells too: a claim may have made the lease anew while renewals were lost.
@@ -329,12 +335,13 @@ impl Keeper {
     /// Claims what is due. Gives whether something is to be done soon.
     async fn claim_all(&self, tick: bool) -> bool {
         let now = Instant::now();
+        let silent = self.silent.load(Ordering::Acquire);
         let mut soon = false;
         let mut claims = Vec::new();
         {
             let mut state = self.lock();
             for (id, entry) in &mut state.entries {
-                match entry.is_due(tick, now) {
+                match entry.is_due(tick, silent, now) {
                     Ok(true) => claims.push(self.begin(*id, entry, now)),
                     Ok(false) => {}
                     Err(()) => soon = true,
@@ -369,6 +376,10 @@ impl Keeper {
     }
 
     async fn claim(&self, claim: SliceClaim) {
+        // Nobody waits for a deadline that has just passed in vain.
+        if self.silent.load(Ordering::Acquire) {
+            return self.do_without(claim).await;
+        }
         match self.registry.claim_slice(claim).await {
             Ok(grant) => self.take(claim.cluster, grant),
             Err(error) => {

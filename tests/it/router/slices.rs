@@ -13,7 +13,7 @@ use crate::support::binary::run_with;
 use crate::support::servers::Server;
 use crate::support::{binary, db, eventually, seconds};
 
-const BUDGET: u32 = 12;
+const BUDGET: u32 = 8;
 const TTL: (&str, &str) = ("TENANTRY_ROUTER__SLICE_TTL", "1500ms");
 
 /// What pg_stat_activity sees of the nodes' connections to these tenants' databases.
@@ -83,7 +83,7 @@ async fn burst(tenants: &[Tenant], count: usize) {
 async fn alone_a_node_has_all_and_two_share() {
     let budget = i32::try_from(BUDGET).unwrap();
     let one = TestApp::builder().connection_budget(budget).set(TTL.0, TTL.1).start().await;
-    let here = tenants(&one, 8).await;
+    let here = tenants(&one, 6).await;
     let observer = Observer::start(&one, &here).await;
     for tenant in &here {
         tenant.admin().signed_in().await;
@@ -97,7 +97,7 @@ async fn alone_a_node_has_all_and_two_share() {
     for tenant in &there {
         tenant.admin().signed_in().await;
     }
-    join!(burst(&here, 100), burst(&there, 100));
+    join!(burst(&here, 60), burst(&there, 60));
     let (first, second) = (slice(one.router()), slice(two.router()));
     assert!(first >= 1 && second >= 1 && first + second <= BUDGET, "{first} + {second}");
     let shared = async || {
