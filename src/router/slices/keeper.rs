@@ -433,3 +433,7 @@ impl Keeper {
         entry.apply();
     }
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

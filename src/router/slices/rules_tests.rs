@@ -138,7 +138,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn the_sum_never_exceeds_the_budget(budget in 1..40_u32, events in events()) {

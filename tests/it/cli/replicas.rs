@@ -133,7 +133,7 @@ async fn observe(app: &TestApp, tenants: &[Tenant], done: Arc<AtomicBool>) -> (u
 async fn run(plan: Plan) -> Report {
     let app = TestApp::builder().connection_budget(plan.budget).start().await;
     let making = stream::iter(0..plan.tenants).map(|number| app.tenant(if number % 2 == 0 { "even" } else { "odd" }));
-    let tenants: Vec<Tenant> = making.buffer_unordered(3).collect().await;
+    let tenants: Vec<Tenant> = making.buffer_unordered(2).collect().await;
     let mut replicas = join_all((0..3).map(|_| Replica::start(&app, &plan))).await;
     let people: Vec<Persona> = tenants.iter().map(|tenant| tenant.at(&replicas[0].url).admin()).collect();
     stream::iter(&people).for_each_concurrent(4, async |person| drop(person.signed_in().await)).await;
@@ -175,7 +175,7 @@ async fn run(plan: Plan) -> Report {
 
 #[actix_web::test]
 async fn three_servers_keep_to_one_budget_through_a_crash() {
-    let plan = Plan { tenants: 40, budget: 12, clients: 4, requests: 150, ttl: "1500ms" };
+    let plan = Plan { tenants: 24, budget: 9, clients: 4, requests: 100, ttl: "1500ms" };
     let report = run(plan).await;
     say(&format!("three servers, {plan:?}: {report:?}"));
     assert!(report.looks > 20, "{report:?}");
