@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::keeper::{Entry, Keeper, number};
+use super::entry::{Entry, number};
+use super::keeper::Keeper;
 use crate::kernel::ClusterId;
 use crate::router::connect::{Target, open_client};
 

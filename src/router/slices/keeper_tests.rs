@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::kernel::{InstallationId, Slug, TenantId};
-use crate::router::connect::{TlsMode, TlsPolicy};
+use crate::router::connect::{Target, TlsMode, TlsPolicy};
 use crate::router::error::{Error, Result};
 use crate::router::pools::{PoolSettings, TenantPoolManager};
 use crate::router::registry::{Changes, Installation};

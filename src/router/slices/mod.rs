@@ -2,9 +2,11 @@
 //!
 //! Each node holds a slice of every cluster it uses, leased through the registry. `rules.rs` is the arithmetic,
 //! `ledger.rs` the rows in the control plane, `look.rs` whether a lost node's connections are gone, `keeper.rs` this
-//! node's side, `anchor.rs` what it does while the control plane is silent. Why so: `docs/adr/0009-budget-slices.md`.
+//! node's side with its `entry.rs` for each cluster, `anchor.rs` what it does while the control plane is silent. Why so:
+//! `docs/adr/0009-budget-slices.md`.
 
 mod anchor;
+mod entry;
 mod keeper;
 pub(super) mod ledger;
 pub(super) mod look;
