@@ -57,7 +57,7 @@ pub struct AddArgs {
     /// How many tenants it takes [default: no bound].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     max_tenants: Option<i32>,
-    /// The most connections to its tenants' databases [default: router.cluster_budget].
+    /// The most connections to its tenants' databases, over all nodes [default: 80 % of what the server has].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     connection_budget: Option<i32>,
 }
@@ -79,7 +79,7 @@ pub struct SetArgs {
     /// How many tenants it takes, or `default` for no bound.
     #[arg(long, value_name = "N", group = "change")]
     max_tenants: Option<String>,
-    /// The most connections to its tenants' databases, or `default`.
+    /// The most connections to its tenants' databases, over all nodes, or `default` for router.cluster_budget.
     #[arg(long, value_name = "N", group = "change")]
     connection_budget: Option<String>,
 }
@@ -109,7 +109,7 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
                 max_tenants: args.max_tenants,
                 connection_budget: args.connection_budget,
             };
-            print(context, fleet.add_cluster(&new).await.map_err(explain)?)
+            print(context, fleet.add_cluster_with_budget(&new).await.map_err(explain)?)
         }
         ClusterCommand::List => list(context, fleet.clusters().await.map_err(explain)?),
         ClusterCommand::Show(named) => print(context, fleet.cluster(&named.name).await.map_err(explain)?),

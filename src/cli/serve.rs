@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::tenant::explain;
 use super::{Context, Refused};
 use crate::http::{Listeners, Node};
 use crate::jobs::{Housekeeping, schedule};
@@ -31,6 +32,7 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
             Refused::new(format!("{variable} {address} cannot be opened: {error}"), "free the port, or choose another")
         })?;
     let node = Node::open(config)?;
+    node.fleet.check_budgets(config.router().cluster_budget).await.map_err(explain)?;
     let server = node.start(config).await.map_err(|error| {
         let cause = format!("{:#}", anyhow::Error::from(error));
         let remedy = "check TENANTRY_DATABASE_URL and TENANTRY_MASTER_KEY, and run `tenantry migrate`";

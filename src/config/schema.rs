@@ -70,6 +70,8 @@ pub struct Router {
     pub snapshot_path: Option<PathBuf>,
     /// `TENANTRY_ROUTER__SNAPSHOT_MAX_AGE`; 0 keeps none.
     pub snapshot_max_age: Span,
+    /// `TENANTRY_ROUTER__SLICE_TTL`
+    pub slice_ttl: Span,
 }
 
 /// `TENANTRY_AUTH__…`
@@ -157,6 +159,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         ("router.idle_timeout", router.idle_timeout),
         ("router.connect_timeout", router.connect_timeout),
         ("router.statement_timeout", router.statement_timeout),
+        ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),
         ("auth.refresh_token_ttl", auth.refresh_token_ttl),
     ] {

@@ -48,6 +48,7 @@ diesel::table! {
         tls_client_cert -> Nullable<Text>,
         tls_client_key_sealed -> Nullable<Binary>,
         max_connections -> Nullable<Integer>,
+        weight -> Integer,
         registration -> Text,
         schema_version -> Integer,
         epoch -> BigInt,

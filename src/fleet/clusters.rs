@@ -1,5 +1,6 @@
 //! Servers that tenants are placed on: looked at and prepared before they are taken in.
 
+use super::budget::Room;
 use super::provision::probe::{OLDEST, explain};
 use super::{Fleet, admin, sql};
 use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster};
@@ -23,11 +24,24 @@ fn refuse(code: &'static str, said: &'static str) -> ApiError {
 }
 
 impl Fleet {
-    /// Looks at a server, prepares it (`provisioning/cluster.sql`) and takes it in.
+    /// Looks at a server, prepares it (`provisioning/cluster.sql`) and takes it in. Without a connection budget it gets
+    /// most of what the server has.
     ///
     /// # Errors
-    /// `already_exists` for a taken name; 422 on `adminUrl` with what is wrong and its remedy.
+    /// `already_exists` for a taken name; 422 on `adminUrl` or `connectionBudget` with what is wrong and its remedy.
+    pub async fn add_cluster_with_budget(&self, new: &NewCluster) -> ApiResult<Cluster> {
+        self.take_in(new, true).await
+    }
+
+    /// As [`Self::add_cluster_with_budget`]; without a connection budget it has that of the nodes' own settings.
+    ///
+    /// # Errors
+    /// As [`Self::add_cluster_with_budget`].
     pub async fn add_cluster(&self, new: &NewCluster) -> ApiResult<Cluster> {
+        self.take_in(new, false).await
+    }
+
+    async fn take_in(&self, new: &NewCluster, probe: bool) -> ApiResult<Cluster> {
         let (name, keys) = (new.name.clone(), self.control.keys.clone());
         let known = self
             .control
@@ -37,8 +51,14 @@ impl Fleet {
         if known.is_some() {
             return Err(ApiError::already_exists("name", "A cluster with this name exists."));
         }
-        self.prepare(&new.admin).await?;
-        let (new, keys) = (new.clone(), self.control.keys.clone());
+        let room = self.prepare(&new.admin).await?;
+        let mut new = new.clone();
+        match new.connection_budget {
+            Some(budget) => room.allow(budget)?,
+            None if probe => new.connection_budget = Some(room.budget()),
+            None => {}
+        }
+        let keys = self.control.keys.clone();
         self.control.db.read(async move |conn: &mut MainConn| clusters::insert(conn, &keys, &new).await).await
     }
 
@@ -47,8 +67,15 @@ impl Fleet {
     /// # Errors
     /// 404 if there is none of this name; else as [`Self::add_cluster`].
     pub async fn set_cluster(&self, name: &str, changes: ClusterChanges) -> ApiResult<Cluster> {
-        if let Some(admin) = &changes.admin {
-            self.prepare(admin).await?;
+        let room = match &changes.admin {
+            Some(admin) => Some(self.prepare(admin).await?),
+            None => None,
+        };
+        if let Some(Some(budget)) = changes.connection_budget {
+            match room {
+                Some(room) => room.allow(budget)?,
+                None => self.check_budget(&self.cluster(name).await?.admin, budget).await?,
+            }
         }
         let (name, keys) = (name.to_owned(), self.control.keys.clone());
         self.control.db.read(async move |conn: &mut MainConn| clusters::set(conn, &keys, &name, &changes).await).await
@@ -86,7 +113,7 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| clusters::remove(conn, &name).await).await
     }
 
-    async fn prepare(&self, target: &Target) -> ApiResult<()> {
+    async fn prepare(&self, target: &Target) -> ApiResult<Room> {
         let mut server = AdminConn::open(target, &admin::options()).await.map_err(|error| {
             let (code, said) = explain(&error);
             refuse(code, said).caused_by(error)
@@ -115,7 +142,7 @@ impl Fleet {
         for database in admin::words(&mut server, STRANGERS).await? {
             tracing::warn!(database, "a database of this cluster lets every role connect; revoke CONNECT from PUBLIC");
         }
-        Ok(())
+        Room::read(&mut server).await
     }
 
     /// Whether the control plane's database lives on this server, by whatever name either was reached.

@@ -32,7 +32,7 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| tenants::list(conn, &filter).await).await
     }
 
-    /// Changes name, registration or ceiling.
+    /// Changes name, registration, ceiling or weight.
     ///
     /// # Errors
     /// 404 if there is none; 412 if it is no longer of `expected_version`; 422 for a bad value.
@@ -45,6 +45,9 @@ impl Fleet {
         super::check_name(changes.name.as_deref())?;
         if changes.max_connections.flatten().is_some_and(|max| max < 1) {
             return Err(ApiError::invalid_field("maxConnections", "invalid", "At least 1."));
+        }
+        if changes.weight.is_some_and(|weight| !(1..=100).contains(&weight)) {
+            return Err(ApiError::invalid_field("weight", "invalid", "From 1 to 100."));
         }
         if let Some(Some(max)) = changes.max_connections {
             self.raise_role_limit(id, max).await?;

@@ -3,6 +3,7 @@
 
 mod admin;
 pub mod api;
+mod budget;
 mod clusters;
 mod lifecycle;
 mod lock;

@@ -34,6 +34,8 @@ pub struct TenantView {
     pub registration: Registration,
     /// Ceiling of connections; null for the router's default.
     pub max_connections: Option<i32>,
+    /// Its share where connections are scarce, against other tenants' of the cluster.
+    pub weight: i32,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// When it was made.
@@ -58,6 +60,7 @@ impl From<TenantRecord> for TenantView {
             database_name: tenant.database_name,
             registration: tenant.registration,
             max_connections: tenant.max_connections,
+            weight: tenant.weight,
             schema_version: tenant.schema_version,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use diesel::OptionalExtension as _;
@@ -10,17 +11,19 @@ use diesel_async::RunQueryDsl;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
+use super::admin_row::{ADMIN, AdminRow};
 use super::conn::MainConn;
 use super::connect::Target;
 use super::error::{Error, Result};
 use super::listener::Listener;
 use super::main_db::MainDb;
 use super::registry::{Changes, Installation, Registry};
+use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant, ledger, look};
 use super::snapshot::{LastKnown, SnapshotSettings};
 use super::tenant::Tenant;
 use super::tenant_row::{TenantRow, damaged};
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
-use crate::kernel::{InstallationId, Slug, TenantId};
+use crate::kernel::{ClusterId, InstallationId, Slug, TenantId};
 
 /// The channel that the triggers of `main-migrations/` notify.
 const CHANNEL: &str = "tenantry_registry";
@@ -43,6 +46,7 @@ pub struct ControlPlaneRegistry {
     installation: tokio::sync::OnceCell<Installation>,
     listener: Mutex<Option<Listener>>,
     last_known: Option<LastKnown>,
+    budget_listener: Mutex<Option<Listener>>,
 }
 
 impl fmt::Debug for ControlPlaneRegistry {
@@ -92,7 +96,14 @@ impl ControlPlaneRegistry {
     /// The registry in a control plane's database, whose secrets `keys` open.
     #[must_use]
     pub fn new(db: MainDb, keys: Arc<MasterKeys>) -> Self {
-        Self { db, keys, installation: tokio::sync::OnceCell::new(), listener: Mutex::new(None), last_known: None }
+        Self {
+            db,
+            keys,
+            installation: tokio::sync::OnceCell::new(),
+            listener: Mutex::new(None),
+            budget_listener: Mutex::new(None),
+            last_known: None,
+        }
     }
 
     /// For embedders: the registry behind the control plane's URL and the installation's master keys (a comma-separated
@@ -131,6 +142,37 @@ impl ControlPlaneRegistry {
         match &self.last_known {
             Some(last_known) => last_known.asked(question).await,
             None => question.await,
+        }
+    }
+
+    async fn next_announcement(&self, listener: &Mutex<Option<Listener>>, channel: &'static str) -> Result<()> {
+        let mut listener = listener.lock().await;
+        match &mut *listener {
+            // What was announced before we listened is found by looking now.
+            None => *listener = Some(Listener::open(self.db.target(), channel).await.map_err(Error::control_plane)?),
+            Some(open) => {
+                if let Err(error) = open.next().await {
+                    *listener = None;
+                    return Err(Error::control_plane(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who may look at a cluster's connections: its administrator, or for a dedicated database the tenant's own role.
+    async fn look_at(&self, cluster: ClusterId) -> Result<Option<Target>> {
+        let row = self
+            .db
+            .read(async move |conn: &mut MainConn| -> Result<_> {
+                let admin = diesel::sql_query(ADMIN).bind::<SqlUuid, _>(cluster);
+                Ok(admin.get_result::<AdminRow>(conn).await.optional()?)
+            })
+            .await
+            .map_err(unread)?;
+        match row {
+            Some(row) => row.read(&self.keys, cluster).map(Some),
+            None => Ok(self.tenant_by_id(cluster.uuid().into()).await?.map(|tenant| Target::clone(&tenant.direct))),
         }
     }
 }
@@ -210,18 +252,43 @@ impl Registry for ControlPlaneRegistry {
     }
 
     async fn announced(&self) -> Result<()> {
-        let mut listener = self.listener.lock().await;
-        match &mut *listener {
-            // What was announced before we listened is found by looking now.
-            None => *listener = Some(Listener::open(self.db.target(), CHANNEL).await.map_err(Error::control_plane)?),
-            Some(open) => {
-                if let Err(error) = open.next().await {
-                    *listener = None;
-                    return Err(Error::control_plane(error));
-                }
-            }
+        self.next_announcement(&self.listener, CHANNEL).await
+    }
+
+    async fn renew_node(&self, node: NodeId, ttl: Duration) -> Result<Pulse> {
+        let renew = async move |conn: &mut MainConn| -> Result<Pulse> { ledger::renew(conn, node, ttl).await };
+        self.db.transaction(renew).await.map_err(unread)
+    }
+
+    async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {
+        let step = async move |conn: &mut MainConn| -> Result<SliceGrant> { ledger::claim(conn, &claim).await };
+        self.db.transaction(step).await.map_err(unread)
+    }
+
+    async fn reclaim_slices(&self, cluster: ClusterId, gap: Duration) -> Result<usize> {
+        let orphans = async move |conn: &mut MainConn| -> Result<_> { ledger::orphans(conn, cluster).await };
+        let (orphans, looked) = self.db.read(orphans).await.map_err(unread)?;
+        if orphans.is_empty() {
+            return Ok(0);
         }
-        Ok(())
+        let Some(target) = self.look_at(cluster).await? else { return Ok(0) };
+        let seen = look::visible(&target, &orphans)
+            .await
+            .map_err(|error| Error::DatabaseUnavailable { retry_after: gap, source: Some(Arc::new(error)) })?;
+        let unseen: Vec<_> = orphans.into_iter().filter(|node| !seen.contains(node)).collect();
+        let reclaim = async move |conn: &mut MainConn| -> Result<usize> {
+            ledger::reclaim(conn, cluster, (&seen, &unseen), looked, gap).await
+        };
+        self.db.transaction(reclaim).await.map_err(unread)
+    }
+
+    async fn release_slices(&self, node: NodeId) -> Result<()> {
+        let release = async move |conn: &mut MainConn| -> Result<()> { ledger::release(conn, node).await };
+        self.db.read(release).await.map_err(unread)
+    }
+
+    async fn budget_announced(&self) -> Result<()> {
+        self.next_announcement(&self.budget_listener, ledger::CHANNEL).await
     }
 }
 

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+mod admin_row;
 pub mod conn;
 pub mod connect;
 pub mod control_plane;
@@ -19,6 +20,7 @@ pub mod migrate;
 pub mod pools;
 pub mod registry;
 mod resolver;
+mod slices;
 mod snapshot;
 mod socket;
 pub mod stamp;
@@ -50,6 +52,7 @@ pub use pools::usage::UsageCounts;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
+pub use slices::{NodeId, Pulse, SliceClaim, SliceGrant};
 pub use snapshot::SnapshotSettings;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use tenant_conn::{TenantConn, TenantTx};
@@ -89,6 +92,8 @@ pub struct RouterConfig {
     pub connect_timeout: Duration,
     /// Bound on one statement.
     pub statement_timeout: Duration,
+    /// How long this node's slices of the connection budgets are kept for it when it is not heard of.
+    pub slice_ttl: Duration,
     /// The guards; all on.
     pub guards: Guards,
 }
@@ -107,6 +112,7 @@ impl RouterConfig {
             drain_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            slice_ttl: Duration::from_secs(15),
             guards: Guards::default(),
         }
     }
@@ -180,6 +186,7 @@ pub struct Router(Arc<Inner>);
 
 struct Inner {
     config: RouterConfig,
+    node: NodeId,
     installation: Installation,
     registry: Arc<RegistryCache>,
     resolver: Resolver,
@@ -216,14 +223,17 @@ impl Router {
         meters::describe();
         let installation = registry.installation().await?;
         let generation = registry.changes_since(None).await?.generation;
-        let registry = Arc::new(RegistryCache::new(registry));
+        let node = NodeId::generate();
         let settings = PoolSettings {
+            node,
+            slice_ttl: config.slice_ttl,
             cluster_budget: config.cluster_budget,
             tenant_max_connections: config.tenant_max_connections,
             acquire_timeout: config.acquire_timeout,
             idle_timeout: config.idle_timeout,
             drain_timeout: config.drain_timeout,
             connect: ConnectOptions {
+                application_name: node.application_name(),
                 connect_timeout: config.connect_timeout,
                 statement_timeout: Some(config.statement_timeout),
                 idle_in_transaction_timeout: Some(config.statement_timeout),
@@ -232,6 +242,8 @@ impl Router {
             },
             check_stamp: config.guards.check_stamp,
         };
+        let source = registry.clone();
+        let registry = Arc::new(RegistryCache::new(registry));
         let reload = {
             let registry = registry.clone();
             Arc::new(move |known: Arc<Tenant>| {
@@ -239,13 +251,20 @@ impl Router {
                 Box::pin(async move { registry.newer(&known).await }) as BoxFuture<'static, Option<Arc<Tenant>>>
             })
         };
-        let pools = Arc::new(TenantPoolManager::new(settings, installation.id).reload_by(reload));
+        let pools = Arc::new(TenantPoolManager::new(settings, installation.id, source).reload_by(reload));
         let background = vec![
             tokio::spawn(follow(registry.clone(), pools.clone(), generation)),
             tokio::spawn(pools.clone().sweep_forever()),
+            tokio::spawn(pools.clone().keep_slices()),
         ];
         let resolver = Resolver::new(config.guards);
-        Ok(Self(Arc::new(Inner { config, installation, registry, resolver, admission, pools, background })))
+        Ok(Self(Arc::new(Inner { config, node, installation, registry, resolver, admission, pools, background })))
+    }
+
+    /// This node, among those of the installation.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.0.node
     }
 
     /// Its settings.

@@ -15,9 +15,10 @@ use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
+use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant};
 use super::tenant::Tenant;
 use crate::kernel::crypto::MacKey;
-use crate::kernel::{InstallationId, Slug, TenantId};
+use crate::kernel::{ClusterId, InstallationId, Slug, TenantId};
 
 /// What one installation shares among its nodes.
 #[derive(Debug, Clone)]
@@ -56,6 +57,34 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Resolves when a change is announced; an accelerator only. May return early, and errors when it cannot listen.
     async fn announced(&self) -> Result<()>;
+
+    // The connection budget over nodes. A registry without a ledger has one node, which has the whole budget.
+
+    /// The node lives, and means to for another `ttl`.
+    async fn renew_node(&self, _node: NodeId, _ttl: Duration) -> Result<Pulse> {
+        Ok(Pulse::default())
+    }
+
+    /// What the node may use of a cluster's budget.
+    async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {
+        Ok(SliceGrant { slice: claim.budget, yield_to: None, budget: claim.budget, others: 0 })
+    }
+
+    /// Takes back slices of a cluster whose nodes are gone: their lease has run out, and two looks at the cluster, `gap`
+    /// apart, have seen none of their connections. Gives how many were taken back.
+    async fn reclaim_slices(&self, _cluster: ClusterId, _gap: Duration) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// The node ends, and its connections are closed.
+    async fn release_slices(&self, _node: NodeId) -> Result<()> {
+        Ok(())
+    }
+
+    /// Resolves when somebody lacks connections or gave some back; as [`Self::announced`].
+    async fn budget_announced(&self) -> Result<()> {
+        std::future::pending().await
+    }
 }
 
 /// Tenants that are kept in memory at once.

@@ -37,6 +37,7 @@ fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         target: target.clone(),
         direct: target,
         max_connections: None,
+        weight: 1,
         schema_version: 1,
         epoch: 1,
         generation: 1,

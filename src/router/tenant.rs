@@ -120,6 +120,8 @@ pub struct Tenant {
     pub direct: Arc<Target>,
     /// Per-tenant ceiling, or `None` for the router's default.
     pub max_connections: Option<u32>,
+    /// Its share where connections are scarce, against the other tenants' of the cluster: 1 to 100.
+    pub weight: u32,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// Grows with every migration and rotation: connections of an older epoch are retired.

@@ -24,7 +24,7 @@ use crate::kernel::{ClusterId, SigningKeyId, TenantId};
 
 const TENANT: &str = "\
 SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, t.role_name, t.password_sealed, \
-       t.url_sealed, t.direct_url_sealed, t.max_connections, t.schema_version, t.epoch, t.created_at, \
+       t.url_sealed, t.direct_url_sealed, t.max_connections, t.weight, t.schema_version, t.epoch, t.created_at, \
        greatest(t.generation, c.generation) AS generation, \
        c.id AS cluster_id, c.name AS cluster_name, c.host, c.port, c.connection_budget, \
        coalesce(t.tls_mode, c.tls_mode) AS tls_mode, coalesce(t.tls_ca, c.tls_ca) AS tls_ca, \
@@ -69,6 +69,8 @@ pub(super) struct TenantRow {
     direct_url_sealed: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Integer>)]
     max_connections: Option<i32>,
+    #[diesel(sql_type = Integer)]
+    weight: i32,
     #[diesel(sql_type = Integer)]
     schema_version: i32,
     #[diesel(sql_type = BigInt)]
@@ -145,7 +147,7 @@ pub(super) fn damaged(what: impl Into<Box<dyn std::error::Error + Send + Sync>>)
     Error::control_plane(what)
 }
 
-fn open(keys: &MasterKeys, place: Place, sealed: Option<Vec<u8>>) -> Result<secrecy::SecretString> {
+pub(super) fn open(keys: &MasterKeys, place: Place, sealed: Option<Vec<u8>>) -> Result<secrecy::SecretString> {
     let sealed = sealed.ok_or_else(|| damaged("a sealed value is missing"))?;
     keys.open_text(place, &Sealed::from(sealed)).map_err(damaged)
 }
@@ -166,6 +168,7 @@ impl TenantRow {
             target,
             direct,
             max_connections: self.max_connections.and_then(|n| n.try_into().ok()),
+            weight: u32::try_from(self.weight).map_err(damaged)?,
             schema_version: self.schema_version,
             epoch: self.epoch,
             generation: self.generation,

@@ -36,6 +36,9 @@ pub struct SetArgs {
     /// Ceiling of its connections, or `default`.
     #[arg(long, value_name = "N", group = "change")]
     max_connections: Option<String>,
+    /// Its share where connections are scarce, against other tenants' of the cluster: 1 to 100, at first 1.
+    #[arg(long, value_name = "N", group = "change", value_parser = clap::value_parser!(i32).range(1..=100))]
+    weight: Option<i32>,
 }
 
 /// Options of `tenant delete`.
@@ -74,6 +77,8 @@ pub(super) fn fields(tenant: &TenantView) -> Vec<(&'static str, String)> {
         ("cluster", tenant.cluster.clone().unwrap_or_else(|| "-".into())),
         ("databaseName", tenant.database_name.clone()),
         ("registration", tenant.registration.to_string()),
+        ("maxConnections", tenant.max_connections.map_or_else(|| "-".into(), |max| max.to_string())),
+        ("weight", tenant.weight.to_string()),
         ("schemaVersion", tenant.schema_version.to_string()),
         ("createdAt", tenant.created_at.to_rfc3339()),
     ]
@@ -113,6 +118,7 @@ pub(super) async fn set(context: &Context, args: &SetArgs) -> anyhow::Result<()>
         name: args.name.clone(),
         registration: args.registration,
         max_connections: or_default(args.max_connections.as_deref())?,
+        weight: args.weight,
     };
     let fleet = fleet(context)?;
     let tenant = fleet.get(&args.tenant).await.map_err(explain)?;

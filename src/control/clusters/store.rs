@@ -28,7 +28,7 @@ pub struct NewCluster {
     pub region: Option<String>,
     /// How many tenants it takes; no bound if absent.
     pub max_tenants: Option<i32>,
-    /// The most connections to its tenants' databases; the router's default if absent.
+    /// The most connections to its tenants' databases, over all nodes; the router's default if absent.
     pub connection_budget: Option<i32>,
 }
 

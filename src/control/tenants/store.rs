@@ -41,6 +41,8 @@ pub struct TenantRecord {
     pub registration: Registration,
     /// Per-tenant ceiling of connections; the router's default if absent.
     pub max_connections: Option<i32>,
+    /// Its share where connections are scarce, 1 to 100.
+    pub weight: i32,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// Grows with every migration and rotation.
@@ -112,6 +114,8 @@ pub struct TenantChanges {
     pub registration: Option<Registration>,
     /// Per-tenant ceiling, or the router's default.
     pub max_connections: Option<Option<i32>>,
+    /// Its share where connections are scarce, 1 to 100.
+    pub weight: Option<i32>,
 }
 
 #[derive(AsChangeset)]
@@ -120,6 +124,7 @@ struct ChangeColumns<'a> {
     name: Option<&'a str>,
     registration: Option<&'static str>,
     max_connections: Option<Option<i32>>,
+    weight: Option<i32>,
 }
 
 #[derive(Queryable, Selectable)]
@@ -135,6 +140,7 @@ pub(super) struct Columns {
     role_name: String,
     registration: String,
     max_connections: Option<i32>,
+    weight: i32,
     schema_version: i32,
     epoch: i64,
     generation: i64,
@@ -164,6 +170,7 @@ impl TryFrom<Row> for TenantRecord {
             role_name: row.role_name,
             registration: word(&row.registration)?,
             max_connections: row.max_connections,
+            weight: row.weight,
             schema_version: row.schema_version,
             epoch: row.epoch,
             generation: row.generation,
@@ -299,6 +306,7 @@ pub async fn update(
         name: changes.name.as_deref(),
         registration: changes.registration.map(Registration::as_str),
         max_connections: changes.max_connections,
+        weight: changes.weight,
     };
     let mut row = diesel::update(t::table.find(id)).into_boxed();
     if let Some(version) = expected_version {

@@ -38,7 +38,7 @@ pub struct NewCluster {
     /// How many tenants it takes; no bound if left out.
     #[garde(inner(range(min = 1)))]
     pub max_tenants: Option<i32>,
-    /// The most connections to its tenants' databases; the router's default if left out.
+    /// The most connections to its tenants' databases; 80 % of what its server has if left out.
     #[garde(inner(range(min = 1)))]
     pub connection_budget: Option<i32>,
 }
@@ -81,7 +81,7 @@ pub async fn add_cluster(
         max_tenants: body.max_tenants,
         connection_budget: body.connection_budget,
     };
-    let view = ClusterView::from(fleet.add_cluster(&wanted).await?);
+    let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
     let version = view.version;
     Ok(Created::new(view).etag(version))
 }

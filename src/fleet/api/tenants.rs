@@ -127,6 +127,9 @@ pub struct TenantPatch {
     #[garde(inner(range(min = 1)))]
     #[schema(value_type = Option<i32>)]
     pub max_connections: Patch<i32>,
+    /// Its share where connections are scarce, against other tenants' of the cluster.
+    #[garde(inner(range(min = 1, max = 100)))]
+    pub weight: Option<i32>,
 }
 
 /// How to delete.
@@ -251,8 +254,8 @@ pub async fn change_tenant(
     body: MergePatch<TenantPatch>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
     let tenant = fleet.get(&id.0).await?;
-    let TenantPatch { name, registration, max_connections } = body.0;
-    let changes = TenantChanges { name, registration, max_connections: max_connections.into_change() };
+    let TenantPatch { name, registration, max_connections, weight } = body.0;
+    let changes = TenantChanges { name, registration, max_connections: max_connections.into_change(), weight };
     let tenant = fleet.set(tenant.id, if_match.0, changes).await?;
     Ok(Tagged(OperatedTenant::new(tenant, &router)))
 }

@@ -26,6 +26,7 @@ use super::{PoolSettings, PoolSnapshot};
 use crate::kernel::{InstallationId, TenantId};
 use crate::router::connect::{ConnectError, Link};
 use crate::router::error::{Error, Result};
+use crate::router::slices::Demand;
 use crate::router::tenant::{ClusterRef, Tenant};
 
 /// Requests of one tenant that may wait at once.
@@ -45,6 +46,8 @@ pub(super) struct State {
     pub(super) full: Option<Breaker>,
     /// How to open a connection of a tenant with a pool or a breaker.
     pub(super) entries: HashMap<TenantId, Arc<Tenant>>,
+    /// Where unmet demand is told.
+    demand: Arc<Demand>,
     /// Nothing begins here any more: whoever comes looks for the server's pools again.
     ended: bool,
 }
@@ -81,13 +84,13 @@ struct Queued {
 }
 
 impl ClusterPools {
-    /// The pools of a server, none yet.
-    pub(super) fn new(cluster: &ClusterRef, shared: Shared) -> Self {
-        let budget = cluster.connection_budget.unwrap_or(shared.settings.cluster_budget) as usize;
+    /// The pools of a server, none yet, and no capacity yet.
+    pub(super) fn new(cluster: &ClusterRef, shared: Shared, demand: Arc<Demand>) -> Self {
         let directory = Arc::new(Directory::new());
-        let scheduler = Scheduler::new(budget, MAX_WAITERS, directory.clone());
+        let scheduler = Scheduler::new(0, MAX_WAITERS, directory.clone());
         let hungry = scheduler.hungry.clone();
-        let state = State { scheduler, breakers: HashMap::new(), full: None, entries: HashMap::new(), ended: false };
+        let state =
+            State { scheduler, breakers: HashMap::new(), full: None, entries: HashMap::new(), demand, ended: false };
         Self {
             name: cluster.name.clone(),
             shared,
@@ -102,8 +105,14 @@ impl ClusterPools {
         &self.name
     }
 
-    pub(super) fn counts(&self) -> ClusterCounts {
+    pub(in crate::router) fn counts(&self) -> ClusterCounts {
         self.lock().scheduler.counts()
+    }
+
+    /// The most connections that may be open from now on: this node's slice of the budget. Idle ones above it are closed
+    /// at once, busy ones when they are left.
+    pub(in crate::router) fn set_capacity(self: &Arc<Self>, capacity: usize) {
+        self.ask(|state, now| ((), state.scheduler.set_capacity(capacity, now)));
     }
 
     /// Whether any connection, waiter or breaker of the tenant exists.
@@ -210,6 +219,9 @@ impl ClusterPools {
             match state.scheduler.wait(tenant.id, Waiting { mode, answer }, now) {
                 Ok(more) => {
                     actions.extend(more);
+                    if state.scheduler.is_full() {
+                        state.demand.unmet();
+                    }
                     (Ok(Some(Queued { usage, cold, waiting })), actions)
                 }
                 Err(_) => (Err(Error::PoolExhausted { retry_after: SOON }), actions),
@@ -357,7 +369,7 @@ impl ClusterPools {
         let state = self.lock();
         let counts = state.scheduler.counts();
         let mut look = Look {
-            budget: counts.capacity,
+            budget: state.demand.budget() as usize,
             slice: counts.capacity,
             counts,
             openings_limit: state.scheduler.openings.limit(),
@@ -386,24 +398,21 @@ impl ClusterPools {
 impl State {
     pub(super) fn learn(&mut self, tenant: &Arc<Tenant>, settings: &PoolSettings, now: Instant) -> Actions {
         let newer = self.entries.get(&tenant.id).is_none_or(|old| old.generation < tenant.generation);
-        let mut actions = Vec::new();
         if newer {
             self.entries.insert(tenant.id, tenant.clone());
-            let budget = tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget);
-            actions = self.scheduler.set_capacity(budget as usize, now);
+            self.demand.learn(tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget));
         }
         if !newer && self.scheduler.knows(tenant.id) {
-            return actions;
+            return Vec::new();
         }
         let entry = self.entries.get(&tenant.id).unwrap_or(tenant);
         let news = News {
             generation: entry.generation,
             version: Some(entry.connection_version()),
             ceiling: entry.max_connections.unwrap_or(settings.tenant_max_connections) as usize,
-            weight: 1,
+            weight: entry.weight,
         };
-        actions.extend(self.scheduler.learn(entry.id, news, now));
-        actions
+        self.scheduler.learn(entry.id, news, now)
     }
 
     /// What somebody is told who would have to wait for an opening that is not going to succeed.

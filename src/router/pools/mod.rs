@@ -21,8 +21,8 @@ pub mod usage;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -31,9 +31,12 @@ use tokio::time::timeout;
 
 use super::connect::ConnectOptions;
 use super::error::Result;
-use super::tenant::{ClusterRef, Tenant, TenantStatus};
+use super::registry::Registry;
+use super::slices::{Keeper, NodeId};
+use super::tenant::{Tenant, TenantStatus};
 use crate::kernel::{ClusterId, InstallationId, TenantId};
-use cluster::{ClusterPools, Reload, Shared};
+pub(in crate::router) use cluster::ClusterPools;
+use cluster::{Reload, Shared};
 pub(in crate::router) use lease::Lease;
 use meters::{Board, Looks};
 pub(in crate::router) use permit::Permit;
@@ -47,6 +50,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Settings of the pools.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
+    /// This node, among those that share the budgets.
+    pub node: NodeId,
+    /// How long this node's slices are kept for it when it is not heard of.
+    pub slice_ttl: Duration,
     /// Connections to one server, where the server says nothing.
     pub cluster_budget: u32,
     /// Connections of one tenant, where the tenant says nothing.
@@ -81,6 +88,9 @@ pub struct TenantPoolManager {
     shared: Shared,
     /// Read by every request, changed when a server comes or goes.
     clusters: ArcSwap<HashMap<ClusterId, Arc<ClusterPools>>>,
+    /// Held while a server's pools are made.
+    making: Mutex<()>,
+    keeper: Arc<Keeper>,
 }
 
 impl fmt::Debug for TenantPoolManager {
@@ -90,9 +100,12 @@ impl fmt::Debug for TenantPoolManager {
 }
 
 impl TenantPoolManager {
-    /// A manager without any pool. Must be called within a Tokio runtime, which then drives the connections.
+    /// A manager without any pool. Must be called within a Tokio runtime, which then drives the connections. The
+    /// registry says what this node may use of each server's budget.
     #[must_use]
-    pub fn new(settings: PoolSettings, installation: InstallationId) -> Self {
+    pub fn new(settings: PoolSettings, installation: InstallationId, registry: Arc<dyn Registry>) -> Self {
+        let (node, ttl, connect) = (settings.node, settings.slice_ttl, settings.connect.clone());
+        let keeper = Arc::new(Keeper::new(registry, node, ttl, settings.cluster_budget, connect));
         let shared = Shared {
             settings: Arc::new(settings),
             installation,
@@ -100,7 +113,7 @@ impl TenantPoolManager {
             opened: Arc::default(),
             reload: None,
         };
-        Self { shared, clusters: ArcSwap::default() }
+        Self { shared, clusters: ArcSwap::default(), making: Mutex::default(), keeper }
     }
 
     /// How an entry of the registry is read anew when a server refuses what it says.
@@ -111,7 +124,7 @@ impl TenantPoolManager {
 
     pub(super) async fn acquire(&self, tenant: &Arc<Tenant>, mode: Mode) -> Result<Lease> {
         loop {
-            if let Some(lease) = self.cluster(&tenant.cluster).acquire(tenant, mode).await? {
+            if let Some(lease) = self.cluster(tenant).acquire(tenant, mode).await? {
                 return Ok(lease);
             }
             // Its pools ended, for want of use, at this very moment.
@@ -197,7 +210,20 @@ impl TenantPoolManager {
         }
     }
 
-    /// Closes every pool and waits, at most five seconds, until the servers have let go.
+    /// Keeps this node's slices of the budgets, for as long as the manager lives.
+    pub(super) async fn keep_slices(self: Arc<Self>) {
+        let keeper = self.keeper.clone();
+        drop(self);
+        keeper.run().await;
+    }
+
+    /// What this node may use of each server's budget: the server's name, the slice, the budget.
+    #[must_use]
+    pub fn slices(&self) -> Vec<(String, u32, u32)> {
+        self.keeper.slices()
+    }
+
+    /// Closes every pool and waits, at most five seconds, until the servers have let go; then gives the slices back.
     pub async fn close(&self) {
         for cluster in self.all() {
             cluster.close();
@@ -208,7 +234,10 @@ impl TenantPoolManager {
             }
         };
         if timeout(Duration::from_secs(5), closed).await.is_err() {
+            // Their permits come back when others see that they are gone.
             tracing::warn!("some database connections did not close in time");
+        } else {
+            self.keeper.release().await;
         }
     }
 
@@ -220,16 +249,21 @@ impl TenantPoolManager {
         self.clusters.load().values().cloned().collect()
     }
 
-    fn cluster(&self, cluster: &ClusterRef) -> Arc<ClusterPools> {
+    fn cluster(&self, tenant: &Tenant) -> Arc<ClusterPools> {
+        let cluster = &tenant.cluster;
         if let Some(known) = self.clusters.load().get(&cluster.id) {
             return known.clone();
         }
-        let new = Arc::new(ClusterPools::new(cluster, self.shared.clone()));
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = self.clusters.load().get(&cluster.id) {
+            return known.clone();
+        }
+        let new = self.keeper.adopt(tenant, |demand| ClusterPools::new(cluster, self.shared.clone(), demand));
         self.clusters.rcu(|known| {
             let mut all = HashMap::clone(known);
-            all.entry(cluster.id).or_insert_with(|| new.clone());
+            all.insert(cluster.id, new.clone());
             all
         });
-        self.clusters.load().get(&cluster.id).cloned().unwrap_or(new)
+        new
     }
 }

@@ -155,6 +155,7 @@ mod tests {
             target: Arc::new(target.clone()),
             direct: Arc::new(target),
             max_connections: None,
+            weight: 1,
             schema_version: 1,
             epoch: 1,
             generation: 1,

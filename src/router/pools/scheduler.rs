@@ -163,7 +163,7 @@ pub(crate) struct Scheduler<L, W> {
 impl<L: Line, W: Waiter> Scheduler<L, W> {
     pub(super) fn new(capacity: usize, max_waiters: usize, directory: Arc<Directory<L>>) -> Self {
         Self {
-            capacity: capacity.max(1),
+            capacity,
             room_found: None,
             max_waiters,
             openings: Openings::new(),
@@ -515,6 +515,11 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
 
     pub(super) fn pool_counts(&self, tenant: TenantId) -> Option<PoolCounts> {
         self.pools.get(&tenant).map(Pool::counts)
+    }
+
+    /// Whether every permit is out.
+    pub(super) fn is_full(&self) -> bool {
+        self.open >= self.capacity
     }
 
     /// The permits that may be out.

@@ -70,7 +70,7 @@ fn row(id: TenantId, slug: &str) -> TenantRow {
     serde_json::from_value(json!({
         "id": id, "slug": slug, "name": slug, "status": "active", "kind": "shared", "registration": "closed",
         "database_name": "d", "role_name": "r", "password_sealed": null, "url_sealed": null, "direct_url_sealed": null,
-        "max_connections": null, "schema_version": 1, "epoch": 1, "created_at": "2026-01-01T00:00:00Z",
+        "max_connections": null, "weight": 1, "schema_version": 1, "epoch": 1, "created_at": "2026-01-01T00:00:00Z",
         "generation": 1, "cluster_id": null, "cluster_name": null, "host": null, "port": null,
         "connection_budget": null, "tls_mode": null, "tls_ca": null, "tls_client_cert": null,
         "tls_client_key_sealed": null, "key_ids": [], "key_publics": ["AAAA"], "key_privates": [], "key_in_use": [],

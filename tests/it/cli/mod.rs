@@ -3,6 +3,7 @@
 mod config;
 mod dev;
 mod pool;
+mod replicas;
 mod serve;
 mod snapshot;
 mod tenants;

@@ -75,7 +75,7 @@ async fn a_tenant_keeps_to_its_ceiling() {
     let app = TestApp::builder().beside(home).set("TENANTRY_ROUTER__TENANT_MAX_CONNECTIONS", "2").start().await;
     let acme = app.at(&home.tenant("acme").await);
     let sql = format!(
-        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name = 'tenantry'",
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name LIKE 'tenantry/%'",
         acme.role()
     );
     acme.admin().signed_in().await;

@@ -94,7 +94,7 @@ async fn a_database_of_somebody_else_is_noticed_by_its_stamp() {
     acme.log_in_as(globex.email(), globex.password()).await.refused(503, "tenant_database_unavailable");
     let held = format!(
         "SELECT count(*)::text AS word FROM pg_stat_activity \
-         WHERE usename IN ('{0}', '{1}') AND application_name = 'tenantry'",
+         WHERE usename IN ('{0}', '{1}') AND application_name LIKE 'tenantry/%'",
         acme.database().database,
         globex.database().database
     );

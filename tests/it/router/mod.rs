@@ -9,5 +9,6 @@ mod frozen;
 mod guards;
 mod pools;
 mod registry;
+mod slices;
 mod snapshot;
 mod transactions;

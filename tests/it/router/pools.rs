@@ -56,7 +56,7 @@ async fn a_migration_retires_the_connections_of_before() {
     let admin = acme.admin();
     admin.get("/api/v1/contacts").await.expect(200);
     let pids = format!(
-        "SELECT pid::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name = 'tenantry'",
+        "SELECT pid::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name LIKE 'tenantry/%'",
         acme.role()
     );
     let before = db::words(&app.server(), &pids).await;

@@ -25,7 +25,7 @@ async fn database(router: &Router, tenant: &Tenant) -> TenantDb {
 
 fn backends(tenant: &Tenant) -> String {
     format!(
-        "SELECT pid::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name = 'tenantry'",
+        "SELECT pid::text AS word FROM pg_stat_activity WHERE usename = '{}' AND application_name LIKE 'tenantry/%'",
         tenant.role()
     )
 }

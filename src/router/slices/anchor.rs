@@ -1,0 +1,144 @@
+//! What a node does while the control plane is silent: it stays visible.
+//!
+//! Others take back the slice of a node whose lease has run out only if they see no connection of it. So a node that is
+//! cut off keeps one open to each cluster it has a slice of, whatever its pools do. If it cannot, and there were
+//! others, it opens nothing until the ledger has been asked again.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::entry::{Entry, number};
+use super::keeper::Keeper;
+use crate::kernel::ClusterId;
+use crate::router::connect::{Target, open_client};
+
+/// Anchors being opened at once.
+const OPENINGS: usize = 8;
+
+/// A connection that is there to be seen. It counts as one of the slice.
+pub(super) enum Anchor {
+    /// Not needed.
+    None,
+    /// A permit is kept for it.
+    Reserved,
+    /// Being opened.
+    Opening,
+    /// Open.
+    Held(Held),
+    /// Being closed: this is set when the server has let go.
+    Leaving(Arc<AtomicBool>),
+}
+
+/// Closed when dropped.
+pub(super) struct Held {
+    gone: Arc<AtomicBool>,
+    _client: tokio_postgres::Client,
+    // Dropped after the client: the driver then has seen that nobody is left.
+    _hang_up: oneshot::Sender<()>,
+}
+
+impl Anchor {
+    /// How many permits it takes.
+    pub(super) fn count(&self) -> u32 {
+        u32::from(!matches!(self, Self::None))
+    }
+
+    fn settle(&mut self) {
+        let gone = match self {
+            Self::Held(held) => held.gone.load(Ordering::Acquire),
+            Self::Leaving(gone) => gone.load(Ordering::Acquire),
+            Self::None | Self::Reserved | Self::Opening => false,
+        };
+        if gone {
+            *self = Self::None;
+        }
+    }
+
+    fn leave(&mut self) {
+        *self = match mem::replace(self, Self::None) {
+            Self::Held(held) => Self::Leaving(held.gone.clone()),
+            Self::Reserved | Self::None => Self::None,
+            other => other,
+        };
+    }
+}
+
+/// Keeps a permit for an anchor where there is none, and remembers whether we are to be seen.
+fn stay_visible(entry: &mut Entry, now: Instant) {
+    let counts = entry.counts();
+    let established = counts.open > counts.opening + counts.closing;
+    // With a single permit the anchor would leave nothing to serve with.
+    let spare = entry.allowed() >= 2;
+    if established || !spare || matches!(entry.anchor, Anchor::Held(_)) {
+        entry.seen = now;
+    }
+    let in_use = entry.pools.strong_count() > 0;
+    if spare && matches!(entry.anchor, Anchor::None) && (in_use || !entry.dedicated) {
+        entry.anchor = Anchor::Reserved;
+    }
+}
+
+impl Keeper {
+    pub(super) async fn watch_forever(self: Arc<Self>) {
+        let every = (self.ttl / 15).max(Duration::from_millis(20));
+        loop {
+            tokio::time::sleep(every).await;
+            for (cluster, target) in self.watch(Instant::now()) {
+                tokio::spawn(self.clone().open_anchor(cluster, target));
+            }
+        }
+    }
+
+    /// Looks at every cluster, and gives those to open an anchor at.
+    fn watch(&self, now: Instant) -> Vec<(ClusterId, Arc<Target>)> {
+        let mut state = self.lock();
+        let silent = state.contact.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        let others = state.others;
+        let mut room = OPENINGS
+            .saturating_sub(state.entries.values().filter(|entry| matches!(entry.anchor, Anchor::Opening)).count());
+        let mut openings = Vec::new();
+        for (id, entry) in &mut state.entries {
+            let before = entry.anchor.count();
+            entry.anchor.settle();
+            if silent < self.ttl / 3 && !entry.confirm {
+                entry.seen = now;
+                entry.anchor.leave();
+            } else if entry.slice.is_some() && !entry.fenced {
+                stay_visible(entry, now);
+                if silent >= self.ttl && others > 0 && now.saturating_duration_since(entry.seen) > self.gap() {
+                    tracing::warn!(cluster = entry.name, "cut off and not to be seen; nothing is opened until asked");
+                    entry.fenced = true;
+                    entry.anchor.leave();
+                }
+                let has_permit = number(entry.counts().open) < entry.allowed();
+                if matches!(entry.anchor, Anchor::Reserved) && has_permit && room > 0 {
+                    room -= 1;
+                    entry.anchor = Anchor::Opening;
+                    openings.push((*id, entry.target.clone()));
+                }
+            }
+            if entry.anchor.count() != before || entry.fenced {
+                entry.apply();
+            }
+        }
+        openings
+    }
+
+    async fn open_anchor(self: Arc<Self>, cluster: ClusterId, target: Arc<Target>) {
+        let opened = open_client(&target, &self.connect, None).await;
+        let mut state = self.lock();
+        let Some(entry) = state.entries.get_mut(&cluster) else { return };
+        entry.anchor = match opened {
+            Ok((client, gone, hang_up)) => Anchor::Held(Held { gone, _client: client, _hang_up: hang_up }),
+            Err(error) => {
+                tracing::debug!(cluster = entry.name, %error, "no anchor");
+                Anchor::None
+            }
+        };
+        entry.apply();
+    }
+}

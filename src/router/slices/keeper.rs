@@ -1,0 +1,326 @@
+//! This node's side: keeps the lease, claims what the pools could use, and gives way to others.
+//!
+//! Local capacity is lowered before the row in the ledger, and raised after it: whatever gets lost in between, the node
+//! has no more open than its row says. The request path never comes here: a first use of a cluster waits in its pools'
+//! queue until the first slice has arrived.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::Notify;
+
+use super::anchor::Anchor;
+use super::entry::{Entry, State, number};
+use super::{Demand, NodeId, SliceClaim, SliceGrant, look};
+use crate::kernel::ClusterId;
+use crate::router::connect::ConnectOptions;
+use crate::router::pools::ClusterPools;
+use crate::router::registry::Registry;
+use crate::router::tenant::Tenant;
+
+/// Claims under way at once.
+const CLAIMS: usize = 4;
+/// The shortest pause between two rounds.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How soon a round follows one that left something to do.
+const SOON: Duration = Duration::from_millis(25);
+
+/// See the module.
+pub(in crate::router) struct Keeper {
+    pub(super) node: NodeId,
+    /// How long a lease runs.
+    pub(super) ttl: Duration,
+    pub(super) connect: ConnectOptions,
+    registry: Arc<dyn Registry>,
+    default_budget: u32,
+    wake: Arc<Notify>,
+    announced: AtomicBool,
+    /// The last renewal had no answer.
+    silent: AtomicBool,
+    seq: AtomicI64,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keeper({:?})", self.node)
+    }
+}
+
+impl Keeper {
+    /// The keeper of a node; `default_budget` is that of clusters which set none.
+    pub(in crate::router) fn new(
+        registry: Arc<dyn Registry>,
+        node: NodeId,
+        ttl: Duration,
+        default_budget: u32,
+        connect: ConnectOptions,
+    ) -> Self {
+        Self {
+            node,
+            ttl,
+            connect,
+            registry,
+            default_budget,
+            wake: Arc::default(),
+            announced: true.into(),
+            silent: false.into(),
+            seq: AtomicI64::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // Held for bookkeeping only; a panic there must not stop every tenant.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pools for a tenant's cluster, with what this node may have open there.
+    pub(in crate::router) fn adopt(
+        &self,
+        tenant: &Tenant,
+        make: impl FnOnce(Arc<Demand>) -> ClusterPools,
+    ) -> Arc<ClusterPools> {
+        let cluster = &tenant.cluster;
+        let budget = cluster.connection_budget.unwrap_or(self.default_budget);
+        let target = tenant.target.clone();
+        let mut state = self.lock();
+        let entry = state.entries.entry(cluster.id).or_insert_with(|| Entry {
+            name: cluster.name.clone(),
+            dedicated: cluster.id.uuid() == tenant.id.uuid(),
+            pools: Weak::new(),
+            target: target.clone(),
+            anchor: Anchor::None,
+            slice: None,
+            fenced: false,
+            confirm: false,
+            seen: Instant::now(),
+            demand: Arc::new(Demand::new(budget, self.wake.clone())),
+            yield_to: None,
+            offline: None,
+            budget,
+            others: 0,
+            frozen: false,
+            claiming: false,
+            failed: false,
+            due: true,
+            peak: 1,
+            told: 0,
+            told_at: None,
+        });
+        let pools = Arc::new(make(entry.demand.clone()));
+        entry.pools = Arc::downgrade(&pools);
+        entry.target = target;
+        entry.apply();
+        if entry.slice.is_none() {
+            self.wake.notify_one();
+        }
+        pools
+    }
+
+    /// What this node may use, by the cluster's name.
+    pub(in crate::router) fn slices(&self) -> Vec<(String, u32, u32)> {
+        self.lock().entries.values().map(|entry| (entry.name.clone(), entry.allowed(), entry.budget)).collect()
+    }
+
+    /// Works for as long as the node lives.
+    pub(in crate::router) async fn run(self: Arc<Self>) {
+        tokio::join!(self.renew_forever(), self.listen_forever(), self.reclaim_forever(), self.clone().watch_forever());
+    }
+
+    /// Gives everything back. The connections are closed.
+    pub(in crate::router) async fn release(&self) {
+        self.lock().entries.clear();
+        let released = tokio::time::timeout(Duration::from_secs(2), self.registry.release_slices(self.node)).await;
+        if !matches!(released, Ok(Ok(()))) {
+            tracing::warn!("this node's slices could not be given back; others take them when its lease has run out");
+        }
+    }
+
+    /// How often the lease is renewed.
+    fn every(&self) -> Duration {
+        (self.ttl * 2 / 15).max(Duration::from_millis(20))
+    }
+
+    /// How far apart two looks are that must both see nothing.
+    pub(super) fn gap(&self) -> Duration {
+        self.ttl / 5
+    }
+
+    async fn renew_forever(&self) {
+        let mut next = Instant::now();
+        let mut soon = false;
+        loop {
+            let until = if soon { next.min(Instant::now() + SOON) } else { next };
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = self.wake.notified() => {}
+            }
+            let tick = Instant::now() >= next;
+            if tick || self.announced.swap(false, Ordering::AcqRel) {
+                self.renew().await;
+                next = Instant::now() + self.every();
+            }
+            soon = self.claim_all(tick).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn listen_forever(&self) {
+        loop {
+            if self.registry.budget_announced().await.is_err() {
+                tokio::time::sleep(self.every()).await;
+            }
+            self.announced.store(true, Ordering::Release);
+            self.wake.notify_one();
+        }
+    }
+
+    async fn reclaim_forever(&self) {
+        loop {
+            tokio::time::sleep(self.every()).await;
+            let orphaned = std::mem::take(&mut self.lock().orphaned);
+            for cluster in orphaned {
+                match self.registry.reclaim_slices(cluster, self.gap()).await {
+                    Ok(0) => {}
+                    Ok(count) => {
+                        tracing::info!(%cluster, count, "took back the connections of nodes that are gone");
+                        self.announced.store(true, Ordering::Release);
+                        self.wake.notify_one();
+                    }
+                    Err(error) => {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        tracing::warn!(%cluster, %error, cause, "cannot see whether a lost node's connections are gone");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn renew(&self) {
+        let begun = Instant::now();
+        let renewed = self.registry.renew_node(self.node, self.ttl).await;
+        self.silent.store(renewed.is_err(), Ordering::Release);
+        match renewed {
+            Ok(pulse) => {
+                let mut state = self.lock();
+                // Our own clock tells too: a claim may have made the lease anew while renewals were lost.
+                let lapsed = pulse.lapsed || state.contact.is_none_or(|at| at.elapsed() >= self.ttl);
+                state.contact = Some(begun);
+                state.others = pulse.others;
+                state.orphaned.extend(pulse.orphaned);
+                for (id, entry) in &mut state.entries {
+                    entry.due |= pulse.due.contains(id);
+                    entry.confirm |= lapsed && entry.slice.is_some();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the lease could not be renewed"),
+        }
+    }
+
+    /// Claims what is due. Gives whether something is to be done soon.
+    async fn claim_all(&self, tick: bool) -> bool {
+        let now = Instant::now();
+        let silent = self.silent.load(Ordering::Acquire);
+        let mut soon = false;
+        let mut claims = Vec::new();
+        {
+            let mut state = self.lock();
+            for (id, entry) in &mut state.entries {
+                match entry.is_due(tick, silent, now) {
+                    Ok(true) => claims.push(self.begin(*id, entry, now)),
+                    Ok(false) => {}
+                    Err(()) => soon = true,
+                }
+            }
+        }
+        soon |= !claims.is_empty();
+        stream::iter(claims).for_each_concurrent(CLAIMS, |claim| self.claim(claim)).await;
+        soon
+    }
+
+    fn begin(&self, cluster: ClusterId, entry: &mut Entry, now: Instant) -> SliceClaim {
+        entry.demand.asked.store(false, Ordering::Release);
+        (entry.claiming, entry.due) = (true, false);
+        entry.frozen = entry.confirm || entry.slice.is_none();
+        if entry.frozen {
+            entry.apply();
+        }
+        let open = number(entry.counts().open) + entry.anchor.count();
+        (entry.told, entry.told_at) = (entry.peak, Some(now));
+        SliceClaim {
+            node: self.node,
+            cluster,
+            budget: entry.demand.budget.load(Ordering::Acquire),
+            default_budget: self.default_budget,
+            in_use: open,
+            held: entry.allowed().max(open),
+            wanted: entry.peak,
+            ttl: self.ttl,
+            seq: self.seq.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    async fn claim(&self, claim: SliceClaim) {
+        // Nobody waits for a deadline that has just passed in vain.
+        if self.silent.load(Ordering::Acquire) {
+            return self.do_without(claim).await;
+        }
+        match self.registry.claim_slice(claim).await {
+            Ok(grant) => self.take(claim.cluster, grant),
+            Err(error) => {
+                tracing::debug!(cluster = %claim.cluster, %error, "a slice could not be claimed");
+                self.do_without(claim).await;
+            }
+        }
+    }
+
+    fn take(&self, cluster: ClusterId, grant: SliceGrant) {
+        let mut state = self.lock();
+        let Some(entry) = state.entries.get_mut(&cluster) else { return };
+        if entry.fenced || entry.slice.is_none() {
+            tracing::info!(cluster = entry.name, slice = grant.slice, budget = grant.budget, "a slice of the budget");
+        }
+        (entry.claiming, entry.failed, entry.frozen) = (false, false, false);
+        (entry.confirm, entry.fenced) = (false, false);
+        (entry.slice, entry.yield_to, entry.offline) = (Some(grant.slice), grant.yield_to, None);
+        (entry.budget, entry.others) = (grant.budget, grant.others);
+        entry.demand.scarce.store(grant.slice < grant.budget, Ordering::Relaxed);
+        entry.demand.budget.store(grant.budget, Ordering::Release);
+        entry.apply();
+    }
+
+    /// No answer. A slice stays what it was. Whoever never had one serves nevertheless: with all of the budget where no
+    /// other node is to be seen on the cluster, else with one connection.
+    async fn do_without(&self, claim: SliceClaim) {
+        let target = {
+            let mut state = self.lock();
+            let Some(entry) = state.entries.get_mut(&claim.cluster) else { return };
+            entry.failed = true;
+            if entry.slice.is_some() || entry.offline.is_some_and(|share| share > 1) {
+                (entry.claiming, entry.frozen) = (false, false);
+                entry.apply();
+                return;
+            }
+            entry.target.clone()
+        };
+        let alone = look::others_are_there(&target, self.node).await.is_ok_and(|others| !others);
+        let mut state = self.lock();
+        let Some(entry) = state.entries.get_mut(&claim.cluster) else { return };
+        (entry.claiming, entry.frozen) = (false, false);
+        entry.offline = Some(if alone { claim.budget } else { 1 });
+        tracing::warn!(
+            cluster = entry.name,
+            connections = entry.allowed(),
+            "the control plane is silent and has never given this node a slice; it serves without"
+        );
+        entry.apply();
+    }
+}
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -1,0 +1,159 @@
+//! The keeper against a control plane that falls silent, and a cluster on which it cannot show itself.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::kernel::{InstallationId, Slug, TenantId};
+use crate::router::connect::{Target, TlsMode, TlsPolicy};
+use crate::router::error::{Error, Result};
+use crate::router::pools::{Mode, PoolSettings, TenantPoolManager};
+use crate::router::registry::{Changes, Installation};
+use crate::router::slices::Pulse;
+use crate::router::tenant::{ClusterRef, Registration, TenantKind, TenantStatus};
+
+const SLICE: u32 = 6;
+const BUDGET: u32 = 12;
+
+struct Plane {
+    up: AtomicBool,
+    others: AtomicU32,
+    refused: AtomicUsize,
+}
+
+impl Plane {
+    fn answer<T>(&self, answer: T) -> Result<T> {
+        if self.up.load(Ordering::SeqCst) {
+            return Ok(answer);
+        }
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        Err(Error::control_plane("down"))
+    }
+}
+
+#[async_trait]
+impl Registry for Plane {
+    async fn installation(&self) -> Result<Installation> {
+        Err(Error::TenantUnknown)
+    }
+    async fn tenant_by_id(&self, _: TenantId) -> Result<Option<Tenant>> {
+        Ok(None)
+    }
+    async fn id_by_slug(&self, _: &Slug) -> Result<Option<TenantId>> {
+        Ok(None)
+    }
+    async fn changes_since(&self, _: Option<i64>) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+    async fn announced(&self) -> Result<()> {
+        std::future::pending().await
+    }
+    async fn renew_node(&self, _: NodeId, _: Duration) -> Result<Pulse> {
+        self.answer(Pulse { others: self.others.load(Ordering::SeqCst), ..Pulse::default() })
+    }
+    async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {
+        assert!(claim.in_use <= claim.held);
+        self.answer(SliceGrant { slice: SLICE, yield_to: None, budget: BUDGET, others: 1 })
+    }
+}
+
+/// A tenant of a cluster that nobody listens at.
+fn tenant() -> Arc<Tenant> {
+    let target = Target {
+        host: "127.0.0.1".into(),
+        port: 1,
+        database: "d".into(),
+        user: "u".into(),
+        password: String::new().into(),
+        tls: TlsPolicy::mode(TlsMode::Disable),
+    };
+    Arc::new(Tenant {
+        id: TenantId::generate(),
+        slug: "acme".parse().unwrap(),
+        name: "Acme".into(),
+        status: TenantStatus::Active,
+        kind: TenantKind::Shared,
+        registration: Registration::Closed,
+        cluster: ClusterRef { id: ClusterId::generate(), name: "c".into(), connection_budget: Some(BUDGET) },
+        target: Arc::new(target.clone()),
+        direct: Arc::new(target),
+        max_connections: None,
+        weight: 1,
+        schema_version: 1,
+        epoch: 1,
+        generation: 1,
+        created_at: chrono::DateTime::default(),
+        verification_keys: vec![],
+        signing_key: None,
+    })
+}
+
+async fn start(up: bool, others: u32) -> (Arc<Plane>, Arc<TenantPoolManager>) {
+    let plane = Arc::new(Plane { up: up.into(), others: others.into(), refused: AtomicUsize::new(0) });
+    let settings = PoolSettings {
+        node: NodeId::generate(),
+        slice_ttl: Duration::from_millis(300),
+        cluster_budget: 80,
+        tenant_max_connections: 10,
+        acquire_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(60),
+        drain_timeout: Duration::from_secs(10),
+        connect: ConnectOptions::default(),
+        check_stamp: true,
+    };
+    let manager = Arc::new(TenantPoolManager::new(settings, InstallationId::generate(), plane.clone()));
+    tokio::spawn(manager.clone().keep_slices());
+    assert!(manager.acquire(&tenant(), Mode::Shared).await.is_err(), "nobody listens there");
+    (plane, manager)
+}
+
+fn slice(manager: &TenantPoolManager) -> u32 {
+    manager.slices().iter().map(|(_, slice, _)| *slice).sum()
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Well past the lease.
+async fn long_silence(plane: &Plane) {
+    let (from, begun) = (plane.refused.load(Ordering::SeqCst), Instant::now());
+    plane.up.store(false, Ordering::SeqCst);
+    until("asked in vain", || {
+        plane.refused.load(Ordering::SeqCst) > from + 5 && begun.elapsed() > Duration::from_millis(900)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_seen_opens_nothing_while_others_live() {
+    let (plane, manager) = start(true, 1).await;
+    until("a slice", || slice(&manager) == SLICE).await;
+    plane.up.store(false, Ordering::SeqCst);
+    until("nothing is opened", || slice(&manager) == 0).await;
+    plane.up.store(true, Ordering::SeqCst);
+    until("it has its slice again", || slice(&manager) == SLICE).await;
+}
+
+#[tokio::test]
+async fn a_node_alone_goes_on() {
+    let (plane, manager) = start(true, 0).await;
+    until("a slice", || slice(&manager) == SLICE).await;
+    long_silence(&plane).await;
+    assert_eq!(slice(&manager), SLICE);
+}
+
+#[tokio::test]
+async fn a_node_without_any_slice_serves_with_one_connection() {
+    let (plane, manager) = start(false, 0).await;
+    until("one", || slice(&manager) == 1).await;
+    long_silence(&plane).await;
+    assert_eq!(slice(&manager), 1, "not to be told from a cluster where others are");
+    plane.up.store(true, Ordering::SeqCst);
+    until("a slice", || slice(&manager) == SLICE).await;
+}
