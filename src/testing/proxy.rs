@@ -71,7 +71,7 @@ impl Faults {
     }
 
     fn holds(&self, direction: Direction) -> bool {
-        self.of(direction) == Fault::BlackHole
+        matches!(self.of(direction), Fault::BlackHole | Fault::Reset)
     }
 
     fn has(&self, fault: Fault) -> bool {
@@ -115,16 +115,18 @@ impl FaultProxy {
         let (apply, applied) = watch::channel(0);
         let counts = Arc::new(Counts::default());
         let (server, shared) = ((upstream.host.clone(), upstream.port), counts.clone());
-        let listening = bind(port).expect("the port is ours");
+        let (ready, listens) = std::sync::mpsc::channel();
         // Not in the test's runtime: a test that blocks or ends does not hold its proxy up.
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
             runtime.block_on(async move {
-                let listener = listening.listen(BACKLOG).expect("the port listens");
+                let listener = listen(port).expect("the port is ours");
+                let _ = ready.send(());
                 Proxy { port, server, commands, counts: shared }.run(listener, apply).await;
             });
             drop(holder);
         });
+        listens.recv().expect("the port listens");
         Self { upstream: upstream.clone(), port, faults, applied, counts }
     }
 
@@ -204,6 +206,10 @@ fn bind(port: u16) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
+fn listen(port: u16) -> io::Result<TcpListener> {
+    bind(port)?.listen(BACKLOG)
+}
+
 struct Proxy {
     port: u16,
     server: (String, u16),
@@ -220,7 +226,7 @@ impl Proxy {
             if faults.has(Fault::Refuse) {
                 listener = None;
             } else if listener.is_none() {
-                listener = Some(bind(self.port).and_then(|socket| socket.listen(BACKLOG)).expect("the port is ours"));
+                listener = Some(listen(self.port).expect("the port is ours"));
             }
             if faults.cut_at > cut_at {
                 cut_at = faults.cut_at;
@@ -343,10 +349,10 @@ impl<'a> Flow<'a> {
                 Fault::CutAfter(most) => usize::try_from(most.saturating_sub(self.passed.1)).unwrap_or(BUFFER),
                 _ => BUFFER,
             };
-            to.write_all(&buffer[..read.min(left)]).await?;
-            let written = read.min(left) as u64;
-            self.passed.1 += written;
-            self.total.fetch_add(written, Ordering::Relaxed);
+            let passing = read.min(left);
+            self.passed.1 += passing as u64;
+            self.total.fetch_add(passing as u64, Ordering::Relaxed);
+            to.write_all(&buffer[..passing]).await?;
             if read > left {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
