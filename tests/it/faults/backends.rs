@@ -5,21 +5,15 @@ use std::time::Instant;
 use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use serde_json::json;
-use tenantry::router::AdminConn;
 use tenantry::testing::{Tenant, TestApp};
 
+use super::crowd::Crowd;
 use super::ground::{
-    assert_refused, backends, count, kill, kill_all, read, recovers, short_deadlines, undisturbed, until_open, warm,
+    assert_refused, backends, count, hold_contacts, kill, kill_all, read, recovers, short_deadlines, undisturbed,
+    until_open, warm,
 };
 use crate::support::servers::Server;
 use crate::support::{db, eventually, say, seconds};
-
-/// Somebody holds the table: whoever reads or writes it waits in the middle of a statement.
-async fn hold_contacts(tenant: &Tenant) -> AdminConn {
-    let mut holder = db::open(tenant.database()).await;
-    holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    holder
-}
 
 async fn until_waiting(app: &TestApp, tenant: &Tenant, how_many: usize) {
     let sql = backends(&[tenant], "wait_event_type = 'Lock'");
@@ -30,12 +24,12 @@ async fn until_waiting(app: &TestApp, tenant: &Tenant, how_many: usize) {
 /// Nothing was sent on a connection that died in idleness, so its next request goes over another one, unnoticed.
 #[actix_web::test]
 async fn idle_connections_that_are_killed_cost_no_request() {
-    const ROUNDS: usize = 4;
-    let app = TestApp::builder().start().await;
-    let tenants = warm(&app, 10).await;
+    const ROUNDS: usize = 3;
+    let crowd = Crowd::of(10, 60).await;
+    let (app, tenants) = (crowd.app, &crowd.tenants);
     let everybody: Vec<_> = tenants.iter().collect();
     for round in 0..ROUNDS {
-        // Several connections each: two requests that wait for the same table, let go together.
+        // Several connections each.
         let requests = tenants.iter().map(|tenant| async move {
             let admin = tenant.admin();
             join_all((0..3).map(|_| read(&admin))).await
@@ -58,7 +52,7 @@ async fn idle_connections_that_are_killed_cost_no_request() {
             answer.expect(200);
         }
     }
-    for tenant in &tenants {
+    for tenant in tenants {
         let rows = "SELECT count(*)::text AS word FROM contacts WHERE last_name LIKE 'Round %'";
         assert_eq!(db::word(tenant.database(), rows).await, ROUNDS.to_string(), "each written once");
     }
@@ -67,8 +61,8 @@ async fn idle_connections_that_are_killed_cost_no_request() {
 /// A statement whose backend dies under it is answered as the contract says, and the next request is well.
 #[actix_web::test]
 async fn a_backend_killed_in_the_middle_of_a_statement_costs_that_request_alone() {
-    let app = TestApp::builder().start().await;
-    let tenants = warm(&app, 2).await;
+    let app = TestApp::shared().await;
+    let tenants = warm(app, 2).await;
     let (acme, globex) = (&tenants[0], &tenants[1..]);
     let admin = acme.admin();
     undisturbed(globex, async {
@@ -83,7 +77,7 @@ async fn a_backend_killed_in_the_middle_of_a_statement_costs_that_request_alone(
                 }
             };
             let killing = async {
-                until_waiting(&app, acme, 1).await;
+                until_waiting(app, acme, 1).await;
                 kill(&app.server(), &[acme], "wait_event_type = 'Lock'").await;
                 holder.batch_execute("ROLLBACK").await.unwrap();
             };

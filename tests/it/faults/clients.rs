@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::ground::{Tx, backends, count, database, embedded, read, whole_again};
+use super::ground::{Tx, backends, count, database, embedded, hold_contacts, idle_again, read, whole_again};
 use crate::support::{db, eventually, seconds};
 
 /// A statement that nobody waits for is gone by then.
@@ -50,8 +50,7 @@ async fn clients_that_hang_up_take_their_statements_along_and_the_budget_is_whol
     let (app, acme) = small_app().await;
     let admin = acme.admin();
     for _ in 0..3 {
-        let mut holder = db::open(acme.database()).await;
-        holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        let mut holder = hold_contacts(&acme).await;
         let clients = join_all((0..8).map(|_| send(&app, &admin, "GET /api/v1/contacts", "", ""))).await;
         until_waiting(&app, &acme, |waiting| waiting > 0).await;
         drop(clients);
@@ -62,16 +61,9 @@ async fn clients_that_hang_up_take_their_statements_along_and_the_budget_is_whol
             answer.expect(200);
         }
     }
-}
-
-/// Whoever stays is answered, though others asked beside them, perhaps over the same connection, and left.
-#[actix_web::test]
-async fn clients_that_stay_are_answered_though_others_hang_up() {
-    let (app, acme) = small_app().await;
-    let admin = acme.admin();
+    // Whoever stays is answered, though others asked beside them, perhaps over the same connection, and left.
     for _ in 0..3 {
-        let mut holder = db::open(acme.database()).await;
-        holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        let mut holder = hold_contacts(&acme).await;
         let leaving = join_all((0..6).map(|_| send(&app, &admin, "GET /api/v1/contacts", "", ""))).await;
         until_waiting(&app, &acme, |waiting| waiting > 0).await;
         let staying = join_all((0..6).map(|_| read(&admin)));
@@ -94,17 +86,18 @@ async fn clients_that_stay_are_answered_though_others_hang_up() {
 /// What a client did not wait for is not done, and can be done again with the same key.
 #[actix_web::test]
 async fn a_client_that_hangs_up_in_a_transaction_leaves_nothing_behind() {
-    let (app, acme) = small_app().await;
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
     let admin = acme.admin();
-    let mut holder = db::open(acme.database()).await;
-    holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let client = send(&app, &admin, "POST /api/v1/contacts", "Idempotency-Key: ghost\r\n", GHOST).await;
-    until_waiting(&app, &acme, |waiting| waiting > 0).await;
+    read(&admin).await.expect(200);
+    let mut holder = hold_contacts(&acme).await;
+    let client = send(app, &admin, "POST /api/v1/contacts", "Idempotency-Key: ghost\r\n", GHOST).await;
+    until_waiting(app, &acme, |waiting| waiting > 0).await;
     drop(client);
-    until_waiting(&app, &acme, |waiting| waiting == 0).await;
+    until_waiting(app, &acme, |waiting| waiting == 0).await;
     let open = backends(&[&acme], "state LIKE 'idle in transaction%'");
     eventually(CANCELLED, "rolled back", async || count(&app.server(), &open).await == 0).await;
-    whole_again(app.router(), &acme).await;
+    idle_again(app.router(), &acme).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(db::word(acme.database(), NO_ROWS).await, "0");
     let again = admin.with("Idempotency-Key", "ghost");

@@ -5,9 +5,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use tenantry::router::{
-    ClaimsOnly, ControlPlaneRegistry, Registry, Router, RouterConfig, Target, TenantConn, TenantDb, TenantHints,
+    AdminConn, ClaimsOnly, ControlPlaneRegistry, Registry, Router, RouterConfig, Target, TenantConn, TenantDb,
+    TenantHints,
 };
 use tenantry::testing::{Answer, FaultProxy, Persona, Tenant, TestApp, TestAppBuilder};
 use tokio::time::timeout;
@@ -22,7 +24,7 @@ pub(super) const PATIENCE: Duration = seconds(10);
 /// Time to be well again. What is promised is shorter, and said by the run.
 pub(super) const RECOVERY: Duration = seconds(20);
 /// Between two requests of a neighbour, so that a test measures isolation and not the machine.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(10);
 /// Cluster whose server is reached through a proxy.
 pub(super) const BEHIND: &str = "behind";
 
@@ -210,12 +212,25 @@ pub(super) async fn database(router: &Router, tenant: &Tenant) -> TenantDb {
     router.named(Some(tenant.slug.as_str()), &TenantHints::default()).await.expect("an active tenant")
 }
 
-/// All permits of a tenant and its cluster are where they belong: nothing is at work, nothing waits, nothing is lost.
-pub(super) async fn whole_again(router: &Router, tenant: &Tenant) {
-    let whole = async || {
+/// Nothing of a tenant is at work, nothing waits, nothing is being opened.
+pub(super) async fn idle_again(router: &Router, tenant: &Tenant) {
+    let idle = async || {
         let pool = router.pools().snapshot(tenant.id);
         pool.is_none_or(|pool| pool.counts.busy == 0 && pool.counts.waiting == 0 && pool.counts.opening == 0)
-            && router.pools().clusters().iter().all(|(_, counts)| counts.open == counts.idle)
     };
+    eventually(PATIENCE, "nothing is at work", idle).await;
+}
+
+/// All permits are where they belong, and none is lost: for a router that nobody else uses now.
+pub(super) async fn whole_again(router: &Router, tenant: &Tenant) {
+    idle_again(router, tenant).await;
+    let whole = async || router.pools().clusters().iter().all(|(_, counts)| counts.open == counts.idle);
     eventually(PATIENCE, "the budget is whole again", whole).await;
+}
+
+/// Somebody holds the table: whoever reads or writes it waits in the middle of a statement.
+pub(super) async fn hold_contacts(tenant: &Tenant) -> AdminConn {
+    let mut holder = db::open(tenant.database()).await;
+    holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    holder
 }

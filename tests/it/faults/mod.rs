@@ -4,6 +4,7 @@
 mod backends;
 mod clients;
 mod control_plane;
+mod crowd;
 mod ground;
 mod network;
 mod passwords;

@@ -37,50 +37,53 @@ async fn refused_at_once(app: &TestApp, patient: &Tenant, proxy: &FaultProxy) {
 }
 
 /// A fault strikes one tenant, warm as it is, and passes.
-async fn trouble(name: &str, fault: Fault, existing_too: bool) {
+async fn trouble(app: &TestApp, patient: &Tenant, proxy: &FaultProxy, (name, fault): (&str, Fault)) {
+    proxy.set(fault).await;
+    if fault != Fault::BlackHole {
+        proxy.reset_open().await;
+    }
+    let begun = Instant::now();
+    let kind = until_open(app, patient).await;
+    say(&format!("{name}: noticed as '{kind}' after {:?}", begun.elapsed()));
+    assert_eq!(kind, "unreachable");
+    refused_at_once(app, patient, proxy).await;
+    proxy.set(Fault::Pass).await;
+    recovers(name, &patient.admin()).await;
+    assert_eq!(breaker(app, patient), None);
+}
+
+/// Refused, reset, hanging or breaking off: one after the other on one tenant.
+#[actix_web::test]
+async fn a_database_that_cannot_be_reached_is_its_own_tenant_s_trouble() {
     let app = short_deadlines().start().await;
     let (patient, proxy) = behind_a_proxy(&app).await;
     let neighbours = warm(&app, 2).await;
     undisturbed(&neighbours, async {
-        proxy.set(fault).await;
-        if existing_too {
-            proxy.reset_open().await;
+        let faults =
+            [("refuse", Fault::Refuse), ("reset", Fault::Reset), ("hang", Fault::Hang), ("cut", Fault::CutAfter(100))];
+        for fault in faults {
+            trouble(&app, &patient, &proxy, fault).await;
         }
-        let begun = Instant::now();
-        let kind = until_open(&app, &patient).await;
-        say(&format!("{name}: noticed as '{kind}' after {:?}", begun.elapsed()));
-        assert_eq!(kind, "unreachable");
-        refused_at_once(&app, &patient, &proxy).await;
-        proxy.set(Fault::Pass).await;
-        recovers(name, &patient.admin()).await;
-        assert_eq!(breaker(&app, &patient), None);
     })
     .await;
 }
 
-#[actix_web::test]
-async fn a_database_that_refuses_connections_is_its_own_tenant_s_trouble() {
-    trouble("refuse", Fault::Refuse, true).await;
-}
-
-#[actix_web::test]
-async fn a_database_that_resets_connections_is_its_own_tenant_s_trouble() {
-    trouble("reset", Fault::Reset, false).await;
-}
-
-#[actix_web::test]
-async fn a_database_that_never_answers_new_connections_is_its_own_tenant_s_trouble() {
-    trouble("hang", Fault::Hang, true).await;
-}
-
+/// Nothing passes and nothing ends: for a moment, which costs a request its patience at most, and for longer.
 #[actix_web::test]
 async fn a_database_in_a_black_hole_is_its_own_tenant_s_trouble() {
-    trouble("black hole", Fault::BlackHole, false).await;
-}
-
-#[actix_web::test]
-async fn a_database_whose_answers_break_off_is_its_own_tenant_s_trouble() {
-    trouble("broken off", Fault::CutAfter(100), false).await;
+    let app = short_deadlines().start().await;
+    let (patient, proxy) = behind_a_proxy(&app).await;
+    let neighbours = warm(&app, 2).await;
+    undisturbed(&neighbours, async {
+        let admin = patient.admin();
+        join_all((0..4).map(|_| read(&admin))).await;
+        proxy.set(Fault::BlackHole).await;
+        assert!(!served(&admin).await, "nothing passes");
+        proxy.set(Fault::Pass).await;
+        recovers("short black hole", &admin).await;
+        trouble(&app, &patient, &proxy, ("black hole", Fault::BlackHole)).await;
+    })
+    .await;
 }
 
 /// A slow network is no failure: its tenant is served slowly, and no breaker opens.
@@ -88,7 +91,7 @@ async fn a_database_whose_answers_break_off_is_its_own_tenant_s_trouble() {
 async fn a_slow_database_is_slow_for_its_own_tenant_alone() {
     let app = TestApp::builder().start().await;
     let (patient, proxy) = behind_a_proxy(&app).await;
-    let neighbours = warm(&app, 2).await;
+    let neighbours = warm(&app, 1).await;
     undisturbed(&neighbours, async {
         proxy.set(Fault::Slow { delay: Duration::from_millis(30), chunk: 4096 }).await;
         let (admin, begun) = (patient.admin(), Instant::now());
@@ -103,17 +106,4 @@ async fn a_slow_database_is_slow_for_its_own_tenant_alone() {
         recovers("slow", &admin).await;
     })
     .await;
-}
-
-/// Connections that a network lost in silence while nobody used them cost one request its patience at most.
-#[actix_web::test]
-async fn after_a_short_black_hole_the_connections_of_before_serve_or_are_replaced() {
-    let app = short_deadlines().start().await;
-    let (patient, proxy) = behind_a_proxy(&app).await;
-    let admin = patient.admin();
-    join_all((0..4).map(|_| read(&admin))).await;
-    proxy.set(Fault::BlackHole).await;
-    assert!(!served(&admin).await, "nothing passes");
-    proxy.set(Fault::Pass).await;
-    recovers("short black hole", &admin).await;
 }

@@ -111,13 +111,13 @@ async fn a_rotated_password_is_found_by_the_request_that_needs_it() {
 /// With announcements as they are, a rotation goes by without a single failed request.
 #[actix_web::test]
 async fn a_rotation_under_traffic_costs_no_request() {
-    let app = TestApp::builder().start().await;
-    let tenants = warm(&app, 2).await;
+    let app = TestApp::shared().await;
+    let tenants = warm(app, 2).await;
     undisturbed(&tenants, async {
         for _ in 0..2 {
             let password = unique("rotated");
-            alter_role(&app, &tenants[0], &password).await;
-            register(&app, &tenants[0], &password).await;
+            alter_role(app, &tenants[0], &password).await;
+            register(app, &tenants[0], &password).await;
             kill_all(&app.server(), &[&tenants[0]]).await;
             for _ in 0..10 {
                 read(&tenants[0].admin()).await.expect(200);
@@ -125,7 +125,7 @@ async fn a_rotation_under_traffic_costs_no_request() {
         }
     })
     .await;
-    assert_eq!(breaker(&app, &tenants[0]), None);
+    assert_eq!(breaker(app, &tenants[0]), None);
 }
 
 /// A password that is wrong in the registry is that tenant's trouble, and ends when either side is put right.
@@ -134,7 +134,7 @@ async fn a_wrong_password_opens_that_tenant_s_breaker_alone() {
     let app = short_deadlines().start().await;
     let (patient, proxy) = behind_a_proxy(&app).await;
     let (admin, right) = (patient.admin(), registered(&app, &patient).await);
-    let neighbours = warm(&app, 2).await;
+    let neighbours = warm(&app, 1).await;
     undisturbed(&neighbours, async {
         let wrong = unique("wrong");
         for by_registry in [false, true] {
