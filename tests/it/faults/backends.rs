@@ -30,19 +30,15 @@ async fn idle_connections_that_are_killed_cost_no_request() {
     let everybody: Vec<_> = tenants.iter().collect();
     for round in 0..ROUNDS {
         // Several connections each.
-        let requests = tenants.iter().map(|tenant| async move {
-            let admin = tenant.admin();
-            join_all((0..3).map(|_| read(&admin))).await
-        });
+        let requests = crowd.admins.iter().map(|admin| join_all((0..3).map(move |_| read(admin))));
         for answer in join_all(requests).await.into_iter().flatten() {
             answer.expect(200);
         }
         let warm = count(&app.server(), &backends(&everybody, "true")).await;
         assert!(warm >= tenants.len(), "only {warm} connections to kill");
         kill_all(&app.server(), &everybody).await;
-        let next = tenants.iter().map(|tenant| async move {
-            let admin = tenant.admin();
-            let reading = async { join_all((0..2).map(|_| read(&admin))).await };
+        let next = crowd.admins.iter().map(|admin| async move {
+            let reading = join_all((0..2).map(|_| read(admin)));
             let writing = admin.post("/api/v1/contacts", json!({"lastName": format!("Round {round}")}));
             let (answers, written) = futures_util::join!(reading, writing);
             written.expect(201);

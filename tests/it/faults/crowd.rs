@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use tenantry::control::clusters::ClusterChanges;
-use tenantry::testing::{Tenant, TestApp};
+use tenantry::testing::{Persona, Tenant, TestApp};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::ground::{PATIENCE, backends, count, kill_all, read};
@@ -11,13 +11,15 @@ use crate::support::eventually;
 const SIZE: usize = 30;
 const AT_ONCE: usize = 3;
 
-static CROWD: OnceCell<(TestApp, Vec<Tenant>)> = OnceCell::const_new();
+/// The node, and each tenant with a token of its administrator.
+static CROWD: OnceCell<(TestApp, Vec<(Tenant, String)>)> = OnceCell::const_new();
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// Some tenants of the crowd's node, under a budget of the test's own.
+/// Some tenants of the crowd's node, and their administrators, under a budget of the test's own.
 pub(super) struct Crowd {
     pub(super) app: &'static TestApp,
     pub(super) tenants: Vec<Tenant>,
+    pub(super) admins: Vec<Persona>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -25,10 +27,12 @@ impl Crowd {
     /// The first `count` tenants, with this budget for all of them together.
     pub(super) async fn of(count: usize, budget: usize) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
-        let (app, tenants) = CROWD.get_or_init(make).await;
-        // People whose connections are of this test's runtime.
-        let tenants = tenants[..count].iter().map(|tenant| app.at(tenant)).collect();
-        let crowd = Self { app, tenants, _alone: alone };
+        let (app, members) = CROWD.get_or_init(make).await;
+        let some = &members[..count];
+        let tenants = some.iter().map(|(tenant, _)| tenant.clone()).collect();
+        // Each with connections of this test's own runtime.
+        let admins = some.iter().map(|(_, token)| app.anonymous().bearing(token)).collect();
+        let crowd = Self { app, tenants, admins, _alone: alone };
         crowd.limit(budget).await;
         crowd
     }
@@ -42,7 +46,7 @@ impl Crowd {
         let all = backends(&everybody, "true");
         let known = async || {
             kill_all(&server, &everybody).await;
-            read(&self.tenants[0].admin()).await.expect(200);
+            read(&self.admins[0]).await.expect(200);
             let capacities = self.app.router().pools().clusters();
             let known = capacities.iter().all(|(_, counts)| Some(Some(counts.capacity as i32)) == budget);
             known && self::count(&server, &all).await <= 1
@@ -55,12 +59,16 @@ impl Crowd {
     }
 }
 
-async fn make() -> (TestApp, Vec<Tenant>) {
+async fn make() -> (TestApp, Vec<(Tenant, String)>) {
     let app = TestApp::builder().set("TENANTRY_ROUTER__ACQUIRE_TIMEOUT", "30s").start().await;
-    let mut tenants = Vec::new();
-    while tenants.len() < SIZE {
-        let made = join_all((0..AT_ONCE).map(|_| app.tenant("crowd")));
-        tenants.extend(made.await);
+    let mut members = Vec::new();
+    while members.len() < SIZE {
+        let made = join_all((0..AT_ONCE).map(|_| async {
+            let tenant = app.tenant("crowd").await;
+            let token = tenant.admin().token().await;
+            (tenant, token)
+        }));
+        members.extend(made.await);
     }
-    (app, tenants)
+    (app, members)
 }
