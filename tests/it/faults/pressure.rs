@@ -73,7 +73,7 @@ async fn eviction_breaks_no_request_loses_no_row_and_repeats_none() {
     let tenants = &crowd.tenants;
     let written: Vec<_> = tenants.iter().map(|_| RefCell::new(BTreeSet::new())).collect();
     let (reads, writes, begun) = (Cell::new(0_u32), Cell::new(0_u32), Instant::now());
-    let enough = || begun.elapsed() >= seconds(2) && reads.get() >= 300 && writes.get() >= 100;
+    let enough = || begun.elapsed() >= seconds(2) && reads.get() >= 120 && writes.get() >= 40;
     let clients = join_all((0..16).map(|client| {
         let (written, reads, writes, enough, admins) = (&written, &reads, &writes, &enough, &crowd.admins);
         async move {
