@@ -1,5 +1,9 @@
+//! Each fault, seen from a client of a server that sends everything back.
+
 use std::time::Instant;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
