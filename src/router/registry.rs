@@ -257,18 +257,17 @@ impl RegistryCache {
         Err(Error::TenantUnknown)
     }
 
-    /// The registry announced a change of this tenant.
+    /// The registry announced a change of this tenant. Its slug still leads to it: whoever is found by it is asked for
+    /// their name, and a tenant that just changed can be named while the control plane is down.
     pub(super) fn changed(&self, id: TenantId, slug: &Slug) {
         if let Some(slot) = self.slots.get(&id) {
             slot.changes.fetch_add(1, Ordering::AcqRel);
         }
-        self.slugs.invalidate(slug);
         self.unknown.invalidate(slug);
     }
 
     /// Any tenant may have changed.
     pub(super) fn all_changed(&self) -> Vec<TenantId> {
-        self.slugs.invalidate_all();
         self.unknown.invalidate_all();
         let mut known = Vec::new();
         for (id, slot) in &self.slots {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, oneshot};
 
-use super::Tenant;
-use super::ground::Ground;
+use super::ground::{CLUSTER, Ground};
 use super::persona::{Persona, Proof};
+use super::{FaultProxy, Tenant};
 use crate::config::{Config, Sources};
 use crate::control::ControlPlane;
 use crate::fleet::Fleet;
@@ -208,7 +208,32 @@ impl TestApp {
 
     /// A new tenant with another registration policy.
     pub async fn tenant_with(&self, name: &str, registration: Registration) -> Tenant {
-        Tenant::create(&self.ground, &self.url, name, registration).await
+        Tenant::create(&self.ground, &self.url, CLUSTER, name, registration).await
+    }
+
+    /// A new tenant on a further cluster: see [`Self::cluster`] and [`Self::cluster_behind`].
+    ///
+    /// # Panics
+    /// If the installation has no such cluster from here.
+    pub async fn tenant_on(&self, cluster: &str, name: &str) -> Tenant {
+        Tenant::create(&self.ground, &self.url, cluster, name, Registration::Closed).await
+    }
+
+    /// Takes a further server in as a cluster: one of the test's own.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn cluster(&self, name: &str, server: &Target) {
+        self.ground.add_cluster(name, server.clone(), server, None).await;
+    }
+
+    /// Takes the server behind a proxy in as a cluster: whatever the application does there goes through the proxy, what
+    /// a test looks at over [`Tenant::database`] does not.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn cluster_behind(&self, name: &str, proxy: &FaultProxy) {
+        self.ground.add_cluster(name, proxy.target(), proxy.upstream(), None).await;
     }
 
     /// A tenant of another node of the same installation, asked here.

@@ -1,8 +1,9 @@
 //! What nodes of one test installation share: the control plane's database, its master key, a cluster, an operator.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -40,6 +41,8 @@ pub(super) struct Ground {
     pub(super) server: Target,
     pub(super) master_key: SecretString,
     pub(super) operator: Arc<Login>,
+    /// Where each cluster is, past any proxy.
+    clusters: Mutex<HashMap<String, Target>>,
     tenants: AtomicU32,
 }
 
@@ -82,21 +85,29 @@ impl Ground {
             server: cluster.admin(),
             master_key: BASE64.encode(random::<32>()).into(),
             operator: Arc::new(operator),
+            clusters: Mutex::default(),
             tenants: AtomicU32::new(0),
         };
         let plane = ground.control(Clock::system());
         plane.ensure_installation().await.expect("an installation");
         let passwords = Passwords::new(2);
         Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin).await.expect("an operator");
-        let new = NewCluster {
-            name: CLUSTER.into(),
-            admin: ground.server.clone(),
-            region: None,
-            max_tenants: None,
-            connection_budget: budget,
-        };
-        ground.fleet(Clock::system(), None).add_cluster(&new).await.expect("a cluster");
+        ground.add_cluster(CLUSTER, ground.server.clone(), &ground.server, budget).await;
         ground
+    }
+
+    /// A cluster that is reached at `admin`, and by the tests themselves at `server`.
+    pub(super) async fn add_cluster(&self, name: &str, admin: Target, server: &Target, budget: Option<i32>) {
+        let new =
+            NewCluster { name: name.to_owned(), admin, region: None, max_tenants: None, connection_budget: budget };
+        self.fleet(Clock::system(), None).add_cluster(&new).await.expect("a cluster");
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner).insert(new.name, server.clone());
+    }
+
+    /// The superuser of a cluster's server, past any proxy.
+    pub(super) fn server_of(&self, cluster: &str) -> Target {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.get(cluster).cloned().unwrap_or_else(|| panic!("there is no cluster '{cluster}'"))
     }
 
     /// The control plane, over connections of the caller's runtime.

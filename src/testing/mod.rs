@@ -18,10 +18,12 @@ mod app;
 mod cluster;
 mod ground;
 mod persona;
+mod proxy;
 mod tenant;
 
 pub use answer::Answer;
 pub use app::{TestApp, TestAppBuilder};
 pub use cluster::{TestCluster, TestDatabase};
 pub use persona::Persona;
+pub use proxy::{Direction, Fault, FaultProxy};
 pub use tenant::Tenant;

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::Answer;
-use super::ground::{CLUSTER, Ground};
+use super::ground::Ground;
 use super::persona::{Login, Persona, Proof};
 use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, ProvisionOptions, Silent};
 use crate::kernel::{Clock, Slug, TenantId};
@@ -31,7 +31,13 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    pub(super) async fn create(ground: &Arc<Ground>, url: &str, name: &str, registration: Registration) -> Self {
+    pub(super) async fn create(
+        ground: &Arc<Ground>,
+        url: &str,
+        cluster: &str,
+        name: &str,
+        registration: Registration,
+    ) -> Self {
         let slug: Slug = ground.slug(name).parse().expect("a slug");
         let email = format!("admin@{slug}.test");
         let admin = FirstAdmin {
@@ -43,7 +49,7 @@ impl Tenant {
         let wanted = CreateTenant {
             slug: slug.clone(),
             name: Some(name.to_owned()),
-            cluster: Some(CLUSTER.into()),
+            cluster: Some(cluster.to_owned()),
             registration: Some(registration),
             max_connections: None,
             admin: Some(admin),
@@ -51,7 +57,7 @@ impl Tenant {
         let fleet = ground.fleet(Clock::system(), None);
         let made = fleet.create(&wanted, &ProvisionOptions::default(), &Silent).await;
         let made = made.unwrap_or_else(|error| panic!("{slug} is not made: {error:?}"));
-        let database = ground.server.with_database(made.tenant.database_name);
+        let database = ground.server_of(cluster).with_database(made.tenant.database_name);
         Self::known(ground, url, slug, made.tenant.id, database, email, PASSWORD.to_owned())
     }
 

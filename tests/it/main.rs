@@ -6,6 +6,7 @@ mod arrows;
 mod cli;
 mod control;
 mod docs;
+mod faults;
 mod fleet;
 mod http;
 mod router;

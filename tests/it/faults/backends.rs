@@ -1,0 +1,123 @@
+//! Backends that are killed, and servers that stand still.
+
+use std::time::Instant;
+
+use diesel_async::SimpleAsyncConnection as _;
+use futures_util::future::join_all;
+use serde_json::json;
+use tenantry::testing::{Tenant, TestApp};
+
+use super::crowd::Crowd;
+use super::ground::{
+    assert_refused, backends, count, hold_contacts, kill, kill_all, read, recovers, short_deadlines, undisturbed,
+    until_open, warm,
+};
+use crate::support::servers::Server;
+use crate::support::{db, eventually, say, seconds};
+
+async fn until_waiting(app: &TestApp, tenant: &Tenant, how_many: usize) {
+    let sql = backends(&[tenant], "wait_event_type = 'Lock'");
+    let waiting = async || count(&app.server(), &sql).await == how_many;
+    eventually(seconds(5), "the statements wait", waiting).await;
+}
+
+/// Nothing was sent on a connection that died in idleness, so its next request goes over another one, unnoticed.
+#[actix_web::test]
+async fn idle_connections_that_are_killed_cost_no_request() {
+    const ROUNDS: usize = 3;
+    let crowd = Crowd::of(10, 60).await;
+    let (app, tenants) = (crowd.app, &crowd.tenants);
+    let everybody: Vec<_> = tenants.iter().collect();
+    for round in 0..ROUNDS {
+        // Several connections each.
+        let requests = crowd.admins.iter().map(|admin| join_all((0..3).map(move |_| read(admin))));
+        for answer in join_all(requests).await.into_iter().flatten() {
+            answer.expect(200);
+        }
+        let warm = count(&app.server(), &backends(&everybody, "true")).await;
+        assert!(warm >= tenants.len(), "only {warm} connections to kill");
+        kill_all(&app.server(), &everybody).await;
+        let next = crowd.admins.iter().map(|admin| async move {
+            let reading = join_all((0..2).map(|_| read(admin)));
+            let writing = admin.post("/api/v1/contacts", json!({"lastName": format!("Round {round}")}));
+            let (answers, written) = futures_util::join!(reading, writing);
+            written.expect(201);
+            answers
+        });
+        for answer in join_all(next).await.into_iter().flatten() {
+            answer.expect(200);
+        }
+    }
+    for tenant in tenants {
+        let rows = "SELECT count(*)::text AS word FROM contacts WHERE last_name LIKE 'Round %'";
+        assert_eq!(db::word(tenant.database(), rows).await, ROUNDS.to_string(), "each written once");
+    }
+}
+
+/// A statement whose backend dies under it is answered as the contract says, and the next request is well.
+#[actix_web::test]
+async fn a_backend_killed_in_the_middle_of_a_statement_costs_that_request_alone() {
+    let app = TestApp::shared().await;
+    let tenants = warm(app, 2).await;
+    let (acme, globex) = (&tenants[0], &tenants[1..]);
+    let admin = acme.admin();
+    undisturbed(globex, async {
+        for write in [false, true] {
+            let mut holder = hold_contacts(acme).await;
+            let struck = async {
+                if write {
+                    let posting = admin.with("Idempotency-Key", "killed-once");
+                    posting.post("/api/v1/contacts", json!({"lastName": "Once"})).await
+                } else {
+                    read(&admin).await
+                }
+            };
+            let killing = async {
+                until_waiting(app, acme, 1).await;
+                kill(&app.server(), &[acme], "wait_event_type = 'Lock'").await;
+                holder.batch_execute("ROLLBACK").await.unwrap();
+            };
+            let (answer, ()) = futures_util::join!(struck, killing);
+            assert_refused(&answer);
+            read(&admin).await.expect(200);
+        }
+        // What was not answered was not done either, and can be repeated with its key.
+        let posting = admin.with("Idempotency-Key", "killed-once");
+        posting.post("/api/v1/contacts", json!({"lastName": "Once"})).await.expect(201);
+        let rows = "SELECT count(*)::text AS word FROM contacts WHERE last_name = 'Once'";
+        assert_eq!(db::word(acme.database(), rows).await, "1");
+    })
+    .await;
+}
+
+/// Every process of a server stands still: its callers are told in time, the others do not notice, and it comes back.
+#[actix_web::test]
+async fn a_frozen_server_is_its_own_tenants_trouble() {
+    let app = short_deadlines().start().await;
+    let second = Server::start().await;
+    app.cluster("second", &second.target()).await;
+    let patients = [app.tenant_on("second", "patient").await, app.tenant_on("second", "patient").await];
+    for patient in &patients {
+        read(&patient.admin()).await.expect(200);
+    }
+    let neighbours = warm(&app, 2).await;
+    undisturbed(&neighbours, async {
+        let frozen = second.freeze();
+        let begun = Instant::now();
+        let kinds = join_all(patients.iter().map(|patient| until_open(&app, patient))).await;
+        say(&format!("frozen: noticed as {kinds:?} after {:?}", begun.elapsed()));
+        assert!(kinds.iter().all(|kind| *kind == "unreachable"), "{kinds:?}");
+        let begun = Instant::now();
+        for patient in &patients {
+            for answer in join_all((0..10).map(|_| async { read(&patient.admin()).await })).await {
+                assert_refused(&answer);
+            }
+        }
+        assert!(begun.elapsed() < seconds(5), "at once: {:?}", begun.elapsed());
+        drop(frozen);
+        for patient in &patients {
+            recovers("frozen", &patient.admin()).await;
+        }
+    })
+    .await;
+}
