@@ -7,7 +7,7 @@ use crate::support::contender::{Contender, Tenants, check_all};
 use crate::support::draw::Traffic;
 use crate::support::estate::{Estate, Plane, TOKEN_LIFE, in_turns, sign_in};
 use crate::support::load;
-use crate::support::process;
+use crate::support::process::{self, Memory};
 use crate::support::spread::{Spread, ratios};
 use crate::yardstick;
 
@@ -18,13 +18,13 @@ const CEILING: usize = 10;
 /// Each tenant is asked so often: what is made at the first use is there at the last.
 const ASKED: usize = 3;
 
-/// Memory of one server, in MiB, one thing after the other.
-struct Memory {
-    started: f64,
-    busy: f64,
-    warm: f64,
-    touched: f64,
-    loaded: f64,
+/// Memory of one server, one thing after the other.
+struct Stages {
+    started: Memory,
+    busy: Memory,
+    warm: Memory,
+    touched: Memory,
+    loaded: Memory,
 }
 
 pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
@@ -39,7 +39,7 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
     for _ in 0..effort.rounds {
         let server = few.serve(&[]).await?;
         start_few.push(server.started_in().as_secs_f64() * 1000.0);
-        rest_few.push(server.memory_mib()?);
+        rest_few.push(server.memory().await?);
         drop(server);
         start_many.push(many.serve(&[]).await?.started_in().as_secs_f64() * 1000.0);
     }
@@ -54,14 +54,19 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
     let mut measured = Vec::new();
     for round in 1..=effort.rounds.min(3) {
         measured.push(remember(&many, &tokens, warm, effort).await?);
-        eprintln!("  round {round}: {:.0} MiB", measured[round - 1].loaded);
+        eprintln!("  round {round}: {:.0} MiB", measured[round - 1].loaded.resident);
     }
     let naive = yardstick::start("naive", &estate.databases(effort.tenants, "naive").await?, effort).await?;
     check_all(&naive, 20).await?;
 
-    let of = |pick: &dyn Fn(&Memory) -> f64| Spread::of(&measured.iter().map(pick).collect::<Vec<_>>());
-    let kib = |from: f64, to: f64, count: usize| (to - from) * 1024.0 / count as f64;
-    let rest = Spread::of(&rest_few).median();
+    let of = |pick: fn(&Stages) -> Memory| -> Spread {
+        Spread::of(&measured.iter().map(|stages| pick(stages).resident).collect::<Vec<_>>())
+    };
+    let rest = Spread::of(&rest_few.iter().map(|memory| memory.allocated).collect::<Vec<_>>()).median();
+    let each = |from: &dyn Fn(&Stages) -> f64, to: fn(&Stages) -> Memory, count: usize| -> Spread {
+        let kib = |stages: &Stages| (to(stages).allocated - from(stages)) * 1024.0 / count as f64;
+        Spread::of(&measured.iter().map(kib).collect::<Vec<_>>())
+    };
     println!("\n### P7: {registered} tenants registered, {touched} of them asked, {databases} databases behind them\n");
     println!("Start, from the process to the first good answer, {} times in turn:\n", effort.rounds);
     println!("| | ms (min / median / max) |\n|---|---|");
@@ -70,34 +75,45 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
     println!("| ratio | {:.2} |", Spread::of(&ratios(&start_many, &start_few)));
     println!("\nResident memory of the server, {} servers one after the other:\n", measured.len());
     println!("| | MiB (min / median / max) |\n|---|---|");
-    println!("| started, {FEW} registered | {:.1} |", Spread::of(&rest_few));
-    println!("| started, {registered} registered | {:.1} |", of(&|m| m.started));
-    println!("| after {} s of one tenant's requests | {:.1} |", effort.seconds, of(&|m| m.busy));
-    println!("| {warm} asked, each with its connection | {:.1} |", of(&|m| m.warm));
-    println!("| {touched} asked, {} connections | {:.1} |", warm + CEILING, of(&|m| m.touched));
-    println!("| under load over all {touched} | {:.1} |", of(&|m| m.loaded));
-    println!("| naive, {} tenants with a connection each | {:.1} |", effort.tenants, process::memory_mib(naive.id()?)?);
-    println!("\n| | KiB (min / median / max) |\n|---|---|");
-    println!("| a registered tenant | {:.2} |", of(&|m| kib(rest, m.started, registered - FEW)));
-    println!("| a warm tenant, with its connection | {:.1} |", of(&|m| kib(m.busy, m.warm, warm - 1)));
-    println!("| an idle tenant, known and without one | {:.1} |", of(&|m| kib(m.warm, m.touched, touched - warm)));
+    println!(
+        "| started, {FEW} registered | {:.1} |",
+        Spread::of(&rest_few.iter().map(|memory| memory.resident).collect::<Vec<_>>())
+    );
+    println!("| started, {registered} registered | {:.1} |", of(|m| m.started));
+    println!("| after {} s of one tenant's requests | {:.1} |", effort.seconds, of(|m| m.busy));
+    println!("| {warm} asked, each with its connection | {:.1} |", of(|m| m.warm));
+    println!("| {touched} asked, {} connections | {:.1} |", warm + CEILING, of(|m| m.touched));
+    println!("| under load over all {touched} | {:.1} |", of(|m| m.loaded));
+    println!(
+        "| naive, {} tenants with a connection each | {:.1} |",
+        effort.tenants,
+        process::memory(naive.id()?)?.resident
+    );
+    println!("\nAllocated memory, over the number of tenants that made the difference:\n");
+    println!("| | KiB (min / median / max) |\n|---|---|");
+    println!("| a registered tenant | {:.2} |", each(&|_| rest, |m| m.started, registered - FEW));
+    println!("| a warm tenant, with its connection | {:.1} |", each(&|m| m.busy.allocated, |m| m.warm, warm - 1));
+    println!(
+        "| an idle tenant, known and without one | {:.1} |",
+        each(&|m| m.warm.allocated, |m| m.touched, touched - warm)
+    );
     Ok(())
 }
 
 /// Takes a fresh server through all of it.
-async fn remember(plane: &Plane, tokens: &[String], warm: usize, effort: Effort) -> Result<Memory> {
+async fn remember(plane: &Plane, tokens: &[String], warm: usize, effort: Effort) -> Result<Stages> {
     let server = plane.serve(&[]).await?;
-    let started = server.memory_mib()?;
+    let started = server.memory().await?;
     let tenantry = Tenants::new(&server, tokens);
     load::get(&tenantry, effort.seconds).await?;
-    let busy = server.memory_mib()?;
+    let busy = server.memory().await?;
     ask_each(&tenantry, &tokens[1..warm]).await?;
-    let warm_mib = server.memory_mib()?;
+    let with_connections = server.memory().await?;
     ask_each(&tenantry, &tokens[warm..]).await?;
-    let touched = server.memory_mib()?;
+    let touched = server.memory().await?;
     let sample = load::many(&tenantry, Traffic::Zipf, 1, load::CONNECTIONS, effort.seconds).await?;
     ensure!(sample.failed == 0, "{} requests failed under load", sample.failed);
-    Ok(Memory { started, busy, warm: warm_mib, touched, loaded: server.memory_mib()? })
+    Ok(Stages { started, busy, warm: with_connections, touched, loaded: server.memory().await? })
 }
 
 async fn ask_each(tenantry: &Tenants, tokens: &[String]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 
 use super::p9_noisy::{Others, RATE};
 use crate::Effort;
@@ -127,9 +127,14 @@ pub async fn run(effort: Effort, estate: &Estate, quiet: &[String], authorizatio
 async fn until_served(url: &str, authorization: &str) -> Result<Duration> {
     let begun = Instant::now();
     let client = reqwest::Client::new();
-    while !client.get(url).header("authorization", authorization).send().await?.status().is_success() {
-        ensure!(begun.elapsed() < RECOVERY_DEADLINE, "the tenant is not served again");
+    loop {
+        let answer = client.get(url).header("authorization", authorization).send().await?;
+        if answer.status().is_success() {
+            return Ok(begun.elapsed());
+        }
+        if begun.elapsed() > RECOVERY_DEADLINE {
+            bail!("the tenant is not served again: {}", answer.text().await?);
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(begun.elapsed())
 }

@@ -9,10 +9,12 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::process;
+use super::process::{self, Memory};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tenantry");
 const START_DEADLINE: Duration = Duration::from_secs(60);
+/// The allocator purges in the background.
+const SETTLE: Duration = Duration::from_secs(2);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A server that is up; it ends when this is dropped.
@@ -73,9 +75,10 @@ impl Server {
         self.started_in
     }
 
-    /// Resident memory in MiB.
-    pub fn memory_mib(&self) -> Result<f64> {
-        process::memory_mib(self.child.id())
+    /// Its memory, once the allocator has given back what it does not keep.
+    pub async fn memory(&self) -> Result<Memory> {
+        tokio::time::sleep(SETTLE).await;
+        process::memory(self.child.id())
     }
 
     /// As a crash ends it: without a word to anybody.
