@@ -72,7 +72,7 @@ impl SharedDatabases {
                 }
             })
             .collect();
-        let admin = postgres::connect(&self.server.to_url().expose_secret()).await?;
+        let admin = postgres::connect(self.server.to_url().expose_secret()).await?;
         for batch in entries.chunks(BATCH) {
             let roles = batch.iter().map(|entry| {
                 let create = self.create_role.replace("NAME", &entry.role);

@@ -18,15 +18,17 @@ const QUERY = {
 
 if (cluster.isPrimary) {
   const order = JSON.parse(await text(process.stdin))
-  let port = 0
+  let port
   for (let n = 0; n < PROCESSES; n++) {
     const worker = cluster.fork()
-    worker.send({ ...order, port })
-    port = await new Promise((resolve) => worker.once('message', resolve))
+    const said = () => new Promise((resolve) => worker.once('message', resolve))
+    await said() // that it listens to us: what comes earlier is lost
+    worker.send(order)
+    port = await said()
   }
   console.log(JSON.stringify({ url: `http://127.0.0.1:${port}/contacts` }))
 } else {
-  process.once('message', async ({ databases, cap, secret, port }) => {
+  process.once('message', async ({ databases, cap, secret }) => {
     const pools = new Map()
     for (const [tenant, connectionString] of Object.entries(databases)) {
       pools.set(tenant, new pg.Pool({ connectionString, max: cap, idleTimeoutMillis: 600_000 }))
@@ -40,7 +42,9 @@ if (cluster.isPrimary) {
       const { rows } = await pool.query(QUERY)
       return rows.slice(0, 20)
     })
-    await app.listen({ host: '127.0.0.1', port })
+    // Any free port, which is the same in all workers of a cluster.
+    await app.listen({ host: '127.0.0.1', port: 0 })
     process.send(app.server.address().port)
   })
+  process.send('ready')
 }
