@@ -7,6 +7,7 @@ mod fastify;
 mod floor;
 mod naive;
 mod pgbouncer;
+mod through;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -35,8 +36,6 @@ struct Order {
     databases: BTreeMap<String, String>,
     /// Whether bb8 tests a connection before it hands it out.
     checkout_test: bool,
-    /// Whether statements may be prepared and kept.
-    prepared: bool,
     /// The most connections in all.
     cap: Option<usize>,
     /// The most connections that are opened at a time.
@@ -50,7 +49,6 @@ impl Order {
         Self {
             databases: databases.clone(),
             checkout_test: effort.checkout_test,
-            prepared: true,
             cap: None,
             openings: None,
             secret: naive::SECRET.to_owned(),
@@ -168,6 +166,7 @@ pub async fn serve(name: &str) -> Result<()> {
         "floor" => floor::server(url)?,
         "naive" => naive::server(&order)?,
         "capped" => capped::server(&order)?,
+        "pgbouncer" => through::server(&order)?,
         other => bail!("no yardstick {other}"),
     };
     let listening = Listening { url: format!("http://127.0.0.1:{port}/contacts") };

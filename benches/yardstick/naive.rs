@@ -7,11 +7,8 @@ use actix_web::error::{ErrorNotFound, ErrorServiceUnavailable, ErrorUnauthorized
 use actix_web::http::header;
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use anyhow::Result;
-use diesel::connection::CacheSize;
+use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::bb8::Pool;
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
-use diesel_async::{AsyncConnection as _, AsyncPgConnection};
-use futures_util::FutureExt as _;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
 
@@ -42,28 +39,10 @@ struct State {
 
 /// Serves `GET /contacts` of whichever tenant the token names.
 pub fn server(order: &Order) -> Result<Bound> {
-    let pool = |url: &str| match order.prepared {
-        true => pool(url, CONNECTIONS_PER_TENANT, order.checkout_test),
-        false => pool_without_statements(url, order.checkout_test),
-    };
+    let pool = |url: &str| pool(url, CONNECTIONS_PER_TENANT, order.checkout_test);
     let pools = order.databases.iter().map(|(tenant, url)| (tenant.clone(), pool(url))).collect();
     let state = web::Data::from(Arc::new(State { pools, verifier: Verifier::new(&order.secret) }));
     Ok(bind!(move || App::new().app_data(state.clone()).route("/contacts", web::get().to(list))))
-}
-
-/// A pool that leaves no prepared statement behind on a connection that is not its own.
-fn pool_without_statements(url: &str, checkout_test: bool) -> Pool<AsyncPgConnection> {
-    let mut config = ManagerConfig::default();
-    config.custom_setup = Box::new(|url| {
-        async move {
-            let mut conn = AsyncPgConnection::establish(url).await?;
-            conn.set_prepared_statement_cache_size(CacheSize::Disabled);
-            Ok(conn)
-        }
-        .boxed()
-    });
-    let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new_with_config(url, config);
-    Pool::builder().max_size(CONNECTIONS_PER_TENANT).test_on_check_out(checkout_test).build_unchecked(manager)
 }
 
 /// A header that is good for the whole run.

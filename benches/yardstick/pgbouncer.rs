@@ -43,9 +43,7 @@ pub async fn start(databases: &BTreeMap<String, String>, cap: usize, effort: Eff
         Ok((tenant.clone(), url.into()))
     });
     let databases: BTreeMap<String, String> = through.collect::<Result<_>>()?;
-    // A prepared statement would lie on a server connection that somebody else gets.
-    let order = Order { prepared: false, ..Order::new(&databases, effort) };
-    let yardstick = run("pgbouncer", "pgbouncer", this_program("naive")?, &order).await?;
+    let yardstick = run("pgbouncer", "pgbouncer", this_program("pgbouncer")?, &Order::new(&databases, effort)).await?;
     Ok(Some(Yardstick { _helper: Some(child), ..yardstick }))
 }
 
@@ -54,17 +52,22 @@ async fn start_pooler(program: &str, server: &Url, address: SocketAddr, cap: usi
     let config = folder.path().join("pgbouncer.ini");
     let (host, port) = (server.host_str().context("no host")?, server.port().context("no port")?);
     let (user, password) = (server.username(), server.password().unwrap_or_default());
+    let users = folder.path().join("users.txt");
     let text = format!(
-        "[databases]\n* = host={host} port={port} user={user} password={password}\n\
-         [pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
-         max_client_conn = 4000\ndefault_pool_size = 4\nmax_user_connections = {cap}\nserver_idle_timeout = 600\n\
-         ignore_startup_parameters = extra_float_digits,options\nlog_connections = 0\nlog_disconnections = 0\n",
+        "[databases]\n* = host={host} port={port}\n\
+         [pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
+         pool_mode = transaction\nmax_client_conn = 4000\ndefault_pool_size = 4\nmax_user_connections = {cap}\n\
+         server_idle_timeout = 600\nignore_startup_parameters = extra_float_digits,options\n\
+         log_connections = 0\nlog_disconnections = 0\n",
         address.ip(),
         address.port(),
+        users.display(),
     );
-    std::fs::write(&config, text)?;
-    // It will not run as root, and has read this before it becomes somebody else.
-    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600))?;
+    // It will not run as root, and has read both before it becomes somebody else.
+    for (path, text) in [(&config, text), (&users, format!("\"{user}\" \"{password}\"\n"))] {
+        std::fs::write(path, text)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    }
     let mut command = Command::new(program);
     command.arg("--quiet").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if nix::unistd::geteuid().is_root() {
