@@ -26,7 +26,7 @@ pub struct Effort {
     pub rounds: usize,
     /// Length of one turn under load.
     pub seconds: u64,
-    /// How many tenants "200 tenants" are.
+    /// How many tenants "200 tenants" are; at least ten.
     pub tenants: usize,
     /// Whether the yardsticks' bb8 pools test a connection before handing it out, as is bb8's default.
     pub checkout_test: bool,
@@ -52,7 +52,7 @@ async fn main() -> Result<()> {
             // The other half of this program: a yardstick, started by `yardstick::start`.
             "serve" => return yardstick::serve(&words.next().context("serve what?")?).await,
             "--rounds" => effort.rounds = usize::try_from(number()?)?.max(1),
-            "--tenants" => effort.tenants = usize::try_from(number()?)?.max(2),
+            "--tenants" => effort.tenants = usize::try_from(number()?)?.max(10),
             "--seconds" => effort.seconds = number()?.max(1),
             "--no-checkout-test" => effort.checkout_test = false,
             // Cargo says so to every bench.

@@ -12,10 +12,13 @@ use crate::support::spread::Spread;
 use crate::yardstick;
 
 const WARM: u64 = 4;
+/// Five contenders, four sizes and two kinds of traffic take long enough.
+const MOST_ROUNDS: usize = 3;
 /// Beyond, the pools that know no cap would want more connections than PostgreSQL has.
 const MOST_WITHOUT_CAP: usize = 300;
 
 pub async fn run(effort: Effort, estate: &mut Estate) -> Result<()> {
+    let effort = Effort { rounds: effort.rounds.min(MOST_ROUNDS), ..effort };
     let sizes = [10, 100, 300, 1000].map(|tenants| effort.scaled(tenants));
     let [.., most] = sizes;
     estate.grow(most).await?;
