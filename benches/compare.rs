@@ -1,9 +1,11 @@
 //! Tenantry beside its yardsticks, in turn, in one run: every figure is a ratio (docs/performance.md has the last run).
 //!
-//! `cargo bench --features testing --bench compare -- [p1] [p4] [p5] [p8] [--rounds N] [--seconds N] [--no-checkout-test]`
+//! `cargo bench --features testing --bench compare -- [section …] [--rounds N] [--seconds N] [--tenants N]
+//! [--no-checkout-test]`
 //!
-//! Without a section all of them run. Tenantry runs as `tenantry dev` in a folder of its own; the yardsticks are this
-//! program again, one process each, on the same PostgreSQL and the same rows.
+//! Without a section all of them run: p1 p2 p3 p4 p5 p7 p8 p9 p10 scaling observer. Tenantry runs as a process of its
+//! own, `tenantry dev` or `tenantry serve`; the yardsticks are this program again, one process each, on the same
+//! PostgreSQL and the same rows. `--tenants` makes the sections of many tenants smaller, all numbers in proportion.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a report goes to stdout, its progress to stderr")]
 
@@ -24,13 +26,22 @@ pub struct Effort {
     pub rounds: usize,
     /// Length of one turn under load.
     pub seconds: u64,
+    /// How many tenants "200 tenants" are; at least ten.
+    pub tenants: usize,
     /// Whether the yardsticks' bb8 pools test a connection before handing it out, as is bb8's default.
     pub checkout_test: bool,
 }
 
+impl Effort {
+    /// A number that is meant for 200 tenants, in proportion to those there are; at least two.
+    pub fn scaled(&self, of_200: usize) -> usize {
+        (of_200 * self.tenants).div_ceil(200).max(2)
+    }
+}
+
 #[actix_web::main]
 async fn main() -> Result<()> {
-    let mut effort = Effort { rounds: 7, seconds: 8, checkout_test: true };
+    let mut effort = Effort { rounds: 7, seconds: 8, tenants: 200, checkout_test: true };
     let mut wanted = Vec::new();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -41,6 +52,7 @@ async fn main() -> Result<()> {
             // The other half of this program: a yardstick, started by `yardstick::start`.
             "serve" => return yardstick::serve(&words.next().context("serve what?")?).await,
             "--rounds" => effort.rounds = usize::try_from(number()?)?.max(1),
+            "--tenants" => effort.tenants = usize::try_from(number()?)?.max(10),
             "--seconds" => effort.seconds = number()?.max(1),
             "--no-checkout-test" => effort.checkout_test = false,
             // Cargo says so to every bench.
@@ -49,9 +61,10 @@ async fn main() -> Result<()> {
             other => bail!("unknown word {other:?}; sections are {}", sections::NAMES.join(", ")),
         }
     }
+    let mut estate = None;
     for name in sections::NAMES {
         if wanted.is_empty() || wanted.iter().any(|section| section == name) {
-            sections::run(name, effort).await.with_context(|| format!("section {name}"))?;
+            sections::run(name, effort, &mut estate).await.with_context(|| format!("section {name}"))?;
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,8 +54,7 @@ impl Installation {
     /// Starts one with these environment variables besides, and waits until it serves.
     pub async fn start(settings: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tenantry-bench-").tempdir()?;
-        // PostgreSQL may run as another user, who must be able to pass through.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
+        open_to_all(folder.path())?;
         let data = folder.path().join("data");
         let log = folder.path().join("log");
         let mut child = Command::new(PROGRAM)
@@ -139,6 +139,11 @@ impl Installation {
     pub async fn tenant_database_url(&self, slug: &str) -> Result<String> {
         self.cluster_url(Some(&self.database_name(slug).await?))
     }
+}
+
+/// PostgreSQL may run as another user, who must be able to pass through.
+pub fn open_to_all(folder: &Path) -> Result<()> {
+    Ok(fs::set_permissions(folder, fs::Permissions::from_mode(0o711))?)
 }
 
 impl Drop for Installation {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::contender::Contender;
+use super::draw::Traffic;
 use super::installation::Installation;
 
 /// Connections that a contender is loaded with.
@@ -46,6 +47,42 @@ pub async fn login(installation: &Installation, slug: &str, seconds: u64) -> Res
     let mut command = wrk(LOGIN_CONNECTIONS, seconds);
     command.arg("-s").arg(script.path()).arg(format!("{}/api/v1/auth/login", installation.url()));
     run(&mut command).await
+}
+
+/// What [`many`] does with the files that it is given: one prepared request per tenant, drawn in order.
+const MANY: &str = r#"
+local requests, order, turn = {}, {}, 0
+init = function()
+  for token in io.lines(TOKENS) do requests[#requests + 1] = wrk.format("GET", nil, {["Authorization"] = token}) end
+  for tenant in io.lines(ORDER) do order[#order + 1] = tonumber(tenant) + 1 end
+end
+request = function()
+  turn = turn % #order + 1
+  return requests[order[turn]]
+end
+"#;
+
+/// Reads as fast as the contender lets us, each request for a tenant of the contender's drawn with this seed.
+pub async fn many(
+    contender: &dyn Contender,
+    traffic: Traffic,
+    seed: u64,
+    connections: u32,
+    seconds: u64,
+) -> Result<Sample> {
+    let tokens = contender.authorizations();
+    let order: Vec<_> = traffic.draw(tokens.len(), seed).iter().map(usize::to_string).collect();
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str, content: String| -> Result<String> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content)?;
+        // A JSON string of ASCII is a Lua string too.
+        Ok(Value::String(path.display().to_string()).to_string())
+    };
+    let (tokens, order) = (file("tokens", tokens.join("\n"))?, file("order", order.join("\n"))?);
+    file("many.lua", format!("local TOKENS, ORDER = {tokens}, {order}\n{MANY}"))?;
+    let mut command = wrk(connections, seconds);
+    run(command.arg("-s").arg(folder.path().join("many.lua")).arg(contender.url())).await
 }
 
 fn wrk(connections: u32, seconds: u64) -> Command {

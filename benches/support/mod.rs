@@ -1,7 +1,14 @@
-//! What the sections share: the installation under test, the load, the figures.
+//! What the sections share: the installations under test, the load, the figures.
 
 pub mod contender;
+pub mod crowd;
+pub mod draw;
+pub mod duel;
+pub mod estate;
 pub mod installation;
 pub mod load;
+pub mod observer;
 pub mod postgres;
+pub mod process;
+pub mod server;
 pub mod spread;

@@ -7,6 +7,6 @@ use tokio_postgres::{Client, NoTls};
 #[expect(clippy::disallowed_methods, reason = "a yardstick measures what Tenantry's own door is compared with")]
 pub async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("connecting to PostgreSQL")?;
-    actix_web::rt::spawn(connection);
+    tokio::spawn(connection);
     Ok(client)
 }

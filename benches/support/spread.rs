@@ -15,6 +15,11 @@ impl Spread {
     pub fn of(series: &[f64]) -> Self {
         Self { min: percentile(series, 0.0), median: percentile(series, 0.5), max: percentile(series, 1.0) }
     }
+
+    /// The middle one.
+    pub fn median(&self) -> f64 {
+        self.median
+    }
 }
 
 impl fmt::Display for Spread {

@@ -1,6 +1,6 @@
 //! (c) naive: the usual way. A map of pools by tenant, four connections each, and an HS256 check per request.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::error::{ErrorNotFound, ErrorServiceUnavailable, ErrorUnauthorized};
@@ -13,11 +13,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use serde::{Deserialize, Serialize};
 
 use super::bare::pool;
-use super::{Bound, bind, contact};
+use super::{Bound, Order, bind, contact};
 
-const CONNECTIONS_PER_TENANT: u32 = 4;
+/// The most connections of one tenant.
+pub const CONNECTIONS_PER_TENANT: u32 = 4;
 /// Signs nothing but the benchmark's own tokens.
-const SECRET: &[u8] = b"the yardstick's secret, of thirty-two bytes and some";
+pub const SECRET: &str = "the yardstick's secret, of thirty-two bytes and some";
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Claims {
@@ -25,42 +26,53 @@ struct Claims {
     exp: u64,
 }
 
-struct State {
-    pools: HashMap<String, Pool<AsyncPgConnection>>,
+/// Who a request is from: the usual check.
+pub struct Verifier {
     key: DecodingKey,
     validation: Validation,
 }
 
+struct State {
+    pools: HashMap<String, Pool<AsyncPgConnection>>,
+    verifier: Verifier,
+}
+
 /// Serves `GET /contacts` of whichever tenant the token names.
-pub fn server(databases: &BTreeMap<String, String>, checkout_test: bool) -> Result<Bound> {
-    let pools = databases
-        .iter()
-        .map(|(tenant, url)| (tenant.clone(), pool(url, CONNECTIONS_PER_TENANT, checkout_test)))
-        .collect();
-    let state = web::Data::from(Arc::new(State {
-        pools,
-        key: DecodingKey::from_secret(SECRET),
-        validation: Validation::new(Algorithm::HS256),
-    }));
+pub fn server(order: &Order) -> Result<Bound> {
+    let pool = |url: &str| pool(url, CONNECTIONS_PER_TENANT, order.checkout_test);
+    let pools = order.databases.iter().map(|(tenant, url)| (tenant.clone(), pool(url))).collect();
+    let state = web::Data::from(Arc::new(State { pools, verifier: Verifier::new(&order.secret) }));
     Ok(bind!(move || App::new().app_data(state.clone()).route("/contacts", web::get().to(list))))
 }
 
 /// A header that is good for the whole run.
-pub fn authorization(tenant: &str) -> Result<String> {
+pub fn authorization(tenant: impl Into<String>) -> Result<String> {
     // The year 2100: the benchmark is not about expiry.
-    let claims = Claims { tenant: tenant.to_owned(), exp: 4_102_444_800 };
-    let token = encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET))?;
+    let claims = Claims { tenant: tenant.into(), exp: 4_102_444_800 };
+    let token = encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?;
     Ok(format!("Bearer {token}"))
 }
 
+impl Verifier {
+    /// With this secret.
+    pub fn new(secret: &str) -> Self {
+        Self { key: DecodingKey::from_secret(secret.as_bytes()), validation: Validation::new(Algorithm::HS256) }
+    }
+
+    /// The tenant that a request is for.
+    pub fn tenant(&self, request: &HttpRequest) -> actix_web::Result<String> {
+        let token = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            .ok_or_else(|| ErrorUnauthorized("no token"))?;
+        Ok(decode::<Claims>(token, &self.key, &self.validation).map_err(ErrorUnauthorized)?.claims.tenant)
+    }
+}
+
 async fn list(request: HttpRequest, state: web::Data<State>) -> actix_web::Result<HttpResponse> {
-    let token = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .ok_or_else(|| ErrorUnauthorized("no token"))?;
-    let claims = decode::<Claims>(token, &state.key, &state.validation).map_err(ErrorUnauthorized)?.claims;
-    let pool = state.pools.get(&claims.tenant).ok_or_else(|| ErrorNotFound("no such tenant"))?;
+    let tenant = state.verifier.tenant(&request)?;
+    let pool = state.pools.get(&tenant).ok_or_else(|| ErrorNotFound("no such tenant"))?;
     let mut conn = pool.get().await.map_err(ErrorServiceUnavailable)?;
     let rows = contact::load(&mut conn).await.map_err(ErrorServiceUnavailable)?;
     Ok(HttpResponse::Ok().json(rows))

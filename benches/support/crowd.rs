@@ -1,0 +1,121 @@
+//! Callers by the program itself: a crowd that presses one tenant, and a steady trickle whose latency is watched.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures_util::future::join_all;
+use tokio::time::MissedTickBehavior;
+
+use super::contender::Contender;
+use super::draw::Traffic;
+use super::load::Sample;
+use super::spread::percentile;
+
+/// How long a caller waits for an answer before he counts as failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a refused caller waits who was not told how long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One answer, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    /// When it was asked for, since the beginning.
+    pub asked: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// Its status; 0 for no answer.
+    pub status: u16,
+    /// Whether it said when to come again.
+    pub retry_after: Option<Duration>,
+}
+
+async fn ask(client: &reqwest::Client, url: &str, authorization: &str, begun: Instant) -> Reply {
+    let asked = begun.elapsed();
+    let sent = async {
+        let answer = client.get(url).header("authorization", authorization).send().await?;
+        let status = answer.status().as_u16();
+        let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        answer.bytes().await?;
+        Ok::<_, reqwest::Error>((status, retry_after.map(Duration::from_secs)))
+    };
+    let (status, retry_after) = sent.await.unwrap_or_default();
+    Reply { asked, took: begun.elapsed().saturating_sub(asked), status, retry_after }
+}
+
+/// So many callers of one tenant, each asking again as soon as he has been answered; a refused one waits as long as he
+/// was told to.
+#[derive(Debug)]
+pub struct Crowd {
+    stop: Arc<AtomicBool>,
+    callers: Vec<tokio::task::JoinHandle<Vec<Reply>>>,
+}
+
+impl Crowd {
+    /// Begins to ask for this URL.
+    pub fn gather(callers: usize, url: &str, authorization: &str) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+        let begun = Instant::now();
+        let callers = (0..callers)
+            .map(|_| {
+                let (client, stop) = (client.clone(), stop.clone());
+                let (url, authorization) = (url.to_owned(), authorization.to_owned());
+                tokio::task::spawn_local(async move {
+                    let mut replies = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let reply = ask(&client, &url, &authorization, begun).await;
+                        replies.push(reply);
+                        if !(200..300).contains(&reply.status) {
+                            tokio::time::sleep(reply.retry_after.unwrap_or(PAUSE)).await;
+                        }
+                    }
+                    replies
+                })
+            })
+            .collect();
+        Ok(Self { stop, callers })
+    }
+
+    /// Lets everybody finish; gives what they were answered.
+    pub async fn disperse(self) -> Result<Vec<Reply>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let replies: Result<Vec<_>, _> = join_all(self.callers).await.into_iter().collect();
+        Ok(replies?.concat())
+    }
+}
+
+/// Asks so many times a second, whatever has been answered meanwhile, each time for a tenant of the contender's.
+pub async fn trickle(contender: &dyn Contender, rate: u64, seed: u64, seconds: u64) -> Result<Sample> {
+    let (url, authorizations) = (contender.url(), contender.authorizations());
+    let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+    let replies = Rc::new(RefCell::new(Vec::new()));
+    let mut beat = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate)?);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let begun = Instant::now();
+    let mut callers = Vec::new();
+    let draw = Traffic::Uniform.draw(authorizations.len(), seed);
+    for tenant in draw.into_iter().cycle().take(usize::try_from(rate * seconds)?) {
+        beat.tick().await;
+        let (client, url, authorization) = (client.clone(), url.clone(), authorizations[tenant].clone());
+        let replies = replies.clone();
+        callers.push(tokio::task::spawn_local(async move {
+            let reply = ask(&client, &url, &authorization, begun).await;
+            replies.borrow_mut().push(reply);
+        }));
+    }
+    for done in join_all(callers).await {
+        done?;
+    }
+    let took: Vec<f64> = replies.borrow().iter().map(|reply| reply.took.as_secs_f64() * 1000.0).collect();
+    let good = replies.borrow().iter().filter(|reply| (200..300).contains(&reply.status)).count();
+    Ok(Sample {
+        rate: good as f64 / begun.elapsed().as_secs_f64(),
+        p50_ms: percentile(&took, 0.5),
+        p99_ms: percentile(&took, 0.99),
+        failed: (took.len() - good) as u64,
+    })
+}
