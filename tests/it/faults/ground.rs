@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use tenantry::router::{
-    AdminConn, ClaimsOnly, ControlPlaneRegistry, Registry, Router, RouterConfig, Target, TenantConn, TenantDb,
+    AdminConn, ClaimsOnly, ControlPlaneRegistry, Registry, Router, RouterConfig, Target, TenantDb, TenantTx,
     TenantHints,
 };
 use tenantry::testing::{Answer, FaultProxy, Persona, Tenant, TestApp, TestAppBuilder};
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::support::{db, eventually, say, seconds};
 
 /// What an embedded transaction works on.
-pub(super) type Tx = TenantConn;
+pub(super) type Tx = TenantTx;
 
 /// No answer, good or bad, takes longer: far above every deadline that [`short_deadlines`] sets.
 pub(super) const PATIENCE: Duration = seconds(10);
