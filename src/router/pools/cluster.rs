@@ -130,10 +130,10 @@ impl ClusterPools {
     /// The tenant's pool. `None` while it has none.
     pub(super) fn snapshot(&self, tenant: TenantId) -> Option<PoolSnapshot> {
         let state = self.lock();
-        state.is_known(tenant).then(|| PoolSnapshot {
-            counts: state.scheduler.pool_counts(tenant).unwrap_or_default(),
-            breaker: state.breakers.get(&tenant).map(|b| b.kind().as_str()),
-        })
+        let counts = state.scheduler.pool_counts(tenant).unwrap_or_default();
+        let full = state.full.as_ref().filter(|_| counts.connections() == 0);
+        let breaker = state.breakers.get(&tenant).or(full).map(|b| b.kind().as_str());
+        (state.is_known(tenant) || breaker.is_some()).then_some(PoolSnapshot { counts, breaker })
     }
 
     /// Retires every tenant.
@@ -151,7 +151,13 @@ impl ClusterPools {
 
     /// Asks the scheduler, and does what it says.
     pub(super) fn ask<R>(self: &Arc<Self>, what: impl FnOnce(&mut State, Instant) -> (R, Actions)) -> R {
-        let (answer, actions) = what(&mut self.lock(), Instant::now());
+        let (answer, actions, (steals, evictions)) = {
+            let mut state = self.lock();
+            let (answer, actions) = what(&mut state, Instant::now());
+            (answer, actions, state.scheduler.taken())
+        };
+        self.meters.steals.increment(steals);
+        self.meters.evictions.increment(evictions);
         self.perform(actions);
         answer
     }
@@ -352,17 +358,14 @@ impl ClusterPools {
     /// What time brings. Called about once a second.
     pub(super) fn sweep(self: &Arc<Self>) {
         let settings = &self.shared.settings;
-        let (steals, evictions) = self.ask(|state, now| {
+        self.ask(|state, now| {
             let actions = state.scheduler.tick(settings.idle_timeout, settings.drain_timeout, 0, now);
             let gone: Vec<_> = state.entries.keys().copied().filter(|t| !state.is_known(*t)).collect();
             for tenant in gone {
                 state.entries.remove(&tenant);
             }
-            let scheduler = &mut state.scheduler;
-            ((std::mem::take(&mut scheduler.steals), std::mem::take(&mut scheduler.evictions)), actions)
+            ((), actions)
         });
-        self.meters.steals.increment(steals);
-        self.meters.evictions.increment(evictions);
     }
 
     pub(super) fn look(&self) -> Look {
@@ -417,10 +420,10 @@ impl State {
 
     /// What somebody is told who would have to wait for an opening that is not going to succeed.
     fn refusal(&mut self, tenant: TenantId, now: Instant) -> Option<Error> {
-        let served = self.scheduler.can_serve(tenant, now);
+        let served = self.scheduler.serves(tenant, now);
         let breaker = match self.breakers.get_mut(&tenant) {
             Some(breaker) => breaker,
-            None => self.full.as_mut().filter(|_| self.scheduler.limit() == 0)?,
+            None => self.full.as_mut().filter(|_| self.scheduler.has_no_room())?,
         };
         breaker.wanted = true;
         (!served).then(|| unavailable(breaker.retry_after(now), breaker.cause().clone()))

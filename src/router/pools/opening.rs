@@ -140,8 +140,8 @@ impl ClusterPools {
         tell(waiters, retry_after, &error);
     }
 
-    /// The server takes no more connections of anybody. What is open goes on serving, and changes hands; one more is
-    /// tried now and then.
+    /// The server takes no more connections of anybody. What is open goes on serving; who has none is told, and one more
+    /// is tried now and then.
     fn server_full(self: &Arc<Self>, tenant: TenantId, error: ConnectError) {
         self.meters.open_failed(error.kind);
         tracing::warn!(cluster = self.name, cause = %error.source, "the server is full");
@@ -150,9 +150,9 @@ impl ClusterPools {
             let breaker = Breaker::trip(state.full.as_ref(), error.clone(), now);
             let retry_after = breaker.retry_after(now);
             let first = state.full.replace(breaker).is_none();
-            let room = state.scheduler.server_full();
+            state.scheduler.server_full();
             let actions = state.scheduler.open_again(tenant, now);
-            let waiters = if room == 0 { state.scheduler.refuse_starving() } else { Vec::new() };
+            let waiters = state.scheduler.refuse_starving();
             state.tidy(tenant);
             if first {
                 let cluster = self.clone();

@@ -20,12 +20,13 @@ const TURN: Duration = Duration::from_millis(200);
 impl<L: Line, W: Waiter> Scheduler<L, W> {
     /// Closes as many connections as can be opened next, and no more: what is closed early is missed.
     pub(super) fn make_room(&mut self, now: Instant, actions: &mut Vec<Action<L, W>>) {
-        let over = self.open.saturating_sub(self.limit());
+        let over = self.open.saturating_sub(self.capacity);
         if self.open < self.limit() || (over == 0 && self.starving == 0 && self.growing_turns.is_empty()) {
             self.hungry.store(false, Ordering::SeqCst);
             return;
         }
-        let slots = self.openings.limit().saturating_sub(self.opening);
+        // What others hold of a full server may go to anybody: a connection that is closed for another may be lost.
+        let slots = if self.has_no_room() { 0 } else { self.openings.limit().saturating_sub(self.opening) };
         let wanted = over + slots.min(self.starving);
         // Before looking: whoever leaves from now on comes to the scheduler.
         self.hungry.store(self.closing + self.leaving < wanted, Ordering::SeqCst);
@@ -115,7 +116,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         // Whoever waits for it from the beginning is served first, and that needs a connection that is known to be good.
         let due = self.pools.iter().filter(|(_, p)| p.held() == 1 && p.conns.first().is_some_and(|c| c.is_verified()));
         let (tenant, pool) = due
-            .filter(|(_, p)| turn(p.since, p.weight) >= TURN.as_secs_f64() || self.open > self.limit())
+            .filter(|(_, p)| turn(p.since, p.weight) >= TURN.as_secs_f64() || self.open > self.capacity)
             .max_by(|(_, a), (_, b)| turn(a.since, a.weight).total_cmp(&turn(b.since, b.weight)))?;
         Some((*tenant, pool.conns.first()?.clone()))
     }

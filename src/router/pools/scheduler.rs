@@ -155,7 +155,6 @@ pub(crate) struct Scheduler<L, W> {
     arrivals: u64,
     /// What the tenants' pools have done; outlives them.
     usages: UsageTable,
-    /// Connections taken from a tenant for another since these were last asked for, and how often it was the last.
     pub(super) steals: u64,
     pub(super) evictions: u64,
 }
@@ -458,15 +457,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
     }
 
     /// The server has no room for more connections than it holds of us now.
-    pub(super) fn server_full(&mut self) -> usize {
-        let held = self.open.saturating_sub(self.opening + self.closing);
-        self.room_found = Some(held);
-        held
+    pub(super) fn server_full(&mut self) {
+        self.room_found = Some(self.open.saturating_sub(self.opening + self.closing));
     }
 
-    /// The server may have room for one more. True if nothing holds back any more.
+    /// The server may have room for more. True if nothing holds back any more.
     pub(super) fn try_more_room(&mut self, now: Instant) -> (bool, Vec<Action<L, W>>) {
-        self.room_found = self.room_found.map(|room| room + 1).filter(|room| *room < self.capacity);
+        self.room_found = self.room_found.map(|room| room + 1 + room / 2).filter(|room| *room < self.capacity);
         let mut actions = Vec::new();
         self.dispatch(now, &mut actions);
         (self.room_found.is_none(), actions)
@@ -478,11 +475,14 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         starving.into_iter().flat_map(|tenant| self.drain_waiters(tenant)).collect()
     }
 
-    /// Whether a connection that takes requests, or is about to, exists.
-    pub(super) fn can_serve(&self, tenant: TenantId, now: Instant) -> bool {
-        self.pools.get(&tenant).is_some_and(|p| {
-            p.opening > 0 || p.conns.iter().any(|c| !c.line.is_gone() && !c.is_slow(now)) || !p.recovering.is_empty()
-        })
+    /// Whether a connection exists that takes requests and answers them.
+    pub(super) fn serves(&self, tenant: TenantId, now: Instant) -> bool {
+        self.pools.get(&tenant).is_some_and(|p| p.conns.iter().any(|c| !c.line.is_gone() && !c.is_slow(now)))
+    }
+
+    /// Whether one does, or may soon.
+    fn can_serve(&self, tenant: TenantId, now: Instant) -> bool {
+        self.serves(tenant, now) || self.pools.get(&tenant).is_some_and(|p| p.opening > 0 || !p.recovering.is_empty())
     }
 
     /// Whether the tenant has a pool at all.
@@ -515,6 +515,11 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
 
     pub(super) fn pool_counts(&self, tenant: TenantId) -> Option<PoolCounts> {
         self.pools.get(&tenant).map(Pool::counts)
+    }
+
+    /// Whether the server itself is what holds back: nobody gains by taking a connection from somebody.
+    pub(super) fn has_no_room(&self) -> bool {
+        self.room_found.is_some() && self.open >= self.limit()
     }
 
     /// Whether every permit is out.
@@ -681,6 +686,11 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             self.directory.insert(pool.shared.clone());
             pool
         })
+    }
+
+    /// Connections taken from a tenant for another since this was asked last, and how often it was the last one.
+    pub(super) fn taken(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.steals), std::mem::take(&mut self.evictions))
     }
 
     /// What a tenant's pool has done, if that is known.

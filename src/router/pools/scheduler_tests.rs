@@ -370,13 +370,11 @@ impl World {
             Event::ServerFull(at) => {
                 let Some(at) = Self::pick(&self.opening, at) else { return };
                 let ticket = self.opening.swap_remove(at);
-                let room = self.scheduler.server_full();
+                self.scheduler.server_full();
                 let actions = self.scheduler.open_again(ticket.tenant, self.now);
                 self.perform(actions);
-                if room == 0 {
-                    let waiters = self.scheduler.refuse_starving();
-                    self.told(waiters);
-                }
+                let waiters = self.scheduler.refuse_starving();
+                self.told(waiters);
                 let actions = self.scheduler.release(&ticket, self.now);
                 self.perform(actions);
             }

@@ -17,6 +17,7 @@ use super::entry::{Entry, State, number};
 use super::{Demand, NodeId, SliceClaim, SliceGrant, look};
 use crate::kernel::ClusterId;
 use crate::router::connect::ConnectOptions;
+use crate::router::error::Error;
 use crate::router::pools::ClusterPools;
 use crate::router::registry::Registry;
 use crate::router::tenant::Tenant;
@@ -27,6 +28,9 @@ const CLAIMS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How soon a round follows one that left something to do.
 const SOON: Duration = Duration::from_millis(25);
+/// How long an answer is waited for; by somebody who waits for a first slice, and else.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// See the module.
 pub(in crate::router) struct Keeper {
@@ -269,7 +273,11 @@ impl Keeper {
         if self.silent.load(Ordering::Acquire) {
             return self.do_without(claim).await;
         }
-        match self.registry.claim_slice(claim).await {
+        // Somebody waits for a first slice; without an answer he is served nevertheless.
+        let first = self.lock().entries.get(&claim.cluster).is_some_and(|entry| entry.slice.is_none());
+        let patience = if first { FIRST_PATIENCE } else { PATIENCE };
+        let answer = tokio::time::timeout(patience, self.registry.claim_slice(claim)).await;
+        match answer.unwrap_or_else(|_| Err(Error::control_plane("no answer in time"))) {
             Ok(grant) => self.take(claim.cluster, grant),
             Err(error) => {
                 tracing::debug!(cluster = %claim.cluster, %error, "a slice could not be claimed");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use tenantry::router::{
-    AdminConn, ClaimsOnly, ControlPlaneRegistry, Registry, Router, RouterConfig, Target, TenantDb, TenantTx,
-    TenantHints,
+    AdminConn, ClaimsOnly, ControlPlaneRegistry, Registry, Router, RouterConfig, Target, TenantDb, TenantHints,
+    TenantTx,
 };
 use tenantry::testing::{Answer, FaultProxy, Persona, Tenant, TestApp, TestAppBuilder};
 use tokio::time::timeout;
@@ -152,7 +152,7 @@ pub(super) fn backends(tenants: &[&Tenant], condition: &str) -> String {
     let roles: Vec<_> = tenants.iter().map(|tenant| format!("'{}'", tenant.role())).collect();
     format!(
         "SELECT count(*)::text AS word FROM pg_stat_activity \
-         WHERE usename IN ({}) AND application_name = 'tenantry' AND {condition}",
+         WHERE usename IN ({}) AND application_name LIKE 'tenantry/%' AND {condition}",
         roles.join(", ")
     )
 }

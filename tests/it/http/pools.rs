@@ -1,5 +1,7 @@
 //! Pools, to see: what operators are told of them, and what is measured.
 
+use std::cell::RefCell;
+
 use diesel_async::SimpleAsyncConnection as _;
 use serde_json::Value;
 use tenantry::testing::{Answer, Persona, TestApp};
@@ -64,19 +66,17 @@ async fn whoever_waits_for_connections_comes_first() {
     globex.admin().get("/api/v1/contacts").await.expect(200);
     let mut holder = db::open(acme.database()).await;
     holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let stuck: Vec<_> = (0..4)
-        .map(|_| {
-            let admin = admin.clone();
-            actix_web::rt::spawn(async move { admin.get("/api/v1/contacts").await.status })
-        })
-        .collect();
+    // Those that come at once share the one connection; whoever comes after waits.
+    let stuck = RefCell::new(Vec::new());
     let waits = async || {
+        let admin = admin.clone();
+        stuck.borrow_mut().push(actix_web::rt::spawn(async move { admin.get("/api/v1/contacts").await.status }));
         let seen = operator.get("/api/v1/admin/pools?by=waiting").await.expect(200);
         slugs(&seen)[0] == acme.slug.as_str() && of(&seen, acme.slug.as_str())["waiting"].as_u64() > Some(0)
     };
     eventually(seconds(5), "requests wait", waits).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
-    for answer in stuck {
+    for answer in stuck.into_inner() {
         assert_eq!(answer.await.unwrap(), 200);
     }
     for (by, count) in [("wait", "waitMicros"), ("database", "databaseMicros")] {
