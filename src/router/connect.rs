@@ -23,6 +23,8 @@ pub use super::tls::{TlsMode, TlsPolicy};
 
 /// How long the server has to close its end before we let go of a socket.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long an abandoned statement has to end before its successor is cancelled too.
+const CANCEL_AGAIN: Duration = Duration::from_millis(20);
 /// How long a cancel request may take.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -235,13 +237,30 @@ impl Link {
         });
     }
 
-    /// After what was abandoned has been cancelled: rolls back what it left open. False if that could not be done.
-    pub(super) async fn recover(&self) -> bool {
-        // The server closes the connection of a cancel request after it has passed it on.
+    /// Brings the connection, which nobody is on, back to order: cancels what was abandoned, statement by statement,
+    /// and rolls back what was left open. False if that could not be done.
+    pub(super) async fn recover(&self, runtime: &Handle) -> bool {
+        // May be hit by a cancel request that was meant for what came before it.
+        let rolled_back = async {
+            let mut conn = &self.conn;
+            while conn.batch_execute("ROLLBACK").await.is_err() {
+                if self.is_gone() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::pin!(rolled_back);
+        let well = loop {
+            match timeout(CANCEL_AGAIN, &mut rolled_back).await {
+                Ok(well) => break well,
+                Err(_) => self.cancel(runtime),
+            }
+        };
+        // The server closes the connection of a cancel request after it has passed it on. What arrives now finds nothing
+        // to cancel but this.
         drop(self.cancelling.lock().await);
-        let mut conn = &self.conn;
-        // The first may be what the cancel request hits.
-        let well = conn.batch_execute("ROLLBACK").await.is_ok() || conn.batch_execute("ROLLBACK").await.is_ok();
+        let _ = (&self.conn).batch_execute("").await;
         self.cancelled.store(false, Ordering::Release);
         well && !self.is_gone()
     }

@@ -111,11 +111,11 @@ impl TenantDb {
                     Ok(done)
                 }
                 Err(error) => {
-                    let stale = tx.deserves_another();
+                    let stale = tx.is_stale();
                     // What cannot be rolled back is brought back to order after it is dropped.
                     let _ = self.end(tx, "ROLLBACK").await;
                     // Nothing was done, and another try meets another connection.
-                    if stale { Err(Error::TenantUnavailable { retry_after: SOON }.into()) } else { Err(error) }
+                    if stale { Err(refused().into()) } else { Err(error) }
                 }
             }
         };

@@ -64,6 +64,11 @@ impl TenantConn {
         self.saw(BROKEN | STALE | STRUCK)
     }
 
+    /// Whether what the connection had prepared turned out to be dead, or another's cancellation struck.
+    pub(super) fn is_stale(&self) -> bool {
+        self.saw(STALE | STRUCK) && !self.saw(BROKEN)
+    }
+
     /// Whether the database turned out not to be the tenant's.
     pub(super) fn was_refused(&self) -> bool {
         self.saw(REFUSED)

@@ -307,7 +307,7 @@ impl ClusterPools {
     fn recover(self: &Arc<Self>, conn: Arc<Pooled<Link>>) {
         let cluster = self.clone();
         self.shared.runtime.spawn(async move {
-            let well = timeout(RECOVER_WITHIN, conn.line.recover()).await.unwrap_or(false);
+            let well = timeout(RECOVER_WITHIN, conn.line.recover(&cluster.shared.runtime)).await.unwrap_or(false);
             let tenant = conn.ticket.tenant;
             cluster.meters.dropped.increment(u64::from(!well));
             cluster.ask(|state, now| {
@@ -326,11 +326,6 @@ impl ClusterPools {
         self.ask(|state, now| {
             if !state.is_known(tenant.id) {
                 return ((), Vec::new());
-            }
-            let version = tenant.connection_version();
-            if state.entries.get(&tenant.id).is_some_and(|old| old.connection_version() != version) {
-                // Another target: what was learnt about the old one says nothing.
-                state.breakers.remove(&tenant.id);
             }
             let actions = state.learn(tenant, &self.shared.settings, now);
             state.tidy(tenant.id);
@@ -402,7 +397,11 @@ impl State {
     pub(super) fn learn(&mut self, tenant: &Arc<Tenant>, settings: &PoolSettings, now: Instant) -> Actions {
         let newer = self.entries.get(&tenant.id).is_none_or(|old| old.generation < tenant.generation);
         if newer {
-            self.entries.insert(tenant.id, tenant.clone());
+            let old = self.entries.insert(tenant.id, tenant.clone());
+            if old.is_some_and(|old| old.connection_version() != tenant.connection_version()) {
+                // Another target: what was learnt about the old one says nothing.
+                self.breakers.remove(&tenant.id);
+            }
             self.demand.learn(tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget));
         }
         if !newer && self.scheduler.knows(tenant.id) {

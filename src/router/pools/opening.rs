@@ -203,7 +203,9 @@ impl ClusterPools {
                 unasked = if breaker.wanted { 0 } else { unasked + 1 };
                 breaker.wanted = false;
                 if unasked > IDLE_PROBES {
-                    breaker.probing = false;
+                    // Whoever comes next finds out anew.
+                    state.breakers.remove(&tenant);
+                    state.scheduler.unblock(tenant);
                     state.tidy(tenant);
                     return;
                 }

@@ -422,6 +422,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         actions
     }
 
+    /// Whoever waits for the tenant from now on has a connection opened for him again.
+    pub(super) fn unblock(&mut self, tenant: TenantId) {
+        if self.knows(tenant) {
+            self.change(tenant, |pool| pool.blocked = false);
+        }
+    }
+
     /// What time alone brings: connections idle for too long go, all but `keep` of them; those that had `drain` to
     /// leave are cancelled; turns pass on.
     pub(super) fn tick(&mut self, idle: Duration, drain: Duration, keep: usize, now: Instant) -> Vec<Action<L, W>> {

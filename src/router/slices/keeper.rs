@@ -28,7 +28,7 @@ const CLAIMS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How soon a round follows one that left something to do.
 const SOON: Duration = Duration::from_millis(25);
-/// How long an answer is waited for; by somebody who waits for a first slice, and else.
+/// How long an answer is waited for while somebody may wait for a first slice, and else.
 const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(6);
 
@@ -206,7 +206,9 @@ impl Keeper {
 
     async fn renew(&self) {
         let begun = Instant::now();
-        let renewed = self.registry.renew_node(self.node, self.ttl).await;
+        let renewal = self.registry.renew_node(self.node, self.ttl);
+        let renewed = tokio::time::timeout(FIRST_PATIENCE, renewal).await;
+        let renewed = renewed.unwrap_or_else(|_| Err(Error::control_plane("no answer in time")));
         self.silent.store(renewed.is_err(), Ordering::Release);
         match renewed {
             Ok(pulse) => {

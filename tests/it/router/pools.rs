@@ -27,16 +27,16 @@ async fn a_full_pool_answers_503_at_the_deadline_and_others_are_served() {
 
     let mut holder = db::open(acme.database()).await;
     holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    // Those that come at once share a connection; whoever comes after finds that it is held up, and gets the other one.
+    // Those that come at once share a connection; who comes after finds that it is held up, and gets the other one; and
+    // who finds both held up waits.
     let stuck = RefCell::new(Vec::new());
-    let busy = async || {
+    let full = async || {
         let admin = admin.clone();
         stuck.borrow_mut().push(actix_web::rt::spawn(async move { admin.get("/api/v1/contacts").await.status }));
-        app.router().pools().snapshot(acme.id).is_some_and(|pool| pool.counts.busy == 2)
+        let pool = app.router().pools().snapshot(acme.id).expect("a pool");
+        pool.counts.busy == 2 && pool.counts.waiting > 0
     };
-    eventually(seconds(5), "both connections are at work", busy).await;
-    let waiting = async || app.router().pools().snapshot(acme.id).is_some_and(|pool| pool.counts.waiting == 0);
-    eventually(seconds(5), "nobody waits for them any more", waiting).await;
+    eventually(seconds(5), "both connections are held up", full).await;
     let begun = Instant::now();
     let refused = admin.get("/api/v1/contacts").await.refused(503, "tenant_pool_exhausted");
     assert!(begun.elapsed() < seconds(3), "{:?}", begun.elapsed());
