@@ -50,7 +50,7 @@ async fn trouble(app: &TestApp, patient: &Tenant, proxy: &FaultProxy, (name, fau
     proxy.set(Fault::Pass).await;
     recovers(name, &patient.admin()).await;
     // A connection of before may serve again earlier than a new one is opened.
-    eventually(seconds(5), "the breaker closes", async || breaker(app, patient).is_none()).await;
+    eventually(seconds(20), "the breaker closes", async || breaker(app, patient).is_none()).await;
 }
 
 /// Refused, reset, hanging or breaking off: one after the other on one tenant.
