@@ -62,6 +62,8 @@ pub struct Router {
     pub acquire_timeout: Span,
     /// `TENANTRY_ROUTER__IDLE_TIMEOUT`
     pub idle_timeout: Span,
+    /// `TENANTRY_ROUTER__DRAIN_TIMEOUT`
+    pub drain_timeout: Span,
     /// `TENANTRY_ROUTER__CONNECT_TIMEOUT`
     pub connect_timeout: Span,
     /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
@@ -158,6 +160,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         ("router.acquire_timeout", router.acquire_timeout),
         ("router.idle_timeout", router.idle_timeout),
         ("router.connect_timeout", router.connect_timeout),
+        ("router.drain_timeout", router.drain_timeout),
         ("router.statement_timeout", router.statement_timeout),
         ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),

@@ -168,6 +168,7 @@ fn router_config(config: &Config, clock: &Clock) -> RouterConfig {
         idle_timeout: router.idle_timeout.0,
         connect_timeout: router.connect_timeout.0,
         statement_timeout: router.statement_timeout.0,
+        drain_timeout: router.drain_timeout.0,
         slice_ttl: router.slice_ttl.0,
         ..RouterConfig::new(config.public_url())
     }

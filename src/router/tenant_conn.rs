@@ -15,6 +15,7 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
 
 use super::pools::{Lease, Mode};
+use super::work::Work;
 
 /// What a statement in words may begin with on a connection that others use.
 const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
@@ -203,8 +204,11 @@ impl TenantTx {
     /// What the work gives.
     pub async fn savepoint<T, E, F>(&mut self, work: F) -> Result<T, E>
     where
-        E: From<diesel::result::Error>,
-        F: AsyncFnOnce(&mut Self) -> Result<T, E>,
+        T: Send,
+        E: From<diesel::result::Error> + Send,
+        F: for<'c> AsyncFnOnce(&'c mut Self) -> Result<T, E>
+            + for<'c> Work<&'c mut Self, Result<T, E>, Fut: Send>
+            + Send,
     {
         self.batch_execute("SAVEPOINT tenantry").await?;
         match work(self).await {

@@ -8,6 +8,7 @@ mod failures;
 mod frozen;
 mod guards;
 mod pools;
+mod reads;
 mod registry;
 mod slices;
 mod snapshot;
