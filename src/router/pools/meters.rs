@@ -23,7 +23,11 @@ pub(in crate::router) fn describe() {
     describe_gauge!("db.client.connection.max", "Connections that this node may have open.");
     describe_gauge!("db.client.connection.pending_requests", "Requests that wait for a connection.");
     describe_counter!("db.client.connection.timeouts", "Requests that got no connection within their deadline.");
-    describe_histogram!("db.client.connection.create_time", seconds, "Time to open a connection, checks included.");
+    describe_histogram!(
+        "db.client.connection.create_time",
+        seconds,
+        "Time to open a connection, until it takes its first statement."
+    );
     describe_histogram!("db.client.connection.wait_time", seconds, "Time until a request had its connection.");
     describe_histogram!("db.client.connection.use_time", seconds, "Time that a request had its connection.");
     describe_counter!("tenantry.pool.connections_opened", "Connections opened.");
@@ -35,7 +39,10 @@ pub(in crate::router) fn describe() {
         "Abandoned connections that could not be brought back to order."
     );
     describe_counter!("tenantry.pool.cancelled_statements", "Statements cancelled, since nobody waits for them.");
-    describe_counter!("tenantry.pool.retries", "Requests begun anew, since their connection was broken.");
+    describe_counter!(
+        "tenantry.pool.retries",
+        "Requests begun anew, since their connection was broken or out of date."
+    );
     describe_histogram!(
         "tenantry.pool.cold_start",
         seconds,

@@ -269,7 +269,7 @@ impl<L: Line, W: Waiter> Pool<L, W> {
         reserved.is_some()
     }
 
-    /// Connections that had `drain` to leave and are still in use, each told once per `drain`.
+    /// Connections that had `drain` to leave and are still in use, each of them once.
     pub(super) fn overdue(&mut self, drain: Duration, now: Instant) -> Vec<Arc<Pooled<L>>> {
         let late = |l: &&mut Leaving<L>| l.retired && !l.cancelled && now.saturating_duration_since(l.since) >= drain;
         let late = self.leaving.iter_mut().filter(late);
