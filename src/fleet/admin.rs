@@ -51,6 +51,7 @@ pub(super) fn unavailable(error: ConnectError) -> ApiError {
         ConnectFailure::Tls => "TLS with the database server failed.",
         ConnectFailure::Authentication => "The database server refuses our role.",
         ConnectFailure::ServerFull => "The database server is out of connections.",
+        ConnectFailure::ConnectionLimit => "The role or the database has reached its limit of connections.",
         ConnectFailure::UnknownDatabase => "The database does not exist.",
         ConnectFailure::StampMismatch => "The database belongs to somebody else.",
         ConnectFailure::Other => "The database server refuses the connection.",

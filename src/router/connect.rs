@@ -83,8 +83,10 @@ pub enum ConnectFailure {
     Tls,
     /// Wrong role or password, or no right to connect.
     Authentication,
-    /// The server is out of connections.
+    /// The server is out of connections, for everybody.
     ServerFull,
+    /// The role's or the database's own limit of connections is reached.
+    ConnectionLimit,
     /// There is no such database.
     UnknownDatabase,
     /// The database answers for another tenant, or for nobody.
@@ -95,11 +97,12 @@ pub enum ConnectFailure {
 
 impl ConnectFailure {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Unreachable,
         Self::Tls,
         Self::Authentication,
         Self::ServerFull,
+        Self::ConnectionLimit,
         Self::UnknownDatabase,
         Self::StampMismatch,
         Self::Other,
@@ -113,6 +116,7 @@ impl ConnectFailure {
             Self::Tls => "tls",
             Self::Authentication => "authentication",
             Self::ServerFull => "server_full",
+            Self::ConnectionLimit => "connection_limit",
             Self::UnknownDatabase => "unknown_database",
             Self::StampMismatch => "stamp_mismatch",
             Self::Other => "other",
@@ -147,7 +151,11 @@ impl From<tokio_postgres::Error> for ConnectError {
                 ConnectFailure::Authentication
             }
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => ConnectFailure::Authentication,
-            Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => ConnectFailure::ServerFull,
+            // One code for both; PostgreSQL's text tells them apart.
+            Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
+                let own = error.as_db_error().is_some_and(|said| said.message().contains("too many connections for"));
+                if own { ConnectFailure::ConnectionLimit } else { ConnectFailure::ServerFull }
+            }
             Some(code) if *code == SqlState::UNDEFINED_DATABASE => ConnectFailure::UnknownDatabase,
             Some(code) if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN => {
                 ConnectFailure::Unreachable

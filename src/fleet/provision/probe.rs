@@ -138,6 +138,10 @@ pub(in crate::fleet) fn explain(error: &ConnectError) -> (&'static str, &'static
         ConnectFailure::ServerFull => {
             ("server_full", "The server is out of connections. Raise max_connections, or free some.")
         }
+        ConnectFailure::ConnectionLimit => (
+            "connection_limit",
+            "The role or the database has a limit of connections that is reached. Raise it: ALTER ROLE … CONNECTION LIMIT.",
+        ),
         ConnectFailure::UnknownDatabase => {
             ("unknown_database", "The server has no such database. Create it: CREATE DATABASE … OWNER <role>.")
         }

@@ -62,7 +62,7 @@ impl Breaker {
 
 const fn longest(kind: ConnectFailure) -> Duration {
     match kind {
-        ConnectFailure::Unreachable | ConnectFailure::ServerFull => SHORT_PAUSE,
+        ConnectFailure::Unreachable | ConnectFailure::ServerFull | ConnectFailure::ConnectionLimit => SHORT_PAUSE,
         _ => LONG_PAUSE,
     }
 }

@@ -20,7 +20,6 @@ pub(super) struct Leaving<L> {
     pub(super) since: Instant,
     /// It must not be used any more, so it has a deadline. Without: it only makes room, and nobody is hurried.
     pub(super) retired: bool,
-    pub(super) cancelled: bool,
 }
 
 /// See the module.
@@ -269,15 +268,10 @@ impl<L: Line, W: Waiter> Pool<L, W> {
         reserved.is_some()
     }
 
-    /// Connections that had `drain` to leave and are still in use, each of them once.
-    pub(super) fn overdue(&mut self, drain: Duration, now: Instant) -> Vec<Arc<Pooled<L>>> {
-        let late = |l: &&mut Leaving<L>| l.retired && !l.cancelled && now.saturating_duration_since(l.since) >= drain;
-        let late = self.leaving.iter_mut().filter(late);
-        late.map(|l| {
-            l.cancelled = true;
-            l.conn.clone()
-        })
-        .collect()
+    /// Connections that had `drain` to leave and are still in use.
+    pub(super) fn overdue(&self, drain: Duration, now: Instant) -> Vec<Arc<Pooled<L>>> {
+        let late = |l: &&Leaving<L>| l.retired && now.saturating_duration_since(l.since) >= drain;
+        self.leaving.iter().filter(late).map(|l| l.conn.clone()).collect()
     }
 
     /// Requests since this was asked last.

@@ -664,7 +664,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             self.give_up(conn, actions);
         } else {
             self.leaving += 1;
-            self.change(tenant, |pool| pool.leaving.push(Leaving { conn, since: now, retired, cancelled: false }));
+            self.change(tenant, |pool| pool.leaving.push(Leaving { conn, since: now, retired }));
         }
         self.change(tenant, |pool| pool.publish());
     }
