@@ -151,6 +151,10 @@ impl ClusterPools {
             let retry_after = breaker.retry_after(now);
             let first = state.full.replace(breaker).is_none();
             state.scheduler.server_full();
+            if let Some(own) = state.breakers.get_mut(&tenant) {
+                // It was the tenant's own probe, which goes on.
+                own.rest(now);
+            }
             let actions = state.scheduler.open_again(tenant, now);
             let waiters = state.scheduler.refuse_starving();
             state.tidy(tenant);
