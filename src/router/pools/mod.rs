@@ -8,6 +8,8 @@ mod cluster;
 mod lease;
 mod leases;
 pub(in crate::router) mod meters;
+#[cfg(test)]
+pub(in crate::router) mod model;
 mod opening;
 mod openings;
 mod permit;

@@ -184,11 +184,9 @@ impl<L: Line, W: Waiter> Pool<L, W> {
             let reader = self.readers.front().map(|(arrival, _)| *arrival);
             let loner = self.loners.front().map(|(arrival, _)| *arrival);
             let alone_first = loner.is_some() && (self.reserved.is_some() || loner < reader || reader.is_none());
-            let served = if alone_first {
-                self.serve_loner(now, actions) || self.serve_reader(now, actions)
-            } else {
-                self.serve_reader(now, actions) || self.serve_loner(now, actions)
-            };
+            let served = alone_first && self.serve_loner(now, actions)
+                || self.serve_reader(now, actions)
+                || !alone_first && self.serve_loner(now, actions);
             if !served {
                 break;
             }

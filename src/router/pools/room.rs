@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+use super::model::mutant::{self, Mutant};
 use super::pooled::{Line, Pooled};
 use super::scheduler::{Action, Scheduler, Waiter};
 use crate::kernel::TenantId;
@@ -57,10 +59,18 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         let last = self.change(owner, |pool| {
             pool.shared.usage.evicted();
             pool.take(&conn);
+            #[cfg(test)]
+            if mutant::is(Mutant::ForgetsWaiters) {
+                pool.drain_waiters();
+            }
             pool.held() == 0
         });
         self.steals += 1;
         self.evictions += u64::from(last);
+        #[cfg(test)]
+        if self.hand_over(owner, &conn, now, actions) {
+            return;
+        }
         self.dismiss(owner, conn, false, now, actions);
         self.change(owner, |pool| pool.serve(now, actions));
         self.forget_if_empty(owner);

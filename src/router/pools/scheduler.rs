@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+use super::model::mutant::{self, Mutant};
 use super::openings::Openings;
 use super::permit::Ticket;
 use super::pool::{Leaving, Pool};
@@ -196,6 +198,8 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         }
         pool.shared.generation.store(news.generation, Ordering::Release);
         let changed = pool.version != news.version;
+        #[cfg(test)]
+        let changed = changed && !mutant::is(Mutant::KeepsOldVersions);
         self.change(tenant, |pool| {
             pool.ceiling = news.ceiling.max(1);
             pool.weight = news.weight.max(1);
@@ -302,7 +306,11 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
     pub(super) fn verified(&mut self, tenant: TenantId, conn: &Pooled<L>, now: Instant) -> Vec<Action<L, W>> {
         let mut actions = Vec::new();
         conn.set_verified();
-        self.change(tenant, |pool| pool.turn_begins(now));
+        self.change(tenant, |pool| {
+            // Perhaps another opening has failed meanwhile; nobody probes any more for a tenant that answers.
+            pool.blocked = false;
+            pool.turn_begins(now);
+        });
         self.settle(tenant, now, &mut actions);
         actions
     }
@@ -536,7 +544,10 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
 
     /// The permits that may be out.
     pub(super) fn limit(&self) -> usize {
-        self.room_found.map_or(self.capacity, |room| room.min(self.capacity))
+        let limit = self.room_found.map_or(self.capacity, |room| room.min(self.capacity));
+        #[cfg(test)]
+        let limit = mutant::limit(limit, self.closing);
+        limit
     }
 
     /// Looks at a connection that may be drained, or may not be good any more.
@@ -660,7 +671,10 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         now: Instant,
         actions: &mut Vec<Action<L, W>>,
     ) {
-        if conn.leases.seal() {
+        let left = conn.leases.seal();
+        #[cfg(test)]
+        let left = left || mutant::is(Mutant::ClosesUnderRequests);
+        if left {
             self.give_up(conn, actions);
         } else {
             self.leaving += 1;
@@ -716,7 +730,3 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "scheduler_tests.rs"]
-mod tests;

@@ -125,11 +125,17 @@ pub(in crate::router) async fn renew(conn: &mut MainConn, node: NodeId, ttl: Dur
     let put = "INSERT INTO budget_nodes (id, expires_at) VALUES ($1, now() + $2 * interval '1 millisecond') \
                ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
     diesel::sql_query(put).bind::<SqlUuid, _>(node.uuid()).bind::<BigInt, _>(millis(ttl)).execute(conn).await?;
+    let lapsed = lapsed.as_slice().first().is_none_or(|row| row.lapsed);
+    if lapsed {
+        // A look that saw nothing of it counts only while nothing is heard of it either.
+        let heard = diesel::sql_query("UPDATE budget_slices SET unseen_since = NULL WHERE node_id = $1");
+        heard.bind::<SqlUuid, _>(node.uuid()).execute(conn).await?;
+    }
     let others = diesel::sql_query("SELECT count(*) FROM budget_nodes WHERE id <> $1 AND expires_at > now()");
     let others: Count = others.bind::<SqlUuid, _>(node.uuid()).get_result(conn).await?;
     let seen_to: Vec<SeenTo> = diesel::sql_query(SEEN_TO).bind::<SqlUuid, _>(node.uuid()).load(conn).await?;
     Ok(Pulse {
-        lapsed: lapsed.as_slice().first().is_none_or(|row| row.lapsed),
+        lapsed,
         others: u32::try_from(others.count).unwrap_or(u32::MAX),
         due: seen_to.iter().filter(|row| row.due).map(|row| row.cluster_id).collect(),
         orphaned: seen_to.iter().filter(|row| row.orphaned).map(|row| row.cluster_id).collect(),

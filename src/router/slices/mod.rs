@@ -10,7 +10,7 @@ mod entry;
 mod keeper;
 pub(super) mod ledger;
 pub(super) mod look;
-mod rules;
+pub(super) mod rules;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,28 +4,31 @@
 //! evenly, so that a burst finds permits where it begins. A node changes its own slice only, one step at a time, and
 //! grows only into what no row holds: so the sum stays within the budget whatever the order of steps.
 
+#[cfg(test)]
+use crate::router::pools::model::mutant;
+
 /// A node's row in the ledger of one cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
+pub(in crate::router) struct Row {
     /// What it may use.
-    pub(super) slice: u32,
+    pub(in crate::router) slice: u32,
     /// What it could use.
-    pub(super) wanted: u32,
+    pub(in crate::router) wanted: u32,
     /// Whether its lease runs. The slice of a node that is gone counts until it is taken back.
-    pub(super) live: bool,
+    pub(in crate::router) live: bool,
 }
 
 /// What one node does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
+pub(in crate::router) struct Step {
     /// Its slice from now on; never less than before.
-    pub(super) slice: u32,
+    pub(in crate::router) slice: u32,
     /// Somebody lacks what this node has too much: come down to this, as connections close.
-    pub(super) yield_to: Option<u32>,
+    pub(in crate::router) yield_to: Option<u32>,
 }
 
 /// What each row should come to. Rows of nodes that are gone get nothing, and what they hold is not there to be had.
-pub(super) fn targets(budget: u32, rows: &[Row]) -> Vec<u32> {
+pub(in crate::router) fn targets(budget: u32, rows: &[Row]) -> Vec<u32> {
     let held: u32 = rows.iter().filter(|row| !row.live).fold(0, |sum, row| sum.saturating_add(row.slice));
     let live: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].live).collect();
     let mut targets = vec![0; rows.len()];
@@ -54,16 +57,18 @@ fn count(of: usize) -> u32 {
 
 /// Whether a node is so far below its target that another has to give way: it wants more than it has, or has less than
 /// half of its share. Less than that is not worth closing connections for.
-pub(super) const fn lacks(row: &Row, target: u32) -> bool {
+pub(in crate::router) const fn lacks(row: &Row, target: u32) -> bool {
     row.live && target > row.slice && (row.wanted > row.slice || row.slice < target / 2)
 }
 
 /// The next step of the node whose row is `rows[me]`.
-pub(super) fn step(budget: u32, rows: &[Row], me: usize) -> Step {
+pub(in crate::router) fn step(budget: u32, rows: &[Row], me: usize) -> Step {
     let targets = targets(budget, rows);
     let total = rows.iter().fold(0_u32, |sum, row| sum.saturating_add(row.slice));
     let free = budget.saturating_sub(total);
     let (mine, target) = (rows[me].slice, targets[me]);
+    #[cfg(test)]
+    let free = mutant::free(free, budget, mine);
     if target >= mine {
         return Step { slice: mine + (target - mine).min(free), yield_to: None };
     }
