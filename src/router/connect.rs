@@ -135,7 +135,17 @@ pub struct ConnectError {
     pub source: Box<dyn StdError + Send + Sync>,
 }
 
+/// The server did not say no; it said nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer {0}")]
+pub(super) struct Late(pub(super) &'static str);
+
 impl ConnectError {
+    /// Whether there was no answer within a deadline.
+    pub(super) fn is_late(&self) -> bool {
+        self.source.is::<Late>()
+    }
+
     /// A failure of a kind, with its cause.
     pub fn new(kind: ConnectFailure, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind, source: source.into() }
@@ -191,6 +201,11 @@ impl Link {
     /// Whether the server has closed the connection, as far as the socket knows. Costs no round trip.
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// It cannot be used any more, whatever the socket says.
+    pub(super) fn give_up(&self) {
+        self.gone.store(true, Ordering::Release);
     }
 
     /// For statements that are pipelined with those of others.
@@ -323,7 +338,7 @@ pub(super) async fn open_listening(
     announce: Option<mpsc::Sender<()>>,
 ) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
     let deadline = Instant::now() + options.connect_timeout;
-    let late = || ConnectError::new(ConnectFailure::Unreachable, "no answer within the connect timeout");
+    let late = || ConnectError::new(ConnectFailure::Unreachable, Late("within the connect timeout"));
     let mut config = tokio_postgres::Config::new();
     config
         .user(&target.user)
@@ -363,7 +378,7 @@ pub(super) async fn open(
     let token = client.cancel_token();
     let conn = timeout(options.connect_timeout, AsyncPgConnection::try_from(client))
         .await
-        .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, "no answer to the first statement"))?
+        .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, Late("to the first statement")))?
         .map_err(|e| ConnectError::new(ConnectFailure::Other, e))?;
     Ok(Link {
         conn,

@@ -112,7 +112,9 @@ impl TenantConn {
     async fn judge<T>(&self, answer: QueryResult<T>) -> QueryResult<T> {
         let link = self.lease.link();
         if !link.is_trusted().await {
-            self.seen.fetch_or(REFUSED | FAILED, Ordering::Relaxed);
+            // One that broke before it was known says nothing about the database.
+            let what = if link.is_gone() { BROKEN } else { REFUSED };
+            self.seen.fetch_or(what | FAILED, Ordering::Relaxed);
             let refused = Box::new("the database is not the tenant's".to_owned());
             return Err(DatabaseError(DatabaseErrorKind::UnableToSendCommand, refused));
         }
@@ -122,6 +124,8 @@ impl TenantConn {
             self.seen.fetch_or(FAILED | what, Ordering::Relaxed);
             if what & STALE != 0 {
                 self.lease.all_unfit();
+            } else if what & BROKEN != 0 {
+                self.lease.broke();
             }
         }
         answer

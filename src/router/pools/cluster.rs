@@ -3,7 +3,7 @@
 //! A warm request joins a connection of its tenant and leaves it, and meets no other request on the way. All else goes
 //! through the [`Scheduler`], which is asked under one short lock; what it says is done outside of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +42,8 @@ pub(in crate::router) type Reload = Arc<dyn Fn(Arc<Tenant>) -> BoxFuture<'static
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Link, Waiting>,
     pub(super) breakers: HashMap<TenantId, Breaker>,
+    /// Tenants whose last opening failed and is tried once more before anybody is told.
+    pub(super) tried_again: HashSet<TenantId>,
     /// The server has no room for us.
     pub(super) full: Option<Breaker>,
     /// How to open a connection of a tenant with a pool or a breaker.
@@ -89,8 +91,15 @@ impl ClusterPools {
         let directory = Arc::new(Directory::new());
         let scheduler = Scheduler::new(0, MAX_WAITERS, directory.clone());
         let hungry = scheduler.hungry.clone();
-        let state =
-            State { scheduler, breakers: HashMap::new(), full: None, entries: HashMap::new(), demand, ended: false };
+        let state = State {
+            scheduler,
+            breakers: HashMap::new(),
+            tried_again: HashSet::new(),
+            full: None,
+            entries: HashMap::new(),
+            demand,
+            ended: false,
+        };
         Self {
             name: cluster.name.clone(),
             shared,
@@ -269,8 +278,8 @@ impl ClusterPools {
         }
     }
 
-    pub(super) fn all_unfit(self: &Arc<Self>, tenant: TenantId) {
-        self.ask(|state, now| ((), state.scheduler.all_unfit(tenant, now)));
+    pub(super) fn all_unfit(self: &Arc<Self>, tenant: TenantId, before: Instant) {
+        self.ask(|state, now| ((), state.scheduler.all_unfit(tenant, before, now)));
     }
 
     pub(super) fn release(self: &Arc<Self>, ticket: &Ticket) {
@@ -440,6 +449,7 @@ impl State {
     pub(super) fn tidy(&mut self, tenant: TenantId) {
         self.scheduler.forget_if_empty(tenant);
         if !self.is_known(tenant) {
+            self.tried_again.remove(&tenant);
             self.entries.remove(&tenant);
         }
     }

@@ -61,7 +61,12 @@ impl Lease {
     /// The database no longer is what the connections of this tenant were prepared for: all that are open are closed
     /// when they are left.
     pub(in crate::router) fn all_unfit(&self) {
-        self.cluster.all_unfit(self.pool.id);
+        self.cluster.all_unfit(self.pool.id, Instant::now());
+    }
+
+    /// This connection broke under the request: those that were open when it came may have broken at the same time.
+    pub(in crate::router) fn broke(&self) {
+        self.cluster.all_unfit(self.pool.id, self.since);
     }
 }
 

@@ -12,7 +12,7 @@ use super::lease::Waiting;
 use super::permit::{Permit, Ticket};
 use super::pooled::Pooled;
 use crate::kernel::TenantId;
-use crate::router::connect::{ConnectError, ConnectFailure, Link, open};
+use crate::router::connect::{ConnectError, ConnectFailure, Late, Link, open};
 use crate::router::stamp::{self, Stamp};
 use crate::router::tenant::Tenant;
 
@@ -62,16 +62,20 @@ impl ClusterPools {
             match early {
                 std::task::Poll::Ready(verdict) => verdict,
                 std::task::Poll::Pending => timeout(connect.connect_timeout, check).await.unwrap_or_else(|_| {
-                    Err(ConnectError::new(ConnectFailure::Unreachable, "no answer to the stamp check"))
+                    Err(ConnectError::new(ConnectFailure::Unreachable, Late("to the stamp check")))
                 }),
             }
         } else {
             self.came(tenant.id, conn.clone(), took);
             Ok(())
         };
+        if verdict.as_ref().is_err_and(|error| error.kind != ConnectFailure::StampMismatch) {
+            conn.line.give_up();
+        }
         conn.line.trust(verdict.is_ok());
         match verdict {
             Ok(()) => self.ask(|state, now| {
+                state.tried_again.remove(&tenant.id);
                 if state.breakers.remove(&tenant.id).is_some() {
                     tracing::info!(tenant = %tenant.id, "the tenant's database answers again");
                 }
@@ -115,9 +119,29 @@ impl ClusterPools {
         }
     }
 
+    /// A backend may be ended while it starts, which says nothing about the next one: the first failure of a tenant that
+    /// was well is not told to anybody, and another connection is opened at once. False if that was done before.
+    fn try_again(self: &Arc<Self>, tenant: TenantId, error: &ConnectError, conn: Option<&Arc<Pooled<Link>>>) -> bool {
+        self.ask(|state, now| {
+            let first = error.kind == ConnectFailure::Unreachable
+                && !error.is_late()
+                && !state.breakers.contains_key(&tenant)
+                && state.tried_again.insert(tenant);
+            let actions = match conn {
+                _ if !first => Vec::new(),
+                Some(conn) => state.scheduler.freed(tenant, conn, now),
+                None => state.scheduler.open_again(tenant, now),
+            };
+            (first, actions)
+        })
+    }
+
     /// Opens the tenant's breaker. `conn` is the connection that turned out to be none of the tenant's.
     fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, conn: Option<&Arc<Pooled<Link>>>) {
         self.meters.open_failed(error.kind);
+        if self.try_again(tenant, &error, conn) {
+            return;
+        }
         if error.kind == ConnectFailure::StampMismatch {
             // The alarm: a database answers for somebody else. Nothing was read from it but the stamp.
             tracing::error!(tenant = %tenant, cause = %error.source, "STAMP MISMATCH: connection refused");
@@ -129,6 +153,7 @@ impl ClusterPools {
             let breaker = Breaker::trip(state.breakers.get(&tenant), error.clone(), now);
             let retry_after = breaker.retry_after(now);
             state.breakers.insert(tenant, breaker);
+            state.tried_again.remove(&tenant);
             let (waiters, actions) = match conn {
                 Some(conn) => state.scheduler.refused(tenant, conn, now),
                 None => state.scheduler.open_failed(tenant, now),

@@ -44,7 +44,7 @@ pub(crate) struct Pooled<L> {
     pub(super) ticket: Ticket,
     /// Which target and schema epoch it was opened for.
     pub(super) version: u64,
-    opened: Instant,
+    pub(super) opened: Instant,
     /// When a request last came to it idle, or left it: µs after `opened`.
     progress: AtomicU64,
     /// The database said that it is this tenant's.

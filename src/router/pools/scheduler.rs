@@ -357,11 +357,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         (waiters, actions)
     }
 
-    /// All connections of the tenant that are open now are unfit: their prepared statements are dead.
-    pub(super) fn all_unfit(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+    /// The connections of the tenant that were opened before are unfit: their prepared statements are dead, or they
+    /// are likely to have broken with another.
+    pub(super) fn all_unfit(&mut self, tenant: TenantId, before: Instant, now: Instant) -> Vec<Action<L, W>> {
         let mut actions = Vec::new();
         if self.knows(tenant) {
-            for conn in self.change(tenant, |pool| pool.conns.split_off(0)) {
+            let old = |conn: &mut Arc<Pooled<L>>| conn.opened <= before;
+            for conn in self.change(tenant, |pool| pool.conns.extract_if(.., old).collect::<Vec<_>>()) {
                 self.dismiss(tenant, conn, false, now, &mut actions);
             }
             self.settle(tenant, now, &mut actions);

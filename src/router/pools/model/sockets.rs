@@ -113,7 +113,7 @@ impl Node {
 
     /// The tenant's prepared statements are dead.
     pub(in super::super) fn stale(&mut self, tenant: usize) {
-        let actions = self.scheduler.all_unfit(self.known[tenant].tenant, self.now);
+        let actions = self.scheduler.all_unfit(self.known[tenant].tenant, self.now, self.now);
         self.perform(actions);
     }
 
