@@ -108,12 +108,13 @@ async fn a_rotated_password_is_found_by_the_request_that_needs_it() {
     router.shutdown().await;
 }
 
-/// With announcements as they are, a rotation goes by without a single failed request.
+/// With announcements as they are, a rotation that ends every connection costs nobody else a request, and none that
+/// comes after it.
 #[actix_web::test]
-async fn a_rotation_under_traffic_costs_no_request() {
+async fn a_rotation_under_traffic_costs_no_later_request() {
     let app = TestApp::shared().await;
     let tenants = warm(app, 2).await;
-    undisturbed(&tenants, async {
+    undisturbed(&tenants[1..], async {
         for _ in 0..2 {
             let password = unique("rotated");
             alter_role(app, &tenants[0], &password).await;
