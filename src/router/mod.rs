@@ -255,6 +255,7 @@ impl Router {
         let background = vec![
             tokio::spawn(follow(registry.clone(), pools.clone(), generation)),
             tokio::spawn(pools.clone().sweep_forever()),
+            tokio::spawn(pools.clone().watch_forever()),
             tokio::spawn(pools.clone().keep_slices()),
         ];
         let resolver = Resolver::new(config.guards);

@@ -372,6 +372,12 @@ impl ClusterPools {
         });
     }
 
+    /// Looks whether the others feel what some have more than one connection for. Called every few
+    /// milliseconds.
+    pub(super) fn watch(self: &Arc<Self>) {
+        self.ask(|state, now| ((), state.scheduler.watch(now)));
+    }
+
     pub(super) fn look(&self) -> Look {
         let state = self.lock();
         let counts = state.scheduler.counts();
@@ -379,7 +385,8 @@ impl ClusterPools {
             budget: state.demand.budget() as usize,
             slice: counts.capacity,
             counts,
-            openings_limit: state.scheduler.openings.limit(),
+            openings_limit: state.scheduler.openings_limit(),
+            extras_limit: state.scheduler.extras_limit(),
             ..Look::default()
         };
         for breaker in state.breakers.values().chain(&state.full) {

@@ -49,6 +49,7 @@ pub(in crate::router) fn describe() {
         "Wait of a request that found no connection of its tenant."
     );
     describe_gauge!("tenantry.pool.openings_limit", "Connections that may be on their way at once.");
+    describe_gauge!("tenantry.pool.extras_limit", "Connections that tenants may hold beyond one each.");
     describe_gauge!("tenantry.breaker.state", "Tenants that are refused at the moment, by kind of failure.");
     describe_counter!("tenantry.stamp.failures", "Databases that answered for another tenant. Any is an alarm.");
     describe_gauge!("tenantry.budget.limit", "Connections allowed to all nodes together.");
@@ -116,6 +117,7 @@ pub(super) struct Look {
     pub(super) slice: usize,
     pub(super) counts: ClusterCounts,
     pub(super) openings_limit: usize,
+    pub(super) extras_limit: usize,
     /// Tenants that are refused, by kind of failure.
     pub(super) breakers: BTreeMap<&'static str, usize>,
 }
@@ -128,6 +130,7 @@ impl Look {
         self.budget += other.budget;
         self.slice += other.slice;
         self.openings_limit += other.openings_limit;
+        self.extras_limit += other.extras_limit;
         self.counts.add(&other.counts);
         for (kind, tenants) in &other.breakers {
             *self.breakers.entry(kind).or_default() += tenants;
@@ -143,6 +146,7 @@ struct Gauges {
     limit: Gauge,
     slice: Gauge,
     openings: Gauge,
+    extras: Gauge,
     breakers: BTreeMap<&'static str, Gauge>,
 }
 
@@ -158,6 +162,7 @@ impl Gauges {
             limit: one("tenantry.budget.limit"),
             slice: one("tenantry.budget.slice"),
             openings: one("tenantry.pool.openings_limit"),
+            extras: one("tenantry.pool.extras_limit"),
             breakers: ConnectFailure::ALL.iter().map(|kind| (kind.as_str(), breaker(kind.as_str()))).collect(),
         }
     }
@@ -174,6 +179,7 @@ impl Gauges {
         self.limit.set(look.budget as f64);
         self.slice.set(look.slice as f64);
         self.openings.set(look.openings_limit as f64);
+        self.extras.set(look.extras_limit as f64);
         for (kind, gauge) in &self.breakers {
             gauge.set(look.breakers.get(kind).copied().unwrap_or(0) as f64);
         }

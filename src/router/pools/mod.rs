@@ -1,7 +1,7 @@
 //! One lazy pool per tenant, one budget per server: finds the server, and looks at all of them together.
 //!
-//! From the request's side: `pooled.rs` (join a connection, leave it) → `cluster.rs` (wait for one) → `scheduler.rs`
-//! (who is next) → `room.rs` (who makes room) → `opening.rs` (how one comes to be).
+//! From the request's side: `pooled.rs` (join a connection, leave it) → `cluster.rs` (wait for one) → `scheduler/turns.rs`
+//! (who is next) → `scheduler/room.rs` (who makes room) → `opening.rs` (how one comes to be).
 
 mod breaker;
 mod cluster;
@@ -11,13 +11,9 @@ pub(in crate::router) mod meters;
 #[cfg(test)]
 pub(in crate::router) mod model;
 mod opening;
-mod openings;
 mod permit;
-mod pool;
 mod pooled;
-mod popularity;
 pub mod report;
-mod room;
 mod scheduler;
 pub mod usage;
 
@@ -44,6 +40,7 @@ use meters::{Board, Looks};
 pub(in crate::router) use permit::Permit;
 pub(in crate::router) use pooled::Mode;
 use report::{ClusterReport, PoolsReport, TopBy};
+use scheduler::LOOK_EVERY;
 pub use scheduler::{ClusterCounts, PoolCounts};
 
 /// How often connections past their time are looked for.
@@ -209,6 +206,16 @@ impl TenantPoolManager {
                 });
             }
             board.show(&self.looks());
+        }
+    }
+
+    /// Looks whether the servers bear what they have, for as long as the manager lives.
+    pub(super) async fn watch_forever(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            for cluster in self.all() {
+                cluster.watch();
+            }
         }
     }
 

@@ -41,6 +41,7 @@ pub(crate) struct Usage {
     requests: AtomicU64,
     wait_micros: AtomicU64,
     recent_wait: RecentMax,
+    leases: AtomicU64,
     database_micros: AtomicU64,
     cold_starts: AtomicU64,
     opened: AtomicU64,
@@ -85,6 +86,7 @@ impl Usage {
             requests: AtomicU64::default(),
             wait_micros: AtomicU64::default(),
             recent_wait: RecentMax::default(),
+            leases: AtomicU64::default(),
             database_micros: AtomicU64::default(),
             cold_starts: AtomicU64::default(),
             opened: AtomicU64::default(),
@@ -113,7 +115,13 @@ impl Usage {
 
     /// A request had a connection for this long.
     pub(super) fn worked(&self, time: Duration) {
+        add(&self.leases, 1);
         add(&self.database_micros, micros(time));
+    }
+
+    /// How many had one so far, and for how long in all, in microseconds.
+    pub(super) fn worked_so_far(&self) -> (u64, u64) {
+        (self.leases.load(Ordering::Relaxed), self.database_micros.load(Ordering::Relaxed))
     }
 
     /// A request found the tenant without any connection.

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     ServerCloses,
     Stale,
     Crowd,
+    Slows,
     // The registry, and whoever hears of it.
     Rotate,
     Migrate,
@@ -49,7 +50,7 @@ pub(super) enum Kind {
     Tick,
 }
 
-const OFTEN: [(u32, Kind); 36] = [
+const OFTEN: [(u32, Kind); 37] = [
     (24, Kind::Ask),
     (20, Kind::Done),
     (4, Kind::Abandon),
@@ -66,6 +67,7 @@ const OFTEN: [(u32, Kind); 36] = [
     (2, Kind::ServerCloses),
     (2, Kind::Stale),
     (3, Kind::Crowd),
+    (3, Kind::Slows),
     (2, Kind::Rotate),
     (1, Kind::Migrate),
     (1, Kind::Suspend),
@@ -219,6 +221,7 @@ impl World {
             Kind::ServerCloses => node.server_closes(at),
             Kind::Stale => node.stale(tenant),
             Kind::Crowd => node.crowd(tenant),
+            Kind::Slows => node.slows(at % 4),
             Kind::Tick => node.tick(),
             Kind::Hear => self.hear(at_node, tenant),
             Kind::Crash => self.crash(at_node),

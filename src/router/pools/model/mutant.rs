@@ -1,12 +1,6 @@
 //! Deliberately broken managers: each breaks one promise, and a test shows that the histories find it out.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::time::Instant;
-
-use super::super::pooled::{Line, Pooled};
-use super::super::scheduler::{Action, Scheduler, Waiter};
-use crate::kernel::TenantId;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,27 +70,4 @@ pub(in crate::router) fn limit(limit: usize, closing: usize) -> usize {
 /// The permits that no row holds.
 pub(in crate::router) fn free(free: u32, budget: u32, mine: u32) -> u32 {
     if is(Mutant::LendsWhatIsHeld) { budget.saturating_sub(mine) } else { free }
-}
-
-impl<L: Line, W: Waiter> Scheduler<L, W> {
-    /// Gives a connection to a tenant that has none. False if there is no such tenant, or it has changed hands before.
-    pub(in crate::router::pools) fn hand_over(
-        &mut self,
-        owner: TenantId,
-        conn: &Arc<Pooled<L>>,
-        now: Instant,
-        actions: &mut Vec<Action<L, W>>,
-    ) -> bool {
-        let heir = self.pools.iter().find(|(_, p)| p.is_starving()).map(|(t, _)| *t);
-        let Some(heir) =
-            heir.filter(|heir| is(Mutant::HandsToAnother) && *heir != owner && owner == conn.ticket.tenant)
-        else {
-            return false;
-        };
-        self.change(heir, |pool| {
-            pool.add(conn.clone(), now);
-            pool.serve(now, actions);
-        });
-        true
-    }
 }

@@ -64,6 +64,12 @@ impl Node {
         self.perform(actions);
     }
 
+    /// Others feel what tenants have beyond one connection each, or feel it no more.
+    pub(in super::super) fn slows(&mut self, extras: usize) {
+        let actions = self.scheduler.set_extras(extras, self.now);
+        self.perform(actions);
+    }
+
     /// The probes are repeated until one succeeds.
     pub(in super::super) fn probe_again(&mut self) {
         for tenant in self.broken.clone() {

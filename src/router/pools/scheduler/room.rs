@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-#[cfg(test)]
-use super::model::mutant::{self, Mutant};
-use super::pooled::{Line, Pooled};
-use super::scheduler::{Action, Scheduler, Waiter};
+use super::{Action, Scheduler, Waiter};
 use crate::kernel::TenantId;
+#[cfg(test)]
+use crate::router::pools::model::mutant::{self, Mutant};
+use crate::router::pools::pooled::{Line, Pooled};
 
 /// A tenant that has a connection takes another's only connection if that was not used for this long.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -23,7 +23,9 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
     /// Closes as many connections as can be opened next, and no more: what is closed early is missed.
     pub(super) fn make_room(&mut self, now: Instant, actions: &mut Vec<Action<L, W>>) {
         let over = self.open.saturating_sub(self.capacity);
-        if self.open < self.limit() || (over == 0 && self.starving == 0 && self.growing_turns.is_empty()) {
+        // Nobody makes room for what the server would not bear.
+        let growing = self.growing_turns.len().min(self.extras.limit().saturating_sub(self.extra));
+        if self.open < self.limit() || (over == 0 && self.starving == 0 && growing == 0) {
             self.hungry.store(false, Ordering::SeqCst);
             return;
         }
@@ -34,7 +36,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         self.hungry.store(self.closing + self.leaving < wanted, Ordering::SeqCst);
         while self.closing + self.leaving < wanted && self.take_one(None, now, actions) {}
         self.hungry.store(self.closing + self.leaving < wanted, Ordering::SeqCst);
-        let wanted = over + slots.min(self.starving + self.growing_turns.len());
+        let wanted = over + slots.min(self.starving + growing);
         while self.closing + self.leaving < wanted {
             let grower = self.growing_turns.iter().copied().find(|t| self.pools.get(t).is_some_and(|p| p.wants() > 0));
             let Some(grower) = grower else { break };
@@ -104,7 +106,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
     }
 
     /// A connection of the tenant that holds most by its weight, if that is more than the one who asks would hold.
-    fn beyond_its_share(&self, grower: Option<TenantId>) -> Option<(TenantId, Arc<Pooled<L>>)> {
+    pub(super) fn beyond_its_share(&self, grower: Option<TenantId>) -> Option<(TenantId, Arc<Pooled<L>>)> {
         let rank = |held: usize, weight: u32| held as f64 / f64::from(weight);
         let asks = grower.and_then(|t| self.pools.get(&t)).map_or(0.0, |p| rank(p.held() + 1, p.weight));
         let (tenant, pool) = self
@@ -129,5 +131,27 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             .filter(|(_, p)| turn(p.since, p.weight) >= TURN.as_secs_f64() || self.open > self.capacity)
             .max_by(|(_, a), (_, b)| turn(a.since, a.weight).total_cmp(&turn(b.since, b.weight)))?;
         Some((*tenant, pool.conns.first()?.clone()))
+    }
+
+    /// What a broken manager does: gives a connection to a tenant that has none. False if there is no such tenant, or it has changed hands before.
+    #[cfg(test)]
+    fn hand_over(
+        &mut self,
+        owner: TenantId,
+        conn: &Arc<Pooled<L>>,
+        now: Instant,
+        actions: &mut Vec<Action<L, W>>,
+    ) -> bool {
+        let heir = self.pools.iter().find(|(_, p)| p.is_starving()).map(|(t, _)| *t);
+        let Some(heir) =
+            heir.filter(|heir| mutant::is(Mutant::HandsToAnother) && *heir != owner && owner == conn.ticket.tenant)
+        else {
+            return false;
+        };
+        self.change(heir, |pool| {
+            pool.add(conn.clone(), now);
+            pool.serve(now, actions);
+        });
+        true
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::pooled::{Line, Mode, Pooled, TenantPool};
-use super::scheduler::{Action, PoolCounts, Waiter};
-use super::usage::Usage;
+use super::extras::Pace;
+use super::{Action, PoolCounts, Waiter};
 use crate::kernel::TenantId;
+use crate::router::pools::pooled::{Line, Mode, Pooled, TenantPool};
+use crate::router::pools::usage::Usage;
 
 /// Readers that wait are worth one more connection for each of so many.
 const READERS_PER_CONNECTION: usize = 8;
@@ -50,6 +51,8 @@ pub(super) struct Pool<L, W> {
     reserved: Option<Arc<Pooled<L>>>,
     credit: u32,
     counted: u64,
+    /// What its requests take.
+    pub(super) pace: Pace,
 }
 
 impl<L: Line, W: Waiter> Pool<L, W> {
@@ -74,12 +77,18 @@ impl<L: Line, W: Waiter> Pool<L, W> {
             loners: VecDeque::new(),
             reserved: None,
             credit: 0,
+            pace: Pace::default(),
         }
     }
 
     /// Connections that serve the tenant, or are about to; not those that leave.
     pub(super) fn held(&self) -> usize {
         self.conns.len() + self.recovering.len() + self.opening
+    }
+
+    /// Connections beyond the one that everybody may have.
+    pub(super) fn extra(&self) -> usize {
+        self.held().saturating_sub(1)
     }
 
     pub(super) fn waiters(&self) -> usize {

@@ -1,0 +1,121 @@
+//! How openings end: a connection that serves, or one that does not come to be.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Action, Scheduler, Waiter};
+use crate::kernel::TenantId;
+use crate::router::pools::pooled::{Line, Pooled};
+
+impl<L: Line, W: Waiter> Scheduler<L, W> {
+    /// A connection is open. Readers may come; whoever must be alone comes after [`Self::verified`].
+    pub(in crate::router::pools) fn opened(
+        &mut self,
+        tenant: TenantId,
+        conn: Arc<Pooled<L>>,
+        took: Duration,
+        now: Instant,
+    ) -> Vec<Action<L, W>> {
+        let mut actions = Vec::new();
+        self.openings.took(took, self.opening);
+        self.opening -= 1;
+        let good = self.change(tenant, |pool| {
+            pool.opening -= 1;
+            pool.blocked = false;
+            pool.fits(&conn)
+        });
+        if good {
+            self.change(tenant, |pool| pool.add(conn, now));
+        } else {
+            self.dismiss(tenant, conn, true, now, &mut actions);
+        }
+        self.settle(tenant, now, &mut actions);
+        actions
+    }
+
+    /// The database said that a new connection is its tenant's.
+    pub(in crate::router::pools) fn verified(
+        &mut self,
+        tenant: TenantId,
+        conn: &Pooled<L>,
+        now: Instant,
+    ) -> Vec<Action<L, W>> {
+        let mut actions = Vec::new();
+        conn.set_verified();
+        self.change(tenant, |pool| {
+            // Perhaps another opening has failed meanwhile; nobody probes any more for a tenant that answers.
+            pool.blocked = false;
+            pool.turn_begins(now);
+        });
+        self.settle(tenant, now, &mut actions);
+        actions
+    }
+
+    /// An opening failed. If nothing else can serve the tenant, its waiters are given back to be told why.
+    pub(in crate::router::pools) fn open_failed(
+        &mut self,
+        tenant: TenantId,
+        now: Instant,
+    ) -> (Vec<W>, Vec<Action<L, W>>) {
+        self.opening -= 1;
+        self.change(tenant, |pool| {
+            pool.opening -= 1;
+            pool.blocked = true;
+        });
+        let waiters = if self.can_serve(tenant, now) { Vec::new() } else { self.drain_waiters(tenant) };
+        let mut actions = Vec::new();
+        self.settle(tenant, now, &mut actions);
+        (waiters, actions)
+    }
+
+    /// An opening failed for a reason that is none any more: it may be tried again at once.
+    pub(in crate::router::pools) fn open_again(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+        self.opening -= 1;
+        self.change(tenant, |pool| pool.opening -= 1);
+        let mut actions = Vec::new();
+        self.settle(tenant, now, &mut actions);
+        actions
+    }
+
+    /// The database of a new connection is not the tenant's. Whoever reads on it gets no answer; its waiters are given
+    /// back to be told.
+    pub(in crate::router::pools) fn refused(
+        &mut self,
+        tenant: TenantId,
+        conn: &Arc<Pooled<L>>,
+        now: Instant,
+    ) -> (Vec<W>, Vec<Action<L, W>>) {
+        let mut actions = Vec::new();
+        if self.change(tenant, |pool| {
+            pool.blocked = true;
+            pool.take(conn)
+        }) {
+            self.dismiss(tenant, conn.clone(), true, now, &mut actions);
+        }
+        let waiters = if self.can_serve(tenant, now) { Vec::new() } else { self.drain_waiters(tenant) };
+        self.settle(tenant, now, &mut actions);
+        (waiters, actions)
+    }
+
+    /// Gives back the waiters of all tenants that nothing serves, to be told.
+    pub(in crate::router::pools) fn refuse_starving(&mut self) -> Vec<W> {
+        let starving: Vec<_> = self.pools.iter().filter(|(_, p)| p.is_starving()).map(|(t, _)| *t).collect();
+        starving.into_iter().flat_map(|tenant| self.drain_waiters(tenant)).collect()
+    }
+
+    /// A connection for a tenant that nobody may wait for: the router's own probe. It takes its turn like any other.
+    pub(in crate::router::pools) fn open_unasked(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+        let mut actions = Vec::new();
+        self.change(tenant, |pool| pool.probing = true);
+        self.take_turn(tenant);
+        self.dispatch(now, &mut actions);
+        actions
+    }
+
+    /// Whoever waits for the tenant from now on has a connection opened for him again.
+    pub(in crate::router::pools) fn unblock(&mut self, tenant: TenantId) {
+        if self.knows(tenant) {
+            self.change(tenant, |pool| pool.blocked = false);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Whose turn it is: tenants without a connection first, then those that want one more.
+
+use std::time::Instant;
+
+use super::{Action, Scheduler, Waiter};
+use crate::kernel::TenantId;
+use crate::router::pools::permit::Ticket;
+use crate::router::pools::pooled::Line;
+
+impl<L: Line, W: Waiter> Scheduler<L, W> {
+    pub(super) fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action<L, W>>) {
+        while self.open < self.limit() && self.opening < self.openings.limit() {
+            let Some(tenant) = self.next_turn() else { break };
+            actions.push(self.start_opening(tenant));
+        }
+        self.make_room(now, actions);
+    }
+
+    pub(super) fn next_turn(&mut self) -> Option<TenantId> {
+        while let Some(tenant) = self.starving_turns.pop_front() {
+            let starving = self.pools.contains_key(&tenant)
+                && self.change(tenant, |pool| {
+                    pool.starving_turn = false;
+                    pool.prune();
+                    pool.is_starving()
+                });
+            if starving {
+                return Some(tenant);
+            }
+            self.forget_if_empty(tenant);
+        }
+        // Later, when the server bears more.
+        if self.extra >= self.extras.limit() {
+            return None;
+        }
+        while let Some(tenant) = self.growing_turns.pop_front() {
+            if !self.pools.contains_key(&tenant) {
+                continue;
+            }
+            let (wants, again) = self.change(tenant, |pool| {
+                pool.prune();
+                let wants = pool.wants() > 0;
+                pool.growing_turn = wants;
+                (wants, pool.spend_credit())
+            });
+            match (wants, again) {
+                (true, true) => self.growing_turns.push_front(tenant),
+                (true, false) => self.growing_turns.push_back(tenant),
+                (false, _) => self.forget_if_empty(tenant),
+            }
+            if wants {
+                return Some(tenant);
+            }
+        }
+        None
+    }
+
+    pub(super) fn take_turn(&mut self, tenant: TenantId) {
+        let Some(pool) = self.pools.get_mut(&tenant) else { return };
+        if pool.is_starving() {
+            if !pool.starving_turn {
+                pool.starving_turn = true;
+                self.starving_turns.push_back(tenant);
+            }
+        } else if pool.wants() > 0 && !pool.growing_turn {
+            pool.growing_turn = true;
+            self.growing_turns.push_back(tenant);
+        }
+    }
+
+    pub(super) fn start_opening(&mut self, tenant: TenantId) -> Action<L, W> {
+        self.open += 1;
+        self.opening += 1;
+        self.change(tenant, |pool| {
+            pool.opening += 1;
+            pool.crowded = false;
+            pool.probing = false;
+        });
+        Action::Open(Ticket::new(tenant))
+    }
+}
