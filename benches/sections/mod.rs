@@ -12,6 +12,7 @@ mod p8_login;
 mod p9_noisy;
 mod p9_trouble;
 mod scaling;
+mod topology;
 
 use anyhow::{Result, bail};
 
@@ -19,7 +20,8 @@ use crate::Effort;
 use crate::support::estate::Estate;
 
 /// The sections there are, in the order they run.
-pub const NAMES: [&str; 11] = ["p1", "p2", "p3", "p4", "p5", "p7", "p8", "p9", "p10", "scaling", "observer"];
+pub const NAMES: [&str; 12] =
+    ["p1", "p2", "p3", "p4", "p5", "p7", "p8", "p9", "p10", "scaling", "observer", "topology"];
 
 /// Runs the section of that name. Those of many tenants share an estate, which the first of them starts.
 pub async fn run(name: &str, effort: Effort, estate: &mut Option<Estate>) -> Result<()> {
@@ -43,6 +45,7 @@ pub async fn run(name: &str, effort: Effort, estate: &mut Option<Estate>) -> Res
                 "p10" => p10_peers::run(effort, estate).await,
                 "scaling" => scaling::run(effort, estate).await,
                 "observer" => observer::run(effort, estate).await,
+                "topology" => topology::run(effort, estate).await,
                 other => bail!("no section {other}"),
             }
         }

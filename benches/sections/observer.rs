@@ -9,6 +9,7 @@ use crate::Effort;
 use crate::support::contender::{Contender as _, TENANT_ROLES, Tenants, check_all};
 use crate::support::draw::Traffic;
 use crate::support::estate::Estate;
+use crate::support::failures::Failures;
 use crate::support::load::{self, Sample};
 use crate::support::observer::Seen;
 
@@ -100,7 +101,7 @@ fn row(what: &str, budget: usize, seen: &Seen, samples: &[Sample]) {
         seen.looks(),
         share(seen, budget),
         samples.iter().map(|sample| sample.rate).sum::<f64>(),
-        samples.iter().map(|sample| sample.failed).sum::<u64>(),
+        samples.iter().map(|sample| &sample.failed).sum::<Failures>(),
     );
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::Effort;
 use crate::support::contender::{Contender, Tenantry, check};
+use crate::support::failures::Failures;
 use crate::support::installation::Installation;
 use crate::support::load::{self, Sample};
 use crate::support::spread::{Spread, ratios};
@@ -52,7 +53,7 @@ pub async fn run(effort: Effort) -> Result<()> {
             Spread::of(&column(of, |s| s.p50_ms)),
             Spread::of(&column(of, |s| s.p99_ms)),
             Spread::of(&ratios(&column(of, |s| s.p99_ms), &column(&samples[0], |s| s.p99_ms))),
-            of.iter().map(|sample| sample.failed).sum::<u64>(),
+            of.iter().map(|sample| &sample.failed).sum::<Failures>(),
         );
     }
     Ok(())

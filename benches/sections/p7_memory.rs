@@ -112,7 +112,7 @@ async fn remember(plane: &Plane, tokens: &[String], warm: usize, effort: Effort)
     ask_each(&tenantry, &tokens[warm..]).await?;
     let touched = server.memory().await?;
     let sample = load::many(&tenantry, Traffic::Zipf, 1, load::CONNECTIONS, effort.seconds).await?;
-    ensure!(sample.failed == 0, "{} requests failed under load", sample.failed);
+    ensure!(sample.failed.count() == 0, "{} requests failed under load", sample.failed);
     Ok(Stages { started, busy, warm: with_connections, touched, loaded: server.memory().await? })
 }
 

@@ -6,8 +6,9 @@ use anyhow::Result;
 use super::p9_trouble;
 use crate::Effort;
 use crate::support::contender::{Contender, Tenants};
-use crate::support::crowd::{Crowd, trickle};
+use crate::support::crowd::{Crowd, failures, trickle};
 use crate::support::estate::Estate;
+use crate::support::failures::Failures;
 use crate::support::load::Sample;
 use crate::support::spread::{Spread, ratios};
 
@@ -32,16 +33,20 @@ const SEARCH: &str = "&q=nobody-is-called-so";
 pub struct Others {
     calm: Vec<f64>,
     troubled: Vec<f64>,
-    failed: u64,
+    failed: Failures,
 }
 
 impl Others {
     /// Takes in a round.
-    pub fn add(&mut self, calm: Sample, troubled: Sample) {
-        eprintln!("  others' p99 {:.2} ms, in trouble {:.2} ms", calm.p99_ms, troubled.p99_ms);
+    pub fn add(&mut self, calm: &Sample, troubled: &Sample) {
+        eprintln!(
+            "  others' p99 {:.2} ms, failed {}; in trouble {:.2} ms, failed {}",
+            calm.p99_ms, calm.failed, troubled.p99_ms, troubled.failed
+        );
         self.calm.push(calm.p99_ms);
         self.troubled.push(troubled.p99_ms);
-        self.failed += calm.failed + troubled.failed;
+        self.failed += &calm.failed;
+        self.failed += &troubled.failed;
     }
 
     /// `p99 | p99 in trouble | ratio | failed`.
@@ -78,16 +83,16 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
         let server = estate.plane.serve(&[]).await?;
         let tenantry = Tenants::new(&server, quiet);
         trickle(&tenantry, RATE, 0, 3).await?;
-        let (mut theirs, mut served, mut refused) = (Others::default(), Vec::new(), 0);
+        let (mut theirs, mut served, mut refused) = (Others::default(), Vec::new(), Failures::default());
         for round in 1..=effort.rounds as u64 {
             let calm = trickle(&tenantry, RATE, round, effort.seconds).await?;
             let crowd = Crowd::gather(CROWD, &format!("{}{query}", tenantry.url()), &troubled[number])?;
             let beside = trickle(&tenantry, RATE, round, effort.seconds).await?;
             let replies = crowd.disperse().await?;
-            let good = replies.iter().filter(|reply| reply.status == 200).count();
-            served.push(good as f64 / effort.seconds as f64);
-            refused += replies.len() - good;
-            theirs.add(calm, beside);
+            let failed = failures(&replies);
+            served.push((replies.len() as u64 - failed.count()) as f64 / effort.seconds as f64);
+            refused += &failed;
+            theirs.add(&calm, &beside);
         }
         println!("| {name} | {} | {:.0}, {refused} |", theirs.columns(), Spread::of(&served));
         drop(server);

@@ -109,7 +109,7 @@ pub async fn run(effort: Effort, estate: &Estate, quiet: &[String], authorizatio
             ongoing.client.batch_execute(&ongoing.end).await?;
             let recovered = until_served(&tenantry.url(), authorization).await?;
             own.add(&crowd.disperse().await?, length, recovered);
-            theirs.add(calm, beside);
+            theirs.add(&calm, &beside);
         }
         println!(
             "| {name} | {} | {} of {} | {:.1} | {:.0} |",

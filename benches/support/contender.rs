@@ -11,6 +11,12 @@ pub trait Contender {
     fn name(&self) -> &str;
     /// Where twenty contacts are to be had.
     fn url(&self) -> String;
+
+    /// The addresses that the load is spread over, evenly and all at once.
+    fn urls(&self) -> Vec<String> {
+        vec![self.url()]
+    }
+
     /// The `Authorization` header, where one is asked for.
     fn authorization(&self) -> Option<String>;
 

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures_util::future::join_all;
+use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 
 use super::contender::Contender;
 use super::draw::Traffic;
+use super::failures::Failures;
 use super::load::Sample;
 use super::spread::percentile;
 
@@ -21,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// One answer, or none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// When it was asked for, since the beginning.
     pub asked: Duration,
@@ -29,6 +31,8 @@ pub struct Reply {
     pub took: Duration,
     /// Its status; 0 for no answer.
     pub status: u16,
+    /// What was the matter, if it was not good: `503 pool_timeout`, `timeout`.
+    pub failure: Option<String>,
     /// Whether it said when to come again.
     pub retry_after: Option<Duration>,
 }
@@ -39,11 +43,34 @@ async fn ask(client: &reqwest::Client, url: &str, authorization: &str, begun: In
         let answer = client.get(url).header("authorization", authorization).send().await?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        answer.bytes().await?;
-        Ok::<_, reqwest::Error>((status, retry_after.map(Duration::from_secs)))
+        let body = answer.bytes().await?;
+        let failure = (!(200..300).contains(&status)).then(|| format!("{status} {}", code(&body)));
+        Ok((status, failure, retry_after.map(Duration::from_secs)))
     };
-    let (status, retry_after) = sent.await.unwrap_or_default();
-    Reply { asked, took: begun.elapsed().saturating_sub(asked), status, retry_after }
+    let (status, failure, retry_after) =
+        sent.await.unwrap_or_else(|error| (0, Some(without_answer(&error).to_owned()), None));
+    Reply { asked, took: begun.elapsed().saturating_sub(asked), status, failure, retry_after }
+}
+
+/// What went wrong, in the API's words.
+fn code(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    body["error"]["code"].as_str().unwrap_or("without a code").to_owned()
+}
+
+fn without_answer(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "timeout"
+    } else if error.is_connect() {
+        "not connected"
+    } else {
+        "connection broken"
+    }
+}
+
+/// Those of them that were no good.
+pub fn failures(replies: &[Reply]) -> Failures {
+    replies.iter().filter_map(|reply| reply.failure.as_deref()).collect()
 }
 
 /// So many callers of one tenant, each asking again as soon as he has been answered; a refused one waits as long as he
@@ -68,9 +95,10 @@ impl Crowd {
                     let mut replies = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
                         let reply = ask(&client, &url, &authorization, begun).await;
+                        let pause = reply.failure.is_some().then(|| reply.retry_after.unwrap_or(PAUSE));
                         replies.push(reply);
-                        if !(200..300).contains(&reply.status) {
-                            tokio::time::sleep(reply.retry_after.unwrap_or(PAUSE)).await;
+                        if let Some(pause) = pause {
+                            tokio::time::sleep(pause).await;
                         }
                     }
                     replies
@@ -111,11 +139,12 @@ pub async fn trickle(contender: &dyn Contender, rate: u64, seed: u64, seconds: u
         done?;
     }
     let took: Vec<f64> = replies.borrow().iter().map(|reply| reply.took.as_secs_f64() * 1000.0).collect();
-    let good = replies.borrow().iter().filter(|reply| (200..300).contains(&reply.status)).count();
+    let failed = failures(&replies.borrow());
+    let good = took.len() as u64 - failed.count();
     Ok(Sample {
         rate: good as f64 / begun.elapsed().as_secs_f64(),
         p50_ms: percentile(&took, 0.5),
         p99_ms: percentile(&took, 0.99),
-        failed: (took.len() - good) as u64,
+        failed,
     })
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::contender::{Contender, check};
 use super::draw::Traffic;
 use super::estate::Estate;
+use super::failures::Failures;
 use super::load::{self, Sample};
 use super::observer::Seen;
 use super::spread::{Spread, ratios};
@@ -62,7 +63,12 @@ impl Turns {
 
     /// Requests per second, turn by turn.
     pub fn rates(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.rate).collect()
+        self.column(|sample| sample.rate)
+    }
+
+    /// One figure of each turn.
+    pub fn column(&self, pick: fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.iter().map(pick).collect()
     }
 
     /// Requests per second of this one over another's in the same round.
@@ -70,9 +76,15 @@ impl Turns {
         Spread::of(&ratios(&self.rates(), &other.rates()))
     }
 
+    /// The latency that one in a hundred exceeds, over another's in the same round.
+    pub fn p99_ratio_to(&self, other: &Self) -> Spread {
+        let p99 = |turns: &Self| turns.column(|sample| sample.p99_ms);
+        Spread::of(&ratios(&p99(self), &p99(other)))
+    }
+
     /// Answers other than 2xx, and none at all, in all turns.
-    pub fn failed(&self) -> u64 {
-        self.samples.iter().map(|sample| sample.failed).sum()
+    pub fn failed(&self) -> Failures {
+        self.samples.iter().map(|sample| &sample.failed).sum()
     }
 }
 
@@ -84,7 +96,7 @@ pub const HEADING: &str = "| tenants asked | | connections, mean and most | requ
 pub fn rows(traffic: Traffic, all: &[Turns]) {
     let Some(ours) = all.last() else { return };
     for turns in all {
-        let column = |pick: fn(&Sample) -> f64| Spread::of(&turns.samples.iter().map(pick).collect::<Vec<_>>());
+        let column = |pick: fn(&Sample) -> f64| Spread::of(&turns.column(pick));
         println!(
             "| {traffic} | {} | {:.0}, {} | {:.0} | {:.2} | {:.2} | {:.2} | {} |",
             turns.name,

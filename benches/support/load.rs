@@ -1,15 +1,18 @@
-//! Load by `wrk`: one thread, so that the servers keep the cores.
+//! Load by `wrk`.
 
 use std::io::Write as _;
-use std::process::Stdio;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
+use futures_util::future::try_join_all;
 use serde_json::Value;
-use tokio::process::Command;
 
 use super::contender::Contender;
 use super::draw::Traffic;
+use super::failures::Failures;
 use super::installation::Installation;
+use super::latencies::{Latencies, TELL};
+use super::wrk;
 
 /// Connections that a contender is loaded with.
 pub const CONNECTIONS: u32 = 64;
@@ -17,7 +20,7 @@ pub const CONNECTIONS: u32 = 64;
 const LOGIN_CONNECTIONS: u32 = 8;
 
 /// One turn.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Good answers per second.
     pub rate: f64,
@@ -26,16 +29,16 @@ pub struct Sample {
     /// The latency that one in a hundred exceeds, in milliseconds.
     pub p99_ms: f64,
     /// Answers other than 2xx, broken connections and timeouts.
-    pub failed: u64,
+    pub failed: Failures,
 }
 
 /// Reads as fast as the contender lets us.
 pub async fn get(contender: &dyn Contender, seconds: u64) -> Result<Sample> {
-    let mut command = wrk(CONNECTIONS, seconds);
+    let mut command = wrk::command(CONNECTIONS, seconds);
     if let Some(authorization) = contender.authorization() {
         command.arg("-H").arg(format!("Authorization: {authorization}"));
     }
-    run(command.arg(contender.url())).await
+    wrk::run(command.arg(contender.url())).await
 }
 
 /// Logs in again and again as the tenant's first admin.
@@ -44,9 +47,9 @@ pub async fn login(installation: &Installation, slug: &str, seconds: u64) -> Res
     // A JSON string of ASCII is a Lua string too.
     let mut script = tempfile::NamedTempFile::new()?;
     writeln!(script, "wrk.method = \"POST\"\nwrk.body = {body}\nwrk.headers[\"Content-Type\"] = \"application/json\"")?;
-    let mut command = wrk(LOGIN_CONNECTIONS, seconds);
+    let mut command = wrk::command(LOGIN_CONNECTIONS, seconds);
     command.arg("-s").arg(script.path()).arg(format!("{}/api/v1/auth/login", installation.url()));
-    run(&mut command).await
+    wrk::run(&mut command).await
 }
 
 /// What [`many`] does with the files that it is given: one prepared request per tenant, drawn in order.
@@ -62,7 +65,8 @@ request = function()
 end
 "#;
 
-/// Reads as fast as the contender lets us, each request for a tenant of the contender's drawn with this seed.
+/// Reads as fast as the contender lets us, each request for a tenant of the contender's drawn with this seed. Each of its
+/// addresses has a process of `wrk`, an even part of the connections, and an order of its own.
 pub async fn many(
     contender: &dyn Contender,
     traffic: Traffic,
@@ -70,62 +74,39 @@ pub async fn many(
     connections: u32,
     seconds: u64,
 ) -> Result<Sample> {
-    let tokens = contender.authorizations();
-    let order: Vec<_> = traffic.draw(tokens.len(), seed).iter().map(usize::to_string).collect();
+    let (urls, tokens) = (contender.urls(), contender.authorizations());
     let folder = tempfile::tempdir()?;
-    let file = |name: &str, content: String| -> Result<String> {
-        let path = folder.path().join(name);
-        std::fs::write(&path, content)?;
-        // A JSON string of ASCII is a Lua string too.
-        Ok(Value::String(path.display().to_string()).to_string())
-    };
-    let (tokens, order) = (file("tokens", tokens.join("\n"))?, file("order", order.join("\n"))?);
-    file("many.lua", format!("local TOKENS, ORDER = {tokens}, {order}\n{MANY}"))?;
-    let mut command = wrk(connections, seconds);
-    run(command.arg("-s").arg(folder.path().join("many.lua")).arg(contender.url())).await
-}
-
-fn wrk(connections: u32, seconds: u64) -> Command {
-    let mut command = Command::new("wrk");
-    command.args(["--latency", "-t1", "--timeout", "10s"]);
-    command.arg(format!("-c{connections}")).arg(format!("-d{seconds}s")).stdin(Stdio::null()).kill_on_drop(true);
-    command
-}
-
-async fn run(command: &mut Command) -> Result<Sample> {
-    let output = command.output().await.context("wrk is missing: run scripts/setup bench")?;
-    ensure!(output.status.success(), "wrk failed: {}", String::from_utf8_lossy(&output.stderr));
-    let report = String::from_utf8_lossy(&output.stdout);
-    parse(&report).with_context(|| format!("not understood:\n{report}"))
-}
-
-/// Reads the report of wrk 4.
-fn parse(report: &str) -> Option<Sample> {
-    let after = |label: &str| report.lines().find_map(|line| line.trim().strip_prefix(label)).map(str::trim);
-    let (total, took) = report.lines().find_map(|line| line.trim().split_once(" requests in "))?;
-    let total: u64 = total.parse().ok()?;
-    let seconds = milliseconds(took.split(',').next()?)? / 1000.0;
-    let refused: u64 = after("Non-2xx or 3xx responses:").map_or(Some(0), |count| count.parse().ok())?;
-    let broken: u64 = after("Socket errors:").map_or(0, |counts| {
-        counts.split(|c: char| !c.is_ascii_digit()).filter_map(|count| count.parse::<u64>().ok()).sum()
-    });
-    Some(Sample {
-        rate: total.saturating_sub(refused) as f64 / seconds,
-        p50_ms: milliseconds(after("50%")?)?,
-        p99_ms: milliseconds(after("99%")?)?,
-        failed: refused + broken,
+    std::fs::write(folder.path().join("tokens"), tokens.join("\n"))?;
+    let mut parts = Vec::new();
+    for (url, seed) in urls.iter().zip(seed * urls.len() as u64..) {
+        let order: Vec<_> = traffic.draw(tokens.len(), seed).iter().map(usize::to_string).collect();
+        std::fs::write(folder.path().join(format!("order-{seed}")), order.join("\n"))?;
+        let path = |name: &str| lua(&folder.path().join(name));
+        let names = [path("tokens"), path(&format!("order-{seed}")), path(&format!("latencies-{seed}"))].join(", ");
+        let tell = if urls.len() > 1 { TELL } else { "" };
+        let script = folder.path().join(format!("{seed}.lua"));
+        std::fs::write(&script, format!("local TOKENS, ORDER, LATENCIES = {names}\n{MANY}{tell}"))?;
+        let mut command = wrk::command(connections / u32::try_from(urls.len())?, seconds);
+        command.arg("-s").arg(script).arg(url);
+        parts.push((command, folder.path().join(format!("latencies-{seed}"))));
+    }
+    let samples = try_join_all(parts.iter_mut().map(|(command, _)| wrk::run(command))).await?;
+    if let [sample] = samples.as_slice() {
+        return Ok(sample.clone());
+    }
+    let mut latencies = Latencies::default();
+    for (_, path) in &parts {
+        latencies.read(path)?;
+    }
+    Ok(Sample {
+        rate: samples.iter().map(|sample| sample.rate).sum(),
+        p50_ms: latencies.percentile_ms(0.5),
+        p99_ms: latencies.percentile_ms(0.99),
+        failed: samples.iter().map(|sample| &sample.failed).sum(),
     })
 }
 
-/// `870.00us`, `12.34ms`, `1.20s`, `1.00m`.
-fn milliseconds(text: &str) -> Option<f64> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let value: f64 = text[..split].parse().ok()?;
-    match &text[split..] {
-        "us" => Some(value / 1000.0),
-        "ms" => Some(value),
-        "s" => Some(value * 1000.0),
-        "m" => Some(value * 60_000.0),
-        _ => None,
-    }
+/// A path as Lua writes it: a JSON string of ASCII is a Lua string too.
+fn lua(path: &Path) -> String {
+    Value::String(path.display().to_string()).to_string()
 }

@@ -136,6 +136,11 @@ impl Estate {
     pub async fn another_plane(&self, name: &str) -> Result<Plane> {
         Plane::new(&self.server, name).await
     }
+
+    /// The same installation once more, with budgets of its own; see [`Plane::copy`].
+    pub async fn copy_of_plane(&self, name: &str) -> Result<Plane> {
+        self.plane.copy(&self.server, name).await
+    }
 }
 
 /// Guards a server that lasts for minutes on this machine's loopback.

@@ -19,6 +19,8 @@ use super::super::server::Server;
 
 /// The name of the only cluster.
 pub const CLUSTER: &str = "local";
+/// Where a server finds its control plane.
+const DATABASE_URL: &str = "TENANTRY_DATABASE_URL";
 /// Entries of one transaction, which has to end within five seconds.
 const BATCH: usize = 200;
 
@@ -48,6 +50,11 @@ pub struct Entry {
     pub password: SecretString,
 }
 
+fn open(environment: &[(String, String)]) -> Result<Node> {
+    let variables: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    Ok(Node::open(&Config::load(&Sources::from_variables(&variables))?)?)
+}
+
 impl Plane {
     /// A new one, in a database of this name.
     pub async fn new(server: &Target, database: &str) -> Result<Self> {
@@ -55,12 +62,12 @@ impl Plane {
         admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
         let url = server.with_database(database.to_owned()).to_url().expose_secret().to_owned();
         let environment = [
-            ("TENANTRY_DATABASE_URL", url),
+            (DATABASE_URL, url),
             ("TENANTRY_MASTER_KEY", BASE64.encode(crypto::random::<32>())),
             ("TENANTRY_PUBLIC_URL", "http://tenantry.test".to_owned()),
         ];
-        let variables = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let node = Node::open(&Config::load(&Sources::from_variables(&variables))?)?;
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let node = open(&environment)?;
         node.migrate().await?;
         let installation = node.control.ensure_installation().await?.id;
         let new = NewCluster {
@@ -71,8 +78,27 @@ impl Plane {
             connection_budget: None,
         };
         let cluster = node.fleet.add_cluster(&new).await?.id;
-        let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Ok(Self { node, installation, cluster, environment })
+    }
+
+    /// The same installation once more, with a control plane of its own in a database of this name: the same tenants,
+    /// keys and sessions, and a budget that is shared with nobody here. No server may be up meanwhile.
+    pub async fn copy(&self, server: &Target, database: &str) -> Result<Self> {
+        let ours = &self.control().db.target().database;
+        let admin = postgres::connect(server.to_url().expose_secret()).await?;
+        // Nobody may be connected to what is copied; our own node comes back by itself.
+        admin.batch_execute(&format!("ALTER DATABASE {ours} ALLOW_CONNECTIONS false")).await?;
+        let leave = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        admin.execute(leave, &[ours]).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE {ours}")).await?;
+        admin.batch_execute(&format!("ALTER DATABASE {ours} ALLOW_CONNECTIONS true")).await?;
+        let mut environment = self.environment.clone();
+        for (name, value) in &mut environment {
+            if name == DATABASE_URL {
+                *value = server.with_database(database.to_owned()).to_url().expose_secret().to_owned();
+            }
+        }
+        Ok(Self { node: open(&environment)?, installation: self.installation, cluster: self.cluster, environment })
     }
 
     /// The control plane.
