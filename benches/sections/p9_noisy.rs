@@ -86,7 +86,8 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
         let (mut theirs, mut served, mut refused) = (Others::default(), Vec::new(), Failures::default());
         for round in 1..=effort.rounds as u64 {
             let calm = trickle(&tenantry, RATE, round, effort.seconds).await?;
-            let crowd = Crowd::gather(CROWD, &format!("{}{query}", tenantry.url()), &troubled[number])?;
+            let crowd = Crowd::gather(CROWD, &format!("{}{query}", tenantry.url()), &troubled[number]);
+            crowd.settled().await;
             let beside = trickle(&tenantry, RATE, round, effort.seconds).await?;
             let replies = crowd.disperse().await?;
             let failed = failures(&replies);

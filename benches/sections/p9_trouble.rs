@@ -103,7 +103,7 @@ pub async fn run(effort: Effort, estate: &Estate, quiet: &[String], authorizatio
             let calm = trickle(&tenantry, RATE, round, effort.seconds).await?;
             let ongoing = trouble.begin(estate, tenant).await?;
             let begun = Instant::now();
-            let crowd = Crowd::gather(CALLERS, &tenantry.url(), authorization)?;
+            let crowd = Crowd::gather(CALLERS, &tenantry.url(), authorization);
             let beside = trickle(&tenantry, RATE, round, effort.seconds).await?;
             let length = begun.elapsed();
             ongoing.client.batch_execute(&ongoing.end).await?;

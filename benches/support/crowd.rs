@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
@@ -73,46 +73,67 @@ pub fn failures(replies: &[Reply]) -> Failures {
     replies.iter().filter_map(|reply| reply.failure.as_deref()).collect()
 }
 
+/// How long the rush of a crowd's arrival takes at most: its connections, and the openings it brings about.
+const RUSH: Duration = Duration::from_secs(1);
+
 /// So many callers of one tenant, each asking again as soon as he has been answered; a refused one waits as long as he
-/// was told to.
+/// was told to. In a thread of its own: whoever measures others is not kept waiting by its work.
 #[derive(Debug)]
 pub struct Crowd {
     stop: Arc<AtomicBool>,
-    callers: Vec<tokio::task::JoinHandle<Vec<Reply>>>,
+    thread: std::thread::JoinHandle<Result<Vec<Reply>>>,
 }
 
 impl Crowd {
     /// Begins to ask for this URL.
-    pub fn gather(callers: usize, url: &str, authorization: &str) -> Result<Self> {
+    pub fn gather(callers: usize, url: &str, authorization: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
-        let begun = Instant::now();
-        let callers = (0..callers)
-            .map(|_| {
-                let (client, stop) = (client.clone(), stop.clone());
-                let (url, authorization) = (url.to_owned(), authorization.to_owned());
-                tokio::task::spawn_local(async move {
-                    let mut replies = Vec::new();
-                    while !stop.load(Ordering::Relaxed) {
-                        let reply = ask(&client, &url, &authorization, begun).await;
-                        let pause = reply.failure.is_some().then(|| reply.retry_after.unwrap_or(PAUSE));
-                        replies.push(reply);
-                        if let Some(pause) = pause {
-                            tokio::time::sleep(pause).await;
-                        }
-                    }
-                    replies
-                })
+        let caller = Caller { url: url.to_owned(), authorization: authorization.to_owned(), stop: stop.clone() };
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async move {
+                let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+                let begun = Instant::now();
+                let replies = join_all((0..callers).map(|_| caller.go_on(&client, begun))).await;
+                Ok(replies.concat())
             })
-            .collect();
-        Ok(Self { stop, callers })
+        });
+        Self { stop, thread }
+    }
+
+    /// Waits until everybody has come: what is measured then is a crowd that stands, not its arrival.
+    pub async fn settled(&self) {
+        tokio::time::sleep(RUSH).await;
     }
 
     /// Lets everybody finish; gives what they were answered.
     pub async fn disperse(self) -> Result<Vec<Reply>> {
         self.stop.store(true, Ordering::Relaxed);
-        let replies: Result<Vec<_>, _> = join_all(self.callers).await.into_iter().collect();
-        Ok(replies?.concat())
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
+        joined.map_err(|_| anyhow!("a caller panicked"))?
+    }
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Caller {
+    url: String,
+    authorization: String,
+    stop: Arc<AtomicBool>,
+}
+
+impl Caller {
+    async fn go_on(&self, client: &reqwest::Client, begun: Instant) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            let reply = ask(client, &self.url, &self.authorization, begun).await;
+            let pause = reply.failure.is_some().then(|| reply.retry_after.unwrap_or(PAUSE));
+            replies.push(reply);
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        replies
     }
 }
 
