@@ -11,7 +11,10 @@ use crate::support::estate::Estate;
 use crate::support::spread::Spread;
 use crate::yardstick;
 
+/// The naive pools have a thousand connections to open.
 const WARM: u64 = 4;
+/// From one kind of traffic to the other only some connections change hands.
+const WARM_AGAIN: u64 = 2;
 /// Five contenders, four sizes and two kinds of traffic take long enough.
 const MOST_ROUNDS: usize = 3;
 /// Beyond, the pools that know no cap would want more connections than PostgreSQL has.
@@ -47,8 +50,8 @@ pub async fn run(effort: Effort, estate: &mut Estate) -> Result<()> {
         let optional = [&naive, &fastify, &pgbouncer].into_iter().flatten().map(|peer| peer as &dyn Contender);
         let contenders: Vec<&dyn Contender> =
             optional.chain([&capped as &dyn Contender, &tenantry as &dyn Contender]).collect();
-        for traffic in Traffic::ALL {
-            rows(traffic, active, &rounds(estate, &contenders, traffic, WARM, effort).await?);
+        for (traffic, warm) in Traffic::ALL.into_iter().zip([WARM, WARM_AGAIN]) {
+            rows(traffic, active, &rounds(estate, &contenders, traffic, warm, effort).await?);
         }
     }
     Ok(())

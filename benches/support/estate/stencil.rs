@@ -83,30 +83,20 @@ impl Stencil {
         Ok(stencil)
     }
 
-    /// A tenant of this slug with a copy as its own; gives the database's name.
-    pub async fn copy(&self, plane: &Plane, server: &Target, slug: &str) -> Result<String> {
+    /// A tenant of this slug with a copy as its own; it is still to be registered.
+    pub async fn copy(&self, server: &Target, slug: &str) -> Result<Entry> {
         let id = TenantId::generate();
         let name = format!("t_{}", id.uuid().simple());
         let admin = postgres::connect(server.to_url().expose_secret()).await?;
         admin.batch_execute(&self.create_role(&name)).await?;
         self.create_database(&admin, &name, DATABASE).await?;
-        admin
-            .batch_execute(&format!(
-                "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC; ALTER DATABASE \"{name}\" OWNER TO \"{name}\""
-            ))
-            .await?;
-        let conn = inside(server, &name).await?;
         let hand_over = hand_over(&name);
-        conn.batch_execute(&format!("{hand_over}; UPDATE tenantry.stamp SET tenant_id = '{id}'")).await?;
-        let entry = Entry {
-            id,
-            slug: slug.to_owned(),
-            database: name.clone(),
-            role: name.clone(),
-            password: self.password.clone(),
-        };
-        plane.register(vec![entry]).await.context("the registry")?;
-        Ok(name)
+        let statements = format!(
+            "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC; ALTER DATABASE \"{name}\" OWNER TO \"{name}\"; \
+             {hand_over}; UPDATE tenantry.stamp SET tenant_id = '{id}'"
+        );
+        inside(server, &name).await?.batch_execute(&statements).await?;
+        Ok(Entry { id, slug: slug.to_owned(), database: name.clone(), role: name, password: self.password.clone() })
     }
 
     /// A copy that belongs to a role.
