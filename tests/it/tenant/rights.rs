@@ -180,6 +180,19 @@ async fn without_its_trigger_a_change_moves_nothing() {
     }
 }
 
+#[actix_web::test]
+async fn a_role_that_goes_from_one_to_another_marks_both() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    db::execute(acme.database(), GROUND).await;
+    let mut conn = db::open(acme.database()).await;
+    let (ada, bob) = (marks(&mut conn, "ada@x.test").await, marks(&mut conn, "bob@x.test").await);
+    let hand_over = "UPDATE user_roles SET user_id = (SELECT id FROM users WHERE email = 'bob@x.test') \
+                     WHERE user_id = (SELECT id FROM users WHERE email = 'ada@x.test')";
+    db::words_on(&mut conn, hand_over).await;
+    assert_ne!(marks(&mut conn, "ada@x.test").await.hers, ada.hers);
+    assert_ne!(marks(&mut conn, "bob@x.test").await.hers, bob.hers);
+}
+
 /// The person in sessions that no node was asked about, so that their admission shows what was remembered of the person.
 async fn sessions(acme: &Tenant, person: &Persona, count: usize) -> Vec<Persona> {
     let email = person.signed_in().await["user"]["email"].as_str().expect("an address").to_owned();
