@@ -1,7 +1,7 @@
 //! The session behind a token, and what its person may do: read in one query, remembered for a moment.
 //!
 //! Of somebody whose rights were read before, the query asks the session, the person and the marks of their rights only
-//! (`V3__rights_marks.sql`): on a connection just opened that costs PostgreSQL less than half. The marks say whether the
+//! (`V3__rights_marks.sql`): on a connection just opened that costs PostgreSQL half as much. The marks say whether the
 //! rights are still those that are known; if not, they are read.
 //!
 //! Revocation holds everywhere within two seconds because nothing is remembered longer than [`REMEMBERED`]; on the node
