@@ -30,7 +30,7 @@ impl Access {
 
 /// Decides, after the signature was verified, whether the session behind a token still stands, and what it may do.
 ///
-/// The server's implementation reads the tenant's `sessions` and roles, cached for at most two seconds.
+/// The server's implementation reads the tenant's `sessions` and roles; what it answers is at most two seconds old.
 #[async_trait]
 pub trait Admission: Send + Sync + 'static {
     /// Admits the bearer, or refuses.

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
+use futures_util::future::join;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
@@ -18,6 +19,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Connection, NoTls};
 
 use super::pools::Permit;
 use super::socket::Socket;
+use super::stamp::{self, Stamp};
 pub use super::target::{Target, UrlError};
 pub use super::tls::{TlsMode, TlsPolicy};
 
@@ -190,8 +192,8 @@ pub(crate) struct Link {
     cancelled: AtomicBool,
     /// Held while a cancel request is on its way: it must not hit what comes later.
     cancelling: Arc<tokio::sync::Mutex<()>>,
-    /// Whether the database is whose it should be. None: it has not said so yet.
-    trust: watch::Sender<Option<bool>>,
+    /// Whether the database is whose it should be.
+    trusted: bool,
     canceller: Canceller,
     // Dropped after `conn`: tells the driver that the goodbye has begun and starts its deadline.
     _hang_up: oneshot::Sender<()>,
@@ -203,28 +205,14 @@ impl Link {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// It cannot be used any more, whatever the socket says.
-    pub(super) fn give_up(&self) {
-        self.gone.store(true, Ordering::Release);
-    }
-
     /// For statements that are pipelined with those of others.
     pub(super) const fn shared(&self) -> &AsyncPgConnection {
         &self.conn
     }
 
-    /// Says whether the database is whose it should be.
-    pub(super) fn trust(&self, trusted: bool) {
-        self.trust.send_replace(Some(trusted));
-    }
-
-    /// Whether the database is whose it should be. Waits until that is known; a warm connection knows.
-    pub(super) async fn is_trusted(&self) -> bool {
-        if let Some(trusted) = *self.trust.borrow() {
-            return trusted;
-        }
-        let mut verdict = self.trust.subscribe();
-        verdict.wait_for(Option::is_some).await.is_ok_and(|trusted| *trusted == Some(true))
+    /// Whether the database is whose it should be. If not, nothing that it answers is passed on.
+    pub(super) const fn is_trusted(&self) -> bool {
+        self.trusted
     }
 
     /// Work begins. Until [`Self::finish`] the connection is in doubt.
@@ -368,28 +356,46 @@ pub(super) async fn open_listening(
     Ok((client, gone, hang_up))
 }
 
-/// Opens a connection for diesel.
+/// Opens a connection for diesel, and asks it first whose database it is, if it should be somebody's. The answer comes
+/// beside: an error is always a mismatch.
 pub(super) async fn open(
     target: &Arc<Target>,
     options: &ConnectOptions,
     permit: Option<Permit>,
-) -> Result<Link, ConnectError> {
+    stamp: Option<Stamp>,
+) -> Result<(Link, Result<(), ConnectError>), ConnectError> {
     let (client, gone, hang_up) = open_client(target, options, permit).await?;
     let token = client.cancel_token();
-    let conn = timeout(options.connect_timeout, AsyncPgConnection::try_from(client))
+    let asked = match stamp {
+        Some(expected) => Some((stamp::ask(&client).await?, expected)),
+        None => None,
+    };
+    let verdict = async {
+        match asked {
+            Some((answer, expected)) => stamp::check(answer, expected).await,
+            None => Ok(()),
+        }
+    };
+    let both = join(verdict, AsyncPgConnection::try_from(client));
+    let (verdict, conn) = timeout(options.connect_timeout, both)
         .await
-        .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, Late("to the first statement")))?
-        .map_err(|e| ConnectError::new(ConnectFailure::Other, e))?;
-    Ok(Link {
+        .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, Late("to the first statement")))?;
+    let verdict = match verdict {
+        Err(error) if error.kind != ConnectFailure::StampMismatch => return Err(error),
+        verdict => verdict,
+    };
+    let conn = conn.map_err(|e| ConnectError::new(ConnectFailure::Other, e))?;
+    let link = Link {
         conn,
         gone,
         in_use: false,
         cancelled: AtomicBool::new(false),
         cancelling: Arc::default(),
-        trust: watch::Sender::new(None),
+        trusted: verdict.is_ok(),
         canceller: Canceller { token, target: target.clone() },
         _hang_up: hang_up,
-    })
+    };
+    Ok((link, verdict))
 }
 
 struct SetOnDrop(Arc<AtomicBool>);

@@ -15,6 +15,7 @@ use super::admin_row::{ADMIN, AdminRow};
 use super::conn::MainConn;
 use super::connect::Target;
 use super::error::{Error, Result};
+use super::kept::Kept;
 use super::listener::Listener;
 use super::main_db::MainDb;
 use super::registry::{Changes, Installation, Registry};
@@ -227,7 +228,7 @@ impl Registry for ControlPlaneRegistry {
     async fn id_by_slug(&self, slug: &Slug) -> Result<Option<TenantId>> {
         let name = slug.to_string();
         let question = self.db.read(async move |conn: &mut MainConn| -> Result<_> {
-            let id = diesel::sql_query("SELECT id FROM tenants WHERE slug = $1").bind::<Text, _>(name);
+            let id = Kept::<Text, _>::new(["SELECT id FROM tenants", " WHERE slug = "], name);
             Ok(id.get_result::<IdRow>(conn).await.optional()?.map(|row| row.id))
         });
         match (self.asked(async { question.await.map_err(unread) }).await, &self.last_known) {

@@ -14,6 +14,7 @@ pub mod control_plane;
 pub mod db;
 pub mod error;
 pub mod extractor;
+mod kept;
 mod listener;
 pub mod main_db;
 pub mod migrate;

@@ -1,11 +1,16 @@
-//! The database itself says whose it is: read and compared on every new physical connection.
+//! The database itself says whose it is: asked first of every new physical connection.
 
-use diesel::result::DatabaseErrorKind;
-use diesel::result::Error::DatabaseError;
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::TryStreamExt as _;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryStream};
 
 use super::connect::{ConnectError, ConnectFailure};
 use crate::kernel::{InstallationId, TenantId};
+
+/// Of the simple protocol, so that there is nothing to prepare. A backend that has just started has to look up every
+/// operator, function and type that a statement names, and here is none: comparing costs nothing on our side.
+const QUESTION: &str = "SELECT tenant_id, installation_id FROM tenantry.stamp";
+/// The classes of SQLSTATE that say there is no such table, or no right to read it.
+const NOT_OURS: [&str; 2] = ["42", "3F"];
 
 /// Whose a database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,39 +21,31 @@ pub struct Stamp {
     pub installation_id: InstallationId,
 }
 
-/// Makes sure that a connection leads to its tenant's database.
-///
-/// The server compares, and fails by a division by zero: so it is one statement of the simple protocol, one round trip
-/// with nothing to prepare, and whatever is sent behind it is answered after it.
-pub(super) async fn check(mut conn: &AsyncPgConnection, expected: Stamp) -> Result<(), ConnectError> {
-    let Stamp { tenant_id, installation_id } = expected;
-    let compare = format!(
-        "SELECT 1 / (SELECT count(*) FROM tenantry.stamp \
-         WHERE tenant_id = '{tenant_id}' AND installation_id = '{installation_id}')"
-    );
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match conn.batch_execute(&compare).await {
-            Ok(()) => return Ok(()),
-            Err(DatabaseError(kind, info)) if kind != DatabaseErrorKind::UnableToSendCommand => {
-                if info.message().contains("zero") {
-                    return Err(mismatch("the database is stamped for another tenant, or not at all"));
-                }
-                // A server that goes away says so in an error of its own; and a reader who gave up may have had this
-                // statement cancelled in place of his own. Neither says anything about the stamp.
-                conn.batch_execute("").await.map_err(unreachable)?;
-                if tries == 2 {
-                    // No such table, or no right to read it: not a database of ours.
-                    return Err(mismatch(info.message()));
-                }
-            }
-            Err(error) => return Err(unreachable(error)),
-        }
-    }
+/// Sends the question. Whatever is sent behind it is answered after it.
+pub(super) async fn ask(client: &Client) -> Result<SimpleQueryStream, ConnectError> {
+    client.simple_query_raw(QUESTION).await.map_err(unreachable)
 }
 
-fn unreachable(error: diesel::result::Error) -> ConnectError {
+/// Makes sure by the answer that a connection leads to its tenant's database.
+pub(super) async fn check(answer: SimpleQueryStream, expected: Stamp) -> Result<(), ConnectError> {
+    let said: Vec<_> = answer.try_collect().await.map_err(|error| match error.as_db_error() {
+        Some(said) if NOT_OURS.iter().any(|class| said.code().code().starts_with(class)) => mismatch(said.message()),
+        // A server that goes away says so in an error of its own, which says nothing about the stamp.
+        _ => unreachable(error),
+    })?;
+    let mut stamps = said.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some([row.get(0), row.get(1)]),
+        _ => None,
+    });
+    let Stamp { tenant_id, installation_id } = expected;
+    let expected = [tenant_id.to_string(), installation_id.to_string()];
+    if stamps.next() == Some([Some(&*expected[0]), Some(&*expected[1])]) && stamps.next().is_none() {
+        return Ok(());
+    }
+    Err(mismatch("the database is stamped for another tenant, or not at all"))
+}
+
+fn unreachable(error: tokio_postgres::Error) -> ConnectError {
     ConnectError::new(ConnectFailure::Unreachable, error)
 }
 

@@ -137,8 +137,9 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Changes whenever connections opened before must not be used any more: another target, or a newer epoch.
-    pub(super) fn connection_version(&self) -> u64 {
+    /// Changes whenever connections opened before must not be used any more, nor what was remembered of the database:
+    /// another target, or a newer epoch.
+    pub(crate) fn connection_version(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.target.hash(&mut hasher);
         self.epoch.hash(&mut hasher);

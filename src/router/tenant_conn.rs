@@ -108,13 +108,11 @@ impl TenantConn {
         self.may_say(&words.finish())
     }
 
-    /// An answer is passed on once the database has said that it is the tenant's. Errors are remembered.
-    async fn judge<T>(&self, answer: QueryResult<T>) -> QueryResult<T> {
+    /// An answer is passed on if the database has said that it is the tenant's. Errors are remembered.
+    fn judge<T>(&self, answer: QueryResult<T>) -> QueryResult<T> {
         let link = self.lease.link();
-        if !link.is_trusted().await {
-            // One that broke before it was known says nothing about the database.
-            let what = if link.is_gone() { BROKEN } else { REFUSED };
-            self.seen.fetch_or(what | FAILED, Ordering::Relaxed);
+        if !link.is_trusted() {
+            self.seen.fetch_or(REFUSED | FAILED, Ordering::Relaxed);
             let refused = Box::new("the database is not the tenant's".to_owned());
             return Err(DatabaseError(DatabaseErrorKind::UnableToSendCommand, refused));
         }
@@ -158,7 +156,7 @@ impl SimpleAsyncConnection for TenantConn {
         self.may_say(query)?;
         let mut raw = self.raw();
         let answer = raw.batch_execute(query).await;
-        self.judge(answer).await
+        self.judge(answer)
     }
 }
 
@@ -180,7 +178,7 @@ impl AsyncConnectionCore for TenantConn {
             return ready(Err(error)).boxed();
         }
         let answer = AsyncConnectionCore::load(&mut conn.raw(), query);
-        async move { conn.judge(answer.await).await }.boxed()
+        async move { conn.judge(answer.await) }.boxed()
     }
 
     fn execute_returning_count<'conn, 'query, T>(&'conn mut self, source: T) -> Self::ExecuteFuture<'conn, 'query>
@@ -192,7 +190,7 @@ impl AsyncConnectionCore for TenantConn {
             return ready(Err(error)).boxed();
         }
         let answer = AsyncConnectionCore::execute_returning_count(&mut conn.raw(), source);
-        async move { conn.judge(answer.await).await }.boxed()
+        async move { conn.judge(answer.await) }.boxed()
     }
 }
 

@@ -16,6 +16,7 @@ use super::conn::MainConn;
 use super::connect::{Target, TlsPolicy};
 use super::control_plane::unread;
 use super::error::{Error, Result};
+use super::kept::Kept;
 use super::main_db::MainDb;
 use super::tenant::{ClusterRef, Tenant};
 use super::token::{KeyId, SigningKey, VerificationKey};
@@ -114,8 +115,8 @@ impl TenantRow {
     /// The row of one tenant.
     pub(super) async fn find(db: &MainDb, id: TenantId) -> Result<Option<Self>> {
         db.read(async move |conn: &mut MainConn| -> Result<_> {
-            let query = diesel::sql_query(format!("{TENANT} WHERE t.id = $1"));
-            Ok(query.bind::<SqlUuid, _>(id).get_result::<Self>(conn).await.optional()?)
+            let query = Kept::<SqlUuid, _>::new([TENANT, " WHERE t.id = "], id);
+            Ok(query.get_result::<Self>(conn).await.optional()?)
         })
         .await
         .map_err(unread)

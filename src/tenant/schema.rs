@@ -1,4 +1,5 @@
 //! The tables of `tenant-migrations/V1__identity.sql`, for diesel. A feature with tables of its own declares them itself.
+//! The marks of `V3__rights_marks.sql` are not among them: the database alone writes those, and admission alone reads them.
 
 diesel::table! {
     users (id) {

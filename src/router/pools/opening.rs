@@ -3,17 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::poll;
-use tokio::time::timeout;
-
 use super::breaker::Breaker;
 use super::cluster::{ClusterPools, State, unavailable};
 use super::lease::Waiting;
 use super::permit::{Permit, Ticket};
 use super::pooled::Pooled;
 use crate::kernel::TenantId;
-use crate::router::connect::{ConnectError, ConnectFailure, Late, Link, open};
-use crate::router::stamp::{self, Stamp};
+use crate::router::connect::{ConnectError, ConnectFailure, Link, open};
+use crate::router::stamp::Stamp;
 use crate::router::tenant::Tenant;
 
 /// A probe that nobody asks for is not repeated more often than this many times.
@@ -41,9 +38,11 @@ impl ClusterPools {
 
     async fn open_for(self: &Arc<Self>, tenant: &Arc<Tenant>, ticket: Ticket, permit: Permit) {
         let began = Instant::now();
-        let connect = &self.shared.settings.connect;
-        let link = match open(&tenant.target, connect, Some(permit)).await {
-            Ok(link) => link,
+        let settings = &self.shared.settings;
+        let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
+        let expected = settings.check_stamp.then_some(expected);
+        let (link, verdict) = match open(&tenant.target, &settings.connect, Some(permit), expected).await {
+            Ok(opened) => opened,
             Err(error) if error.kind == ConnectFailure::Authentication => return self.reload(tenant, error).await,
             Err(error) => return self.open_failed(tenant.id, error),
         };
@@ -51,28 +50,7 @@ impl ClusterPools {
         self.meters.opened.increment(1);
         self.meters.create_time.record(took);
         let conn = Arc::new(Pooled::new(link, ticket, tenant.connection_version(), Instant::now()));
-        let verdict = if self.shared.settings.check_stamp {
-            let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
-            let check = stamp::check(conn.line.shared(), expected);
-            tokio::pin!(check);
-            // Sent before anybody's first statement, which follows in the same breath: its answer comes first, and
-            // readers get none before.
-            let early = poll!(check.as_mut());
-            self.came(tenant.id, conn.clone(), took);
-            match early {
-                std::task::Poll::Ready(verdict) => verdict,
-                std::task::Poll::Pending => timeout(connect.connect_timeout, check).await.unwrap_or_else(|_| {
-                    Err(ConnectError::new(ConnectFailure::Unreachable, Late("to the stamp check")))
-                }),
-            }
-        } else {
-            self.came(tenant.id, conn.clone(), took);
-            Ok(())
-        };
-        if verdict.as_ref().is_err_and(|error| error.kind != ConnectFailure::StampMismatch) {
-            conn.line.give_up();
-        }
-        conn.line.trust(verdict.is_ok());
+        self.came(tenant.id, conn.clone(), took);
         match verdict {
             Ok(()) => self.ask(|state, now| {
                 state.tried_again.remove(&tenant.id);
@@ -121,17 +99,13 @@ impl ClusterPools {
 
     /// A backend may be ended while it starts, which says nothing about the next one: the first failure of a tenant that
     /// was well is not told to anybody, and another connection is opened at once. False if that was done before.
-    fn try_again(self: &Arc<Self>, tenant: TenantId, error: &ConnectError, conn: Option<&Arc<Pooled<Link>>>) -> bool {
+    fn try_again(self: &Arc<Self>, tenant: TenantId, error: &ConnectError) -> bool {
         self.ask(|state, now| {
             let first = error.kind == ConnectFailure::Unreachable
                 && !error.is_late()
                 && !state.breakers.contains_key(&tenant)
                 && state.tried_again.insert(tenant);
-            let actions = match conn {
-                _ if !first => Vec::new(),
-                Some(conn) => state.scheduler.freed(tenant, conn, now),
-                None => state.scheduler.open_again(tenant, now),
-            };
+            let actions = if first { state.scheduler.open_again(tenant, now) } else { Vec::new() };
             (first, actions)
         })
     }
@@ -139,7 +113,7 @@ impl ClusterPools {
     /// Opens the tenant's breaker. `conn` is the connection that turned out to be none of the tenant's.
     fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, conn: Option<&Arc<Pooled<Link>>>) {
         self.meters.open_failed(error.kind);
-        if self.try_again(tenant, &error, conn) {
+        if self.try_again(tenant, &error) {
             return;
         }
         if error.kind == ConnectFailure::StampMismatch {

@@ -11,6 +11,7 @@ mod client;
 mod history;
 mod password;
 mod register;
+mod rights;
 mod rules;
 pub mod session;
 mod settings;

@@ -5,4 +5,5 @@ mod login;
 mod people;
 mod refresh;
 mod register;
+mod rights;
 mod sessions;

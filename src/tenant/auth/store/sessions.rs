@@ -1,10 +1,7 @@
 //! Sessions and their refresh tokens.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::dsl::sql;
-use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -13,47 +10,9 @@ use crate::router::TenantConn;
 use crate::tenant::auth::rules::Presented;
 use crate::tenant::schema::{refresh_tokens, sessions, users};
 use crate::tenant::users::rules::UserStatus;
-use crate::tenant::users::store::role_names;
 
 /// How long an ended session is kept for its person to look at.
 const ENDED_KEPT: TimeDelta = TimeDelta::days(30);
-
-/// A session with its person's state and rights.
-#[derive(Debug, Queryable)]
-pub struct Standing {
-    pub user_id: UserId,
-    pub expires_at: DateTime<Utc>,
-    pub revoked_at: Option<DateTime<Utc>>,
-    pub status: String,
-    pub password_change_required: bool,
-    pub roles: Vec<String>,
-    pub permissions: Vec<String>,
-}
-
-/// All that the admission of a token asks, in one query.
-pub async fn standing(conn: &mut TenantConn, session: SessionId) -> QueryResult<Option<Standing>> {
-    sessions::table
-        .inner_join(users::table)
-        .filter(sessions::id.eq(session))
-        .select((
-            sessions::user_id,
-            sessions::expires_at,
-            sessions::revoked_at,
-            users::status,
-            users::password_change_required,
-            role_names(),
-            permission_names(),
-        ))
-        .first(conn)
-        .await
-        .optional()
-}
-
-fn permission_names() -> SqlLiteral<Array<Text>> {
-    sql("ARRAY(SELECT DISTINCT p.name FROM user_roles ur \
-         JOIN role_permissions rp ON rp.role_id = ur.role_id JOIN permissions p ON p.id = rp.permission_id \
-         WHERE ur.user_id = users.id)")
-}
 
 /// A session to be opened.
 #[derive(Debug, Insertable)]

@@ -1,0 +1,97 @@
+//! Whether a session stands, and what its person may do.
+//!
+//! Written for a connection just opened, where most of a query's time goes into looking up its tables, columns, operators
+//! and functions for the first time: subqueries for one row are planned faster there than joins, and without `LIMIT`.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::fixed::{Fixed, fixed};
+use crate::kernel::{SessionId, UserId};
+use crate::router::TenantConn;
+use crate::tenant::schema::sessions;
+
+/// The schema that has marks (`V3__rights_marks.sql`).
+pub const MARKED_SINCE: i32 = 3;
+
+const STATUS: Fixed<Text> = fixed("(SELECT users.status FROM users WHERE users.id = sessions.user_id)");
+const PASSWORD_CHANGE_REQUIRED: Fixed<Bool> =
+    fixed("(SELECT users.password_change_required FROM users WHERE users.id = sessions.user_id)");
+const PERSON_MARK: Fixed<Nullable<SqlUuid>> =
+    fixed("(SELECT users.rights_mark FROM users WHERE users.id = sessions.user_id)");
+const ROLES_MARK: Fixed<Nullable<SqlUuid>> = fixed("(SELECT roles_mark.mark FROM roles_mark)");
+const NO_MARK: Fixed<Nullable<SqlUuid>> = fixed("NULL::uuid");
+const ROLES: Fixed<Array<Text>> = fixed(
+    "ARRAY(SELECT r.name FROM roles r WHERE r.id IN \
+     (SELECT ur.role_id FROM user_roles ur WHERE ur.user_id = sessions.user_id))",
+);
+const PERMISSIONS: Fixed<Array<Text>> = fixed(
+    "ARRAY(SELECT p.name FROM permissions p WHERE p.id IN \
+     (SELECT rp.permission_id FROM role_permissions rp WHERE rp.role_id IN \
+     (SELECT ur.role_id FROM user_roles ur WHERE ur.user_id = sessions.user_id)))",
+);
+
+/// What somebody's rights were read under: other marks, perhaps other rights; the same marks, the same rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    person: Uuid,
+    roles: Uuid,
+}
+
+/// A session with its person's state.
+#[derive(Debug, Queryable)]
+pub struct Standing {
+    pub user_id: UserId,
+    pub expires_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+    pub status: String,
+    pub password_change_required: bool,
+    person_mark: Option<Uuid>,
+    roles_mark: Option<Uuid>,
+}
+
+impl Standing {
+    /// The marks of the person's rights at that moment; none in a database that has none.
+    pub fn marks(&self) -> Option<Marks> {
+        Some(Marks { person: self.person_mark?, roles: self.roles_mark? })
+    }
+}
+
+/// What a person may do.
+#[derive(Debug, Queryable)]
+pub struct Rights {
+    pub roles: Vec<String>,
+    pub permissions: Vec<String>,
+}
+
+/// All that the admission of a token asks whose person's rights are known with their marks.
+pub async fn standing(conn: &mut TenantConn, session: SessionId) -> QueryResult<Option<Standing>> {
+    let person = (STATUS, PASSWORD_CHANGE_REQUIRED, PERSON_MARK, ROLES_MARK);
+    let session = sessions::table.find(session);
+    let columns =
+        (sessions::user_id, sessions::expires_at, sessions::revoked_at, person.0, person.1, person.2, person.3);
+    session.select(columns).get_result(conn).await.optional()
+}
+
+/// The same with the rights, in one statement: marks and rights are of one moment. Without marks in a database of an
+/// older schema.
+pub async fn standing_with_rights(
+    conn: &mut TenantConn,
+    session: SessionId,
+    marked: bool,
+) -> QueryResult<Option<(Standing, Rights)>> {
+    let (person, roles) = if marked { (PERSON_MARK, ROLES_MARK) } else { (NO_MARK, NO_MARK) };
+    let standing = (
+        sessions::user_id,
+        sessions::expires_at,
+        sessions::revoked_at,
+        STATUS,
+        PASSWORD_CHANGE_REQUIRED,
+        person,
+        roles,
+    );
+    sessions::table.find(session).select((standing, (ROLES, PERMISSIONS))).get_result(conn).await.optional()
+}
