@@ -379,7 +379,8 @@ pub(super) async fn open(
     let conn = timeout(options.connect_timeout, AsyncPgConnection::try_from(client))
         .await
         .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, Late("to the first statement")))?
-        .map_err(|e| ConnectError::new(ConnectFailure::Other, e))?;
+        // The server let us in, and asks for nothing more: a connection that ends now is like one that never began.
+        .map_err(|error| ConnectError::new(ConnectFailure::Unreachable, error))?;
     Ok(Link {
         conn,
         gone,
@@ -436,3 +437,7 @@ where
         None => tracing::warn!("the server did not close a connection in time; let go of it"),
     }
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
+use super::doubt::Doubt;
 use super::lease::{Lease, Waiting};
 use super::leases::Left;
 use super::meters::{Look, Meters};
@@ -44,6 +45,8 @@ pub(super) struct State {
     pub(super) breakers: HashMap<TenantId, Breaker>,
     /// Tenants whose last opening failed and is tried once more before anybody is told.
     pub(super) tried_again: HashSet<TenantId>,
+    /// Tenants whose password was refused, and may be right in a moment.
+    pub(super) doubts: HashMap<TenantId, Doubt>,
     /// The server has no room for us.
     pub(super) full: Option<Breaker>,
     /// How to open a connection of a tenant with a pool or a breaker.
@@ -95,6 +98,7 @@ impl ClusterPools {
             scheduler,
             breakers: HashMap::new(),
             tried_again: HashSet::new(),
+            doubts: HashMap::new(),
             full: None,
             entries: HashMap::new(),
             demand,
@@ -410,6 +414,7 @@ impl State {
             if old.is_some_and(|old| old.connection_version() != tenant.connection_version()) {
                 // Another target: what was learnt about the old one says nothing.
                 self.breakers.remove(&tenant.id);
+                self.doubts.remove(&tenant.id);
             }
             self.demand.learn(tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget));
         }
@@ -437,6 +442,11 @@ impl State {
         (!served).then(|| unavailable(breaker.retry_after(now), breaker.cause().clone()))
     }
 
+    /// Whether the registry says something else by now of where the tenant's database is, and how to get in.
+    pub(super) fn is_outdated(&self, tenant: &Tenant) -> bool {
+        self.entries.get(&tenant.id).is_some_and(|entry| entry.connection_version() != tenant.connection_version())
+    }
+
     fn wants_probe(&self, tenant: TenantId) -> bool {
         self.breakers.get(&tenant).is_some_and(|b| !b.probing)
     }
@@ -450,6 +460,7 @@ impl State {
         self.scheduler.forget_if_empty(tenant);
         if !self.is_known(tenant) {
             self.tried_again.remove(&tenant);
+            self.doubts.remove(&tenant);
             self.entries.remove(&tenant);
         }
     }

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod cluster;
+mod doubt;
 mod lease;
 mod leases;
 pub(in crate::router) mod meters;

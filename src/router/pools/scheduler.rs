@@ -337,6 +337,19 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         actions
     }
 
+    /// An opening failed for a reason that may be none in a moment. Until [`Self::unblock`] nothing is opened, and whoever
+    /// waits waits on.
+    pub(super) fn open_later(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+        self.opening -= 1;
+        self.change(tenant, |pool| {
+            pool.opening -= 1;
+            pool.blocked = true;
+        });
+        let mut actions = Vec::new();
+        self.settle(tenant, now, &mut actions);
+        actions
+    }
+
     /// The database of a new connection is not the tenant's. Whoever reads on it gets no answer; its waiters are given
     /// back to be told.
     pub(super) fn refused(
@@ -432,11 +445,14 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         actions
     }
 
-    /// Whoever waits for the tenant from now on has a connection opened for him again.
-    pub(super) fn unblock(&mut self, tenant: TenantId) {
+    /// Whoever waits for the tenant has a connection opened for him again.
+    pub(super) fn unblock(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+        let mut actions = Vec::new();
         if self.knows(tenant) {
             self.change(tenant, |pool| pool.blocked = false);
+            self.settle(tenant, now, &mut actions);
         }
+        actions
     }
 
     /// What time alone brings: connections idle for too long go, all but `keep` of them; those that had `drain` to
