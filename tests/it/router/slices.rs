@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use futures_util::join;
 use tenantry::control::clusters::ClusterChanges;
-use tenantry::router::{ClaimsOnly, ControlPlaneRegistry, Result, Router, RouterConfig, TenantConn, TenantHints};
+use tenantry::router::{
+    ClaimsOnly, ControlPlaneRegistry, NodeId, Registry as _, Result, Router, RouterConfig, SliceClaim,
+    TenantConn, TenantHints,
+};
 use tenantry::testing::{Tenant, TestApp};
 
 use crate::support::binary::run_with;
@@ -159,7 +162,7 @@ async fn the_slice_of_a_lost_node_returns_when_its_connections_are_gone() {
     ask(&left, &acme).await.unwrap();
     eventually(seconds(10), "both have a slice", async || slice(&left) + slice(&lost) == 10).await;
 
-    // It is not heard of any more, but its connection stays open, as one does in a long statement.
+    // It is not heard of any more, but a connection of it stays open, as one does in a long statement.
     let end = format!(
         "SELECT pg_terminate_backend(pid)::text AS word FROM pg_stat_activity WHERE application_name = '{}'",
         lost.node().application_name()
@@ -183,6 +186,33 @@ async fn the_slice_of_a_lost_node_returns_when_its_connections_are_gone() {
     left.shutdown().await;
     let nodes = format!("SELECT id::text AS word FROM budget_nodes WHERE id = '{}'", left.node().uuid());
     assert_eq!(db::word(app.control_database(), &nodes).await, "", "gone with its node");
+}
+
+/// Two looks must both see nothing of a lost node, and hear nothing of it in between.
+#[actix_web::test]
+async fn a_node_that_is_heard_of_again_starts_over_with_being_lost() {
+    let app = TestApp::builder().connection_budget(10).start().await;
+    let acme = app.tenant("acme").await;
+    let (control, node, ttl) = (app.control(), NodeId::generate(), seconds(600));
+    let registry = ControlPlaneRegistry::new(control.db, control.keys);
+    let cluster = app.router().tenant(acme.id).await.unwrap().cluster.id;
+    registry.renew_node(node, ttl).await.unwrap();
+    let claim =
+        SliceClaim { node, cluster, budget: 10, default_budget: 10, in_use: 0, held: 0, wanted: 3, ttl, seq: 1 };
+    registry.claim_slice(claim).await.unwrap();
+    let of_it = format!("WHERE node_id = '{}'", node.uuid());
+    let lapse =
+        format!("UPDATE budget_nodes SET expires_at = now() - interval '1 second' WHERE id = '{}'", node.uuid());
+    let lapses = async || db::execute(app.control_database(), &lapse).await;
+
+    lapses().await;
+    assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 0, "one look is none");
+    let unseen = format!("SELECT (unseen_since IS NOT NULL)::text AS word FROM budget_slices {of_it}");
+    assert_eq!(db::word(app.control_database(), &unseen).await, "true");
+    assert!(registry.renew_node(node, ttl).await.unwrap().lapsed);
+    lapses().await;
+    assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 0, "it was heard of since");
+    assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 1, "nothing for two looks");
 }
 
 #[actix_web::test]
