@@ -55,6 +55,8 @@ pub(super) struct State {
     demand: Arc<Demand>,
     /// Nothing begins here any more: whoever comes looks for the server's pools again.
     ended: bool,
+    /// The manager is gone: nothing is opened any more.
+    closed: bool,
 }
 
 /// What all servers of a node share.
@@ -103,6 +105,7 @@ impl ClusterPools {
             entries: HashMap::new(),
             demand,
             ended: false,
+            closed: false,
         };
         Self {
             name: cluster.name.clone(),
@@ -125,7 +128,10 @@ impl ClusterPools {
     /// The most connections that may be open from now on: this node's slice of the budget. Idle ones above it are closed
     /// at once, busy ones when they are left.
     pub(in crate::router) fn set_capacity(self: &Arc<Self>, capacity: usize) {
-        self.ask(|state, now| ((), state.scheduler.set_capacity(capacity, now)));
+        self.ask(|state, now| {
+            let capacity = if state.closed { 0 } else { capacity };
+            ((), state.scheduler.set_capacity(capacity, now))
+        });
     }
 
     /// Whether any connection, waiter or breaker of the tenant exists.
@@ -149,9 +155,17 @@ impl ClusterPools {
         (state.is_known(tenant) || breaker.is_some()).then_some(PoolSnapshot { counts, breaker })
     }
 
-    /// Retires every tenant.
+    /// Retires every tenant, for good.
     pub(super) fn close(self: &Arc<Self>) {
-        let tenants: Vec<_> = self.lock().scheduler.tenants().collect();
+        let tenants: Vec<_> = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.breakers.clear();
+            state.doubts.clear();
+            state.full = None;
+            state.scheduler.tenants().collect()
+        };
+        self.set_capacity(0);
         for tenant in tenants {
             self.retire(tenant, i64::MAX);
         }
@@ -212,6 +226,9 @@ impl ClusterPools {
 
     fn queue(self: &Arc<Self>, tenant: &Arc<Tenant>, mode: Mode, uncounted: bool) -> Result<Option<Queued>> {
         self.ask(|state, now| {
+            if state.closed {
+                return (Err(Error::TenantUnavailable { retry_after: SOON }), Vec::new());
+            }
             if state.ended {
                 return (Ok(None), Vec::new());
             }

@@ -102,6 +102,13 @@ impl fmt::Debug for TenantPoolManager {
     }
 }
 
+/// An idle connection holds on to its pools by its permit, and they to it: so it does not go by itself.
+impl Drop for TenantPoolManager {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl TenantPoolManager {
     /// A manager without any pool. Must be called within a Tokio runtime, which then drives the connections. The
     /// registry says what this node may use of each server's budget.
@@ -228,9 +235,7 @@ impl TenantPoolManager {
 
     /// Closes every pool and waits, at most five seconds, until the servers have let go; then gives the slices back.
     pub async fn close(&self) {
-        for cluster in self.all() {
-            cluster.close();
-        }
+        self.end();
         let closed = async {
             while self.all().iter().any(|c| c.counts().open > 0) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -241,6 +246,12 @@ impl TenantPoolManager {
             tracing::warn!("some database connections did not close in time");
         } else {
             self.keeper.release().await;
+        }
+    }
+
+    fn end(&self) {
+        for cluster in self.all() {
+            cluster.close();
         }
     }
 

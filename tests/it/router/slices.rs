@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use futures_util::join;
 use tenantry::control::clusters::ClusterChanges;
@@ -163,6 +164,8 @@ async fn the_slice_of_a_lost_node_returns_when_its_connections_are_gone() {
     eventually(seconds(10), "both have a slice", async || slice(&left) + slice(&lost) == 10).await;
 
     // It is not heard of any more, but a connection of it stays open, as one does in a long statement.
+    let mut stays = db::open(&app.server()).await;
+    stays.batch_execute(&format!("SET application_name = '{}'", lost.node().application_name())).await.unwrap();
     let end = format!(
         "SELECT pg_terminate_backend(pid)::text AS word FROM pg_stat_activity WHERE application_name = '{}'",
         lost.node().application_name()
@@ -213,6 +216,24 @@ async fn a_node_that_is_heard_of_again_starts_over_with_being_lost() {
     lapses().await;
     assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 0, "it was heard of since");
     assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 1, "nothing for two looks");
+}
+
+/// Whoever lets go of a router without ending it keeps no connection by that.
+#[actix_web::test]
+async fn a_router_that_is_dropped_leaves_no_connection_behind() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let dropped = router(app).await;
+    for tenant in [&acme, &globex] {
+        ask(&dropped, tenant).await.unwrap();
+    }
+    let open = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE application_name = '{}'",
+        dropped.node().application_name()
+    );
+    assert_eq!(db::word(&app.server(), &open).await, "2");
+    drop(dropped);
+    eventually(seconds(5), "its connections are closed", async || db::word(&app.server(), &open).await == "0").await;
 }
 
 #[actix_web::test]
