@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use futures_util::join;
 use tenantry::control::clusters::ClusterChanges;
 use tenantry::router::{
-    ClaimsOnly, ControlPlaneRegistry, NodeId, Registry as _, Result, Router, RouterConfig, SliceClaim,
+    ClaimsOnly, ControlPlaneRegistry, Error, NodeId, Registry as _, Result, Router, RouterConfig, SliceClaim,
     TenantConn, TenantHints,
 };
 use tenantry::testing::{Tenant, TestApp};
@@ -319,6 +319,26 @@ async fn a_start_that_cannot_hold_is_refused_with_the_arithmetic() {
     db::execute(app.control_database(), "UPDATE clusters SET connection_budget = 1000").await;
     let refused = run_with(&environment, &["serve"]).await.expect(4);
     assert!(refused.stderr.contains("max_connections 300 - 3 reserved = 297"), "{refused:#?}");
+}
+
+/// An application with the router in it finds out as the server does.
+#[actix_web::test]
+async fn an_embedded_start_that_cannot_hold_is_refused_too() {
+    let app = TestApp::builder().connection_budget(1).start().await;
+    app.tenant("acme").await;
+    let start = async || {
+        let control = app.control();
+        let registry = ControlPlaneRegistry::new(control.db, control.keys);
+        Router::start(Arc::new(registry), Arc::new(ClaimsOnly), RouterConfig::new("http://tenantry.test")).await
+    };
+    let refused = start().await.expect_err("no connection is left for it");
+    assert!(matches!(refused, Error::BudgetCannotHold(_)), "{refused:?}");
+    assert!(refused.to_string().contains("1 nodes that live + this one = 2 nodes"), "{refused}");
+    db::execute(app.control_database(), "UPDATE clusters SET connection_budget = 1000").await;
+    let refused = start().await.expect_err("more than the server has").to_string();
+    assert!(refused.contains("max_connections 300 - 3 reserved = 297"), "{refused}");
+    db::execute(app.control_database(), "UPDATE clusters SET connection_budget = 2").await;
+    start().await.expect("one for each").shutdown().await;
 }
 
 #[actix_web::test]
