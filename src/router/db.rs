@@ -50,6 +50,11 @@ impl TenantDb {
     /// Runs statements that only read, each in a transaction of its own. They share a connection with other reads of the
     /// tenant; PostgreSQL refuses those that would write.
     ///
+    /// The session is not the work's own, and nobody puts it in order afterwards. What PostgreSQL takes for reading and yet
+    /// outlives the statement may not be done here, since it would meet other requests of the tenant: `set_config(…,
+    /// false)`, `pg_advisory_lock` and its like. [`Self::transaction`] is the place for them, as `SET LOCAL` and
+    /// `pg_advisory_xact_lock`. Only code of this process can do that; a client cannot.
+    ///
     /// The work is done again, once, if the connection broke under it, or if what it had prepared turned out to be of
     /// yesterday's schema: so it borrows what it needs, and uses nothing up.
     ///
