@@ -13,10 +13,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{AsyncMessage, CancelToken, Connection, NoTls};
 
 use super::pools::Permit;
+use super::signs::{Overheard, Overhearing, Signs};
 use super::socket::Socket;
 pub use super::target::{Target, UrlError};
 pub use super::tls::{TlsMode, TlsPolicy};
@@ -161,9 +162,10 @@ impl From<tokio_postgres::Error> for ConnectError {
                 ConnectFailure::Authentication
             }
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => ConnectFailure::Authentication,
-            // One code for both; PostgreSQL's text tells them apart.
+            // One code for both; what raised it tells them apart, in every language.
             Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
-                let own = error.as_db_error().is_some_and(|said| said.message().contains("too many connections for"));
+                let routine = error.as_db_error().and_then(DbError::routine);
+                let own = routine.is_some_and(|it| ["InitializeSessionUserId", "CheckMyDatabase"].contains(&it));
                 if own { ConnectFailure::ConnectionLimit } else { ConnectFailure::ServerFull }
             }
             Some(code) if *code == SqlState::UNDEFINED_DATABASE => ConnectFailure::UnknownDatabase,
@@ -185,6 +187,7 @@ impl From<tokio_postgres::Error> for ConnectError {
 pub(crate) struct Link {
     pub(super) conn: AsyncPgConnection,
     gone: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     in_use: bool,
     /// A cancel request was sent, and what it hit may not have been what it was meant for.
     cancelled: AtomicBool,
@@ -200,7 +203,12 @@ pub(crate) struct Link {
 impl Link {
     /// Whether the server has closed the connection, as far as the socket knows. Costs no round trip.
     pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+        self.gone.load(Ordering::Acquire) || self.signs.ended()
+    }
+
+    /// What the server has said of the connection when something failed on it.
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
     }
 
     /// It cannot be used any more, whatever the socket says.
@@ -330,12 +338,22 @@ pub(super) async fn open_client(
 }
 
 /// As [`open_client`]; what the server notifies of is passed on, several at once as one.
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub(super) async fn open_listening(
     target: &Target,
     options: &ConnectOptions,
     permit: Option<Permit>,
     announce: Option<mpsc::Sender<()>>,
+) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
+    open_overheard(target, options, permit, announce, Arc::default()).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+async fn open_overheard(
+    target: &Target,
+    options: &ConnectOptions,
+    permit: Option<Permit>,
+    announce: Option<mpsc::Sender<()>>,
+    signs: Arc<Signs>,
 ) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
     let deadline = Instant::now() + options.connect_timeout;
     let late = || ConnectError::new(ConnectFailure::Unreachable, Late("within the connect timeout"));
@@ -354,12 +372,14 @@ pub(super) async fn open_listening(
     let gone = Arc::new(AtomicBool::new(false));
     let (hang_up, hung_up) = oneshot::channel();
     let client = if target.tls.mode == TlsMode::Disable {
+        let socket = Overheard::new(socket, signs);
         let (client, connection) =
             timeout_at(deadline, config.connect_raw(socket, NoTls)).await.map_err(|_| late())??;
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
         client
     } else {
         let tls = target.tls.make(&target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
+        let tls = Overhearing { tls, signs };
         let (client, connection) =
             timeout_at(deadline, config.connect_raw(socket, tls)).await.map_err(|_| late())??;
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
@@ -374,7 +394,8 @@ pub(super) async fn open(
     options: &ConnectOptions,
     permit: Option<Permit>,
 ) -> Result<Link, ConnectError> {
-    let (client, gone, hang_up) = open_client(target, options, permit).await?;
+    let signs = Arc::<Signs>::default();
+    let (client, gone, hang_up) = open_overheard(target, options, permit, None, signs.clone()).await?;
     let token = client.cancel_token();
     let conn = timeout(options.connect_timeout, AsyncPgConnection::try_from(client))
         .await
@@ -384,6 +405,7 @@ pub(super) async fn open(
     Ok(Link {
         conn,
         gone,
+        signs,
         in_use: false,
         cancelled: AtomicBool::new(false),
         cancelling: Arc::default(),

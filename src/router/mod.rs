@@ -20,6 +20,7 @@ pub mod migrate;
 pub mod pools;
 pub mod registry;
 mod resolver;
+mod signs;
 mod slices;
 mod snapshot;
 mod socket;
