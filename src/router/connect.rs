@@ -2,8 +2,8 @@
 
 use std::error::Error as StdError;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
@@ -188,6 +188,7 @@ pub(crate) struct Link {
     pub(super) conn: AsyncPgConnection,
     gone: Arc<AtomicBool>,
     signs: Arc<Signs>,
+    broke_at: OnceLock<std::time::Instant>,
     in_use: bool,
     /// A cancel request was sent, and what it hit may not have been what it was meant for.
     cancelled: AtomicBool,
@@ -204,6 +205,11 @@ impl Link {
     /// Whether the server has closed the connection, as far as the socket knows. Costs no round trip.
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire) || self.signs.ended()
+    }
+
+    /// When somebody first noticed that it is broken, which is now for the first who asks.
+    pub(super) fn broke_at(&self) -> std::time::Instant {
+        *self.broke_at.get_or_init(std::time::Instant::now)
     }
 
     /// What the server has said of the connection when something failed on it.
@@ -406,6 +412,7 @@ pub(super) async fn open(
         conn,
         gone,
         signs,
+        broke_at: OnceLock::new(),
         in_use: false,
         cancelled: AtomicBool::new(false),
         cancelling: Arc::default(),

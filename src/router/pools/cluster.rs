@@ -3,7 +3,7 @@
 //! A warm request joins a connection of its tenant and leaves it, and meets no other request on the way. All else goes
 //! through the [`Scheduler`], which is asked under one short lock; what it says is done outside of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,8 +43,8 @@ pub(in crate::router) type Reload = Arc<dyn Fn(Arc<Tenant>) -> BoxFuture<'static
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Link, Waiting>,
     pub(super) breakers: HashMap<TenantId, Breaker>,
-    /// Tenants whose last opening failed and is tried once more before anybody is told.
-    pub(super) tried_again: HashSet<TenantId>,
+    /// Tenants of which an opening failed and is tried once more before anybody is told, and when it failed.
+    pub(super) tried_again: HashMap<TenantId, Instant>,
     /// Tenants whose password was refused, and may be right in a moment.
     pub(super) doubts: HashMap<TenantId, Doubt>,
     /// The server has no room for us.
@@ -99,7 +99,7 @@ impl ClusterPools {
         let state = State {
             scheduler,
             breakers: HashMap::new(),
-            tried_again: HashSet::new(),
+            tried_again: HashMap::new(),
             doubts: HashMap::new(),
             full: None,
             entries: HashMap::new(),

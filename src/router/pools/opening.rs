@@ -34,7 +34,7 @@ impl ClusterPools {
                 None => {
                     drop(permit);
                     let gone = ConnectError::new(ConnectFailure::Other, "the tenant is gone");
-                    cluster.fail(ticket.tenant, gone, None);
+                    cluster.fail(ticket.tenant, gone, None, Instant::now());
                 }
             }
         });
@@ -45,8 +45,10 @@ impl ClusterPools {
         let connect = &self.shared.settings.connect;
         let link = match open(&tenant.target, connect, Some(permit)).await {
             Ok(link) => link,
-            Err(error) if error.kind == ConnectFailure::Authentication => return self.refused(tenant, error).await,
-            Err(error) => return self.open_failed(tenant, error),
+            Err(error) if error.kind == ConnectFailure::Authentication => {
+                return self.refused(tenant, error, began).await;
+            }
+            Err(error) => return self.open_failed(tenant, error, began),
         };
         let took = began.elapsed();
         self.meters.opened.increment(1);
@@ -83,7 +85,7 @@ impl ClusterPools {
                 }
                 ((), state.scheduler.verified(tenant.id, &conn, now))
             }),
-            Err(error) => self.fail(tenant.id, error, Some(&conn)),
+            Err(error) => self.fail(tenant.id, error, Some(&conn), began),
         }
     }
 
@@ -100,7 +102,7 @@ impl ClusterPools {
 
     /// The server refused the role or its password. Perhaps they are being changed, in the registry and at the server, one
     /// after the other: so the registry is read at once, and in whichever order, nobody is told for a while.
-    async fn refused(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError) {
+    async fn refused(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError, began: Instant) {
         let patience = PATIENCE.min(self.shared.settings.acquire_timeout / 2);
         let waits = self.ask(|state, now| {
             // With the breaker open it was a probe, for which nobody waits.
@@ -123,7 +125,7 @@ impl ClusterPools {
             return;
         }
         self.learn_newer(tenant, patience).await;
-        self.open_failed(tenant, error);
+        self.open_failed(tenant, error, began);
     }
 
     /// Looks for news of a tenant of which nothing is opened meanwhile, then lets those try who wait: the server may have
@@ -158,7 +160,7 @@ impl ClusterPools {
         fresh.is_some()
     }
 
-    fn open_failed(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError) {
+    fn open_failed(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError, began: Instant) {
         if error.kind == ConnectFailure::ServerFull {
             return self.server_full(tenant.id, error);
         }
@@ -170,18 +172,25 @@ impl ClusterPools {
         if outdated {
             self.meters.open_failed(error.kind);
         } else {
-            self.fail(tenant.id, error, None);
+            self.fail(tenant.id, error, None, began);
         }
     }
 
     /// A backend may be ended while it starts, which says nothing about the next one: the first failure of a tenant that
-    /// was well is not told to anybody, and another connection is opened at once. False if that was done before.
-    fn try_again(self: &Arc<Self>, tenant: TenantId, error: &ConnectError, conn: Option<&Arc<Pooled<Link>>>) -> bool {
+    /// was well is not told to anybody, and another connection is opened at once; with it those that had begun by then,
+    /// which the same may have hit. False if that was done before.
+    fn try_again(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        error: &ConnectError,
+        conn: Option<&Arc<Pooled<Link>>>,
+        began: Instant,
+    ) -> bool {
         self.ask(|state, now| {
             let first = error.kind == ConnectFailure::Unreachable
                 && !error.is_late()
                 && !state.breakers.contains_key(&tenant)
-                && state.tried_again.insert(tenant);
+                && began <= *state.tried_again.entry(tenant).or_insert(now);
             let actions = match conn {
                 _ if !first => Vec::new(),
                 Some(conn) => state.scheduler.freed(tenant, conn, now),
@@ -191,10 +200,11 @@ impl ClusterPools {
         })
     }
 
-    /// Opens the tenant's breaker. `conn` is the connection that turned out to be none of the tenant's.
-    fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, conn: Option<&Arc<Pooled<Link>>>) {
+    /// Opens the tenant's breaker. `conn` is the connection that turned out to be none of the tenant's; its opening, or
+    /// the one that failed, began at `began`.
+    fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, conn: Option<&Arc<Pooled<Link>>>, began: Instant) {
         self.meters.open_failed(error.kind);
-        if self.try_again(tenant, &error, conn) {
+        if self.try_again(tenant, &error, conn, began) {
             return;
         }
         if error.kind == ConnectFailure::StampMismatch {

@@ -173,3 +173,35 @@ async fn a_read_whose_backend_dies_among_its_rows_is_done_again() {
     assert_eq!((read.unwrap(), tries.into_inner()), (1, 2));
     router.shutdown().await;
 }
+
+/// What ends one backend may end the tenant's others in the same breath: those that are open by then are not trusted,
+/// however young they are.
+#[actix_web::test]
+async fn a_read_that_is_done_again_goes_to_a_connection_that_was_not_there() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    let (tries, backend) = (AtomicU32::new(0), "SELECT pg_backend_pid()::bigint AS number");
+    let read = db.read(async |conn: &mut TenantConn| -> Result<i64, Error> {
+        let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+        let query = if first { "SELECT count(pg_sleep(60)) AS number" } else { backend };
+        Ok(diesel::sql_query(query).get_result::<Number>(conn).await?.number)
+    });
+    let asleep = format!("FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'", acme.role());
+    let meanwhile = async {
+        let asleep_now = format!("SELECT count(*)::text AS word {asleep}");
+        eventually(seconds(5), "it sleeps", async || db::word(&app.server(), &asleep_now).await == "1").await;
+        // Nobody waits behind a slow statement: this one has a connection opened.
+        let other = db.read(async |conn: &mut TenantConn| -> Result<i64, Error> {
+            Ok(diesel::sql_query(backend).get_result::<Number>(conn).await?.number)
+        });
+        let other = other.await.unwrap();
+        let kill = format!("SELECT pg_terminate_backend(pid)::text AS word {asleep}");
+        assert_eq!(db::words(&app.server(), &kill).await.len(), 1);
+        other
+    };
+    let (read, other) = tokio::join!(read, meanwhile);
+    assert_ne!(read.unwrap(), other);
+    router.shutdown().await;
+}
