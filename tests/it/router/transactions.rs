@@ -190,9 +190,9 @@ async fn a_read_that_is_done_again_goes_to_a_connection_that_was_not_there() {
     });
     let asleep = format!("FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'", acme.role());
     let meanwhile = async {
-        let asleep_now = format!("SELECT count(*)::text AS word {asleep}");
-        eventually(seconds(5), "it sleeps", async || db::word(&app.server(), &asleep_now).await == "1").await;
-        // Nobody waits behind a slow statement: this one has a connection opened.
+        let long = format!("SELECT count(*)::text AS word {asleep} AND query_start < now() - interval '50 ms'");
+        eventually(seconds(5), "it sleeps", async || db::word(&app.server(), &long).await == "1").await;
+        // Nobody waits behind a statement as slow as that: this one has a connection opened.
         let other = db.read(async |conn: &mut TenantConn| -> Result<i64, Error> {
             Ok(diesel::sql_query(backend).get_result::<Number>(conn).await?.number)
         });
