@@ -32,11 +32,13 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
             Refused::new(format!("{variable} {address} cannot be opened: {error}"), "free the port, or choose another")
         })?;
     let node = Node::open(config)?;
-    node.fleet.check_budgets(config.router().cluster_budget).await.map_err(explain)?;
     let server = node.start(config).await.map_err(|error| {
+        if error.code().status() < 500 {
+            return explain(error);
+        }
         let cause = format!("{:#}", anyhow::Error::from(error));
         let remedy = "check TENANTRY_DATABASE_URL and TENANTRY_MASTER_KEY, and run `tenantry migrate`";
-        Refused::new(format!("the control plane cannot be used: {cause}"), remedy)
+        Refused::new(format!("the control plane cannot be used: {cause}"), remedy).into()
     })?;
     let stop = stop_signal()?;
     let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) }.start();

@@ -1,11 +1,11 @@
 //! Servers that tenants are placed on: looked at and prepared before they are taken in.
 
-use super::budget::Room;
+use super::budget::allow;
 use super::provision::probe::{OLDEST, explain};
 use super::{Fleet, admin, sql};
 use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster};
 use crate::error::{ApiError, ApiResult};
-use crate::router::{AdminConn, MainConn, Target};
+use crate::router::{AdminConn, MainConn, Room, Target};
 
 const MAY_ADMINISTER: &str =
     "SELECT rolsuper OR (rolcreaterole AND rolcreatedb) AS yes FROM pg_roles WHERE rolname = current_user";
@@ -54,7 +54,7 @@ impl Fleet {
         let room = self.prepare(&new.admin).await?;
         let mut new = new.clone();
         match new.connection_budget {
-            Some(budget) => room.allow(budget)?,
+            Some(budget) => allow(room, budget)?,
             None if probe => new.connection_budget = Some(room.budget()),
             None => {}
         }
@@ -73,7 +73,7 @@ impl Fleet {
         };
         if let Some(Some(budget)) = changes.connection_budget {
             match room {
-                Some(room) => room.allow(budget)?,
+                Some(room) => allow(room, budget)?,
                 None => self.check_budget(&self.cluster(name).await?.admin, budget).await?,
             }
         }
@@ -142,7 +142,7 @@ impl Fleet {
         for database in admin::words(&mut server, STRANGERS).await? {
             tracing::warn!(database, "a database of this cluster lets every role connect; revoke CONNECT from PUBLIC");
         }
-        Room::read(&mut server).await
+        Ok(Room::read(&mut server).await?)
     }
 
     /// Whether the control plane's database lives on this server, by whatever name either was reached.

@@ -24,6 +24,7 @@ impl From<router::Error> for ApiError {
             E::DatabaseUnavailable { retry_after, .. } => (Code::TenantDatabaseUnavailable, Some(*retry_after)),
             E::PoolExhausted { retry_after } => (Code::TenantPoolExhausted, Some(*retry_after)),
             E::ControlPlane(_) => (Code::ControlPlaneUnavailable, Some(Duration::from_secs(2))),
+            E::BudgetCannotHold(said) => return Self::new(Code::Conflict).detail(said.clone()),
             E::Deadline => (Code::TenantDatabaseUnavailable, Some(Duration::from_secs(1))),
             E::Query(_) => {
                 let E::Query(query) = error else { unreachable!("matched above") };

@@ -21,7 +21,7 @@ impl AdminConn {
     /// # Errors
     /// [`ConnectError`] with the kind of failure.
     pub async fn open(target: &Target, options: &ConnectOptions) -> Result<Self, ConnectError> {
-        open(&Arc::new(target.clone()), options, None, None).await.map(|(link, _)| Self(link))
+        open(&Arc::new(target.clone()), options, None, None).await.map(Self)
     }
 }
 

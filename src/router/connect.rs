@@ -2,8 +2,8 @@
 
 use std::error::Error as StdError;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
@@ -14,10 +14,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{AsyncMessage, CancelToken, Connection, NoTls};
 
 use super::pools::Permit;
+use super::signs::{Overheard, Overhearing, Signs};
 use super::socket::Socket;
 use super::stamp::{self, Stamp};
 pub use super::target::{Target, UrlError};
@@ -163,9 +164,10 @@ impl From<tokio_postgres::Error> for ConnectError {
                 ConnectFailure::Authentication
             }
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => ConnectFailure::Authentication,
-            // One code for both; PostgreSQL's text tells them apart.
+            // One code for both; what raised it tells them apart, in every language.
             Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
-                let own = error.as_db_error().is_some_and(|said| said.message().contains("too many connections for"));
+                let routine = error.as_db_error().and_then(DbError::routine);
+                let own = routine.is_some_and(|it| ["InitializeSessionUserId", "CheckMyDatabase"].contains(&it));
                 if own { ConnectFailure::ConnectionLimit } else { ConnectFailure::ServerFull }
             }
             Some(code) if *code == SqlState::UNDEFINED_DATABASE => ConnectFailure::UnknownDatabase,
@@ -187,13 +189,13 @@ impl From<tokio_postgres::Error> for ConnectError {
 pub(crate) struct Link {
     pub(super) conn: AsyncPgConnection,
     gone: Arc<AtomicBool>,
+    signs: Arc<Signs>,
+    broke_at: OnceLock<std::time::Instant>,
     in_use: bool,
     /// A cancel request was sent, and what it hit may not have been what it was meant for.
     cancelled: AtomicBool,
     /// Held while a cancel request is on its way: it must not hit what comes later.
     cancelling: Arc<tokio::sync::Mutex<()>>,
-    /// Whether the database is whose it should be.
-    trusted: bool,
     canceller: Canceller,
     // Dropped after `conn`: tells the driver that the goodbye has begun and starts its deadline.
     _hang_up: oneshot::Sender<()>,
@@ -202,17 +204,22 @@ pub(crate) struct Link {
 impl Link {
     /// Whether the server has closed the connection, as far as the socket knows. Costs no round trip.
     pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+        self.gone.load(Ordering::Acquire) || self.signs.ended()
+    }
+
+    /// When somebody first noticed that it is broken, which is now for the first who asks.
+    pub(super) fn broke_at(&self) -> std::time::Instant {
+        *self.broke_at.get_or_init(std::time::Instant::now)
+    }
+
+    /// What the server has said of the connection when something failed on it.
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
     }
 
     /// For statements that are pipelined with those of others.
     pub(super) const fn shared(&self) -> &AsyncPgConnection {
         &self.conn
-    }
-
-    /// Whether the database is whose it should be. If not, nothing that it answers is passed on.
-    pub(super) const fn is_trusted(&self) -> bool {
-        self.trusted
     }
 
     /// Work begins. Until [`Self::finish`] the connection is in doubt.
@@ -318,12 +325,22 @@ pub(super) async fn open_client(
 }
 
 /// As [`open_client`]; what the server notifies of is passed on, several at once as one.
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub(super) async fn open_listening(
     target: &Target,
     options: &ConnectOptions,
     permit: Option<Permit>,
     announce: Option<mpsc::Sender<()>>,
+) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
+    open_overheard(target, options, permit, announce, Arc::default()).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+async fn open_overheard(
+    target: &Target,
+    options: &ConnectOptions,
+    permit: Option<Permit>,
+    announce: Option<mpsc::Sender<()>>,
+    signs: Arc<Signs>,
 ) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
     let deadline = Instant::now() + options.connect_timeout;
     let late = || ConnectError::new(ConnectFailure::Unreachable, Late("within the connect timeout"));
@@ -342,12 +359,14 @@ pub(super) async fn open_listening(
     let gone = Arc::new(AtomicBool::new(false));
     let (hang_up, hung_up) = oneshot::channel();
     let client = if target.tls.mode == TlsMode::Disable {
+        let socket = Overheard::new(socket, signs);
         let (client, connection) =
             timeout_at(deadline, config.connect_raw(socket, NoTls)).await.map_err(|_| late())??;
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
         client
     } else {
         let tls = target.tls.make(&target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
+        let tls = Overhearing { tls, signs };
         let (client, connection) =
             timeout_at(deadline, config.connect_raw(socket, tls)).await.map_err(|_| late())??;
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
@@ -356,15 +375,15 @@ pub(super) async fn open_listening(
     Ok((client, gone, hang_up))
 }
 
-/// Opens a connection for diesel, and asks it first whose database it is, if it should be somebody's. The answer comes
-/// beside: an error is always a mismatch.
+/// Opens a connection for diesel, and asks it first whose database it is, if it should be somebody's.
 pub(super) async fn open(
     target: &Arc<Target>,
     options: &ConnectOptions,
     permit: Option<Permit>,
     stamp: Option<Stamp>,
-) -> Result<(Link, Result<(), ConnectError>), ConnectError> {
-    let (client, gone, hang_up) = open_client(target, options, permit).await?;
+) -> Result<Link, ConnectError> {
+    let signs = Arc::<Signs>::default();
+    let (client, gone, hang_up) = open_overheard(target, options, permit, None, signs.clone()).await?;
     let token = client.cancel_token();
     let asked = match stamp {
         Some(expected) => Some((stamp::ask(&client).await?, expected)),
@@ -380,22 +399,20 @@ pub(super) async fn open(
     let (verdict, conn) = timeout(options.connect_timeout, both)
         .await
         .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, Late("to the first statement")))?;
-    let verdict = match verdict {
-        Err(error) if error.kind != ConnectFailure::StampMismatch => return Err(error),
-        verdict => verdict,
-    };
-    let conn = conn.map_err(|e| ConnectError::new(ConnectFailure::Other, e))?;
-    let link = Link {
+    verdict?;
+    // The server let us in, and asks for nothing more: a connection that ends now is like one that never began.
+    let conn = conn.map_err(|error| ConnectError::new(ConnectFailure::Unreachable, error))?;
+    Ok(Link {
         conn,
         gone,
+        signs,
+        broke_at: OnceLock::new(),
         in_use: false,
         cancelled: AtomicBool::new(false),
         cancelling: Arc::default(),
-        trusted: verdict.is_ok(),
         canceller: Canceller { token, target: target.clone() },
         _hang_up: hang_up,
-    };
-    Ok((link, verdict))
+    })
 }
 
 struct SetOnDrop(Arc<AtomicBool>);
@@ -442,3 +459,7 @@ where
         None => tracing::warn!("the server did not close a connection in time; let go of it"),
     }
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

@@ -19,6 +19,7 @@ use super::kept::Kept;
 use super::listener::Listener;
 use super::main_db::MainDb;
 use super::registry::{Changes, Installation, Registry};
+use super::slices::floor::{self, Sharing};
 use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant, ledger, look};
 use super::snapshot::{LastKnown, SnapshotSettings};
 use super::tenant::Tenant;
@@ -254,6 +255,17 @@ impl Registry for ControlPlaneRegistry {
 
     async fn announced(&self) -> Result<()> {
         self.next_announcement(&self.listener, CHANNEL).await
+    }
+
+    async fn check_budgets(&self, default_budget: u32) -> Result<()> {
+        let sharing = self.db.read(async |conn: &mut MainConn| -> Result<Sharing> { floor::sharing(conn).await });
+        match self.asked(async { sharing.await.map_err(unread) }).await {
+            Ok(sharing) => sharing.check(&self.keys, default_budget).await,
+            Err(error) => {
+                tracing::warn!(%error, "the control plane does not answer; the connection budgets are not checked");
+                Ok(())
+            }
+        }
     }
 
     async fn renew_node(&self, node: NodeId, ttl: Duration) -> Result<Pulse> {

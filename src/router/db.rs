@@ -50,6 +50,11 @@ impl TenantDb {
     /// Runs statements that only read, each in a transaction of its own. They share a connection with other reads of the
     /// tenant; PostgreSQL refuses those that would write.
     ///
+    /// The session is not the work's own, and nobody puts it in order afterwards. What PostgreSQL takes for reading and yet
+    /// outlives the statement may not be done here, since it would meet other requests of the tenant: `set_config(…,
+    /// false)`, `pg_advisory_lock` and its like. [`Self::transaction`] is the place for them, as `SET LOCAL` and
+    /// `pg_advisory_xact_lock`. Only code of this process can do that; a client cannot.
+    ///
     /// The work is done again, once, if the connection broke under it, or if what it had prepared turned out to be of
     /// yesterday's schema: so it borrows what it needs, and uses nothing up.
     ///
@@ -74,9 +79,6 @@ impl TenantDb {
             // Past the deadline the connection stays in doubt: dropping it has the statement cancelled.
             let done = timeout_at(deadline, work(&mut conn)).await.map_err(|_| Error::Deadline)?;
             conn.lease.finish();
-            if conn.was_refused() {
-                return Err(refused().into());
-            }
             if done.is_ok() || !conn.deserves_another() || !std::mem::take(&mut again) {
                 return done;
             }
@@ -115,7 +117,7 @@ impl TenantDb {
                     // What cannot be rolled back is brought back to order after it is dropped.
                     let _ = self.end(tx, "ROLLBACK").await;
                     // Nothing was done, and another try meets another connection.
-                    if stale { Err(refused().into()) } else { Err(error) }
+                    if stale { Err(again_soon().into()) } else { Err(error) }
                 }
             }
         };
@@ -142,6 +144,6 @@ impl TenantDb {
     }
 }
 
-fn refused() -> Error {
+fn again_soon() -> Error {
     Error::DatabaseUnavailable { retry_after: SOON, source: None }
 }

@@ -56,6 +56,9 @@ pub enum Error {
     /// The control plane does not answer, and what was asked is not known here.
     #[error("control plane unavailable")]
     ControlPlane(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A start is refused: the connection budgets have no room for one more node. The arithmetic, and what to do.
+    #[error("{0}")]
+    BudgetCannotHold(String),
     /// A statement took longer than its deadline.
     #[error("a statement exceeded its deadline")]
     Deadline,

@@ -109,7 +109,7 @@ impl Error {
             }
             Self::PoolExhausted { .. } => (StatusCode::SERVICE_UNAVAILABLE, "tenant_pool_exhausted"),
             Self::ControlPlane(_) => (StatusCode::SERVICE_UNAVAILABLE, "control_plane_unavailable"),
-            Self::Query(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+            Self::Query(_) | Self::BudgetCannotHold(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
 }

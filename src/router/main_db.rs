@@ -26,7 +26,7 @@ impl bb8::ManageConnection for Manager {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Link, ConnectError> {
-        open(&self.target, &self.options, None, None).await.map(|(link, _)| link)
+        open(&self.target, &self.options, None, None).await
     }
 
     async fn is_valid(&self, _: &mut Link) -> Result<(), ConnectError> {

@@ -21,6 +21,7 @@ pub mod migrate;
 pub mod pools;
 pub mod registry;
 mod resolver;
+mod signs;
 mod slices;
 mod snapshot;
 mod socket;
@@ -53,6 +54,8 @@ pub use pools::usage::UsageCounts;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
+#[cfg(feature = "server")]
+pub(crate) use slices::floor::Room;
 pub use slices::{NodeId, Pulse, SliceClaim, SliceGrant};
 pub use snapshot::SnapshotSettings;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
@@ -215,7 +218,8 @@ impl Router {
     /// Tokio runtime, which also drives all connections.
     ///
     /// # Errors
-    /// [`Error::ControlPlane`] if the registry does not answer.
+    /// [`Error::ControlPlane`] if the registry does not answer, [`Error::BudgetCannotHold`] if a cluster's connection
+    /// budget has no room for one more node, or its server none for the budget.
     pub async fn start(
         registry: Arc<dyn Registry>,
         admission: Arc<dyn Admission>,
@@ -223,6 +227,7 @@ impl Router {
     ) -> Result<Self> {
         meters::describe();
         let installation = registry.installation().await?;
+        registry.check_budgets(config.cluster_budget).await?;
         let generation = registry.changes_since(None).await?.generation;
         let node = NodeId::generate();
         let settings = PoolSettings {

@@ -60,6 +60,12 @@ pub trait Registry: Send + Sync + 'static {
 
     // The connection budget over nodes. A registry without a ledger has one node, which has the whole budget.
 
+    /// Refuses the start of one more node with [`Error::BudgetCannotHold`], where a cluster's budget (`default_budget`, if
+    /// it sets none) cannot give a connection to each, or is more than its server has. What does not answer is believed.
+    async fn check_budgets(&self, _default_budget: u32) -> Result<()> {
+        Ok(())
+    }
+
     /// The node lives, and means to for another `ttl`.
     async fn renew_node(&self, _node: NodeId, _ttl: Duration) -> Result<Pulse> {
         Ok(Pulse::default())

@@ -10,9 +10,9 @@ use diesel::query_builder::{AsQuery, QueryBuilder as _, QueryFragment, QueryId};
 use diesel::result::DatabaseErrorKind;
 use diesel::result::Error::DatabaseError;
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
-use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use super::pools::{Lease, Mode};
 use super::work::Work;
@@ -29,10 +29,8 @@ const BROKEN: u8 = 1;
 const STALE: u8 = 2;
 /// The statement was cancelled in place of another that was abandoned.
 const STRUCK: u8 = 4;
-/// The database is not the tenant's. Nothing that it answered was passed on.
-const REFUSED: u8 = 8;
 /// A statement failed.
-const FAILED: u8 = 16;
+const FAILED: u8 = 8;
 
 /// A connection to one tenant's own database, for as long as it is borrowed. Its statements each stand alone, may only
 /// read, and are pipelined with those of other requests of the tenant; [`TenantTx`] has one to itself.
@@ -70,11 +68,6 @@ impl TenantConn {
         self.saw(STALE | STRUCK) && !self.saw(BROKEN)
     }
 
-    /// Whether the database turned out not to be the tenant's.
-    pub(super) fn was_refused(&self) -> bool {
-        self.saw(REFUSED)
-    }
-
     /// Whether any statement failed.
     pub(super) fn has_failed(&self) -> bool {
         self.saw(FAILED)
@@ -108,46 +101,41 @@ impl TenantConn {
         self.may_say(&words.finish())
     }
 
-    /// An answer is passed on if the database has said that it is the tenant's. Errors are remembered.
+    /// Passes an answer on. Errors are remembered.
     fn judge<T>(&self, answer: QueryResult<T>) -> QueryResult<T> {
-        let link = self.lease.link();
-        if !link.is_trusted() {
-            self.seen.fetch_or(REFUSED | FAILED, Ordering::Relaxed);
-            let refused = Box::new("the database is not the tenant's".to_owned());
-            return Err(DatabaseError(DatabaseErrorKind::UnableToSendCommand, refused));
-        }
-        if let Err(error) = &answer {
-            let what =
-                kind(error) | if link.is_gone() { BROKEN } else { 0 } | if link.was_cancelled() { STRUCK } else { 0 };
-            self.seen.fetch_or(FAILED | what, Ordering::Relaxed);
-            if what & STALE != 0 {
-                self.lease.all_unfit();
-            } else if what & BROKEN != 0 {
-                self.lease.broke();
-            }
-        }
-        answer
+        answer.map_err(|error| self.remember(error))
     }
-}
 
-/// What an error says of the connection. PostgreSQL's texts, because diesel does not pass on its codes.
-fn kind(error: &diesel::result::Error) -> u8 {
-    match error {
-        DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _) => BROKEN,
-        DatabaseError(_, info) => {
-            let text = info.message();
-            if text.starts_with("cached plan must not change") || text.starts_with("cache lookup failed for") {
-                STALE
-            } else if text.starts_with("type ") && text.ends_with("does not exist") {
-                // diesel remembers the numbers of custom types.
-                STALE
-            } else if text.starts_with("terminating connection") {
-                BROKEN
-            } else {
-                0
-            }
+    /// The same of rows, which come after the answer, and errors among them.
+    fn judge_rows(
+        &self,
+        answer: QueryResult<BoxStream<'static, QueryResult<Row>>>,
+    ) -> QueryResult<BoxStream<'_, QueryResult<Row>>> {
+        Ok(self.judge(answer)?.map_err(|error| self.remember(error)).boxed())
+    }
+
+    /// Keeps what an error says of the connection. Gives it back: one by which the server ends the connection as such.
+    fn remember(&self, error: diesel::result::Error) -> diesel::result::Error {
+        let link = self.lease.link();
+        let cut = matches!(
+            error,
+            DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _)
+        );
+        let what = if cut || link.is_gone() { BROKEN } else { 0 }
+            | if link.signs().stale(self.lease.mode() == Mode::Alone) { STALE } else { 0 }
+            | if link.was_cancelled() { STRUCK } else { 0 };
+        self.seen.fetch_or(FAILED | what, Ordering::Relaxed);
+        if what & STALE != 0 {
+            self.lease.all_unfit();
+        } else if what & BROKEN != 0 {
+            self.lease.broke();
         }
-        _ => 0,
+        match error {
+            DatabaseError(DatabaseErrorKind::Unknown, said) if link.signs().ended() => {
+                DatabaseError(DatabaseErrorKind::ClosedConnection, said)
+            }
+            other => other,
+        }
     }
 }
 
@@ -163,7 +151,7 @@ impl SimpleAsyncConnection for TenantConn {
 impl AsyncConnectionCore for TenantConn {
     type LoadFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<Self::Stream<'conn, 'query>>>;
     type ExecuteFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<usize>>;
-    type Stream<'conn, 'query> = BoxStream<'static, QueryResult<Row>>;
+    type Stream<'conn, 'query> = BoxStream<'conn, QueryResult<Row>>;
     type Row<'conn, 'query> = Row;
     type Backend = Pg;
 
@@ -178,7 +166,7 @@ impl AsyncConnectionCore for TenantConn {
             return ready(Err(error)).boxed();
         }
         let answer = AsyncConnectionCore::load(&mut conn.raw(), query);
-        async move { conn.judge(answer.await) }.boxed()
+        async move { conn.judge_rows(answer.await) }.boxed()
     }
 
     fn execute_returning_count<'conn, 'query, T>(&'conn mut self, source: T) -> Self::ExecuteFuture<'conn, 'query>

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::cli::context::table;
 
-const COLUMNS: [&str; 13] = [
-    "tenant", "cluster", "busy", "idle", "opening", "waiting", "requests", "wait", "database", "max wait", "cold",
-    "evicted", "breaker",
+const COLUMNS: [&str; 14] = [
+    "tenant", "cluster", "busy", "idle", "opening", "draining", "waiting", "requests", "wait", "database", "max wait",
+    "cold", "evicted", "breaker",
 ];
 /// The columns that are by the second from the second look on.
 const BY_THE_SECOND: [&str; 3] = ["requests", "wait", "database"];
@@ -17,12 +17,13 @@ pub(super) fn text(pools: &Value) -> String {
     for cluster in list(&pools["clusters"]) {
         let one = |name: &str| count(&cluster[name]);
         text.push_str(&format!(
-            "{}: {} of {} connections ({} idle, {} opening), {} requests of {} tenants wait, {} breakers open\n",
+            "{}: {} of {} connections ({} idle, {} opening, {} draining), {} requests of {} tenants wait, {} breakers open\n",
             word(&cluster["name"]),
             one("open"),
             one("slice"),
             one("idle"),
             one("opening"),
+            one("draining"),
             one("waiting"),
             one("waitingTenants"),
             one("breakersOpen"),
@@ -53,6 +54,7 @@ fn row(tenant: &Value, live: bool) -> Vec<String> {
         count(&tenant["busy"]).to_string(),
         count(&tenant["idle"]).to_string(),
         count(&tenant["opening"]).to_string(),
+        count(&tenant["draining"]).to_string(),
         count(&tenant["waiting"]).to_string(),
         grown("requests", number),
         grown("waitMicros", time),
@@ -99,10 +101,10 @@ mod tests {
     fn look(rates: Value) -> Value {
         json!({
             "node": "box:8080",
-            "clusters": [{"name": "main", "open": 12, "slice": 80, "idle": 4, "opening": 1, "waiting": 3,
-                          "waitingTenants": 2, "breakersOpen": 0}],
+            "clusters": [{"name": "main", "open": 12, "slice": 80, "idle": 4, "opening": 1, "draining": 2,
+                          "waiting": 3, "waitingTenants": 2, "breakersOpen": 0}],
             "tenants": [{"tenantId": "1", "slug": "acme", "cluster": "main", "idle": 1, "busy": 2, "opening": 0,
-                         "waiting": 3, "breaker": null, "rates": rates,
+                         "draining": 1, "waiting": 3, "breaker": null, "rates": rates,
                          "usage": {"requests": 1234, "waitMicros": 1500, "databaseMicros": 2_500_000,
                                    "recentMaxWaitMicros": 900, "coldStarts": 1, "evictions": 2}}],
         })
@@ -112,10 +114,10 @@ mod tests {
     fn totals_at_the_first_look() {
         insta::assert_snapshot!(text(&look(Value::Null)), @r"
         node box:8080
-        main: 12 of 80 connections (4 idle, 1 opening), 3 requests of 2 tenants wait, 0 breakers open
+        main: 12 of 80 connections (4 idle, 1 opening, 2 draining), 3 requests of 2 tenants wait, 0 breakers open
 
-         TENANT  CLUSTER  BUSY  IDLE  OPENING  WAITING  REQUESTS  WAIT   DATABASE  MAX WAIT  COLD  EVICTED  BREAKER
-         acme    main     2     1     0        3        1234      1.5ms  2.5s      900us     1     2        -
+         TENANT  CLUSTER  BUSY  IDLE  OPENING  DRAINING  WAITING  REQUESTS  WAIT   DATABASE  MAX WAIT  COLD  EVICTED  BREAKER
+         acme    main     2     1     0        1         3        1234      1.5ms  2.5s      900us     1     2        -
         ");
     }
 
@@ -124,10 +126,10 @@ mod tests {
         let rates = json!({"requests": 12.5, "waitMicros": 0.0, "databaseMicros": 310_000.0});
         insta::assert_snapshot!(text(&look(rates)), @r"
         node box:8080
-        main: 12 of 80 connections (4 idle, 1 opening), 3 requests of 2 tenants wait, 0 breakers open
+        main: 12 of 80 connections (4 idle, 1 opening, 2 draining), 3 requests of 2 tenants wait, 0 breakers open
 
-         TENANT  CLUSTER  BUSY  IDLE  OPENING  WAITING  REQUESTS/S  WAIT/S  DATABASE/S  MAX WAIT  COLD  EVICTED  BREAKER
-         acme    main     2     1     0        3        12.5        0       310.0ms     900us     1     2        -
+         TENANT  CLUSTER  BUSY  IDLE  OPENING  DRAINING  WAITING  REQUESTS/S  WAIT/S  DATABASE/S  MAX WAIT  COLD  EVICTED  BREAKER
+         acme    main     2     1     0        1         3        12.5        0       310.0ms     900us     1     2        -
         ");
     }
 }

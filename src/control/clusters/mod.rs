@@ -1,9 +1,7 @@
 //! PostgreSQL servers that tenants are placed on: address, administrator, capacity, connection budget.
 
-mod nodes;
 mod placement;
 mod store;
 
-pub use nodes::live_nodes;
 pub use placement::place;
 pub use store::{Cluster, ClusterChanges, NewCluster, find_by_name, get, insert, list, remove, set, set_address};

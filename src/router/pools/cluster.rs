@@ -3,7 +3,7 @@
 //! A warm request joins a connection of its tenant and leaves it, and meets no other request on the way. All else goes
 //! through the [`Scheduler`], which is asked under one short lock; what it says is done outside of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
+use super::doubt::Doubt;
 use super::lease::{Lease, Waiting};
 use super::leases::Left;
 use super::meters::{Look, Meters};
@@ -42,8 +43,10 @@ pub(in crate::router) type Reload = Arc<dyn Fn(Arc<Tenant>) -> BoxFuture<'static
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Link, Waiting>,
     pub(super) breakers: HashMap<TenantId, Breaker>,
-    /// Tenants whose last opening failed and is tried once more before anybody is told.
-    pub(super) tried_again: HashSet<TenantId>,
+    /// Tenants of which an opening failed and is tried once more before anybody is told, and when it failed.
+    pub(super) tried_again: HashMap<TenantId, Instant>,
+    /// Tenants whose password was refused, and may be right in a moment.
+    pub(super) doubts: HashMap<TenantId, Doubt>,
     /// The server has no room for us.
     pub(super) full: Option<Breaker>,
     /// How to open a connection of a tenant with a pool or a breaker.
@@ -52,6 +55,8 @@ pub(super) struct State {
     demand: Arc<Demand>,
     /// Nothing begins here any more: whoever comes looks for the server's pools again.
     ended: bool,
+    /// The manager is gone: nothing is opened any more.
+    closed: bool,
 }
 
 /// What all servers of a node share.
@@ -94,11 +99,13 @@ impl ClusterPools {
         let state = State {
             scheduler,
             breakers: HashMap::new(),
-            tried_again: HashSet::new(),
+            tried_again: HashMap::new(),
+            doubts: HashMap::new(),
             full: None,
             entries: HashMap::new(),
             demand,
             ended: false,
+            closed: false,
         };
         Self {
             name: cluster.name.clone(),
@@ -121,7 +128,10 @@ impl ClusterPools {
     /// The most connections that may be open from now on: this node's slice of the budget. Idle ones above it are closed
     /// at once, busy ones when they are left.
     pub(in crate::router) fn set_capacity(self: &Arc<Self>, capacity: usize) {
-        self.ask(|state, now| ((), state.scheduler.set_capacity(capacity, now)));
+        self.ask(|state, now| {
+            let capacity = if state.closed { 0 } else { capacity };
+            ((), state.scheduler.set_capacity(capacity, now))
+        });
     }
 
     /// Whether any connection, waiter or breaker of the tenant exists.
@@ -145,9 +155,17 @@ impl ClusterPools {
         (state.is_known(tenant) || breaker.is_some()).then_some(PoolSnapshot { counts, breaker })
     }
 
-    /// Retires every tenant.
+    /// Retires every tenant, for good.
     pub(super) fn close(self: &Arc<Self>) {
-        let tenants: Vec<_> = self.lock().scheduler.tenants().collect();
+        let tenants: Vec<_> = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.breakers.clear();
+            state.doubts.clear();
+            state.full = None;
+            state.scheduler.tenants().collect()
+        };
+        self.set_capacity(0);
         for tenant in tenants {
             self.retire(tenant, i64::MAX);
         }
@@ -208,6 +226,9 @@ impl ClusterPools {
 
     fn queue(self: &Arc<Self>, tenant: &Arc<Tenant>, mode: Mode, uncounted: bool) -> Result<Option<Queued>> {
         self.ask(|state, now| {
+            if state.closed {
+                return (Err(Error::TenantUnavailable { retry_after: SOON }), Vec::new());
+            }
             if state.ended {
                 return (Ok(None), Vec::new());
             }
@@ -417,6 +438,7 @@ impl State {
             if old.is_some_and(|old| old.connection_version() != tenant.connection_version()) {
                 // Another target: what was learnt about the old one says nothing.
                 self.breakers.remove(&tenant.id);
+                self.doubts.remove(&tenant.id);
             }
             self.demand.learn(tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget));
         }
@@ -444,6 +466,11 @@ impl State {
         (!served).then(|| unavailable(breaker.retry_after(now), breaker.cause().clone()))
     }
 
+    /// Whether the registry says something else by now of where the tenant's database is, and how to get in.
+    pub(super) fn is_outdated(&self, tenant: &Tenant) -> bool {
+        self.entries.get(&tenant.id).is_some_and(|entry| entry.connection_version() != tenant.connection_version())
+    }
+
     fn wants_probe(&self, tenant: TenantId) -> bool {
         self.breakers.get(&tenant).is_some_and(|b| !b.probing)
     }
@@ -457,6 +484,7 @@ impl State {
         self.scheduler.forget_if_empty(tenant);
         if !self.is_known(tenant) {
             self.tried_again.remove(&tenant);
+            self.doubts.remove(&tenant);
             self.entries.remove(&tenant);
         }
     }

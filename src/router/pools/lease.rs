@@ -64,9 +64,9 @@ impl Lease {
         self.cluster.all_unfit(self.pool.id, Instant::now());
     }
 
-    /// This connection broke under the request: those that were open when it came may have broken at the same time.
+    /// This connection broke under the request: those that were open by then may have broken at the same time.
     pub(in crate::router) fn broke(&self) {
-        self.cluster.all_unfit(self.pool.id, self.since);
+        self.cluster.all_unfit(self.pool.id, self.conn.line.broke_at());
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod cluster;
+mod doubt;
 mod lease;
 mod leases;
 pub(in crate::router) mod meters;
@@ -95,6 +96,13 @@ pub struct TenantPoolManager {
 impl fmt::Debug for TenantPoolManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TenantPoolManager")
+    }
+}
+
+/// An idle connection holds on to its pools by its permit, and they to it: so it does not go by itself.
+impl Drop for TenantPoolManager {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -234,9 +242,7 @@ impl TenantPoolManager {
 
     /// Closes every pool and waits, at most five seconds, until the servers have let go; then gives the slices back.
     pub async fn close(&self) {
-        for cluster in self.all() {
-            cluster.close();
-        }
+        self.end();
         let closed = async {
             while self.all().iter().any(|c| c.counts().open > 0) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -247,6 +253,12 @@ impl TenantPoolManager {
             tracing::warn!("some database connections did not close in time");
         } else {
             self.keeper.release().await;
+        }
+    }
+
+    fn end(&self) {
+        for cluster in self.all() {
+            cluster.close();
         }
     }
 

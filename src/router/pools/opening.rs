@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::breaker::Breaker;
 use super::cluster::{ClusterPools, State, unavailable};
+use super::doubt::{Doubt, PATIENCE};
 use super::lease::Waiting;
 use super::permit::{Permit, Ticket};
 use super::pooled::Pooled;
 use crate::kernel::TenantId;
-use crate::router::connect::{ConnectError, ConnectFailure, Link, open};
+use crate::router::connect::{ConnectError, ConnectFailure, open};
 use crate::router::stamp::Stamp;
 use crate::router::tenant::Tenant;
 
@@ -30,7 +33,7 @@ impl ClusterPools {
                 None => {
                     drop(permit);
                     let gone = ConnectError::new(ConnectFailure::Other, "the tenant is gone");
-                    cluster.open_failed(ticket.tenant, gone);
+                    cluster.fail(ticket.tenant, gone, Instant::now());
                 }
             }
         });
@@ -41,79 +44,126 @@ impl ClusterPools {
         let settings = &self.shared.settings;
         let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
         let expected = settings.check_stamp.then_some(expected);
-        let (link, verdict) = match open(&tenant.target, &settings.connect, Some(permit), expected).await {
-            Ok(opened) => opened,
-            Err(error) if error.kind == ConnectFailure::Authentication => return self.reload(tenant, error).await,
-            Err(error) => return self.open_failed(tenant.id, error),
+        let link = match open(&tenant.target, &settings.connect, Some(permit), expected).await {
+            Ok(link) => link,
+            Err(error) if error.kind == ConnectFailure::Authentication => {
+                return self.refused(tenant, error, began).await;
+            }
+            Err(error) => return self.open_failed(tenant, error, began),
         };
         let took = began.elapsed();
         self.meters.opened.increment(1);
         self.meters.create_time.record(took);
         let conn = Arc::new(Pooled::new(link, ticket, tenant.connection_version(), Instant::now()));
-        self.came(tenant.id, conn.clone(), took);
-        match verdict {
-            Ok(()) => self.ask(|state, now| {
-                state.tried_again.remove(&tenant.id);
-                if state.breakers.remove(&tenant.id).is_some() {
-                    tracing::info!(tenant = %tenant.id, "the tenant's database answers again");
-                }
-                ((), state.scheduler.verified(tenant.id, &conn, now))
-            }),
-            Err(error) => self.fail(tenant.id, error, Some(&conn)),
-        }
-    }
-
-    fn came(self: &Arc<Self>, tenant: TenantId, conn: Arc<Pooled<Link>>, took: Duration) {
         self.ask(|state, now| {
-            if let Some(usage) = state.scheduler.usage(tenant) {
+            state.tried_again.remove(&tenant.id);
+            state.doubts.remove(&tenant.id);
+            if state.breakers.remove(&tenant.id).is_some() {
+                tracing::info!(tenant = %tenant.id, "the tenant's database answers again");
+            }
+            if let Some(usage) = state.scheduler.usage(tenant.id) {
                 usage.opened();
             }
-            let actions = state.scheduler.opened(tenant, conn, took, now);
-            state.tidy(tenant);
+            let actions = state.scheduler.opened(tenant.id, conn, took, now);
+            state.tidy(tenant.id);
             ((), actions)
         });
     }
 
-    /// The server refused the role or its password: perhaps they were changed, and the news have not come yet.
-    async fn reload(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError) {
-        let fresh = match &self.shared.reload {
-            Some(reload) => reload(tenant.clone()).await,
-            None => None,
-        };
-        match fresh.filter(|fresh| fresh.connection_version() != tenant.connection_version()) {
-            Some(fresh) => {
-                self.update(&fresh);
-                self.ask(|state, now| ((), state.scheduler.open_again(tenant.id, now)));
+    /// The server refused the role or its password. Perhaps they are being changed, in the registry and at the server, one
+    /// after the other: so the registry is read at once, and in whichever order, nobody is told for a while.
+    async fn refused(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError, began: Instant) {
+        let patience = PATIENCE.min(self.shared.settings.acquire_timeout / 2);
+        let waits = self.ask(|state, now| {
+            // With the breaker open it was a probe, for which nobody waits.
+            if state.is_outdated(tenant) || state.breakers.contains_key(&tenant.id) {
+                return (false, Vec::new());
             }
-            None => self.open_failed(tenant.id, error),
+            let doubt = state.doubts.entry(tenant.id).or_insert_with(|| Doubt::new(now));
+            if !doubt.lasts(patience, now) {
+                return (false, Vec::new());
+            }
+            if let Some((number, pause)) = doubt.look() {
+                let (cluster, tenant) = (self.clone(), tenant.clone());
+                let look = async move { cluster.look_again(tenant, number == 1, pause, patience).await };
+                self.shared.runtime.spawn(look);
+            }
+            (true, state.scheduler.open_later(tenant.id, now))
+        });
+        if waits {
+            self.meters.open_failed(error.kind);
+            return;
         }
+        self.learn_newer(tenant, patience).await;
+        self.open_failed(tenant, error, began);
     }
 
-    fn open_failed(self: &Arc<Self>, tenant: TenantId, error: ConnectError) {
+    /// Looks for news of a tenant of which nothing is opened meanwhile, then lets those try who wait: the server may have
+    /// been the second to know.
+    async fn look_again(self: Arc<Self>, tenant: Arc<Tenant>, first: bool, pause: Duration, patience: Duration) {
+        if !first || !self.learn_newer(&tenant, patience).await {
+            tokio::time::sleep(pause).await;
+            self.learn_newer(&tenant, patience).await;
+        }
+        self.ask(|state, now| {
+            let Some(doubt) = state.doubts.get_mut(&tenant.id) else { return ((), Vec::new()) };
+            doubt.looked();
+            let actions = state.scheduler.unblock(tenant.id, now);
+            let left = state.scheduler.pool_counts(tenant.id).unwrap_or_default();
+            if left.opening + left.waiting == 0 {
+                // Nobody tries: whoever comes next begins anew.
+                state.doubts.remove(&tenant.id);
+            }
+            state.tidy(tenant.id);
+            ((), actions)
+        });
+    }
+
+    /// Takes in what the registry has of the tenant now. False if that leads nowhere else.
+    async fn learn_newer(self: &Arc<Self>, tenant: &Arc<Tenant>, patience: Duration) -> bool {
+        let Some(reload) = &self.shared.reload else { return false };
+        let fresh = timeout(patience, reload(tenant.clone())).await.ok().flatten();
+        let fresh = fresh.filter(|fresh| fresh.connection_version() != tenant.connection_version());
+        if let Some(fresh) = &fresh {
+            self.update(fresh);
+        }
+        fresh.is_some()
+    }
+
+    fn open_failed(self: &Arc<Self>, tenant: &Arc<Tenant>, error: ConnectError, began: Instant) {
         if error.kind == ConnectFailure::ServerFull {
-            self.server_full(tenant, error);
+            return self.server_full(tenant.id, error);
+        }
+        // What was tried is not what the registry says by now: that says nothing about the tenant.
+        let outdated = self.ask(|state, now| {
+            let outdated = state.is_outdated(tenant);
+            (outdated, if outdated { state.scheduler.open_again(tenant.id, now) } else { Vec::new() })
+        });
+        if outdated {
+            self.meters.open_failed(error.kind);
         } else {
-            self.fail(tenant, error, None);
+            self.fail(tenant.id, error, began);
         }
     }
 
     /// A backend may be ended while it starts, which says nothing about the next one: the first failure of a tenant that
-    /// was well is not told to anybody, and another connection is opened at once. False if that was done before.
-    fn try_again(self: &Arc<Self>, tenant: TenantId, error: &ConnectError) -> bool {
+    /// was well is not told to anybody, and another connection is opened at once; with it those that had begun by then,
+    /// which the same may have hit. False if that was done before.
+    fn try_again(self: &Arc<Self>, tenant: TenantId, error: &ConnectError, began: Instant) -> bool {
         self.ask(|state, now| {
             let first = error.kind == ConnectFailure::Unreachable
                 && !error.is_late()
                 && !state.breakers.contains_key(&tenant)
-                && state.tried_again.insert(tenant);
+                && began <= *state.tried_again.entry(tenant).or_insert(now);
             let actions = if first { state.scheduler.open_again(tenant, now) } else { Vec::new() };
             (first, actions)
         })
     }
 
-    /// Opens the tenant's breaker. `conn` is the connection that turned out to be none of the tenant's.
-    fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, conn: Option<&Arc<Pooled<Link>>>) {
+    /// Opens the tenant's breaker, for an opening that began at `began`.
+    fn fail(self: &Arc<Self>, tenant: TenantId, error: ConnectError, began: Instant) {
         self.meters.open_failed(error.kind);
-        if self.try_again(tenant, &error) {
+        if self.try_again(tenant, &error, began) {
             return;
         }
         if error.kind == ConnectFailure::StampMismatch {
@@ -128,10 +178,8 @@ impl ClusterPools {
             let retry_after = breaker.retry_after(now);
             state.breakers.insert(tenant, breaker);
             state.tried_again.remove(&tenant);
-            let (waiters, actions) = match conn {
-                Some(conn) => state.scheduler.refused(tenant, conn, now),
-                None => state.scheduler.open_failed(tenant, now),
-            };
+            state.doubts.remove(&tenant);
+            let (waiters, actions) = state.scheduler.open_failed(tenant, now);
             state.tidy(tenant);
             self.probe(state, tenant);
             ((waiters, retry_after), actions)
@@ -201,6 +249,7 @@ impl ClusterPools {
             tokio::time::sleep_until(until.into()).await;
             let actions = {
                 let mut state = self.lock();
+                let now = Instant::now();
                 let Some(breaker) = state.breakers.get_mut(&tenant) else { return };
                 // Nothing periodic touches a database that nobody asks for.
                 unasked = if breaker.wanted { 0 } else { unasked + 1 };
@@ -208,8 +257,10 @@ impl ClusterPools {
                 if unasked > IDLE_PROBES {
                     // Whoever comes next finds out anew.
                     state.breakers.remove(&tenant);
-                    state.scheduler.unblock(tenant);
+                    let actions = state.scheduler.unblock(tenant, now);
                     state.tidy(tenant);
+                    drop(state);
+                    self.perform(actions);
                     return;
                 }
                 let Some(entry) = state.entries.get(&tenant).cloned() else {
@@ -217,7 +268,6 @@ impl ClusterPools {
                     return;
                 };
                 // The pool may have been forgotten; whoever opens needs to know for which version.
-                let now = Instant::now();
                 let mut actions = state.learn(&entry, &self.shared.settings, now);
                 actions.extend(state.scheduler.open_unasked(tenant, now));
                 actions

@@ -47,22 +47,11 @@ pub(crate) struct Pooled<L> {
     pub(super) opened: Instant,
     /// When a request last came to it idle, or left it: µs after `opened`.
     progress: AtomicU64,
-    /// The database said that it is this tenant's.
-    verified: AtomicBool,
 }
 
 impl<L: Line> Pooled<L> {
     pub(super) fn new(line: L, ticket: Ticket, version: u64, now: Instant) -> Self {
-        let (progress, verified) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { line, leases: Leases::new(), ticket, version, opened: now, progress, verified }
-    }
-
-    pub(super) fn is_verified(&self) -> bool {
-        self.verified.load(Ordering::Acquire)
-    }
-
-    pub(super) fn set_verified(&self) {
-        self.verified.store(true, Ordering::Release);
+        Self { line, leases: Leases::new(), ticket, version, opened: now, progress: AtomicU64::new(0) }
     }
 
     /// When somebody last came or left.
@@ -80,13 +69,12 @@ impl<L: Line> Pooled<L> {
         !self.leases.is_idle() && now.saturating_duration_since(self.last_used()) > SLOW
     }
 
-    /// Joins it. Readers come before the database has said whose it is (they get no answer before); who must be alone
-    /// comes after.
+    /// Joins it.
     pub(super) fn join(&self, mode: Mode, now: Instant) -> bool {
         let first = self.leases.is_idle();
         let joined = match mode {
             Mode::Shared => !self.is_slow(now) && self.leases.join(READERS),
-            Mode::Alone => self.is_verified() && self.leases.join_alone(),
+            Mode::Alone => self.leases.join_alone(),
         };
         if joined && first {
             self.touch(now);

@@ -7,6 +7,7 @@
 
 mod anchor;
 mod entry;
+pub(super) mod floor;
 mod keeper;
 pub(super) mod ledger;
 pub(super) mod look;

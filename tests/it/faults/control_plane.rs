@@ -87,13 +87,16 @@ async fn suspension_holds_within_two_seconds_without_announcements() {
         let (here, there) = (tenant.admin(), tenant.admin().at(other.url()));
         futures_util::join!(until_suspended(seconds(2), &here), until_suspended(seconds(2), &there));
     };
-    let listeners = format!(
-        "SELECT pg_terminate_backend(pid, 5000)::text AS word FROM pg_stat_activity \
-         WHERE datname = '{}' AND application_name = 'tenantry-listen'",
-        app.control_database().database
-    );
-    let listening = async || db::words(&app.server(), &listeners).await.len() == 2;
-    eventually(PATIENCE, "both nodes listen, and are struck", listening).await;
+    let of_listeners = |what: &str| {
+        let database = &app.control_database().database;
+        format!(
+            "SELECT {what}::text AS word FROM pg_stat_activity \
+             WHERE datname = '{database}' AND application_name = 'tenantry-listen'"
+        )
+    };
+    let listening = async || db::words(&app.server(), &of_listeners("pid")).await.len() == 2;
+    eventually(PATIENCE, "both nodes listen", listening).await;
+    assert_eq!(db::words(&app.server(), &of_listeners("pg_terminate_backend(pid, 5000)")).await.len(), 2);
     held(&tenants[0]).await;
 
     let definition = "SELECT pg_get_functiondef('registry_changed'::regproc)::text AS word";

@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = seconds(10);
 /// Time to be well again. What is promised is shorter, and said by the run.
 pub(super) const RECOVERY: Duration = seconds(20);
 /// Between two requests of a neighbour, so that a test measures isolation and not the machine.
-const PACE: Duration = Duration::from_millis(10);
+pub(super) const PACE: Duration = Duration::from_millis(10);
 /// Cluster whose server is reached through a proxy.
 pub(super) const BEHIND: &str = "behind";
 

@@ -11,15 +11,16 @@ use tenantry::control::tenants;
 use tenantry::error::ApiError;
 use tenantry::kernel::{Slug, TenantId};
 use tenantry::router::{
-    Changes, ControlPlaneRegistry, Error, Installation, MainConn, Registry, Result, RouterConfig, TenantConn, TenantDb,
+    Changes, ControlPlaneRegistry, Error, Installation, MainConn, Registry, Result, Router, RouterConfig, TenantConn,
+    TenantDb,
 };
 use tenantry::testing::{Tenant, TestApp};
 
 use super::ground::{
-    assert_refused, behind_a_proxy, breaker, counted, database, embedded_with, kill_all, read, recovers,
-    short_deadlines, undisturbed, until_open, warm,
+    PACE, PATIENCE, assert_refused, behind_a_proxy, breaker, counted, database, embedded_with, kill_all, read,
+    recovers, short_deadlines, undisturbed, until_open, warm,
 };
-use crate::support::{db, say, unique};
+use crate::support::{db, eventually, say, unique};
 
 /// A registry whose changes nobody hears of: neither announced nor polled. Reading a tenant is counted.
 struct Deaf {
@@ -108,13 +109,65 @@ async fn a_rotated_password_is_found_by_the_request_that_needs_it() {
     router.shutdown().await;
 }
 
-/// With announcements as they are, a rotation that ends every connection costs nobody else a request, and none that
-/// comes after it.
+/// A router that hears of no change, with the tenant's database.
+async fn deaf(app: &TestApp, tenant: &Tenant) -> (Router, TenantDb) {
+    let control = app.control();
+    let registry = Deaf { registry: ControlPlaneRegistry::new(control.db, control.keys), reads: Arc::default() };
+    let router = embedded_with(Arc::new(registry), RouterConfig::new("http://tenantry.test")).await;
+    let db = database(&router, tenant).await;
+    (router, db)
+}
+
+/// Whoever rotates changes the server and the registry one after the other; requests that come between wait for the
+/// second, whichever it is.
 #[actix_web::test]
-async fn a_rotation_under_traffic_costs_no_later_request() {
+async fn between_the_two_halves_of_a_rotation_requests_wait() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let server_first = async |password: &str| {
+        let (router, db) = deaf(app, &acme).await;
+        select(&db).await.unwrap();
+        alter_role(app, &acme, password).await;
+        kill_all(&app.server(), &[&acme]).await;
+        (router, db)
+    };
+    let registry_first = async |password: &str| {
+        register(app, &acme, password).await;
+        deaf(app, &acme).await
+    };
+    for registered_first in [false, true] {
+        let password = unique("rotated");
+        let (router, db) =
+            if registered_first { registry_first(&password).await } else { server_first(&password).await };
+        let so_far = router.pools().opened();
+        let reads = async {
+            for done in join_all((0..8).map(|_| select(&db))).await {
+                done.expect("served with the new password");
+            }
+        };
+        let second_half = async {
+            // The old password, or the one that is not valid yet, has been refused.
+            eventually(PATIENCE, "tried again", async || router.pools().opened() >= so_far + 2).await;
+            if registered_first {
+                alter_role(app, &acme, &password).await;
+            } else {
+                register(app, &acme, &password).await;
+            }
+        };
+        tokio::join!(reads, second_half);
+        let pool = router.pools().snapshot(acme.id).expect("a pool");
+        assert_eq!(pool.breaker, None, "registered first: {registered_first}");
+        router.shutdown().await;
+    }
+}
+
+/// With announcements as they are, a rotation costs no read, though it ends every connection; a write whose backend is
+/// ended in the middle cannot be done again, so there is none of the tenant's own.
+#[actix_web::test]
+async fn a_rotation_under_traffic_costs_no_read() {
     let app = TestApp::shared().await;
     let tenants = warm(app, 2).await;
-    undisturbed(&tenants[1..], async {
+    let rotating = async {
         for _ in 0..2 {
             let password = unique("rotated");
             alter_role(app, &tenants[0], &password).await;
@@ -123,6 +176,18 @@ async fn a_rotation_under_traffic_costs_no_later_request() {
             for _ in 0..10 {
                 read(&tenants[0].admin()).await.expect(200);
             }
+        }
+    };
+    let reading = join_all((0..3).map(|_| async {
+        loop {
+            read(&tenants[0].admin()).await.expect(200);
+            tokio::time::sleep(PACE).await;
+        }
+    }));
+    undisturbed(&tenants[1..], async {
+        tokio::select! {
+            () = rotating => {}
+            endless = reading => { let _: Vec<std::convert::Infallible> = endless; unreachable!("they read on and on") }
         }
     })
     .await;

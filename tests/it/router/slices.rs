@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use futures_util::join;
 use tenantry::control::clusters::ClusterChanges;
-use tenantry::router::{ClaimsOnly, ControlPlaneRegistry, Result, Router, RouterConfig, TenantConn, TenantHints};
+use tenantry::router::{
+    ClaimsOnly, ControlPlaneRegistry, Error, NodeId, Registry as _, Result, Router, RouterConfig, SliceClaim,
+    TenantConn, TenantHints,
+};
 use tenantry::testing::{Tenant, TestApp};
 
 use crate::support::binary::run_with;
@@ -159,7 +163,9 @@ async fn the_slice_of_a_lost_node_returns_when_its_connections_are_gone() {
     ask(&left, &acme).await.unwrap();
     eventually(seconds(10), "both have a slice", async || slice(&left) + slice(&lost) == 10).await;
 
-    // It is not heard of any more, but its connection stays open, as one does in a long statement.
+    // It is not heard of any more, but a connection of it stays open, as one does in a long statement.
+    let mut stays = db::open(&app.server()).await;
+    stays.batch_execute(&format!("SET application_name = '{}'", lost.node().application_name())).await.unwrap();
     let end = format!(
         "SELECT pg_terminate_backend(pid)::text AS word FROM pg_stat_activity WHERE application_name = '{}'",
         lost.node().application_name()
@@ -183,6 +189,51 @@ async fn the_slice_of_a_lost_node_returns_when_its_connections_are_gone() {
     left.shutdown().await;
     let nodes = format!("SELECT id::text AS word FROM budget_nodes WHERE id = '{}'", left.node().uuid());
     assert_eq!(db::word(app.control_database(), &nodes).await, "", "gone with its node");
+}
+
+/// Two looks must both see nothing of a lost node, and hear nothing of it in between.
+#[actix_web::test]
+async fn a_node_that_is_heard_of_again_starts_over_with_being_lost() {
+    let app = TestApp::builder().connection_budget(10).start().await;
+    let acme = app.tenant("acme").await;
+    let (control, node, ttl) = (app.control(), NodeId::generate(), seconds(600));
+    let registry = ControlPlaneRegistry::new(control.db, control.keys);
+    let cluster = app.router().tenant(acme.id).await.unwrap().cluster.id;
+    registry.renew_node(node, ttl).await.unwrap();
+    let claim =
+        SliceClaim { node, cluster, budget: 10, default_budget: 10, in_use: 0, held: 0, wanted: 3, ttl, seq: 1 };
+    registry.claim_slice(claim).await.unwrap();
+    let of_it = format!("WHERE node_id = '{}'", node.uuid());
+    let lapse =
+        format!("UPDATE budget_nodes SET expires_at = now() - interval '1 second' WHERE id = '{}'", node.uuid());
+    let lapses = async || db::execute(app.control_database(), &lapse).await;
+
+    lapses().await;
+    assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 0, "one look is none");
+    let unseen = format!("SELECT (unseen_since IS NOT NULL)::text AS word FROM budget_slices {of_it}");
+    assert_eq!(db::word(app.control_database(), &unseen).await, "true");
+    assert!(registry.renew_node(node, ttl).await.unwrap().lapsed);
+    lapses().await;
+    assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 0, "it was heard of since");
+    assert_eq!(registry.reclaim_slices(cluster, std::time::Duration::ZERO).await.unwrap(), 1, "nothing for two looks");
+}
+
+/// Whoever lets go of a router without ending it keeps no connection by that.
+#[actix_web::test]
+async fn a_router_that_is_dropped_leaves_no_connection_behind() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let dropped = router(app).await;
+    for tenant in [&acme, &globex] {
+        ask(&dropped, tenant).await.unwrap();
+    }
+    let open = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE application_name = '{}'",
+        dropped.node().application_name()
+    );
+    assert_eq!(db::word(&app.server(), &open).await, "2");
+    drop(dropped);
+    eventually(seconds(5), "its connections are closed", async || db::word(&app.server(), &open).await == "0").await;
 }
 
 #[actix_web::test]
@@ -268,6 +319,26 @@ async fn a_start_that_cannot_hold_is_refused_with_the_arithmetic() {
     db::execute(app.control_database(), "UPDATE clusters SET connection_budget = 1000").await;
     let refused = run_with(&environment, &["serve"]).await.expect(4);
     assert!(refused.stderr.contains("max_connections 300 - 3 reserved = 297"), "{refused:#?}");
+}
+
+/// An application with the router in it finds out as the server does.
+#[actix_web::test]
+async fn an_embedded_start_that_cannot_hold_is_refused_too() {
+    let app = TestApp::builder().connection_budget(1).start().await;
+    app.tenant("acme").await;
+    let start = async || {
+        let control = app.control();
+        let registry = ControlPlaneRegistry::new(control.db, control.keys);
+        Router::start(Arc::new(registry), Arc::new(ClaimsOnly), RouterConfig::new("http://tenantry.test")).await
+    };
+    let refused = start().await.expect_err("no connection is left for it");
+    assert!(matches!(refused, Error::BudgetCannotHold(_)), "{refused:?}");
+    assert!(refused.to_string().contains("1 nodes that live + this one = 2 nodes"), "{refused}");
+    db::execute(app.control_database(), "UPDATE clusters SET connection_budget = 1000").await;
+    let refused = start().await.expect_err("more than the server has").to_string();
+    assert!(refused.contains("max_connections 300 - 3 reserved = 297"), "{refused}");
+    db::execute(app.control_database(), "UPDATE clusters SET connection_budget = 2").await;
+    start().await.expect("one for each").shutdown().await;
 }
 
 #[actix_web::test]

@@ -1,6 +1,7 @@
 //! What becomes of work that nobody waits for any more.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
@@ -119,5 +120,88 @@ async fn a_statement_has_a_deadline() {
     let work =
         db.read(async |conn: &mut TenantConn| -> Result<(), Error> { Ok(conn.batch_execute("SELECT 1").await?) });
     work.await.unwrap();
+    router.shutdown().await;
+}
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    number: i64,
+}
+
+/// Its first row is never there: it fails as it runs, after PostgreSQL has taken it.
+const FAILS_LATE: &str = "SELECT 1 / count(*) AS number FROM contacts WHERE false";
+
+#[actix_web::test]
+async fn a_failure_that_the_work_passes_over_is_none_of_a_commit() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    let work = db.transaction(async |tx: &mut TenantTx| -> Result<(), Error> {
+        tx.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Ghost')").await?;
+        let failed = diesel::sql_query(FAILS_LATE).load::<Number>(tx).await;
+        assert!(failed.is_err(), "divided by zero");
+        Ok(())
+    });
+    assert!(
+        matches!(work.await, Err(Error::Query(diesel::result::Error::RollbackTransaction))),
+        "not stored in silence"
+    );
+    router.shutdown().await;
+}
+
+#[actix_web::test]
+async fn a_read_whose_backend_dies_among_its_rows_is_done_again() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    let tries = AtomicU32::new(0);
+    let read = db.read(async |conn: &mut TenantConn| -> Result<i64, Error> {
+        let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+        let sleep = format!("SELECT count(pg_sleep({})) AS number", if first { 60 } else { 0 });
+        Ok(diesel::sql_query(sleep).get_result::<Number>(conn).await?.number)
+    });
+    let asleep = format!(
+        "SELECT pg_terminate_backend(pid)::text AS word FROM pg_stat_activity \
+         WHERE usename = '{}' AND wait_event = 'PgSleep'",
+        acme.role()
+    );
+    let kill = eventually(seconds(5), "it is ended", async || db::words(&app.server(), &asleep).await.len() == 1);
+    let (read, ()) = tokio::join!(read, kill);
+    assert_eq!((read.unwrap(), tries.into_inner()), (1, 2));
+    router.shutdown().await;
+}
+
+/// What ends one backend may end the tenant's others in the same breath: those that are open by then are not trusted,
+/// however young they are.
+#[actix_web::test]
+async fn a_read_that_is_done_again_goes_to_a_connection_that_was_not_there() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    let (tries, backend) = (AtomicU32::new(0), "SELECT pg_backend_pid()::bigint AS number");
+    let read = db.read(async |conn: &mut TenantConn| -> Result<i64, Error> {
+        let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+        let query = if first { "SELECT count(pg_sleep(60)) AS number" } else { backend };
+        Ok(diesel::sql_query(query).get_result::<Number>(conn).await?.number)
+    });
+    let asleep = format!("FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'", acme.role());
+    let meanwhile = async {
+        let long = format!("SELECT count(*)::text AS word {asleep} AND query_start < now() - interval '50 ms'");
+        eventually(seconds(5), "it sleeps", async || db::word(&app.server(), &long).await == "1").await;
+        // Nobody waits behind a statement as slow as that: this one has a connection opened.
+        let other = db.read(async |conn: &mut TenantConn| -> Result<i64, Error> {
+            Ok(diesel::sql_query(backend).get_result::<Number>(conn).await?.number)
+        });
+        let other = other.await.unwrap();
+        let kill = format!("SELECT pg_terminate_backend(pid)::text AS word {asleep}");
+        assert_eq!(db::words(&app.server(), &kill).await.len(), 1);
+        other
+    };
+    let (read, other) = tokio::join!(read, meanwhile);
+    assert_ne!(read.unwrap(), other);
     router.shutdown().await;
 }

@@ -17,8 +17,6 @@ pub(super) enum Kind {
     ServerFull,
     MoreRoom,
     Probe,
-    Verified,
-    Refused,
     Closed,
     Recovered,
     ServerCloses,
@@ -50,7 +48,7 @@ pub(super) enum Kind {
     Tick,
 }
 
-const OFTEN: [(u32, Kind); 37] = [
+const OFTEN: [(u32, Kind); 35] = [
     (24, Kind::Ask),
     (20, Kind::Done),
     (4, Kind::Abandon),
@@ -60,8 +58,6 @@ const OFTEN: [(u32, Kind); 37] = [
     (1, Kind::ServerFull),
     (2, Kind::MoreRoom),
     (4, Kind::Probe),
-    (16, Kind::Verified),
-    (1, Kind::Refused),
     (16, Kind::Closed),
     (5, Kind::Recovered),
     (2, Kind::ServerCloses),
@@ -214,8 +210,6 @@ impl World {
             Kind::ServerFull => node.server_is_full(at),
             Kind::MoreRoom => node.more_room(),
             Kind::Probe => node.probe_again(),
-            Kind::Verified => node.verified(at),
-            Kind::Refused => node.refused(at),
             Kind::Closed => node.closed(at),
             Kind::Recovered => node.recovered(at, (at / 64).is_multiple_of(2)),
             Kind::ServerCloses => node.server_closes(at),

@@ -91,16 +91,12 @@ fn promises_hold_in_every_history() {
     assert!(served.load(Ordering::Relaxed) > 5 * HISTORIES as usize, "{served:?} requests were served");
 }
 
-/// The first history that finds the mutant out, and what it says.
-fn find_out(mutant: Mutant) -> Option<(u64, String)> {
-    let _broken = mutant::with(mutant);
-    (0..ENOUGH).find_map(|seed| live(&History::of(seed)).err().map(|why| (seed, why)))
-}
-
+/// Some history finds the mutant out by this promise; others may do by another.
 fn assert_found(mutants: &[Mutant], promise: &str) {
     for mutant in mutants {
-        let found = find_out(*mutant);
-        assert!(found.as_ref().is_some_and(|(_, why)| why.starts_with(promise)), "{mutant:?}: {found:?}");
+        let _broken = mutant::with(*mutant);
+        let broken = |seed| live(&History::of(seed)).is_err_and(|why| why.starts_with(promise));
+        assert!((0..ENOUGH).any(broken), "{mutant:?}");
     }
 }
 
@@ -134,8 +130,6 @@ fn one_request_is_served() {
         let happen = |kind| Event { kind, node: 0, at: 0 };
         world.step(ask);
         world.step(happen(Kind::Opens));
-        assert_eq!(world.nodes[0].served, usize::from(!alone), "readers come before the stamp is known");
-        world.step(happen(Kind::Verified));
         assert_eq!(world.nodes[0].served, 1);
         world.step(happen(Kind::Done));
         world.step(ask);
@@ -148,7 +142,7 @@ fn one_request_is_served() {
 #[test]
 fn a_connection_that_is_well_lets_others_be_opened() {
     let mut world = World::new(2, 1, 1);
-    let first = [Kind::Ask, Kind::Ask, Kind::Opens, Kind::OpeningFails, Kind::Verified, Kind::ServerCloses];
+    let first = [Kind::Ask, Kind::Ask, Kind::OpeningFails, Kind::Opens, Kind::ServerCloses];
     for kind in first {
         world.step(Event { kind, node: 0, at: 0 });
     }

@@ -96,7 +96,6 @@ pub(super) struct Node {
     directory: Arc<Directory<Wire>>,
     /// Connections that are being opened, and for which version.
     opening: Vec<(Ticket, u64)>,
-    unverified: Vec<Arc<Pooled<Wire>>>,
     sockets: Vec<Socket>,
     closing: Vec<Socket>,
     recovering: Vec<Arc<Pooled<Wire>>>,
@@ -125,7 +124,6 @@ impl Node {
             scheduler: Scheduler::new(0, MAX_WAITERS, directory.clone()),
             directory,
             opening: vec![],
-            unverified: vec![],
             sockets: vec![],
             closing: vec![],
             recovering: vec![],

@@ -13,7 +13,7 @@ impl Node {
         let (id, tenant, gone) = (self.next, ticket.tenant, Arc::<AtomicBool>::default());
         self.sockets.push(Socket { id, ticket: ticket.clone(), gone: gone.clone() });
         let conn = Arc::new(Pooled::new(Wire { id, tenant, gone }, ticket, version, self.now));
-        self.unverified.push(conn.clone());
+        self.broken.retain(|broken| *broken != tenant);
         let actions = self.scheduler.opened(tenant, conn, Duration::from_millis(3), self.now);
         self.perform(actions);
     }
@@ -75,24 +75,6 @@ impl Node {
         for tenant in self.broken.clone() {
             self.probe(tenant);
         }
-    }
-
-    pub(in super::super) fn verified(&mut self, at: usize) {
-        let Some(at) = pick(&self.unverified, at) else { return };
-        let conn = self.unverified.swap_remove(at);
-        self.broken.retain(|tenant| *tenant != conn.line.tenant);
-        let actions = self.scheduler.verified(conn.line.tenant, &conn, self.now);
-        self.perform(actions);
-    }
-
-    /// The database behind a new connection is not the tenant's.
-    pub(in super::super) fn refused(&mut self, at: usize) {
-        let Some(at) = pick(&self.unverified, at) else { return };
-        let conn = self.unverified.swap_remove(at);
-        let (waiters, actions) = self.scheduler.refused(conn.line.tenant, &conn, self.now);
-        self.tell(waiters);
-        self.perform(actions);
-        self.breaks(conn.line.tenant);
     }
 
     pub(in super::super) fn closed(&mut self, at: usize) {

@@ -262,7 +262,6 @@ impl World {
             node.probe_again();
             for _ in 0..node.unsettled() {
                 node.opens(0);
-                node.verified(0);
                 node.closed(0);
                 node.recovered(0, true);
             }

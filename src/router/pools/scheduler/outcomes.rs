@@ -8,7 +8,7 @@ use crate::kernel::TenantId;
 use crate::router::pools::pooled::{Line, Pooled};
 
 impl<L: Line, W: Waiter> Scheduler<L, W> {
-    /// A connection is open. Readers may come; whoever must be alone comes after [`Self::verified`].
+    /// A connection is open, and its database the tenant's.
     pub(in crate::router::pools) fn opened(
         &mut self,
         tenant: TenantId,
@@ -29,24 +29,6 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         } else {
             self.dismiss(tenant, conn, true, now, &mut actions);
         }
-        self.settle(tenant, now, &mut actions);
-        actions
-    }
-
-    /// The database said that a new connection is its tenant's.
-    pub(in crate::router::pools) fn verified(
-        &mut self,
-        tenant: TenantId,
-        conn: &Pooled<L>,
-        now: Instant,
-    ) -> Vec<Action<L, W>> {
-        let mut actions = Vec::new();
-        conn.set_verified();
-        self.change(tenant, |pool| {
-            // Perhaps another opening has failed meanwhile; nobody probes any more for a tenant that answers.
-            pool.blocked = false;
-            pool.turn_begins(now);
-        });
         self.settle(tenant, now, &mut actions);
         actions
     }
@@ -77,24 +59,17 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         actions
     }
 
-    /// The database of a new connection is not the tenant's. Whoever reads on it gets no answer; its waiters are given
-    /// back to be told.
-    pub(in crate::router::pools) fn refused(
-        &mut self,
-        tenant: TenantId,
-        conn: &Arc<Pooled<L>>,
-        now: Instant,
-    ) -> (Vec<W>, Vec<Action<L, W>>) {
-        let mut actions = Vec::new();
-        if self.change(tenant, |pool| {
+    /// An opening failed for a reason that may be none in a moment. Until [`Self::unblock`] nothing is opened, and whoever
+    /// waits waits on.
+    pub(in crate::router::pools) fn open_later(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+        self.opening -= 1;
+        self.change(tenant, |pool| {
+            pool.opening -= 1;
             pool.blocked = true;
-            pool.take(conn)
-        }) {
-            self.dismiss(tenant, conn.clone(), true, now, &mut actions);
-        }
-        let waiters = if self.can_serve(tenant, now) { Vec::new() } else { self.drain_waiters(tenant) };
+        });
+        let mut actions = Vec::new();
         self.settle(tenant, now, &mut actions);
-        (waiters, actions)
+        actions
     }
 
     /// Gives back the waiters of all tenants that nothing serves, to be told.
@@ -112,10 +87,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         actions
     }
 
-    /// Whoever waits for the tenant from now on has a connection opened for him again.
-    pub(in crate::router::pools) fn unblock(&mut self, tenant: TenantId) {
+    /// Whoever waits for the tenant has a connection opened for him again.
+    pub(in crate::router::pools) fn unblock(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
+        let mut actions = Vec::new();
         if self.knows(tenant) {
             self.change(tenant, |pool| pool.blocked = false);
+            self.settle(tenant, now, &mut actions);
         }
+        actions
     }
 }

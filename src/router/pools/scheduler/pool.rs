@@ -133,11 +133,6 @@ impl<L: Line, W: Waiter> Pool<L, W> {
     pub(super) fn add(&mut self, conn: Arc<Pooled<L>>, now: Instant) {
         self.conns.push(conn);
         self.publish();
-        self.turn_begins(now);
-    }
-
-    /// Its first connection can be used from now on.
-    pub(super) fn turn_begins(&mut self, now: Instant) {
         if self.conns.len() == 1 {
             self.since = now;
         }
@@ -254,7 +249,7 @@ impl<L: Line, W: Waiter> Pool<L, W> {
 
     /// Keeps readers off one connection, for the first of those who must be alone.
     fn reserve(&mut self, now: Instant, actions: &mut Vec<Action<L, W>>) {
-        let takes = |c: &&Arc<Pooled<L>>| c.is_verified() && !c.line.is_gone();
+        let takes = |c: &&Arc<Pooled<L>>| !c.line.is_gone();
         let Some(conn) = self.conns.iter().filter(takes).min_by_key(|c| c.leases.readers().unwrap_or(u32::MAX)) else {
             return;
         };

@@ -92,8 +92,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             let worth = self.popularity.of(tenant, now) / pool.held() as f64;
             let rich = share.is_some_and(|share| pool.held() > 1 && rank(pool.held(), pool.weight) > share);
             for conn in &pool.conns {
-                // One just opened has served nobody yet.
-                let free = conn.leases.readers() == Some(0) && conn.is_verified();
+                let free = conn.leases.readers() == Some(0);
                 let used = conn.last_used();
                 let allowed = share.is_none() || rich || now.saturating_duration_since(used) >= SETTLED;
                 let better = best.as_ref().is_none_or(|(least, at, ..)| (worth, used) < (*least, *at));
@@ -117,16 +116,14 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         if rank(pool.held(), pool.weight) <= asks {
             return None;
         }
-        let tried = pool.conns.iter().filter(|c| c.is_verified());
-        let conn = tried.min_by_key(|c| c.leases.readers().unwrap_or(u32::MAX))?;
+        let conn = pool.conns.iter().min_by_key(|c| c.leases.readers().unwrap_or(u32::MAX))?;
         Some((*tenant, conn.clone()))
     }
 
     /// The connection of the tenant that has been served longest, while others wait for their turn.
     fn longest_turn(&self, now: Instant) -> Option<(TenantId, Arc<Pooled<L>>)> {
         let turn = |since: Instant, weight: u32| now.saturating_duration_since(since).as_secs_f64() / f64::from(weight);
-        // Whoever waits for it from the beginning is served first, and that needs a connection that is known to be good.
-        let due = self.pools.iter().filter(|(_, p)| p.held() == 1 && p.conns.first().is_some_and(|c| c.is_verified()));
+        let due = self.pools.iter().filter(|(_, p)| p.held() == 1 && !p.conns.is_empty());
         let (tenant, pool) = due
             .filter(|(_, p)| turn(p.since, p.weight) >= TURN.as_secs_f64() || self.open > self.capacity)
             .max_by(|(_, a), (_, b)| turn(a.since, a.weight).total_cmp(&turn(b.since, b.weight)))?;
