@@ -27,6 +27,8 @@ const FILL: &str = "INSERT INTO contacts (id, last_name, company, emails, notes,
     FROM contacts, generate_series(1, 2000); ANALYZE contacts";
 const EMPTY: &str = "DELETE FROM contacts WHERE created_at = '2000-01-01'";
 const SEARCH: &str = "&q=nobody-is-called-so";
+/// The least that a tenant can be given: what is left is the price of one backend at work all the time.
+const ONE_EACH: [(&str, &str); 1] = [("TENANTRY_ROUTER__TENANT_MAX_CONNECTIONS", "1")];
 
 /// What the others went through with and without the trouble, round by round.
 #[derive(Debug, Default)]
@@ -72,15 +74,16 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
         "| the noisy tenant | others' p99 ms | p99 ms beside it | ratio | others failed | its own: served per second, refused |"
     );
     println!("|---|---|---|---|---|---|");
-    for (number, name, begin, end, query) in [
-        (0, "queries of 200 ms that only wait", SLEEP, WAKE, ""),
-        (1, "searches through 120,000 rows", FILL, EMPTY, SEARCH),
+    for (number, name, begin, end, query, settings) in [
+        (0, "queries of 200 ms that only wait", SLEEP, WAKE, "", &[] as &[_]),
+        (1, "searches through 120,000 rows", FILL, EMPTY, SEARCH, &[]),
+        (1, "the same, with one connection for it and no more", FILL, EMPTY, SEARCH, &ONE_EACH),
     ] {
         let tenant = estate.tenant(number)?;
         let inside = estate.inside(tenant).await?;
         let give = format!("ALTER VIEW contacts OWNER TO \"{}\"", tenant.database);
         inside.batch_execute(&if number == 0 { format!("{begin}{give}") } else { begin.to_owned() }).await?;
-        let server = estate.plane.serve(&[]).await?;
+        let server = estate.plane.serve(settings).await?;
         let tenantry = Tenants::new(&server, quiet);
         trickle(&tenantry, RATE, 0, 3).await?;
         let (mut theirs, mut served, mut refused) = (Others::default(), Vec::new(), Failures::default());
