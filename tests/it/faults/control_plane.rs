@@ -91,7 +91,7 @@ async fn suspension_holds_within_two_seconds_without_announcements() {
         let database = &app.control_database().database;
         format!(
             "SELECT {what}::text AS word FROM pg_stat_activity \
-             WHERE datname = '{database}' AND application_name = 'tenantry-listen'"
+             WHERE datname = '{database}' AND query = 'LISTEN tenantry_registry'"
         )
     };
     let listening = async || db::words(&app.server(), &of_listeners("pid")).await.len() == 2;

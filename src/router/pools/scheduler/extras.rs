@@ -15,7 +15,7 @@ pub(in crate::router::pools) const LOOK_EVERY: Duration = Duration::from_millis(
 const FIRST: usize = 4;
 const MOST: usize = 4096;
 /// Requests that say enough.
-const ENOUGH: f64 = 16.0;
+const ENOUGH: f64 = 32.0;
 /// With fewer than that it is judged after this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Below this ratio nobody feels anything.
@@ -33,7 +33,7 @@ const KEEP_MOST: Duration = Duration::from_secs(60);
 /// What the tenants with one connection say.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ratios {
-    /// The sum of the logarithms of each tenant's ratio, by its weight.
+    /// The sum of the square roots of each tenant's ratio, by its weight.
     sum: f64,
     /// By how many requests, of each tenant a few.
     weight: f64,
@@ -42,13 +42,14 @@ pub(super) struct Ratios {
 impl Ratios {
     /// A tenant's requests took this much longer than before.
     pub(super) fn add(&mut self, ratio: f64, weight: f64) {
-        self.sum += weight * ratio.clamp(0.1, 10.0).ln();
+        self.sum += weight * ratio.min(10.0).sqrt();
         self.weight += weight;
     }
 
-    /// Their geometric mean: one that met a lock does not speak for the others. 1 without any.
+    /// Their mean, by square roots: few that take long are heard, as a geometric mean would not hear them, and one that
+    /// met a lock does not speak for all. 1 without any.
     fn mean(self) -> f64 {
-        if self.weight > 0.0 { (self.sum / self.weight).exp() } else { 1.0 }
+        if self.weight > 0.0 { (self.sum / self.weight).powi(2) } else { 1.0 }
     }
 }
 
