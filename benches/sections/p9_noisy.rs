@@ -14,6 +14,8 @@ use crate::support::spread::{Spread, ratios};
 
 /// Concurrent requests of the noisy tenant.
 const CROWD: usize = 500;
+/// Seconds until the crowd stands.
+const RUSH: u64 = 1;
 /// Requests of the others per second: little, so that what is measured is waiting and not a machine without idle time.
 pub const RATE: u64 = 300;
 
@@ -90,7 +92,8 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
         for round in 1..=effort.rounds as u64 {
             let calm = trickle(&tenantry, RATE, round, effort.seconds).await?;
             let crowd = Crowd::gather(CROWD, &format!("{}{query}", tenantry.url()), &troubled[number]);
-            crowd.settled().await;
+            // The rush of its arrival: connections, and the openings they bring about.
+            trickle(&tenantry, RATE, round, RUSH).await?;
             let beside = trickle(&tenantry, RATE, round, effort.seconds).await?;
             let replies = crowd.disperse().await?;
             let failed = failures(&replies);

@@ -73,9 +73,6 @@ pub fn failures(replies: &[Reply]) -> Failures {
     replies.iter().filter_map(|reply| reply.failure.as_deref()).collect()
 }
 
-/// How long the rush of a crowd's arrival takes at most: its connections, and the openings it brings about.
-const RUSH: Duration = Duration::from_secs(1);
-
 /// So many callers of one tenant, each asking again as soon as he has been answered; a refused one waits as long as he
 /// was told to. In a thread of its own: whoever measures others is not kept waiting by its work.
 #[derive(Debug)]
@@ -99,11 +96,6 @@ impl Crowd {
             })
         });
         Self { stop, thread }
-    }
-
-    /// Waits until everybody has come: what is measured then is a crowd that stands, not its arrival.
-    pub async fn settled(&self) {
-        tokio::time::sleep(RUSH).await;
     }
 
     /// Lets everybody finish; gives what they were answered.
