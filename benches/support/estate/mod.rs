@@ -23,7 +23,7 @@ pub use shared::SharedDatabases;
 use stencil::{ADMIN_EMAIL, ADMIN_PASSWORD, Stencil};
 
 /// Enough for a pool of four connections for each of 300 tenants, and everyone else.
-const MAX_CONNECTIONS: u32 = 1600;
+const MAX_CONNECTIONS: u32 = 2400;
 /// Databases are made, and people signed in, so many at a time.
 const AT_A_TIME: usize = 3;
 /// No section asks for a token twice.
