@@ -44,7 +44,9 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) }.start();
     tracing::info!(address = %listeners.public_address()?, public_url = config.public_url(), "serving");
     let served = server.serve(listeners, stop).await;
-    jobs.stop(config.http().shutdown_timeout.0).await;
+    let patience = config.http().shutdown_timeout.0;
+    jobs.stop(patience).await;
+    node.fleet.finish_work(patience).await;
     served.context("the server failed")
 }
 
@@ -58,7 +60,9 @@ pub async fn worker(context: &Context) -> anyhow::Result<()> {
     let jobs = schedule(&node.fleet).start();
     tracing::info!("working");
     stop.await;
-    jobs.stop(context.config.http().shutdown_timeout.0).await;
+    let patience = context.config.http().shutdown_timeout.0;
+    jobs.stop(patience).await;
+    node.fleet.finish_work(patience).await;
     Ok(())
 }
 

@@ -1,12 +1,12 @@
-//! The control plane: which tenants there are and where, the keys, the journal of provisioning, the operators.
+//! The control plane: which tenants there are and where, the keys, the journal of operations, the operators.
 //!
 //! Works on `MainConn` alone, and holds no personal data of tenants' people.
 
 pub mod clusters;
 pub mod installation;
 pub mod migrations;
+pub mod operations;
 pub mod operators;
-pub mod provisionings;
 pub mod registry_log;
 mod rewrap;
 mod schema;

@@ -103,28 +103,35 @@ diesel::table! {
 }
 
 diesel::table! {
-    provisionings (id) {
+    operations (id) {
         id -> Uuid,
-        tenant_id -> Uuid,
-        slug -> Text,
+        tenant_id -> Nullable<Uuid>,
+        slug -> Nullable<Text>,
         kind -> Text,
         state -> Text,
+        background -> Bool,
         input -> Jsonb,
+        result -> Nullable<Jsonb>,
         error -> Nullable<Text>,
+        progress_done -> Nullable<BigInt>,
+        progress_total -> Nullable<BigInt>,
+        cancel_requested -> Bool,
+        requested_by -> Nullable<Uuid>,
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
     }
 }
 
 diesel::table! {
-    provisioning_steps (provisioning_id, position) {
-        provisioning_id -> Uuid,
+    operation_steps (operation_id, position) {
+        operation_id -> Uuid,
         position -> Integer,
         name -> Text,
         state -> Text,
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
         ms -> Nullable<BigInt>,
+        output -> Nullable<Jsonb>,
     }
 }
 

@@ -90,7 +90,9 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
     say(&format!("ready after {:.1} s", begun.elapsed().as_secs_f32()));
     let jobs = jobs::schedule(&node.fleet).start();
     let served = server.serve(listeners, stop).await;
-    jobs.stop(config.http().shutdown_timeout.0).await;
+    let patience = config.http().shutdown_timeout.0;
+    jobs.stop(patience).await;
+    node.fleet.finish_work(patience).await;
 
     directory.withdraw_ready();
     say("stopping PostgreSQL");

@@ -7,7 +7,7 @@ use super::demo;
 use super::directory::{Directory, Kept, KeptTenant, Login, ReadyTenant, new_password};
 use super::progress::Progress;
 use crate::control::tenants::{self, TenantFilter, TenantRecord};
-use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet, ProvisionOptions, Silent};
+use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent};
 use crate::kernel::Slug;
 use crate::router::{AdminConn, ConnectOptions, MainConn, Target, TenantStatus};
 
@@ -140,7 +140,7 @@ impl DemoTenants<'_> {
                 last_name: last_name.to_owned(),
             }),
         };
-        Ok(self.fleet.create(&wanted, &ProvisionOptions::default(), &Silent).await?.tenant)
+        Ok(self.fleet.create(&wanted, &OperationOptions::default(), &Silent).await?.tenant)
     }
 }
 

@@ -108,11 +108,11 @@ impl Fleet {
     /// # Errors
     /// 404 if there is none; 409 if it is not archived, or its end has begun.
     pub async fn restore(&self, id: TenantId) -> ApiResult<TenantRecord> {
-        let _lock = super::lock::TenantLock::take(&self.control, id).await?;
+        let _lock = super::lock::Lock::tenant(&self.control, id).await?;
         let ending = self
             .control
             .db
-            .read(async move |conn: &mut MainConn| crate::control::provisionings::find_open(conn, id).await)
+            .read(async move |conn: &mut MainConn| crate::control::operations::find_open(conn, id).await)
             .await?;
         if ending.is_some() {
             return Err(super::refused("The tenant's deletion has begun; it cannot be restored."));

@@ -8,6 +8,8 @@ mod clusters;
 mod lifecycle;
 mod lock;
 pub mod migrations;
+pub mod operation;
+pub(crate) mod programs;
 pub mod provision;
 pub(crate) mod scram;
 mod sql;
@@ -20,10 +22,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-pub use provision::{
-    AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Progress, ProvisionOptions,
-    Provisioned, Silent, StepTime,
-};
+pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
+pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+
+use operation::background::Workers;
 
 use crate::control::ControlPlane;
 use crate::error::{ApiError, ApiResult, Code};
@@ -54,13 +56,14 @@ pub struct Fleet {
     passwords: Passwords,
     settings: FleetSettings,
     clones: Arc<Semaphore>,
+    workers: Arc<Workers>,
 }
 
 impl Fleet {
     /// A fleet on a control plane; opens nothing yet.
     #[must_use]
     pub fn new(control: ControlPlane, passwords: Passwords, settings: FleetSettings) -> Self {
-        Self { control, passwords, settings, clones: Arc::new(Semaphore::new(CLONES)) }
+        Self { control, passwords, settings, clones: Arc::new(Semaphore::new(CLONES)), workers: Arc::default() }
     }
 }
 

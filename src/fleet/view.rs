@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::provision::{Deleted, Provisioned, StepTime};
+use super::{Deleted, Provisioned, StepTime};
 use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
 use crate::kernel::{ClusterId, Slug, TenantId};

@@ -14,18 +14,18 @@ const TRIM: Duration = Duration::from_secs(10 * 60);
 /// How often tenants are looked for whose grace period has ended.
 const PURGE: Duration = Duration::from_secs(10 * 60);
 
-/// How often tenants are looked for whose making was left to a worker.
-const GO_ON: Duration = Duration::from_secs(1);
+/// How often operations are looked for that were left to a worker.
+const WORK: Duration = Duration::from_secs(1);
 
 /// The jobs of a node.
 #[must_use]
 pub fn schedule(fleet: &Fleet) -> Housekeeping {
     let db = fleet.control.db.clone();
-    let (maker, fleet) = (fleet.clone(), fleet.clone());
+    let (worker, fleet) = (fleet.clone(), fleet.clone());
     Housekeeping::new()
-        .every("provision", GO_ON, move || {
-            let fleet = maker.clone();
-            async move { fleet.go_on().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        .every("operations", WORK, move || {
+            let fleet = worker.clone();
+            async move { fleet.work().await.map(drop).map_err(|error| -> JobError { error.into() }) }
         })
         .every("registry-log", TRIM, move || {
             let db = db.clone();

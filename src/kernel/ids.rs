@@ -105,8 +105,8 @@ ids! {
     ContactId;
     /// A person who runs the installation.
     OperatorId;
-    /// One run of a provisioning journal.
-    ProvisioningId;
+    /// One run of the journal: a job, to operators.
+    OperationId;
     /// A signing key, of a tenant or of the installation.
     SigningKeyId;
 }

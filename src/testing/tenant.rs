@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use super::Answer;
 use super::ground::Ground;
 use super::persona::{Login, Persona, Proof};
-use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, ProvisionOptions, Silent};
+use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, OperationOptions, Silent};
 use crate::kernel::{Clock, Slug, TenantId};
 use crate::router::{Registration, Target};
 
@@ -55,7 +55,7 @@ impl Tenant {
             admin: Some(admin),
         };
         let fleet = ground.fleet(Clock::system(), None);
-        let made = fleet.create(&wanted, &ProvisionOptions::default(), &Silent).await;
+        let made = fleet.create(&wanted, &OperationOptions::default(), &Silent).await;
         let made = made.unwrap_or_else(|error| panic!("{slug} is not made: {error:?}"));
         let database = ground.server_of(cluster).with_database(made.tenant.database_name);
         Self::known(ground, url, slug, made.tenant.id, database, email, PASSWORD.to_owned())

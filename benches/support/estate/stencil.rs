@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 use tenantry::control::tenants;
 use tenantry::error::ApiError;
-use tenantry::fleet::{AdminPassword, CreateTenant, FirstAdmin, ProvisionOptions, Silent};
+use tenantry::fleet::{AdminPassword, CreateTenant, FirstAdmin, OperationOptions, Silent};
 use tenantry::kernel::TenantId;
 use tenantry::router::{MainConn, Target};
 
@@ -56,7 +56,7 @@ impl Stencil {
                 last_name: "Admin".into(),
             }),
         };
-        let made = plane.node.fleet.create(&wanted, &ProvisionOptions::default(), &Silent).await?.tenant;
+        let made = plane.node.fleet.create(&wanted, &OperationOptions::default(), &Silent).await?.tenant;
         let (keys, id) = (plane.control().keys.clone(), made.id);
         let target = plane.control().db.read(async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await);
         let (target, _) = target.await.map_err(|error: ApiError| error)?;

@@ -7,9 +7,8 @@ use secrecy::ExposeSecret as _;
 
 use super::{explain, fleet, secret_file, text_file};
 use crate::cli::{Context, Refused};
-use crate::fleet::provision::{Halt, Step};
 use crate::fleet::view::ProvisionedView;
-use crate::fleet::{AdminPassword, AttachTenant, CreateTenant, FirstAdmin, ProvisionOptions, Provisioned};
+use crate::fleet::{AdminPassword, AttachTenant, CreateTenant, FirstAdmin, Halt, OperationOptions, Provisioned};
 use crate::kernel::Slug;
 use crate::router::{Registration, Target, TlsMode, TlsPolicy};
 
@@ -39,15 +38,16 @@ impl AdminArgs {
 #[derive(Debug, Args)]
 struct HaltArgs {
     #[arg(long, hide = true, value_name = "STEP")]
-    halt_after: Option<Step>,
+    halt_after: Option<String>,
     #[arg(long, hide = true, requires = "halt_after")]
     halt_before_journal: bool,
 }
 
 impl HaltArgs {
-    fn options(&self) -> ProvisionOptions {
-        let halt = self.halt_after.map(|after| Halt { after, before_journal: self.halt_before_journal });
-        ProvisionOptions { halt }
+    fn options(&self) -> OperationOptions {
+        let before_journal = self.halt_before_journal;
+        let halt = self.halt_after.clone().map(|after| Halt { after, before_journal });
+        OperationOptions { halt }
     }
 }
 

@@ -1,10 +1,8 @@
 //! Decisions without I/O.
 
-use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 
 use crate::router::tenant::words;
 

@@ -11,7 +11,7 @@ use crate::control::operators::Operator;
 use crate::control::tenants::{TenantChanges, TenantFilter, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::view::{ProvisionedView, TenantView};
-use crate::fleet::{AdminPassword, CreateTenant, DeleteTenant, FirstAdmin, Fleet, ProvisionOptions, Silent};
+use crate::fleet::{AdminPassword, CreateTenant, DeleteTenant, FirstAdmin, Fleet, OperationOptions, Silent};
 use crate::kernel::Slug;
 use crate::kernel::page::{CursorScope, Direction};
 use crate::rest::{
@@ -199,7 +199,7 @@ pub async fn create_tenant(
 ) -> ApiResult<Created<ProvisionedView>> {
     let wanted = body.0.read()?;
     let fleet = fleet.into_inner();
-    let made = actix_web::rt::spawn(async move { fleet.create(&wanted, &ProvisionOptions::default(), &Silent).await })
+    let made = actix_web::rt::spawn(async move { fleet.create(&wanted, &OperationOptions::default(), &Silent).await })
         .await
         .map_err(ApiError::internal)??;
     let view = ProvisionedView::from(made);

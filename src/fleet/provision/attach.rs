@@ -8,14 +8,15 @@ use super::create::{reopen, unfinished};
 use super::drive::drive;
 use super::probe::probe;
 use super::run::Run;
-use super::{ATTACH, FirstAdmin, Progress, ProvisionOptions, Provisioned};
+use super::{ATTACH, FirstAdmin, Provisioned};
 use crate::control::installation;
-use crate::control::provisionings::{self, Provisioning, ProvisioningKind};
+use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::TenantLock;
+use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
-use crate::fleet::{Fleet, check_name, refused};
+use crate::fleet::operation::Journal;
+use crate::fleet::{Fleet, OperationOptions, Progress, check_name, refused};
 use crate::kernel::{Slug, TenantId};
 use crate::router::{MainConn, Registration, Target, TenantKind};
 
@@ -47,7 +48,7 @@ impl Fleet {
     pub async fn attach(
         &self,
         wanted: &AttachTenant,
-        options: &ProvisionOptions,
+        options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
@@ -55,9 +56,9 @@ impl Fleet {
             admin.check()?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let found = unfinished(&self.control, &wanted.slug, ProvisioningKind::Attach).await?;
+        let found = unfinished(&self.control, &wanted.slug, OperationKind::Attach).await?;
         let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
-        let _lock = TenantLock::take(&self.control, id).await?;
+        let _lock = Lock::tenant(&self.control, id).await?;
         let keys = self.control.keys.clone();
         let installation = self
             .control
@@ -70,12 +71,13 @@ impl Fleet {
         let (tenant, journal) = match found {
             Some(tenant) => {
                 self.same_address(tenant.id, &wanted.url, direct).await?;
-                reopen(&self.control, tenant.id, ProvisioningKind::Attach).await?
+                reopen(&self.control, tenant.id, OperationKind::Attach).await?
             }
             None => self.reserve_dedicated(id, wanted).await?,
         };
-        let run = Run::new(self, tenant, journal, migrations, wanted.admin.as_ref(), progress).await?;
-        drive(run, ATTACH, options.halt).await
+        let run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
+        let journal = Journal::open(&self.control, journal, progress, options.halt.clone()).await?;
+        drive(run, ATTACH, journal).await
     }
 
     /// An interrupted adoption goes on with the database it began with.
@@ -93,7 +95,7 @@ impl Fleet {
         ))
     }
 
-    async fn reserve_dedicated(&self, id: TenantId, wanted: &AttachTenant) -> ApiResult<(TenantRecord, Provisioning)> {
+    async fn reserve_dedicated(&self, id: TenantId, wanted: &AttachTenant) -> ApiResult<(TenantRecord, Operation)> {
         let keys = self.control.keys.clone();
         let new = NewTenant {
             id,
@@ -114,7 +116,8 @@ impl Fleet {
             .db
             .transaction(async move |conn: &mut MainConn| {
                 let tenant = tenants::insert(conn, &keys, &new).await?;
-                let journal = provisionings::begin(conn, id, &new.slug, ProvisioningKind::Attach, input).await?;
+                let journal =
+                    operations::begin(conn, &NewOperation::on(id, &new.slug, OperationKind::Attach, input)).await?;
                 Ok::<_, ApiError>((tenant, journal))
             })
             .await

@@ -4,19 +4,17 @@ use serde_json::json;
 
 use super::drive::drive;
 use super::run::Run;
-use super::{CREATE, FirstAdmin, Progress, ProvisionOptions, Provisioned, Silent};
-use crate::control::provisionings::{self, Provisioning, ProvisioningKind};
+use super::{CREATE, FirstAdmin, Provisioned};
+use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
 use crate::control::{ControlPlane, clusters};
-use crate::error::{ApiError, ApiResult, Code};
-use crate::fleet::lock::TenantLock;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
-use crate::fleet::{Fleet, check_name, refused, scram};
+use crate::fleet::operation::Journal;
+use crate::fleet::{Fleet, OperationOptions, Progress, check_name, refused, scram};
 use crate::kernel::{Slug, TenantId};
 use crate::router::{MainConn, Registration, TenantKind, TenantStatus};
-
-/// Tenants that one round of a worker makes.
-const GO_ON_WITH: i64 = 20;
 
 /// A tenant to be, on a cluster.
 #[derive(Debug, Clone)]
@@ -35,6 +33,14 @@ pub struct CreateTenant {
     pub admin: Option<FirstAdmin>,
 }
 
+impl CreateTenant {
+    /// Nothing but a name; everything else as usual.
+    #[must_use]
+    pub fn named(slug: Slug) -> Self {
+        Self { slug, name: None, cluster: None, registration: None, max_connections: None, admin: None }
+    }
+}
+
 impl Fleet {
     /// Makes a tenant, or goes on with one whose making was interrupted, and answers when it serves.
     ///
@@ -44,7 +50,7 @@ impl Fleet {
     pub async fn create(
         &self,
         wanted: &CreateTenant,
-        options: &ProvisionOptions,
+        options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
@@ -52,19 +58,20 @@ impl Fleet {
             admin.check()?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let found = unfinished(&self.control, &wanted.slug, ProvisioningKind::Create).await?;
+        let found = unfinished(&self.control, &wanted.slug, OperationKind::Create).await?;
         let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
-        let _lock = TenantLock::take(&self.control, id).await?;
+        let _lock = Lock::tenant(&self.control, id).await?;
         let (tenant, journal) = match found {
             // Whoever held the lock until now may have finished it, or taken it back.
-            Some(tenant) => reopen(&self.control, tenant.id, ProvisioningKind::Create).await?,
+            Some(tenant) => reopen(&self.control, tenant.id, OperationKind::Create).await?,
             None => self.reserve(id, wanted, false).await?,
         };
-        let run = Run::new(self, tenant, journal, migrations, wanted.admin.as_ref(), progress).await?;
-        drive(run, CREATE, options.halt).await
+        let run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
+        let journal = Journal::open(&self.control, journal, progress, options.halt.clone()).await?;
+        drive(run, CREATE, journal).await
     }
 
-    /// Takes a tenant in and leaves its making to a worker ([`Fleet::go_on`]). It cannot have a first administrator,
+    /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]). It cannot have a first administrator,
     /// whose password is kept nowhere.
     ///
     /// # Errors
@@ -76,38 +83,10 @@ impl Fleet {
                 "The first administrator's password is kept nowhere, so it cannot be set later: wait, or leave it out.";
             return Err(ApiError::invalid_field("admin", "needs_wait", said));
         }
-        if let Some(begun) = unfinished(&self.control, &wanted.slug, ProvisioningKind::Create).await? {
+        if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create).await? {
             return Ok(begun);
         }
         self.reserve(TenantId::generate(), wanted, true).await.map(|(tenant, _)| tenant)
-    }
-
-    /// Makes the tenants that were left to a worker. Any number of workers may do so at once. One that fails is left to
-    /// the operator, with the reason in its journal.
-    ///
-    /// # Errors
-    /// If the control plane does not answer.
-    pub async fn go_on(&self) -> ApiResult<usize> {
-        let waiting =
-            self.control.db.read(async |conn: &mut MainConn| provisionings::deferred(conn, GO_ON_WITH).await).await?;
-        let mut made = 0;
-        for slug in waiting {
-            let wanted = CreateTenant {
-                slug: slug.clone(),
-                name: None,
-                cluster: None,
-                registration: None,
-                max_connections: None,
-                admin: None,
-            };
-            match self.create(&wanted, &ProvisionOptions::default(), &Silent).await {
-                Ok(_) => made += 1,
-                // Another worker has it, or has just finished it.
-                Err(error) if matches!(error.code(), Code::Conflict | Code::AlreadyExists) => {}
-                Err(error) => tracing::warn!(%slug, %error, "a tenant could not be made"),
-            }
-        }
-        Ok(made)
     }
 
     /// The registry entry and its journal, in one transaction.
@@ -115,8 +94,8 @@ impl Fleet {
         &self,
         id: TenantId,
         wanted: &CreateTenant,
-        deferred: bool,
-    ) -> ApiResult<(TenantRecord, Provisioning)> {
+        background: bool,
+    ) -> ApiResult<(TenantRecord, Operation)> {
         let keys = self.control.keys.clone();
         let wanted = wanted.clone();
         let control = &self.control;
@@ -147,9 +126,9 @@ impl Fleet {
                     registration: wanted.registration.unwrap_or(Registration::Closed),
                 };
                 let tenant = tenants::insert(conn, &keys, &new).await?;
-                let input =
-                    json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(), "deferred": deferred});
-                let journal = provisionings::begin(conn, id, &wanted.slug, ProvisioningKind::Create, input).await?;
+                let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some()});
+                let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
+                let journal = operations::begin(conn, &NewOperation { background, ..new }).await?;
                 Ok::<_, ApiError>((tenant, journal))
             })
             .await
@@ -181,14 +160,14 @@ impl FirstAdmin {
 pub(super) async fn unfinished(
     control: &ControlPlane,
     slug: &Slug,
-    kind: ProvisioningKind,
+    kind: OperationKind,
 ) -> ApiResult<Option<TenantRecord>> {
     let slug = slug.clone();
     control
         .db
         .read(async move |conn: &mut MainConn| {
             let Some(tenant) = tenants::find_by_slug(conn, &slug).await? else { return Ok(None) };
-            let open = provisionings::find_open(conn, tenant.id).await?;
+            let open = operations::find_open(conn, tenant.id).await?;
             if open.is_some_and(|open| open.kind == kind) {
                 Ok(Some(tenant))
             } else {
@@ -202,20 +181,20 @@ pub(super) async fn unfinished(
 pub(super) async fn reopen(
     control: &ControlPlane,
     id: TenantId,
-    kind: ProvisioningKind,
-) -> ApiResult<(TenantRecord, Provisioning)> {
+    kind: OperationKind,
+) -> ApiResult<(TenantRecord, Operation)> {
     control
         .db
         .transaction(async move |conn: &mut MainConn| {
             let tenant = tenants::get(conn, id).await?;
-            let open = provisionings::find_open(conn, id).await?.filter(|open| open.kind == kind);
+            let open = operations::find_open(conn, id).await?.filter(|open| open.kind == kind);
             let Some(open) = open else {
                 return Err(ApiError::already_exists(
                     "slug",
                     format!("The slug '{}' is taken. Choose another one.", tenant.slug),
                 ));
             };
-            let journal = provisionings::begin(conn, id, &tenant.slug, kind, open.input).await?;
+            let journal = operations::reopen(conn, open.id).await?;
             debug_assert!(matches!(tenant.status, TenantStatus::Provisioning | TenantStatus::Active));
             Ok((tenant, journal))
         })

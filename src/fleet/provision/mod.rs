@@ -10,16 +10,14 @@ mod run;
 mod steps;
 mod verify;
 
-use std::fmt;
-
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 
 pub use attach::AttachTenant;
 pub use create::CreateTenant;
 pub use remove::{DeleteTenant, Deleted};
 
 use crate::control::tenants::TenantRecord;
+use crate::fleet::operation::StepTime;
 use crate::router::tenant::words;
 
 words! {
@@ -85,47 +83,6 @@ pub const ATTACH: &[Step] = &[
 pub(super) fn role_connections(ceiling: Option<i32>) -> i32 {
     const USUAL: i32 = 100;
     ceiling.unwrap_or_default().saturating_add(10).max(USUAL)
-}
-
-/// Hears of each step as it happens.
-pub trait Progress: Send + Sync {
-    /// A step begins.
-    fn started(&self, _step: &str) {}
-    /// A step is done.
-    fn done(&self, _step: &StepTime) {}
-    /// Something an operator should know.
-    fn note(&self, _text: &str) {}
-}
-
-/// Hears nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-
-impl Progress for Silent {}
-
-/// A step and what it took.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct StepTime {
-    /// Name of the step.
-    pub name: String,
-    /// Milliseconds.
-    pub ms: i64,
-}
-
-/// Where to die, for tests of resuming.
-#[derive(Debug, Clone, Copy)]
-pub struct Halt {
-    /// After the effect of this step …
-    pub after: Step,
-    /// … and before its row in the journal, or after it.
-    pub before_journal: bool,
-}
-
-/// What is not part of the request itself.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ProvisionOptions {
-    /// Aborts the process, as `kill -9` would.
-    pub halt: Option<Halt>,
 }
 
 /// The first administrator of a new tenant. Neither e-mail nor password is kept outside the tenant's own database.

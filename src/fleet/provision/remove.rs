@@ -1,18 +1,17 @@
 //! `tenant delete`: archived first, dropped after the grace period; or the steps of its making taken back at once.
 
-use std::time::Instant;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use super::verify::read_stamp;
-use super::{ATTACH, CREATE, Progress, Step, StepTime};
-use crate::control::provisionings::{self, Provisioning, ProvisioningKind, ProvisioningState};
+use super::{ATTACH, CREATE, Step};
+use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::TenantLock;
-use crate::fleet::{Fleet, admin, sql};
+use crate::fleet::lock::Lock;
+use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, sql};
 use crate::kernel::TenantId;
 use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
 
@@ -55,34 +54,41 @@ struct Undo<'a> {
     data: Data,
 }
 
-impl Step {
+impl Steps for Undo<'_> {
+    type Step = Step;
+
     /// Takes back what the step did outside the registry entry. Most steps did nothing there, or did it inside the
     /// database that goes as a whole.
-    async fn undo(self, undo: &mut Undo<'_>) -> ApiResult<()> {
-        match (self, &mut undo.server, &mut undo.dedicated) {
-            (Self::Database, Some(server), _) => {
-                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &undo.tenant.database_name)]).await
+    async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+        match (step, &mut self.server, &mut self.dedicated) {
+            (Step::Database, Some(server), _) => {
+                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await
             }
-            (Self::Role, Some(server), _) => {
-                admin::run_each(server, sql::ROLE_UNDO, &[("role", &undo.tenant.role_name)]).await
+            (Step::Role, Some(server), _) => {
+                admin::run_each(server, sql::ROLE_UNDO, &[("role", &self.tenant.role_name)]).await
             }
-            (Self::Migrations, _, Some(owner)) if undo.data == Data::Goes => {
+            (Step::Migrations, _, Some(owner)) if self.data == Data::Goes => {
                 admin::run(owner, sql::MIGRATIONS_UNDO, &[]).await
             }
-            (Self::Stamp, _, Some(owner)) => admin::run(owner, sql::STAMP_UNDO, &[]).await,
-            (Self::Reserve, _, _) => {
-                let id = undo.tenant.id;
-                undo.fleet.control.db.read(async move |conn: &mut MainConn| tenants::remove(conn, id).await).await
+            (Step::Stamp, _, Some(owner)) => admin::run(owner, sql::STAMP_UNDO, &[]).await,
+            (Step::Reserve, _, _) => {
+                let id = self.tenant.id;
+                self.fleet.control.db.read(async move |conn: &mut MainConn| tenants::remove(conn, id).await).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether there is anything to take back.
-    const fn leaves_traces(self, kind: TenantKind) -> bool {
-        match kind {
-            TenantKind::Shared => matches!(self, Self::Reserve | Self::Role | Self::Database),
-            TenantKind::Dedicated => matches!(self, Self::Reserve | Self::Stamp | Self::Migrations),
+    /// Each costs one look when there is nothing left.
+    fn is_repeated(&self, _: Step) -> bool {
+        true
+    }
+
+    /// Whether there is nothing to take back.
+    fn is_left_out(&self, step: Step) -> bool {
+        match self.tenant.kind {
+            TenantKind::Shared => !matches!(step, Step::Reserve | Step::Role | Step::Database),
+            TenantKind::Dedicated => !matches!(step, Step::Reserve | Step::Stamp | Step::Migrations),
         }
     }
 }
@@ -94,7 +100,7 @@ impl Fleet {
     /// # Errors
     /// 404 if there is none; 409 while another process works on it; 503 if its cluster does not answer.
     pub async fn delete(&self, id: TenantId, how: DeleteTenant, progress: &dyn Progress) -> ApiResult<Deleted> {
-        let _lock = TenantLock::take(&self.control, id).await?;
+        let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         let unfinished = tenant.status == TenantStatus::Provisioning;
         if how.now || unfinished {
@@ -137,51 +143,33 @@ impl Fleet {
     }
 
     async fn purge_one(&self, id: TenantId, now: DateTime<Utc>) -> ApiResult<bool> {
-        let _lock = TenantLock::take(&self.control, id).await?;
+        let _lock = Lock::tenant(&self.control, id).await?;
         // It may have been restored, or dropped by another node, since the list was read.
         let found = self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, id).await).await?;
         match found {
             Some(tenant) if tenant.purge_after.is_some_and(|after| after <= now) => {
-                self.purge(tenant, Data::Stays, &super::Silent).await.map(|deleted| deleted.gone)
+                self.purge(tenant, Data::Stays, &Silent).await.map(|deleted| deleted.gone)
             }
             _ => Ok(false),
         }
     }
 
     async fn purge(&self, tenant: TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Deleted> {
-        let journal = self.begin_purge(&tenant).await?;
+        let operation = self.begin_purge(&tenant).await?;
         let mut undo = Undo { fleet: self, tenant: &tenant, server: None, dedicated: None, data };
         match tenant.kind {
             TenantKind::Shared => undo.server = Some(admin::open(&self.administrator(&tenant).await?).await?),
             TenantKind::Dedicated => undo.dedicated = self.owned(&tenant, data, progress).await?,
         }
         let list = if tenant.kind == TenantKind::Shared { CREATE } else { ATTACH };
-        let mut steps = Vec::new();
-        for (step, position) in list.iter().rev().filter(|step| step.leaves_traces(tenant.kind)).zip(0_i32..) {
-            let (id, name) = (journal.id, step.as_str());
-            progress.started(name);
-            let begun = Instant::now();
-            step.undo(&mut undo).await?;
-            let ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-            self.control
-                .db
-                .read(async move |conn: &mut MainConn| provisionings::step_done(conn, id, position, name, ms).await)
-                .await?;
-            let time = StepTime { name: name.into(), ms };
-            progress.done(&time);
-            steps.push(time);
-        }
-        let id = journal.id;
-        self.control
-            .db
-            .read(async move |conn: &mut MainConn| provisionings::finish(conn, id, ProvisioningState::Done, None).await)
-            .await?;
+        let list: Vec<Step> = list.iter().rev().copied().collect();
+        let steps = Journal::open(&self.control, operation, progress, None).await?.drive(&mut undo, &list).await?;
         tracing::info!(tenant = %tenant.id, slug = %tenant.slug, "deleted");
         Ok(Deleted { tenant, gone: true, purge_after: None, steps })
     }
 
     /// Unroutable from here on; an unfinished run gives way to this one.
-    async fn begin_purge(&self, tenant: &TenantRecord) -> ApiResult<Provisioning> {
+    async fn begin_purge(&self, tenant: &TenantRecord) -> ApiResult<Operation> {
         let (id, slug, status, now) = (tenant.id, tenant.slug.clone(), tenant.status, self.control.clock.now());
         self.control
             .db
@@ -189,12 +177,14 @@ impl Fleet {
                 if matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
                     tenants::archive(conn, id, now).await?;
                 }
-                if let Some(open) = provisionings::find_open(conn, id).await?
-                    && open.kind != ProvisioningKind::Delete
-                {
-                    provisionings::finish(conn, open.id, ProvisioningState::Undone, open.error.as_deref()).await?;
+                match operations::find_open(conn, id).await? {
+                    Some(open) if open.kind == OperationKind::Delete => return operations::reopen(conn, open.id).await,
+                    Some(open) => {
+                        operations::finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
+                    }
+                    None => {}
                 }
-                provisionings::begin(conn, id, &slug, ProvisioningKind::Delete, json!({})).await
+                operations::begin(conn, &NewOperation::on(id, &slug, OperationKind::Delete, json!({}))).await
             })
             .await
     }

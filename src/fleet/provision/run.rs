@@ -2,9 +2,8 @@
 
 use secrecy::SecretString;
 
-use super::{FirstAdmin, Progress};
+use super::FirstAdmin;
 use crate::control::clusters::Cluster;
-use crate::control::provisionings::Provisioning;
 use crate::control::tenants::{TenantRecord, target};
 use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult};
@@ -12,12 +11,10 @@ use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, admin};
 use crate::router::{AdminConn, Installation, MainConn, Target};
 
-/// One run of the journal.
+/// What is made.
 pub(super) struct Run<'a> {
     pub(super) fleet: &'a Fleet,
-    pub(super) progress: &'a dyn Progress,
     pub(super) tenant: TenantRecord,
-    pub(super) journal: Provisioning,
     /// None for a dedicated database.
     pub(super) cluster: Option<Cluster>,
     /// As requests reach it.
@@ -39,10 +36,8 @@ impl<'a> Run<'a> {
     pub(super) async fn new(
         fleet: &'a Fleet,
         tenant: TenantRecord,
-        journal: Provisioning,
         migrations: Migrations,
         first_admin: Option<&'a FirstAdmin>,
-        progress: &'a dyn Progress,
     ) -> ApiResult<Self> {
         let keys = fleet.control.keys.clone();
         let (id, cluster_id) = (tenant.id, tenant.cluster_id);
@@ -63,9 +58,7 @@ impl<'a> Run<'a> {
             installation.ok_or_else(|| ApiError::internal("the installation is not set up; run `tenantry migrate`"))?;
         Ok(Self {
             fleet,
-            progress,
             tenant,
-            journal,
             cluster,
             pooled,
             direct,

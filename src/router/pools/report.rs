@@ -1,11 +1,10 @@
 //! The pools of a node, to look at: every server, and the tenants that stand out.
 
 use std::cmp::Reverse;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::scheduler::{ClusterCounts, PoolCounts};
 use super::usage::{Usage, UsageCounts};

@@ -1,9 +1,6 @@
 //! Decisions about people that need no database.
 
 use std::collections::BTreeSet;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
 
 use crate::error::{ApiError, ApiResult, Code};
 use crate::router::tenant::words;

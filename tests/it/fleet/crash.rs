@@ -24,7 +24,7 @@ async fn crash(app: &TestApp, slug: &str, step: &str, before_journal: bool) {
 /// What the server and the registry hold of a tenant that was ever begun under this slug.
 async fn traces(app: &TestApp, slug: &str) -> (Vec<String>, Vec<String>) {
     let ids = format!(
-        "SELECT DISTINCT 't_' || replace(tenant_id::text, '-', '') AS word FROM provisionings WHERE slug = '{slug}'"
+        "SELECT DISTINCT 't_' || replace(tenant_id::text, '-', '') AS word FROM operations WHERE slug = '{slug}'"
     );
     let names = db::words(app.control_database(), &ids).await;
     let rows = format!("SELECT status AS word FROM tenants WHERE slug = '{slug}'");

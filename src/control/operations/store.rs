@@ -1,0 +1,303 @@
+//! Rows and queries.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{Operation, OperationKind, OperationState};
+use crate::control::schema::operations as o;
+use crate::control::word;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
+use crate::router::MainConn;
+
+const OPEN: [&str; 2] = [OperationState::Queued.as_str(), OperationState::Running.as_str()];
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = o)]
+struct Row {
+    id: OperationId,
+    tenant_id: Option<TenantId>,
+    slug: Option<String>,
+    kind: String,
+    state: String,
+    background: bool,
+    input: serde_json::Value,
+    result: Option<serde_json::Value>,
+    error: Option<String>,
+    progress_done: Option<i64>,
+    progress_total: Option<i64>,
+    cancel_requested: bool,
+    requested_by: Option<OperatorId>,
+    started_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for Operation {
+    type Error = ApiError;
+
+    fn try_from(row: Row) -> ApiResult<Self> {
+        let tenant = match row.tenant_id.zip(row.slug) {
+            Some((id, slug)) => {
+                Some((id, slug.parse().map_err(|e: crate::kernel::slug::SlugError| ApiError::internal(e))?))
+            }
+            None => None,
+        };
+        Ok(Self {
+            id: row.id,
+            kind: word(&row.kind)?,
+            tenant,
+            state: word(&row.state)?,
+            background: row.background,
+            input: row.input,
+            result: row.result,
+            error: row.error,
+            progress: row.progress_done.zip(row.progress_total),
+            cancel_requested: row.cancel_requested,
+            requested_by: row.requested_by,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
+/// An operation to be.
+#[derive(Debug, Clone)]
+pub struct NewOperation {
+    /// What it does.
+    pub kind: OperationKind,
+    /// The tenant and its slug; none for work on a cluster or the fleet.
+    pub tenant: Option<(TenantId, Slug)>,
+    /// What is asked for; neither secrets nor anything personal.
+    pub input: serde_json::Value,
+    /// Left to a worker; else whoever begins it drives it.
+    pub background: bool,
+    /// Who asked for it over REST.
+    pub requested_by: Option<OperatorId>,
+}
+
+impl NewOperation {
+    /// An operation on a tenant that the caller drives.
+    #[must_use]
+    pub fn on(tenant: TenantId, slug: &Slug, kind: OperationKind, input: serde_json::Value) -> Self {
+        Self { kind, tenant: Some((tenant, slug.clone())), input, background: false, requested_by: None }
+    }
+}
+
+/// Begins an operation; one in the background is queued. There is at most one open operation of a tenant: an open one
+/// is given back whatever its kind (look at it), and a failed one of another kind gives way. A failed one of the same
+/// kind is not resumed by this: see [`reopen`].
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operation> {
+    if let Some((tenant, _)) = &new.tenant
+        && let Some(open) = find_open(conn, *tenant).await?
+    {
+        if !open.state.is_final() {
+            return Ok(open);
+        }
+        finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
+    }
+    let id = OperationId::generate();
+    let state = if new.background { OperationState::Queued } else { OperationState::Running };
+    diesel::insert_into(o::table)
+        .values((
+            o::id.eq(id),
+            o::tenant_id.eq(new.tenant.as_ref().map(|(id, _)| *id)),
+            o::slug.eq(new.tenant.as_ref().map(|(_, slug)| slug.to_string())),
+            o::kind.eq(new.kind.as_str()),
+            o::state.eq(state.as_str()),
+            o::background.eq(new.background),
+            o::input.eq(&new.input),
+            o::requested_by.eq(new.requested_by),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    match (find(conn, id).await?, &new.tenant) {
+        (Some(begun), _) => Ok(begun),
+        (None, Some((tenant, _))) => {
+            find_open(conn, *tenant).await?.ok_or_else(|| ApiError::internal("the operation in the way is gone"))
+        }
+        (None, None) => Err(ApiError::internal("the operation just begun is gone")),
+    }
+}
+
+/// Runs a failed operation again, or one whose driver is gone; its done steps stay done.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn reopen(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation> {
+    diesel::update(o::table.find(id))
+        .set((
+            o::state.eq(OperationState::Running.as_str()),
+            o::error.eq(None::<String>),
+            o::finished_at.eq(None::<DateTime<Utc>>),
+            o::cancel_requested.eq(false),
+        ))
+        .execute(conn)
+        .await?;
+    get(conn, id).await
+}
+
+/// A queued operation runs from here on. False if it is not to be run any more.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn start(conn: &mut MainConn, id: OperationId) -> ApiResult<bool> {
+    let changed = diesel::update(o::table.find(id).filter(o::state.eq_any(OPEN)))
+        .set(o::state.eq(OperationState::Running.as_str()))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
+async fn find(conn: &mut MainConn, id: OperationId) -> ApiResult<Option<Operation>> {
+    let row = o::table.find(id).select(Row::as_select()).first(conn).await.optional()?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// An operation.
+///
+/// # Errors
+/// 404 if there is none.
+pub async fn get(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation> {
+    find(conn, id).await?.ok_or_else(|| ApiError::not_found("job"))
+}
+
+/// A tenant's operation that waits to be driven to its end: open, or failed and not given up.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn find_open(conn: &mut MainConn, tenant: TenantId) -> ApiResult<Option<Operation>> {
+    let rows = o::table
+        .filter(o::tenant_id.eq(tenant))
+        .filter(o::state.eq_any([OPEN[0], OPEN[1], OperationState::Failed.as_str()]))
+        .order(o::started_at.desc())
+        .select(Row::as_select())
+        .load(conn)
+        .await?;
+    // An open one comes before those that failed, the latest first.
+    let row = rows.into_iter().min_by_key(|row| row.state == OperationState::Failed.as_str());
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Which operations to list, the latest first.
+#[derive(Debug, Clone, Default)]
+pub struct OperationFilter {
+    /// Of this kind only.
+    pub kind: Option<OperationKind>,
+    /// In this state only.
+    pub state: Option<OperationState>,
+    /// Of this tenant only.
+    pub tenant: Option<TenantId>,
+    /// At most so many; all if absent.
+    pub limit: Option<i64>,
+    /// Those begun before this one.
+    pub after: Option<OperationId>,
+    /// Those begun after this one, the nearest first.
+    pub before: Option<OperationId>,
+}
+
+/// Operations, the latest first.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Vec<Operation>> {
+    let mut query = o::table.select(Row::as_select()).into_boxed();
+    query = match filter.before {
+        Some(before) => query.filter(o::id.gt(before)).order(o::id.asc()),
+        None => query.order(o::id.desc()),
+    };
+    if let Some(kind) = filter.kind {
+        query = query.filter(o::kind.eq(kind.as_str()));
+    }
+    if let Some(state) = filter.state {
+        query = query.filter(o::state.eq(state.as_str()));
+    }
+    if let Some(tenant) = filter.tenant {
+        query = query.filter(o::tenant_id.eq(tenant));
+    }
+    if let Some(after) = filter.after {
+        query = query.filter(o::id.lt(after));
+    }
+    if let Some(limit) = filter.limit {
+        query = query.limit(limit);
+    }
+    query.load(conn).await?.into_iter().map(TryInto::try_into).collect()
+}
+
+/// What waits for a worker, the longest waiting first: queued, or interrupted (whoever holds its lock drives it).
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn waiting(conn: &mut MainConn, limit: i64) -> ApiResult<Vec<Operation>> {
+    let rows = o::table
+        .filter(o::background)
+        .filter(o::state.eq_any(OPEN))
+        .order(o::started_at)
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)
+        .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Ends an operation.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn finish(conn: &mut MainConn, id: OperationId, state: OperationState, error: Option<&str>) -> ApiResult<()> {
+    diesel::update(o::table.find(id))
+        .set((o::state.eq(state.as_str()), o::error.eq(error), o::finished_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Keeps what came of an operation.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn set_result(conn: &mut MainConn, id: OperationId, result: &serde_json::Value) -> ApiResult<()> {
+    diesel::update(o::table.find(id)).set(o::result.eq(result)).execute(conn).await?;
+    Ok(())
+}
+
+/// Notes how far the step under way has come, and answers whether the operation shall stop.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn report(conn: &mut MainConn, id: OperationId, progress: Option<(i64, i64)>) -> ApiResult<bool> {
+    let (done, total) = progress.unzip();
+    Ok(diesel::update(o::table.find(id))
+        .set((o::progress_done.eq(done), o::progress_total.eq(total)))
+        .returning(o::cancel_requested)
+        .get_result(conn)
+        .await?)
+}
+
+/// Asks that an operation stop at its next safe point; a queued one is cancelled at once.
+///
+/// # Errors
+/// 404 if there is none; 409 if it has ended.
+pub async fn request_cancel(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation> {
+    let queued = diesel::update(o::table.find(id).filter(o::state.eq(OperationState::Queued.as_str())))
+        .set((o::state.eq(OperationState::Cancelled.as_str()), o::finished_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    if queued == 0 {
+        let running = diesel::update(o::table.find(id).filter(o::state.eq(OperationState::Running.as_str())))
+            .set(o::cancel_requested.eq(true))
+            .execute(conn)
+            .await?;
+        if running == 0 {
+            let ended = get(conn, id).await?;
+            return Err(
+                ApiError::new(Code::Conflict).detail(format!("The job is {}; it cannot be cancelled.", ended.state))
+            );
+        }
+    }
+    get(conn, id).await
+}

@@ -1,0 +1,109 @@
+//! Operations that are left to workers: any number of nodes share them, each is driven by one.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::{CreateTenant, Fleet, OperationOptions, Silent, lock, refused};
+use crate::kernel::OperationId;
+use crate::router::MainConn;
+
+/// Operations that one node drives at the same time.
+const AT_ONCE: usize = 8;
+/// Operations that one look takes in.
+const LOOK: i64 = 64;
+
+/// What this node drives in the background.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    places: Arc<Semaphore>,
+    busy: Arc<Mutex<HashSet<OperationId>>>,
+    tasks: TaskTracker,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(AT_ONCE)), busy: Arc::default(), tasks: TaskTracker::new() }
+    }
+}
+
+impl Fleet {
+    /// Queues an operation for a worker.
+    ///
+    /// # Errors
+    /// 409 while another operation works on the same tenant.
+    pub async fn enqueue(&self, mut new: NewOperation) -> ApiResult<Operation> {
+        new.background = true;
+        let kind = new.kind;
+        let queued =
+            self.control.db.transaction(async move |conn: &mut MainConn| operations::begin(conn, &new).await).await?;
+        if queued.kind == kind && queued.state == OperationState::Queued {
+            return Ok(queued);
+        }
+        Err(refused(format!(
+            "Another job ({}, {}) works on this tenant; wait for it to end, or cancel it.",
+            queued.kind, queued.id
+        )))
+    }
+
+    /// Begins to drive what waits for a worker and nobody drives, as far as there are places. Gives how many it took.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn work(&self) -> ApiResult<usize> {
+        let waiting = self.control.db.read(async |conn: &mut MainConn| operations::waiting(conn, LOOK).await).await?;
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        let driven = lock::held(&self.control).await?;
+        let mut taken = 0;
+        for operation in waiting.into_iter().filter(|operation| !driven.contains(&lock::key_of(operation))) {
+            let Ok(place) = self.workers.places.clone().try_acquire_owned() else { break };
+            let id = operation.id;
+            if !self.workers.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+                continue;
+            }
+            taken += 1;
+            let (fleet, busy) = (self.clone(), self.workers.busy.clone());
+            self.workers.tasks.spawn(async move {
+                match fleet.carry_out(&operation).await {
+                    Ok(()) => {}
+                    // Another worker has it, or has just finished it.
+                    Err(error) if matches!(error.code(), Code::Conflict | Code::AlreadyExists) => {}
+                    Err(error) => tracing::warn!(job = %id, kind = %operation.kind, %error, "a job failed"),
+                }
+                busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                drop(place);
+            });
+        }
+        Ok(taken)
+    }
+
+    /// Waits until what this node drives has ended, at most for `patience`: what has not is gone on with by another.
+    pub async fn finish_work(&self, patience: Duration) {
+        self.workers.tasks.close();
+        if tokio::time::timeout(patience, self.workers.tasks.wait()).await.is_err() {
+            tracing::warn!("some jobs did not end in time; another worker goes on with them");
+        }
+    }
+
+    /// Drives one operation to its end, with the lock of what it works on.
+    async fn carry_out(&self, operation: &Operation) -> ApiResult<()> {
+        let slug = || {
+            let tenant = operation.tenant.as_ref();
+            tenant.map(|(_, slug)| slug.clone()).ok_or_else(|| ApiError::internal("a job without its tenant"))
+        };
+        match operation.kind {
+            OperationKind::Create => {
+                let wanted = CreateTenant::named(slug()?);
+                self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop)
+            }
+            kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
+        }
+    }
+}

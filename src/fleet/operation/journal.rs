@@ -1,0 +1,178 @@
+//! The way along the journal.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Halt, Progress, StepTime, Steps};
+use crate::control::ControlPlane;
+use crate::control::operations::{self, Operation, OperationState};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::refused;
+use crate::router::MainConn;
+
+/// How often progress within a step is written down at most.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+/// One operation's journal, while it is driven; its driver holds the lock of what it works on.
+pub(in crate::fleet) struct Journal<'a> {
+    pub(in crate::fleet) operation: Operation,
+    control: &'a ControlPlane,
+    progress: &'a dyn Progress,
+    halt: Option<Halt>,
+    /// Steps that are done: what each took, and what it found out.
+    known: HashMap<String, (i64, Option<Value>)>,
+    under_way: String,
+    output: Option<Value>,
+    reported: Option<Instant>,
+    cancelled: bool,
+}
+
+impl<'a> Journal<'a> {
+    /// Reads how far an operation has come.
+    pub(in crate::fleet) async fn open(
+        control: &'a ControlPlane,
+        operation: Operation,
+        progress: &'a dyn Progress,
+        halt: Option<Halt>,
+    ) -> ApiResult<Self> {
+        let id = operation.id;
+        let steps = control.db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
+        let known = steps.into_iter().filter(operations::Step::is_done);
+        let known = known.map(|step| (step.name, (step.ms.unwrap_or_default(), step.output))).collect();
+        let (under_way, output, reported, cancelled) = (String::new(), None, None, false);
+        Ok(Self { operation, control, progress, halt, known, under_way, output, reported, cancelled })
+    }
+
+    /// Who hears of it.
+    pub(in crate::fleet) fn progress(&self) -> &'a dyn Progress {
+        self.progress
+    }
+
+    /// Keeps what the step under way found out, for later steps: neither secrets nor anything personal.
+    pub(in crate::fleet) fn keep(&mut self, found: &impl Serialize) -> ApiResult<()> {
+        self.output = Some(serde_json::to_value(found).map_err(ApiError::internal)?);
+        Ok(())
+    }
+
+    /// What a step that is done found out.
+    pub(in crate::fleet) fn kept<T: DeserializeOwned>(&self, step: &str) -> ApiResult<Option<T>> {
+        let found = self.known.get(step).and_then(|(_, found)| found.clone());
+        found.map(serde_json::from_value).transpose().map_err(ApiError::internal)
+    }
+
+    /// Whether a step is done.
+    pub(in crate::fleet) fn is_done(&self, step: &str) -> bool {
+        self.known.contains_key(step)
+    }
+
+    /// Says how far the step under way has come; written down every so often. A safe point to stop at.
+    ///
+    /// # Errors
+    /// 409 if somebody asked that the operation stop: return it, and the operation ends as cancelled.
+    pub(in crate::fleet) async fn advance(&mut self, done: i64, total: i64) -> ApiResult<()> {
+        self.progress.advanced(&self.under_way, done, total);
+        if self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) && done < total {
+            return Ok(());
+        }
+        self.reported = Some(Instant::now());
+        self.note_progress(Some((done, total))).await
+    }
+
+    async fn note_progress(&mut self, progress: Option<(i64, i64)>) -> ApiResult<()> {
+        let id = self.operation.id;
+        let db = &self.control.db;
+        self.cancelled = db.read(async move |conn: &mut MainConn| operations::report(conn, id, progress).await).await?;
+        if self.cancelled { Err(refused("The job was cancelled.")) } else { Ok(()) }
+    }
+
+    /// Drives `list` to its end, passing over what is done already, and gives what each step took. The journal ends as
+    /// done, cancelled, or failed at a step: asking for the same again goes on there.
+    pub(in crate::fleet) async fn drive<S: Steps>(
+        &mut self,
+        work: &mut S,
+        list: &[S::Step],
+    ) -> ApiResult<Vec<StepTime>> {
+        let id = self.operation.id;
+        let db = self.control.db.clone();
+        if !db.read(async move |conn: &mut MainConn| operations::start(conn, id).await).await? {
+            return Err(refused("The job has ended."));
+        }
+        let mut times = Vec::with_capacity(list.len());
+        for (step, position) in list.iter().copied().zip(0_i32..) {
+            if work.is_left_out(step) {
+                continue;
+            }
+            let name = step.to_string();
+            if let Some((ms, _)) = self.known.get(&name).filter(|_| !work.is_repeated(step)) {
+                times.push(StepTime { name, ms: *ms });
+                continue;
+            }
+            match self.one(work, step, position, name).await {
+                Ok(time) => times.push(time),
+                Err(error) => return Err(self.fail(error).await),
+            }
+        }
+        db.read(async move |conn: &mut MainConn| operations::finish(conn, id, OperationState::Done, None).await)
+            .await?;
+        Ok(times)
+    }
+
+    async fn one<S: Steps>(&mut self, work: &mut S, step: S::Step, position: i32, name: String) -> ApiResult<StepTime> {
+        let (id, db) = (self.operation.id, self.control.db.clone());
+        self.progress.started(&name);
+        self.under_way.clone_from(&name);
+        (self.output, self.reported) = (None, None);
+        self.note_progress(None).await?;
+        let begun = Instant::now();
+        let written = name.clone();
+        db.read(async move |conn: &mut MainConn| operations::step_started(conn, id, position, &written).await).await?;
+        work.perform(step, self).await?;
+        let halts = self.halt.as_ref().filter(|halt| halt.after == name);
+        if halts.is_some_and(|halt| halt.before_journal) {
+            std::process::abort();
+        }
+        let ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let (written, output) = (name.clone(), self.output.clone());
+        db.read(async move |conn: &mut MainConn| {
+            operations::step_done(conn, id, position, &written, ms, output.as_ref()).await
+        })
+        .await?;
+        if halts.is_some() {
+            std::process::abort();
+        }
+        self.known.insert(name.clone(), (ms, self.output.take()));
+        let time = StepTime { name, ms };
+        self.progress.done(&time);
+        Ok(time)
+    }
+
+    /// Notes in the journal which step failed and how.
+    async fn fail(&self, error: ApiError) -> ApiError {
+        let (id, step) = (self.operation.id, &self.under_way);
+        let kind = self.operation.kind;
+        let state = if self.cancelled { OperationState::Cancelled } else { OperationState::Failed };
+        let note = format!("{step}: {}", error.client_detail());
+        tracing::warn!(job = %id, %kind, step, %error, cause = ?error.cause(), "a step did not come to its end");
+        let noted = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| operations::finish(conn, id, state, Some(&note)).await)
+            .await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "could not note the failure in the journal");
+        }
+        self.progress.note(&format!("step {step} failed; the same command goes on there"));
+        error
+    }
+
+    /// Keeps what came of the operation.
+    pub(in crate::fleet) async fn set_result(&self, result: &impl Serialize) -> ApiResult<()> {
+        let id = self.operation.id;
+        let result = serde_json::to_value(result).map_err(ApiError::internal)?;
+        self.control.db.read(async move |conn: &mut MainConn| operations::set_result(conn, id, &result).await).await
+    }
+}

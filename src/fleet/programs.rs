@@ -1,0 +1,136 @@
+//! PostgreSQL's own programs on this machine: where they are, and how a client among them is told its credentials, which
+//! never stand on a command line.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use secrecy::ExposeSecret as _;
+
+use crate::router::{Target, TlsMode};
+
+/// A client program (`psql`, `pg_dump`, `pg_restore`), told where to connect. The files live as long as it runs.
+///
+/// # Errors
+/// If it is not installed, or the private files cannot be written.
+pub(crate) fn client(program: &str, target: &Target) -> io::Result<(tokio::process::Command, PrivateFiles)> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{program} is not installed"));
+    let path = candidates().into_iter().map(|dir| dir.join(program)).find(|path| path.is_file());
+    // A machine may have the client alone: then it is in PATH.
+    let path = path.or_else(|| on_path(program)).ok_or_else(missing)?;
+    let files = PrivateFiles::new()?;
+    let mut command = tokio::process::Command::new(path);
+    command.envs(environment(program, target, &files)?);
+    Ok((command, files))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    output(Command::new("sh").args(["-c", "command -v \"$0\"", program])).map(PathBuf::from)
+}
+
+fn environment(program: &str, target: &Target, files: &PrivateFiles) -> io::Result<Vec<(&'static str, OsString)>> {
+    let mut variables: Vec<(&'static str, OsString)> = vec![
+        ("PGHOST", target.host.clone().into()),
+        ("PGPORT", target.port.to_string().into()),
+        ("PGDATABASE", target.database.clone().into()),
+        ("PGUSER", target.user.clone().into()),
+        ("PGPASSWORD", target.password.expose_secret().into()),
+        ("PGSSLMODE", target.tls.mode.as_str().into()),
+        ("PGAPPNAME", format!("tenantry-{program}").into()),
+    ];
+    if let Some(ca) = &target.tls.ca {
+        variables.push(("PGSSLROOTCERT", files.write("ca.pem", ca)?.into()));
+    } else if matches!(target.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
+        variables.push(("PGSSLROOTCERT", "system".into()));
+    }
+    if let (Some(chain), Some(key)) = (&target.tls.client_cert, &target.tls.client_key) {
+        variables.push(("PGSSLCERT", files.write("client.pem", chain)?.into()));
+        variables.push(("PGSSLKEY", files.write("client.key", key.expose_secret())?.into()));
+    }
+    Ok(variables)
+}
+
+/// A directory that only we can read, gone when dropped.
+#[derive(Debug)]
+pub(crate) struct PrivateFiles(PathBuf);
+
+impl PrivateFiles {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("tenantry-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.0.join(name);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        Ok(path)
+    }
+}
+
+impl Drop for PrivateFiles {
+    fn drop(&mut self) {
+        // What stays is readable by us alone.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `postgres (PostgreSQL) 15.12 (Debian 15.12-0+deb12u2)` is 15; `16devel` is 16.
+pub(crate) fn parse_major(version: &str) -> Option<u32> {
+    let number = version.split_once("(PostgreSQL) ")?.1;
+    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..digits].parse().ok()
+}
+
+/// What a program prints, if it succeeds.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let done = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
+/// Where PostgreSQL's programs may be, the likeliest first.
+pub(crate) fn candidates() -> Vec<PathBuf> {
+    let mut dirs = Vec::new();
+    // The shell looks along PATH; distributions link single programs there, so the link is followed home.
+    if let Some(initdb) = output(Command::new("sh").args(["-c", "command -v initdb"])) {
+        dirs.extend(Path::new(&initdb).canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned)));
+    }
+    dirs.extend(output(Command::new("pg_config").arg("--bindir")).map(PathBuf::from));
+    dirs.extend(numbered("/usr/lib/postgresql", "", "bin"));
+    dirs.extend(numbered("/usr", "pgsql-", "bin"));
+    dirs.push("/usr/local/pgsql/bin".into());
+    for brew in ["/opt/homebrew/opt", "/usr/local/opt", "/home/linuxbrew/.linuxbrew/opt"] {
+        dirs.extend(numbered(brew, "postgresql@", "bin"));
+        dirs.push(Path::new(brew).join("postgresql/bin"));
+    }
+    dirs.extend(numbered("/Applications/Postgres.app/Contents/Versions", "", "bin"));
+    dirs
+}
+
+/// `<root>/<prefix><number>/<sub>`, highest number first.
+fn numbered(root: &str, prefix: &str, sub: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = entries
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
+            Some((number, entry.path().join(sub)))
+        })
+        .collect();
+    found.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_versions() {
+        assert_eq!(parse_major("postgres (PostgreSQL) 15.12 (Debian 15.12-0+deb12u2)"), Some(15));
+        assert_eq!(parse_major("postgres (PostgreSQL) 19devel"), Some(19));
+        assert_eq!(parse_major("something else"), None);
+    }
+}
