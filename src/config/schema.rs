@@ -64,6 +64,8 @@ pub struct Router {
     pub idle_timeout: Span,
     /// `TENANTRY_ROUTER__DRAIN_TIMEOUT`
     pub drain_timeout: Span,
+    /// `TENANTRY_ROUTER__HOLD_TIMEOUT`
+    pub hold_timeout: Span,
     /// `TENANTRY_ROUTER__CONNECT_TIMEOUT`
     pub connect_timeout: Span,
     /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
@@ -161,6 +163,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         ("router.idle_timeout", router.idle_timeout),
         ("router.connect_timeout", router.connect_timeout),
         ("router.drain_timeout", router.drain_timeout),
+        ("router.hold_timeout", router.hold_timeout),
         ("router.statement_timeout", router.statement_timeout),
         ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),

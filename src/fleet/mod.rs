@@ -9,8 +9,10 @@ mod lifecycle;
 mod lock;
 pub mod migrations;
 pub mod operation;
+mod parts;
 pub(crate) mod programs;
 pub mod provision;
+pub mod rotate;
 pub(crate) mod scram;
 mod sql;
 mod template;
@@ -23,7 +25,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
+pub use parts::FailedPart;
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+pub use rotate::{AllRotated, Rotated};
 
 use operation::background::Workers;
 
@@ -44,6 +48,8 @@ pub struct FleetSettings {
     pub purge_grace: Duration,
     /// The operator's own migrations.
     pub operator_migrations: Option<PathBuf>,
+    /// How long connections that must not be used any more may still be in use, before they are ended.
+    pub drain_timeout: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
 }

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{Deleted, Provisioned, StepTime};
+use super::{Deleted, Provisioned, Rotated, StepTime};
 use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
 use crate::kernel::{ClusterId, Slug, TenantId};
@@ -99,6 +99,23 @@ fn shown_once<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Re
 impl From<Provisioned> for ProvisionedView {
     fn from(made: Provisioned) -> Self {
         Self { tenant: made.tenant.into(), steps: made.steps, admin_password: made.admin_password }
+    }
+}
+
+/// A tenant whose role has another password.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotatedView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Rotated> for RotatedView {
+    fn from(rotated: Rotated) -> Self {
+        Self { tenant: rotated.tenant.into(), steps: rotated.steps }
     }
 }
 

@@ -124,6 +124,7 @@ impl Ground {
         let settings = FleetSettings {
             purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             operator_migrations,
+            drain_timeout: Duration::from_secs(12),
             migrate: MigrateOptions::default(),
         };
         Fleet::new(self.control(clock), Passwords::new(2), settings)

@@ -103,6 +103,7 @@ impl Fleet {
                 let wanted = CreateTenant::named(slug()?);
                 self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop)
             }
+            OperationKind::RotateCredentials => self.resume_rotation(operation).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }

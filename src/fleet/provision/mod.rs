@@ -8,7 +8,7 @@ pub(super) mod probe;
 mod remove;
 mod run;
 mod steps;
-mod verify;
+pub(super) mod verify;
 
 use secrecy::SecretString;
 

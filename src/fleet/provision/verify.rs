@@ -36,7 +36,7 @@ impl StampRow {
 }
 
 /// The database is this tenant's.
-pub(super) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn) -> ApiResult<()> {
+pub(in crate::fleet) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn) -> ApiResult<()> {
     let stamp = read_stamp(conn).await?;
     if stamp.is_some_and(|stamp| stamp.names(ours.0, ours.1)) {
         Ok(())

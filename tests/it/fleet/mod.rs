@@ -2,6 +2,8 @@
 
 mod attach;
 mod crash;
+mod hold;
 mod migrations;
 mod provisioning;
+mod rotation;
 mod tls;
