@@ -3,6 +3,7 @@
 mod attach;
 mod crash;
 mod hold;
+mod jobs;
 mod migrations;
 mod provisioning;
 mod rotation;
