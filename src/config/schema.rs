@@ -98,6 +98,8 @@ pub struct Auth {
 pub struct Fleet {
     /// `TENANTRY_FLEET__PURGE_GRACE`
     pub purge_grace: Span,
+    /// `TENANTRY_FLEET__DUMP_LIMIT`
+    pub dump_limit: Size,
 }
 
 /// `TENANTRY_LOG__…`

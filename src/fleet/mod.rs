@@ -5,6 +5,7 @@ mod admin;
 pub mod api;
 mod budget;
 mod clusters;
+pub mod drain;
 mod lifecycle;
 mod lock;
 pub mod migrations;
@@ -12,6 +13,7 @@ pub mod operation;
 mod parts;
 pub(crate) mod programs;
 pub mod provision;
+pub mod relocate;
 pub mod rotate;
 pub(crate) mod scram;
 mod sql;
@@ -24,9 +26,11 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use drain::Drained;
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
 pub use parts::FailedPart;
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+pub use relocate::{MoveTenant, Moved, Relocation};
 pub use rotate::{AllRotated, Rotated};
 
 use operation::background::Workers;
@@ -48,6 +52,8 @@ pub struct FleetSettings {
     pub purge_grace: Duration,
     /// The operator's own migrations.
     pub operator_migrations: Option<PathBuf>,
+    /// Up to this size, in bytes, a tenant is moved by dump and restore under the hold.
+    pub dump_limit: u64,
     /// How long connections that must not be used any more may still be in use, before they are ended.
     pub drain_timeout: Duration,
     /// How patient migrations are.

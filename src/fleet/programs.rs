@@ -63,6 +63,11 @@ impl PrivateFiles {
         Ok(Self(path))
     }
 
+    /// Where a file of this name lies, or will.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.0.join(name);
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;

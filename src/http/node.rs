@@ -75,6 +75,7 @@ impl Node {
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
+            dump_limit: config.fleet().dump_limit.0 as u64,
             drain_timeout: config.router().drain_timeout.0 + DRAIN_SLACK,
             migrate: MigrateOptions::default(),
         };

@@ -17,15 +17,22 @@ const PURGE: Duration = Duration::from_secs(10 * 60);
 /// How often operations are looked for that were left to a worker.
 const WORK: Duration = Duration::from_secs(1);
 
+/// How often holds are looked for that have run out: whoever should have lifted them is gone.
+const HOLDS: Duration = Duration::from_secs(2);
+
 /// The jobs of a node.
 #[must_use]
 pub fn schedule(fleet: &Fleet) -> Housekeeping {
     let db = fleet.control.db.clone();
-    let (worker, fleet) = (fleet.clone(), fleet.clone());
+    let (worker, holds, fleet) = (fleet.clone(), fleet.clone(), fleet.clone());
     Housekeeping::new()
         .every("operations", WORK, move || {
             let fleet = worker.clone();
             async move { fleet.work().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        })
+        .every("holds", HOLDS, move || {
+            let fleet = holds.clone();
+            async move { fleet.end_expired_holds().await.map(drop).map_err(|error| -> JobError { error.into() }) }
         })
         .every("registry-log", TRIM, move || {
             let db = db.clone();
@@ -36,6 +43,9 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         })
         .every("purge", PURGE, move || {
             let fleet = fleet.clone();
-            async move { fleet.purge_due().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+            async move {
+                let purged = async { fleet.purge_copies().await.and(fleet.purge_due().await) };
+                purged.await.map(drop).map_err(|error: ApiError| -> JobError { error.into() })
+            }
         })
 }

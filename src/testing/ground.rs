@@ -124,6 +124,7 @@ impl Ground {
         let settings = FleetSettings {
             purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             operator_migrations,
+            dump_limit: 256 << 20,
             drain_timeout: Duration::from_secs(12),
             migrate: MigrateOptions::default(),
         };

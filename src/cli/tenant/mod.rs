@@ -3,15 +3,17 @@
 mod make;
 mod manage;
 mod psql;
+mod relocate;
 mod rotate;
 
 use clap::Subcommand;
 
-pub(super) use make::target_file;
 pub use make::{AttachArgs, CreateArgs, TlsArgs};
+pub(super) use make::{HaltArgs, target_file};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
+pub use relocate::MoveArgs;
 pub use rotate::RotateArgs;
 
 use super::{Context, Refused};
@@ -61,6 +63,11 @@ pub enum TenantCommand {
         after_help = "Example:\n  tenantry tenant rotate-credentials acme\n  tenantry tenant rotate-credentials --all"
     )]
     RotateCredentials(RotateArgs),
+    /// Moves a tenant to another cluster; its requests wait meanwhile and do not fail. Again, it resumes.
+    #[command(
+        after_help = "Examples:\n  tenantry tenant move acme --to eu-2\n  tenantry tenant move acme --confirm --yes"
+    )]
+    Move(MoveArgs),
     /// Opens psql on a tenant's database, as its own role.
     #[command(after_help = "Example:\n  tenantry tenant psql acme -- -c 'SELECT count(*) FROM contacts'")]
     Psql(PsqlArgs),
@@ -91,6 +98,7 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Restore(named) => manage::restore(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,
         TenantCommand::RotateCredentials(args) => rotate::run(context, args).await,
+        TenantCommand::Move(args) => relocate::run(context, args).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }
 }

@@ -104,6 +104,8 @@ impl Fleet {
                 self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop)
             }
             OperationKind::RotateCredentials => self.resume_rotation(operation).await,
+            OperationKind::Move => self.resume_move(operation).await,
+            OperationKind::Drain => self.resume_drain(operation).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }

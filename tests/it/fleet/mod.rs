@@ -6,5 +6,6 @@ mod hold;
 mod jobs;
 mod migrations;
 mod provisioning;
+mod relocation;
 mod rotation;
 mod tls;
