@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::run::Run;
-use super::{MoveTenant, fence, replicate};
+use super::{Method, MoveTenant, Step, fence, replicate};
 use crate::control::operations::{self, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
@@ -95,8 +95,14 @@ impl Fleet {
                 self.drop_later(run, journal).await?;
             }
         }
-        replicate::forget_source(run).await?;
-        fence::set_login(&run.source.admin, &run.tenant.role_name, true).await
+        if run.plan.is_some_and(|plan| plan.method == Method::Replicate) {
+            replicate::forget_source(run).await?;
+        }
+        // Not fenced before that was done.
+        if journal.is_done(Step::Hold.as_str()) {
+            fence::set_login(&run.source.admin, &run.tenant.role_name, true).await?;
+        }
+        Ok(())
     }
 
     async fn drop_later(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
