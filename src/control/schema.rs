@@ -81,6 +81,9 @@ diesel::table! {
         role -> Text,
         created_at -> Timestamptz,
         disabled_at -> Nullable<Timestamptz>,
+        totp_sealed -> Nullable<Binary>,
+        totp_confirmed_at -> Nullable<Timestamptz>,
+        totp_step -> BigInt,
     }
 }
 
@@ -91,6 +94,38 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+        address -> Nullable<Text>,
+        user_agent -> Nullable<Text>,
+        second_factor -> Bool,
+    }
+}
+
+diesel::table! {
+    operator_tenants (operator_id, tenant_id) {
+        operator_id -> Uuid,
+        tenant_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    operator_recovery_codes (operator_id, digest) {
+        operator_id -> Uuid,
+        digest -> Binary,
+    }
+}
+
+diesel::table! {
+    operator_audit (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        operator_id -> Nullable<Uuid>,
+        actor -> Text,
+        action -> Text,
+        target -> Nullable<Text>,
+        address -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        outcome -> Nullable<Text>,
+        finished_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -138,4 +173,6 @@ diesel::table! {
 diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys);
+diesel::joinable!(operator_tenants -> tenants (tenant_id));
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);
+diesel::allow_tables_to_appear_in_same_query!(operator_tenants, tenants);

@@ -91,7 +91,9 @@ impl Ground {
         let plane = ground.control(Clock::system());
         plane.ensure_installation().await.expect("an installation");
         let passwords = Passwords::new(2);
-        Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin).await.expect("an operator");
+        Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin, Vec::new())
+            .await
+            .expect("an operator");
         ground.add_cluster(CLUSTER, ground.server.clone(), &ground.server, budget).await;
         ground
     }

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::attempts::{Outcome, Try, email_hash, judge, locked};
-use super::client::Client;
 use super::rules::{Rotation, lockout, rotation, slowdown};
 use super::session::{self, Identity, SignIn};
 use super::settings::{Auth, delta};
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::rest::Client;
 use crate::rest::{Envelope, ErrorEnvelope, Hints, Json, NoContent, NoQuery, Reply, SignedIn};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::attempts::{Outcome, Try, email_hash, judge, locked};
-use super::client::Client;
 use super::rules::lockout;
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
+use crate::rest::Client;
 use crate::rest::{Answer, ErrorEnvelope, Idempotency, Json, NoQuery, SignedIn, passwords};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;

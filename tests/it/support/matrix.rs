@@ -16,6 +16,7 @@ use super::{db, unique};
 /// operator gets a token.
 pub(crate) const OPEN: &[&str] = &[
     "POST /api/v1/admin/auth/login",
+    "POST /api/v1/admin/auth/mfa",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",
