@@ -88,12 +88,12 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
 }
 
 /// The fleet of the configured installation.
-pub(super) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
+pub(in crate::cli) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
     Ok(Node::open(&context.config)?.fleet)
 }
 
 /// A refusal (exit 4) where the fault is the caller's or the state's, with its cause: operators may see it.
-pub(super) fn explain(error: ApiError) -> anyhow::Error {
+pub(in crate::cli) fn explain(error: ApiError) -> anyhow::Error {
     if error.code().status() >= 500 {
         return error.into();
     }

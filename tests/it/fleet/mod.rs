@@ -2,6 +2,8 @@
 
 mod attach;
 mod crash;
+mod doctor;
+mod drift;
 mod migrations;
 mod provisioning;
 mod tls;
