@@ -3,6 +3,7 @@
 //! Works on `MainConn` alone, and holds no personal data of tenants' people.
 
 pub mod clusters;
+pub mod documents;
 pub mod installation;
 pub mod migrations;
 mod names;

@@ -18,6 +18,7 @@ pub(crate) mod scram;
 mod sql;
 mod template;
 pub mod view;
+pub mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;

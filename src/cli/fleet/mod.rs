@@ -2,6 +2,7 @@
 
 mod doctor;
 mod drift;
+mod verify;
 
 use clap::Subcommand;
 
@@ -18,6 +19,11 @@ pub enum FleetCommand {
     /// Looks for what is broken or left over, and names the command that mends it. Exit code 3 if there is anything.
     #[command(after_help = "Example:\n  tenantry fleet doctor --output json")]
     Doctor,
+    /// Proves the isolation of a running installation: stamps, grants, keys, and two canary tenants that attack each other.
+    #[command(
+        after_help = "Examples:\n  tenantry fleet verify --report proof.json\n  tenantry fleet verify --check proof.json"
+    )]
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs one of them.
@@ -27,6 +33,7 @@ pub enum FleetCommand {
 pub async fn run(context: &Context, command: &FleetCommand) -> anyhow::Result<()> {
     match command {
         FleetCommand::Drift(args) => drift::run(context, args).await,
+        FleetCommand::Verify(args) => verify::run(context, args).await,
         FleetCommand::Doctor => doctor::run(context).await,
     }
 }

@@ -14,7 +14,8 @@ async fn every_change_behind_the_migrations_is_a_line() {
     let both = format!("{},{}", acme.slug, globex.slug);
     run(app, &["fleet", "drift", "--only", &both]).await.expect(0);
     let changes = format!(
-        "ALTER TABLE contacts ALTER COLUMN title TYPE varchar(200), ALTER COLUMN company DROP NOT NULL, ADD age int;
+        "ALTER TABLE contacts ALTER COLUMN title TYPE varchar(200), ADD age int;
+         ALTER TABLE users ALTER COLUMN last_name DROP NOT NULL;
          ALTER TABLE roles ALTER COLUMN description SET DEFAULT 'none', DROP CONSTRAINT roles_name_key;
          DROP INDEX users_last_name_idx;
          CREATE TYPE mood AS ENUM ('good', 'bad');
@@ -32,7 +33,7 @@ async fn every_change_behind_the_migrations_is_a_line() {
     for line in [
         "+ column public.contacts.age",
         "~ column public.contacts.title type: expected text, found character varying(200)",
-        "~ column public.contacts.company nullability: expected NOT NULL, found NULL",
+        "~ column public.users.last_name nullability: expected NOT NULL, found NULL",
         "~ column public.roles.description default: expected ''::text, found 'none'::text",
         "- constraint public.roles.roles_name_key",
         "- index public.users.users_last_name_idx",

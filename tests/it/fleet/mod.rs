@@ -5,5 +5,6 @@ mod crash;
 mod doctor;
 mod drift;
 mod migrations;
+mod proof;
 mod provisioning;
 mod tls;
