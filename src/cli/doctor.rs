@@ -109,8 +109,8 @@ fn disks(config: &Config, seen: &mut Installed) {
         let name = place.display().to_string();
         match statvfs(&place) {
             Ok(disk) => {
-                let size = disk.fragment_size() as u64;
-                let (free, all) = (disk.blocks_available() as u64 * size, disk.blocks() as u64 * size);
+                let size = wide(disk.fragment_size());
+                let (free, all) = (wide(disk.blocks_available()) * size, wide(disk.blocks()) * size);
                 let percent = free.saturating_mul(100) / all.max(1);
                 let said = format!("{percent} % free ({} MiB)", free / 1024 / 1024);
                 let little = (percent < LITTLE_PERCENT && free < ENOUGH_BYTES)
@@ -123,4 +123,9 @@ fn disks(config: &Config, seen: &mut Installed) {
             }
         }
     }
+}
+
+/// Systems count blocks in numbers of their own width.
+fn wide(count: impl Into<u64>) -> u64 {
+    count.into()
 }

@@ -7,6 +7,7 @@ mod budget;
 mod clusters;
 pub mod doctor;
 pub mod drift;
+pub mod impersonate;
 mod lifecycle;
 mod lock;
 pub mod migrations;

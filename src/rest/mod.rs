@@ -20,7 +20,7 @@ mod patch;
 pub mod problem;
 mod reply;
 
-pub use access::{Authorized, Caller, Permission, SignedIn};
+pub use access::{Authorized, Caller, InPerson, Permission, SignedIn};
 pub use body::{BodyLimit, Json, MergePatch};
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
