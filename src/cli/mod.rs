@@ -6,7 +6,9 @@ mod completions;
 mod config;
 mod context;
 mod dev;
+mod doctor;
 mod exit;
+mod fleet;
 mod healthcheck;
 mod key;
 mod migrate;
@@ -86,6 +88,12 @@ enum Command {
     /// Tenants, from their making to their end.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Look at this installation from this machine, and say what to do. Exit code 3 if there is anything.
+    #[command(after_help = "Example:\n  tenantry doctor --data-dir .tenantry")]
+    Doctor,
+    /// All tenants at once: drift, what is broken, proof of isolation.
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// The connection pools of a running server.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -146,6 +154,8 @@ fn dispatch(cli: Cli, deed: Option<audit::Deed>) -> anyhow::Result<()> {
         Command::Operator(command) => blocking(audited(&context, deed, command.run(&context))),
         Command::Cluster(command) => blocking(audited(&context, deed, cluster::run(&context, command))),
         Command::Tenant(command) => blocking(audited(&context, deed, tenant::run(&context, command))),
+        Command::Doctor => blocking(doctor::run(&context)),
+        Command::Fleet(command) => blocking(audited(&context, deed, fleet::run(&context, command))),
         Command::Pool(command) => blocking(command.run(&context)),
         Command::Config(command) => config::run(&context, command),
         Command::Healthcheck => healthcheck::run(&context),

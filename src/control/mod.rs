@@ -4,8 +4,10 @@
 
 pub mod clusters;
 pub mod docs;
+pub mod documents;
 pub mod installation;
 pub mod migrations;
+mod names;
 pub mod operations;
 pub mod operators;
 pub mod registry_log;
@@ -16,7 +18,8 @@ pub mod tenants;
 
 use std::sync::Arc;
 
-pub use rewrap::{Rewrapped, rewrap};
+pub use names::names_on_servers;
+pub use rewrap::{Rewrapped, SealedLook, Shut, rewrap, sealed};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

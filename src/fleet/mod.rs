@@ -5,16 +5,21 @@ mod admin;
 pub mod api;
 mod budget;
 mod clusters;
+pub mod doctor;
+pub mod drift;
+pub mod impersonate;
 mod lifecycle;
 mod lock;
 pub mod migrations;
 pub mod operation;
 pub(crate) mod programs;
+pub mod proof;
 pub mod provision;
 pub(crate) mod scram;
 mod sql;
 mod template;
 pub mod view;
+pub mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,10 +32,11 @@ pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Del
 
 use operation::background::Workers;
 
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrateError, MigrateOptions};
+use crate::router::{Installation, MainConn};
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
@@ -64,6 +70,14 @@ impl Fleet {
     #[must_use]
     pub fn new(control: ControlPlane, passwords: Passwords, settings: FleetSettings) -> Self {
         Self { control, passwords, settings, clones: Arc::new(Semaphore::new(CLONES)), workers: Arc::default() }
+    }
+
+    /// Which installation this is.
+    async fn installation(&self) -> ApiResult<Installation> {
+        let keys = self.control.keys.clone();
+        let found =
+            self.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await).await?;
+        found.ok_or_else(|| refused("The installation is not set up; run `tenantry migrate` first."))
     }
 }
 

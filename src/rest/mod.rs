@@ -22,7 +22,7 @@ pub mod problem;
 mod reply;
 pub mod totp;
 
-pub use access::{Authorized, Caller, Permission, SignedIn};
+pub use access::{Authorized, Caller, InPerson, Permission, SignedIn};
 pub use body::{BodyLimit, Json, MergePatch};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies};

@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod contacts;
 pub mod docs;
+pub mod impersonation;
 pub mod permissions;
 pub mod roles;
 mod schema;

@@ -3,6 +3,7 @@
 mod make;
 mod manage;
 mod psql;
+mod token;
 
 use clap::Subcommand;
 
@@ -11,6 +12,7 @@ pub use make::{AttachArgs, CreateArgs, TlsArgs};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
+pub use token::TokenArgs;
 
 use super::{Context, Refused};
 use crate::error::{ApiError, Code};
@@ -54,6 +56,11 @@ pub enum TenantCommand {
     /// Archives a tenant and drops it after the grace period; an unfinished one at once.
     #[command(after_help = "Example:\n  tenantry tenant delete hooli --now --yes")]
     Delete(DeleteArgs),
+    /// Gives a short-lived token of one of a tenant's people; noted, with the reason, in that tenant's audit.
+    #[command(
+        after_help = "Example:\n  tenantry tenant token acme --user ada@acme.example --reason 'ticket 4711: missing contacts'"
+    )]
+    Token(TokenArgs),
     /// Opens psql on a tenant's database, as its own role.
     #[command(after_help = "Example:\n  tenantry tenant psql acme -- -c 'SELECT count(*) FROM contacts'")]
     Psql(PsqlArgs),
@@ -83,17 +90,18 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Archive(named) => manage::archive(context, &named.tenant).await,
         TenantCommand::Restore(named) => manage::restore(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,
+        TenantCommand::Token(args) => token::run(context, args).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }
 }
 
 /// The fleet of the configured installation.
-pub(super) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
+pub(in crate::cli) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
     Ok(Node::open(&context.config)?.fleet)
 }
 
 /// A refusal (exit 4) where the fault is the caller's or the state's, with its cause: operators may see it.
-pub(super) fn explain(error: ApiError) -> anyhow::Error {
+pub(in crate::cli) fn explain(error: ApiError) -> anyhow::Error {
     if error.code().status() >= 500 {
         return error.into();
     }

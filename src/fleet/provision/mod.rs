@@ -10,6 +10,8 @@ mod run;
 mod steps;
 mod verify;
 
+pub(super) use verify::read_stamp;
+
 use secrecy::SecretString;
 
 pub use attach::AttachTenant;

@@ -12,7 +12,7 @@ use crate::router::AdminConn;
 use crate::router::connect::ConnectFailure;
 
 #[derive(diesel::QueryableByName)]
-pub(super) struct StampRow {
+pub(in crate::fleet) struct StampRow {
     #[diesel(sql_type = sql_types::Uuid)]
     tenant_id: Uuid,
     #[diesel(sql_type = sql_types::Uuid)]
@@ -20,7 +20,7 @@ pub(super) struct StampRow {
 }
 
 /// The stamp of a database; the table must be there.
-pub(super) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRow>> {
+pub(in crate::fleet) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRow>> {
     let rows: Vec<StampRow> = diesel::sql_query("SELECT tenant_id, installation_id FROM tenantry.stamp")
         .load(conn)
         .await
@@ -29,8 +29,13 @@ pub(super) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRo
 }
 
 impl StampRow {
+    /// Whether this installation wrote it.
+    pub(in crate::fleet) fn is_of(&self, installation: InstallationId) -> bool {
+        self.installation_id == installation.uuid()
+    }
+
     /// Whether it names this tenant of this installation.
-    pub(super) fn names(&self, tenant: TenantId, installation: InstallationId) -> bool {
+    pub(in crate::fleet) fn names(&self, tenant: TenantId, installation: InstallationId) -> bool {
         self.tenant_id == tenant.uuid() && self.installation_id == installation.uuid()
     }
 }

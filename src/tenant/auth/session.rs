@@ -117,6 +117,7 @@ pub(super) fn answer(
         amr: identity.amr.clone(),
         auth_time: identity.auth_time.timestamp(),
         ver: user.auth_version,
+        act: None,
     };
     Ok(SignIn {
         access_token: key.sign(ACCESS_TYP, &claims)?.into(),

@@ -2,7 +2,10 @@
 
 mod attach;
 mod crash;
+mod doctor;
+mod drift;
 mod jobs;
 mod migrations;
+mod proof;
 mod provisioning;
 mod tls;
