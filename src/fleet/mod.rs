@@ -3,14 +3,17 @@
 
 mod admin;
 pub mod api;
+pub mod backup;
 mod budget;
 mod clusters;
+mod copy;
 mod lifecycle;
 mod lock;
 pub mod migrations;
 pub mod operation;
 pub(crate) mod programs;
 pub mod provision;
+pub mod restore;
 pub(crate) mod scram;
 mod sql;
 mod template;
@@ -31,6 +34,7 @@ use crate::control::ControlPlane;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrateError, MigrateOptions};
+use crate::storage::Storage;
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
@@ -44,6 +48,12 @@ pub struct FleetSettings {
     pub purge_grace: Duration,
     /// The operator's own migrations.
     pub operator_migrations: Option<PathBuf>,
+    /// Where backups are kept, if there is such a place.
+    pub storage: Option<Storage>,
+    /// How often every active tenant is backed up by itself; never if absent.
+    pub backup_every: Option<Duration>,
+    /// How long backups that were made by themselves are kept.
+    pub backup_keep: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
 }

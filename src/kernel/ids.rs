@@ -107,6 +107,8 @@ ids! {
     OperatorId;
     /// One run of the journal: a job, to operators.
     OperationId;
+    /// A tenant's data in the storage.
+    BackupId;
     /// A signing key, of a tenant or of the installation.
     SigningKeyId;
 }
