@@ -3,6 +3,7 @@
 mod attach;
 mod backups;
 mod crash;
+mod jobs;
 mod migrations;
 mod provisioning;
 mod tls;
