@@ -21,10 +21,12 @@ pub(super) struct Settings {
     pub(super) management_listen: SocketAddr,
     pub(super) public_url: Option<String>,
     pub(super) tenant_migrations: Option<PathBuf>,
+    pub(super) storage_url: Option<SecretString>,
     pub(super) http: Http,
     pub(super) router: Router,
     pub(super) auth: Auth,
     pub(super) fleet: Fleet,
+    pub(super) backup: Backup,
     pub(super) log: Log,
 }
 
@@ -96,6 +98,16 @@ pub struct Auth {
 pub struct Fleet {
     /// `TENANTRY_FLEET__PURGE_GRACE`
     pub purge_grace: Span,
+}
+
+/// `TENANTRY_BACKUP__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// `TENANTRY_BACKUP__EVERY`; 0 makes none by itself.
+    pub every: Span,
+    /// `TENANTRY_BACKUP__KEEP`
+    pub keep: Span,
 }
 
 /// `TENANTRY_LOG__…`

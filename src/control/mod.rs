@@ -2,6 +2,7 @@
 //!
 //! Works on `MainConn` alone, and holds no personal data of tenants' people.
 
+pub mod backups;
 pub mod clusters;
 pub mod docs;
 pub mod documents;

@@ -17,6 +17,7 @@ const SEALED: &[(&str, &[&str])] = &[
     ("tenants", &["password_sealed", "url_sealed", "direct_url_sealed", "tls_client_key_sealed"]),
     ("signing_keys", &["private_sealed"]),
     ("operators", &["totp_sealed"]),
+    ("backup_keys", &["key_sealed"]),
 ];
 
 /// Rows read at a time.

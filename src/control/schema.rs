@@ -170,9 +170,44 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    backup_keys (id) {
+        id -> Uuid,
+        key_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    backups (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        slug -> Text,
+        state -> Text,
+        scheduled -> Bool,
+        bytes -> Nullable<BigInt>,
+        rows -> Nullable<BigInt>,
+        schema_version -> Integer,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    former_databases (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        cluster_id -> Uuid,
+        database_name -> Text,
+        created_at -> Timestamptz,
+        purge_after -> Timestamptz,
+    }
+}
+
 diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys);
 diesel::joinable!(operator_tenants -> tenants (tenant_id));
+diesel::allow_tables_to_appear_in_same_query!(tenants, backups);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);
 diesel::allow_tables_to_appear_in_same_query!(operator_tenants, tenants);

@@ -3,11 +3,13 @@
 
 mod admin;
 pub mod api;
+pub mod backup;
 mod budget;
 mod clusters;
 pub mod doctor;
 pub mod drift;
 pub mod impersonate;
+mod copy;
 mod lifecycle;
 mod lock;
 pub mod migrations;
@@ -15,6 +17,7 @@ pub mod operation;
 pub(crate) mod programs;
 pub mod proof;
 pub mod provision;
+pub mod restore;
 pub(crate) mod scram;
 mod sql;
 mod template;
@@ -37,6 +40,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrateError, MigrateOptions};
 use crate::router::{Installation, MainConn};
+use crate::storage::Storage;
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
@@ -50,6 +54,12 @@ pub struct FleetSettings {
     pub purge_grace: Duration,
     /// The operator's own migrations.
     pub operator_migrations: Option<PathBuf>,
+    /// Where backups are kept, if there is such a place.
+    pub storage: Option<Storage>,
+    /// How often every active tenant is backed up by itself; never if absent.
+    pub backup_every: Option<Duration>,
+    /// How long backups that were made by themselves are kept.
+    pub backup_keep: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
 }

@@ -68,7 +68,8 @@ impl PrivateFiles {
         Ok(Self(path))
     }
 
-    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    /// Writes one of its files.
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.0.join(name);
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text.as_bytes())?;

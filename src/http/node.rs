@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use diesel_async::RunQueryDsl as _;
 use futures_util::future::FutureExt as _;
+use secrecy::ExposeSecret as _;
 
 use super::metrics;
 use super::server::{Listeners, ServerOptions, serve};
@@ -20,6 +21,7 @@ use crate::kernel::crypto::MasterKeys;
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
+use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
@@ -44,6 +46,15 @@ pub fn control_target(config: &Config) -> Result<Target, ConfigError> {
 pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
     MasterKeys::parse(config.master_key()?).map_err(|error| {
         ConfigError::new("TENANTRY_MASTER_KEY", format!("cannot be used: {error}"), "correct the entry")
+    })
+}
+
+/// Where backups are kept; nowhere without a setting and a data directory.
+fn storage(config: &Config) -> Result<Option<Storage>, ConfigError> {
+    let Some(url) = config.storage_url() else { return Ok(None) };
+    Storage::parse(url.expose_secret(), config.s3_variables()).map(Some).map_err(|error| {
+        let remedy = "write it as file:///directory or s3://bucket?endpoint=https://host";
+        ConfigError::new("TENANTRY_STORAGE_URL", format!("cannot be used: {error}"), remedy)
     })
 }
 
@@ -73,6 +84,9 @@ impl Node {
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
+            storage: storage(config)?,
+            backup_every: Some(config.backup().every.0).filter(|every| !every.is_zero()),
+            backup_keep: config.backup().keep.0,
             migrate: MigrateOptions::default(),
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);

@@ -109,6 +109,8 @@ ids! {
     OperationId;
     /// Something that an operator did.
     AuditId;
+    /// A tenant's data in the storage.
+    BackupId;
     /// A signing key, of a tenant or of the installation.
     SigningKeyId;
 }

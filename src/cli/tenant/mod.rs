@@ -1,5 +1,6 @@
 //! `tenantry tenant`: making, adopting, watching and deleting tenants.
 
+mod backup;
 mod make;
 mod manage;
 mod psql;
@@ -7,6 +8,7 @@ mod token;
 
 use clap::Subcommand;
 
+pub use backup::{BackupArgs, RestoreArgs};
 pub(super) use make::target_file;
 pub use make::{AttachArgs, CreateArgs, TlsArgs};
 pub(super) use manage::or_default;
@@ -50,9 +52,17 @@ pub enum TenantCommand {
     /// Takes a tenant from its users; its database is kept for the grace period.
     #[command(after_help = "Example:\n  tenantry tenant archive acme")]
     Archive(Named),
-    /// Gives an archived tenant back to its users.
-    #[command(after_help = "Example:\n  tenantry tenant restore acme")]
-    Restore(Named),
+    /// Gives an archived tenant back to its users; with --backup, restores a backup in place or as a new tenant.
+    #[command(
+        after_help = "Example:\n  tenantry tenant restore acme\n  tenantry tenant restore acme --backup 0198c0de-0000-7000-8000-000000000000 --as acme-may"
+    )]
+    Restore(RestoreArgs),
+    /// Backs a tenant up to the storage, sealed with a key of its own; prints the backup's id.
+    #[command(after_help = "Example:\n  tenantry tenant backup acme")]
+    Backup(BackupArgs),
+    /// Lists a tenant's backups, the latest first.
+    #[command(after_help = "Example:\n  tenantry tenant backups acme --output json")]
+    Backups(Named),
     /// Archives a tenant and drops it after the grace period; an unfinished one at once.
     #[command(after_help = "Example:\n  tenantry tenant delete hooli --now --yes")]
     Delete(DeleteArgs),
@@ -88,7 +98,9 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Suspend(named) => manage::suspend(context, &named.tenant).await,
         TenantCommand::Resume(named) => manage::resume(context, &named.tenant).await,
         TenantCommand::Archive(named) => manage::archive(context, &named.tenant).await,
-        TenantCommand::Restore(named) => manage::restore(context, &named.tenant).await,
+        TenantCommand::Restore(args) => backup::restore(context, args).await,
+        TenantCommand::Backup(args) => backup::backup(context, args).await,
+        TenantCommand::Backups(named) => backup::backups(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,
         TenantCommand::Token(args) => token::run(context, args).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,

@@ -62,7 +62,9 @@ impl Steps for Undo<'_> {
     async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
         match (step, &mut self.server, &mut self.dedicated) {
             (Step::Database, Some(server), _) => {
-                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await
+                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await?;
+                // The role owns them too.
+                self.fleet.drop_all_former(self.tenant.id).await.map(drop)
             }
             (Step::Role, Some(server), _) => {
                 admin::run_each(server, sql::ROLE_UNDO, &[("role", &self.tenant.role_name)]).await

@@ -41,7 +41,7 @@ impl StampRow {
 }
 
 /// The database is this tenant's.
-pub(super) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn) -> ApiResult<()> {
+pub(in crate::fleet) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn) -> ApiResult<()> {
     let stamp = read_stamp(conn).await?;
     if stamp.is_some_and(|stamp| stamp.names(ours.0, ours.1)) {
         Ok(())
@@ -51,14 +51,14 @@ pub(super) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn
 }
 
 /// Looks at the tenant as a request will: the right stamp, and its role in no other database.
-pub(super) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
     let mut pooled = admin::open(&run.pooled).await?;
     stamp((run.tenant.id, run.installation.id), &mut pooled).await?;
     let Some(cluster) = &run.cluster else { return Ok(()) };
     // `postgres`, `template1` and every other tenant's; of a stranger's databases on this server we know nothing.
     let others = "SELECT datname::text AS word FROM pg_database \
                   WHERE datallowconn AND datname <> current_database() AND has_database_privilege(oid, 'CONNECT') \
-                  AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}$')";
+                  AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$')";
     if let Some(other) = admin::words(&mut pooled, others).await?.into_iter().next() {
         let revoke = sql::fill("REVOKE CONNECT ON DATABASE :\"d\" FROM PUBLIC;", &[("d", &other)]);
         return Err(refused(

@@ -1,6 +1,7 @@
 //! Making, adopting and unmaking tenants.
 
 mod attach;
+mod backups;
 mod crash;
 mod doctor;
 mod drift;
