@@ -66,6 +66,8 @@ pub struct Router {
     pub idle_timeout: Span,
     /// `TENANTRY_ROUTER__DRAIN_TIMEOUT`
     pub drain_timeout: Span,
+    /// `TENANTRY_ROUTER__HOLD_TIMEOUT`
+    pub hold_timeout: Span,
     /// `TENANTRY_ROUTER__CONNECT_TIMEOUT`
     pub connect_timeout: Span,
     /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
@@ -98,6 +100,8 @@ pub struct Auth {
 pub struct Fleet {
     /// `TENANTRY_FLEET__PURGE_GRACE`
     pub purge_grace: Span,
+    /// `TENANTRY_FLEET__DUMP_LIMIT`
+    pub dump_limit: Size,
 }
 
 /// `TENANTRY_BACKUP__…`
@@ -173,6 +177,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         ("router.idle_timeout", router.idle_timeout),
         ("router.connect_timeout", router.connect_timeout),
         ("router.drain_timeout", router.drain_timeout),
+        ("router.hold_timeout", router.hold_timeout),
         ("router.statement_timeout", router.statement_timeout),
         ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),

@@ -18,6 +18,7 @@ const SEALED: &[(&str, &[&str])] = &[
     ("signing_keys", &["private_sealed"]),
     ("operators", &["totp_sealed"]),
     ("backup_keys", &["key_sealed"]),
+    ("rotating_passwords", &["next_sealed", "former_sealed"]),
 ];
 
 /// Rows read at a time.

@@ -204,6 +204,35 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    tenant_holds (tenant_id) {
+        tenant_id -> Uuid,
+        operation_id -> Uuid,
+        held_since -> Timestamptz,
+        held_until -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    rotating_passwords (id) {
+        id -> Uuid,
+        next_sealed -> Nullable<Binary>,
+        former_sealed -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    tenant_copies (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        cluster_id -> Uuid,
+        database_name -> Text,
+        role_name -> Text,
+        left_at -> Timestamptz,
+        purge_after -> Timestamptz,
+    }
+}
+
 diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys);

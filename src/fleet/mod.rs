@@ -6,18 +6,22 @@ pub mod api;
 pub mod backup;
 mod budget;
 mod clusters;
+mod copy;
 pub mod doctor;
+pub mod drain;
 pub mod drift;
 pub mod impersonate;
-mod copy;
 mod lifecycle;
 mod lock;
 pub mod migrations;
 pub mod operation;
+mod parts;
 pub(crate) mod programs;
 pub mod proof;
 pub mod provision;
+pub mod relocate;
 pub mod restore;
+pub mod rotate;
 pub(crate) mod scram;
 mod sql;
 mod template;
@@ -30,8 +34,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use drain::Drained;
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
+pub use parts::FailedPart;
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+pub use relocate::{MoveTenant, Moved, Relocation};
+pub use rotate::{AllRotated, Rotated};
 
 use operation::background::Workers;
 
@@ -60,6 +68,10 @@ pub struct FleetSettings {
     pub backup_every: Option<Duration>,
     /// How long backups that were made by themselves are kept.
     pub backup_keep: Duration,
+    /// Up to this size, in bytes, a tenant is moved by dump and restore under the hold.
+    pub dump_limit: u64,
+    /// How long connections that must not be used any more may still be in use, before they are ended.
+    pub drain_timeout: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
 }

@@ -68,6 +68,11 @@ impl PrivateFiles {
         Ok(Self(path))
     }
 
+    /// Where a file of this name lies, or will.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Writes one of its files.
     pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.0.join(name);

@@ -20,11 +20,14 @@ const BACKUPS: Duration = Duration::from_secs(60);
 /// How often operations are looked for that were left to a worker.
 const WORK: Duration = Duration::from_secs(1);
 
+/// How often holds are looked for that have run out: whoever should have lifted them is gone.
+const HOLDS: Duration = Duration::from_secs(2);
+
 /// The jobs of a node.
 #[must_use]
 pub fn schedule(fleet: &Fleet) -> Housekeeping {
     let db = fleet.control.db.clone();
-    let (worker, backups, fleet) = (fleet.clone(), fleet.clone(), fleet.clone());
+    let (worker, holds, backups, fleet) = (fleet.clone(), fleet.clone(), fleet.clone(), fleet.clone());
     Housekeeping::new()
         .every("operations", WORK, move || {
             let fleet = worker.clone();
@@ -37,6 +40,10 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
                 fleet.prune_backups().await.map(drop).map_err(|error| -> JobError { error.into() })
             }
         })
+        .every("holds", HOLDS, move || {
+            let fleet = holds.clone();
+            async move { fleet.end_expired_holds().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        })
         .every("registry-log", TRIM, move || {
             let db = db.clone();
             async move {
@@ -47,6 +54,7 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("purge", PURGE, move || {
             let fleet = fleet.clone();
             async move {
+                fleet.purge_copies().await.map_err(|error| -> JobError { error.into() })?;
                 fleet.purge_due().await.map_err(|error| -> JobError { error.into() })?;
                 fleet.purge_former().await.map(drop).map_err(|error| -> JobError { error.into() })
             }

@@ -137,6 +137,8 @@ impl Ground {
             storage: Some(Storage::directory(self.storage())),
             backup_every: None,
             backup_keep: Duration::from_secs(30 * 24 * 60 * 60),
+            dump_limit: 256 << 20,
+            drain_timeout: Duration::from_secs(12),
             migrate: MigrateOptions::default(),
         };
         Fleet::new(self.control(clock), Passwords::new(2), settings)

@@ -4,16 +4,20 @@ mod backup;
 mod make;
 mod manage;
 mod psql;
+mod relocate;
+mod rotate;
 mod token;
 
 use clap::Subcommand;
 
 pub use backup::{BackupArgs, RestoreArgs};
-pub(super) use make::target_file;
 pub use make::{AttachArgs, CreateArgs, TlsArgs};
+pub(super) use make::{HaltArgs, target_file};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
+pub use relocate::MoveArgs;
+pub use rotate::RotateArgs;
 pub use token::TokenArgs;
 
 use super::{Context, Refused};
@@ -71,6 +75,16 @@ pub enum TenantCommand {
         after_help = "Example:\n  tenantry tenant token acme --user ada@acme.example --reason 'ticket 4711: missing contacts'"
     )]
     Token(TokenArgs),
+    /// Gives a tenant's role another password, or every tenant's; no request fails meanwhile.
+    #[command(
+        after_help = "Example:\n  tenantry tenant rotate-credentials acme\n  tenantry tenant rotate-credentials --all"
+    )]
+    RotateCredentials(RotateArgs),
+    /// Moves a tenant to another cluster; its requests wait meanwhile and do not fail. Again, it resumes.
+    #[command(
+        after_help = "Examples:\n  tenantry tenant move acme --to eu-2\n  tenantry tenant move acme --confirm --yes"
+    )]
+    Move(MoveArgs),
     /// Opens psql on a tenant's database, as its own role.
     #[command(after_help = "Example:\n  tenantry tenant psql acme -- -c 'SELECT count(*) FROM contacts'")]
     Psql(PsqlArgs),
@@ -103,6 +117,8 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Backups(named) => backup::backups(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,
         TenantCommand::Token(args) => token::run(context, args).await,
+        TenantCommand::RotateCredentials(args) => rotate::run(context, args).await,
+        TenantCommand::Move(args) => relocate::run(context, args).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }
 }

@@ -157,7 +157,9 @@ impl Fleet {
     }
 
     async fn purge(&self, tenant: TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Deleted> {
+        self.clear_move(tenant.id).await?;
         let operation = self.begin_purge(&tenant).await?;
+        self.drop_copies(tenant.id).await?;
         let mut undo = Undo { fleet: self, tenant: &tenant, server: None, dedicated: None, data };
         match tenant.kind {
             TenantKind::Shared => undo.server = Some(admin::open(&self.administrator(&tenant).await?).await?),
