@@ -21,8 +21,7 @@ const FILES: [(&str, &str); 2] =
 
 /// Variables of capabilities that this release does not have: known, so that an environment written for a later one
 /// starts this one too, and warned about.
-const LATER: [&str; 6] = [
-    "TENANTRY_FLEET__READY_TENANTS",
+const LATER: [&str; 5] = [
     "TENANTRY_REDIS_URL",
     "TENANTRY_SIGNUP__MODE",
     "TENANTRY_SIGNUP__PER_HOUR",

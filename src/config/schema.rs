@@ -96,6 +96,8 @@ pub struct Auth {
 pub struct Fleet {
     /// `TENANTRY_FLEET__PURGE_GRACE`
     pub purge_grace: Span,
+    /// `TENANTRY_FLEET__READY_TENANTS`
+    pub ready_tenants: u32,
 }
 
 /// `TENANTRY_LOG__…`
@@ -154,6 +156,9 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         if number == 0 {
             return fault(key, "is 0, so no tenant could be served", "set at least 1");
         }
+    }
+    if settings.fleet.ready_tenants > 1000 {
+        return fault("fleet.ready_tenants", "is over 1000", "keep a few; a taken one is made up for in a moment");
     }
     for (key, span) in [
         ("http.request_timeout", http.request_timeout),

@@ -7,6 +7,7 @@ pub mod installation;
 pub mod migrations;
 pub mod operations;
 pub mod operators;
+pub mod ready;
 pub mod registry_log;
 mod rewrap;
 mod schema;

@@ -16,6 +16,7 @@ const SEALED: &[(&str, &[&str])] = &[
     ("clusters", &["admin_password_sealed", "tls_client_key_sealed"]),
     ("tenants", &["password_sealed", "url_sealed", "direct_url_sealed", "tls_client_key_sealed"]),
     ("signing_keys", &["private_sealed"]),
+    ("ready_tenants", &["password_sealed"]),
 ];
 
 /// Rows read at a time.

@@ -135,7 +135,21 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    ready_tenants (id) {
+        id -> Uuid,
+        cluster_id -> Uuid,
+        state -> Text,
+        migrations -> Text,
+        schema_version -> Integer,
+        database_name -> Text,
+        role_name -> Text,
+        password_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
 diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
-diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys);
+diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);

@@ -13,6 +13,7 @@ pub(crate) mod programs;
 pub mod provision;
 pub(crate) mod scram;
 mod sql;
+pub mod stock;
 mod template;
 pub mod view;
 
@@ -20,17 +21,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
 
 use operation::background::Workers;
 
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrateError, MigrateOptions};
+use crate::router::{Installation, MainConn};
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
@@ -46,6 +48,8 @@ pub struct FleetSettings {
     pub operator_migrations: Option<PathBuf>,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
+    /// How many ready tenants each cluster keeps: see [`Fleet::keep_stock`].
+    pub ready_tenants: u32,
 }
 
 /// Works on tenants. Clones share everything.
@@ -57,13 +61,33 @@ pub struct Fleet {
     settings: FleetSettings,
     clones: Arc<Semaphore>,
     workers: Arc<Workers>,
+    locks: Arc<lock::Idle>,
+    installation: Arc<OnceCell<Installation>>,
 }
 
 impl Fleet {
     /// A fleet on a control plane; opens nothing yet.
     #[must_use]
     pub fn new(control: ControlPlane, passwords: Passwords, settings: FleetSettings) -> Self {
-        Self { control, passwords, settings, clones: Arc::new(Semaphore::new(CLONES)), workers: Arc::default() }
+        Self {
+            control,
+            passwords,
+            settings,
+            clones: Arc::new(Semaphore::new(CLONES)),
+            workers: Arc::default(),
+            locks: Arc::default(),
+            installation: Arc::default(),
+        }
+    }
+
+    /// Which installation this is; read once.
+    async fn installation(&self) -> ApiResult<&Installation> {
+        let read = async || {
+            let keys = self.control.keys.clone();
+            let found = self.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await);
+            found.await?.ok_or_else(|| refused("The installation is not set up; run `tenantry migrate` first."))
+        };
+        self.installation.get_or_try_init(read).await
     }
 }
 

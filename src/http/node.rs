@@ -74,6 +74,7 @@ impl Node {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
             migrate: MigrateOptions::default(),
+            ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
         Ok(Self { control, fleet, passwords, guards: Guards::default() })

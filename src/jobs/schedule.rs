@@ -17,15 +17,22 @@ const PURGE: Duration = Duration::from_secs(10 * 60);
 /// How often operations are looked for that were left to a worker.
 const WORK: Duration = Duration::from_secs(1);
 
+/// How often the stock of ready tenants is looked at.
+const STOCK: Duration = Duration::from_secs(1);
+
 /// The jobs of a node.
 #[must_use]
 pub fn schedule(fleet: &Fleet) -> Housekeeping {
     let db = fleet.control.db.clone();
-    let (worker, fleet) = (fleet.clone(), fleet.clone());
+    let (worker, keeper, fleet) = (fleet.clone(), fleet.clone(), fleet.clone());
     Housekeeping::new()
         .every("operations", WORK, move || {
             let fleet = worker.clone();
             async move { fleet.work().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        })
+        .every("ready-tenants", STOCK, move || {
+            let fleet = keeper.clone();
+            async move { fleet.keep_stock().await.map(drop).map_err(|error| -> JobError { error.into() }) }
         })
         .every("registry-log", TRIM, move || {
             let db = db.clone();

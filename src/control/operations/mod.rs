@@ -6,7 +6,7 @@ mod store;
 
 use chrono::{DateTime, Utc};
 
-pub use steps::{Step, step_done, step_started, steps};
+pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
     NewOperation, OperationFilter, begin, find_open, finish, get, list, reopen, report, request_cancel, set_result,
     start, waiting,

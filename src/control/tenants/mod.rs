@@ -4,7 +4,7 @@ mod lifecycle;
 mod store;
 mod target;
 
-pub use lifecycle::{archive, due_for_purge, restore, schema_migrated, set_status};
+pub use lifecycle::{activate, archive, due_for_purge, restore, schema_migrated, set_status};
 pub use store::{
     NewTenant, TenantChanges, TenantFilter, TenantRecord, find, find_by_slug, get, insert, list, remove, update,
 };

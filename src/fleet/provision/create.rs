@@ -1,13 +1,17 @@
 //! `tenant create`: a database of its own on a cluster.
 
+use std::time::Instant;
+
 use serde_json::json;
 
+use super::claimed::{Claimed, Ready};
 use super::drive::drive;
-use super::run::Run;
+use super::run::{Run, own_address};
+use super::steps::{AdminRow, admin_row};
 use super::{CREATE, FirstAdmin, Provisioned};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
-use crate::control::{ControlPlane, clusters};
+use crate::control::{ControlPlane, clusters, ready, signing_keys};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
@@ -58,17 +62,41 @@ impl Fleet {
             admin.check()?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let found = unfinished(&self.control, &wanted.slug, OperationKind::Create).await?;
-        let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
-        let _lock = Lock::tenant(&self.control, id).await?;
-        let (tenant, journal) = match found {
-            // Whoever held the lock until now may have finished it, or taken it back.
-            Some(tenant) => reopen(&self.control, tenant.id, OperationKind::Create).await?,
-            None => self.reserve(id, wanted, false).await?,
+        let (tenant, operation, _lock) = match unfinished(&self.control, &wanted.slug, OperationKind::Create).await? {
+            Some(found) => {
+                let lock = Lock::tenant(&self.control, found.id).await?;
+                // Whoever held the lock until now may have finished it, or taken it back.
+                let (tenant, operation) = reopen(&self.control, found.id, OperationKind::Create).await?;
+                (tenant, operation, lock)
+            }
+            None => {
+                let admin = Box::pin(self.first_admin(wanted)).await?;
+                let begun = Instant::now();
+                let reserved = self.reserve(wanted, false, Some(&migrations.hash())).await?;
+                let Reserved { tenant, operation, lock, ready } = reserved;
+                if let Some(ready) = ready {
+                    let claimed = Claimed { tenant: &tenant, operation: &operation, ready: &ready, begun };
+                    match Box::pin(self.open_claimed(&claimed, admin, options, progress)).await {
+                        Ok(done) => return Ok(done),
+                        // What is there is made whole by the steps that make it from nothing.
+                        Err(error) => tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
+                            "a ready tenant was not what it should be; its making is gone through again"),
+                    }
+                }
+                (tenant, operation, lock)
+            }
         };
         let run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
-        let journal = Journal::open(&self.control, journal, progress, options.halt.clone()).await?;
+        let journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         drive(run, CREATE, journal).await
+    }
+
+    /// The first administrator's row, hashed before anything is taken: a crowd in front of the hashes holds no slug.
+    async fn first_admin(&self, wanted: &CreateTenant) -> ApiResult<Option<AdminRow>> {
+        match &wanted.admin {
+            Some(admin) => admin_row(&self.passwords, admin).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]). It cannot have a first administrator,
@@ -86,20 +114,16 @@ impl Fleet {
         if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create).await? {
             return Ok(begun);
         }
-        self.reserve(TenantId::generate(), wanted, true).await.map(|(tenant, _)| tenant)
+        self.reserve(wanted, true, None).await.map(|reserved| reserved.tenant)
     }
 
-    /// The registry entry and its journal, in one transaction.
-    async fn reserve(
-        &self,
-        id: TenantId,
-        wanted: &CreateTenant,
-        background: bool,
-    ) -> ApiResult<(TenantRecord, Operation)> {
-        let keys = self.control.keys.clone();
-        let wanted = wanted.clone();
-        let control = &self.control;
-        control
+    /// The registry entry and its journal, in one transaction; of a ready tenant with these migrations, where the
+    /// cluster has one.
+    async fn reserve(&self, wanted: &CreateTenant, background: bool, migrations: Option<&str>) -> ApiResult<Reserved> {
+        let (control, locks) = (self.control.clone(), self.locks.clone());
+        let keys = control.keys.clone();
+        let (wanted, migrations) = (wanted.clone(), migrations.map(str::to_owned));
+        self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
                 let cluster = match &wanted.cluster {
@@ -110,7 +134,14 @@ impl Fleet {
                         refused("No cluster has room for another tenant; add one with `tenantry cluster add`.")
                     })?,
                 };
-                let generated = format!("t_{}", id.uuid().simple());
+                let ready = match &migrations {
+                    Some(migrations) => ready::take(conn, &keys, cluster.id, migrations).await?,
+                    None => None,
+                };
+                let id = ready.as_ref().map_or_else(TenantId::generate, |ready| ready.id);
+                // Nobody knows of it before this commits, so nobody is waited for.
+                let lock = Lock::unknown(&locks, &control, id).await?;
+                let generated = generated_name(id);
                 let new = NewTenant {
                     id,
                     slug: wanted.slug.clone(),
@@ -119,20 +150,38 @@ impl Fleet {
                     cluster_id: Some(cluster.id),
                     database_name: generated.clone(),
                     role_name: generated,
-                    password: Some(scram::generate_password()),
+                    password: Some(ready.as_ref().map_or_else(scram::generate_password, |r| r.password.clone())),
                     url: None,
                     direct_url: None,
                     max_connections: wanted.max_connections,
                     registration: wanted.registration.unwrap_or(Registration::Closed),
                 };
                 let tenant = tenants::insert(conn, &keys, &new).await?;
-                let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some()});
+                if ready.is_some() {
+                    signing_keys::ensure(conn, &keys, id).await?;
+                }
+                let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
+                    "ready": ready.is_some()});
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
-                let journal = operations::begin(conn, &NewOperation { background, ..new }).await?;
-                Ok::<_, ApiError>((tenant, journal))
+                let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
+                let ready = ready.map(|ready| Ready { address: own_address(&cluster, &ready), made: ready });
+                Ok::<_, ApiError>(Reserved { tenant, operation, lock, ready })
             })
             .await
     }
+}
+
+/// The name of a tenant's database and role.
+pub(in crate::fleet) fn generated_name(id: TenantId) -> String {
+    format!("t_{}", id.uuid().simple())
+}
+
+/// A tenant that is not routable yet, and the right to work on it.
+struct Reserved {
+    tenant: TenantRecord,
+    operation: Operation,
+    lock: Lock,
+    ready: Option<Ready>,
 }
 
 impl FirstAdmin {

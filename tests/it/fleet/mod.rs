@@ -4,4 +4,5 @@ mod attach;
 mod crash;
 mod migrations;
 mod provisioning;
+mod stock;
 mod tls;
