@@ -15,3 +15,41 @@ CREATE TABLE ready_tenants (
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX ready_tenants_cluster_id ON ready_tenants (cluster_id, state, migrations, created_at);
+
+-- Sign-ups that wait for an operator. The request is an operation without a tenant: its job is what the stranger follows.
+-- Who wants to be the first administrator is sealed (address, names, the password's hash), and goes with the decision.
+CREATE TABLE signups (
+    id           uuid PRIMARY KEY REFERENCES operations (id) ON DELETE CASCADE,
+    slug         text NOT NULL UNIQUE CHECK (slug ~ '^[a-z][a-z0-9-]{1,46}[a-z0-9]$'),
+    name         text NOT NULL CHECK (name <> ''),
+    admin_sealed bytea NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now()
+);
+
+-- How often an address has asked within an hour. The subject is a keyed digest. Worth no write to the log: after a crash
+-- of the server everybody begins at nought.
+CREATE UNLOGGED TABLE signup_attempts (
+    subject      bytea PRIMARY KEY,
+    attempts     integer NOT NULL,
+    window_start timestamptz NOT NULL
+);
+CREATE INDEX signup_attempts_window_start ON signup_attempts (window_start);
+
+-- Requests to the control plane that came with an `Idempotency-Key`, and what they were answered. Without a status the
+-- request was not finished; whoever repeats it goes on with it. Bodies hold neither tokens nor passwords.
+CREATE TABLE request_records (
+    id          uuid PRIMARY KEY,
+    scope       text NOT NULL,
+    key         text NOT NULL,
+    fingerprint bytea NOT NULL,
+    status      integer,
+    location    text,
+    version     bigint,
+    body        jsonb,
+    expires_at  timestamptz NOT NULL,
+    UNIQUE (scope, key)
+);
+CREATE INDEX request_records_expires_at ON request_records (expires_at);
+
+-- The word under which the operator sells it.
+ALTER TABLE tenants ADD COLUMN plan text CHECK (plan ~ '^[a-z][a-z0-9_-]{0,62}$');

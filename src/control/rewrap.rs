@@ -17,6 +17,7 @@ const SEALED: &[(&str, &[&str])] = &[
     ("tenants", &["password_sealed", "url_sealed", "direct_url_sealed", "tls_client_key_sealed"]),
     ("signing_keys", &["private_sealed"]),
     ("ready_tenants", &["password_sealed"]),
+    ("signups", &["admin_sealed"]),
 ];
 
 /// Rows read at a time.

@@ -49,6 +49,7 @@ diesel::table! {
         tls_client_key_sealed -> Nullable<Binary>,
         max_connections -> Nullable<Integer>,
         weight -> Integer,
+        plan -> Nullable<Text>,
         registration -> Text,
         schema_version -> Integer,
         epoch -> BigInt,
@@ -149,7 +150,40 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    signups (id) {
+        id -> Uuid,
+        slug -> Text,
+        name -> Text,
+        admin_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    signup_attempts (subject) {
+        subject -> Binary,
+        attempts -> Integer,
+        window_start -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    request_records (id) {
+        id -> Uuid,
+        scope -> Text,
+        key -> Text,
+        fingerprint -> Binary,
+        status -> Nullable<Integer>,
+        location -> Nullable<Text>,
+        version -> Nullable<BigInt>,
+        body -> Nullable<Jsonb>,
+        expires_at -> Timestamptz,
+    }
+}
+
 diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);
+diesel::allow_tables_to_appear_in_same_query!(signups, operations);

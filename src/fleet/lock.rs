@@ -115,28 +115,41 @@ impl Lock {
     /// # Errors
     /// As [`Self::tenant`].
     pub(super) async fn unknown(idle: &Arc<Idle>, control: &ControlPlane, tenant: TenantId) -> ApiResult<Self> {
-        let key = tenant_key(tenant);
-        if let Some(mut conn) = idle.take()
+        let lock = Self::over(idle, control, tenant_key(tenant)).await?;
+        lock.ok_or_else(|| super::refused("Another process is working on this tenant; wait for it to end."))
+    }
+
+    /// The right to do what a name stands for, if nobody has it.
+    ///
+    /// # Errors
+    /// 503 if the control plane does not answer.
+    pub(super) async fn named(idle: &Arc<Idle>, control: &ControlPlane, name: &str) -> ApiResult<Option<Self>> {
+        Self::over(idle, control, key(name)).await
+    }
+
+    async fn over(idle: &Arc<Idle>, control: &ControlPlane, key: i64) -> ApiResult<Option<Self>> {
+        let kept = match idle.take() {
             // One that broke while it lay there is replaced.
-            && matches!(try_lock(&mut conn, key).await, Ok(true))
-        {
-            return Ok(Self { conn: Some(conn), key, idle: Some(idle.clone()) });
+            Some(mut conn) => try_lock(&mut conn, key).await.ok().map(|locked| (conn, locked)),
+            None => None,
+        };
+        let (conn, locked) = match kept {
+            Some(kept) => kept,
+            None => {
+                let mut conn = open(control).await?;
+                let locked = try_lock(&mut conn, key).await?;
+                (conn, locked)
+            }
+        };
+        if locked {
+            return Ok(Some(Self { conn: Some(conn), key, idle: Some(idle.clone()) }));
         }
-        let mut lock = Self::tenant(control, tenant).await?;
-        lock.idle = Some(idle.clone());
-        Ok(lock)
+        idle.keep(conn);
+        Ok(None)
     }
 
     async fn take(control: &ControlPlane, key: i64, busy: &'static str) -> ApiResult<Self> {
-        let options = ConnectOptions {
-            application_name: "tenantry-provision".into(),
-            connect_timeout: Duration::from_secs(3),
-            statement_timeout: Some(Duration::from_secs(5)),
-            ..ConnectOptions::default()
-        };
-        let mut conn =
-            AdminConn::open(control.db.target(), &options).await.map_err(|error| unavailable(error.into()))?;
-        conn.batch_execute(KEEPALIVE).await.map_err(|error| unavailable(error.into()))?;
+        let mut conn = open(control).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             if try_lock(&mut conn, key).await? {
@@ -152,6 +165,18 @@ impl Lock {
 
 fn unavailable(cause: Box<dyn std::error::Error + Send + Sync>) -> ApiError {
     ApiError::new(Code::ControlPlaneUnavailable).caused_by(cause)
+}
+
+async fn open(control: &ControlPlane) -> ApiResult<AdminConn> {
+    let options = ConnectOptions {
+        application_name: "tenantry-provision".into(),
+        connect_timeout: Duration::from_secs(3),
+        statement_timeout: Some(Duration::from_secs(5)),
+        ..ConnectOptions::default()
+    };
+    let mut conn = AdminConn::open(control.db.target(), &options).await.map_err(|error| unavailable(error.into()))?;
+    conn.batch_execute(KEEPALIVE).await.map_err(|error| unavailable(error.into()))?;
+    Ok(conn)
 }
 
 async fn try_lock(conn: &mut AdminConn, key: i64) -> ApiResult<bool> {

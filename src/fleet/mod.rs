@@ -8,10 +8,12 @@ mod clusters;
 mod lifecycle;
 mod lock;
 pub mod migrations;
+mod once;
 pub mod operation;
 pub(crate) mod programs;
 pub mod provision;
 pub(crate) mod scram;
+pub mod signup;
 mod sql;
 pub mod stock;
 mod template;
@@ -36,6 +38,8 @@ use crate::router::{Installation, MainConn};
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
+/// How many tenants one node begins to make at the same time; each holds a few connections meanwhile.
+const CREATIONS: usize = 8;
 /// The longest display name, in characters.
 const NAME_CHARS: usize = 200;
 
@@ -60,6 +64,7 @@ pub struct Fleet {
     passwords: Passwords,
     settings: FleetSettings,
     clones: Arc<Semaphore>,
+    creations: Arc<Semaphore>,
     workers: Arc<Workers>,
     locks: Arc<lock::Idle>,
     installation: Arc<OnceCell<Installation>>,
@@ -74,6 +79,7 @@ impl Fleet {
             passwords,
             settings,
             clones: Arc::new(Semaphore::new(CLONES)),
+            creations: Arc::new(Semaphore::new(CREATIONS)),
             workers: Arc::default(),
             locks: Arc::default(),
             installation: Arc::default(),

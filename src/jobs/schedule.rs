@@ -20,11 +20,14 @@ const WORK: Duration = Duration::from_secs(1);
 /// How often the stock of ready tenants is looked at.
 const STOCK: Duration = Duration::from_secs(1);
 
+/// How often what strangers left behind is swept.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// The jobs of a node.
 #[must_use]
 pub fn schedule(fleet: &Fleet) -> Housekeeping {
     let db = fleet.control.db.clone();
-    let (worker, keeper, fleet) = (fleet.clone(), fleet.clone(), fleet.clone());
+    let (worker, keeper, sweeper, fleet) = (fleet.clone(), fleet.clone(), fleet.clone(), fleet.clone());
     Housekeeping::new()
         .every("operations", WORK, move || {
             let fleet = worker.clone();
@@ -33,6 +36,10 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("ready-tenants", STOCK, move || {
             let fleet = keeper.clone();
             async move { fleet.keep_stock().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        })
+        .every("sign-ups", SWEEP, move || {
+            let fleet = sweeper.clone();
+            async move { fleet.sweep_sign_ups().await.map_err(|error| -> JobError { error.into() }) }
         })
         .every("registry-log", TRIM, move || {
             let db = db.clone();

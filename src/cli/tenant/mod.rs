@@ -3,6 +3,7 @@
 mod make;
 mod manage;
 mod psql;
+mod signups;
 
 use clap::Subcommand;
 
@@ -11,6 +12,7 @@ pub use make::{AttachArgs, CreateArgs, TlsArgs};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
+pub use signups::SignUpsCommand;
 
 use super::{Context, Refused};
 use crate::error::{ApiError, Code};
@@ -54,6 +56,9 @@ pub enum TenantCommand {
     /// Archives a tenant and drops it after the grace period; an unfinished one at once.
     #[command(after_help = "Example:\n  tenantry tenant delete hooli --now --yes")]
     Delete(DeleteArgs),
+    /// Who waits for a tenant of their own, where operators decide about sign-ups.
+    #[command(subcommand)]
+    Signups(SignUpsCommand),
     /// Opens psql on a tenant's database, as its own role.
     #[command(after_help = "Example:\n  tenantry tenant psql acme -- -c 'SELECT count(*) FROM contacts'")]
     Psql(PsqlArgs),
@@ -83,6 +88,7 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Archive(named) => manage::archive(context, &named.tenant).await,
         TenantCommand::Restore(named) => manage::restore(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,
+        TenantCommand::Signups(command) => signups::run(context, command).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::claimed::{Claimed, Ready};
 use super::drive::drive;
@@ -29,6 +30,8 @@ pub struct CreateTenant {
     pub name: Option<String>,
     /// The cluster's name; the least loaded one if absent.
     pub cluster: Option<String>,
+    /// The plan's name, if it has one.
+    pub plan: Option<String>,
     /// Who may register; nobody if absent.
     pub registration: Option<Registration>,
     /// Ceiling of connections; the router's default if absent.
@@ -41,7 +44,7 @@ impl CreateTenant {
     /// Nothing but a name; everything else as usual.
     #[must_use]
     pub fn named(slug: Slug) -> Self {
-        Self { slug, name: None, cluster: None, registration: None, max_connections: None, admin: None }
+        Self { slug, name: None, cluster: None, plan: None, registration: None, max_connections: None, admin: None }
     }
 }
 
@@ -57,12 +60,24 @@ impl Fleet {
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
+        self.create_for(wanted, None, options, progress).await
+    }
+
+    /// As [`Self::create`], for the sign-up of this id. What one sign-up has begun, nobody else goes on with.
+    pub(in crate::fleet) async fn create_for(
+        &self,
+        wanted: &CreateTenant,
+        sign_up: Option<Uuid>,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
         if let Some(admin) = &wanted.admin {
             admin.check()?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let (tenant, operation, _lock) = match unfinished(&self.control, &wanted.slug, OperationKind::Create).await? {
+        let kind = OperationKind::Create;
+        let (tenant, operation, _lock) = match unfinished(&self.control, &wanted.slug, kind, sign_up).await? {
             Some(found) => {
                 let lock = Lock::tenant(&self.control, found.id).await?;
                 // Whoever held the lock until now may have finished it, or taken it back.
@@ -72,7 +87,8 @@ impl Fleet {
             None => {
                 let admin = Box::pin(self.first_admin(wanted)).await?;
                 let begun = Instant::now();
-                let reserved = self.reserve(wanted, false, Some(&migrations.hash())).await?;
+                let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
+                let reserved = self.reserve(wanted, sign_up, false, Some(&migrations.hash())).await?;
                 let Reserved { tenant, operation, lock, ready } = reserved;
                 if let Some(ready) = ready {
                     let claimed = Claimed { tenant: &tenant, operation: &operation, ready: &ready, begun };
@@ -111,15 +127,21 @@ impl Fleet {
                 "The first administrator's password is kept nowhere, so it cannot be set later: wait, or leave it out.";
             return Err(ApiError::invalid_field("admin", "needs_wait", said));
         }
-        if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create).await? {
+        if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
             return Ok(begun);
         }
-        self.reserve(wanted, true, None).await.map(|reserved| reserved.tenant)
+        self.reserve(wanted, None, true, None).await.map(|reserved| reserved.tenant)
     }
 
     /// The registry entry and its journal, in one transaction; of a ready tenant with these migrations, where the
     /// cluster has one.
-    async fn reserve(&self, wanted: &CreateTenant, background: bool, migrations: Option<&str>) -> ApiResult<Reserved> {
+    async fn reserve(
+        &self,
+        wanted: &CreateTenant,
+        sign_up: Option<Uuid>,
+        background: bool,
+        migrations: Option<&str>,
+    ) -> ApiResult<Reserved> {
         let (control, locks) = (self.control.clone(), self.locks.clone());
         let keys = control.keys.clone();
         let (wanted, migrations) = (wanted.clone(), migrations.map(str::to_owned));
@@ -156,12 +178,16 @@ impl Fleet {
                     max_connections: wanted.max_connections,
                     registration: wanted.registration.unwrap_or(Registration::Closed),
                 };
-                let tenant = tenants::insert(conn, &keys, &new).await?;
+                let mut tenant = tenants::insert(conn, &keys, &new).await?;
+                if let Some(plan) = &wanted.plan {
+                    tenants::set_plan(conn, id, plan).await?;
+                    tenant.plan = Some(plan.clone());
+                }
                 if ready.is_some() {
                     signing_keys::ensure(conn, &keys, id).await?;
                 }
                 let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
-                    "ready": ready.is_some()});
+                    "ready": ready.is_some(), "signUp": sign_up});
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
                 let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
                 let ready = ready.map(|ready| Ready { address: own_address(&cluster, &ready), made: ready });
@@ -210,6 +236,7 @@ pub(super) async fn unfinished(
     control: &ControlPlane,
     slug: &Slug,
     kind: OperationKind,
+    sign_up: Option<Uuid>,
 ) -> ApiResult<Option<TenantRecord>> {
     let slug = slug.clone();
     control
@@ -217,7 +244,9 @@ pub(super) async fn unfinished(
         .read(async move |conn: &mut MainConn| {
             let Some(tenant) = tenants::find_by_slug(conn, &slug).await? else { return Ok(None) };
             let open = operations::find_open(conn, tenant.id).await?;
-            if open.is_some_and(|open| open.kind == kind) {
+            let sign_up = json!(sign_up);
+            let begun_by = |open: &Operation| open.input.get("signUp").unwrap_or(&Value::Null).clone();
+            if open.is_some_and(|open| open.kind == kind && begun_by(&open) == sign_up) {
                 Ok(Some(tenant))
             } else {
                 Err(ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one.")))

@@ -9,6 +9,7 @@ mod api;
 mod attempts;
 mod client;
 mod history;
+mod newcomer;
 mod password;
 mod register;
 mod rights;
@@ -19,6 +20,8 @@ mod store;
 mod strangers;
 
 pub use admission::SessionAdmission;
+pub use client::Client;
+pub use newcomer::{sign_in_again, sign_in_newcomer};
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};
 pub(crate) use store::{end_sessions, insert_invitation};

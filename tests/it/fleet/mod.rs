@@ -5,5 +5,6 @@ mod crash;
 mod jobs;
 mod migrations;
 mod provisioning;
+mod signup;
 mod stock;
 mod tls;
