@@ -5,10 +5,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::backup::BackedUp;
+use super::restore::Restored;
 use super::{Deleted, Drained, Moved, Provisioned, Relocation, Rotated, StepTime};
+use crate::control::backups::{Backup, BackupState};
 use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
-use crate::kernel::{ClusterId, Slug, TenantId};
+use crate::kernel::{BackupId, ClusterId, Slug, TenantId};
 use crate::rest::Versioned;
 use crate::router::{Registration, TenantKind, TenantStatus, TlsMode};
 
@@ -36,6 +39,8 @@ pub struct TenantView {
     pub max_connections: Option<i32>,
     /// Its share where connections are scarce, against other tenants' of the cluster.
     pub weight: i32,
+    /// The plan's name, if it has one.
+    pub plan: Option<String>,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// When it was made.
@@ -61,6 +66,7 @@ impl From<TenantRecord> for TenantView {
             registration: tenant.registration,
             max_connections: tenant.max_connections,
             weight: tenant.weight,
+            plan: tenant.plan,
             schema_version: tenant.schema_version,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
@@ -176,6 +182,85 @@ impl From<Deleted> for DeletedView {
             purge_after: deleted.purge_after,
             steps: deleted.steps,
         }
+    }
+}
+
+/// A backup.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupView {
+    /// Identity.
+    pub id: BackupId,
+    /// Whose data it holds.
+    pub tenant_id: TenantId,
+    /// The tenant's public name at that time.
+    pub slug: Slug,
+    /// Whether it can be restored: only one that is `done` can.
+    pub state: BackupState,
+    /// Made by itself; else somebody asked for it.
+    pub scheduled: bool,
+    /// Bytes in the storage.
+    pub bytes: Option<i64>,
+    /// Rows of all its tables.
+    pub rows: Option<i64>,
+    /// Version of the built-in schema in it.
+    pub schema_version: i32,
+    /// The moment whose data it holds.
+    pub created_at: DateTime<Utc>,
+    /// When it was whole.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<Backup> for BackupView {
+    fn from(backup: Backup) -> Self {
+        Self {
+            id: backup.id,
+            tenant_id: backup.tenant_id,
+            slug: backup.slug,
+            state: backup.state,
+            scheduled: backup.scheduled,
+            bytes: backup.bytes,
+            rows: backup.rows,
+            schema_version: backup.schema_version,
+            created_at: backup.created_at,
+            finished_at: backup.finished_at,
+        }
+    }
+}
+
+/// A backup that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackedUpView {
+    /// The backup.
+    #[serde(flatten)]
+    pub backup: BackupView,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<BackedUp> for BackedUpView {
+    fn from(made: BackedUp) -> Self {
+        Self { backup: made.backup.into(), steps: made.steps }
+    }
+}
+
+/// A tenant with the data of a backup.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// The backup.
+    pub backup_id: BackupId,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Restored> for RestoredView {
+    fn from(restored: Restored) -> Self {
+        Self { tenant: restored.tenant.into(), backup_id: restored.backup, steps: restored.steps }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use diesel_async::RunQueryDsl as _;
 use futures_util::future::FutureExt as _;
+use secrecy::ExposeSecret as _;
 
 use super::metrics;
 use super::server::{Listeners, ServerOptions, serve};
@@ -14,12 +15,14 @@ use crate::config::{Config, ConfigError};
 use crate::control::ControlPlane;
 use crate::control::operators::Operators;
 use crate::error::{ApiResult, Code};
+use crate::fleet::signup::SignUpSettings;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
+use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
@@ -49,6 +52,15 @@ pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
     })
 }
 
+/// Where backups are kept; nowhere without a setting and a data directory.
+fn storage(config: &Config) -> Result<Option<Storage>, ConfigError> {
+    let Some(url) = config.storage_url() else { return Ok(None) };
+    Storage::parse(url.expose_secret(), config.s3_variables()).map(Some).map_err(|error| {
+        let remedy = "write it as file:///directory or s3://bucket?endpoint=https://host";
+        ConfigError::new("TENANTRY_STORAGE_URL", format!("cannot be used: {error}"), remedy)
+    })
+}
+
 /// A node that has not started: it can prepare the installation.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -75,9 +87,13 @@ impl Node {
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
+            storage: storage(config)?,
+            backup_every: Some(config.backup().every.0).filter(|every| !every.is_zero()),
+            backup_keep: config.backup().keep.0,
             dump_limit: config.fleet().dump_limit.0 as u64,
             drain_timeout: config.router().drain_timeout.0 + DRAIN_SLACK,
             migrate: MigrateOptions::default(),
+            ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
         Ok(Self { control, fleet, passwords, guards: Guards::default() })
@@ -131,6 +147,7 @@ impl Node {
             .with(self.passwords.clone())
             .with(self.fleet.clone())
             .with(operators)
+            .with(sign_up_settings(config))
             .with(auth);
         let options = ServerOptions {
             workers: http.workers,
@@ -177,6 +194,11 @@ fn router_config(config: &Config, clock: &Clock) -> RouterConfig {
         slice_ttl: router.slice_ttl.0,
         ..RouterConfig::new(config.public_url())
     }
+}
+
+fn sign_up_settings(config: &Config) -> SignUpSettings {
+    let signup = config.signup();
+    SignUpSettings { mode: signup.mode, per_hour: signup.per_hour, unlimited: signup.unlimited.clone() }
 }
 
 fn auth_settings(config: &Config) -> AuthSettings {

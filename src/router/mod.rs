@@ -106,6 +106,12 @@ pub struct RouterConfig {
     pub guards: Guards,
 }
 
+/// The issuer of a tenant's tokens at an installation's public URL: `<public url>/t/<slug>`.
+#[must_use]
+pub fn issuer(public_url: &str, slug: &Slug) -> String {
+    format!("{public_url}/t/{slug}")
+}
+
 impl RouterConfig {
     /// The defaults for a public URL.
     pub fn new(public_url: impl Into<String>) -> Self {
@@ -129,7 +135,7 @@ impl RouterConfig {
     /// The issuer of a tenant's tokens: `<public url>/t/<slug>`.
     #[must_use]
     pub fn issuer(&self, slug: &Slug) -> String {
-        format!("{}/t/{slug}", self.public_url)
+        issuer(&self.public_url, slug)
     }
 
     /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none.

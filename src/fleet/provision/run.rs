@@ -3,29 +3,38 @@
 use secrecy::SecretString;
 
 use super::FirstAdmin;
-use crate::control::clusters::Cluster;
+use crate::control::clusters::{self, Cluster};
+use crate::control::ready::ReadyTenant;
 use crate::control::tenants::{TenantRecord, target};
-use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, admin};
+use crate::kernel::TenantId;
 use crate::router::{AdminConn, Installation, MainConn, Target};
 
+/// Whose database it is.
+pub(in crate::fleet) struct Subject {
+    pub(in crate::fleet) id: TenantId,
+    pub(in crate::fleet) database_name: String,
+    pub(in crate::fleet) role_name: String,
+    pub(in crate::fleet) max_connections: Option<i32>,
+}
+
 /// What is made.
-pub(super) struct Run<'a> {
-    pub(super) fleet: &'a Fleet,
-    pub(super) tenant: TenantRecord,
+pub(in crate::fleet) struct Run<'a> {
+    pub(in crate::fleet) fleet: &'a Fleet,
+    pub(in crate::fleet) tenant: Subject,
     /// None for a dedicated database.
-    pub(super) cluster: Option<Cluster>,
+    pub(in crate::fleet) cluster: Option<Cluster>,
     /// As requests reach it.
-    pub(super) pooled: Target,
+    pub(in crate::fleet) pooled: Target,
     /// As migrations reach it.
-    pub(super) direct: Target,
-    pub(super) installation: Installation,
-    pub(super) migrations: Migrations,
-    pub(super) first_admin: Option<&'a FirstAdmin>,
+    pub(in crate::fleet) direct: Target,
+    pub(in crate::fleet) installation: Installation,
+    pub(in crate::fleet) migrations: Migrations,
+    pub(in crate::fleet) first_admin: Option<&'a FirstAdmin>,
     /// The first administrator's password, once it was made.
-    pub(super) generated: Option<SecretString>,
+    pub(in crate::fleet) generated: Option<SecretString>,
     server: Option<AdminConn>,
     inside: Option<AdminConn>,
     own: Option<AdminConn>,
@@ -33,7 +42,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Reads what the registry knows of a reserved tenant.
-    pub(super) async fn new(
+    pub(in crate::fleet) async fn new(
         fleet: &'a Fleet,
         tenant: TenantRecord,
         migrations: Migrations,
@@ -41,7 +50,7 @@ impl<'a> Run<'a> {
     ) -> ApiResult<Self> {
         let keys = fleet.control.keys.clone();
         let (id, cluster_id) = (tenant.id, tenant.cluster_id);
-        let (cluster, (pooled, direct), installation) = fleet
+        let (cluster, (pooled, direct)) = fleet
             .control
             .db
             .read(async move |conn: &mut MainConn| {
@@ -50,21 +59,52 @@ impl<'a> Run<'a> {
                     None => None,
                 };
                 let targets = target(conn, &keys, id).await?;
-                let installation = installation::find(conn, &keys).await?;
-                Ok::<_, ApiError>((cluster, targets, installation))
+                Ok::<_, ApiError>((cluster, targets))
             })
             .await?;
-        let installation =
-            installation.ok_or_else(|| ApiError::internal("the installation is not set up; run `tenantry migrate`"))?;
+        let subject = Subject {
+            id: tenant.id,
+            database_name: tenant.database_name,
+            role_name: tenant.role_name,
+            max_connections: tenant.max_connections,
+        };
+        let run = Self::of(fleet, subject, cluster, (pooled, direct), migrations).await?;
+        Ok(Self { first_admin, ..run })
+    }
+
+    /// A ready tenant, which the registry does not know.
+    pub(super) async fn ready(
+        fleet: &'a Fleet,
+        ready: &ReadyTenant,
+        cluster: Cluster,
+        migrations: Migrations,
+    ) -> ApiResult<Self> {
+        let subject = Subject {
+            id: ready.id,
+            database_name: ready.database_name.clone(),
+            role_name: ready.role_name.clone(),
+            max_connections: None,
+        };
+        let address = own_address(&cluster, ready);
+        Self::of(fleet, subject, Some(cluster), (address.clone(), address), migrations).await
+    }
+
+    async fn of(
+        fleet: &'a Fleet,
+        tenant: Subject,
+        cluster: Option<Cluster>,
+        (pooled, direct): (Target, Target),
+        migrations: Migrations,
+    ) -> ApiResult<Self> {
         Ok(Self {
             fleet,
             tenant,
             cluster,
             pooled,
             direct,
-            installation,
+            installation: fleet.installation().await?.clone(),
             migrations,
-            first_admin,
+            first_admin: None,
             generated: None,
             server: None,
             inside: None,
@@ -73,12 +113,12 @@ impl<'a> Run<'a> {
     }
 
     /// The cluster; only steps of a shared tenant ask.
-    pub(super) fn cluster(&self) -> ApiResult<&Cluster> {
+    pub(in crate::fleet) fn cluster(&self) -> ApiResult<&Cluster> {
         self.cluster.as_ref().ok_or_else(|| ApiError::internal("a dedicated database has no cluster"))
     }
 
     /// The administrator, in the cluster's administrative database.
-    pub(super) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
         if self.server.is_none() {
             self.server = Some(admin::open(&self.cluster()?.admin).await?);
         }
@@ -86,7 +126,7 @@ impl<'a> Run<'a> {
     }
 
     /// The administrator, in the tenant's database; for a dedicated one, its owner.
-    pub(super) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
         if self.inside.is_none() {
             self.inside = Some(match &self.cluster {
                 Some(cluster) => admin::open(&cluster.admin.with_database(&self.tenant.database_name)).await?,
@@ -97,10 +137,20 @@ impl<'a> Run<'a> {
     }
 
     /// The tenant's own role, in its own database.
-    pub(super) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
         if self.own.is_none() {
             self.own = Some(admin::open(&self.direct).await?);
         }
         self.own.as_mut().ok_or_else(|| ApiError::internal("opened above"))
+    }
+}
+
+/// A ready tenant's database, as its own role.
+pub(super) fn own_address(cluster: &Cluster, ready: &ReadyTenant) -> Target {
+    Target {
+        database: ready.database_name.clone(),
+        user: ready.role_name.clone(),
+        password: ready.password.clone(),
+        ..cluster.admin.clone()
     }
 }
