@@ -200,7 +200,7 @@ async fn after_a_crash_at_any_step_a_move_is_finished_or_taken_back() {
     let admin = tenant.admin();
     admin.contact("Survivor").await;
     let (mut here, mut there) = ("east", "west");
-    let by_replication = [Step::Schema, Step::Replicate, Step::Fence, Step::Copy];
+    let by_replication = [Step::Schema, Step::Replicate, Step::Copy];
     let by_dump = Step::ALL.iter().filter(|step| !matches!(step, Step::Schema | Step::Replicate));
     let cases = by_dump.map(|step| ("dump", *step)).chain(by_replication.map(|step| ("replicate", step)));
     for (method, step) in cases {
@@ -321,4 +321,31 @@ async fn a_drained_cluster_gives_its_tenants_to_others() {
     run(&ground.app, &["cluster", "remove", "east", "--yes"]).await.expect(0);
     let undone = run(&ground.app, &["cluster", "drain", "local", "--undo", "--output", "json"]).await.expect(0).json();
     assert_eq!(undone["draining"], false);
+
+    // The same over REST, done by a worker.
+    let (operator, worker) = (ground.app.operator(), ground.app.fleet());
+    let job = async |path: String, body: Value| {
+        let asked = operator.post(&path, body).await.expect(202);
+        let location = asked.header("location").expect("where the job is").to_owned();
+        let done = async || {
+            worker.work().await.expect("the control plane answers");
+            let job = operator.get(&location).await.expect(200);
+            assert_ne!(job.data()["state"], "failed", "{job:?}");
+            job.data()["state"] == "done"
+        };
+        eventually(seconds(30), &path, done).await;
+        operator.get(&location).await.expect(200).data()["result"].clone()
+    };
+    let of_one = format!("/api/v1/admin/tenants/{}", one.slug);
+    job(format!("{of_one}/rotate-credentials"), serde_json::json!({})).await;
+    let moved = job(format!("{of_one}/move"), serde_json::json!({"to": "local"})).await;
+    assert!(moved["pauseMs"].as_u64().is_some_and(|ms| ms > 0) && moved["to"] == "local", "{moved}");
+    let drained = job("/api/v1/admin/clusters/west/drain".into(), serde_json::json!({})).await;
+    assert_eq!(drained["moved"], serde_json::json!([two.slug.as_str()]));
+    let rotated = job("/api/v1/admin/tenants/rotate-credentials".into(), serde_json::json!({})).await;
+    assert_eq!(rotated, serde_json::json!({"rotated": 2, "failed": []}));
+    for tenant in [&one, &two] {
+        tenant.admin().get(CONTACTS).await.expect(200);
+        assert!(ground.there(tenant).await.0.is_empty());
+    }
 }
