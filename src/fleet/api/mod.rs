@@ -29,7 +29,6 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::resume_tenant)
         .service(tenants::restore_tenant)
         .service(moves::rotate_credentials)
-        .service(moves::rotate_all_credentials)
         .service(moves::move_tenant)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)

@@ -51,22 +51,6 @@ pub async fn rotate_credentials(
     Ok(accepted(fleet.enqueue(NewOperation { requested_by: Some(operator.id), ..new }).await?))
 }
 
-/// Gives every tenant's role another password. The job's `result` lists those that could not be rotated.
-#[utoipa::path(
-    tag = "admin",
-    operation_id = "adminRotateAllCredentials",
-    responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
-    security(("operator" = [])),
-)]
-#[post("/api/v1/admin/tenants/rotate-credentials")]
-pub async fn rotate_all_credentials(
-    _: NoQuery,
-    operator: Operator,
-    fleet: web::Data<Fleet>,
-) -> ApiResult<Accepted<JobView>> {
-    Ok(accepted(fleet.rotate_all_later(Some(operator.id)).await?))
-}
-
 /// Moves a tenant to another cluster. The job's `result` has `pauseMs` and the checksums.
 #[utoipa::path(
     tag = "admin",
