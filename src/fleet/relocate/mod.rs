@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 
 pub use compare::TableChecksum;
 
-use crate::control::operations::{self, NewOperation, Operation, OperationKind};
+use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
@@ -203,13 +203,29 @@ impl Fleet {
         self.drive_move(tenant, operation, &wanted, &OperationOptions::default(), &Silent).await.map(drop)
     }
 
-    /// The move of a tenant that is under way, or failed in a way that it could not be taken back.
-    pub(super) async fn open_move(&self, id: TenantId) -> ApiResult<Option<Operation>> {
+    /// The move of a tenant that has neither been finished nor taken back.
+    pub(super) async fn pending_move(&self, id: TenantId) -> ApiResult<Option<Operation>> {
+        let filter = operations::OperationFilter {
+            kind: Some(OperationKind::Move),
+            tenant: Some(id),
+            limit: Some(1),
+            ..operations::OperationFilter::default()
+        };
+        let last = self.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
+        let ended = |one: &Operation| matches!(one.state, OperationState::Done | OperationState::Undone);
+        Ok(last.into_iter().next().filter(|last| !ended(last)))
+    }
+
+    /// The same; refused while other work on the tenant is unfinished.
+    async fn open_move(&self, id: TenantId) -> ApiResult<Option<Operation>> {
+        let pending = self.pending_move(id).await?;
+        if pending.is_some() {
+            return Ok(pending);
+        }
         let open = self.control.db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
-        match open {
-            Some(open) if open.kind == OperationKind::Move => Ok(Some(open)),
-            Some(open) if !open.state.is_final() => Err(in_the_way(&open)),
-            _ => Ok(None),
+        match open.filter(|open| !open.state.is_final()) {
+            Some(open) => Err(in_the_way(&open)),
+            None => Ok(None),
         }
     }
 

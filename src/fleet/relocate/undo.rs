@@ -27,7 +27,7 @@ impl Fleet {
     /// another process works on it; 503 if the source does not answer.
     pub async fn abort_move(&self, id: TenantId, progress: &dyn Progress) -> ApiResult<TenantRecord> {
         let _lock = Lock::tenant(&self.control, id).await?;
-        let operation = self.open_move(id).await?.ok_or_else(|| {
+        let operation = self.pending_move(id).await?.ok_or_else(|| {
             refused("No move of this tenant is under way. Nothing was done; `tenantry tenant show` says where it is.")
         })?;
         if !self.take_move_back(id, operation, progress).await? {
@@ -40,8 +40,7 @@ impl Fleet {
 
     /// The same for a tenant that is about to go, for whoever has its lock: nothing is to be left anywhere.
     pub(in crate::fleet) async fn clear_move(&self, id: TenantId) -> ApiResult<()> {
-        let open = self.control.db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
-        if let Some(open) = open.filter(|open| open.kind == OperationKind::Move) {
+        if let Some(open) = self.pending_move(id).await? {
             self.take_move_back(id, open, &Silent).await?;
         }
         Ok(())

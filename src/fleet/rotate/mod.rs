@@ -77,6 +77,10 @@ impl Fleet {
         progress: &dyn Progress,
     ) -> ApiResult<Rotated> {
         let _lock = Lock::tenant(&self.control, id).await?;
+        // Its role may be fenced.
+        if let Some(open) = self.pending_move(id).await? {
+            return Err(in_the_way(&open));
+        }
         let (tenant, operation) = self
             .control
             .db

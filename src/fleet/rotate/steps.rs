@@ -97,7 +97,10 @@ impl<'a> Run<'a> {
     async fn alter_role(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
         let mut server = self.server().await?;
         let verifier = scram::verifier(&self.next().await?);
-        let role = if self.cluster.is_some() { sql::ident(&self.direct.user) } else { "CURRENT_USER".into() };
+        let role = match &self.cluster {
+            Some(_) => format!("{} LOGIN", sql::ident(&self.direct.user)),
+            None => "CURRENT_USER".into(),
+        };
         let alter = format!("ALTER ROLE {role} PASSWORD {}", sql::literal(verifier.expose_secret()));
         let altered = server.batch_execute(&alter).await;
         if let Err(error) = altered {
