@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod dev;
 mod exit;
+mod fleet;
 mod healthcheck;
 mod key;
 mod migrate;
@@ -85,6 +86,9 @@ enum Command {
     /// Tenants, from their making to their end.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// All tenants at once: their migration, and how they stand.
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// The connection pools of a running server.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -143,6 +147,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Operator(command) => blocking(command.run(&context)),
         Command::Cluster(command) => blocking(cluster::run(&context, command)),
         Command::Tenant(command) => blocking(tenant::run(&context, command)),
+        Command::Fleet(command) => blocking(fleet::run(&context, command)),
         Command::Pool(command) => blocking(command.run(&context)),
         Command::Config(command) => config::run(&context, command),
         Command::Healthcheck => healthcheck::run(&context),

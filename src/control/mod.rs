@@ -4,6 +4,7 @@
 
 pub mod clusters;
 pub mod installation;
+pub mod migration_runs;
 pub mod migrations;
 pub mod operations;
 pub mod operators;

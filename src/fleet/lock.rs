@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{Array, BigInt, Bool};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::control::ControlPlane;
@@ -67,25 +68,14 @@ impl Lock {
     }
 
     async fn take(control: &ControlPlane, key: i64, busy: &'static str) -> ApiResult<Self> {
-        let unavailable = |cause: Box<dyn std::error::Error + Send + Sync>| {
-            ApiError::new(Code::ControlPlaneUnavailable).caused_by(cause)
-        };
-        let options = ConnectOptions {
-            application_name: "tenantry-provision".into(),
-            connect_timeout: Duration::from_secs(3),
-            statement_timeout: Some(Duration::from_secs(5)),
-            ..ConnectOptions::default()
-        };
-        let mut conn =
-            AdminConn::open(control.db.target(), &options).await.map_err(|error| unavailable(error.into()))?;
-        conn.batch_execute(KEEPALIVE).await.map_err(|error| unavailable(error.into()))?;
+        let mut conn = session(control).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let row: Locked = diesel::sql_query("SELECT pg_try_advisory_lock($1) AS locked")
                 .bind::<BigInt, _>(key)
                 .get_result(&mut conn)
                 .await
-                .map_err(|error| unavailable(error.into()))?;
+                .map_err(unavailable)?;
             if row.locked {
                 return Ok(Self { _conn: conn });
             }
@@ -94,6 +84,73 @@ impl Lock {
             }
             sleep(PAUSE).await;
         }
+    }
+}
+
+fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApiError {
+    ApiError::new(Code::ControlPlaneUnavailable).caused_by(cause)
+}
+
+/// A session whose locks are gone with this process.
+async fn session(control: &ControlPlane) -> ApiResult<AdminConn> {
+    let options = ConnectOptions {
+        application_name: "tenantry-provision".into(),
+        connect_timeout: Duration::from_secs(3),
+        statement_timeout: Some(Duration::from_secs(5)),
+        ..ConnectOptions::default()
+    };
+    let mut conn = AdminConn::open(control.db.target(), &options).await.map_err(unavailable)?;
+    conn.batch_execute(KEEPALIVE).await.map_err(unavailable)?;
+    Ok(conn)
+}
+
+/// The right to work on many tenants, one session for all: what a run over the fleet holds while it is at each.
+pub(super) struct ManyLocks {
+    conn: Mutex<AdminConn>,
+}
+
+impl ManyLocks {
+    /// None yet.
+    ///
+    /// # Errors
+    /// 503 if the control plane does not answer.
+    pub(super) async fn open(control: &ControlPlane) -> ApiResult<Self> {
+        Ok(Self { conn: Mutex::new(session(control).await?) })
+    }
+
+    /// Takes those that are free, and gives them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn try_take(&self, tenants: &[TenantId]) -> ApiResult<HashSet<TenantId>> {
+        let got = self.ask("pg_try_advisory_lock", tenants).await?;
+        Ok(tenants.iter().copied().filter(|tenant| got.contains(&tenant_key(*tenant))).collect())
+    }
+
+    /// Gives these back.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn release(&self, tenants: &[TenantId]) -> ApiResult<()> {
+        self.ask("pg_advisory_unlock", tenants).await.map(drop)
+    }
+
+    async fn ask(&self, function: &str, tenants: &[TenantId]) -> ApiResult<HashSet<i64>> {
+        let keys: Vec<i64> = tenants.iter().map(|tenant| tenant_key(*tenant)).collect();
+        let rows: Vec<Held> = diesel::sql_query(format!(
+            "SELECT key FROM (SELECT key, {function}(key) AS done FROM unnest($1) AS key OFFSET 0) AS asked WHERE done"
+        ))
+        .bind::<Array<BigInt>, _>(keys)
+        .load(&mut *self.conn.lock().await)
+        .await
+        .map_err(unavailable)?;
+        Ok(rows.into_iter().map(|row| row.key).collect())
+    }
+}
+
+impl fmt::Debug for ManyLocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ManyLocks")
     }
 }
 

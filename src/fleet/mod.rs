@@ -7,6 +7,7 @@ mod budget;
 mod clusters;
 mod lifecycle;
 mod lock;
+pub mod migrate;
 pub mod migrations;
 pub mod operation;
 pub(crate) mod programs;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use migrate::{MigrateFleet, MigrationReport};
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
 

@@ -79,6 +79,11 @@ impl Error {
         }
     }
 
+    /// Whether the tenant's database is at fault, not who asked.
+    pub(super) const fn is_database(&self) -> bool {
+        matches!(self, Self::DatabaseUnavailable { .. } | Self::PoolExhausted { .. } | Self::Deadline | Self::Query(_))
+    }
+
     /// The control plane could not be asked.
     pub fn control_plane(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::ControlPlane(cause.into())

@@ -21,6 +21,7 @@ pub mod migrate;
 pub mod pools;
 pub mod registry;
 mod resolver;
+pub mod rollout;
 mod signs;
 mod slices;
 mod snapshot;
@@ -68,6 +69,7 @@ use crate::kernel::{Clock, Slug, TenantId};
 use pools::meters;
 use registry::RegistryCache;
 use resolver::Resolver;
+use rollout::Rollout;
 use snapshot::jittered;
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
@@ -196,6 +198,7 @@ struct Inner {
     resolver: Resolver,
     admission: Arc<dyn Admission>,
     pools: Arc<TenantPoolManager>,
+    rollout: Arc<Rollout>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -258,14 +261,26 @@ impl Router {
             })
         };
         let pools = Arc::new(TenantPoolManager::new(settings, installation.id, source).reload_by(reload));
+        let rollout = Arc::<Rollout>::default();
         let background = vec![
-            tokio::spawn(follow(registry.clone(), pools.clone(), generation)),
+            tokio::spawn(follow(registry.clone(), pools.clone(), rollout.clone(), generation)),
+            tokio::spawn(rollout.clone().report_forever(registry.source().clone(), node)),
             tokio::spawn(pools.clone().sweep_forever()),
             tokio::spawn(pools.clone().watch_forever()),
             tokio::spawn(pools.clone().keep_slices()),
         ];
         let resolver = Resolver::new(config.guards);
-        Ok(Self(Arc::new(Inner { config, node, installation, registry, resolver, admission, pools, background })))
+        Ok(Self(Arc::new(Inner {
+            config,
+            node,
+            installation,
+            registry,
+            resolver,
+            admission,
+            pools,
+            rollout,
+            background,
+        })))
     }
 
     /// This node, among those of the installation.
@@ -323,8 +338,13 @@ impl Router {
         let inner = &self.0;
         let (tenant, claims) =
             inner.resolver.verify(token, hints, &inner.registry, &inner.installation.mac, &inner.config).await?;
-        let db = TenantDb::new(self.clone(), tenant);
-        let access = inner.admission.admit(&db, &claims).await?;
+        let (db, begun) = (TenantDb::new(self.clone(), tenant), Instant::now());
+        let access = inner.admission.admit(&db, &claims).await.inspect_err(|error| {
+            // Nobody further on knows whose request it was.
+            if error.is_database() {
+                inner.rollout.record(db.tenant(), true, begun.elapsed());
+            }
+        })?;
         Ok(Authenticated { db, claims, access })
     }
 
@@ -352,6 +372,15 @@ impl Router {
         Ok(TenantDb::new(self.clone(), tenant))
     }
 
+    /// A request of this tenant has been answered; of interest only while a migration rolls over the fleet.
+    pub fn answered(&self, tenant: TenantId, failed: bool, elapsed: Duration) {
+        if self.0.rollout.is_on()
+            && let Some(tenant) = self.0.registry.peek(tenant)
+        {
+            self.0.rollout.record(&tenant, failed, elapsed);
+        }
+    }
+
     /// Reads the registry's change of one tenant now, instead of within a second.
     pub fn forget(&self, id: TenantId, slug: &Slug) {
         self.0.registry.changed(id, slug);
@@ -372,7 +401,12 @@ impl Router {
 }
 
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
-async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut generation: i64) {
+async fn follow(
+    registry: Arc<RegistryCache>,
+    pools: Arc<TenantPoolManager>,
+    rollout: Arc<Rollout>,
+    mut generation: i64,
+) {
     let source = registry.source().clone();
     let (mut lost, mut last_read) = (false, Instant::now());
     loop {
@@ -402,6 +436,7 @@ async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut
             lost = false;
         }
         generation = changes.generation;
+        rollout.follow(changes.rollout);
         let mut changed: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
         for (id, slug) in &changes.tenants {
             registry.changed(*id, slug);

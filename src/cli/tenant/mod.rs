@@ -7,7 +7,7 @@ mod psql;
 use clap::Subcommand;
 
 pub(super) use make::target_file;
-pub use make::{AttachArgs, CreateArgs, TlsArgs};
+pub use make::{AttachArgs, CreateArgs, HaltArgs, TlsArgs};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;

@@ -93,14 +93,18 @@ pub async fn due_for_purge(conn: &mut MainConn, now: DateTime<Utc>) -> ApiResult
 }
 
 /// Notes that the built-in schema is now at `version`. The epoch grows: every node retires the tenant's connections,
-/// because prepared plans and type ids do not survive DDL.
+/// because prepared plans and type ids do not survive DDL. Whether the database has every migration of this moment is
+/// not known by this: see [`crate::control::migration_runs::at_head`].
 ///
 /// # Errors
 /// 404 if there is none.
 pub async fn schema_migrated(conn: &mut MainConn, id: TenantId, version: i32) -> ApiResult<TenantRecord> {
-    diesel::update(t::table.find(id))
-        .set((t::schema_version.eq(version), t::epoch.eq(t::epoch + 1)))
-        .execute(conn)
-        .await?;
+    diesel::sql_query(
+        "UPDATE tenants SET schema_version = $2, migrations_hash = NULL, epoch = epoch + 1 WHERE id = $1",
+    )
+    .bind::<diesel::sql_types::Uuid, _>(id)
+    .bind::<diesel::sql_types::Integer, _>(version)
+    .execute(conn)
+    .await?;
     get(conn, id).await
 }

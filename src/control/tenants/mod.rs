@@ -8,4 +8,4 @@ pub use lifecycle::{archive, due_for_purge, restore, schema_migrated, set_status
 pub use store::{
     NewTenant, TenantChanges, TenantFilter, TenantRecord, find, find_by_slug, get, insert, list, remove, update,
 };
-pub use target::{set_password, target};
+pub use target::{direct_targets, set_password, target};

@@ -103,6 +103,7 @@ impl Fleet {
                 let wanted = CreateTenant::named(slug()?);
                 self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop)
             }
+            OperationKind::Migrate => self.migrate_in_background(operation, &Silent).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }
