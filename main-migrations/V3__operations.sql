@@ -15,7 +15,7 @@ ALTER TABLE operations
     ADD COLUMN background boolean NOT NULL DEFAULT false,
     -- What came of it. As `input`: neither secrets nor anything personal of a tenant's people.
     ADD COLUMN result jsonb,
-    -- How far the step under way has come, in units of that step.
+    -- How far it has come, and of how much.
     ADD COLUMN progress_done bigint,
     ADD COLUMN progress_total bigint,
     -- Somebody asked that it stop at the next safe point.
@@ -34,6 +34,7 @@ ALTER TABLE operations
 -- One at a time on a tenant.
 CREATE UNIQUE INDEX operations_one_open ON operations (tenant_id)
     WHERE tenant_id IS NOT NULL AND state IN ('queued', 'running');
+CREATE INDEX operations_requested_by ON operations (requested_by);
 -- A worker looks for what waits for it.
 CREATE INDEX operations_waiting ON operations (started_at) WHERE background AND state IN ('queued', 'running');
 

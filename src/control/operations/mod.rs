@@ -90,7 +90,7 @@ pub struct Operation {
     pub result: Option<serde_json::Value>,
     /// Why it failed, for the operator.
     pub error: Option<String>,
-    /// How far the step under way has come, and of how much, in units of that step.
+    /// How far it has come, and of how much.
     pub progress: Option<(i64, i64)>,
     /// Somebody asked that it stop at the next safe point.
     pub cancel_requested: bool,

@@ -85,20 +85,11 @@ impl NewOperation {
 }
 
 /// Begins an operation; one in the background is queued. There is at most one open operation of a tenant: an open one
-/// is given back whatever its kind (look at it), and a failed one of another kind gives way. A failed one of the same
-/// kind is not resumed by this: see [`reopen`].
+/// is given back whatever its kind (look at it). One that failed is not resumed by this: see [`reopen`].
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operation> {
-    if let Some((tenant, _)) = &new.tenant
-        && let Some(open) = find_open(conn, *tenant).await?
-    {
-        if !open.state.is_final() {
-            return Ok(open);
-        }
-        finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
-    }
     let id = OperationId::generate();
     let state = if new.background { OperationState::Queued } else { OperationState::Running };
     diesel::insert_into(o::table)
@@ -115,13 +106,17 @@ pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operati
         .on_conflict_do_nothing()
         .execute(conn)
         .await?;
-    match (find(conn, id).await?, &new.tenant) {
-        (Some(begun), _) => Ok(begun),
-        (None, Some((tenant, _))) => {
-            find_open(conn, *tenant).await?.ok_or_else(|| ApiError::internal("the operation in the way is gone"))
-        }
-        (None, None) => Err(ApiError::internal("the operation just begun is gone")),
+    if let Some(begun) = find(conn, id).await? {
+        return Ok(begun);
     }
+    let open = o::table
+        .filter(o::tenant_id.eq(new.tenant.as_ref().map(|(id, _)| *id)))
+        .filter(o::state.eq_any(OPEN))
+        .select(Row::as_select())
+        .first(conn)
+        .await
+        .optional()?;
+    open.ok_or_else(|| ApiError::internal("the operation in the way has just ended; try again"))?.try_into()
 }
 
 /// Runs a failed operation again, or one whose driver is gone; its done steps stay done.
@@ -166,21 +161,21 @@ pub async fn get(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation> {
     find(conn, id).await?.ok_or_else(|| ApiError::not_found("job"))
 }
 
-/// A tenant's operation that waits to be driven to its end: open, or failed and not given up.
+/// A tenant's latest operation, if it waits to be driven to its end: open, or failed or cancelled, and nothing else was
+/// done to the tenant since.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn find_open(conn: &mut MainConn, tenant: TenantId) -> ApiResult<Option<Operation>> {
-    let rows = o::table
+    let latest = o::table
         .filter(o::tenant_id.eq(tenant))
-        .filter(o::state.eq_any([OPEN[0], OPEN[1], OperationState::Failed.as_str()]))
-        .order(o::started_at.desc())
+        .order((o::started_at.desc(), o::id.desc()))
         .select(Row::as_select())
-        .load(conn)
-        .await?;
-    // An open one comes before those that failed, the latest first.
-    let row = rows.into_iter().min_by_key(|row| row.state == OperationState::Failed.as_str());
-    row.map(TryInto::try_into).transpose()
+        .first(conn)
+        .await
+        .optional()?;
+    let latest: Option<Operation> = latest.map(TryInto::try_into).transpose()?;
+    Ok(latest.filter(|operation| !matches!(operation.state, OperationState::Done | OperationState::Undone)))
 }
 
 /// Which operations to list, the latest first.
@@ -265,12 +260,11 @@ pub async fn set_result(conn: &mut MainConn, id: OperationId, result: &serde_jso
     Ok(())
 }
 
-/// Notes how far the step under way has come, and answers whether the operation shall stop.
+/// Notes how far an operation has come, and answers whether it shall stop.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn report(conn: &mut MainConn, id: OperationId, progress: Option<(i64, i64)>) -> ApiResult<bool> {
-    let (done, total) = progress.unzip();
+pub async fn report(conn: &mut MainConn, id: OperationId, (done, total): (i64, i64)) -> ApiResult<bool> {
     Ok(diesel::update(o::table.find(id))
         .set((o::progress_done.eq(done), o::progress_total.eq(total)))
         .returning(o::cancel_requested)

@@ -1,9 +1,11 @@
 //! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
 mod clusters;
+mod jobs;
 mod pools;
 mod tenants;
 
+pub use jobs::{JobView, accepted};
 use utoipa::IntoResponses;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -21,7 +23,10 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::restore_tenant)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)
-        .service(pools::list_pools);
+        .service(pools::list_pools)
+        .service(jobs::list_jobs)
+        .service(jobs::get_job)
+        .service(jobs::cancel_job);
 }
 
 /// The answers of any endpoint for operators.

@@ -26,6 +26,8 @@ pub(in crate::fleet) struct Journal<'a> {
     /// Steps that are done: what each took, and what it found out.
     known: HashMap<String, (i64, Option<Value>)>,
     under_way: String,
+    /// Its place, and how many there are.
+    place: (i64, i64),
     output: Option<Value>,
     reported: Option<Instant>,
     cancelled: bool,
@@ -43,8 +45,18 @@ impl<'a> Journal<'a> {
         let steps = control.db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
         let known = steps.into_iter().filter(operations::Step::is_done);
         let known = known.map(|step| (step.name, (step.ms.unwrap_or_default(), step.output))).collect();
-        let (under_way, output, reported, cancelled) = (String::new(), None, None, false);
-        Ok(Self { operation, control, progress, halt, known, under_way, output, reported, cancelled })
+        Ok(Self {
+            operation,
+            control,
+            progress,
+            halt,
+            known,
+            under_way: String::new(),
+            place: (0, 1),
+            output: None,
+            reported: None,
+            cancelled: false,
+        })
     }
 
     /// Who hears of it.
@@ -79,11 +91,14 @@ impl<'a> Journal<'a> {
             return Ok(());
         }
         self.reported = Some(Instant::now());
-        self.note_progress(Some((done, total))).await
+        self.note_progress(done, total).await
     }
 
-    async fn note_progress(&mut self, progress: Option<(i64, i64)>) -> ApiResult<()> {
+    /// How far the whole has come, in thousandths of steps.
+    async fn note_progress(&mut self, done: i64, total: i64) -> ApiResult<()> {
         let id = self.operation.id;
+        let within = done.clamp(0, total).saturating_mul(1000) / total.max(1);
+        let progress = (self.place.0 * 1000 + within, self.place.1 * 1000);
         let db = &self.control.db;
         self.cancelled = db.read(async move |conn: &mut MainConn| operations::report(conn, id, progress).await).await?;
         if self.cancelled { Err(refused("The job was cancelled.")) } else { Ok(()) }
@@ -101,6 +116,7 @@ impl<'a> Journal<'a> {
         if !db.read(async move |conn: &mut MainConn| operations::start(conn, id).await).await? {
             return Err(refused("The job has ended."));
         }
+        self.place.1 = i64::try_from(list.len()).unwrap_or(i64::MAX);
         let mut times = Vec::with_capacity(list.len());
         for (step, position) in list.iter().copied().zip(0_i32..) {
             if work.is_left_out(step) {
@@ -126,7 +142,8 @@ impl<'a> Journal<'a> {
         self.progress.started(&name);
         self.under_way.clone_from(&name);
         (self.output, self.reported) = (None, None);
-        self.note_progress(None).await?;
+        self.place.0 = i64::from(position);
+        self.note_progress(0, 1).await?;
         let begun = Instant::now();
         let written = name.clone();
         db.read(async move |conn: &mut MainConn| operations::step_started(conn, id, position, &written).await).await?;

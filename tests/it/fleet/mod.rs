@@ -2,6 +2,7 @@
 
 mod attach;
 mod crash;
+mod jobs;
 mod migrations;
 mod provisioning;
 mod tls;

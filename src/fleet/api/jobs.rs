@@ -1,0 +1,204 @@
+//! Longer work, as operators follow it: how far it has come, what came of it, and how to stop it.
+
+use actix_web::{get, post, web};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{ChangeRefusals, Refusals};
+use crate::control::operations::{self, Operation, OperationFilter, OperationKind, OperationState, Step};
+use crate::control::operators::Operator;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{Fleet, StepTime};
+use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::{OperationId, Slug, TenantId};
+use crate::rest::{Accepted, Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Reply};
+use crate::router::{MainConn, Router};
+
+/// A job.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobView {
+    /// Identity.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// How far it is in its life.
+    pub state: OperationState,
+    /// How far the work has come, in per cent.
+    pub progress: i64,
+    /// What it works on; null for a cluster or the fleet.
+    pub tenant: Option<JobTenant>,
+    /// What came of it, once it is done.
+    #[schema(value_type = Option<Object>)]
+    pub result: Option<serde_json::Value>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Whether it was asked to stop.
+    pub cancel_requested: bool,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// The tenant of a job. It may be gone by now.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobTenant {
+    /// Identity.
+    pub id: TenantId,
+    /// Public name, as it was.
+    pub slug: Slug,
+}
+
+/// A job, and the steps that are done.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobDetail {
+    /// The job.
+    #[serde(flatten)]
+    pub job: JobView,
+    /// The step under way, if one is.
+    pub step: Option<String>,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Operation> for JobView {
+    fn from(operation: Operation) -> Self {
+        let progress = match (operation.state, operation.progress) {
+            (OperationState::Done, _) => 100,
+            (_, Some((done, total))) => done * 100 / total.max(1),
+            (_, None) => 0,
+        };
+        Self {
+            id: operation.id,
+            kind: operation.kind,
+            state: operation.state,
+            progress,
+            tenant: operation.tenant.map(|(id, slug)| JobTenant { id, slug }),
+            result: operation.result,
+            error: operation.error,
+            cancel_requested: operation.cancel_requested,
+            created_at: operation.started_at,
+            finished_at: operation.finished_at,
+        }
+    }
+}
+
+impl JobDetail {
+    fn new(operation: Operation, steps: Vec<Step>) -> Self {
+        let open = !operation.state.is_final();
+        let step = steps.iter().find(|step| open && !step.is_done()).map(|step| step.name.clone());
+        let done = steps.into_iter().filter(Step::is_done);
+        let steps = done.map(|step| StepTime { ms: step.ms.unwrap_or_default(), name: step.name }).collect();
+        Self { job: operation.into(), step, steps }
+    }
+}
+
+/// 202 with the job, and where to follow it.
+#[must_use]
+pub fn accepted(operation: Operation) -> Accepted<JobView> {
+    let location = format!("/api/v1/admin/jobs/{}", operation.id);
+    Accepted::new(operation.into(), location)
+}
+
+/// Which jobs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListJobs {
+    /// Only of this kind.
+    pub kind: Option<OperationKind>,
+    /// Only in this state.
+    pub state: Option<OperationState>,
+    /// Only of this tenant, by id or slug. (`tenant` would confirm whose token it is.)
+    pub tenant_id: Option<String>,
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+}
+
+/// Jobs, the latest first.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminListJobs",
+    params(ListJobs),
+    responses((status = 200, description = "A page", body = ListEnvelope<JobView>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/jobs")]
+pub async fn list_jobs(
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    query: Query<ListJobs>,
+) -> ApiResult<Listed<JobView>> {
+    let ListJobs { kind, state, tenant_id, page_size, cursor } = query.0;
+    let tenant = match tenant_id {
+        Some(name) => Some(fleet.get(&name).await?.id),
+        None => None,
+    };
+    let paging = Paging::new(None, page_size, cursor, None)?;
+    let filter = format!("{kind:?} {state:?} {tenant:?}");
+    let scope = CursorScope { tenant: None, list: "admin/jobs", sort: "-createdAt", filter: &filter };
+    let mac = &router.installation().mac;
+    let (mut after, mut before) = (None, None);
+    match paging.decode::<OperationId>(&scope, mac)? {
+        Some((Direction::Next, id)) => after = Some(id),
+        Some((Direction::Previous, id)) => before = Some(id),
+        None => {}
+    }
+    let filter = OperationFilter { kind, state, tenant, limit: Some(paging.limit()), after, before };
+    let rows = fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
+    Ok(paging.listed(rows, &scope, mac, |operation| operation.id, None).map(Into::into))
+}
+
+/// A job: how far it has come, and what came of it.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminGetJob",
+    params(("id" = OperationId, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = Envelope<JobDetail>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/jobs/{id}")]
+pub async fn get_job(
+    _: NoQuery,
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    id: Path<OperationId>,
+) -> ApiResult<Reply<JobDetail>> {
+    let id = id.0;
+    let (operation, steps) = fleet
+        .control
+        .db
+        .read(async move |conn: &mut MainConn| {
+            Ok::<_, ApiError>((operations::get(conn, id).await?, operations::steps(conn, id).await?))
+        })
+        .await?;
+    Ok(Reply(JobDetail::new(operation, steps)))
+}
+
+/// Asks a job to stop. One that waits is cancelled at once, one under way at its next safe point; what it cannot leave
+/// half done, it finishes.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminCancelJob",
+    params(("id" = OperationId, Path, description = "The job")),
+    responses((status = 200, description = "As it is now", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/jobs/{id}/cancel")]
+pub async fn cancel_job(
+    _: NoQuery,
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    id: Path<OperationId>,
+) -> ApiResult<Reply<JobView>> {
+    let id = id.0;
+    let db = &fleet.control.db;
+    let operation = db.read(async move |conn: &mut MainConn| operations::request_cancel(conn, id).await).await?;
+    Ok(Reply(operation.into()))
+}

@@ -1,0 +1,75 @@
+//! Longer work as operators follow it over REST.
+
+use serde_json::json;
+use tenantry::fleet::{CreateTenant, OperationOptions, Silent};
+use tenantry::testing::TestApp;
+
+use crate::support::{eventually, seconds, unique};
+
+#[actix_web::test]
+async fn what_waits_for_a_worker_is_seen_and_cancelled_and_can_be_asked_for_again() {
+    // Its own: workers of other tests would take what waits here.
+    let app = TestApp::builder().start().await;
+    let slug = unique("job");
+    let wanted = CreateTenant::named(slug.parse().expect("a slug"));
+    let tenant = app.fleet().create_later(&wanted).await.expect("queued");
+    let operator = app.operator();
+    let jobs = operator.get(&format!("/api/v1/admin/jobs?tenantId={slug}")).await.expect(200);
+    let job = &jobs.data()[0];
+    assert_eq!((&job["kind"], &job["state"]), (&json!("create"), &json!("queued")), "{job}");
+    assert_eq!((&job["progress"], &job["result"]), (&json!(0), &json!(null)), "{job}");
+    assert_eq!(job["tenant"], json!({"id": tenant.id, "slug": slug}));
+
+    let path = format!("/api/v1/admin/jobs/{}", job["id"].as_str().expect("an id"));
+    let cancelled = operator.post(&format!("{path}/cancel"), json!({})).await.expect(200);
+    assert_eq!(cancelled.data()["state"], "cancelled");
+    assert!(cancelled.data()["finishedAt"].is_string());
+    operator.post(&format!("{path}/cancel"), json!({})).await.refused(409, "conflict");
+
+    // Nobody makes it now; asking again does.
+    app.fleet().create(&wanted, &OperationOptions::default(), &Silent).await.expect("made");
+    let done = operator.get(&path).await.expect(200);
+    assert_eq!((&done.data()["state"], &done.data()["progress"]), (&json!("done"), &json!(100)));
+    let steps = done.data()["steps"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step["name"] == "database"), "{steps:?}");
+}
+
+#[actix_web::test]
+async fn any_number_of_workers_make_what_waits_once() {
+    let app = TestApp::shared().await;
+    let slugs: Vec<String> = (0..4).map(|_| unique("later")).collect();
+    for slug in &slugs {
+        app.fleet().create_later(&CreateTenant::named(slug.parse().expect("a slug"))).await.expect("queued");
+    }
+    let workers = [app.fleet(), app.fleet()];
+    let (first, second) = futures_util::future::join(workers[0].work(), workers[1].work()).await;
+    first.and(second).expect("worked");
+    let operator = app.operator();
+    for slug in &slugs {
+        eventually(seconds(60), "the tenant serves", async || {
+            workers[0].work().await.expect("worked");
+            let tenant = operator.get(&format!("/api/v1/admin/tenants/{slug}")).await.expect(200);
+            tenant.data()["status"] == "active"
+        })
+        .await;
+        let jobs = operator.get(&format!("/api/v1/admin/jobs?tenantId={slug}&state=done")).await.expect(200);
+        assert_eq!(jobs.data().as_array().map(Vec::len), Some(1), "{slug}");
+    }
+}
+
+#[actix_web::test]
+async fn a_job_that_is_not_there_is_404_and_pages_go_on() {
+    let app = TestApp::shared().await;
+    let operator = app.operator();
+    operator.get(&format!("/api/v1/admin/jobs/{}", uuid::Uuid::now_v7())).await.refused(404, "not_found");
+    for _ in 0..2 {
+        let wanted = CreateTenant::named(unique("page").parse().expect("a slug"));
+        app.fleet().create_later(&wanted).await.expect("queued");
+    }
+    let first = operator.get("/api/v1/admin/jobs?pageSize=1&kind=create").await.expect(200);
+    let cursor = first.body["meta"]["pagination"]["nextCursor"].as_str().expect("a further page").to_owned();
+    let second = operator.get(&format!("/api/v1/admin/jobs?pageSize=1&kind=create&cursor={cursor}")).await.expect(200);
+    assert_ne!(first.data()[0]["id"], second.data()[0]["id"]);
+    assert!(first.data()[0]["createdAt"].as_str() >= second.data()[0]["createdAt"].as_str());
+    operator.get(&format!("/api/v1/admin/jobs?pageSize=1&cursor={cursor}")).await.refused(400, "cursor_invalid");
+}
