@@ -248,6 +248,11 @@ impl<'a> Run<'a> {
 impl Steps for Run<'_> {
     type Step = Step;
 
+    /// What it came to is said by whoever drove it last.
+    fn is_repeated(&self, step: Step) -> bool {
+        step == Step::Migrate
+    }
+
     async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         match step {
             Step::Plan => self.plan(None).await.map(drop),

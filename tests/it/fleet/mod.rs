@@ -3,6 +3,7 @@
 mod attach;
 mod crash;
 mod jobs;
+mod migrate;
 mod migrations;
 mod provisioning;
 mod tls;
