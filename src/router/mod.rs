@@ -22,6 +22,7 @@ pub mod pools;
 pub mod registry;
 mod resolver;
 pub mod rollout;
+mod schema_keeper;
 mod signs;
 mod slices;
 mod snapshot;
@@ -55,6 +56,7 @@ pub use pools::usage::UsageCounts;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
+pub use schema_keeper::SchemaKeeper;
 #[cfg(feature = "server")]
 pub(crate) use slices::floor::Room;
 pub use slices::{NodeId, Pulse, SliceClaim, SliceGrant};
@@ -70,6 +72,7 @@ use pools::meters;
 use registry::RegistryCache;
 use resolver::Resolver;
 use rollout::Rollout;
+use schema_keeper::Upgrades;
 use snapshot::jittered;
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
@@ -199,6 +202,7 @@ struct Inner {
     admission: Arc<dyn Admission>,
     pools: Arc<TenantPoolManager>,
     rollout: Arc<Rollout>,
+    upgrades: Upgrades,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -261,7 +265,7 @@ impl Router {
             })
         };
         let pools = Arc::new(TenantPoolManager::new(settings, installation.id, source).reload_by(reload));
-        let rollout = Arc::<Rollout>::default();
+        let (rollout, upgrades) = (Arc::<Rollout>::default(), Upgrades::default());
         let background = vec![
             tokio::spawn(follow(registry.clone(), pools.clone(), rollout.clone(), generation)),
             tokio::spawn(rollout.clone().report_forever(registry.source().clone(), node)),
@@ -279,6 +283,7 @@ impl Router {
             admission,
             pools,
             rollout,
+            upgrades,
             background,
         })))
     }
@@ -370,6 +375,32 @@ impl Router {
         resolver::serving(&tenant)?;
         hints.confirm(&tenant)?;
         Ok(TenantDb::new(self.clone(), tenant))
+    }
+
+    /// Who brings a tenant up whose schema is older than a request needs. Said once, after the start.
+    pub fn keep_schemas_by(&self, keeper: Arc<dyn SchemaKeeper>) {
+        self.0.upgrades.keep_by(keeper);
+    }
+
+    /// The same tenant's database with this version of the built-in schema, or a newer one. A tenant that is behind is
+    /// migrated at once, and waited for. One that is ahead of this program is served as it is.
+    ///
+    /// # Errors
+    /// [`Error::SchemaOutdated`] if it is not there in time.
+    pub async fn at_schema(&self, db: TenantDb, version: i32) -> Result<TenantDb> {
+        if db.tenant().schema_version >= version {
+            return Ok(db);
+        }
+        // It may have been brought there since this node last heard of it.
+        let mut newer = self.0.registry.newer(db.tenant()).await;
+        if newer.as_ref().is_none_or(|tenant| tenant.schema_version < version) {
+            self.0.upgrades.wait_for(db.tenant().id).await?;
+            newer = self.0.registry.newer(db.tenant()).await;
+        }
+        match newer.filter(|tenant| tenant.schema_version >= version) {
+            Some(tenant) => Ok(TenantDb::new(self.clone(), tenant)),
+            None => Err(Error::SchemaOutdated { retry_after: Duration::from_secs(5) }),
+        }
     }
 
     /// A request of this tenant has been answered; of interest only while a migration rolls over the fleet.

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod jobs;
+mod migrations;
 mod pools;
 mod tenants;
 
@@ -26,7 +27,9 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(pools::list_pools)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
-        .service(jobs::cancel_job);
+        .service(jobs::cancel_job)
+        .service(migrations::migrate_fleet)
+        .service(migrations::get_fleet_status);
 }
 
 /// The answers of any endpoint for operators.

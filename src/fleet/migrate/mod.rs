@@ -1,11 +1,12 @@
 //! Every tenant to the head of the migrations: canary, waves, and whoever gives way to traffic put aside and tried again.
 //!
 //! `run.rs` is the way of a run along its journal, `wave.rs` who has a turn when, `tenant.rs` one tenant, `ledger.rs` what
-//! is written down of it, `watch.rs` what the nodes see meanwhile, `dry.rs` the plan and its locks, `status.rs` how the
+//! is written down of it, `jump.rs` a tenant that a request waits for, `watch.rs` what the nodes see meanwhile, `dry.rs` the plan and its locks, `status.rs` how the
 //! fleet stands.
 
 mod begin;
 mod dry;
+mod jump;
 mod ledger;
 mod run;
 mod status;

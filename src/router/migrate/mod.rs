@@ -6,6 +6,7 @@
 mod session;
 mod set;
 mod statements;
+#[cfg(feature = "server")]
 mod trial;
 
 use std::error::Error as StdError;

@@ -3,6 +3,8 @@
 mod conflicts;
 mod ground;
 mod interrupted;
+mod operators;
 mod outside;
 mod runs;
+mod skew;
 mod traffic;
