@@ -18,6 +18,9 @@ use crate::router::{MainConn, SchemaKeeper};
 
 /// The traffic that waits behind a lock is this tenant's own.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Few can be brought up at the same time: nobody else's run is waited for until its end.
+const WAIT: Duration = Duration::from_secs(5);
+const ATTEMPTS: u32 = 3;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[async_trait]
@@ -49,6 +52,8 @@ impl Fleet {
             installation.ok_or_else(|| refused("The installation is not set up. Run `tenantry migrate`."))?;
         let options = MigrateOptions {
             lock_timeout: LOCK_TIMEOUT,
+            wait: WAIT,
+            attempts: ATTEMPTS,
             statement_timeout: Some(STATEMENT_TIMEOUT),
             stamp: Some(Stamp { tenant_id: tenant, installation_id: installation.id }),
             ..self.settings.migrate.clone()

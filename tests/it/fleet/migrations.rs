@@ -113,7 +113,7 @@ async fn no_migration_takes_away_what_the_release_before_reads() {
     }
     for (breaks, said) in [
         ("ALTER TABLE contacts RENAME COLUMN title TO headline", "contacts.title text is gone"),
-        ("ALTER TABLE contacts ALTER COLUMN company TYPE varchar(9)", "contacts.company text is gone"),
+        ("ALTER TABLE roles ALTER COLUMN description TYPE varchar(9)", "roles.description text is gone"),
         ("ALTER TABLE contacts ADD COLUMN fax text NOT NULL", "contacts.fax has to be given"),
     ] {
         assert_eq!(taken(target, async || db::execute(target, breaks).await).await, [said]);
