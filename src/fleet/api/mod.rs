@@ -2,6 +2,7 @@
 
 mod clusters;
 mod jobs;
+mod migrations;
 mod pools;
 mod signup;
 mod signups;
@@ -33,6 +34,8 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(jobs::list_jobs)
         .service(jobs::get_job)
         .service(jobs::cancel_job)
+        .service(migrations::migrate_fleet)
+        .service(migrations::get_fleet_status)
         .service(signup::sign_up)
         .service(signup::sign_up_job)
         .service(signups::list_sign_ups)
