@@ -174,7 +174,8 @@ pub(super) fn key_of(operation: &Operation) -> i64 {
     }
 }
 
-fn tenant_key(tenant: TenantId) -> i64 {
+/// The key of work on a tenant.
+pub(super) fn tenant_key(tenant: TenantId) -> i64 {
     key(&format!("tenant operation {tenant}"))
 }
 

@@ -3,19 +3,31 @@
 
 mod admin;
 pub mod api;
+pub mod backup;
 mod budget;
 mod clusters;
+mod copy;
+pub mod doctor;
+pub mod drain;
+pub mod drift;
+pub mod impersonate;
 mod lifecycle;
 mod lock;
 pub mod migrate;
 pub mod migrations;
 pub mod operation;
+mod parts;
 pub(crate) mod programs;
+pub mod proof;
 pub mod provision;
+pub mod relocate;
+pub mod restore;
+pub mod rotate;
 pub(crate) mod scram;
 mod sql;
 mod template;
 pub mod view;
+pub mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,16 +35,22 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use drain::Drained;
 pub use migrate::{MigrateFleet, MigrationReport};
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
+pub use parts::FailedPart;
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+pub use relocate::{MoveTenant, Moved, Relocation};
+pub use rotate::{AllRotated, Rotated};
 
 use operation::background::Workers;
 
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrateError, MigrateOptions};
+use crate::router::{Installation, MainConn};
+use crate::storage::Storage;
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
@@ -46,6 +64,16 @@ pub struct FleetSettings {
     pub purge_grace: Duration,
     /// The operator's own migrations.
     pub operator_migrations: Option<PathBuf>,
+    /// Where backups are kept, if there is such a place.
+    pub storage: Option<Storage>,
+    /// How often every active tenant is backed up by itself; never if absent.
+    pub backup_every: Option<Duration>,
+    /// How long backups that were made by themselves are kept.
+    pub backup_keep: Duration,
+    /// Up to this size, in bytes, a tenant is moved by dump and restore under the hold.
+    pub dump_limit: u64,
+    /// How long connections that must not be used any more may still be in use, before they are ended.
+    pub drain_timeout: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
 }
@@ -66,6 +94,14 @@ impl Fleet {
     #[must_use]
     pub fn new(control: ControlPlane, passwords: Passwords, settings: FleetSettings) -> Self {
         Self { control, passwords, settings, clones: Arc::new(Semaphore::new(CLONES)), workers: Arc::default() }
+    }
+
+    /// Which installation this is.
+    async fn installation(&self) -> ApiResult<Installation> {
+        let keys = self.control.keys.clone();
+        let found =
+            self.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await).await?;
+        found.ok_or_else(|| refused("The installation is not set up; run `tenantry migrate` first."))
     }
 }
 

@@ -57,10 +57,7 @@ async fn make_if_missing(
         return Ok(());
     }
     drop_template(conn, name).await?;
-    make_empty(conn, cluster, name).await?;
-    let target = cluster.admin.with_database(name);
-    let options = MigrateOptions { role: Some(OWNER.into()), ..MigrateOptions::default() };
-    migrate_all(&target, &[&migrations.built_in, &migrations.operator], &options).await.1.map_err(migrate_error)?;
+    build(conn, cluster, migrations, name).await?;
     admin::run_each(conn, sql::TEMPLATE_SEAL, &[("template", name)]).await?;
     tracing::info!(cluster = %cluster.name, template = name, "made the cluster's template");
     let others = format!(
@@ -75,6 +72,19 @@ async fn make_if_missing(
         }
     }
     Ok(())
+}
+
+/// A new database at the head of these migrations, owned by [`OWNER`] as a template's content is. It is open.
+pub(super) async fn build(
+    conn: &mut AdminConn,
+    cluster: &Cluster,
+    migrations: &Migrations,
+    name: &str,
+) -> ApiResult<()> {
+    make_empty(conn, cluster, name).await?;
+    let target = cluster.admin.with_database(name);
+    let options = MigrateOptions { role: Some(OWNER.into()), ..MigrateOptions::default() };
+    migrate_all(&target, &[&migrations.built_in, &migrations.operator], &options).await.1.map_err(migrate_error)
 }
 
 /// A new database in which [`OWNER`] may make things.

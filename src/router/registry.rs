@@ -12,6 +12,8 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -158,6 +160,8 @@ pub(super) struct RegistryCache {
     slots: Cache<TenantId, Arc<Slot>>,
     slugs: Cache<Slug, TenantId>,
     unknown: Cache<Slug, ()>,
+    /// Told of every change that is heard of.
+    news: Notify,
 }
 
 impl fmt::Debug for RegistryCache {
@@ -173,7 +177,13 @@ impl RegistryCache {
             slots: Cache::builder().max_capacity(CAPACITY).eviction_policy(EvictionPolicy::lru()).build(),
             slugs: Cache::builder().max_capacity(CAPACITY).eviction_policy(EvictionPolicy::lru()).build(),
             unknown: Cache::builder().max_capacity(CAPACITY).time_to_live(UNKNOWN_FOR).build(),
+            news: Notify::new(),
         }
+    }
+
+    /// Resolves when the registry next says that something changed.
+    pub(super) fn heard(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     pub(super) fn source(&self) -> &Arc<dyn Registry> {
@@ -244,6 +254,17 @@ impl RegistryCache {
         Some(tenant)
     }
 
+    /// What is known by now of a tenant that was `known` before. Asks the registry only if it has named the tenant since;
+    /// while it is away, `known` is what there is.
+    pub(super) async fn latest(&self, known: &Arc<Tenant>) -> Arc<Tenant> {
+        let Some(slot) = self.slots.get(&known.id) else { return known.clone() };
+        let latest = match slot.last_known(slot.as_of()) {
+            Some(tenant) => Some(tenant),
+            None => self.get(known.id).await.ok(),
+        };
+        latest.filter(|latest| latest.generation > known.generation).unwrap_or_else(|| known.clone())
+    }
+
     /// A tenant by slug, in whatever state.
     pub(super) async fn get_by_slug(&self, slug: &Slug) -> Result<Arc<Tenant>> {
         for _ in 0..2 {
@@ -284,6 +305,7 @@ impl RegistryCache {
             slot.changes.fetch_add(1, Ordering::AcqRel);
         }
         self.unknown.invalidate(slug);
+        self.news.notify_waiters();
     }
 
     /// Any tenant may have changed.
@@ -294,6 +316,7 @@ impl RegistryCache {
             slot.doubts.fetch_add(1, Ordering::AcqRel);
             known.push(*id);
         }
+        self.news.notify_waiters();
         known
     }
 }

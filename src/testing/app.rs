@@ -189,6 +189,12 @@ impl TestApp {
         self.ground.fleet(self.clock.clone(), Some(directory.to_owned()))
     }
 
+    /// The directory that its backups are kept in.
+    #[must_use]
+    pub fn storage(&self) -> std::path::PathBuf {
+        self.ground.storage()
+    }
+
     /// The superuser of the server that tenants are made on, at database `postgres`.
     #[must_use]
     pub fn server(&self) -> Target {

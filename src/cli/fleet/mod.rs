@@ -1,11 +1,15 @@
 //! `tenantry fleet`: all tenants at once. One file per verb.
 
+mod doctor;
+mod drift;
 mod migrate;
 mod progress;
 mod status;
+mod verify;
 
 use clap::Subcommand;
 
+pub(super) use doctor::{conclude, tell};
 pub use migrate::MigrateArgs;
 
 use super::Context;
@@ -21,15 +25,30 @@ pub enum FleetCommand {
     /// Says how many tenants are at what version, and who failed; exits 3 if there is something to report.
     #[command(after_help = "Example:\n  tenantry fleet status --output json")]
     Status,
+    /// Compares each tenant's catalog with what its migrations make. Exit code 3 if any differs.
+    #[command(after_help = "Example:\n  tenantry fleet drift --only acme,globex --output json")]
+    Drift(drift::DriftArgs),
+    /// Looks for what is broken or left over, and names the command that mends it. Exit code 3 if there is anything.
+    #[command(after_help = "Example:\n  tenantry fleet doctor --output json")]
+    Doctor,
+    /// Proves the isolation of a running installation: stamps, grants, keys, and two canary tenants that attack each other.
+    #[command(
+        after_help = "Examples:\n  tenantry fleet verify --report proof.json\n  tenantry fleet verify --check proof.json"
+    )]
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs one of them.
 ///
 /// # Errors
-/// [`super::Partial`] if something is left to be done, [`super::Refused`] for an unmet precondition; else what failed.
+/// [`super::Partial`] if something is left to be done or reported, [`super::Refused`] for an unmet precondition; else what
+/// failed.
 pub async fn run(context: &Context, command: &FleetCommand) -> anyhow::Result<()> {
     match command {
         FleetCommand::Migrate(args) => migrate::run(context, args).await,
         FleetCommand::Status => status::run(context).await,
+        FleetCommand::Drift(args) => drift::run(context, args).await,
+        FleetCommand::Verify(args) => verify::run(context, args).await,
+        FleetCommand::Doctor => doctor::run(context).await,
     }
 }

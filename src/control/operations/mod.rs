@@ -1,11 +1,13 @@
 //! The journal of every longer work on a tenant, a cluster or the fleet: what makes each of them resumable, and what
 //! operators see as a job.
 
+mod parts;
 mod steps;
 mod store;
 
 use chrono::{DateTime, Utc};
 
+pub use parts::parts_done;
 pub use steps::{Step, step_done, step_started, steps};
 pub use store::{
     NewOperation, OperationFilter, begin, find_open, finish, get, list, reopen, report, request_cancel, set_result,

@@ -6,9 +6,11 @@ mod create;
 mod drive;
 pub(super) mod probe;
 mod remove;
-mod run;
-mod steps;
-mod verify;
+pub(super) mod run;
+pub(super) mod steps;
+pub(super) mod verify;
+
+pub(super) use verify::read_stamp;
 
 use secrecy::SecretString;
 

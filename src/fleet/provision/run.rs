@@ -12,20 +12,20 @@ use crate::fleet::{Fleet, admin};
 use crate::router::{AdminConn, Installation, MainConn, Target};
 
 /// What is made.
-pub(super) struct Run<'a> {
-    pub(super) fleet: &'a Fleet,
-    pub(super) tenant: TenantRecord,
+pub(in crate::fleet) struct Run<'a> {
+    pub(in crate::fleet) fleet: &'a Fleet,
+    pub(in crate::fleet) tenant: TenantRecord,
     /// None for a dedicated database.
-    pub(super) cluster: Option<Cluster>,
+    pub(in crate::fleet) cluster: Option<Cluster>,
     /// As requests reach it.
-    pub(super) pooled: Target,
+    pub(in crate::fleet) pooled: Target,
     /// As migrations reach it.
-    pub(super) direct: Target,
-    pub(super) installation: Installation,
-    pub(super) migrations: Migrations,
-    pub(super) first_admin: Option<&'a FirstAdmin>,
+    pub(in crate::fleet) direct: Target,
+    pub(in crate::fleet) installation: Installation,
+    pub(in crate::fleet) migrations: Migrations,
+    pub(in crate::fleet) first_admin: Option<&'a FirstAdmin>,
     /// The first administrator's password, once it was made.
-    pub(super) generated: Option<SecretString>,
+    pub(in crate::fleet) generated: Option<SecretString>,
     server: Option<AdminConn>,
     inside: Option<AdminConn>,
     own: Option<AdminConn>,
@@ -33,7 +33,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Reads what the registry knows of a reserved tenant.
-    pub(super) async fn new(
+    pub(in crate::fleet) async fn new(
         fleet: &'a Fleet,
         tenant: TenantRecord,
         migrations: Migrations,
@@ -73,12 +73,12 @@ impl<'a> Run<'a> {
     }
 
     /// The cluster; only steps of a shared tenant ask.
-    pub(super) fn cluster(&self) -> ApiResult<&Cluster> {
+    pub(in crate::fleet) fn cluster(&self) -> ApiResult<&Cluster> {
         self.cluster.as_ref().ok_or_else(|| ApiError::internal("a dedicated database has no cluster"))
     }
 
     /// The administrator, in the cluster's administrative database.
-    pub(super) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
         if self.server.is_none() {
             self.server = Some(admin::open(&self.cluster()?.admin).await?);
         }
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
     }
 
     /// The administrator, in the tenant's database; for a dedicated one, its owner.
-    pub(super) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
         if self.inside.is_none() {
             self.inside = Some(match &self.cluster {
                 Some(cluster) => admin::open(&cluster.admin.with_database(&self.tenant.database_name)).await?,
@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
     }
 
     /// The tenant's own role, in its own database.
-    pub(super) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
         if self.own.is_none() {
             self.own = Some(admin::open(&self.direct).await?);
         }

@@ -106,6 +106,17 @@ impl MigrationSet {
         Self { history: self.history, migrations: kept.collect() }
     }
 
+    /// The table that remembers which were applied.
+    #[must_use]
+    pub const fn history(&self) -> &'static str {
+        self.history
+    }
+
+    /// Each migration's version, `V<n>__name` and checksum, as the history has it.
+    pub fn entries(&self) -> impl Iterator<Item = (i32, String, String)> {
+        self.migrations.iter().map(|it| (it.version(), it.to_string(), it.checksum().to_string()))
+    }
+
     /// A digest of every migration's number, name and text.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {

@@ -7,7 +7,6 @@
 pub mod admission;
 mod api;
 mod attempts;
-mod client;
 mod history;
 mod password;
 mod register;

@@ -1,9 +1,16 @@
 //! Making, adopting and unmaking tenants.
 
 mod attach;
+mod backups;
 mod crash;
+mod doctor;
+mod drift;
+mod hold;
 mod jobs;
 mod migrate;
 mod migrations;
+mod proof;
 mod provisioning;
+mod relocation;
+mod rotation;
 mod tls;
