@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use super::store::{Row, TenantRecord, find, get, records};
+use crate::control::migration_runs::Head;
 use crate::control::schema::tenants as t;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::TenantId;
@@ -36,6 +38,27 @@ pub async fn set_status(
         .await?;
     if changed == 0 {
         return Err(refused(conn, id, &format!("to become {to} it must be {}", from.join(" or "))).await);
+    }
+    get(conn, id).await
+}
+
+/// Makes a tenant that was being made routable, from the moment this commits; its database is at `head`.
+///
+/// # Errors
+/// 404 if there is none; 409 if it is suspended or archived.
+pub async fn activate(conn: &mut MainConn, id: TenantId, head: &Head) -> ApiResult<TenantRecord> {
+    let changed = diesel::sql_query(
+        "UPDATE tenants SET status = 'active', schema_version = $2, operator_version = $3, migrations_hash = $4, \
+         epoch = epoch + 1 WHERE id = $1 AND status IN ('provisioning', 'active')",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<Integer, _>(head.schema_version)
+    .bind::<Integer, _>(head.operator_version)
+    .bind::<Text, _>(&head.hash)
+    .execute(conn)
+    .await?;
+    if changed == 0 {
+        return Err(refused(conn, id, "only one that is being made becomes active this way").await);
     }
     get(conn, id).await
 }
@@ -102,8 +125,8 @@ pub async fn schema_migrated(conn: &mut MainConn, id: TenantId, version: i32) ->
     diesel::sql_query(
         "UPDATE tenants SET schema_version = $2, migrations_hash = NULL, epoch = epoch + 1 WHERE id = $1",
     )
-    .bind::<diesel::sql_types::Uuid, _>(id)
-    .bind::<diesel::sql_types::Integer, _>(version)
+    .bind::<SqlUuid, _>(id)
+    .bind::<Integer, _>(version)
     .execute(conn)
     .await?;
     get(conn, id).await

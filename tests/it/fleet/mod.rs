@@ -13,4 +13,6 @@ mod proof;
 mod provisioning;
 mod relocation;
 mod rotation;
+mod signup;
+mod stock;
 mod tls;
