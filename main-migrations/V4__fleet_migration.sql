@@ -7,6 +7,17 @@ ALTER TABLE tenants
     -- The newest of the operator's own migrations that it has.
     ADD COLUMN operator_version integer NOT NULL DEFAULT 0;
 
+-- Another database, as after a restore or a move, has what it has: whoever migrates next looks.
+CREATE FUNCTION tenants_other_database() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.migrations_hash IS NOT DISTINCT FROM OLD.migrations_hash THEN
+        NEW.migrations_hash := NULL;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER tenants_other_database BEFORE UPDATE OF database_name ON tenants
+    FOR EACH ROW WHEN (NEW.database_name <> OLD.database_name) EXECUTE FUNCTION tenants_other_database();
+
 -- One run at a time.
 CREATE UNIQUE INDEX operations_one_migration ON operations (kind)
     WHERE kind = 'migrate' AND state IN ('queued', 'running');

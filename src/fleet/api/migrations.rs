@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::jobs::{JobView, accepted};
 use super::{ChangeRefusals, Refusals};
 use crate::config::Span;
-use crate::control::operators::Operator;
+use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrate::FleetStatus;
 use crate::fleet::{Fleet, MigrateFleet};
@@ -87,6 +87,10 @@ pub async fn migrate_fleet(
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/fleet/status")]
-pub async fn get_fleet_status(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Reply<FleetStatus>> {
+pub async fn get_fleet_status(
+    _: NoQuery,
+    _: Operator<Survey>,
+    fleet: web::Data<Fleet>,
+) -> ApiResult<Reply<FleetStatus>> {
     Ok(Reply(fleet.migration_status().await?))
 }
