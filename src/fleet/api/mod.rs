@@ -3,6 +3,7 @@
 mod clusters;
 mod jobs;
 mod migrations;
+mod moves;
 mod pools;
 mod signup;
 mod signups;
@@ -28,8 +29,11 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::suspend_tenant)
         .service(tenants::resume_tenant)
         .service(tenants::restore_tenant)
+        .service(moves::rotate_credentials)
+        .service(moves::move_tenant)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)
+        .service(moves::drain_cluster)
         .service(pools::list_pools)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
