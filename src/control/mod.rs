@@ -11,10 +11,13 @@ pub mod migrations;
 mod names;
 pub mod operations;
 pub mod operators;
+pub mod ready;
 pub mod registry_log;
+pub mod requests;
 mod rewrap;
 mod schema;
 pub mod signing_keys;
+pub mod signups;
 pub mod tenants;
 
 use std::sync::Arc;

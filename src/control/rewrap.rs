@@ -19,6 +19,8 @@ const SEALED: &[(&str, &[&str])] = &[
     ("operators", &["totp_sealed"]),
     ("backup_keys", &["key_sealed"]),
     ("rotating_passwords", &["next_sealed", "former_sealed"]),
+    ("ready_tenants", &["password_sealed"]),
+    ("signups", &["admin_sealed"]),
 ];
 
 /// Rows read at a time.

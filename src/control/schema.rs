@@ -49,6 +49,7 @@ diesel::table! {
         tls_client_key_sealed -> Nullable<Binary>,
         max_connections -> Nullable<Integer>,
         weight -> Integer,
+        plan -> Nullable<Text>,
         registration -> Text,
         schema_version -> Integer,
         epoch -> BigInt,
@@ -233,10 +234,57 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    ready_tenants (id) {
+        id -> Uuid,
+        cluster_id -> Uuid,
+        state -> Text,
+        migrations -> Text,
+        schema_version -> Integer,
+        database_name -> Text,
+        role_name -> Text,
+        password_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    signups (id) {
+        id -> Uuid,
+        slug -> Text,
+        name -> Text,
+        admin_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    signup_attempts (subject) {
+        subject -> Binary,
+        attempts -> Integer,
+        window_start -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    request_records (id) {
+        id -> Uuid,
+        scope -> Text,
+        key -> Text,
+        fingerprint -> Binary,
+        status -> Nullable<Integer>,
+        location -> Nullable<Text>,
+        version -> Nullable<BigInt>,
+        body -> Nullable<Jsonb>,
+        expires_at -> Timestamptz,
+    }
+}
+
 diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
-diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys);
+diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants);
 diesel::joinable!(operator_tenants -> tenants (tenant_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, backups);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);
 diesel::allow_tables_to_appear_in_same_query!(operator_tenants, tenants);
+diesel::allow_tables_to_appear_in_same_query!(signups, operations);

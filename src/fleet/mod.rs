@@ -14,6 +14,7 @@ pub mod impersonate;
 mod lifecycle;
 mod lock;
 pub mod migrations;
+mod once;
 pub mod operation;
 mod parts;
 pub(crate) mod programs;
@@ -23,7 +24,9 @@ pub mod relocate;
 pub mod restore;
 pub mod rotate;
 pub(crate) mod scram;
+pub mod signup;
 mod sql;
+pub mod stock;
 mod template;
 pub mod view;
 pub mod web;
@@ -32,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use drain::Drained;
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
@@ -52,6 +55,8 @@ use crate::storage::Storage;
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
+/// How many tenants one node begins to make at the same time; each holds a few connections meanwhile.
+const CREATIONS: usize = 8;
 /// The longest display name, in characters.
 const NAME_CHARS: usize = 200;
 
@@ -74,6 +79,8 @@ pub struct FleetSettings {
     pub drain_timeout: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
+    /// How many ready tenants each cluster keeps: see [`Fleet::keep_stock`].
+    pub ready_tenants: u32,
 }
 
 /// Works on tenants. Clones share everything.
@@ -84,22 +91,36 @@ pub struct Fleet {
     passwords: Passwords,
     settings: FleetSettings,
     clones: Arc<Semaphore>,
+    creations: Arc<Semaphore>,
     workers: Arc<Workers>,
+    locks: Arc<lock::Idle>,
+    installation: Arc<OnceCell<Installation>>,
 }
 
 impl Fleet {
     /// A fleet on a control plane; opens nothing yet.
     #[must_use]
     pub fn new(control: ControlPlane, passwords: Passwords, settings: FleetSettings) -> Self {
-        Self { control, passwords, settings, clones: Arc::new(Semaphore::new(CLONES)), workers: Arc::default() }
+        Self {
+            control,
+            passwords,
+            settings,
+            clones: Arc::new(Semaphore::new(CLONES)),
+            creations: Arc::new(Semaphore::new(CREATIONS)),
+            workers: Arc::default(),
+            locks: Arc::default(),
+            installation: Arc::default(),
+        }
     }
 
-    /// Which installation this is.
-    async fn installation(&self) -> ApiResult<Installation> {
-        let keys = self.control.keys.clone();
-        let found =
-            self.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await).await?;
-        found.ok_or_else(|| refused("The installation is not set up; run `tenantry migrate` first."))
+    /// Which installation this is; read once.
+    async fn installation(&self) -> ApiResult<&Installation> {
+        let read = async || {
+            let keys = self.control.keys.clone();
+            let found = self.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await);
+            found.await?.ok_or_else(|| refused("The installation is not set up; run `tenantry migrate` first."))
+        };
+        self.installation.get_or_try_init(read).await
     }
 }
 

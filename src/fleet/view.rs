@@ -39,6 +39,8 @@ pub struct TenantView {
     pub max_connections: Option<i32>,
     /// Its share where connections are scarce, against other tenants' of the cluster.
     pub weight: i32,
+    /// The plan's name, if it has one.
+    pub plan: Option<String>,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// When it was made.
@@ -64,6 +66,7 @@ impl From<TenantRecord> for TenantView {
             registration: tenant.registration,
             max_connections: tenant.max_connections,
             weight: tenant.weight,
+            plan: tenant.plan,
             schema_version: tenant.schema_version,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,

@@ -15,6 +15,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::ControlPlane;
 use crate::control::operators::Operators;
 use crate::error::{ApiResult, Code};
+use crate::fleet::signup::SignUpSettings;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
@@ -92,6 +93,7 @@ impl Node {
             dump_limit: config.fleet().dump_limit.0 as u64,
             drain_timeout: config.router().drain_timeout.0 + DRAIN_SLACK,
             migrate: MigrateOptions::default(),
+            ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
         Ok(Self { control, fleet, passwords, guards: Guards::default() })
@@ -145,6 +147,7 @@ impl Node {
             .with(self.passwords.clone())
             .with(self.fleet.clone())
             .with(operators)
+            .with(sign_up_settings(config))
             .with(auth);
         let options = ServerOptions {
             workers: http.workers,
@@ -191,6 +194,11 @@ fn router_config(config: &Config, clock: &Clock) -> RouterConfig {
         slice_ttl: router.slice_ttl.0,
         ..RouterConfig::new(config.public_url())
     }
+}
+
+fn sign_up_settings(config: &Config) -> SignUpSettings {
+    let signup = config.signup();
+    SignUpSettings { mode: signup.mode, per_hour: signup.per_hour, unlimited: signup.unlimited.clone() }
 }
 
 fn auth_settings(config: &Config) -> AuthSettings {

@@ -6,6 +6,7 @@ mod manage;
 mod psql;
 mod relocate;
 mod rotate;
+mod signups;
 mod token;
 
 use clap::Subcommand;
@@ -18,6 +19,7 @@ pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
 pub use relocate::MoveArgs;
 pub use rotate::RotateArgs;
+pub use signups::SignUpsCommand;
 pub use token::TokenArgs;
 
 use super::{Context, Refused};
@@ -85,6 +87,9 @@ pub enum TenantCommand {
         after_help = "Examples:\n  tenantry tenant move acme --to eu-2\n  tenantry tenant move acme --confirm --yes"
     )]
     Move(MoveArgs),
+    /// Who waits for a tenant of their own, where operators decide about sign-ups.
+    #[command(subcommand)]
+    Signups(SignUpsCommand),
     /// Opens psql on a tenant's database, as its own role.
     #[command(after_help = "Example:\n  tenantry tenant psql acme -- -c 'SELECT count(*) FROM contacts'")]
     Psql(PsqlArgs),
@@ -119,6 +124,7 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Token(args) => token::run(context, args).await,
         TenantCommand::RotateCredentials(args) => rotate::run(context, args).await,
         TenantCommand::Move(args) => relocate::run(context, args).await,
+        TenantCommand::Signups(command) => signups::run(context, command).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }
 }

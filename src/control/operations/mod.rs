@@ -8,10 +8,10 @@ mod store;
 use chrono::{DateTime, Utc};
 
 pub use parts::parts_done;
-pub use steps::{Step, step_done, step_started, steps};
+pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
-    NewOperation, OperationFilter, begin, find_open, finish, get, list, reopen, report, request_cancel, set_result,
-    start, waiting,
+    NewOperation, OperationFilter, began, begin, begin_waiting, find_open, finish, get, list, reopen, report,
+    request_cancel, set_result, start, waiting,
 };
 
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};

@@ -119,6 +119,31 @@ pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operati
     open.ok_or_else(|| ApiError::internal("the operation in the way has just ended; try again"))?.try_into()
 }
 
+/// Begins an operation that waits for somebody's word: no worker takes it.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn begin_waiting(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operation> {
+    let begun = begin(conn, new).await?;
+    diesel::update(o::table.find(begun.id)).set(o::state.eq(OperationState::Queued.as_str())).execute(conn).await?;
+    get(conn, begun.id).await
+}
+
+/// Whether a sign-up is what a tenant's making was begun for.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn began(conn: &mut MainConn, tenant: TenantId, sign_up: uuid::Uuid) -> ApiResult<bool> {
+    let made = o::table
+        .filter(o::tenant_id.eq(tenant))
+        .filter(o::kind.eq(OperationKind::Create.as_str()))
+        .select(o::input)
+        .load::<serde_json::Value>(conn)
+        .await?;
+    let sign_up = serde_json::json!(sign_up);
+    Ok(made.iter().any(|input| input.get("signUp") == Some(&sign_up)))
+}
+
 /// Runs a failed operation again, or one whose driver is gone; its done steps stay done.
 ///
 /// # Errors

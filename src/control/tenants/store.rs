@@ -43,6 +43,8 @@ pub struct TenantRecord {
     pub max_connections: Option<i32>,
     /// Its share where connections are scarce, 1 to 100.
     pub weight: i32,
+    /// The plan's name.
+    pub plan: Option<String>,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// Grows with every migration and rotation.
@@ -143,6 +145,7 @@ pub(super) struct Columns {
     registration: String,
     max_connections: Option<i32>,
     weight: i32,
+    plan: Option<String>,
     schema_version: i32,
     epoch: i64,
     generation: i64,
@@ -173,6 +176,7 @@ impl TryFrom<Row> for TenantRecord {
             registration: word(&row.registration)?,
             max_connections: row.max_connections,
             weight: row.weight,
+            plan: row.plan,
             schema_version: row.schema_version,
             epoch: row.epoch,
             generation: row.generation,
@@ -241,6 +245,26 @@ pub async fn insert(conn: &mut MainConn, keys: &MasterKeys, new: &NewTenant) -> 
         Err(other) => Err(other.into()),
         Ok(_) => get(conn, new.id).await,
     }
+}
+
+/// Gives a tenant a plan.
+///
+/// # Errors
+/// 422 for what is no plan's name.
+pub async fn set_plan(conn: &mut MainConn, id: TenantId, plan: &str) -> ApiResult<()> {
+    if !is_plan(plan) {
+        let said = "A plan's name is 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter.";
+        return Err(ApiError::invalid_field("plan", "invalid", said));
+    }
+    diesel::update(t::table.find(id)).set(t::plan.eq(plan)).execute(conn).await?;
+    Ok(())
+}
+
+/// As the schema has it.
+fn is_plan(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'))
 }
 
 /// A tenant by id, in whatever state.

@@ -4,9 +4,12 @@ mod clusters;
 mod doctor;
 mod jobs;
 mod pools;
+mod signup;
+mod signups;
 mod tenants;
 
 pub use jobs::{JobView, accepted};
+pub use signups::WaitingView;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::control::docs::{ChangeRefusals, Refusals};
@@ -31,7 +34,12 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(doctor::diagnose_fleet)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
-        .service(jobs::cancel_job);
+        .service(jobs::cancel_job)
+        .service(signup::sign_up)
+        .service(signup::sign_up_job)
+        .service(signups::list_sign_ups)
+        .service(signups::approve_sign_up)
+        .service(signups::refuse_sign_up);
 }
 
 /// The tenant of an id or slug, within what the operator knows of. Every endpoint on a tenant begins here.

@@ -72,6 +72,9 @@ pub struct NewTenant {
     /// The cluster's name; the least loaded one if left out.
     #[garde(inner(length(max = 63)))]
     pub cluster: Option<String>,
+    /// The plan's name.
+    #[garde(inner(length(max = 63)))]
+    pub plan: Option<String>,
     /// Who may register; nobody if left out.
     #[garde(skip)]
     pub registration: Option<Registration>,
@@ -105,6 +108,7 @@ impl NewTenant {
             slug: self.slug,
             name: self.name,
             cluster: self.cluster,
+            plan: self.plan,
             registration: self.registration,
             max_connections: self.max_connections,
             admin,

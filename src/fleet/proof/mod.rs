@@ -75,7 +75,7 @@ impl Fleet {
         let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
         let mut tenants = self.list(TenantFilter::default()).await?;
         tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning && !is_canary(&tenant.slug));
-        Ok(Ground { installation, tenants, clusters })
+        Ok(Ground { installation: installation.clone(), tenants, clusters })
     }
 
     /// What the control plane and the servers say.

@@ -11,7 +11,7 @@ use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::{Journal, Steps};
-use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, sql};
+use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, refused, sql};
 use crate::kernel::TenantId;
 use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
 
@@ -111,6 +111,19 @@ impl Fleet {
         }
         let tenant = if tenant.status == TenantStatus::Archived { tenant } else { self.archive(id).await? };
         Ok(Deleted { purge_after: tenant.purge_after, tenant, gone: false, steps: Vec::new() })
+    }
+
+    /// Takes back the making of a tenant that never served; nothing is done to any other.
+    ///
+    /// # Errors
+    /// 404 if there is none; 409 if it serves or has served, or while another process works on it.
+    pub(in crate::fleet) async fn delete_unfinished(&self, id: TenantId) -> ApiResult<()> {
+        let _lock = Lock::tenant(&self.control, id).await?;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        if tenant.status != TenantStatus::Provisioning {
+            return Err(refused("The tenant is made."));
+        }
+        self.purge(tenant, Data::Goes, &Silent).await.map(drop)
     }
 
     /// Takes a tenant from its users; its database is kept until the grace period ends.

@@ -29,7 +29,7 @@ impl Fleet {
         let operation = self.open_move(id).await?.ok_or_else(|| {
             refused("No move of this tenant is under way. Nothing was done; `tenantry tenant show` says where it is.")
         })?;
-        if !self.take_back(id, operation, progress).await? {
+        if !self.take_move_back(id, operation, progress).await? {
             return Err(refused(
                 "The tenant is at its new place already. The same command without --abort finishes the move.",
             ));
@@ -41,13 +41,13 @@ impl Fleet {
     pub(in crate::fleet) async fn clear_move(&self, id: TenantId) -> ApiResult<()> {
         let open = self.control.db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
         if let Some(open) = open.filter(|open| open.kind == OperationKind::Move) {
-            self.take_back(id, open, &Silent).await?;
+            self.take_move_back(id, open, &Silent).await?;
         }
         Ok(())
     }
 
     /// False if the tenant is at its new place already.
-    async fn take_back(&self, id: TenantId, operation: Operation, progress: &dyn Progress) -> ApiResult<bool> {
+    async fn take_move_back(&self, id: TenantId, operation: Operation, progress: &dyn Progress) -> ApiResult<bool> {
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         let journal = Journal::open(&self.control, operation, progress, None).await?;
         let run = Run::new(self, tenant, &MoveTenant::default(), &journal).await?;

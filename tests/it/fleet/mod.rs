@@ -12,4 +12,6 @@ mod proof;
 mod provisioning;
 mod relocation;
 mod rotation;
+mod signup;
+mod stock;
 mod tls;
