@@ -1,6 +1,7 @@
 //! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
 mod clusters;
+mod doctor;
 mod jobs;
 mod migrations;
 mod moves;
@@ -35,6 +36,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(clusters::add_cluster)
         .service(moves::drain_cluster)
         .service(pools::list_pools)
+        .service(doctor::diagnose_fleet)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
         .service(jobs::cancel_job)
