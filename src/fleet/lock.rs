@@ -26,6 +26,17 @@ const HELD: &str = "SELECT (classid::bigint << 32) | objid::bigint AS key FROM p
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
+/// What is said while another process has the right.
+const BUSY: [&str; 2] = [
+    "Another process is working on this tenant; wait for it to end.",
+    "Another process is driving this job; wait for it to end.",
+];
+
+/// Whether an error says that another process has the right.
+pub(super) fn is_busy(error: &ApiError) -> bool {
+    BUSY.contains(&error.client_detail())
+}
+
 /// The right to work on one tenant, or on what else operations work on, until dropped.
 pub(super) struct Lock {
     _conn: AdminConn,
@@ -55,7 +66,7 @@ impl Lock {
     /// # Errors
     /// 409 while another process works on it; 503 if the control plane does not answer.
     pub(super) async fn tenant(control: &ControlPlane, tenant: TenantId) -> ApiResult<Self> {
-        Self::take(control, tenant_key(tenant), "Another process is working on this tenant; wait for it to end.").await
+        Self::take(control, tenant_key(tenant), BUSY[0]).await
     }
 
     /// The right to drive an operation that is not on one tenant.
@@ -63,7 +74,7 @@ impl Lock {
     /// # Errors
     /// As [`Self::tenant`].
     pub(super) async fn operation(control: &ControlPlane, operation: &Operation) -> ApiResult<Self> {
-        Self::take(control, key_of(operation), "Another process is driving this job; wait for it to end.").await
+        Self::take(control, key_of(operation), BUSY[1]).await
     }
 
     async fn take(control: &ControlPlane, key: i64, busy: &'static str) -> ApiResult<Self> {

@@ -1,6 +1,6 @@
 //! The REST contract's vocabulary: what a handler takes in and gives out. Uses `router` and `kernel`, knows no feature.
 //!
-//! In: [`Json`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
+//! In: [`Json`], [`OptionalJson`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
 //! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Accepted`], [`NoContent`], [`Tagged`], [`Listed`], and
 //! [`ApiError`](crate::error::ApiError) for everything else.
 
@@ -21,7 +21,7 @@ pub mod problem;
 mod reply;
 
 pub use access::{Authorized, Caller, Permission, SignedIn};
-pub use body::{BodyLimit, Json, MergePatch};
+pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
 pub use etag::{IfMatch, Versioned};

@@ -1,5 +1,6 @@
 //! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
+mod backups;
 mod clusters;
 mod jobs;
 mod pools;
@@ -20,7 +21,11 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::delete_tenant)
         .service(tenants::suspend_tenant)
         .service(tenants::resume_tenant)
-        .service(tenants::restore_tenant)
+        .service(backups::restore_tenant)
+        .service(backups::back_up_tenant)
+        .service(backups::list_backups)
+        .service(backups::clone_tenant)
+        .service(backups::erase_tenant)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)
         .service(pools::list_pools)

@@ -5,7 +5,7 @@ pub mod attach;
 mod create;
 mod drive;
 pub(super) mod probe;
-mod remove;
+pub(super) mod remove;
 pub(super) mod run;
 pub(super) mod steps;
 pub(super) mod verify;

@@ -2,7 +2,10 @@
 
 mod attach;
 mod backups;
+mod clone;
 mod crash;
+mod erase;
+mod export;
 mod jobs;
 mod migrations;
 mod provisioning;
