@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::ConfigError;
 pub use layers::Sources;
-pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Router};
+pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Router, SignUp, SignUpMode};
 pub use show::Setting;
 pub use units::{Network, Size, Span};
 
@@ -161,6 +161,12 @@ impl Config {
     #[must_use]
     pub const fn fleet(&self) -> &Fleet {
         &self.settings.fleet
+    }
+
+    /// Section `signup`.
+    #[must_use]
+    pub const fn signup(&self) -> &SignUp {
+        &self.settings.signup
     }
 
     /// Section `log`.

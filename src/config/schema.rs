@@ -27,6 +27,7 @@ pub(super) struct Settings {
     pub(super) auth: Auth,
     pub(super) fleet: Fleet,
     pub(super) backup: Backup,
+    pub(super) signup: SignUp,
     pub(super) log: Log,
 }
 
@@ -66,6 +67,8 @@ pub struct Router {
     pub idle_timeout: Span,
     /// `TENANTRY_ROUTER__DRAIN_TIMEOUT`
     pub drain_timeout: Span,
+    /// `TENANTRY_ROUTER__HOLD_TIMEOUT`
+    pub hold_timeout: Span,
     /// `TENANTRY_ROUTER__CONNECT_TIMEOUT`
     pub connect_timeout: Span,
     /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
@@ -98,6 +101,10 @@ pub struct Auth {
 pub struct Fleet {
     /// `TENANTRY_FLEET__PURGE_GRACE`
     pub purge_grace: Span,
+    /// `TENANTRY_FLEET__DUMP_LIMIT`
+    pub dump_limit: Size,
+    /// `TENANTRY_FLEET__READY_TENANTS`
+    pub ready_tenants: u32,
 }
 
 /// `TENANTRY_BACKUP__…`
@@ -108,6 +115,30 @@ pub struct Backup {
     pub every: Span,
     /// `TENANTRY_BACKUP__KEEP`
     pub keep: Span,
+}
+
+/// `TENANTRY_SIGNUP__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignUp {
+    /// `TENANTRY_SIGNUP__MODE`
+    pub mode: SignUpMode,
+    /// `TENANTRY_SIGNUP__PER_HOUR`
+    pub per_hour: u32,
+    /// `TENANTRY_SIGNUP__UNLIMITED`
+    pub unlimited: Vec<Network>,
+}
+
+/// Who may sign up for a tenant of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignUpMode {
+    /// Everybody.
+    Open,
+    /// Whom an operator agrees to.
+    Approval,
+    /// Nobody.
+    Closed,
 }
 
 /// `TENANTRY_LOG__…`
@@ -167,12 +198,19 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
             return fault(key, "is 0, so no tenant could be served", "set at least 1");
         }
     }
+    if settings.signup.per_hour == 0 {
+        return fault("signup.per_hour", "is 0", "set at least 1, or TENANTRY_SIGNUP__MODE=closed");
+    }
+    if settings.fleet.ready_tenants > 1000 {
+        return fault("fleet.ready_tenants", "is over 1000", "keep a few; a taken one is made up for in a moment");
+    }
     for (key, span) in [
         ("http.request_timeout", http.request_timeout),
         ("router.acquire_timeout", router.acquire_timeout),
         ("router.idle_timeout", router.idle_timeout),
         ("router.connect_timeout", router.connect_timeout),
         ("router.drain_timeout", router.drain_timeout),
+        ("router.hold_timeout", router.hold_timeout),
         ("router.statement_timeout", router.statement_timeout),
         ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),

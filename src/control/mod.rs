@@ -4,19 +4,26 @@
 
 pub mod backups;
 pub mod clusters;
+pub mod docs;
+pub mod documents;
 pub mod installation;
 pub mod migrations;
+mod names;
 pub mod operations;
 pub mod operators;
+pub mod ready;
 pub mod registry_log;
+pub mod requests;
 mod rewrap;
 mod schema;
 pub mod signing_keys;
+pub mod signups;
 pub mod tenants;
 
 use std::sync::Arc;
 
-pub use rewrap::{Rewrapped, rewrap};
+pub use names::names_on_servers;
+pub use rewrap::{Rewrapped, SealedLook, Shut, rewrap, sealed};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -49,6 +49,7 @@ diesel::table! {
         tls_client_key_sealed -> Nullable<Binary>,
         max_connections -> Nullable<Integer>,
         weight -> Integer,
+        plan -> Nullable<Text>,
         registration -> Text,
         schema_version -> Integer,
         epoch -> BigInt,
@@ -81,6 +82,9 @@ diesel::table! {
         role -> Text,
         created_at -> Timestamptz,
         disabled_at -> Nullable<Timestamptz>,
+        totp_sealed -> Nullable<Binary>,
+        totp_confirmed_at -> Nullable<Timestamptz>,
+        totp_step -> BigInt,
     }
 }
 
@@ -91,6 +95,38 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+        address -> Nullable<Text>,
+        user_agent -> Nullable<Text>,
+        second_factor -> Bool,
+    }
+}
+
+diesel::table! {
+    operator_tenants (operator_id, tenant_id) {
+        operator_id -> Uuid,
+        tenant_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    operator_recovery_codes (operator_id, digest) {
+        operator_id -> Uuid,
+        digest -> Binary,
+    }
+}
+
+diesel::table! {
+    operator_audit (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        operator_id -> Nullable<Uuid>,
+        actor -> Text,
+        action -> Text,
+        target -> Nullable<Text>,
+        address -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        outcome -> Nullable<Text>,
+        finished_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -169,8 +205,86 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    tenant_holds (tenant_id) {
+        tenant_id -> Uuid,
+        operation_id -> Uuid,
+        held_since -> Timestamptz,
+        held_until -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    rotating_passwords (id) {
+        id -> Uuid,
+        next_sealed -> Nullable<Binary>,
+        former_sealed -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    tenant_copies (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        cluster_id -> Uuid,
+        database_name -> Text,
+        role_name -> Text,
+        left_at -> Timestamptz,
+        purge_after -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    ready_tenants (id) {
+        id -> Uuid,
+        cluster_id -> Uuid,
+        state -> Text,
+        migrations -> Text,
+        schema_version -> Integer,
+        database_name -> Text,
+        role_name -> Text,
+        password_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    signups (id) {
+        id -> Uuid,
+        slug -> Text,
+        name -> Text,
+        admin_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    signup_attempts (subject) {
+        subject -> Binary,
+        attempts -> Integer,
+        window_start -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    request_records (id) {
+        id -> Uuid,
+        scope -> Text,
+        key -> Text,
+        fingerprint -> Binary,
+        status -> Nullable<Integer>,
+        location -> Nullable<Text>,
+        version -> Nullable<BigInt>,
+        body -> Nullable<Jsonb>,
+        expires_at -> Timestamptz,
+    }
+}
+
 diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
-diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys);
+diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants);
+diesel::joinable!(operator_tenants -> tenants (tenant_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, backups);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);
+diesel::allow_tables_to_appear_in_same_query!(operator_tenants, tenants);
+diesel::allow_tables_to_appear_in_same_query!(signups, operations);

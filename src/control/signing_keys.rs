@@ -1,17 +1,14 @@
 //! Keys that sign access tokens: each tenant's own, and one of the installation for its operators.
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::installation;
 use super::schema::signing_keys as sk;
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::crypto::{MacKey, MasterKeys, Place, Sealed};
+use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{SigningKeyId, TenantId};
 use crate::router::{KeyId, MainConn, SigningKey, VerificationKey};
 
@@ -89,51 +86,45 @@ pub async fn ids_of(conn: &mut MainConn, tenant_id: TenantId) -> ApiResult<Vec<U
     Ok(sk::table.filter(sk::tenant_id.eq(tenant_id)).order(sk::id).select(sk::id).load(conn).await?)
 }
 
-/// A document's signature by the installation's key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Signature {
-    /// `Ed25519`.
-    pub algorithm: String,
+/// A key of whoever holds it, as it stands in its row.
+#[derive(Debug, Clone, Queryable)]
+pub struct StoredKey {
     /// Which key.
-    pub key_id: SigningKeyId,
-    /// Its public half, in base64url.
-    pub public_key: String,
-    /// The signature, in base64url.
-    pub value: String,
+    pub id: SigningKeyId,
+    /// Whose; none for the installation's own.
+    pub tenant_id: Option<TenantId>,
+    /// The public half.
+    pub public: Vec<u8>,
+    sealed: Vec<u8>,
+    /// Until when it was accepted, if it is no longer in use.
+    pub retired_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-/// Signs a document with the installation's key. The document begins with words that say what it is, so that it can be
-/// no token.
-///
-/// # Errors
-/// If the control plane does not answer, or the key does not open.
-pub async fn sign_for_installation(conn: &mut MainConn, keys: &MasterKeys, document: &[u8]) -> ApiResult<Signature> {
-    let (id, public, sealed) = sk::table
-        .filter(sk::tenant_id.is_null())
-        .filter(sk::retired_at.is_null())
-        .select((sk::id, sk::public, sk::private_sealed))
-        .first::<(SigningKeyId, Vec<u8>, Vec<u8>)>(conn)
-        .await?;
-    let private = keys.open(place(id), &Sealed::from(sealed)).map_err(ApiError::internal)?;
-    let pair = Ed25519KeyPair::from_pkcs8(&private).map_err(ApiError::internal)?;
-    Ok(Signature {
-        algorithm: "Ed25519".to_owned(),
-        key_id: id,
-        public_key: BASE64URL.encode(public),
-        value: BASE64URL.encode(pair.sign(document)),
-    })
+impl StoredKey {
+    /// The private half in its PKCS #8 form.
+    ///
+    /// # Errors
+    /// If none of our master keys opens it, or it is another row's.
+    pub fn private(&self, keys: &MasterKeys) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        keys.open(place(self.id), &Sealed::from(self.sealed.clone()))
+    }
 }
 
-/// Whether a document was signed with a key of the installation, retired or not.
+/// All keys, those out of use included.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn is_signed_by_installation(conn: &mut MainConn, document: &[u8], signature: &Signature) -> ApiResult<bool> {
-    let key = sk::table.find(signature.key_id).filter(sk::tenant_id.is_null()).select(sk::public);
-    let Some(public) = key.first::<Vec<u8>>(conn).await.optional()? else { return Ok(false) };
-    let Ok(value) = BASE64URL.decode(&signature.value) else { return Ok(false) };
-    Ok(signature.algorithm == "Ed25519"
-        && signature.public_key == BASE64URL.encode(&public)
-        && UnparsedPublicKey::new(&ED25519, public).verify(document, &value).is_ok())
+pub async fn list(conn: &mut MainConn) -> ApiResult<Vec<StoredKey>> {
+    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::retired_at);
+    Ok(sk::table.order(sk::id).select(columns).load(conn).await?)
+}
+
+/// The key of a tenant that is in use.
+///
+/// # Errors
+/// 404 if there is none.
+pub async fn in_use(conn: &mut MainConn, tenant: TenantId) -> ApiResult<StoredKey> {
+    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::retired_at);
+    let found = sk::table.filter(sk::tenant_id.eq(tenant)).filter(sk::retired_at.is_null()).select(columns);
+    found.first(conn).await.optional()?.ok_or_else(|| ApiError::not_found("signing key"))
 }

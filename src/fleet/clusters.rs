@@ -104,11 +104,18 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await
     }
 
-    /// Forgets a cluster that no tenant lives on. Nothing on the server is touched.
+    /// Forgets a cluster that no tenant lives on, and drops its ready tenants. Nothing else on the server is touched.
     ///
     /// # Errors
     /// 404 if there is none; 409 while tenants live on it.
     pub async fn remove_cluster(&self, name: &str) -> ApiResult<()> {
+        let cluster = self.cluster(name).await?;
+        if cluster.tenants == 0 {
+            // From here on nobody fills its stock again.
+            let draining = ClusterChanges { draining: Some(true), ..ClusterChanges::default() };
+            self.set_cluster(name, draining).await?;
+            self.clear_stock(&cluster).await?;
+        }
         let name = name.to_owned();
         self.control.db.read(async move |conn: &mut MainConn| clusters::remove(conn, &name).await).await
     }

@@ -3,10 +3,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::sql_types::{BigInt, Bool};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::control::ControlPlane;
@@ -37,9 +39,51 @@ pub(super) fn is_busy(error: &ApiError) -> bool {
     BUSY.contains(&error.client_detail())
 }
 
+/// Sessions kept for the next short operation, at most.
+const IDLE: usize = 4;
+
+/// Sessions that held a lock and wait for the next: opening one takes longer than a short operation.
+#[derive(Default)]
+pub(super) struct Idle(Mutex<Vec<AdminConn>>);
+
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Idle")
+    }
+}
+
+impl Idle {
+    fn take(&self) -> Option<AdminConn> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, conn: AdminConn) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < IDLE {
+            kept.push(conn);
+        }
+    }
+}
+
 /// The right to work on one tenant, or on what else operations work on, until dropped.
 pub(super) struct Lock {
-    _conn: AdminConn,
+    conn: Option<AdminConn>,
+    key: i64,
+    /// Where its session goes afterwards; it ends if absent.
+    idle: Option<Arc<Idle>>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let (Some(mut conn), Some(idle)) = (self.conn.take(), self.idle.take()) else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
+        let key = self.key;
+        runtime.spawn(async move {
+            if matches!(try_unlock(&mut conn, key).await, Ok(true)) {
+                idle.keep(conn);
+            }
+        });
+    }
 }
 
 impl fmt::Debug for Lock {
@@ -77,28 +121,50 @@ impl Lock {
         Self::take(control, key_of(operation), BUSY[1]).await
     }
 
+    /// The right to work on a tenant that nobody knows of yet, over a session that others held a lock in before.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    pub(super) async fn unknown(idle: &Arc<Idle>, control: &ControlPlane, tenant: TenantId) -> ApiResult<Self> {
+        let lock = Self::over(idle, control, tenant_key(tenant)).await?;
+        lock.ok_or_else(|| super::refused(BUSY[0]))
+    }
+
+    /// The right to do what a name stands for, if nobody has it.
+    ///
+    /// # Errors
+    /// 503 if the control plane does not answer.
+    pub(super) async fn named(idle: &Arc<Idle>, control: &ControlPlane, name: &str) -> ApiResult<Option<Self>> {
+        Self::over(idle, control, key(name)).await
+    }
+
+    async fn over(idle: &Arc<Idle>, control: &ControlPlane, key: i64) -> ApiResult<Option<Self>> {
+        let kept = match idle.take() {
+            // One that broke while it lay there is replaced.
+            Some(mut conn) => try_lock(&mut conn, key).await.ok().map(|locked| (conn, locked)),
+            None => None,
+        };
+        let (conn, locked) = match kept {
+            Some(kept) => kept,
+            None => {
+                let mut conn = open(control).await?;
+                let locked = try_lock(&mut conn, key).await?;
+                (conn, locked)
+            }
+        };
+        if locked {
+            return Ok(Some(Self { conn: Some(conn), key, idle: Some(idle.clone()) }));
+        }
+        idle.keep(conn);
+        Ok(None)
+    }
+
     async fn take(control: &ControlPlane, key: i64, busy: &'static str) -> ApiResult<Self> {
-        let unavailable = |cause: Box<dyn std::error::Error + Send + Sync>| {
-            ApiError::new(Code::ControlPlaneUnavailable).caused_by(cause)
-        };
-        let options = ConnectOptions {
-            application_name: "tenantry-provision".into(),
-            connect_timeout: Duration::from_secs(3),
-            statement_timeout: Some(Duration::from_secs(5)),
-            ..ConnectOptions::default()
-        };
-        let mut conn =
-            AdminConn::open(control.db.target(), &options).await.map_err(|error| unavailable(error.into()))?;
-        conn.batch_execute(KEEPALIVE).await.map_err(|error| unavailable(error.into()))?;
+        let mut conn = open(control).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let row: Locked = diesel::sql_query("SELECT pg_try_advisory_lock($1) AS locked")
-                .bind::<BigInt, _>(key)
-                .get_result(&mut conn)
-                .await
-                .map_err(|error| unavailable(error.into()))?;
-            if row.locked {
-                return Ok(Self { _conn: conn });
+            if try_lock(&mut conn, key).await? {
+                return Ok(Self { conn: Some(conn), key, idle: None });
             }
             if Instant::now() >= deadline {
                 return Err(super::refused(busy));
@@ -106,6 +172,35 @@ impl Lock {
             sleep(PAUSE).await;
         }
     }
+}
+
+fn unavailable(cause: Box<dyn std::error::Error + Send + Sync>) -> ApiError {
+    ApiError::new(Code::ControlPlaneUnavailable).caused_by(cause)
+}
+
+async fn open(control: &ControlPlane) -> ApiResult<AdminConn> {
+    let options = ConnectOptions {
+        application_name: "tenantry-provision".into(),
+        connect_timeout: Duration::from_secs(3),
+        statement_timeout: Some(Duration::from_secs(5)),
+        ..ConnectOptions::default()
+    };
+    let mut conn = AdminConn::open(control.db.target(), &options).await.map_err(|error| unavailable(error.into()))?;
+    conn.batch_execute(KEEPALIVE).await.map_err(|error| unavailable(error.into()))?;
+    Ok(conn)
+}
+
+async fn try_lock(conn: &mut AdminConn, key: i64) -> ApiResult<bool> {
+    said_yes(conn, "SELECT pg_try_advisory_lock($1) AS locked", key).await
+}
+
+async fn try_unlock(conn: &mut AdminConn, key: i64) -> ApiResult<bool> {
+    said_yes(conn, "SELECT pg_advisory_unlock($1) AS locked", key).await
+}
+
+async fn said_yes(conn: &mut AdminConn, query: &str, key: i64) -> ApiResult<bool> {
+    let asked = diesel::sql_query(query).bind::<BigInt, _>(key).get_result(conn).await;
+    asked.map(|row: Locked| row.locked).map_err(|error| unavailable(error.into()))
 }
 
 /// The keys that somebody holds now.
@@ -128,7 +223,8 @@ pub(super) fn key_of(operation: &Operation) -> i64 {
     }
 }
 
-fn tenant_key(tenant: TenantId) -> i64 {
+/// The key of work on a tenant.
+pub(super) fn tenant_key(tenant: TenantId) -> i64 {
     key(&format!("tenant operation {tenant}"))
 }
 

@@ -8,39 +8,58 @@ mod budget;
 pub mod clone;
 mod clusters;
 mod copy;
+pub mod doctor;
+pub mod drain;
+pub mod drift;
 pub mod erase;
 pub mod export;
+pub mod impersonate;
 mod lifecycle;
 mod lock;
 pub mod migrations;
+mod once;
 pub mod operation;
+mod parts;
 pub(crate) mod programs;
+pub mod proof;
 pub mod provision;
+pub mod relocate;
 pub mod restore;
+pub mod rotate;
 pub(crate) mod scram;
+pub mod signup;
 mod sql;
+pub mod stock;
 mod template;
 pub mod view;
+pub mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
+pub use drain::Drained;
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
+pub use parts::FailedPart;
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+pub use relocate::{MoveTenant, Moved, Relocation};
+pub use rotate::{AllRotated, Rotated};
 
 use operation::background::Workers;
 
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrateError, MigrateOptions};
+use crate::router::{Installation, MainConn};
 use crate::storage::Storage;
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
+/// How many tenants one node begins to make at the same time; each holds a few connections meanwhile.
+const CREATIONS: usize = 8;
 /// The longest display name, in characters.
 const NAME_CHARS: usize = 200;
 
@@ -57,8 +76,14 @@ pub struct FleetSettings {
     pub backup_every: Option<Duration>,
     /// How long backups that were made by themselves are kept.
     pub backup_keep: Duration,
+    /// Up to this size, in bytes, a tenant is moved by dump and restore under the hold.
+    pub dump_limit: u64,
+    /// How long connections that must not be used any more may still be in use, before they are ended.
+    pub drain_timeout: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
+    /// How many ready tenants each cluster keeps: see [`Fleet::keep_stock`].
+    pub ready_tenants: u32,
 }
 
 /// Works on tenants. Clones share everything.
@@ -69,14 +94,36 @@ pub struct Fleet {
     passwords: Passwords,
     settings: FleetSettings,
     clones: Arc<Semaphore>,
+    creations: Arc<Semaphore>,
     workers: Arc<Workers>,
+    locks: Arc<lock::Idle>,
+    installation: Arc<OnceCell<Installation>>,
 }
 
 impl Fleet {
     /// A fleet on a control plane; opens nothing yet.
     #[must_use]
     pub fn new(control: ControlPlane, passwords: Passwords, settings: FleetSettings) -> Self {
-        Self { control, passwords, settings, clones: Arc::new(Semaphore::new(CLONES)), workers: Arc::default() }
+        Self {
+            control,
+            passwords,
+            settings,
+            clones: Arc::new(Semaphore::new(CLONES)),
+            creations: Arc::new(Semaphore::new(CREATIONS)),
+            workers: Arc::default(),
+            locks: Arc::default(),
+            installation: Arc::default(),
+        }
+    }
+
+    /// Which installation this is; read once.
+    async fn installation(&self) -> ApiResult<&Installation> {
+        let read = async || {
+            let keys = self.control.keys.clone();
+            let found = self.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await);
+            found.await?.ok_or_else(|| refused("The installation is not set up; run `tenantry migrate` first."))
+        };
+        self.installation.get_or_try_init(read).await
     }
 }
 

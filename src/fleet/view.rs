@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::backup::BackedUp;
 use super::restore::Restored;
-use super::{Deleted, Provisioned, StepTime};
+use super::{Deleted, Drained, Moved, Provisioned, Relocation, Rotated, StepTime};
 use crate::control::backups::{Backup, BackupState};
 use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
@@ -39,6 +39,8 @@ pub struct TenantView {
     pub max_connections: Option<i32>,
     /// Its share where connections are scarce, against other tenants' of the cluster.
     pub weight: i32,
+    /// The plan's name, if it has one.
+    pub plan: Option<String>,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// When it was made.
@@ -64,6 +66,7 @@ impl From<TenantRecord> for TenantView {
             registration: tenant.registration,
             max_connections: tenant.max_connections,
             weight: tenant.weight,
+            plan: tenant.plan,
             schema_version: tenant.schema_version,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
@@ -103,6 +106,55 @@ impl From<Provisioned> for ProvisionedView {
     fn from(made: Provisioned) -> Self {
         Self { tenant: made.tenant.into(), steps: made.steps, admin_password: made.admin_password }
     }
+}
+
+/// A tenant whose role has another password.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotatedView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Rotated> for RotatedView {
+    fn from(rotated: Rotated) -> Self {
+        Self { tenant: rotated.tenant.into(), steps: rotated.steps }
+    }
+}
+
+/// A tenant that was moved.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MovedView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// Where from and to, how long its requests were held, and what was compared.
+    #[serde(flatten)]
+    pub relocation: Relocation,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Moved> for MovedView {
+    fn from(moved: Moved) -> Self {
+        Self { tenant: moved.tenant.into(), relocation: moved.relocation, steps: moved.steps }
+    }
+}
+
+/// A cluster that was drained.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainedView {
+    /// The cluster.
+    #[serde(flatten)]
+    pub cluster: ClusterView,
+    /// What became of its tenants.
+    #[serde(flatten)]
+    pub drained: Drained,
 }
 
 /// What became of a deleted tenant.

@@ -63,8 +63,17 @@ fn cors(origins: &[String]) -> Cors {
         "x-request-id",
         "x-tenant-id",
     ];
-    const SHOWN: [&str; 7] =
-        ["allow", "etag", "idempotency-replayed", "location", "retry-after", "www-authenticate", "x-request-id"];
+    const SHOWN: [&str; 9] = [
+        "allow",
+        "etag",
+        "idempotency-replayed",
+        "location",
+        "ratelimit",
+        "ratelimit-policy",
+        "retry-after",
+        "www-authenticate",
+        "x-request-id",
+    ];
     let cors = Cors::default()
         .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
         .allowed_headers(ASKED)

@@ -15,6 +15,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::ControlPlane;
 use crate::control::operators::Operators;
 use crate::error::{ApiResult, Code};
+use crate::fleet::signup::SignUpSettings;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
@@ -27,6 +28,8 @@ use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
 /// Connections of one node to the control plane.
 const CONTROL_CONNECTIONS: u32 = 8;
+/// What nodes are given beyond their own time to let go of connections, before somebody else ends those.
+const DRAIN_SLACK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The control plane's database. Without an `sslmode` in its URL: no TLS on this machine, `verify-full` elsewhere.
 ///
@@ -87,7 +90,10 @@ impl Node {
             storage: storage(config)?,
             backup_every: Some(config.backup().every.0).filter(|every| !every.is_zero()),
             backup_keep: config.backup().keep.0,
+            dump_limit: config.fleet().dump_limit.0 as u64,
+            drain_timeout: config.router().drain_timeout.0 + DRAIN_SLACK,
             migrate: MigrateOptions::default(),
+            ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
         Ok(Self { control, fleet, passwords, guards: Guards::default() })
@@ -141,6 +147,7 @@ impl Node {
             .with(self.passwords.clone())
             .with(self.fleet.clone())
             .with(operators)
+            .with(sign_up_settings(config))
             .with(auth);
         let options = ServerOptions {
             workers: http.workers,
@@ -183,9 +190,15 @@ fn router_config(config: &Config, clock: &Clock) -> RouterConfig {
         connect_timeout: router.connect_timeout.0,
         statement_timeout: router.statement_timeout.0,
         drain_timeout: router.drain_timeout.0,
+        hold_timeout: router.hold_timeout.0,
         slice_ttl: router.slice_ttl.0,
         ..RouterConfig::new(config.public_url())
     }
+}
+
+fn sign_up_settings(config: &Config) -> SignUpSettings {
+    let signup = config.signup();
+    SignUpSettings { mode: signup.mode, per_hour: signup.per_hour, unlimited: signup.unlimited.clone() }
 }
 
 fn auth_settings(config: &Config) -> AuthSettings {

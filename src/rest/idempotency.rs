@@ -287,6 +287,56 @@ fn read_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     }
 }
 
+/// A request's key and what tells its body from others, for effects that are remembered elsewhere than in a tenant's
+/// database.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    /// `Idempotency-Key`.
+    pub key: String,
+    /// Keyed digest of the body.
+    pub fingerprint: Vec<u8>,
+}
+
+impl Idempotency {
+    /// The key of the request, if it has one.
+    #[must_use]
+    pub fn keyed(&self, mac: &MacKey) -> Option<Keyed> {
+        let body = self.request.extensions().get::<BodyDigest>().map(|digest| digest.0);
+        Some(Keyed { key: self.key.clone()?, fingerprint: fingerprint(mac, body) })
+    }
+
+    /// Answers the request.
+    ///
+    /// # Errors
+    /// If `answer` cannot be written as JSON.
+    pub fn respond<T: Serialize>(&self, answer: Answer<T>, replayed: bool) -> ApiResult<HttpResponse> {
+        Ok(Answer::of(answer)?.respond(&self.request, replayed))
+    }
+}
+
+impl<T> Answer<T> {
+    /// What it holds.
+    #[must_use]
+    pub const fn data(&self) -> Option<&T> {
+        self.data.as_ref()
+    }
+
+    /// Its status, `Location` and version.
+    #[must_use]
+    pub fn head(&self) -> (u16, Option<&str>, Option<i64>) {
+        (self.status.as_u16(), self.location.as_deref(), self.version)
+    }
+
+    /// An answer that was given before.
+    ///
+    /// # Errors
+    /// If `status` is none.
+    pub fn again(status: u16, location: Option<String>, version: Option<i64>, data: T) -> ApiResult<Self> {
+        let status = StatusCode::from_u16(status).map_err(ApiError::internal)?;
+        Ok(Self { status, location, version, data: Some(data) })
+    }
+}
+
 impl FromRequest for Idempotency {
     type Error = ApiError;
     type Future = LocalBoxFuture<'static, ApiResult<Self>>;

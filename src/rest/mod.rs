@@ -6,6 +6,7 @@
 
 mod access;
 mod body;
+mod client;
 mod client_ip;
 mod envelope;
 mod etag;
@@ -19,15 +20,17 @@ pub mod passwords;
 mod patch;
 pub mod problem;
 mod reply;
+pub mod totp;
 
-pub use access::{Authorized, Caller, Permission, SignedIn};
+pub use access::{Authorized, Caller, InPerson, Permission, SignedIn};
 pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
+pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
 pub use etag::{IfMatch, Versioned};
 pub use gate::Gate;
 pub use hints::Hints;
-pub use idempotency::{Answer, Idempotency, Replay};
+pub use idempotency::{Answer, Idempotency, Keyed, Replay};
 pub use paging::{Listed, Paging};
 pub use params::{NoQuery, Path, Query};
 pub use patch::Patch;

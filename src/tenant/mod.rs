@@ -6,6 +6,7 @@ pub mod auth;
 pub mod contacts;
 mod copied;
 pub mod docs;
+pub mod impersonation;
 pub mod permissions;
 pub mod roles;
 mod schema;

@@ -195,6 +195,13 @@ impl TestApp {
         self.ground.storage()
     }
 
+    /// The fleet with a stock of so many ready tenants on each cluster, kept by
+    /// [`keep_stock`](crate::fleet::Fleet::keep_stock); and with the operator's own migrations, if there are any.
+    #[must_use]
+    pub fn fleet_with_stock(&self, size: u32, migrations: Option<&std::path::Path>) -> Fleet {
+        self.ground.fleet_with_stock(self.clock.clone(), migrations.map(std::path::Path::to_owned), size)
+    }
+
     /// The superuser of the server that tenants are made on, at database `postgres`.
     #[must_use]
     pub fn server(&self) -> Target {

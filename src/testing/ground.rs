@@ -94,7 +94,9 @@ impl Ground {
         let plane = ground.control(Clock::system());
         plane.ensure_installation().await.expect("an installation");
         let passwords = Passwords::new(2);
-        Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin).await.expect("an operator");
+        Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin, Vec::new())
+            .await
+            .expect("an operator");
         ground.add_cluster(CLUSTER, ground.server.clone(), &ground.server, budget).await;
         ground
     }
@@ -129,13 +131,26 @@ impl Ground {
 
     /// The fleet, over connections of the caller's runtime: as a command in another process works.
     pub(super) fn fleet(&self, clock: Clock, operator_migrations: Option<std::path::PathBuf>) -> Fleet {
+        self.fleet_with_stock(clock, operator_migrations, 0)
+    }
+
+    /// The same, keeping so many ready tenants on each cluster whenever it is told to.
+    pub(super) fn fleet_with_stock(
+        &self,
+        clock: Clock,
+        operator_migrations: Option<std::path::PathBuf>,
+        ready_tenants: u32,
+    ) -> Fleet {
         let settings = FleetSettings {
             purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             operator_migrations,
             storage: Some(Storage::directory(self.storage())),
             backup_every: None,
             backup_keep: Duration::from_secs(30 * 24 * 60 * 60),
+            dump_limit: 256 << 20,
+            drain_timeout: Duration::from_secs(12),
             migrate: MigrateOptions::default(),
+            ready_tenants,
         };
         Fleet::new(self.control(clock), Passwords::new(2), settings)
     }
@@ -152,6 +167,8 @@ impl Ground {
             ("TENANTRY_MASTER_KEY".into(), self.master_key.expose_secret().to_owned()),
             ("TENANTRY_PUBLIC_URL".into(), PUBLIC_URL.into()),
             ("TENANTRY_STORAGE_URL".into(), format!("file://{}", self.storage().display())),
+            // A test that wants a stock keeps one: see `TestApp::fleet_with_stock`.
+            ("TENANTRY_FLEET__READY_TENANTS".into(), "0".into()),
         ]
     }
 

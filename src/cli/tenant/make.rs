@@ -36,7 +36,7 @@ impl AdminArgs {
 
 /// Where a test lets the process die.
 #[derive(Debug, Args)]
-pub(super) struct HaltArgs {
+pub(in crate::cli) struct HaltArgs {
     #[arg(long, hide = true, value_name = "STEP")]
     halt_after: Option<String>,
     #[arg(long, hide = true, requires = "halt_after")]
@@ -44,7 +44,7 @@ pub(super) struct HaltArgs {
 }
 
 impl HaltArgs {
-    pub(super) fn options(&self) -> OperationOptions {
+    pub(in crate::cli) fn options(&self) -> OperationOptions {
         let before_journal = self.halt_before_journal;
         let halt = self.halt_after.clone().map(|after| Halt { after, before_journal });
         OperationOptions { halt }
@@ -62,6 +62,9 @@ pub struct CreateArgs {
     /// Cluster to place it on [default: the least loaded one].
     #[arg(long)]
     cluster: Option<String>,
+    /// Name of its plan.
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
     /// Who may register: open, invite or closed [default: closed].
     #[arg(long)]
     registration: Option<Registration>,
@@ -146,6 +149,7 @@ pub(super) async fn create(context: &Context, args: &CreateArgs) -> anyhow::Resu
         slug: args.slug.clone(),
         name: args.name.clone(),
         cluster: args.cluster.clone(),
+        plan: args.plan.clone(),
         registration: args.registration,
         max_connections: args.max_connections,
         admin: args.admin.read()?,

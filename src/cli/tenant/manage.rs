@@ -79,6 +79,7 @@ pub(super) fn fields(tenant: &TenantView) -> Vec<(&'static str, String)> {
         ("registration", tenant.registration.to_string()),
         ("maxConnections", tenant.max_connections.map_or_else(|| "-".into(), |max| max.to_string())),
         ("weight", tenant.weight.to_string()),
+        ("plan", tenant.plan.clone().unwrap_or_else(|| "-".into())),
         ("schemaVersion", tenant.schema_version.to_string()),
         ("createdAt", tenant.created_at.to_rfc3339()),
     ]

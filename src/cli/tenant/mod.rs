@@ -6,17 +6,25 @@ mod erase;
 mod make;
 mod manage;
 mod psql;
+mod relocate;
+mod rotate;
+mod signups;
+mod token;
 
 use clap::Subcommand;
 
 pub use backup::{BackupArgs, RestoreArgs};
 pub use copies::{CloneArgs, ExportArgs};
 pub use erase::EraseArgs;
-pub(super) use make::target_file;
 pub use make::{AttachArgs, CreateArgs, TlsArgs};
+pub(super) use make::{HaltArgs, target_file};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
+pub use relocate::MoveArgs;
+pub use rotate::RotateArgs;
+pub use signups::SignUpsCommand;
+pub use token::TokenArgs;
 
 use super::{Context, Refused};
 use crate::error::{ApiError, Code};
@@ -81,6 +89,24 @@ pub enum TenantCommand {
     /// Archives a tenant and drops it after the grace period; an unfinished one at once.
     #[command(after_help = "Example:\n  tenantry tenant delete hooli --now --yes")]
     Delete(DeleteArgs),
+    /// Gives a short-lived token of one of a tenant's people; noted, with the reason, in that tenant's audit.
+    #[command(
+        after_help = "Example:\n  tenantry tenant token acme --user ada@acme.example --reason 'ticket 4711: missing contacts'"
+    )]
+    Token(TokenArgs),
+    /// Gives a tenant's role another password, or every tenant's; no request fails meanwhile.
+    #[command(
+        after_help = "Example:\n  tenantry tenant rotate-credentials acme\n  tenantry tenant rotate-credentials --all"
+    )]
+    RotateCredentials(RotateArgs),
+    /// Moves a tenant to another cluster; its requests wait meanwhile and do not fail. Again, it resumes.
+    #[command(
+        after_help = "Examples:\n  tenantry tenant move acme --to eu-2\n  tenantry tenant move acme --confirm --yes"
+    )]
+    Move(MoveArgs),
+    /// Who waits for a tenant of their own, where operators decide about sign-ups.
+    #[command(subcommand)]
+    Signups(SignUpsCommand),
     /// Opens psql on a tenant's database, as its own role.
     #[command(after_help = "Example:\n  tenantry tenant psql acme -- -c 'SELECT count(*) FROM contacts'")]
     Psql(PsqlArgs),
@@ -115,17 +141,21 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Backup(args) => backup::backup(context, args).await,
         TenantCommand::Backups(named) => backup::backups(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,
+        TenantCommand::Token(args) => token::run(context, args).await,
+        TenantCommand::RotateCredentials(args) => rotate::run(context, args).await,
+        TenantCommand::Move(args) => relocate::run(context, args).await,
+        TenantCommand::Signups(command) => signups::run(context, command).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }
 }
 
 /// The fleet of the configured installation.
-pub(super) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
+pub(in crate::cli) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
     Ok(Node::open(&context.config)?.fleet)
 }
 
 /// A refusal (exit 4) where the fault is the caller's or the state's, with its cause: operators may see it.
-pub(super) fn explain(error: ApiError) -> anyhow::Error {
+pub(in crate::cli) fn explain(error: ApiError) -> anyhow::Error {
     if error.code().status() >= 500 {
         return error.into();
     }

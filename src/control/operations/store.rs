@@ -119,6 +119,31 @@ pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operati
     open.ok_or_else(|| ApiError::internal("the operation in the way has just ended; try again"))?.try_into()
 }
 
+/// Begins an operation that waits for somebody's word: no worker takes it.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn begin_waiting(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operation> {
+    let begun = begin(conn, new).await?;
+    diesel::update(o::table.find(begun.id)).set(o::state.eq(OperationState::Queued.as_str())).execute(conn).await?;
+    get(conn, begun.id).await
+}
+
+/// Whether a sign-up is what a tenant's making was begun for.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn began(conn: &mut MainConn, tenant: TenantId, sign_up: uuid::Uuid) -> ApiResult<bool> {
+    let made = o::table
+        .filter(o::tenant_id.eq(tenant))
+        .filter(o::kind.eq(OperationKind::Create.as_str()))
+        .select(o::input)
+        .load::<serde_json::Value>(conn)
+        .await?;
+    let sign_up = serde_json::json!(sign_up);
+    Ok(made.iter().any(|input| input.get("signUp") == Some(&sign_up)))
+}
+
 /// Runs a failed operation again, or one whose driver is gone; its done steps stay done.
 ///
 /// # Errors
@@ -187,6 +212,8 @@ pub struct OperationFilter {
     pub state: Option<OperationState>,
     /// Of this tenant only.
     pub tenant: Option<TenantId>,
+    /// Of these tenants only.
+    pub only: Option<Vec<TenantId>>,
     /// At most so many; all if absent.
     pub limit: Option<i64>,
     /// Those begun before this one.
@@ -213,6 +240,9 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
     }
     if let Some(tenant) = filter.tenant {
         query = query.filter(o::tenant_id.eq(tenant));
+    }
+    if let Some(only) = &filter.only {
+        query = query.filter(o::tenant_id.eq_any(only));
     }
     if let Some(after) = filter.after {
         query = query.filter(o::id.lt(after));

@@ -40,6 +40,22 @@ pub async fn set_status(
     get(conn, id).await
 }
 
+/// Makes a tenant that was being made routable, from the moment this commits; its built-in schema is at `version`.
+///
+/// # Errors
+/// 404 if there is none; 409 if it is suspended or archived.
+pub async fn activate(conn: &mut MainConn, id: TenantId, version: i32) -> ApiResult<TenantRecord> {
+    let from = [TenantStatus::Provisioning.as_str(), TenantStatus::Active.as_str()];
+    let changed = diesel::update(t::table.find(id).filter(t::status.eq_any(from)))
+        .set((t::status.eq(TenantStatus::Active.as_str()), t::schema_version.eq(version), t::epoch.eq(t::epoch + 1)))
+        .execute(conn)
+        .await?;
+    if changed == 0 {
+        return Err(refused(conn, id, "only one that is being made becomes active this way").await);
+    }
+    get(conn, id).await
+}
+
 /// Takes a tenant from its users; its database is kept until `purge_after`.
 ///
 /// # Errors

@@ -43,6 +43,8 @@ pub struct TenantRecord {
     pub max_connections: Option<i32>,
     /// Its share where connections are scarce, 1 to 100.
     pub weight: i32,
+    /// The plan's name.
+    pub plan: Option<String>,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// Grows with every migration and rotation.
@@ -95,6 +97,8 @@ pub struct NewTenant {
 pub struct TenantFilter {
     /// In this state only.
     pub status: Option<TenantStatus>,
+    /// Among these only.
+    pub only: Option<Vec<TenantId>>,
     /// Whose slug or name contains this, whatever the case.
     pub q: Option<String>,
     /// At most so many; all of them if absent.
@@ -141,6 +145,7 @@ pub(super) struct Columns {
     registration: String,
     max_connections: Option<i32>,
     weight: i32,
+    plan: Option<String>,
     schema_version: i32,
     epoch: i64,
     generation: i64,
@@ -171,6 +176,7 @@ impl TryFrom<Row> for TenantRecord {
             registration: word(&row.registration)?,
             max_connections: row.max_connections,
             weight: row.weight,
+            plan: row.plan,
             schema_version: row.schema_version,
             epoch: row.epoch,
             generation: row.generation,
@@ -241,6 +247,26 @@ pub async fn insert(conn: &mut MainConn, keys: &MasterKeys, new: &NewTenant) -> 
     }
 }
 
+/// Gives a tenant a plan.
+///
+/// # Errors
+/// 422 for what is no plan's name.
+pub async fn set_plan(conn: &mut MainConn, id: TenantId, plan: &str) -> ApiResult<()> {
+    if !is_plan(plan) {
+        let said = "A plan's name is 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter.";
+        return Err(ApiError::invalid_field("plan", "invalid", said));
+    }
+    diesel::update(t::table.find(id)).set(t::plan.eq(plan)).execute(conn).await?;
+    Ok(())
+}
+
+/// As the schema has it.
+fn is_plan(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'))
+}
+
 /// A tenant by id, in whatever state.
 ///
 /// # Errors
@@ -278,6 +304,9 @@ pub async fn list(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<Vec<T
     };
     if let Some(status) = filter.status {
         query = query.filter(t::status.eq(status.as_str()));
+    }
+    if let Some(only) = &filter.only {
+        query = query.filter(t::id.eq_any(only));
     }
     if let Some(q) = filter.q.as_deref().filter(|q| !q.is_empty()) {
         let pattern = format!("%{}%", q.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"));

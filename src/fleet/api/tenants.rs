@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ChangeRefusals, Refusals};
-use crate::control::operators::Operator;
+use super::{ChangeRefusals, Refusals, tenant_of};
+use crate::control::operators::{Operator, Tend};
 use crate::control::tenants::{TenantChanges, TenantFilter, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::view::{ProvisionedView, TenantView};
@@ -72,6 +72,9 @@ pub struct NewTenant {
     /// The cluster's name; the least loaded one if left out.
     #[garde(inner(length(max = 63)))]
     pub cluster: Option<String>,
+    /// The plan's name.
+    #[garde(inner(length(max = 63)))]
+    pub plan: Option<String>,
     /// Who may register; nobody if left out.
     #[garde(skip)]
     pub registration: Option<Registration>,
@@ -105,6 +108,7 @@ impl NewTenant {
             slug: self.slug,
             name: self.name,
             cluster: self.cluster,
+            plan: self.plan,
             registration: self.registration,
             max_connections: self.max_connections,
             admin,
@@ -155,7 +159,7 @@ pub struct DeleteQuery {
 )]
 #[get("/api/v1/admin/tenants")]
 pub async fn list_tenants(
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     query: Query<ListTenants>,
@@ -171,7 +175,9 @@ pub async fn list_tenants(
         Some((Direction::Previous, slug)) => before = Some(slug),
         None => {}
     }
-    let rows = fleet.list(TenantFilter { status, q, limit: Some(paging.limit()), after, before }).await?;
+    let rows = fleet
+        .list(TenantFilter { status, q, only: operator.reach().only(), limit: Some(paging.limit()), after, before })
+        .await?;
     let page = paging.listed(rows, &scope, mac, |tenant| tenant.slug.to_string(), None);
     Ok(page.map(|tenant| OperatedTenant::new(tenant, &router)))
 }
@@ -222,12 +228,12 @@ pub async fn create_tenant(
 #[get("/api/v1/admin/tenants/{id}")]
 pub async fn get_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    Ok(Tagged(OperatedTenant::new(fleet.get(&id.0).await?, &router)))
+    Ok(Tagged(OperatedTenant::new(tenant_of(&operator, &fleet, &id.0).await?, &router)))
 }
 
 /// Changes a tenant.
@@ -246,14 +252,14 @@ pub async fn get_tenant(
 #[patch("/api/v1/admin/tenants/{id}")]
 pub async fn change_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
     if_match: IfMatch,
     body: MergePatch<TenantPatch>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     let TenantPatch { name, registration, max_connections, weight } = body.0;
     let changes = TenantChanges { name, registration, max_connections: max_connections.into_change(), weight };
     let tenant = fleet.set(tenant.id, if_match.0, changes).await?;
@@ -270,7 +276,7 @@ pub async fn change_tenant(
 )]
 #[delete("/api/v1/admin/tenants/{id}")]
 pub async fn delete_tenant(
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<String>,
     if_match: IfMatch,
@@ -280,7 +286,7 @@ pub async fn delete_tenant(
     if drop_dedicated_data && !now {
         return Err(ApiError::new(Code::InvalidQuery).detail("'dropDedicatedData' needs 'now'."));
     }
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     if tenant.status == TenantStatus::Archived && !now {
         return Err(ApiError::not_found("tenant"));
     }
@@ -304,12 +310,12 @@ pub async fn delete_tenant(
 #[post("/api/v1/admin/tenants/{id}/suspend")]
 pub async fn suspend_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(Tagged(OperatedTenant::new(fleet.suspend(tenant.id).await?, &router)))
 }
 
@@ -324,11 +330,11 @@ pub async fn suspend_tenant(
 #[post("/api/v1/admin/tenants/{id}/resume")]
 pub async fn resume_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(Tagged(OperatedTenant::new(fleet.resume(tenant.id).await?, &router)))
 }

@@ -79,9 +79,11 @@ impl Fleet {
             progress.note(&format!("`tenantry tenant delete {slug} --now` takes back what was made"));
         })?;
         let run = cloning.newcomer.run;
-        journal.set_result(&serde_json::json!({"tenantId": run.tenant.id, "slug": run.tenant.slug})).await?;
-        tracing::info!(tenant = %run.tenant.id, %slug, source = %source, "cloned");
-        Ok(Provisioned { tenant: run.tenant, steps, admin_password: run.generated })
+        let id = run.tenant.id;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        journal.set_result(&serde_json::json!({"tenantId": id, "slug": tenant.slug})).await?;
+        tracing::info!(tenant = %id, %slug, source = %source, "cloned");
+        Ok(Provisioned { tenant, steps, admin_password: run.generated })
     }
 
     /// The tenant to clone, its own role's way to it, and the key of its backups.

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::control::signing_keys::{self, Signature};
+use crate::control::documents::{self, Signature};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{Fleet, refused};
 use crate::kernel::{BackupId, InstallationId, Slug, TenantId};
 use crate::router::MainConn;
 
-/// What a signature of such a certificate is of, and of nothing else.
-const PURPOSE: &str = "tenantry erasure certificate 1";
+/// What such a certificate is, and in which form: no other document that the installation signs says so.
+const KIND: &str = "tenantry erasure certificate 1";
 
 /// A backup that was erased.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -63,21 +63,20 @@ pub struct Certificate {
 pub struct SignedCertificate {
     /// What was erased and when.
     pub certificate: Certificate,
-    /// Ed25519, over the purpose, a line feed, and the certificate as JSON without spaces, its names in alphabetical
-    /// order.
+    /// Over the certificate as JSON without spaces, its names in alphabetical order.
     #[schema(value_type = Object)]
     pub signature: Signature,
 }
 
 impl Certificate {
-    /// The purpose that stands in it.
+    /// What it is.
     pub(super) fn kind() -> String {
-        PURPOSE.to_owned()
+        KIND.to_owned()
     }
 
     fn signed_text(certificate: &serde_json::Value) -> Vec<u8> {
         // `Value` keeps its names in alphabetical order.
-        format!("{PURPOSE}\n{certificate}").into_bytes()
+        certificate.to_string().into_bytes()
     }
 }
 
@@ -85,10 +84,7 @@ impl Fleet {
     pub(super) async fn sign(&self, certificate: Certificate) -> ApiResult<SignedCertificate> {
         let value = serde_json::to_value(&certificate).map_err(ApiError::internal)?;
         let (text, keys) = (Certificate::signed_text(&value), self.control.keys.clone());
-        let signed = self
-            .control
-            .db
-            .read(async move |conn: &mut MainConn| signing_keys::sign_for_installation(conn, &keys, &text).await);
+        let signed = self.control.db.read(async move |conn: &mut MainConn| documents::sign(conn, &keys, &text).await);
         Ok(SignedCertificate { certificate, signature: signed.await? })
     }
 
@@ -102,9 +98,8 @@ impl Fleet {
         let signed: SignedCertificate =
             serde_json::from_value(value.clone()).map_err(|error| forged().caused_by(error))?;
         let (text, signature) = (Certificate::signed_text(&value["certificate"]), signed.signature.clone());
-        let genuine = self.control.db.read(async move |conn: &mut MainConn| {
-            signing_keys::is_signed_by_installation(conn, &text, &signature).await
-        });
-        if genuine.await? { Ok(signed) } else { Err(forged()) }
+        let genuine =
+            self.control.db.read(async move |conn: &mut MainConn| documents::verify(conn, &text, &signature).await);
+        if signed.certificate.kind == KIND && genuine.await? { Ok(signed) } else { Err(forged()) }
     }
 }

@@ -64,6 +64,10 @@ impl Fleet {
                 let id = begun.id;
                 self.control.db.read(async move |conn: &mut MainConn| operations::reopen(conn, id).await).await?
             }
+            None if tenant.is_some() => {
+                self.clear_move(id).await?;
+                self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?
+            }
             None => self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?,
         };
         self.end_of(&operation, tenant.as_ref()).await?;

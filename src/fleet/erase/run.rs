@@ -70,7 +70,8 @@ impl<'a> Run<'a> {
         let found = self.fleet.control.db.read(async move |conn: &mut MainConn| {
             let backups = backups::list(conn, id).await?.into_iter();
             let backups = backups.map(|one| ErasedBackup { id: one.id, created_at: one.created_at, bytes: one.bytes });
-            let former = backups::former_of(conn, id).await?.into_iter().map(|one| one.database_name);
+            let copies = tenants::copies(conn, id).await?.into_iter().map(|one| one.database_name);
+            let former = backups::former_of(conn, id).await?.into_iter().map(|one| one.database_name).chain(copies);
             Ok::<_, ApiError>(Inventory {
                 backups: backups.collect(),
                 backup_key_made_at: backups::key_made_at(conn, id).await?,
@@ -147,10 +148,13 @@ impl Steps for Run<'_> {
                 let db = &self.fleet.control.db;
                 db.read(async move |conn: &mut MainConn| backups::destroy_key(conn, id).await).await
             }
-            Step::Databases => match &mut self.undo {
-                Some(undo) => undo.take_back_databases().await,
-                None => self.fleet.drop_all_former(self.id).await.map(drop),
-            },
+            Step::Databases => {
+                self.fleet.drop_copies(self.id).await?;
+                match &mut self.undo {
+                    Some(undo) => undo.take_back_databases().await,
+                    None => self.fleet.drop_all_former(self.id).await,
+                }
+            }
             Step::Backups => self.backups(journal).await,
             Step::Registry => self.registry().await,
             Step::Certificate => self.certify(journal).await,

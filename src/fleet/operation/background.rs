@@ -107,6 +107,9 @@ impl Fleet {
             OperationKind::Clone => self.ended(operation, self.carry_out_clone(operation).await).await,
             OperationKind::Erase => self.ended(operation, self.carry_out_erase(operation).await).await,
             OperationKind::Restore => self.ended(operation, self.carry_out_restore(operation).await).await,
+            OperationKind::RotateCredentials => self.resume_rotation(operation).await,
+            OperationKind::Move => self.resume_move(operation).await,
+            OperationKind::Drain => self.resume_drain(operation).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }

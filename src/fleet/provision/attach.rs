@@ -56,7 +56,7 @@ impl Fleet {
             admin.check()?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let found = unfinished(&self.control, &wanted.slug, OperationKind::Attach).await?;
+        let found = unfinished(&self.control, &wanted.slug, OperationKind::Attach, None).await?;
         let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
         let _lock = Lock::tenant(&self.control, id).await?;
         let keys = self.control.keys.clone();

@@ -1,13 +1,18 @@
 //! `tenant create`: a database of its own on a cluster.
 
-use serde_json::json;
+use std::time::Instant;
 
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::claimed::{Claimed, Ready};
 use super::drive::drive;
-use super::run::Run;
+use super::run::{Run, own_address};
+use super::steps::{AdminRow, admin_row};
 use super::{CREATE, FirstAdmin, Provisioned};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
-use crate::control::{ControlPlane, clusters};
+use crate::control::{ControlPlane, clusters, ready, signing_keys};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
@@ -25,6 +30,8 @@ pub struct CreateTenant {
     pub name: Option<String>,
     /// The cluster's name; the least loaded one if absent.
     pub cluster: Option<String>,
+    /// The plan's name, if it has one.
+    pub plan: Option<String>,
     /// Who may register; nobody if absent.
     pub registration: Option<Registration>,
     /// Ceiling of connections; the router's default if absent.
@@ -37,7 +44,7 @@ impl CreateTenant {
     /// Nothing but a name; everything else as usual.
     #[must_use]
     pub fn named(slug: Slug) -> Self {
-        Self { slug, name: None, cluster: None, registration: None, max_connections: None, admin: None }
+        Self { slug, name: None, cluster: None, plan: None, registration: None, max_connections: None, admin: None }
     }
 }
 
@@ -53,22 +60,59 @@ impl Fleet {
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
+        self.create_for(wanted, None, options, progress).await
+    }
+
+    /// As [`Self::create`], for the sign-up of this id. What one sign-up has begun, nobody else goes on with.
+    pub(in crate::fleet) async fn create_for(
+        &self,
+        wanted: &CreateTenant,
+        sign_up: Option<Uuid>,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
         if let Some(admin) = &wanted.admin {
             admin.check()?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let found = unfinished(&self.control, &wanted.slug, OperationKind::Create).await?;
-        let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
-        let _lock = Lock::tenant(&self.control, id).await?;
-        let (tenant, journal) = match found {
-            // Whoever held the lock until now may have finished it, or taken it back.
-            Some(tenant) => reopen(&self.control, tenant.id, OperationKind::Create).await?,
-            None => self.reserve(id, wanted, false).await?,
+        let kind = OperationKind::Create;
+        let (tenant, operation, _lock) = match unfinished(&self.control, &wanted.slug, kind, sign_up).await? {
+            Some(found) => {
+                let lock = Lock::tenant(&self.control, found.id).await?;
+                // Whoever held the lock until now may have finished it, or taken it back.
+                let (tenant, operation) = reopen(&self.control, found.id, OperationKind::Create).await?;
+                (tenant, operation, lock)
+            }
+            None => {
+                let admin = Box::pin(self.first_admin(wanted)).await?;
+                let begun = Instant::now();
+                let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
+                let reserved = self.reserve(wanted, sign_up, false, Some(&migrations.hash())).await?;
+                let Reserved { tenant, operation, lock, ready } = reserved;
+                if let Some(ready) = ready {
+                    let claimed = Claimed { tenant: &tenant, operation: &operation, ready: &ready, begun };
+                    match Box::pin(self.open_claimed(&claimed, admin, options, progress)).await {
+                        Ok(done) => return Ok(done),
+                        // What is there is made whole by the steps that make it from nothing.
+                        Err(error) => tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
+                            "a ready tenant was not what it should be; its making is gone through again"),
+                    }
+                }
+                (tenant, operation, lock)
+            }
         };
         let run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
-        let journal = Journal::open(&self.control, journal, progress, options.halt.clone()).await?;
+        let journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         drive(run, CREATE, journal).await
+    }
+
+    /// The first administrator's row, hashed before anything is taken: a crowd in front of the hashes holds no slug.
+    async fn first_admin(&self, wanted: &CreateTenant) -> ApiResult<Option<AdminRow>> {
+        match &wanted.admin {
+            Some(admin) => admin_row(&self.passwords, admin).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]). It cannot have a first administrator,
@@ -83,23 +127,25 @@ impl Fleet {
                 "The first administrator's password is kept nowhere, so it cannot be set later: wait, or leave it out.";
             return Err(ApiError::invalid_field("admin", "needs_wait", said));
         }
-        if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create).await? {
+        if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
             return Ok(begun);
         }
-        self.reserve(TenantId::generate(), wanted, true).await.map(|(tenant, _)| tenant)
+        self.reserve(wanted, None, true, None).await.map(|reserved| reserved.tenant)
     }
 
-    /// The registry entry and its journal, in one transaction.
+    /// The registry entry and its journal, in one transaction; of a ready tenant with these migrations, where the
+    /// cluster has one.
     async fn reserve(
         &self,
-        id: TenantId,
         wanted: &CreateTenant,
+        sign_up: Option<Uuid>,
         background: bool,
-    ) -> ApiResult<(TenantRecord, Operation)> {
-        let keys = self.control.keys.clone();
-        let wanted = wanted.clone();
-        let control = &self.control;
-        control
+        migrations: Option<&str>,
+    ) -> ApiResult<Reserved> {
+        let (control, locks) = (self.control.clone(), self.locks.clone());
+        let keys = control.keys.clone();
+        let (wanted, migrations) = (wanted.clone(), migrations.map(str::to_owned));
+        self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
                 let cluster = match &wanted.cluster {
@@ -110,7 +156,14 @@ impl Fleet {
                         refused("No cluster has room for another tenant; add one with `tenantry cluster add`.")
                     })?,
                 };
-                let generated = format!("t_{}", id.uuid().simple());
+                let ready = match &migrations {
+                    Some(migrations) => ready::take(conn, &keys, cluster.id, migrations).await?,
+                    None => None,
+                };
+                let id = ready.as_ref().map_or_else(TenantId::generate, |ready| ready.id);
+                // Nobody knows of it before this commits, so nobody is waited for.
+                let lock = Lock::unknown(&locks, &control, id).await?;
+                let generated = generated_name(id);
                 let new = NewTenant {
                     id,
                     slug: wanted.slug.clone(),
@@ -119,20 +172,42 @@ impl Fleet {
                     cluster_id: Some(cluster.id),
                     database_name: generated.clone(),
                     role_name: generated,
-                    password: Some(scram::generate_password()),
+                    password: Some(ready.as_ref().map_or_else(scram::generate_password, |r| r.password.clone())),
                     url: None,
                     direct_url: None,
                     max_connections: wanted.max_connections,
                     registration: wanted.registration.unwrap_or(Registration::Closed),
                 };
-                let tenant = tenants::insert(conn, &keys, &new).await?;
-                let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some()});
+                let mut tenant = tenants::insert(conn, &keys, &new).await?;
+                if let Some(plan) = &wanted.plan {
+                    tenants::set_plan(conn, id, plan).await?;
+                    tenant.plan = Some(plan.clone());
+                }
+                if ready.is_some() {
+                    signing_keys::ensure(conn, &keys, id).await?;
+                }
+                let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
+                    "ready": ready.is_some(), "signUp": sign_up});
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
-                let journal = operations::begin(conn, &NewOperation { background, ..new }).await?;
-                Ok::<_, ApiError>((tenant, journal))
+                let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
+                let ready = ready.map(|ready| Ready { address: own_address(&cluster, &ready), made: ready });
+                Ok::<_, ApiError>(Reserved { tenant, operation, lock, ready })
             })
             .await
     }
+}
+
+/// The name of a tenant's database and role.
+pub(in crate::fleet) fn generated_name(id: TenantId) -> String {
+    format!("t_{}", id.uuid().simple())
+}
+
+/// A tenant that is not routable yet, and the right to work on it.
+struct Reserved {
+    tenant: TenantRecord,
+    operation: Operation,
+    lock: Lock,
+    ready: Option<Ready>,
 }
 
 impl FirstAdmin {
@@ -161,6 +236,7 @@ pub(super) async fn unfinished(
     control: &ControlPlane,
     slug: &Slug,
     kind: OperationKind,
+    sign_up: Option<Uuid>,
 ) -> ApiResult<Option<TenantRecord>> {
     let slug = slug.clone();
     control
@@ -168,7 +244,9 @@ pub(super) async fn unfinished(
         .read(async move |conn: &mut MainConn| {
             let Some(tenant) = tenants::find_by_slug(conn, &slug).await? else { return Ok(None) };
             let open = operations::find_open(conn, tenant.id).await?;
-            if open.is_some_and(|open| open.kind == kind) {
+            let sign_up = json!(sign_up);
+            let begun_by = |open: &Operation| open.input.get("signUp").unwrap_or(&Value::Null).clone();
+            if open.is_some_and(|open| open.kind == kind && begun_by(&open) == sign_up) {
                 Ok(Some(tenant))
             } else {
                 Err(ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one.")))

@@ -41,7 +41,7 @@ impl Steps for Run<'_> {
 
 /// Drives `list` to its end.
 pub(super) async fn drive(mut run: Run<'_>, list: &[Step], mut journal: Journal<'_>) -> ApiResult<Provisioned> {
-    let slug = run.tenant.slug.clone();
+    let slug = journal.operation.tenant.as_ref().map_or_else(String::new, |(_, slug)| slug.to_string());
     let steps = match journal.drive(&mut run, list).await {
         Ok(steps) => steps,
         Err(error) => {

@@ -2,18 +2,24 @@
 //! plane, resumable after a crash at any point, and undoable.
 
 pub mod attach;
+mod claimed;
 mod create;
 mod drive;
 pub(super) mod probe;
+mod ready;
 pub(super) mod remove;
 pub(super) mod run;
 pub(super) mod steps;
 pub(super) mod verify;
 
+pub(super) use verify::read_stamp;
+
 use secrecy::SecretString;
 
 pub use attach::AttachTenant;
+pub use claimed::CLAIMED;
 pub use create::CreateTenant;
+pub(super) use create::generated_name;
 pub use remove::{DeleteTenant, Deleted};
 
 use crate::control::tenants::TenantRecord;
@@ -103,6 +109,8 @@ pub struct FirstAdmin {
 pub enum AdminPassword {
     /// Chosen already.
     Given(SecretString),
+    /// Chosen already, and known here by its Argon2id hash alone.
+    Hashed(SecretString),
     /// Made here, shown once, and to be changed at first use.
     Generate,
 }

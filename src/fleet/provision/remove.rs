@@ -11,7 +11,7 @@ use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::{Journal, Steps};
-use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, sql};
+use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, refused, sql};
 use crate::kernel::TenantId;
 use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
 
@@ -86,7 +86,7 @@ impl<'a> Undo<'a> {
             (Step::Database, Some(server), _) => {
                 admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await?;
                 // The role owns them too.
-                self.fleet.drop_all_former(self.tenant.id).await.map(drop)
+                self.fleet.drop_all_former(self.tenant.id).await
             }
             (Step::Role, Some(server), _) => {
                 admin::run_each(server, sql::ROLE_UNDO, &[("role", &self.tenant.role_name)]).await
@@ -143,6 +143,19 @@ impl Fleet {
         Ok(Deleted { purge_after: tenant.purge_after, tenant, gone: false, steps: Vec::new() })
     }
 
+    /// Takes back the making of a tenant that never served; nothing is done to any other.
+    ///
+    /// # Errors
+    /// 404 if there is none; 409 if it serves or has served, or while another process works on it.
+    pub(in crate::fleet) async fn delete_unfinished(&self, id: TenantId) -> ApiResult<()> {
+        let _lock = Lock::tenant(&self.control, id).await?;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        if tenant.status != TenantStatus::Provisioning {
+            return Err(refused("The tenant is made."));
+        }
+        self.purge(tenant, Data::Goes, &Silent).await.map(drop)
+    }
+
     /// Takes a tenant from its users; its database is kept until the grace period ends.
     ///
     /// # Errors
@@ -187,7 +200,9 @@ impl Fleet {
     }
 
     async fn purge(&self, tenant: TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Deleted> {
+        self.clear_move(tenant.id).await?;
         let operation = self.begin_purge(&tenant).await?;
+        self.drop_copies(tenant.id).await?;
         let mut undo = Undo::prepare(self, &tenant, data, progress).await?;
         let list = if tenant.kind == TenantKind::Shared { CREATE } else { ATTACH };
         let list: Vec<Step> = list.iter().rev().copied().collect();

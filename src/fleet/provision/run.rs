@@ -3,18 +3,27 @@
 use secrecy::SecretString;
 
 use super::FirstAdmin;
-use crate::control::clusters::Cluster;
+use crate::control::clusters::{self, Cluster};
+use crate::control::ready::ReadyTenant;
 use crate::control::tenants::{TenantRecord, target};
-use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, admin};
+use crate::kernel::TenantId;
 use crate::router::{AdminConn, Installation, MainConn, Target};
+
+/// Whose database it is.
+pub(in crate::fleet) struct Subject {
+    pub(in crate::fleet) id: TenantId,
+    pub(in crate::fleet) database_name: String,
+    pub(in crate::fleet) role_name: String,
+    pub(in crate::fleet) max_connections: Option<i32>,
+}
 
 /// What is made.
 pub(in crate::fleet) struct Run<'a> {
     pub(in crate::fleet) fleet: &'a Fleet,
-    pub(in crate::fleet) tenant: TenantRecord,
+    pub(in crate::fleet) tenant: Subject,
     /// None for a dedicated database.
     pub(in crate::fleet) cluster: Option<Cluster>,
     /// As requests reach it.
@@ -41,7 +50,7 @@ impl<'a> Run<'a> {
     ) -> ApiResult<Self> {
         let keys = fleet.control.keys.clone();
         let (id, cluster_id) = (tenant.id, tenant.cluster_id);
-        let (cluster, (pooled, direct), installation) = fleet
+        let (cluster, (pooled, direct)) = fleet
             .control
             .db
             .read(async move |conn: &mut MainConn| {
@@ -50,21 +59,52 @@ impl<'a> Run<'a> {
                     None => None,
                 };
                 let targets = target(conn, &keys, id).await?;
-                let installation = installation::find(conn, &keys).await?;
-                Ok::<_, ApiError>((cluster, targets, installation))
+                Ok::<_, ApiError>((cluster, targets))
             })
             .await?;
-        let installation =
-            installation.ok_or_else(|| ApiError::internal("the installation is not set up; run `tenantry migrate`"))?;
+        let subject = Subject {
+            id: tenant.id,
+            database_name: tenant.database_name,
+            role_name: tenant.role_name,
+            max_connections: tenant.max_connections,
+        };
+        let run = Self::of(fleet, subject, cluster, (pooled, direct), migrations).await?;
+        Ok(Self { first_admin, ..run })
+    }
+
+    /// A ready tenant, which the registry does not know.
+    pub(super) async fn ready(
+        fleet: &'a Fleet,
+        ready: &ReadyTenant,
+        cluster: Cluster,
+        migrations: Migrations,
+    ) -> ApiResult<Self> {
+        let subject = Subject {
+            id: ready.id,
+            database_name: ready.database_name.clone(),
+            role_name: ready.role_name.clone(),
+            max_connections: None,
+        };
+        let address = own_address(&cluster, ready);
+        Self::of(fleet, subject, Some(cluster), (address.clone(), address), migrations).await
+    }
+
+    async fn of(
+        fleet: &'a Fleet,
+        tenant: Subject,
+        cluster: Option<Cluster>,
+        (pooled, direct): (Target, Target),
+        migrations: Migrations,
+    ) -> ApiResult<Self> {
         Ok(Self {
             fleet,
             tenant,
             cluster,
             pooled,
             direct,
-            installation,
+            installation: fleet.installation().await?.clone(),
             migrations,
-            first_admin,
+            first_admin: None,
             generated: None,
             server: None,
             inside: None,
@@ -102,5 +142,15 @@ impl<'a> Run<'a> {
             self.own = Some(admin::open(&self.direct).await?);
         }
         self.own.as_mut().ok_or_else(|| ApiError::internal("opened above"))
+    }
+}
+
+/// A ready tenant's database, as its own role.
+pub(super) fn own_address(cluster: &Cluster, ready: &ReadyTenant) -> Target {
+    Target {
+        database: ready.database_name.clone(),
+        user: ready.role_name.clone(),
+        password: ready.password.clone(),
+        ..cluster.admin.clone()
     }
 }

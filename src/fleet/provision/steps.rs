@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::run::Run;
-use super::{AdminPassword, verify};
+use super::{AdminPassword, FirstAdmin, verify};
 use crate::control::{signing_keys, tenants};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{admin, migrate_error, scram, sql, template};
+use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrationSet, migrate};
-use crate::router::{AdminConn, MainConn, TenantStatus};
+use crate::router::{AdminConn, MainConn};
 
 /// How often a clone is tried: the template may be in use for a moment, or just have been replaced.
 const CLONE_ATTEMPTS: u32 = 6;
@@ -113,37 +114,43 @@ pub(in crate::fleet) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
 /// The first administrator. Repeated, the password is the new one.
 pub(in crate::fleet) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
     let Some(wanted) = run.first_admin else { return Ok(()) };
-    let (password, generated) = match &wanted.password {
-        AdminPassword::Given(password) => (password.clone(), false),
-        AdminPassword::Generate => (scram::generate_password(), true),
-    };
-    let row = crate::tenant::FirstAdmin {
-        email: wanted.email.clone(),
-        password_hash: run.fleet.passwords.hash(password.clone()).await?.into(),
-        password_change_required: generated,
-        first_name: wanted.first_name.clone(),
-        last_name: wanted.last_name.clone(),
-    };
+    let (row, generated) = admin_row(&run.fleet.passwords, wanted).await?;
     let own = run.own().await?;
     own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
         .await
         .map_err(ApiError::internal)?;
-    run.generated = generated.then_some(password);
+    run.generated = generated;
     Ok(())
+}
+
+/// What the tenant's database is told of its first administrator; and his password, if it was made here.
+pub(super) type AdminRow = (crate::tenant::FirstAdmin, Option<SecretString>);
+
+pub(super) async fn admin_row(passwords: &Passwords, wanted: &FirstAdmin) -> ApiResult<AdminRow> {
+    let (password_hash, generated): (SecretString, _) = match &wanted.password {
+        AdminPassword::Given(password) => (passwords.hash(password.clone()).await?.into(), None),
+        AdminPassword::Hashed(hash) => (hash.clone(), None),
+        AdminPassword::Generate => {
+            let password = scram::generate_password();
+            (passwords.hash(password.clone()).await?.into(), Some(password))
+        }
+    };
+    let row = crate::tenant::FirstAdmin {
+        email: wanted.email.clone(),
+        password_hash,
+        password_change_required: generated.is_some(),
+        first_name: wanted.first_name.clone(),
+        last_name: wanted.last_name.clone(),
+    };
+    Ok((row, generated))
 }
 
 /// Routable, from the moment this commits.
 pub(in crate::fleet) async fn activate(run: &mut Run<'_>) -> ApiResult<()> {
     let (id, version) = (run.tenant.id, run.migrations.built_in.head());
-    run.tenant = run
-        .fleet
+    run.fleet
         .control
         .db
-        .transaction(async move |conn: &mut MainConn| {
-            tenants::schema_migrated(conn, id, version).await?;
-            tenants::set_status(conn, id, &[TenantStatus::Provisioning, TenantStatus::Active], TenantStatus::Active)
-                .await
-        })
-        .await?;
-    Ok(())
+        .transaction(async move |conn: &mut MainConn| tenants::activate(conn, id, version).await.map(drop))
+        .await
 }

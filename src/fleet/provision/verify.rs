@@ -29,6 +29,11 @@ pub(in crate::fleet) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Opti
 }
 
 impl StampRow {
+    /// Whether this installation wrote it.
+    pub(in crate::fleet) fn is_of(&self, installation: InstallationId) -> bool {
+        self.installation_id == installation.uuid()
+    }
+
     /// Whether it names this tenant of this installation.
     pub(in crate::fleet) fn names(&self, tenant: TenantId, installation: InstallationId) -> bool {
         self.tenant_id == tenant.uuid() && self.installation_id == installation.uuid()

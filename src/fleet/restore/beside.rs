@@ -140,7 +140,7 @@ impl Fleet {
         let steps = journal.drive(&mut newcomer, Step::ALL).await.inspect_err(|_| {
             progress.note(&format!("`tenantry tenant delete {slug} --now` takes back what was made"));
         })?;
-        let tenant = newcomer.run.tenant;
+        let tenant = self.get(slug.as_str()).await?;
         journal.set_result(&serde_json::json!({"tenantId": tenant.id, "slug": tenant.slug})).await?;
         tracing::info!(tenant = %tenant.id, %slug, backup = %backup.id, "restored as a new tenant");
         Ok(Restored { tenant, backup: backup.id, steps })

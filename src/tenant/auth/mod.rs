@@ -7,8 +7,8 @@
 pub mod admission;
 mod api;
 mod attempts;
-mod client;
 mod history;
+mod newcomer;
 mod password;
 mod register;
 mod rights;
@@ -19,6 +19,7 @@ mod store;
 mod strangers;
 
 pub use admission::SessionAdmission;
+pub use newcomer::{sign_in_again, sign_in_newcomer};
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};
 pub(crate) use store::{end_sessions, insert_invitation};

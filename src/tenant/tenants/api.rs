@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::kernel::{Slug, TenantId};
 use crate::rest::{Envelope, NoQuery, Reply, SignedIn};
-use crate::router::TenantStatus;
+use crate::router::{Tenant, TenantStatus};
 use crate::tenant::docs::Refusals;
 
 /// A tenant.
@@ -30,6 +30,21 @@ pub struct CurrentTenant {
     pub created_at: DateTime<Utc>,
 }
 
+impl CurrentTenant {
+    /// As its own people may see it.
+    #[must_use]
+    pub fn of(tenant: &Tenant) -> Self {
+        Self {
+            id: tenant.id,
+            slug: tenant.slug.clone(),
+            name: tenant.name.clone(),
+            status: tenant.status,
+            schema_version: tenant.schema_version,
+            created_at: tenant.created_at,
+        }
+    }
+}
+
 /// The tenant whose token this is.
 #[utoipa::path(
     tag = "tenants",
@@ -38,13 +53,5 @@ pub struct CurrentTenant {
 )]
 #[get("/api/v1/tenants/current")]
 pub async fn current_tenant(_: NoQuery, caller: SignedIn) -> Reply<CurrentTenant> {
-    let tenant = caller.db.tenant();
-    Reply(CurrentTenant {
-        id: tenant.id,
-        slug: tenant.slug.clone(),
-        name: tenant.name.clone(),
-        status: tenant.status,
-        schema_version: tenant.schema_version,
-        created_at: tenant.created_at,
-    })
+    Reply(CurrentTenant::of(caller.db.tenant()))
 }

@@ -2,6 +2,8 @@
 
 mod api;
 
+pub use api::CurrentTenant;
+
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The endpoints.

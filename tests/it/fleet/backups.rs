@@ -258,7 +258,10 @@ async fn scheduled_backups_come_and_go() {
         storage: Some(Storage::directory(app.storage())),
         backup_every: Some(day),
         backup_keep: 30 * day,
+        dump_limit: 0,
+        drain_timeout: Duration::from_secs(1),
         migrate: MigrateOptions::default(),
+        ready_tenants: 0,
     };
     let fleet = Fleet::new(app.control(), Passwords::new(1), settings);
     let kept = backup(&app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();

@@ -105,7 +105,7 @@ async fn nothing_is_left_and_a_copied_backup_does_not_open() {
         ("/certificate/slug", json!("another")),
         ("/certificate/erasedAt", json!("2020-01-01T00:00:00Z")),
         ("/certificate/databases", json!([])),
-        ("/signature/value", json!("AAAA")),
+        ("/signature/signature", json!("AAAA")),
         ("/signature/keyId", json!(acme.id)),
     ] {
         let mut forged = read(&file);
@@ -124,13 +124,12 @@ async fn nothing_is_left_and_a_copied_backup_does_not_open() {
 /// As anybody can do it who has the public key: without this program.
 fn independent(signed: &Value) {
     use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-    let decode = |name: &str| BASE64URL.decode(signed["signature"][name].as_str().unwrap()).unwrap();
-    let kind = signed["certificate"]["kind"].as_str().unwrap();
-    let text = format!("{kind}\n{}", signed["certificate"]);
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    let decode = |name: &str| BASE64.decode(signed["signature"][name].as_str().unwrap()).unwrap();
+    let text = format!("tenantry document\n{}", signed["certificate"]);
     let key = openssl::pkey::PKey::public_key_from_raw_bytes(&decode("publicKey"), openssl::pkey::Id::ED25519).unwrap();
     let mut verifier = openssl::sign::Verifier::new_without_digest(&key).unwrap();
-    assert!(verifier.verify_oneshot(&decode("value"), text.as_bytes()).unwrap());
+    assert!(verifier.verify_oneshot(&decode("signature"), text.as_bytes()).unwrap());
 }
 
 #[actix_web::test]

@@ -8,17 +8,20 @@ use serde_json::json;
 use tenantry::router::Target;
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
-use super::jwt::Forge;
+use super::jwt::forge_of;
 use super::openapi::{OpenApi, Operation};
 use super::{db, unique};
 
 /// The operations that take no token, reviewed one by one: each names its tenant itself, or makes one, or is how an
-/// operator gets a token.
+/// operator gets a token, or shows a stranger what became of their own sign-up.
 pub(crate) const OPEN: &[&str] = &[
+    "GET /api/v1/jobs/{id}",
     "POST /api/v1/admin/auth/login",
+    "POST /api/v1/admin/auth/mfa",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",
+    "POST /api/v1/tenants",
 ];
 
 /// A tenant with an object of each kind, and a word in them that no other tenant may ever see.
@@ -133,7 +136,7 @@ async fn attackers(home: &TestApp, app: &TestApp, victim: &Party, other: &Party)
     const INVALID: &[(u16, &str)] = &[(401, "token_invalid")];
     let nobody = app.anonymous();
     let bearing = |token: &str| nobody.bearing(token);
-    let (mine, theirs) = (Forge::of(home, &other.tenant).await, Forge::of(home, &victim.tenant).await);
+    let (mine, theirs) = (forge_of(home, &other.tenant).await, forge_of(home, &victim.tenant).await);
     let other_token = other.tenant.admin().token().await;
 
     let revoked = victim.tenant.another_login().await;

@@ -1,0 +1,7 @@
+//! Sign-ups: how often an address may ask, and those that wait for an operator.
+
+mod attempts;
+mod store;
+
+pub use attempts::{Attempts, attempt, trim};
+pub use store::{FirstPerson, SignUp, find, find_by_slug, insert, list, purge, remove, unfinished};

@@ -1,0 +1,76 @@
+//! Effects on the control plane that come with an `Idempotency-Key`: done once, however often they are asked for.
+
+use uuid::Uuid;
+
+use super::Fleet;
+use super::lock::Lock;
+use crate::control::requests::{self, Begun, Kept};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::rest::{Answer, Keyed};
+use crate::router::MainConn;
+
+/// What is to be done with a request.
+pub(super) enum Turn {
+    /// The effect; and what its answer is kept under, if the request has a key.
+    Do(Claim),
+    /// It was done: this was the answer.
+    Repeat(Kept),
+}
+
+/// The right to do what a request asks for, and the memory of it.
+pub(super) struct Claim {
+    /// The request. One that a crash interrupted is the same when it is sent again.
+    pub(super) id: Uuid,
+    /// Nobody else works on it meanwhile; absent where the request has no key.
+    lock: Option<Lock>,
+}
+
+impl Fleet {
+    /// Looks up what a request's key did before. `scope` says whose keys these are, and for what.
+    ///
+    /// # Errors
+    /// 409 `idempotency_in_progress`, 422 `idempotency_key_reused`.
+    pub(super) async fn turn(&self, scope: &str, keyed: Option<Keyed>) -> ApiResult<Turn> {
+        let Some(keyed) = keyed else { return Ok(Turn::Do(Claim { id: Uuid::now_v7(), lock: None })) };
+        let name = format!("request {scope}\n{}", keyed.key);
+        let Some(lock) = Lock::named(&self.locks, &self.control, &name).await? else {
+            return Err(ApiError::new(Code::IdempotencyInProgress).retry_after(std::time::Duration::from_secs(1)));
+        };
+        let (scope, now) = (scope.to_owned(), self.control.clock.now());
+        let db = &self.control.db;
+        let begun =
+            db.transaction(async move |conn: &mut MainConn| requests::begin(conn, &scope, &keyed, now).await).await?;
+        Ok(match begun {
+            Begun::Open(id) => Turn::Do(Claim { id, lock: Some(lock) }),
+            Begun::Answered(kept) => Turn::Repeat(kept),
+        })
+    }
+
+    /// Keeps what came of a claim: the head of its answer, and `body` if there are no secrets in it. An error leaves
+    /// nothing behind.
+    pub(super) async fn settle<T>(
+        &self,
+        claim: Claim,
+        done: ApiResult<Answer<T>>,
+        body: impl FnOnce(&Answer<T>) -> Option<serde_json::Value>,
+    ) -> ApiResult<Answer<T>> {
+        let id = claim.id;
+        if claim.lock.is_none() {
+            return done;
+        }
+        let db = &self.control.db;
+        match &done {
+            Ok(answer) => {
+                let (status, location, version) = answer.head();
+                let kept = Kept { status, location: location.map(str::to_owned), version, body: body(answer) };
+                db.read(async move |conn: &mut MainConn| requests::keep(conn, id, &kept).await).await?;
+            }
+            Err(_) => {
+                if let Err(error) = db.read(async move |conn: &mut MainConn| requests::forget(conn, id).await).await {
+                    tracing::warn!(%error, "a request that failed could not be forgotten; it is gone on with when repeated");
+                }
+            }
+        }
+        done
+    }
+}

@@ -1,0 +1,97 @@
+//! What an operator says to those who wait.
+
+use serde_json::json;
+
+use super::{Waiting, Wanted};
+use crate::control::operations::{self, Operation, OperationState};
+use crate::control::signups::{self, SignUp};
+use crate::control::tenants::TenantRecord;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{AdminPassword, FirstAdmin, Fleet};
+use crate::kernel::OperationId;
+use crate::router::MainConn;
+
+impl Fleet {
+    /// The sign-ups that wait, the longest waiting first.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn sign_ups(&self) -> ApiResult<Vec<Waiting>> {
+        let keys = self.control.keys.clone();
+        let list = self.control.db.read(async move |conn: &mut MainConn| signups::list(conn, &keys).await).await?;
+        Ok(list
+            .into_iter()
+            .map(|one| Waiting {
+                id: one.id,
+                slug: one.slug,
+                name: one.name,
+                admin_email: one.admin.email,
+                created_at: one.created_at,
+            })
+            .collect())
+    }
+
+    async fn waiting_sign_up(&self, id: OperationId) -> ApiResult<SignUp> {
+        let keys = self.control.keys.clone();
+        let found = self.control.db.read(async move |conn: &mut MainConn| signups::find(conn, &keys, id).await).await?;
+        found.ok_or_else(|| ApiError::not_found("sign-up"))
+    }
+
+    /// Makes the tenant that somebody waits for. Interrupted, the same call goes on.
+    ///
+    /// # Errors
+    /// 404 if nobody waits with this id; `already_exists` if the slug was given to somebody else meanwhile.
+    pub async fn approve_sign_up(&self, id: OperationId) -> ApiResult<TenantRecord> {
+        let SignUp { slug, name, admin, .. } = self.waiting_sign_up(id).await?;
+        let admin = FirstAdmin {
+            email: admin.email,
+            password: AdminPassword::Hashed(admin.password_hash),
+            first_name: admin.first_name,
+            last_name: admin.last_name,
+        };
+        let tenant = self.sign_up(&Wanted { slug, name, admin }, id.uuid()).await?;
+        let made = self.get(&tenant.to_string()).await?;
+        let result = json!({"tenantId": made.id, "slug": made.slug});
+        self.decide(id, OperationState::Done, None, Some(result)).await?;
+        Ok(made)
+    }
+
+    /// Sends somebody away who waits; what they said of themselves is forgotten.
+    ///
+    /// # Errors
+    /// 404 if nobody waits with this id.
+    pub async fn refuse_sign_up(&self, id: OperationId) -> ApiResult<Operation> {
+        self.waiting_sign_up(id).await?;
+        self.decide(id, OperationState::Cancelled, Some("An operator refused it."), None).await
+    }
+
+    async fn decide(
+        &self,
+        id: OperationId,
+        state: OperationState,
+        said: Option<&'static str>,
+        result: Option<serde_json::Value>,
+    ) -> ApiResult<Operation> {
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                signups::remove(conn, id).await?;
+                if let Some(result) = result {
+                    operations::set_result(conn, id, &result).await?;
+                }
+                operations::finish(conn, id, state, said).await?;
+                operations::get(conn, id).await
+            })
+            .await
+    }
+
+    /// The job of a sign-up, for the stranger who asked: its id, which nobody else was told, is all they have.
+    ///
+    /// # Errors
+    /// 404 if there is none, or it is no sign-up's.
+    pub async fn sign_up_job(&self, id: OperationId) -> ApiResult<Operation> {
+        let job = self.control.db.read(async move |conn: &mut MainConn| operations::get(conn, id).await).await?;
+        let asked = job.tenant.is_none() && job.input.get("approval").is_some();
+        if asked { Ok(job) } else { Err(ApiError::not_found("job")) }
+    }
+}

@@ -1,0 +1,90 @@
+//! How often one address may ask.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::SignUpSettings;
+use crate::control::signups;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::Fleet;
+use crate::router::MainConn;
+
+/// How an address stands, for the headers of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How often it may ask within an hour.
+    pub limit: u32,
+    /// How often it still may.
+    pub left: i64,
+    /// Seconds until it begins anew.
+    pub reset: i64,
+    /// It has asked too often.
+    pub refused: bool,
+}
+
+impl Standing {
+    /// The error of one who has asked too often.
+    ///
+    /// # Errors
+    /// 429 `rate_limited`.
+    pub fn check(&self) -> ApiResult<()> {
+        if !self.refused {
+            return Ok(());
+        }
+        let wait = Duration::from_secs(u64::try_from(self.reset).unwrap_or(1).max(1));
+        Err(ApiError::new(Code::RateLimited)
+            .detail("Too many sign-ups from this address within an hour.")
+            .retry_after(wait))
+    }
+}
+
+/// Whose attempts are counted together: an IPv4 address; of an IPv6 address the network that one customer gets.
+fn subject(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets()[..8].to_vec(),
+    }
+}
+
+impl Fleet {
+    /// Counts one more attempt from an address; `None` if it may ask as often as it likes. The count is that of all
+    /// nodes.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn count_sign_up(
+        &self,
+        settings: &SignUpSettings,
+        address: Option<IpAddr>,
+    ) -> ApiResult<Option<Standing>> {
+        let Some(address) = address else { return Ok(None) };
+        if settings.unlimited.iter().any(|network| network.contains(address)) {
+            return Ok(None);
+        }
+        let subject = self.installation().await?.mac.digest("sign-up address", &[&subject(address)]);
+        let now = self.control.clock.now();
+        let db = &self.control.db;
+        let used = db.read(async move |conn: &mut MainConn| signups::attempt(conn, &subject, now).await).await?;
+        let left = i64::from(settings.per_hour) - used.count;
+        Ok(Some(Standing {
+            limit: settings.per_hour,
+            left: left.max(0),
+            reset: (used.until - now).num_seconds().max(1),
+            refused: left < 0,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_customer_s_ipv6_network_is_one() {
+        let of = |text: &str| subject(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+}

@@ -1,0 +1,154 @@
+//! Self-service sign-up: a stranger gets a tenant of their own, at once or when an operator has agreed.
+
+mod decide;
+mod limit;
+mod sweep;
+
+use chrono::{DateTime, Utc};
+
+use serde_json::json;
+use uuid::Uuid;
+
+pub use limit::Standing;
+
+use super::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent};
+use crate::config::{Network, SignUpMode};
+use crate::control::operations::{self, NewOperation, Operation, OperationKind};
+use crate::control::signups::{self, FirstPerson};
+use crate::control::tenants;
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::{OperationId, Slug, TenantId};
+use crate::router::{MainConn, TenantStatus};
+
+/// Who may sign up.
+#[derive(Debug, Clone)]
+pub struct SignUpSettings {
+    /// Everybody, whom an operator agrees to, or nobody.
+    pub mode: SignUpMode,
+    /// How often one address may ask within an hour.
+    pub per_hour: u32,
+    /// Addresses that may ask as often as they like.
+    pub unlimited: Vec<Network>,
+}
+
+/// A tenant that a stranger wants.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Public name.
+    pub slug: Slug,
+    /// Display name.
+    pub name: String,
+    /// Who is to be its first administrator, with a password of their choice.
+    pub admin: FirstAdmin,
+}
+
+/// A sign-up that waits for an operator.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The job.
+    pub id: OperationId,
+    /// Public name of the tenant to be.
+    pub slug: Slug,
+    /// Display name.
+    pub name: String,
+    /// Address of its first administrator.
+    pub admin_email: String,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+}
+
+fn taken(slug: &Slug) -> ApiError {
+    ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one."))
+}
+
+impl Fleet {
+    /// Makes a stranger's tenant. `request` is what asks for it: sent again after a crash, it goes on where it was.
+    ///
+    /// # Errors
+    /// `already_exists` for a taken slug. Whatever fails, nothing of the tenant is left.
+    pub async fn sign_up(&self, wanted: &Wanted, request: Uuid) -> ApiResult<TenantId> {
+        let slug = wanted.slug.clone();
+        let found = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                if signups::find_by_slug(conn, &slug).await?.is_some_and(|waiting| waiting.uuid() != request) {
+                    return Err(taken(&slug));
+                }
+                let Some(tenant) = tenants::find_by_slug(conn, &slug).await? else { return Ok(None) };
+                if operations::began(conn, tenant.id, request).await? { Ok(Some(tenant)) } else { Err(taken(&slug)) }
+            })
+            .await?;
+        // It was made, and nobody could be told.
+        if let Some(made) = found.filter(|tenant| tenant.status != TenantStatus::Provisioning) {
+            return Ok(made.id);
+        }
+        let create = CreateTenant {
+            name: Some(wanted.name.clone()),
+            admin: Some(wanted.admin.clone()),
+            ..CreateTenant::named(wanted.slug.clone())
+        };
+        let made = self.create_for(&create, Some(request), &OperationOptions::default(), &Silent).await;
+        match made {
+            Ok(made) => Ok(made.tenant.id),
+            Err(error) => {
+                self.take_back(&wanted.slug, request).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A stranger's slug is not held by what could not be made. What cannot be taken back now is swept later.
+    async fn take_back(&self, slug: &Slug, request: Uuid) {
+        let named = slug.clone();
+        let begun = self.control.db.read(async move |conn: &mut MainConn| {
+            let Some(tenant) = tenants::find_by_slug(conn, &named).await? else { return Ok(None) };
+            let ours = operations::began(conn, tenant.id, request).await?;
+            Ok::<_, ApiError>(Some(tenant).filter(|tenant| ours && tenant.status == TenantStatus::Provisioning))
+        });
+        let gone = match begun.await {
+            Ok(Some(tenant)) => self.delete_unfinished(tenant.id).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = gone {
+            tracing::warn!(%slug, %error, cause = ?error.cause(), "a sign-up that failed is taken back later");
+        }
+    }
+
+    /// Keeps a stranger's wish until an operator decides: see [`Self::approve_sign_up`].
+    ///
+    /// # Errors
+    /// `already_exists` for a slug that is taken, or waited for.
+    pub async fn ask_for_tenant(&self, wanted: &Wanted) -> ApiResult<Operation> {
+        let AdminPassword::Given(password) = &wanted.admin.password else {
+            return Err(ApiError::internal("a stranger chooses the password"));
+        };
+        let admin = FirstPerson {
+            email: wanted.admin.email.clone(),
+            first_name: wanted.admin.first_name.clone(),
+            last_name: wanted.admin.last_name.clone(),
+            password_hash: self.passwords.hash(password.clone()).await?.into(),
+        };
+        let (slug, name, keys) = (wanted.slug.clone(), wanted.name.clone(), self.control.keys.clone());
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                if tenants::find_by_slug(conn, &slug).await?.is_some() {
+                    return Err(taken(&slug));
+                }
+                let input = json!({"slug": slug, "approval": true});
+                let new = NewOperation {
+                    kind: OperationKind::Create,
+                    tenant: None,
+                    input,
+                    background: false,
+                    requested_by: None,
+                };
+                let waiting = operations::begin_waiting(conn, &new).await?;
+                signups::insert(conn, &keys, waiting.id, (&slug, &name), &admin).await?;
+                Ok(waiting)
+            })
+            .await
+    }
+}

@@ -1,0 +1,46 @@
+//! The first session of somebody whose tenant was made for them a moment ago.
+
+use secrecy::SecretString;
+
+use super::session::{self, SignIn};
+use super::settings::Auth;
+use super::store::{self, Credentials};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::rest::Client;
+use crate::router::{TenantConn, TenantDb, TenantTx};
+use crate::tenant::users::rules::email_key;
+use crate::tenant::users::store as users;
+
+/// Signs in who has just set their password.
+///
+/// # Errors
+/// If the tenant's database does not answer, or has nobody with this address.
+pub async fn sign_in_newcomer(auth: &Auth, db: &TenantDb, email: &str, client: &Client) -> ApiResult<SignIn> {
+    let email = email_key(email);
+    db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
+        let user = users::find_by_email(conn, &email).await?;
+        let user = user.ok_or_else(|| ApiError::internal("the first administrator is not there"))?;
+        session::open(conn, auth, db, user, client).await
+    })
+    .await
+}
+
+/// Signs in who sends the same request again, if the password still holds.
+///
+/// # Errors
+/// 401 `invalid_credentials`.
+pub async fn sign_in_again(
+    auth: &Auth,
+    db: &TenantDb,
+    email: &str,
+    password: SecretString,
+    client: &Client,
+) -> ApiResult<SignIn> {
+    let key = email_key(email);
+    let found =
+        db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::credentials(conn, &key).await?) }).await?;
+    if !auth.passwords.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await? {
+        return Err(ApiError::new(Code::InvalidCredentials));
+    }
+    sign_in_newcomer(auth, db, email, client).await
+}

@@ -1,0 +1,265 @@
+//! Self-service sign-up: a tenant of one's own, once, at once, or when an operator agrees.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tenantry::testing::{Answer, Persona, TestApp};
+
+use crate::support::binary::run;
+use crate::support::{db, eventually, seconds, unique};
+
+const PASSWORD: &str = "a password of some length";
+const PATH: &str = "/api/v1/tenants";
+
+fn request(slug: &str) -> Value {
+    let admin = json!({"email": format!("founder@{slug}.test"), "password": PASSWORD, "firstName": "Fae", "lastName": "Founder"});
+    json!({"name": "A name of their own", "slug": slug, "admin": admin})
+}
+
+async fn open() -> TestApp {
+    let app = TestApp::builder().set("TENANTRY_SIGNUP__MODE", "open").set("TENANTRY_SIGNUP__PER_HOUR", "1000");
+    app.start().await
+}
+
+fn bearer(app: &TestApp, answer: &Answer) -> Persona {
+    app.anonymous().bearing(answer.data()["accessToken"].as_str().expect("a token"))
+}
+
+#[actix_web::test]
+async fn the_tenant_is_usable_at_once_from_the_stock_and_without() {
+    let app = open().await;
+    app.fleet_with_stock(1, None).keep_stock().await.unwrap();
+    for way in ["stock", "template"] {
+        let slug = unique(way);
+        // Somebody has looked for it before: that there is none is not believed any longer.
+        app.anonymous().get(&format!("/t/{slug}/.well-known/jwks.json")).await.expect(404);
+        let answer = app.anonymous().post(PATH, request(&slug)).await.expect(201);
+        assert_eq!(answer.header("location"), Some("/api/v1/tenants/current"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let data = answer.data();
+        assert_eq!((&data["tenant"]["slug"], &data["tenant"]["status"]), (&json!(slug), &json!("active")));
+        assert_eq!(data["tenant"]["name"], json!("A name of their own"));
+        assert_eq!((&data["tokenType"], &data["user"]["roles"]), (&json!("Bearer"), &json!(["admin"])));
+        assert_eq!(data["user"]["firstName"], json!("Fae"));
+        assert!(data["expiresIn"].as_i64() > Some(0) && data["refreshToken"].is_string());
+
+        let admin = bearer(&app, &answer);
+        admin.post("/api/v1/contacts", json!({"lastName": "First"})).await.expect(201);
+        let current = admin.get("/api/v1/tenants/current").await.expect(200);
+        assert_eq!(current.data(), &data["tenant"]);
+        let login = json!({"tenant": slug, "email": format!("founder@{slug}.test"), "password": PASSWORD});
+        app.anonymous().post("/api/v1/auth/login", login).await.expect(200);
+    }
+    assert_eq!(
+        db::words(app.control_database(), "SELECT state AS word FROM ready_tenants").await,
+        Vec::<String>::new()
+    );
+}
+
+#[actix_web::test]
+async fn what_is_wrong_is_said_by_field() {
+    let app = open().await;
+    let slug = unique("taken");
+    app.anonymous().post(PATH, request(&slug)).await.expect(201);
+    let taken = app.anonymous().post(PATH, request(&slug)).await.refused(409, "already_exists");
+    assert_eq!(taken.invalid()[0].0, "slug");
+    let cases = [
+        ("/slug", json!("No Slug"), "slug"),
+        ("/slug", json!("admin"), "slug"),
+        ("/name", json!(""), "name"),
+        ("/admin/email", json!("nobody"), "admin.email"),
+        ("/admin/password", json!("short"), "admin.password"),
+        ("/admin/isOperator", json!(true), "admin.isOperator"),
+        ("/cluster", json!("local"), "cluster"),
+    ];
+    for (place, value, field) in cases {
+        let mut body = request(&unique("wrong"));
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        body.pointer_mut(parent).unwrap()[name] = value;
+        let refused = app.anonymous().post(PATH, body).await.refused(422, "validation_failed");
+        assert_eq!(refused.invalid()[0].0, field, "{place}");
+    }
+    // Nothing of them is left.
+    let begun = "SELECT slug AS word FROM tenants WHERE slug LIKE 'wrong%'";
+    assert_eq!(db::words(app.control_database(), begun).await, Vec::<String>::new());
+}
+
+#[actix_web::test]
+async fn a_key_signs_up_once() {
+    let app = open().await;
+    let slug = unique("once");
+    let once = app.anonymous().with("idempotency-key", &unique("key"));
+    let answers = join_all((0..6).map(|_| once.post(PATH, request(&slug)))).await;
+    let mut made = Vec::new();
+    for answer in answers {
+        match answer.status {
+            201 => made.push(answer.data()["tenant"]["id"].clone()),
+            _ => drop(answer.refused(409, "idempotency_in_progress")),
+        }
+    }
+    made.dedup();
+    assert_eq!(made.len(), 1);
+    let again = once.post(PATH, request(&slug)).await.expect(201);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(again.data()["tenant"]["id"], made[0]);
+    let admin = bearer(&app, &again);
+    admin.get("/api/v1/users/me").await.expect(200);
+    once.post(PATH, request(&unique("other"))).await.refused(422, "idempotency_key_reused");
+
+    // Whoever has changed the password since is not signed in by the request that set it.
+    let change = json!({"currentPassword": PASSWORD, "newPassword": "another password of theirs"});
+    admin.post("/api/v1/auth/change-password", change).await.ok();
+    once.post(PATH, request(&slug)).await.refused(401, "invalid_credentials");
+
+    let kept = "SELECT coalesce(body::text, 'nothing') || encode(fingerprint, 'escape') AS word FROM request_records";
+    for row in db::words(app.control_database(), kept).await {
+        assert!(row.starts_with("nothing") && !row.contains(PASSWORD) && !row.contains("founder"), "{row}");
+    }
+    // An error leaves nothing behind.
+    let failing = app.anonymous().with("idempotency-key", &unique("key"));
+    failing.post(PATH, request(&slug)).await.refused(409, "already_exists");
+    failing.post(PATH, request(&unique("free"))).await.expect(201);
+}
+
+/// As a crash leaves it: the key is entered, and its tenant is being made, or made and nobody was told.
+#[actix_web::test]
+async fn an_interrupted_sign_up_goes_on_with_its_own_key_and_with_no_other() {
+    let app = open().await;
+    for state in ["provisioning", "active"] {
+        let slug = unique("crash");
+        let once = app.anonymous().with("idempotency-key", &unique("key"));
+        once.post(PATH, request(&slug)).await.expect(201);
+        let interrupted = format!(
+            "UPDATE request_records SET status = NULL; UPDATE tenants SET status = '{state}' WHERE slug = '{slug}'; \
+             UPDATE operations SET state = '{}', finished_at = {} WHERE slug = '{slug}'",
+            if state == "active" { "done" } else { "running" },
+            if state == "active" { "now()" } else { "NULL" },
+        );
+        db::execute(app.control_database(), &interrupted).await;
+        app.anonymous().post(PATH, request(&slug)).await.refused(409, "already_exists");
+        run(&app, &["tenant", "create", &slug]).await.expect(4);
+        let again = once.post(PATH, request(&slug)).await.expect(201);
+        bearer(&app, &again).get("/api/v1/users/me").await.expect(200);
+    }
+}
+
+#[actix_web::test]
+async fn a_sign_up_nobody_goes_on_with_frees_its_slug() {
+    let app = open().await;
+    let slug = unique("gone");
+    app.anonymous().post(PATH, request(&slug)).await.expect(201);
+    let name = db::word(app.control_database(), "SELECT database_name AS word FROM tenants").await;
+    let interrupted = "UPDATE tenants SET status = 'provisioning'; \
+                       UPDATE operations SET state = 'running', finished_at = NULL";
+    db::execute(app.control_database(), interrupted).await;
+    let fleet = app.fleet();
+    fleet.sweep_sign_ups().await.unwrap();
+    app.anonymous().post(PATH, request(&slug)).await.refused(409, "already_exists");
+    db::execute(app.control_database(), "UPDATE operations SET started_at = now() - interval '1 hour'").await;
+    fleet.sweep_sign_ups().await.unwrap();
+    let left = format!("SELECT datname::text AS word FROM pg_database WHERE datname = '{name}'");
+    assert_eq!(db::words(&app.server(), &left).await, Vec::<String>::new());
+    app.anonymous().post(PATH, request(&slug)).await.expect(201);
+    // One that serves stays, whatever its journal says.
+    db::execute(
+        app.control_database(),
+        "UPDATE operations SET state = 'failed', started_at = now() - interval '1 day'",
+    )
+    .await;
+    fleet.sweep_sign_ups().await.unwrap();
+    let status = format!("SELECT status AS word FROM tenants WHERE slug = '{slug}'");
+    assert_eq!(db::word(app.control_database(), &status).await, "active");
+}
+
+#[actix_web::test]
+async fn an_address_signs_up_so_often_an_hour() {
+    let builder = TestApp::builder().set("TENANTRY_SIGNUP__MODE", "open").set("TENANTRY_SIGNUP__PER_HOUR", "2");
+    let app = builder.start().await;
+    let first = app.anonymous().post(PATH, request(&unique("often"))).await.expect(201);
+    assert_eq!(first.header("ratelimit-policy"), Some("\"sign-up\";q=2;w=3600"));
+    assert!(first.header("ratelimit").is_some_and(|said| said.starts_with("\"sign-up\";r=1;t=")), "{first:?}");
+    // A refusal counts: slugs are not guessed for nothing.
+    let taken = first.data()["tenant"]["slug"].as_str().unwrap();
+    let refused = app.anonymous().post(PATH, request(taken)).await.refused(409, "already_exists");
+    assert!(refused.header("ratelimit").is_some_and(|said| said.contains(";r=0;")), "{refused:?}");
+    let refused = app.anonymous().post(PATH, request(&unique("often"))).await.refused(429, "rate_limited");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3500..=3600).contains(&wait), "{wait}");
+    // Another node counts with this one; an hour later it begins anew.
+    let other = TestApp::builder().beside(&app).set("TENANTRY_SIGNUP__MODE", "open");
+    let other = other.set("TENANTRY_SIGNUP__PER_HOUR", "2").start().await;
+    other.anonymous().post(PATH, request(&unique("often"))).await.refused(429, "rate_limited");
+    db::execute(app.control_database(), "UPDATE signup_attempts SET window_start = window_start - interval '1 hour'")
+        .await;
+    app.anonymous().post(PATH, request(&unique("often"))).await.expect(201);
+    let kept = "SELECT encode(subject, 'escape') AS word FROM signup_attempts";
+    assert!(!db::word(app.control_database(), kept).await.contains("127.0.0.1"));
+    let free = TestApp::builder().beside(&app).set("TENANTRY_SIGNUP__MODE", "open");
+    let free =
+        free.set("TENANTRY_SIGNUP__PER_HOUR", "1").set("TENANTRY_SIGNUP__UNLIMITED", "127.0.0.0/8").start().await;
+    for _ in 0..2 {
+        let answer = free.anonymous().post(PATH, request(&unique("free"))).await.expect(201);
+        assert_eq!(answer.header("ratelimit"), None);
+    }
+}
+
+#[actix_web::test]
+async fn closed_is_closed() {
+    let app = TestApp::shared().await;
+    app.anonymous().post(PATH, request(&unique("closed"))).await.refused(403, "registration_closed");
+}
+
+#[actix_web::test]
+async fn an_operator_decides_where_sign_ups_need_approval() {
+    let app = TestApp::builder().set("TENANTRY_SIGNUP__MODE", "approval").set("TENANTRY_SIGNUP__PER_HOUR", "1000");
+    let app = app.start().await;
+    let (wanted, unwanted) = (unique("wanted"), unique("unwanted"));
+    let once = app.anonymous().with("idempotency-key", &unique("key"));
+    let mut jobs = Vec::new();
+    for slug in [&wanted, &unwanted] {
+        let asked = once.with("idempotency-key", &unique("key")).post(PATH, request(slug)).await.expect(202);
+        assert_eq!((&asked.data()["state"], &asked.data()["kind"]), (&json!("queued"), &json!("create")));
+        let at = asked.header("location").unwrap().to_owned();
+        assert_eq!(at, format!("/api/v1/jobs/{}", asked.id()));
+        assert_eq!(app.anonymous().get(&at).await.expect(200).data()["state"], json!("queued"));
+        jobs.push((asked.id(), at));
+    }
+    app.anonymous().post(PATH, request(&wanted)).await.refused(409, "already_exists");
+    // The control plane holds nothing personal in clear.
+    let row = "SELECT signups::text || encode(admin_sealed, 'escape') || (SELECT string_agg(o::text, '') FROM operations o) \
+               AS word FROM signups";
+    for row in db::words(app.control_database(), row).await {
+        assert!(!row.contains("founder@") && !row.contains("Fae") && !row.contains("argon2"), "{row}");
+    }
+    let operator = app.operator();
+    let list = operator.get("/api/v1/admin/sign-ups").await.expect(200);
+    assert_eq!(list.data()[0]["adminEmail"], json!(format!("founder@{wanted}.test")));
+    assert_eq!(list.data().as_array().map(Vec::len), Some(2));
+
+    let said = run(&app, &["tenant", "signups", "list", "--output", "json"]).await.expect(0).json();
+    assert_eq!(said[1]["slug"], json!(unwanted));
+    run(&app, &["tenant", "signups", "refuse", &jobs[1].0]).await.expect(0);
+    let approved = operator.post(&format!("/api/v1/admin/sign-ups/{}/approve", jobs[0].0), json!({})).await.expect(200);
+    assert_eq!(approved.data()["slug"], json!(wanted));
+    let states = [&jobs[0].1, &jobs[1].1];
+    for (at, state) in states.into_iter().zip(["done", "cancelled"]) {
+        assert_eq!(app.anonymous().get(at).await.expect(200).data()["state"], json!(state));
+    }
+    let login = json!({"tenant": wanted, "email": format!("founder@{wanted}.test"), "password": PASSWORD});
+    eventually(seconds(5), "the tenant serves", async || {
+        app.anonymous().post("/api/v1/auth/login", login.clone()).await.status == 200
+    })
+    .await;
+    // What they said of themselves is gone, and a decision is made once.
+    assert_eq!(db::words(app.control_database(), "SELECT slug AS word FROM signups").await, Vec::<String>::new());
+    let path = format!("/api/v1/admin/sign-ups/{}/approve", jobs[1].0);
+    operator.post(&path, json!({})).await.refused(404, "not_found");
+    // A tenant's making is no stranger's to see.
+    let job =
+        db::word(app.control_database(), "SELECT id::text AS word FROM operations WHERE tenant_id IS NOT NULL").await;
+    app.anonymous().get(&format!("/api/v1/jobs/{job}")).await.refused(404, "not_found");
+    // The same request again is the same job.
+    let key = unique("key");
+    let asked = once.with("idempotency-key", &key).post(PATH, request(&unwanted)).await.expect(202);
+    let again = once.with("idempotency-key", &key).post(PATH, request(&unwanted)).await.expect(202);
+    assert_eq!((again.id(), again.header("idempotency-replayed")), (asked.id(), Some("true")));
+}
