@@ -1,5 +1,6 @@
 //! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
+mod backups;
 mod clusters;
 mod doctor;
 mod jobs;
@@ -29,7 +30,11 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::delete_tenant)
         .service(tenants::suspend_tenant)
         .service(tenants::resume_tenant)
-        .service(tenants::restore_tenant)
+        .service(backups::restore_tenant)
+        .service(backups::back_up_tenant)
+        .service(backups::list_backups)
+        .service(backups::clone_tenant)
+        .service(backups::erase_tenant)
         .service(moves::rotate_credentials)
         .service(moves::move_tenant)
         .service(clusters::list_clusters)
