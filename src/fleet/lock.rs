@@ -6,9 +6,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{Array, BigInt, Bool};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep};
 
 use crate::control::ControlPlane;
@@ -190,6 +191,56 @@ async fn try_unlock(conn: &mut AdminConn, key: i64) -> ApiResult<bool> {
 async fn said_yes(conn: &mut AdminConn, query: &str, key: i64) -> ApiResult<bool> {
     let asked = diesel::sql_query(query).bind::<BigInt, _>(key).get_result(conn).await;
     asked.map(|row: Locked| row.locked).map_err(|error| unavailable(error.into()))
+}
+
+/// The right to work on many tenants, one session for all: what a run over the fleet holds while it is at each.
+pub(super) struct ManyLocks {
+    conn: AsyncMutex<AdminConn>,
+}
+
+impl ManyLocks {
+    /// None yet.
+    ///
+    /// # Errors
+    /// 503 if the control plane does not answer.
+    pub(super) async fn open(control: &ControlPlane) -> ApiResult<Self> {
+        Ok(Self { conn: AsyncMutex::new(open(control).await?) })
+    }
+
+    /// Takes those that are free, and gives them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn try_take(&self, tenants: &[TenantId]) -> ApiResult<HashSet<TenantId>> {
+        let got = self.ask("pg_try_advisory_lock", tenants).await?;
+        Ok(tenants.iter().copied().filter(|tenant| got.contains(&tenant_key(*tenant))).collect())
+    }
+
+    /// Gives these back.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn release(&self, tenants: &[TenantId]) -> ApiResult<()> {
+        self.ask("pg_advisory_unlock", tenants).await.map(drop)
+    }
+
+    async fn ask(&self, function: &str, tenants: &[TenantId]) -> ApiResult<HashSet<i64>> {
+        let keys: Vec<i64> = tenants.iter().map(|tenant| tenant_key(*tenant)).collect();
+        let rows: Vec<Held> = diesel::sql_query(format!(
+            "SELECT key FROM (SELECT key, {function}(key) AS done FROM unnest($1) AS key OFFSET 0) AS asked WHERE done"
+        ))
+        .bind::<Array<BigInt>, _>(keys)
+        .load(&mut *self.conn.lock().await)
+        .await
+        .map_err(|error| unavailable(error.into()))?;
+        Ok(rows.into_iter().map(|row| row.key).collect())
+    }
+}
+
+impl fmt::Debug for ManyLocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ManyLocks")
+    }
 }
 
 /// The keys that somebody holds now.

@@ -13,6 +13,7 @@ pub mod drift;
 pub mod impersonate;
 mod lifecycle;
 mod lock;
+pub mod migrate;
 pub mod migrations;
 mod once;
 pub mod operation;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
 
 pub use drain::Drained;
+pub use migrate::{MigrateFleet, MigrationReport};
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
 pub use parts::FailedPart;
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};

@@ -36,7 +36,7 @@ impl AdminArgs {
 
 /// Where a test lets the process die.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct HaltArgs {
+pub struct HaltArgs {
     #[arg(long, hide = true, value_name = "STEP")]
     halt_after: Option<String>,
     #[arg(long, hide = true, requires = "halt_after")]

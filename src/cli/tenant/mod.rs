@@ -12,8 +12,8 @@ mod token;
 use clap::Subcommand;
 
 pub use backup::{BackupArgs, RestoreArgs};
-pub use make::{AttachArgs, CreateArgs, TlsArgs};
-pub(super) use make::{HaltArgs, target_file};
+pub(super) use make::target_file;
+pub use make::{AttachArgs, CreateArgs, HaltArgs, TlsArgs};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;

@@ -3,6 +3,8 @@
 mod clusters;
 mod doctor;
 mod jobs;
+mod migrations;
+mod moves;
 mod pools;
 mod signup;
 mod signups;
@@ -28,13 +30,18 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::suspend_tenant)
         .service(tenants::resume_tenant)
         .service(tenants::restore_tenant)
+        .service(moves::rotate_credentials)
+        .service(moves::move_tenant)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)
+        .service(moves::drain_cluster)
         .service(pools::list_pools)
         .service(doctor::diagnose_fleet)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
         .service(jobs::cancel_job)
+        .service(migrations::migrate_fleet)
+        .service(migrations::get_fleet_status)
         .service(signup::sign_up)
         .service(signup::sign_up_job)
         .service(signups::list_sign_ups)

@@ -108,6 +108,7 @@ impl Fleet {
             OperationKind::RotateCredentials => self.resume_rotation(operation).await,
             OperationKind::Move => self.resume_move(operation).await,
             OperationKind::Drain => self.resume_drain(operation).await,
+            OperationKind::Migrate => self.migrate_in_background(operation, &Silent).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }

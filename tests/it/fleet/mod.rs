@@ -7,6 +7,7 @@ mod doctor;
 mod drift;
 mod hold;
 mod jobs;
+mod migrate;
 mod migrations;
 mod proof;
 mod provisioning;
