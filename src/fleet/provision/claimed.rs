@@ -89,7 +89,7 @@ impl Fleet {
         }
         steps.done(FIRST_ADMIN);
 
-        let (id, job, version) = (tenant.id, operation.id, ready.made.schema_version);
+        let (id, job, head) = (tenant.id, operation.id, ready.made.head());
         let journal: Vec<_> = steps.done.iter().map(|step| (step.name.clone(), step.ms)).collect();
         let tenant = self
             .control
@@ -98,7 +98,7 @@ impl Fleet {
                 let journal: Vec<_> = journal.iter().map(|(name, ms)| (&**name, *ms)).chain([(ACTIVATE, 0)]).collect();
                 operations::steps_done(conn, job, &journal).await?;
                 operations::finish(conn, job, OperationState::Done, None).await?;
-                tenants::activate(conn, id, version).await
+                tenants::activate(conn, id, &head).await
             })
             .await?;
         steps.done(ACTIVATE);

@@ -2,11 +2,15 @@
 
 mod attach;
 mod backups;
+mod clone;
 mod crash;
 mod doctor;
 mod drift;
+mod erase;
+mod export;
 mod hold;
 mod jobs;
+mod migrate;
 mod migrations;
 mod proof;
 mod provisioning;
