@@ -9,6 +9,7 @@ use std::time::Duration;
 use diesel::sql_types::{Array, BigInt, Bool};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep};
 
 use crate::control::ControlPlane;
@@ -27,6 +28,17 @@ const KEEPALIVE: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interv
 const HELD: &str = "SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks \
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// What is said while another process has the right.
+const BUSY: [&str; 2] = [
+    "Another process is working on this tenant; wait for it to end.",
+    "Another process is driving this job; wait for it to end.",
+];
+
+/// Whether an error says that another process has the right.
+pub(super) fn is_busy(error: &ApiError) -> bool {
+    BUSY.contains(&error.client_detail())
+}
 
 /// Sessions kept for the next short operation, at most.
 const IDLE: usize = 4;
@@ -99,7 +111,7 @@ impl Lock {
     /// # Errors
     /// 409 while another process works on it; 503 if the control plane does not answer.
     pub(super) async fn tenant(control: &ControlPlane, tenant: TenantId) -> ApiResult<Self> {
-        Self::take(control, tenant_key(tenant), "Another process is working on this tenant; wait for it to end.").await
+        Self::take(control, tenant_key(tenant), BUSY[0]).await
     }
 
     /// The right to drive an operation that is not on one tenant.
@@ -107,7 +119,7 @@ impl Lock {
     /// # Errors
     /// As [`Self::tenant`].
     pub(super) async fn operation(control: &ControlPlane, operation: &Operation) -> ApiResult<Self> {
-        Self::take(control, key_of(operation), "Another process is driving this job; wait for it to end.").await
+        Self::take(control, key_of(operation), BUSY[1]).await
     }
 
     /// The right to work on a tenant that nobody knows of yet, over a session that others held a lock in before.
@@ -116,7 +128,7 @@ impl Lock {
     /// As [`Self::tenant`].
     pub(super) async fn unknown(idle: &Arc<Idle>, control: &ControlPlane, tenant: TenantId) -> ApiResult<Self> {
         let lock = Self::over(idle, control, tenant_key(tenant)).await?;
-        lock.ok_or_else(|| super::refused("Another process is working on this tenant; wait for it to end."))
+        lock.ok_or_else(|| super::refused(BUSY[0]))
     }
 
     /// The right to do what a name stands for, if nobody has it.
@@ -194,7 +206,7 @@ async fn said_yes(conn: &mut AdminConn, query: &str, key: i64) -> ApiResult<bool
 
 /// The right to work on many tenants, one session for all: what a run over the fleet holds while it is at each.
 pub(super) struct ManyLocks {
-    conn: tokio::sync::Mutex<AdminConn>,
+    conn: AsyncMutex<AdminConn>,
 }
 
 impl ManyLocks {
@@ -203,7 +215,7 @@ impl ManyLocks {
     /// # Errors
     /// 503 if the control plane does not answer.
     pub(super) async fn open(control: &ControlPlane) -> ApiResult<Self> {
-        Ok(Self { conn: tokio::sync::Mutex::new(open(control).await?) })
+        Ok(Self { conn: AsyncMutex::new(open(control).await?) })
     }
 
     /// Takes those that are free, and gives them.

@@ -212,9 +212,9 @@ struct Inner {
     resolver: Resolver,
     admission: Arc<dyn Admission>,
     pools: Arc<TenantPoolManager>,
+    holds: Holds,
     rollout: Arc<Rollout>,
     upgrades: Upgrades,
-    holds: Holds,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -294,9 +294,9 @@ impl Router {
             resolver,
             admission,
             pools,
+            holds,
             rollout,
             upgrades,
-            holds,
             background,
         })))
     }

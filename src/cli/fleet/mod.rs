@@ -41,8 +41,7 @@ pub enum FleetCommand {
 /// Runs one of them.
 ///
 /// # Errors
-/// [`super::Partial`] if something is left to be done or reported, [`super::Refused`] for an unmet precondition; else what
-/// failed.
+/// [`super::Partial`] if something is left to be done, [`super::Refused`] for an unmet precondition; else what failed.
 pub async fn run(context: &Context, command: &FleetCommand) -> anyhow::Result<()> {
     match command {
         FleetCommand::Migrate(args) => migrate::run(context, args).await,

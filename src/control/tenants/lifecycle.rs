@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use super::store::{Row, TenantRecord, find, get, records};
@@ -42,21 +41,22 @@ pub async fn set_status(
     get(conn, id).await
 }
 
-/// Makes a tenant that was being made routable, from the moment this commits; its database is at `head`.
+/// Makes a tenant that was being made routable, from the moment this commits; its built-in schema is at `version`.
 ///
 /// # Errors
 /// 404 if there is none; 409 if it is suspended or archived.
 pub async fn activate(conn: &mut MainConn, id: TenantId, head: &Head) -> ApiResult<TenantRecord> {
-    let changed = diesel::sql_query(
-        "UPDATE tenants SET status = 'active', schema_version = $2, operator_version = $3, migrations_hash = $4, \
-         epoch = epoch + 1 WHERE id = $1 AND status IN ('provisioning', 'active')",
-    )
-    .bind::<SqlUuid, _>(id)
-    .bind::<Integer, _>(head.schema_version)
-    .bind::<Integer, _>(head.operator_version)
-    .bind::<Text, _>(&head.hash)
-    .execute(conn)
-    .await?;
+    let from = [TenantStatus::Provisioning.as_str(), TenantStatus::Active.as_str()];
+    let changed = diesel::update(t::table.find(id).filter(t::status.eq_any(from)))
+        .set((
+            t::status.eq(TenantStatus::Active.as_str()),
+            t::schema_version.eq(head.schema_version),
+            t::operator_version.eq(head.operator_version),
+            t::migrations_hash.eq(&head.hash),
+            t::epoch.eq(t::epoch + 1),
+        ))
+        .execute(conn)
+        .await?;
     if changed == 0 {
         return Err(refused(conn, id, "only one that is being made becomes active this way").await);
     }
@@ -125,8 +125,8 @@ pub async fn schema_migrated(conn: &mut MainConn, id: TenantId, version: i32) ->
     diesel::sql_query(
         "UPDATE tenants SET schema_version = $2, migrations_hash = NULL, epoch = epoch + 1 WHERE id = $1",
     )
-    .bind::<SqlUuid, _>(id)
-    .bind::<Integer, _>(version)
+    .bind::<diesel::sql_types::Uuid, _>(id)
+    .bind::<diesel::sql_types::Integer, _>(version)
     .execute(conn)
     .await?;
     get(conn, id).await

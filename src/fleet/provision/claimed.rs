@@ -10,7 +10,6 @@ use diesel_async::AsyncConnection as _;
 
 use super::steps::AdminRow;
 use super::{Provisioned, verify};
-use crate::control::migration_runs::Head;
 use crate::control::operations::{self, Operation, OperationState};
 use crate::control::ready::ReadyTenant;
 use crate::control::tenants::{self, TenantRecord};
@@ -40,8 +39,6 @@ pub(super) struct Claimed<'a> {
     pub(super) tenant: &'a TenantRecord,
     pub(super) operation: &'a Operation,
     pub(super) ready: &'a Ready,
-    /// The migrations that it has.
-    pub(super) head: Head,
     /// When the taking began.
     pub(super) begun: Instant,
 }
@@ -76,7 +73,7 @@ impl Fleet {
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
-        let Claimed { tenant, operation, ready, begun, ref head } = *claimed;
+        let Claimed { tenant, operation, ready, begun } = *claimed;
         let mut steps = Steps { done: Vec::new(), since: begun, halt: options.halt.as_ref(), progress };
         steps.done(CLAIM);
 
@@ -92,8 +89,7 @@ impl Fleet {
         }
         steps.done(FIRST_ADMIN);
 
-        let (id, job) = (tenant.id, operation.id);
-        let head = Head { schema_version: ready.made.schema_version, ..head.clone() };
+        let (id, job, head) = (tenant.id, operation.id, ready.made.head());
         let journal: Vec<_> = steps.done.iter().map(|step| (step.name.clone(), step.ms)).collect();
         let tenant = self
             .control

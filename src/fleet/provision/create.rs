@@ -91,8 +91,7 @@ impl Fleet {
                 let reserved = self.reserve(wanted, sign_up, false, Some(&migrations.hash())).await?;
                 let Reserved { tenant, operation, lock, ready } = reserved;
                 if let Some(ready) = ready {
-                    let head = migrations.head();
-                    let claimed = Claimed { tenant: &tenant, operation: &operation, ready: &ready, head, begun };
+                    let claimed = Claimed { tenant: &tenant, operation: &operation, ready: &ready, begun };
                     match Box::pin(self.open_claimed(&claimed, admin, options, progress)).await {
                         Ok(done) => return Ok(done),
                         // What is there is made whole by the steps that make it from nothing.
@@ -213,7 +212,7 @@ struct Reserved {
 
 impl FirstAdmin {
     /// Refuses what could not log in later.
-    pub(super) fn check(&self) -> ApiResult<()> {
+    pub(in crate::fleet) fn check(&self) -> ApiResult<()> {
         let shaped = self.email.split_once('@').is_some_and(|(local, domain)| {
             !local.is_empty() && domain.len() >= 3 && !self.email.contains(char::is_whitespace)
         });

@@ -87,6 +87,17 @@ impl MigrationSet {
         self.migrations.last().map_or(0, Migration::version)
     }
 
+    /// The table that remembers which were applied.
+    #[must_use]
+    pub const fn history(&self) -> &'static str {
+        self.history
+    }
+
+    /// Each migration's version, `V<n>__name` and checksum, as the history has it.
+    pub fn entries(&self) -> impl Iterator<Item = (i32, String, String)> {
+        self.migrations.iter().map(|it| (it.version(), it.to_string(), it.checksum().to_string()))
+    }
+
     /// Whether there is nothing to apply.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -104,17 +115,6 @@ impl MigrationSet {
     pub fn up_to(&self, version: i32) -> Self {
         let kept = self.migrations.iter().filter(|migration| migration.version() <= version).cloned();
         Self { history: self.history, migrations: kept.collect() }
-    }
-
-    /// The table that remembers which were applied.
-    #[must_use]
-    pub const fn history(&self) -> &'static str {
-        self.history
-    }
-
-    /// Each migration's version, `V<n>__name` and checksum, as the history has it.
-    pub fn entries(&self) -> impl Iterator<Item = (i32, String, String)> {
-        self.migrations.iter().map(|it| (it.version(), it.to_string(), it.checksum().to_string()))
     }
 
     /// A digest of every migration's number, name and text.

@@ -2,9 +2,12 @@
 
 mod attach;
 mod backups;
+mod clone;
 mod crash;
 mod doctor;
 mod drift;
+mod erase;
+mod export;
 mod hold;
 mod jobs;
 mod migrate;
