@@ -56,6 +56,24 @@ pub async fn plan(conn: &mut MainConn, run: OperationId, planned: &[Planned]) ->
     Ok(())
 }
 
+/// Runs whose tenants are remembered.
+const KEPT: i64 = 10;
+
+/// Forgets the tenants of runs that are long over; the runs themselves stay in the journal of operations.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn forget(conn: &mut MainConn) -> ApiResult<()> {
+    for table in ["migration_tenants", "migration_health"] {
+        let text = format!(
+            "DELETE FROM {table} WHERE run_id IN (SELECT id FROM operations WHERE kind = 'migrate' \
+             AND state NOT IN ('queued', 'running') ORDER BY id DESC OFFSET $1)"
+        );
+        diesel::sql_query(text).bind::<BigInt, _>(KEPT).execute(conn).await?;
+    }
+    Ok(())
+}
+
 #[derive(diesel::QueryableByName)]
 struct Known {
     #[diesel(sql_type = SqlUuid)]

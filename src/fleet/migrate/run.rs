@@ -92,6 +92,7 @@ impl<'a> Run<'a> {
                 let known = migration_runs::known(conn, id).await?;
                 let behind: Vec<_> = behind.into_iter().filter(|tenant| !known.contains(&tenant.id)).collect();
                 let planned = in_waves(behind, &wanted, later_than, head.schema_version);
+                migration_runs::forget(conn).await?;
                 migration_runs::plan(conn, id, &planned).await?;
                 Ok(planned.iter().filter(|planned| !planned.newer).count())
             })
@@ -257,9 +258,10 @@ impl Steps for Run<'_> {
         match step {
             Step::Plan => self.plan(None).await.map(drop),
             Step::Migrate => {
-                self.migrate(journal).await?;
-                let Some(report) = &self.report else { return Ok(()) };
+                let done = self.migrate(journal).await;
+                let Some(report) = &self.report else { return done };
                 journal.set_result(report).await?;
+                done?;
                 match (&report.reason, report.failed.len()) {
                     (Some(reason), _) => Err(refused(format!("The run stopped: {reason}."))),
                     (None, 0) => Ok(()),

@@ -25,8 +25,9 @@ use crate::kernel::{InstallationId, OperationId, TenantId};
 use crate::router::MainConn;
 use crate::router::migrate::{MigrateError, back_off};
 
-/// Tenants that are made ready together: their addresses read, their locks taken.
-const CHUNK: usize = 32;
+/// Tenants that are made ready together, at least: their addresses read, their locks taken. No more than have their turn
+/// soon, because nobody else works on them meanwhile.
+const CHUNK: usize = 8;
 /// Clusters, dedicated databases among them, that have turns at the same time.
 const CLUSTERS: usize = 64;
 /// Tenants put aside that are tried at the same time.
@@ -80,7 +81,7 @@ impl Turns {
     }
 
     async fn lane(self: Arc<Self>, tenants: Vec<RunTenant>) {
-        let chunks: Vec<_> = tenants.chunks(CHUNK).map(<[_]>::to_vec).collect();
+        let chunks: Vec<_> = tenants.chunks(self.wanted.concurrency.max(CHUNK)).map(<[_]>::to_vec).collect();
         let turns = stream::iter(chunks).then(|chunk| self.ready(chunk)).flat_map(stream::iter);
         turns
             .for_each_concurrent(self.wanted.concurrency.max(1), |(turn, locked)| {
