@@ -10,6 +10,7 @@ mod lock;
 pub mod migrations;
 mod once;
 pub mod operation;
+mod probe_cluster;
 pub(crate) mod programs;
 pub mod provision;
 pub(crate) mod scram;
@@ -30,6 +31,7 @@ pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Del
 
 use operation::background::Workers;
 
+use crate::control::clusters::Placement;
 use crate::control::{ControlPlane, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
@@ -40,6 +42,8 @@ use crate::router::{Installation, MainConn};
 const CLONES: usize = 4;
 /// How many tenants one node begins to make at the same time; each holds a few connections meanwhile.
 const CREATIONS: usize = 8;
+/// How many requests with an `Idempotency-Key` one node works on at the same time; each holds a lock's session.
+const KEYED: usize = 16;
 /// The longest display name, in characters.
 const NAME_CHARS: usize = 200;
 
@@ -52,6 +56,8 @@ pub struct FleetSettings {
     pub operator_migrations: Option<PathBuf>,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
+    /// By what the least loaded cluster is chosen.
+    pub placement: Placement,
     /// How many ready tenants each cluster keeps: see [`Fleet::keep_stock`].
     pub ready_tenants: u32,
 }
@@ -65,6 +71,7 @@ pub struct Fleet {
     settings: FleetSettings,
     clones: Arc<Semaphore>,
     creations: Arc<Semaphore>,
+    keyed: Arc<Semaphore>,
     workers: Arc<Workers>,
     locks: Arc<lock::Idle>,
     installation: Arc<OnceCell<Installation>>,
@@ -80,6 +87,7 @@ impl Fleet {
             settings,
             clones: Arc::new(Semaphore::new(CLONES)),
             creations: Arc::new(Semaphore::new(CREATIONS)),
+            keyed: Arc::new(Semaphore::new(KEYED)),
             workers: Arc::default(),
             locks: Arc::default(),
             installation: Arc::default(),

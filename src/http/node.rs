@@ -75,6 +75,7 @@ impl Node {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
             migrate: MigrateOptions::default(),
+            placement: config.fleet().placement,
             ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);

@@ -20,6 +20,9 @@ const WORK: Duration = Duration::from_secs(1);
 /// How often the stock of ready tenants is looked at.
 const STOCK: Duration = Duration::from_secs(1);
 
+/// How often clusters are looked for whose servers nobody has looked at for a while.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// How often what strangers left behind is swept.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -27,7 +30,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn schedule(fleet: &Fleet) -> Housekeeping {
     let db = fleet.control.db.clone();
-    let (worker, keeper, sweeper, fleet) = (fleet.clone(), fleet.clone(), fleet.clone(), fleet.clone());
+    let (worker, keeper, sweeper) = (fleet.clone(), fleet.clone(), fleet.clone());
+    let (watcher, fleet) = (fleet.clone(), fleet.clone());
     Housekeeping::new()
         .every("operations", WORK, move || {
             let fleet = worker.clone();
@@ -36,6 +40,10 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("ready-tenants", STOCK, move || {
             let fleet = keeper.clone();
             async move { fleet.keep_stock().await.map(drop).map_err(|error| -> JobError { error.into() }) }
+        })
+        .every("clusters", LOOK, move || {
+            let fleet = watcher.clone();
+            async move { fleet.look_at_clusters().await.map(drop).map_err(|error| -> JobError { error.into() }) }
         })
         .every("sign-ups", SWEEP, move || {
             let fleet = sweeper.clone();

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::persona::Login;
 use super::{TestCluster, TestDatabase};
 use crate::control::ControlPlane;
-use crate::control::clusters::NewCluster;
+use crate::control::clusters::{NewCluster, Placement};
 use crate::control::operators::{OperatorRole, Operators};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
@@ -135,6 +135,7 @@ impl Ground {
             purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             operator_migrations,
             migrate: MigrateOptions::default(),
+            placement: Placement::Databases,
             ready_tenants,
         };
         Fleet::new(self.control(clock), Passwords::new(2), settings)

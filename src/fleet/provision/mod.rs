@@ -10,6 +10,7 @@ mod ready;
 mod remove;
 mod run;
 mod steps;
+mod trail;
 mod verify;
 
 use secrecy::SecretString;

@@ -48,7 +48,10 @@ pub(super) async fn database(run: &mut Run<'_>) -> ApiResult<()> {
         let made = admin::run_each(server, sql::DATABASE, &variables).await;
         drop(place);
         match made {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                run.cloned = true;
+                return Ok(());
+            }
             Err(error) if attempt == CLONE_ATTEMPTS => return Err(error),
             Err(error) => tracing::info!(%error, cause = ?error.cause(), attempt, "a clone failed and is tried again"),
         }
@@ -76,7 +79,7 @@ async fn drop_invalid(server: &mut AdminConn, name: &str) -> ApiResult<()> {
 /// Everyone but the owner shut out; what the template held handed over.
 pub(super) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
     let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
-    admin::run_each(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
+    admin::run(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
     admin::run(run.inside().await?, sql::GRANTS, &[("role", &role)]).await
 }
 
@@ -102,6 +105,9 @@ pub(super) async fn operator_migrations(run: &mut Run<'_>) -> ApiResult<()> {
 }
 
 async fn apply(run: &Run<'_>, set: &MigrationSet) -> ApiResult<()> {
+    if run.cloned {
+        return Ok(());
+    }
     migrate(&run.direct, set, &run.fleet.settings.migrate).await.map(drop).map_err(migrate_error)
 }
 
@@ -114,7 +120,10 @@ pub(super) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
 /// The first administrator. Repeated, the password is the new one.
 pub(super) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
     let Some(wanted) = run.first_admin else { return Ok(()) };
-    let (row, generated) = admin_row(&run.fleet.passwords, wanted).await?;
+    let (row, generated) = match run.admin_row.take() {
+        Some(hashed) => hashed,
+        None => admin_row(&run.fleet.passwords, wanted).await?,
+    };
     let own = run.own().await?;
     own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
         .await

@@ -1,6 +1,7 @@
 //! Making, adopting and unmaking tenants.
 
 mod attach;
+mod clusters;
 mod crash;
 mod jobs;
 mod migrations;
