@@ -25,6 +25,8 @@ pub mod kernel;
 pub mod rest;
 pub mod router;
 #[cfg(feature = "server")]
+pub mod storage;
+#[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod tenant;

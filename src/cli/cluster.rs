@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Context;
-use super::tenant::{TlsArgs, explain, fleet, or_default, target_file};
+use super::tenant::{HaltArgs, TlsArgs, explain, fleet, or_default, target_file};
+use super::{Context, Partial};
 use crate::control::clusters::{Cluster, ClusterChanges, NewCluster};
-use crate::fleet::view::ClusterView;
+use crate::fleet::Fleet;
+use crate::fleet::view::{ClusterView, DrainedView};
 
 /// What to do with clusters.
 #[derive(Debug, Subcommand)]
@@ -26,7 +27,7 @@ pub enum ClusterCommand {
     /// Changes a cluster; running servers follow within two seconds.
     #[command(after_help = "Example:\n  tenantry cluster set eu-1 --connection-budget 300")]
     Set(SetArgs),
-    /// Keeps new tenants off a cluster.
+    /// Keeps new tenants off a cluster and moves its own to others. Again, it resumes.
     #[command(after_help = "Example:\n  tenantry cluster drain eu-1")]
     Drain(DrainArgs),
     /// Forgets a cluster that no tenant lives on.
@@ -92,6 +93,11 @@ pub struct DrainArgs {
     /// Let new tenants on again.
     #[arg(long)]
     undo: bool,
+    /// Keep new tenants off, and leave those that are there.
+    #[arg(long, conflicts_with = "undo")]
+    no_move: bool,
+    #[command(flatten)]
+    halt: HaltArgs,
 }
 
 /// Runs one of them.
@@ -124,6 +130,7 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
             };
             print(context, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
         }
+        ClusterCommand::Drain(args) if !args.undo && !args.no_move => drain(context, &fleet, args).await,
         ClusterCommand::Drain(args) => {
             let changes = ClusterChanges { draining: Some(!args.undo), ..ClusterChanges::default() };
             print(context, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
@@ -164,10 +171,30 @@ fn list(context: &Context, clusters: Vec<Cluster>) -> anyhow::Result<()> {
     context.print(&views, &header, rows)
 }
 
+async fn drain(context: &Context, fleet: &Fleet, args: &DrainArgs) -> anyhow::Result<()> {
+    let (cluster, drained) = fleet.drain(&args.name, &args.halt.options(), context).await.map_err(explain)?;
+    let view = DrainedView { cluster: cluster.into(), drained };
+    let (moved, failed) = (&view.drained.moved, &view.drained.failed);
+    let mut lines = fields(&view.cluster);
+    lines.push(("moved", moved.len().to_string()));
+    lines.extend(failed.iter().map(|part| ("failed", format!("{}: {}", part.slug, part.error))));
+    context.print_one(&view, &lines)?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let of = moved.len() + failed.len();
+    Err(Partial(format!("{} of {of} tenants are still there; drain it again once the causes are mended", failed.len()))
+        .into())
+}
+
 fn print(context: &Context, cluster: Cluster) -> anyhow::Result<()> {
     let view = ClusterView::from(cluster);
+    context.print_one(&view, &fields(&view))
+}
+
+fn fields(view: &ClusterView) -> Vec<(&'static str, String)> {
     let server = view.server.as_ref();
-    let fields = [
+    vec![
         ("id", view.id.to_string()),
         ("name", view.name.clone()),
         ("region", view.region.clone().unwrap_or_else(|| "-".into())),
@@ -187,6 +214,5 @@ fn print(context: &Context, cluster: Cluster) -> anyhow::Result<()> {
         ("server.extensions", server.map_or_else(|| "-".into(), |s| s.extensions.join(" "))),
         ("server.probedAt", server.map_or_else(|| "-".into(), |s| s.probed_at.to_rfc3339())),
         ("createdAt", view.created_at.to_rfc3339()),
-    ];
-    context.print_one(&view, &fields)
+    ]
 }

@@ -1,11 +1,14 @@
 //! The command line: noun then verb, one file per noun. Results on stdout, everything else on stderr.
 
+mod audit;
 mod cluster;
 mod completions;
 mod config;
 mod context;
 mod dev;
+mod doctor;
 mod exit;
+mod fleet;
 mod healthcheck;
 mod key;
 mod migrate;
@@ -21,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use context::{Context, Output};
 pub use exit::{Partial, Refused, Usage};
@@ -85,6 +88,12 @@ enum Command {
     /// Tenants, from their making to their end.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Look at this installation from this machine, and say what to do. Exit code 3 if there is anything.
+    #[command(after_help = "Example:\n  tenantry doctor --data-dir .tenantry")]
+    Doctor,
+    /// All tenants at once: drift, what is broken, proof of isolation.
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// The connection pools of a running server.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -100,8 +109,10 @@ enum Command {
 
 /// Reads the command line, runs the command, and gives the code that the process ends with.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let read = Cli::command().try_get_matches_from(arguments);
+    let read = read.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, audit::Deed::of(&matches))));
+    let (cli, deed) = match read {
+        Ok(read) => read,
         Err(shown) => {
             let code = if shown.use_stderr() { 2 } else { 0 };
             // Help that cannot be shown has no other place.
@@ -109,7 +120,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return code.into();
         }
     };
-    match dispatch(cli) {
+    match dispatch(cli, deed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // There is nowhere to say that stderr is gone.
@@ -119,7 +130,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<()> {
+fn dispatch(cli: Cli, deed: Option<audit::Deed>) -> anyhow::Result<()> {
     if let Command::Completions(args) = &cli.command {
         return Ok(completions::run(args)?);
     }
@@ -139,15 +150,30 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(args) => serving(serve::serve(&context, args)),
         Command::Worker => serving(serve::worker(&context)),
         Command::Migrate(args) => blocking(args.run(&context)),
-        Command::Key(command) => blocking(command.run(&context)),
-        Command::Operator(command) => blocking(command.run(&context)),
-        Command::Cluster(command) => blocking(cluster::run(&context, command)),
-        Command::Tenant(command) => blocking(tenant::run(&context, command)),
+        Command::Key(command) => blocking(audited(&context, deed, command.run(&context))),
+        Command::Operator(command) => blocking(audited(&context, deed, command.run(&context))),
+        Command::Cluster(command) => blocking(audited(&context, deed, cluster::run(&context, command))),
+        Command::Tenant(command) => blocking(audited(&context, deed, tenant::run(&context, command))),
+        Command::Doctor => blocking(doctor::run(&context)),
+        Command::Fleet(command) => blocking(audited(&context, deed, fleet::run(&context, command))),
         Command::Pool(command) => blocking(command.run(&context)),
         Command::Config(command) => config::run(&context, command),
         Command::Healthcheck => healthcheck::run(&context),
         Command::Completions(_) => Ok(()),
     }
+}
+
+/// Runs a command with an entry in the operators' audit, where it changes something.
+async fn audited(
+    context: &Context,
+    deed: Option<audit::Deed>,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let Some(deed) = deed else { return work.await };
+    let begun = deed.begin(context).await?;
+    let result = work.await;
+    begun.end(audit::outcome(&result)).await;
+    result
 }
 
 /// Runs a command that asks a database.

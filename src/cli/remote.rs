@@ -1,34 +1,19 @@
 //! The API of a running server, as an operator uses it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use openssl::ssl::{SslConnector, SslMethod};
+use hyper::{Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::healthcheck::reachable;
 use super::{Context, Refused, Usage};
 use crate::config::secret_file;
-
-/// How long one call may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Where systems keep the CAs that they trust; the OpenSSL inside of us knows of none of them.
-const BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+use crate::fleet::web::{Ask, Client};
 
 /// Which server, and who asks it.
 #[derive(Debug, Args)]
@@ -49,8 +34,7 @@ pub struct RemoteArgs {
 
 /// A running server that an operator has logged in to.
 pub(super) struct Remote {
-    url: Url,
-    tls: Option<SslConnector>,
+    client: Client,
     login: Login,
     token: Option<SecretString>,
 }
@@ -74,18 +58,7 @@ impl RemoteArgs {
     /// # Errors
     /// If there is no operator to log in as, or a file cannot be used.
     pub(super) fn open(&self, context: &Context) -> anyhow::Result<Remote> {
-        let ready = match context.sources.data_dir()? {
-            Some(dir) => read_ready(&dir.join("ready.json"))?,
-            None => None,
-        };
-        let url = match (&self.url, &ready) {
-            (Some(url), _) => url.clone(),
-            (None, Some(ready)) => Url::parse(&ready.url)?,
-            (None, None) => Url::parse(&format!("http://{}", reachable(context.config.listen())))?,
-        };
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(Usage(format!("--url {url} is not an http or https address")).into());
-        }
+        let (url, ready) = server(context, self.url.as_ref())?;
         let login = match (&self.email, &self.password_file) {
             (Some(email), Some(file)) => {
                 Login { email: email.clone(), password: secret_file("--password-file", file)? }
@@ -95,8 +68,7 @@ impl RemoteArgs {
                 Refused::new("no operator to log in as", "give --email and --password-file, or --data-dir")
             })?,
         };
-        let tls = if url.scheme() == "https" { Some(connector(self.ca_file.as_deref())?) } else { None };
-        Ok(Remote { url, tls, login, token: None })
+        Ok(Remote { client: Client::new(url, self.ca_file.as_deref())?, login, token: None })
     }
 }
 
@@ -113,10 +85,10 @@ impl Remote {
             match self.call(Method::GET, path, None).await? {
                 (StatusCode::OK, mut answer) => return Ok(answer["data"].take()),
                 (StatusCode::UNAUTHORIZED, _) if again => self.token = None,
-                (status, answer) => return Err(refusal(&self.url, status, &answer)),
+                (status, answer) => return Err(refusal(self.client.url(), status, &answer)),
             }
         }
-        bail!("{} does not take the token that it gave", self.url)
+        bail!("{} does not take the token that it gave", self.client.url())
     }
 
     async fn log_in(&mut self) -> anyhow::Result<()> {
@@ -124,7 +96,7 @@ impl Remote {
         let (status, answer) = self.call(Method::POST, "/api/v1/admin/auth/login", Some(body)).await?;
         match answer["data"]["accessToken"].as_str() {
             Some(token) if status == StatusCode::OK => self.token = Some(token.into()),
-            _ => return Err(refusal(&self.url, status, &answer)),
+            _ => return Err(refusal(self.client.url(), status, &answer)),
         }
         Ok(())
     }
@@ -138,53 +110,15 @@ impl Remote {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
-        let exchange = self.exchange(method, path, body);
-        let answered = timeout(PATIENCE, exchange).await.map_err(|_| anyhow!("no answer within {PATIENCE:?}"));
-        answered.and_then(|answer| answer).with_context(|| format!("cannot ask {}", self.url))
-    }
-
-    async fn exchange(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
-        let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
-        let socket = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-        let Some(tls) = &self.tls else { return self.over(socket, method, path, body).await };
-        let session = tls.configure()?.into_ssl(host.trim_matches(['[', ']']))?;
-        let mut stream = tokio_openssl::SslStream::new(session, socket)?;
-        // Its text is that of its cause: said once.
-        std::pin::Pin::new(&mut stream).connect().await.map_err(|error| anyhow!("no TLS: {error}"))?;
-        self.over(stream, method, path, body).await
-    }
-
-    /// One exchange on a connection of its own.
-    async fn over(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> anyhow::Result<(StatusCode, Value)> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url.path().trim_end_matches('/')))
-            .header(HOST, &self.url[url::Position::BeforeHost..url::Position::AfterPort])
-            .header(ACCEPT, "application/json")
-            .header(CONNECTION, "close");
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
-        }
-        let bytes = match body {
-            Some(body) => {
-                request = request.header(CONTENT_TYPE, "application/json");
-                Bytes::from(body.to_string())
-            }
-            None => Bytes::new(),
+        let mut ask = match body {
+            Some(body) => Ask::post(path, body),
+            None => Ask::new(method, path),
         };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(connection);
-        let answer = sender.send_request(request.body(Full::new(bytes))?).await?;
-        let status = answer.status();
-        let bytes = Limited::new(answer.into_body(), MOST_BYTES).collect().await.map_err(|error| anyhow!(error))?;
-        driver.abort();
-        Ok((status, serde_json::from_slice(&bytes.to_bytes()).unwrap_or_default()))
+        if let Some(token) = &self.token {
+            ask = ask.bearing(token.expose_secret());
+        }
+        let heard = self.client.ask(&ask).await.with_context(|| format!("cannot ask {}", self.client.url()))?;
+        Ok((StatusCode::from_u16(heard.status)?, heard.body))
     }
 }
 
@@ -197,6 +131,31 @@ fn refusal(url: &Url, status: StatusCode, answer: &Value) -> anyhow::Error {
     } else {
         anyhow!(said)
     }
+}
+
+/// The address of the server: the one that is named, else that of the data directory, else the configured listener on
+/// this machine.
+///
+/// # Errors
+/// `Usage` unless it is an http or https address.
+pub(super) fn server_url(context: &Context, named: Option<&Url>) -> anyhow::Result<Url> {
+    server(context, named).map(|(url, _)| url)
+}
+
+fn server(context: &Context, named: Option<&Url>) -> anyhow::Result<(Url, Option<Ready>)> {
+    let ready = match context.sources.data_dir()? {
+        Some(dir) => read_ready(&dir.join("ready.json"))?,
+        None => None,
+    };
+    let url = match (named, &ready) {
+        (Some(url), _) => url.clone(),
+        (None, Some(ready)) => Url::parse(&ready.url)?,
+        (None, None) => Url::parse(&format!("http://{}", reachable(context.config.listen())))?,
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(Usage(format!("--url {url} is not an http or https address")).into());
+    }
+    Ok((url, ready))
 }
 
 fn read_ready(path: &Path) -> anyhow::Result<Option<Ready>> {
@@ -214,14 +173,6 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
     }
-}
-
-fn connector(ca_file: Option<&Path>) -> anyhow::Result<SslConnector> {
-    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    if let Some(path) = ca_file.or_else(|| BUNDLES.iter().map(Path::new).find(|path| path.exists())) {
-        builder.set_ca_file(path).with_context(|| format!("cannot use {}", path.display()))?;
-    }
-    Ok(builder.build())
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use super::{ConfigError, DEFAULTS, secret_file};
 
 const PREFIX: &str = "TENANTRY_";
+/// Credentials of an S3 storage, under the names that every S3 client knows.
+const S3_PREFIX: &str = "AWS_";
 const DATA_DIR: &str = ".tenantry";
 /// Variables that are no settings themselves.
 const CONFIG_VARIABLE: &str = "TENANTRY_CONFIG";
@@ -21,7 +23,7 @@ const FILES: [(&str, &str); 2] =
 
 /// Variables of capabilities that this release does not have: known, so that an environment written for a later one
 /// starts this one too, and warned about.
-const LATER: [&str; 3] = ["TENANTRY_REDIS_URL", "TENANTRY_SMTP_URL", "TENANTRY_STORAGE_URL"];
+const LATER: [&str; 2] = ["TENANTRY_REDIS_URL", "TENANTRY_SMTP_URL"];
 
 /// Where to look for settings.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +35,7 @@ pub struct Sources {
     /// What the command itself sets, by key: `("listen", "127.0.0.1:8081")`. Wins over everything.
     pub overrides: Vec<(&'static str, String)>,
     variables: BTreeMap<String, String>,
+    s3_variables: Vec<(String, String)>,
     working_dir: Option<PathBuf>,
 }
 
@@ -42,11 +45,19 @@ impl Sources {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn from_environment() -> Self {
         // Not `vars()`, which panics on a foreign variable that is no UTF-8.
-        let names = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
-            Some((name, value.to_string_lossy().into_owned()))
-        });
-        Self { variables: names.collect(), working_dir: std::env::current_dir().ok(), ..Self::default() }
+        let named = |prefix: &'static str| {
+            std::env::vars_os().filter_map(move |(name, value)| {
+                let name = name.into_string().ok().filter(|name| name.starts_with(prefix))?;
+                Some((name, value.to_string_lossy().into_owned()))
+            })
+        };
+        let (variables, s3_variables) = (named(PREFIX).collect(), named(S3_PREFIX).collect());
+        Self { variables, s3_variables, working_dir: std::env::current_dir().ok(), ..Self::default() }
+    }
+
+    /// `AWS_ACCESS_KEY_ID` and the like, for a storage that speaks S3.
+    pub(super) fn s3_variables(&self) -> &[(String, String)] {
+        &self.s3_variables
     }
 
     /// Given variables and nothing else: no environment, no working directory.

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::ConfigError;
 pub use layers::Sources;
-pub use schema::{Auth, Fleet, Http, Log, LogFormat, Placement, Router, SignUp, SignUpMode};
+pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Placement, Router, SignUp, SignUpMode};
 pub use show::Setting;
 pub use units::{Network, Size, Span};
 
@@ -31,6 +31,7 @@ pub struct Config {
     settings: Settings,
     public_url: String,
     data_dir: Option<PathBuf>,
+    s3_variables: Vec<(String, String)>,
     figment: Figment,
 }
 
@@ -54,7 +55,8 @@ impl Config {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => public_url_of(settings.listen),
         };
-        Ok(Self { settings, public_url, data_dir, figment })
+        let s3_variables = sources.s3_variables().to_vec();
+        Ok(Self { settings, public_url, data_dir, s3_variables, figment })
     }
 
     /// The control plane's database.
@@ -113,6 +115,28 @@ impl Config {
     pub fn snapshot_path(&self) -> Option<PathBuf> {
         let set = self.settings.router.snapshot_path.clone();
         set.or_else(|| self.data_dir.as_ref().map(|dir| dir.join("registry.redb")))
+    }
+
+    /// Where backups are kept: as set, or in the data directory; nowhere without either.
+    #[must_use]
+    pub fn storage_url(&self) -> Option<SecretString> {
+        let in_data_dir = || {
+            let path = std::path::absolute(self.data_dir.as_ref()?.join("storage")).ok()?;
+            url::Url::from_directory_path(path).ok().map(|url| String::from(url).into())
+        };
+        self.settings.storage_url.clone().or_else(in_data_dir)
+    }
+
+    /// Credentials of a storage that speaks S3, by their usual variables.
+    #[must_use]
+    pub fn s3_variables(&self) -> &[(String, String)] {
+        &self.s3_variables
+    }
+
+    /// Section `backup`.
+    #[must_use]
+    pub const fn backup(&self) -> &Backup {
+        &self.settings.backup
     }
 
     /// Section `http`.

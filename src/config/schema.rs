@@ -21,10 +21,12 @@ pub(super) struct Settings {
     pub(super) management_listen: SocketAddr,
     pub(super) public_url: Option<String>,
     pub(super) tenant_migrations: Option<PathBuf>,
+    pub(super) storage_url: Option<SecretString>,
     pub(super) http: Http,
     pub(super) router: Router,
     pub(super) auth: Auth,
     pub(super) fleet: Fleet,
+    pub(super) backup: Backup,
     pub(super) signup: SignUp,
     pub(super) log: Log,
 }
@@ -65,6 +67,8 @@ pub struct Router {
     pub idle_timeout: Span,
     /// `TENANTRY_ROUTER__DRAIN_TIMEOUT`
     pub drain_timeout: Span,
+    /// `TENANTRY_ROUTER__HOLD_TIMEOUT`
+    pub hold_timeout: Span,
     /// `TENANTRY_ROUTER__CONNECT_TIMEOUT`
     pub connect_timeout: Span,
     /// `TENANTRY_ROUTER__STATEMENT_TIMEOUT`
@@ -99,6 +103,8 @@ pub struct Fleet {
     pub purge_grace: Span,
     /// `TENANTRY_FLEET__PLACEMENT`
     pub placement: Placement,
+    /// `TENANTRY_FLEET__DUMP_LIMIT`
+    pub dump_limit: Size,
     /// `TENANTRY_FLEET__READY_TENANTS`
     pub ready_tenants: u32,
 }
@@ -113,6 +119,16 @@ pub enum Placement {
     Bytes,
     /// The connections that are open there.
     Connections,
+}
+
+/// `TENANTRY_BACKUP__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// `TENANTRY_BACKUP__EVERY`; 0 makes none by itself.
+    pub every: Span,
+    /// `TENANTRY_BACKUP__KEEP`
+    pub keep: Span,
 }
 
 /// `TENANTRY_SIGNUP__…`
@@ -208,6 +224,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         ("router.idle_timeout", router.idle_timeout),
         ("router.connect_timeout", router.connect_timeout),
         ("router.drain_timeout", router.drain_timeout),
+        ("router.hold_timeout", router.hold_timeout),
         ("router.statement_timeout", router.statement_timeout),
         ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),

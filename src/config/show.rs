@@ -7,11 +7,12 @@ use serde::Serialize;
 use super::layers::{defaults, variable_of};
 
 /// Settings without a default, and whether they are secret.
-const WITHOUT_DEFAULT: [(&str, bool); 5] = [
+const WITHOUT_DEFAULT: [(&str, bool); 6] = [
     ("database_url", true),
     ("master_key", true),
     ("public_url", false),
     ("tenant_migrations", false),
+    ("storage_url", true),
     ("router.snapshot_path", false),
 ];
 

@@ -2,9 +2,13 @@
 //!
 //! Works on `MainConn` alone, and holds no personal data of tenants' people.
 
+pub mod backups;
 pub mod clusters;
+pub mod docs;
+pub mod documents;
 pub mod installation;
 pub mod migrations;
+mod names;
 pub mod operations;
 pub mod operators;
 pub mod ready;
@@ -18,7 +22,8 @@ pub mod tenants;
 
 use std::sync::Arc;
 
-pub use rewrap::{Rewrapped, rewrap};
+pub use names::names_on_servers;
+pub use rewrap::{Rewrapped, SealedLook, Shut, rewrap, sealed};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

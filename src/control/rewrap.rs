@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ControlPlane;
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::crypto::{MasterKeys, Place, Sealed};
+use crate::kernel::crypto::{CryptoError, MasterKeys, Place, Sealed};
 use crate::router::MainConn;
 
 /// Every sealed column of the schema.
@@ -16,6 +16,9 @@ const SEALED: &[(&str, &[&str])] = &[
     ("clusters", &["admin_password_sealed", "tls_client_key_sealed"]),
     ("tenants", &["password_sealed", "url_sealed", "direct_url_sealed", "tls_client_key_sealed"]),
     ("signing_keys", &["private_sealed"]),
+    ("operators", &["totp_sealed"]),
+    ("backup_keys", &["key_sealed"]),
+    ("rotating_passwords", &["next_sealed", "former_sealed"]),
     ("ready_tenants", &["password_sealed"]),
     ("signups", &["admin_sealed"]),
 ];
@@ -61,18 +64,7 @@ async fn rewrap_column(control: &ControlPlane, table: &'static str, column: &'st
     let mut count = 0;
     let mut after = Uuid::nil();
     loop {
-        // Names are ours, from the table above.
-        let batch = format!("SELECT id, {column} AS sealed FROM {table} WHERE id > $1 ORDER BY id LIMIT $2");
-        let values = control
-            .db
-            .read(async move |conn| -> ApiResult<Vec<Value>> {
-                Ok(diesel::sql_query(batch)
-                    .bind::<SqlUuid, _>(after)
-                    .bind::<BigInt, _>(BATCH)
-                    .load::<Value>(conn)
-                    .await?)
-            })
-            .await?;
+        let values = batch(control, table, column, after).await?;
         let Some(last) = values.last() else { return Ok(count) };
         after = last.id;
         for value in values {
@@ -84,6 +76,67 @@ async fn rewrap_column(control: &ControlPlane, table: &'static str, column: &'st
             count += control.db.transaction(async move |conn| replace(conn, update, new, value.id, old).await).await?;
         }
     }
+}
+
+/// The next values of a column, by row.
+async fn batch(control: &ControlPlane, table: &str, column: &str, after: Uuid) -> ApiResult<Vec<Value>> {
+    // Names are ours, from the table above.
+    let batch = format!("SELECT id, {column} AS sealed FROM {table} WHERE id > $1 ORDER BY id LIMIT $2");
+    control
+        .db
+        .read(async move |conn: &mut MainConn| -> ApiResult<Vec<Value>> {
+            Ok(diesel::sql_query(batch).bind::<SqlUuid, _>(after).bind::<BigInt, _>(BATCH).load::<Value>(conn).await?)
+        })
+        .await
+}
+
+/// A value that none of the master keys opens.
+#[derive(Debug, Clone)]
+pub struct Shut {
+    /// Table, as in the schema.
+    pub table: &'static str,
+    /// Column, as in the schema.
+    pub column: &'static str,
+    /// The row's primary key.
+    pub row: Uuid,
+    /// Why.
+    pub fault: CryptoError,
+}
+
+/// What the master keys make of the sealed values.
+#[derive(Debug, Clone, Default)]
+pub struct SealedLook {
+    /// Those that do not open.
+    pub shut: Vec<Shut>,
+    /// How many are under another key than the newest.
+    pub stale: u64,
+}
+
+/// Opens every sealed value, and tells of those that stay shut.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn sealed(control: &ControlPlane) -> ApiResult<SealedLook> {
+    let mut look = SealedLook::default();
+    for (table, columns) in SEALED {
+        for column in *columns {
+            let mut after = Uuid::nil();
+            loop {
+                let values = batch(control, table, column, after).await?;
+                let Some(last) = values.last() else { break };
+                after = last.id;
+                for (row, sealed) in
+                    values.into_iter().filter_map(|value| Some((value.id, Sealed::from(value.sealed?))))
+                {
+                    look.stale += u64::from(control.keys.is_stale(&sealed));
+                    if let Err(fault) = control.keys.open(Place { table, column, row }, &sealed) {
+                        look.shut.push(Shut { table, column, row, fault });
+                    }
+                }
+            }
+        }
+    }
+    Ok(look)
 }
 
 fn reseal(keys: &MasterKeys, place: Place, old: &Sealed) -> ApiResult<Sealed> {

@@ -82,6 +82,9 @@ diesel::table! {
         role -> Text,
         created_at -> Timestamptz,
         disabled_at -> Nullable<Timestamptz>,
+        totp_sealed -> Nullable<Binary>,
+        totp_confirmed_at -> Nullable<Timestamptz>,
+        totp_step -> BigInt,
     }
 }
 
@@ -92,6 +95,38 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+        address -> Nullable<Text>,
+        user_agent -> Nullable<Text>,
+        second_factor -> Bool,
+    }
+}
+
+diesel::table! {
+    operator_tenants (operator_id, tenant_id) {
+        operator_id -> Uuid,
+        tenant_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    operator_recovery_codes (operator_id, digest) {
+        operator_id -> Uuid,
+        digest -> Binary,
+    }
+}
+
+diesel::table! {
+    operator_audit (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        operator_id -> Nullable<Uuid>,
+        actor -> Text,
+        action -> Text,
+        target -> Nullable<Text>,
+        address -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        outcome -> Nullable<Text>,
+        finished_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -133,6 +168,69 @@ diesel::table! {
         finished_at -> Nullable<Timestamptz>,
         ms -> Nullable<BigInt>,
         output -> Nullable<Jsonb>,
+    }
+}
+
+diesel::table! {
+    backup_keys (id) {
+        id -> Uuid,
+        key_sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    backups (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        slug -> Text,
+        state -> Text,
+        scheduled -> Bool,
+        bytes -> Nullable<BigInt>,
+        rows -> Nullable<BigInt>,
+        schema_version -> Integer,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    former_databases (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        cluster_id -> Uuid,
+        database_name -> Text,
+        created_at -> Timestamptz,
+        purge_after -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    tenant_holds (tenant_id) {
+        tenant_id -> Uuid,
+        operation_id -> Uuid,
+        held_since -> Timestamptz,
+        held_until -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    rotating_passwords (id) {
+        id -> Uuid,
+        next_sealed -> Nullable<Binary>,
+        former_sealed -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    tenant_copies (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        cluster_id -> Uuid,
+        database_name -> Text,
+        role_name -> Text,
+        left_at -> Timestamptz,
+        purge_after -> Timestamptz,
     }
 }
 
@@ -198,5 +296,8 @@ diesel::joinable!(tenants -> clusters (cluster_id));
 diesel::joinable!(cluster_facts -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants, cluster_facts);
+diesel::joinable!(operator_tenants -> tenants (tenant_id));
+diesel::allow_tables_to_appear_in_same_query!(tenants, backups);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);
+diesel::allow_tables_to_appear_in_same_query!(operator_tenants, tenants);
 diesel::allow_tables_to_appear_in_same_query!(signups, operations);

@@ -2,11 +2,12 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use zeroize::Zeroizing;
 
 use super::installation;
 use super::schema::signing_keys as sk;
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::crypto::{MacKey, MasterKeys, Place, Sealed};
+use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{SigningKeyId, TenantId};
 use crate::router::{KeyId, MainConn, SigningKey, VerificationKey};
 
@@ -74,4 +75,47 @@ pub async fn operator_key(
     let signing = SigningKey::from_pkcs8(kid, &private)
         .ok_or_else(|| ApiError::internal("the operators' signing key is no Ed25519 key"))?;
     Ok((signing, VerificationKey::new(id, public)))
+}
+
+/// A key of whoever holds it, as it stands in its row.
+#[derive(Debug, Clone, Queryable)]
+pub struct StoredKey {
+    /// Which key.
+    pub id: SigningKeyId,
+    /// Whose; none for the installation's own.
+    pub tenant_id: Option<TenantId>,
+    /// The public half.
+    pub public: Vec<u8>,
+    sealed: Vec<u8>,
+    /// Until when it was accepted, if it is no longer in use.
+    pub retired_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl StoredKey {
+    /// The private half in its PKCS #8 form.
+    ///
+    /// # Errors
+    /// If none of our master keys opens it, or it is another row's.
+    pub fn private(&self, keys: &MasterKeys) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        keys.open(place(self.id), &Sealed::from(self.sealed.clone()))
+    }
+}
+
+/// All keys, those out of use included.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn list(conn: &mut MainConn) -> ApiResult<Vec<StoredKey>> {
+    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::retired_at);
+    Ok(sk::table.order(sk::id).select(columns).load(conn).await?)
+}
+
+/// The key of a tenant that is in use.
+///
+/// # Errors
+/// 404 if there is none.
+pub async fn in_use(conn: &mut MainConn, tenant: TenantId) -> ApiResult<StoredKey> {
+    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::retired_at);
+    let found = sk::table.filter(sk::tenant_id.eq(tenant)).filter(sk::retired_at.is_null()).select(columns);
+    found.first(conn).await.optional()?.ok_or_else(|| ApiError::not_found("signing key"))
 }

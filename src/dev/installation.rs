@@ -77,7 +77,9 @@ pub(super) async fn ensure_cluster(fleet: &Fleet, superuser: &Target) -> anyhow:
 /// Makes the operator at the first start.
 pub(super) async fn ensure_operator(node: &Node, login: &Login) -> anyhow::Result<()> {
     let password = login.password.clone().into();
-    let made = Operators::create(&node.control, &node.passwords, &login.email, password, OperatorRole::Admin).await;
+    let made =
+        Operators::create(&node.control, &node.passwords, &login.email, password, OperatorRole::Admin, Vec::new())
+            .await;
     match made {
         Err(error) if error.code() == Code::AlreadyExists => Ok(()),
         other => other.map(|_| ()).context("cannot make the operator"),

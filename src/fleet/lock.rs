@@ -224,7 +224,7 @@ pub(super) fn key_of(operation: &Operation) -> i64 {
     }
 }
 
-/// The key of a tenant.
+/// The key of work on a tenant.
 pub(super) fn tenant_key(tenant: TenantId) -> i64 {
     key(&format!("tenant operation {tenant}"))
 }

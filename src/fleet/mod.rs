@@ -3,22 +3,34 @@
 
 mod admin;
 pub mod api;
+pub mod backup;
 mod budget;
 mod clusters;
+mod copy;
+pub mod doctor;
+pub mod drain;
+pub mod drift;
+pub mod impersonate;
 mod lifecycle;
 mod lock;
 pub mod migrations;
 mod once;
 pub mod operation;
+mod parts;
 mod probe_cluster;
 pub(crate) mod programs;
+pub mod proof;
 pub mod provision;
+pub mod relocate;
+pub mod restore;
+pub mod rotate;
 pub(crate) mod scram;
 pub mod signup;
 mod sql;
 pub mod stock;
 mod template;
 pub mod view;
+pub mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,8 +38,12 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore};
 
+pub use drain::Drained;
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
+pub use parts::FailedPart;
 pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+pub use relocate::{MoveTenant, Moved, Relocation};
+pub use rotate::{AllRotated, Rotated};
 
 use operation::background::Workers;
 
@@ -37,6 +53,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrateError, MigrateOptions};
 use crate::router::{Installation, MainConn};
+use crate::storage::Storage;
 
 /// How many databases are cloned at the same time: each clone copies files and writes them to the log.
 const CLONES: usize = 4;
@@ -54,6 +71,16 @@ pub struct FleetSettings {
     pub purge_grace: Duration,
     /// The operator's own migrations.
     pub operator_migrations: Option<PathBuf>,
+    /// Where backups are kept, if there is such a place.
+    pub storage: Option<Storage>,
+    /// How often every active tenant is backed up by itself; never if absent.
+    pub backup_every: Option<Duration>,
+    /// How long backups that were made by themselves are kept.
+    pub backup_keep: Duration,
+    /// Up to this size, in bytes, a tenant is moved by dump and restore under the hold.
+    pub dump_limit: u64,
+    /// How long connections that must not be used any more may still be in use, before they are ended.
+    pub drain_timeout: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
     /// By what the least loaded cluster is chosen.

@@ -17,13 +17,18 @@ use crate::router::{Target, TlsMode};
 /// If it is not installed, or the private files cannot be written.
 pub(crate) fn client(program: &str, target: &Target) -> io::Result<(tokio::process::Command, PrivateFiles)> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{program} is not installed"));
-    let path = candidates().into_iter().map(|dir| dir.join(program)).find(|path| path.is_file());
-    // A machine may have the client alone: then it is in PATH.
-    let path = path.or_else(|| on_path(program)).ok_or_else(missing)?;
+    let path = find(program).ok_or_else(missing)?;
     let files = PrivateFiles::new()?;
     let mut command = tokio::process::Command::new(path);
     command.envs(environment(program, target, &files)?);
     Ok((command, files))
+}
+
+/// Where a client program is on this machine.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = candidates().into_iter().map(|dir| dir.join(program)).find(|path| path.is_file());
+    // A machine may have the client alone: then it is in PATH.
+    path.or_else(|| on_path(program))
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
@@ -63,7 +68,13 @@ impl PrivateFiles {
         Ok(Self(path))
     }
 
-    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    /// Where a file of this name lies, or will.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes one of its files.
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.0.join(name);
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text.as_bytes())?;

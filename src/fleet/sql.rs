@@ -22,6 +22,8 @@ files! {
     ROLE = "role.sql";
     /// Its database.
     DATABASE = "database.sql";
+    /// An empty one, for a copy of what another held.
+    DATABASE_EMPTY = "database_empty.sql";
     /// Shuts everyone else out.
     ISOLATE = "isolate.sql";
     /// Hands the template's objects over.

@@ -57,16 +57,7 @@ async fn make_if_missing(
         return Ok(());
     }
     drop_template(conn, name).await?;
-    let create = format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", sql::ident(name));
-    conn.batch_execute(&create).await.map_err(ApiError::internal)?;
-    let target = cluster.admin.with_database(name);
-    let mut inside = admin::open(&target).await?;
-    admin::run(&mut inside, sql::TEMPLATE, &[("template", name)]).await?;
-    drop(inside);
-    let options = MigrateOptions { role: Some(OWNER.into()), ..MigrateOptions::default() };
-    for set in [&migrations.built_in, &migrations.operator] {
-        migrate(&target, set, &options).await.map_err(migrate_error)?;
-    }
+    build(conn, cluster, migrations, name).await?;
     admin::run_each(conn, sql::TEMPLATE_SEAL, &[("template", name)]).await?;
     tracing::info!(cluster = %cluster.name, template = name, "made the cluster's template");
     let others = format!(
@@ -79,6 +70,26 @@ async fn make_if_missing(
         if let Err(error) = drop_template(conn, &old).await {
             tracing::info!(template = old, %error, "an old template stays for now");
         }
+    }
+    Ok(())
+}
+
+/// A new database at the head of these migrations, owned by [`OWNER`] as a template's content is. It is open.
+pub(super) async fn build(
+    conn: &mut AdminConn,
+    cluster: &Cluster,
+    migrations: &Migrations,
+    name: &str,
+) -> ApiResult<()> {
+    let create = format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", sql::ident(name));
+    conn.batch_execute(&create).await.map_err(ApiError::internal)?;
+    let target = cluster.admin.with_database(name);
+    let mut inside = admin::open(&target).await?;
+    admin::run(&mut inside, sql::TEMPLATE, &[("template", name)]).await?;
+    drop(inside);
+    let options = MigrateOptions { role: Some(OWNER.into()), ..MigrateOptions::default() };
+    for set in [&migrations.built_in, &migrations.operator] {
+        migrate(&target, set, &options).await.map_err(migrate_error)?;
     }
     Ok(())
 }

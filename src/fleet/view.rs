@@ -5,10 +5,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{Deleted, Provisioned, StepTime};
+use super::backup::BackedUp;
+use super::restore::Restored;
+use super::{Deleted, Drained, Moved, Provisioned, Relocation, Rotated, StepTime};
+use crate::control::backups::{Backup, BackupState};
 use crate::control::clusters::{Cluster, Facts};
 use crate::control::tenants::TenantRecord;
-use crate::kernel::{ClusterId, Slug, TenantId};
+use crate::kernel::{BackupId, ClusterId, Slug, TenantId};
 use crate::rest::Versioned;
 use crate::router::{Registration, TenantKind, TenantStatus, TlsMode};
 
@@ -105,6 +108,55 @@ impl From<Provisioned> for ProvisionedView {
     }
 }
 
+/// A tenant whose role has another password.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotatedView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Rotated> for RotatedView {
+    fn from(rotated: Rotated) -> Self {
+        Self { tenant: rotated.tenant.into(), steps: rotated.steps }
+    }
+}
+
+/// A tenant that was moved.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MovedView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// Where from and to, how long its requests were held, and what was compared.
+    #[serde(flatten)]
+    pub relocation: Relocation,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Moved> for MovedView {
+    fn from(moved: Moved) -> Self {
+        Self { tenant: moved.tenant.into(), relocation: moved.relocation, steps: moved.steps }
+    }
+}
+
+/// A cluster that was drained.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainedView {
+    /// The cluster.
+    #[serde(flatten)]
+    pub cluster: ClusterView,
+    /// What became of its tenants.
+    #[serde(flatten)]
+    pub drained: Drained,
+}
+
 /// What became of a deleted tenant.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -130,6 +182,85 @@ impl From<Deleted> for DeletedView {
             purge_after: deleted.purge_after,
             steps: deleted.steps,
         }
+    }
+}
+
+/// A backup.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupView {
+    /// Identity.
+    pub id: BackupId,
+    /// Whose data it holds.
+    pub tenant_id: TenantId,
+    /// The tenant's public name at that time.
+    pub slug: Slug,
+    /// Whether it can be restored: only one that is `done` can.
+    pub state: BackupState,
+    /// Made by itself; else somebody asked for it.
+    pub scheduled: bool,
+    /// Bytes in the storage.
+    pub bytes: Option<i64>,
+    /// Rows of all its tables.
+    pub rows: Option<i64>,
+    /// Version of the built-in schema in it.
+    pub schema_version: i32,
+    /// The moment whose data it holds.
+    pub created_at: DateTime<Utc>,
+    /// When it was whole.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<Backup> for BackupView {
+    fn from(backup: Backup) -> Self {
+        Self {
+            id: backup.id,
+            tenant_id: backup.tenant_id,
+            slug: backup.slug,
+            state: backup.state,
+            scheduled: backup.scheduled,
+            bytes: backup.bytes,
+            rows: backup.rows,
+            schema_version: backup.schema_version,
+            created_at: backup.created_at,
+            finished_at: backup.finished_at,
+        }
+    }
+}
+
+/// A backup that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackedUpView {
+    /// The backup.
+    #[serde(flatten)]
+    pub backup: BackupView,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<BackedUp> for BackedUpView {
+    fn from(made: BackedUp) -> Self {
+        Self { backup: made.backup.into(), steps: made.steps }
+    }
+}
+
+/// A tenant with the data of a backup.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// The backup.
+    pub backup_id: BackupId,
+    /// What was done, and how long it took.
+    pub steps: Vec<StepTime>,
+}
+
+impl From<Restored> for RestoredView {
+    fn from(restored: Restored) -> Self {
+        Self { tenant: restored.tenant.into(), backup_id: restored.backup, steps: restored.steps }
     }
 }
 

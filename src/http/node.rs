@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use diesel_async::RunQueryDsl as _;
 use futures_util::future::FutureExt as _;
+use secrecy::ExposeSecret as _;
 
 use super::metrics;
 use super::server::{Listeners, ServerOptions, serve};
@@ -21,11 +22,14 @@ use crate::kernel::crypto::MasterKeys;
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
+use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
 /// Connections of one node to the control plane.
 const CONTROL_CONNECTIONS: u32 = 8;
+/// What nodes are given beyond their own time to let go of connections, before somebody else ends those.
+const DRAIN_SLACK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The control plane's database. Without an `sslmode` in its URL: no TLS on this machine, `verify-full` elsewhere.
 ///
@@ -45,6 +49,15 @@ pub fn control_target(config: &Config) -> Result<Target, ConfigError> {
 pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
     MasterKeys::parse(config.master_key()?).map_err(|error| {
         ConfigError::new("TENANTRY_MASTER_KEY", format!("cannot be used: {error}"), "correct the entry")
+    })
+}
+
+/// Where backups are kept; nowhere without a setting and a data directory.
+fn storage(config: &Config) -> Result<Option<Storage>, ConfigError> {
+    let Some(url) = config.storage_url() else { return Ok(None) };
+    Storage::parse(url.expose_secret(), config.s3_variables()).map(Some).map_err(|error| {
+        let remedy = "write it as file:///directory or s3://bucket?endpoint=https://host";
+        ConfigError::new("TENANTRY_STORAGE_URL", format!("cannot be used: {error}"), remedy)
     })
 }
 
@@ -74,6 +87,11 @@ impl Node {
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
+            storage: storage(config)?,
+            backup_every: Some(config.backup().every.0).filter(|every| !every.is_zero()),
+            backup_keep: config.backup().keep.0,
+            dump_limit: config.fleet().dump_limit.0 as u64,
+            drain_timeout: config.router().drain_timeout.0 + DRAIN_SLACK,
             migrate: MigrateOptions::default(),
             placement: config.fleet().placement,
             ready_tenants: config.fleet().ready_tenants,
@@ -173,6 +191,7 @@ fn router_config(config: &Config, clock: &Clock) -> RouterConfig {
         connect_timeout: router.connect_timeout.0,
         statement_timeout: router.statement_timeout.0,
         drain_timeout: router.drain_timeout.0,
+        hold_timeout: router.hold_timeout.0,
         slice_ttl: router.slice_ttl.0,
         ..RouterConfig::new(config.public_url())
     }

@@ -16,6 +16,7 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, web};
 use super::metrics::Durations;
 use super::request_id;
 use super::surface::Surface;
+use crate::control::operators::audit::{Begun, Outcome};
 use crate::error::{ApiError, Code};
 use crate::kernel::trace::{self, Trace};
 use crate::rest::{Caller, ClientIp, PublicUrl, RequestId, problem};
@@ -43,6 +44,10 @@ async fn attend(
     let private = response.request().path().starts_with("/api/");
     dress(response.headers_mut(), &id, secure, private);
     record(response.request(), response.status(), &id, trace, started);
+    let action = response.request().extensions_mut().remove::<Begun>();
+    if let Some(action) = action {
+        action.end(Outcome::of_status(response.status().as_u16())).await;
+    }
     Ok(response)
 }
 

@@ -107,6 +107,10 @@ ids! {
     OperatorId;
     /// One run of the journal: a job, to operators.
     OperationId;
+    /// Something that an operator did.
+    AuditId;
+    /// A tenant's data in the storage.
+    BackupId;
     /// A signing key, of a tenant or of the installation.
     SigningKeyId;
 }

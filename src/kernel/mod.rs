@@ -1,5 +1,6 @@
 //! The words every other module speaks: ids, names, time, secrets, opaque tokens, pages, traces. No I/O.
 
+pub mod chunks;
 pub mod clock;
 pub mod crypto;
 pub mod ids;

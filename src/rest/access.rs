@@ -77,6 +77,10 @@ impl SignedIn {
     }
 }
 
+/// A signed-in caller who is the person themselves: nobody acts in their name.
+#[derive(Debug, Clone)]
+pub struct InPerson(pub SignedIn);
+
 async fn authenticate(request: HttpRequest, permission: Option<(&'static str, bool)>) -> ApiResult<Authenticated> {
     let who = extractor::authenticate(&request).await?;
     let tenant = who.db.tenant();
@@ -124,6 +128,24 @@ impl FromRequest for SignedIn {
             let who = authenticate(request, None).await?;
             gate.open();
             Ok(Self { db: who.db, claims: who.claims, access: who.access })
+        }
+        .boxed_local()
+    }
+}
+
+impl FromRequest for InPerson {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = SignedIn::from_request(request, payload);
+        async move {
+            let caller = caller.await?;
+            if caller.claims.act.is_some() {
+                let said = "Only the person themselves may do this, nobody in their name.";
+                return Err(ApiError::new(Code::PermissionDenied).detail(said));
+            }
+            Ok(Self(caller))
         }
         .boxed_local()
     }

@@ -6,6 +6,7 @@
 
 mod access;
 mod body;
+mod client;
 mod client_ip;
 mod envelope;
 mod etag;
@@ -19,9 +20,11 @@ pub mod passwords;
 mod patch;
 pub mod problem;
 mod reply;
+pub mod totp;
 
-pub use access::{Authorized, Caller, Permission, SignedIn};
+pub use access::{Authorized, Caller, InPerson, Permission, SignedIn};
 pub use body::{BodyLimit, Json, MergePatch};
+pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
 pub use etag::{IfMatch, Versioned};

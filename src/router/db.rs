@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Router;
 use super::error::{Error, Result};
@@ -72,10 +72,10 @@ impl TenantDb {
             + Send
             + Sync,
     {
-        let deadline = Instant::now() + self.router.work_deadline();
-        let mut again = true;
+        let (mut deadline, mut again) = (None, true);
         loop {
-            let mut conn = TenantConn::new(self.router.pools().acquire(&self.tenant, Mode::Shared).await?);
+            let mut conn = TenantConn::new(self.router.lease(&self.tenant, Mode::Shared).await?);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.router.work_deadline());
             // Past the deadline the connection stays in doubt: dropping it has the statement cancelled.
             let done = timeout_at(deadline, work(&mut conn)).await.map_err(|_| Error::Deadline)?;
             conn.lease.finish();
@@ -98,9 +98,9 @@ impl TenantDb {
             + for<'c> Work<&'c mut TenantTx, Result<T, E>, Fut: Send>
             + Send,
     {
+        let mut tx = self.begin().await?;
         let deadline = Instant::now() + self.router.work_deadline();
         let all = async {
-            let mut tx = self.begin().await?;
             match work(&mut tx).await {
                 Ok(done) if tx.has_failed() => {
                     // PostgreSQL would answer COMMIT with a silent ROLLBACK.
@@ -128,8 +128,9 @@ impl TenantDb {
     async fn begin(&self) -> Result<TenantTx> {
         let mut again = true;
         loop {
-            let mut conn = TenantConn::new(self.router.pools().acquire(&self.tenant, Mode::Alone).await?);
-            match conn.batch_execute("BEGIN READ WRITE").await {
+            let mut conn = TenantConn::new(self.router.lease(&self.tenant, Mode::Alone).await?);
+            let begun = timeout(self.router.work_deadline(), conn.batch_execute("BEGIN READ WRITE"));
+            match begun.await.map_err(|_| Error::Deadline)? {
                 Ok(()) => return Ok(TenantTx(conn)),
                 Err(_) if conn.deserves_another() && std::mem::take(&mut again) => conn.lease.retried(),
                 Err(error) => return Err(error.into()),

@@ -101,6 +101,24 @@ impl MigrationSet {
         self.migrations.last().map_or(0, Migration::version)
     }
 
+    /// Those up to a version: what a database is made of that has come so far.
+    #[must_use]
+    pub fn up_to(&self, version: i32) -> Self {
+        let migrations = self.migrations.iter().filter(|migration| migration.version() <= version).cloned().collect();
+        Self { history: self.history, migrations }
+    }
+
+    /// The table that remembers which were applied.
+    #[must_use]
+    pub const fn history(&self) -> &'static str {
+        self.history
+    }
+
+    /// Each migration's version, `V<n>__name` and checksum, as the history has it.
+    pub fn entries(&self) -> impl Iterator<Item = (i32, String, String)> {
+        self.migrations.iter().map(|it| (it.version(), it.to_string(), it.checksum().to_string()))
+    }
+
     /// Whether there is nothing to apply.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -14,6 +14,7 @@ pub mod control_plane;
 pub mod db;
 pub mod error;
 pub mod extractor;
+mod hold;
 mod kept;
 mod listener;
 pub mod main_db;
@@ -65,6 +66,7 @@ pub use work::{Rework, Work};
 
 use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{Clock, Slug, TenantId};
+use hold::Holds;
 use pools::meters;
 use registry::RegistryCache;
 use resolver::Resolver;
@@ -92,6 +94,8 @@ pub struct RouterConfig {
     pub idle_timeout: Duration,
     /// How long a connection that must not be used any more may still be in use.
     pub drain_timeout: Duration,
+    /// How long a request waits for a tenant that is held, before it is refused.
+    pub hold_timeout: Duration,
     /// Bound on opening a connection.
     pub connect_timeout: Duration,
     /// Bound on one statement.
@@ -100,6 +104,12 @@ pub struct RouterConfig {
     pub slice_ttl: Duration,
     /// The guards; all on.
     pub guards: Guards,
+}
+
+/// The issuer of a tenant's tokens at an installation's public URL: `<public url>/t/<slug>`.
+#[must_use]
+pub fn issuer(public_url: &str, slug: &Slug) -> String {
+    format!("{public_url}/t/{slug}")
 }
 
 impl RouterConfig {
@@ -114,6 +124,7 @@ impl RouterConfig {
             acquire_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
+            hold_timeout: Duration::from_secs(40),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             slice_ttl: Duration::from_secs(15),
@@ -124,7 +135,7 @@ impl RouterConfig {
     /// The issuer of a tenant's tokens: `<public url>/t/<slug>`.
     #[must_use]
     pub fn issuer(&self, slug: &Slug) -> String {
-        format!("{}/t/{slug}", self.public_url)
+        issuer(&self.public_url, slug)
     }
 
     /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none.
@@ -196,6 +207,7 @@ struct Inner {
     resolver: Resolver,
     admission: Arc<dyn Admission>,
     pools: Arc<TenantPoolManager>,
+    holds: Holds,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -259,13 +271,14 @@ impl Router {
         };
         let pools = Arc::new(TenantPoolManager::new(settings, installation.id, source).reload_by(reload));
         let background = vec![
-            tokio::spawn(follow(registry.clone(), pools.clone(), generation)),
+            tokio::spawn(follow(registry.clone(), pools.clone(), config.clock.clone(), generation)),
             tokio::spawn(pools.clone().sweep_forever()),
             tokio::spawn(pools.clone().watch_forever()),
             tokio::spawn(pools.clone().keep_slices()),
         ];
-        let resolver = Resolver::new(config.guards);
-        Ok(Self(Arc::new(Inner { config, node, installation, registry, resolver, admission, pools, background })))
+        let (resolver, holds) = (Resolver::new(config.guards), Holds::default());
+        let inner = Inner { config, node, installation, registry, resolver, admission, pools, holds, background };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// This node, among those of the installation.
@@ -372,7 +385,7 @@ impl Router {
 }
 
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
-async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut generation: i64) {
+async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, clock: Clock, mut generation: i64) {
     let source = registry.source().clone();
     let (mut lost, mut last_read) = (false, Instant::now());
     loop {
@@ -411,8 +424,8 @@ async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, mut
         }
         for id in changed.into_iter().filter(|id| pools.is_known(*id)) {
             match registry.get(id).await {
-                Ok(tenant) => pools.update(id, Some(&tenant)),
-                Err(Error::TenantUnknown) => pools.update(id, None),
+                Ok(tenant) => pools.update(id, Some(&tenant), clock.now()),
+                Err(Error::TenantUnknown) => pools.update(id, None, clock.now()),
                 Err(error) => {
                     tracing::warn!(tenant = %id, %error, "a changed tenant could not be read; it will be on use")
                 }

@@ -12,6 +12,8 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
@@ -149,6 +151,8 @@ pub(super) struct RegistryCache {
     slots: Cache<TenantId, Arc<Slot>>,
     slugs: Cache<Slug, TenantId>,
     unknown: Cache<Slug, ()>,
+    /// Told of every change that is heard of.
+    news: Notify,
 }
 
 impl fmt::Debug for RegistryCache {
@@ -164,7 +168,13 @@ impl RegistryCache {
             slots: Cache::builder().max_capacity(CAPACITY).eviction_policy(EvictionPolicy::lru()).build(),
             slugs: Cache::builder().max_capacity(CAPACITY).eviction_policy(EvictionPolicy::lru()).build(),
             unknown: Cache::builder().max_capacity(CAPACITY).time_to_live(UNKNOWN_FOR).build(),
+            news: Notify::new(),
         }
+    }
+
+    /// Resolves when the registry next says that something changed.
+    pub(super) fn heard(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     pub(super) fn source(&self) -> &Arc<dyn Registry> {
@@ -235,6 +245,17 @@ impl RegistryCache {
         Some(tenant)
     }
 
+    /// What is known by now of a tenant that was `known` before. Asks the registry only if it has named the tenant since;
+    /// while it is away, `known` is what there is.
+    pub(super) async fn latest(&self, known: &Arc<Tenant>) -> Arc<Tenant> {
+        let Some(slot) = self.slots.get(&known.id) else { return known.clone() };
+        let latest = match slot.last_known(slot.as_of()) {
+            Some(tenant) => Some(tenant),
+            None => self.get(known.id).await.ok(),
+        };
+        latest.filter(|latest| latest.generation > known.generation).unwrap_or_else(|| known.clone())
+    }
+
     /// A tenant by slug, in whatever state.
     pub(super) async fn get_by_slug(&self, slug: &Slug) -> Result<Arc<Tenant>> {
         for _ in 0..2 {
@@ -270,6 +291,7 @@ impl RegistryCache {
             slot.changes.fetch_add(1, Ordering::AcqRel);
         }
         self.unknown.invalidate(slug);
+        self.news.notify_waiters();
     }
 
     /// Any tenant may have changed.
@@ -280,6 +302,7 @@ impl RegistryCache {
             slot.doubts.fetch_add(1, Ordering::AcqRel);
             known.push(*id);
         }
+        self.news.notify_waiters();
         known
     }
 }

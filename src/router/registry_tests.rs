@@ -42,6 +42,7 @@ fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         epoch: 1,
         generation: 1,
         created_at: chrono::DateTime::default(),
+        held_until: None,
         verification_keys: vec![],
         signing_key: None,
     }

@@ -136,6 +136,9 @@ impl Resolver {
             if claims.tid != tenant.id.to_string() {
                 return Err(Error::TokenInvalid("tid"));
             }
+            if !claims.agree() {
+                return Err(Error::TokenInvalid("act"));
+            }
             return Ok((tenant, claims, key_id));
         }
         // Without the guard: what a naive server does, which believes the claim.

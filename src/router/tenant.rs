@@ -12,7 +12,7 @@ use crate::kernel::{ClusterId, Slug, TenantId};
 
 /// Defines an enum whose values are stored and shown as words.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:tt,)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::serde::Serialize, ::serde::Deserialize)]
         #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -129,6 +129,8 @@ pub struct Tenant {
     pub generation: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// Until when requests wait, while its database is worked on. Past that it serves, or refuses, by itself.
+    pub held_until: Option<DateTime<Utc>>,
     /// Keys whose signatures are accepted.
     pub verification_keys: Vec<VerificationKey>,
     /// The key that signs new tokens; none while provisioning.
@@ -136,6 +138,12 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// Whether requests wait.
+    #[must_use]
+    pub fn is_held(&self, now: DateTime<Utc>) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
     /// Changes whenever connections opened before must not be used any more, nor what was remembered of the database:
     /// another target, or a newer epoch.
     pub(crate) fn connection_version(&self) -> u64 {

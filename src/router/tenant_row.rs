@@ -26,7 +26,7 @@ use crate::kernel::{ClusterId, SigningKeyId, TenantId};
 const TENANT: &str = "\
 SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, t.role_name, t.password_sealed, \
        t.url_sealed, t.direct_url_sealed, t.max_connections, t.weight, t.schema_version, t.epoch, t.created_at, \
-       greatest(t.generation, c.generation) AS generation, \
+       h.held_until, greatest(t.generation, c.generation) AS generation, \
        c.id AS cluster_id, c.name AS cluster_name, c.host, c.port, c.connection_budget, \
        coalesce(t.tls_mode, c.tls_mode) AS tls_mode, coalesce(t.tls_ca, c.tls_ca) AS tls_ca, \
        coalesce(t.tls_client_cert, c.tls_client_cert) AS tls_client_cert, \
@@ -34,6 +34,7 @@ SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, 
        k.ids AS key_ids, k.publics AS key_publics, k.privates AS key_privates, k.in_use AS key_in_use \
 FROM tenants t \
 LEFT JOIN clusters c ON c.id = t.cluster_id \
+LEFT JOIN tenant_holds h ON h.tenant_id = t.id \
 CROSS JOIN LATERAL ( \
     SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(public ORDER BY id), '{}') AS publics, \
            coalesce(array_agg(private_sealed ORDER BY id), '{}') AS privates, \
@@ -78,6 +79,9 @@ pub(super) struct TenantRow {
     epoch: i64,
     #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    #[serde(default)]
+    held_until: Option<DateTime<Utc>>,
     #[diesel(sql_type = BigInt)]
     generation: i64,
     #[diesel(sql_type = Nullable<SqlUuid>)]
@@ -174,6 +178,7 @@ impl TenantRow {
             epoch: self.epoch,
             generation: self.generation,
             created_at: self.created_at,
+            held_until: self.held_until,
             verification_keys,
             signing_key,
         })

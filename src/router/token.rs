@@ -20,6 +20,9 @@ pub const MAX_TOKEN_LEN: usize = 4096;
 /// The `typ` of an access token of a tenant.
 pub const ACCESS_TYP: &str = "at+jwt";
 
+/// The `amr` of a session in which somebody acts in the person's name.
+pub const IMPERSONATION: &str = "impersonation";
+
 /// The claims of an access token. Nothing else is accepted, so that a claim is never half-understood.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +51,24 @@ pub struct AccessClaims {
     pub auth_time: i64,
     /// Version of the person's authorisation.
     pub ver: i64,
+    /// Who acts in the person's name (RFC 8693). Goes with [`IMPERSONATION`] in `amr`, and never without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
+}
+
+/// Somebody who acts in another's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// Who: `cli:account@machine` or `operator:id`.
+    pub sub: String,
+}
+
+impl AccessClaims {
+    /// Whether the claims say of one another what they must.
+    pub(super) fn agree(&self) -> bool {
+        self.act.is_some() == self.amr.iter().any(|method| method == IMPERSONATION)
+    }
 }
 
 /// A `kid`: tenant, key, and a MAC under the installation's key, so that an invented one costs no look-up.

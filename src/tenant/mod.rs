@@ -4,7 +4,9 @@
 
 pub mod auth;
 pub mod contacts;
+mod copied;
 pub mod docs;
+pub mod impersonation;
 pub mod permissions;
 pub mod roles;
 mod schema;
@@ -13,6 +15,7 @@ pub mod tenants;
 pub mod users;
 
 pub use auth::{Auth, AuthSettings, SessionAdmission};
+pub use copied::sign_everybody_out;
 pub use seed::{FirstAdmin, seed, seed_admin};
 
 use utoipa_actix_web::service_config::ServiceConfig;

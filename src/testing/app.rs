@@ -189,6 +189,12 @@ impl TestApp {
         self.ground.fleet(self.clock.clone(), Some(directory.to_owned()))
     }
 
+    /// The directory that its backups are kept in.
+    #[must_use]
+    pub fn storage(&self) -> std::path::PathBuf {
+        self.ground.storage()
+    }
+
     /// The fleet with a stock of so many ready tenants on each cluster, kept by
     /// [`keep_stock`](crate::fleet::Fleet::keep_stock); and with the operator's own migrations, if there are any.
     #[must_use]

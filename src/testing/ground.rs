@@ -23,6 +23,7 @@ use crate::kernel::crypto::{MasterKeys, random};
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::MigrateOptions;
 use crate::router::{MainDb, Target};
+use crate::storage::Storage;
 
 /// The issuer base of every test installation. Nobody resolves it; subdomains come in the `Host` header.
 pub(super) const PUBLIC_URL: &str = "http://tenantry.test";
@@ -44,6 +45,7 @@ pub(super) struct Ground {
     /// Where each cluster is, past any proxy.
     clusters: Mutex<HashMap<String, Target>>,
     tenants: AtomicU32,
+    storage: tempfile::TempDir,
 }
 
 impl fmt::Debug for Ground {
@@ -87,11 +89,14 @@ impl Ground {
             operator: Arc::new(operator),
             clusters: Mutex::default(),
             tenants: AtomicU32::new(0),
+            storage: tempfile::Builder::new().prefix("tenantry-storage-").tempdir().expect("a directory"),
         };
         let plane = ground.control(Clock::system());
         plane.ensure_installation().await.expect("an installation");
         let passwords = Passwords::new(2);
-        Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin).await.expect("an operator");
+        Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin, Vec::new())
+            .await
+            .expect("an operator");
         ground.add_cluster(CLUSTER, ground.server.clone(), &ground.server, budget).await;
         ground
     }
@@ -115,6 +120,11 @@ impl Ground {
         ControlPlane::new(MainDb::new(self.control.clone(), 4), Arc::new(self.keys()), clock)
     }
 
+    /// Where its backups are; gone with it.
+    pub(super) fn storage(&self) -> std::path::PathBuf {
+        self.storage.path().to_owned()
+    }
+
     fn keys(&self) -> MasterKeys {
         MasterKeys::parse(&self.master_key).expect("a key of 32 bytes")
     }
@@ -134,6 +144,11 @@ impl Ground {
         let settings = FleetSettings {
             purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             operator_migrations,
+            storage: Some(Storage::directory(self.storage())),
+            backup_every: None,
+            backup_keep: Duration::from_secs(30 * 24 * 60 * 60),
+            dump_limit: 256 << 20,
+            drain_timeout: Duration::from_secs(12),
             migrate: MigrateOptions::default(),
             placement: Placement::Databases,
             ready_tenants,
@@ -152,6 +167,7 @@ impl Ground {
             ("TENANTRY_DATABASE_URL".into(), self.control.to_url().expose_secret().to_owned()),
             ("TENANTRY_MASTER_KEY".into(), self.master_key.expose_secret().to_owned()),
             ("TENANTRY_PUBLIC_URL".into(), PUBLIC_URL.into()),
+            ("TENANTRY_STORAGE_URL".into(), format!("file://{}", self.storage().display())),
             // A test that wants a stock keeps one: see `TestApp::fleet_with_stock`.
             ("TENANTRY_FLEET__READY_TENANTS".into(), "0".into()),
         ]

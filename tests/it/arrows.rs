@@ -15,16 +15,17 @@ const ROOMS: &[(&str, &str)] = &[
     ("config", "kernel"),
     ("error", "kernel"),
     ("telemetry", "kernel config"),
+    ("storage", ""),
     ("router", "kernel"),
     ("rest", "router kernel config error telemetry"),
     ("control", "rest router kernel config error telemetry"),
     ("tenant", "rest router kernel config error telemetry"),
-    ("fleet", "control tenant rest router kernel config error telemetry"),
-    ("jobs", "fleet control tenant rest router kernel config error telemetry"),
-    ("http", "fleet control tenant rest router kernel config error telemetry"),
-    ("dev", "http jobs fleet control tenant rest router kernel config error telemetry"),
-    ("cli", "dev http jobs fleet control tenant rest router kernel config error telemetry"),
-    ("testing", "cli dev http jobs fleet control tenant rest router kernel config error telemetry"),
+    ("fleet", "control tenant rest router storage kernel config error telemetry"),
+    ("jobs", "fleet control tenant rest router storage kernel config error telemetry"),
+    ("http", "fleet control tenant rest router storage kernel config error telemetry"),
+    ("dev", "http jobs fleet control tenant rest router storage kernel config error telemetry"),
+    ("cli", "dev http jobs fleet control tenant rest router storage kernel config error telemetry"),
+    ("testing", "cli dev http jobs fleet control tenant rest router storage kernel config error telemetry"),
 ];
 
 /// The types that speak to a database without saying whose it is.

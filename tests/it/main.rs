@@ -6,6 +6,7 @@ mod arrows;
 mod cli;
 mod control;
 mod docs;
+mod docs_runbook;
 mod faults;
 mod fleet;
 mod http;

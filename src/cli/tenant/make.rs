@@ -36,7 +36,7 @@ impl AdminArgs {
 
 /// Where a test lets the process die.
 #[derive(Debug, Args)]
-struct HaltArgs {
+pub(in crate::cli) struct HaltArgs {
     #[arg(long, hide = true, value_name = "STEP")]
     halt_after: Option<String>,
     #[arg(long, hide = true, requires = "halt_after")]
@@ -44,7 +44,7 @@ struct HaltArgs {
 }
 
 impl HaltArgs {
-    fn options(&self) -> OperationOptions {
+    pub(in crate::cli) fn options(&self) -> OperationOptions {
         let before_journal = self.halt_before_journal;
         let halt = self.halt_after.clone().map(|after| Halt { after, before_journal });
         OperationOptions { halt }

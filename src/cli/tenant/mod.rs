@@ -1,18 +1,26 @@
 //! `tenantry tenant`: making, adopting, watching and deleting tenants.
 
+mod backup;
 mod make;
 mod manage;
 mod psql;
+mod relocate;
+mod rotate;
 mod signups;
+mod token;
 
 use clap::Subcommand;
 
-pub(super) use make::target_file;
+pub use backup::{BackupArgs, RestoreArgs};
 pub use make::{AttachArgs, CreateArgs, TlsArgs};
+pub(super) use make::{HaltArgs, target_file};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
+pub use relocate::MoveArgs;
+pub use rotate::RotateArgs;
 pub use signups::SignUpsCommand;
+pub use token::TokenArgs;
 
 use super::{Context, Refused};
 use crate::error::{ApiError, Code};
@@ -50,12 +58,35 @@ pub enum TenantCommand {
     /// Takes a tenant from its users; its database is kept for the grace period.
     #[command(after_help = "Example:\n  tenantry tenant archive acme")]
     Archive(Named),
-    /// Gives an archived tenant back to its users.
-    #[command(after_help = "Example:\n  tenantry tenant restore acme")]
-    Restore(Named),
+    /// Gives an archived tenant back to its users; with --backup, restores a backup in place or as a new tenant.
+    #[command(
+        after_help = "Example:\n  tenantry tenant restore acme\n  tenantry tenant restore acme --backup 0198c0de-0000-7000-8000-000000000000 --as acme-may"
+    )]
+    Restore(RestoreArgs),
+    /// Backs a tenant up to the storage, sealed with a key of its own; prints the backup's id.
+    #[command(after_help = "Example:\n  tenantry tenant backup acme")]
+    Backup(BackupArgs),
+    /// Lists a tenant's backups, the latest first.
+    #[command(after_help = "Example:\n  tenantry tenant backups acme --output json")]
+    Backups(Named),
     /// Archives a tenant and drops it after the grace period; an unfinished one at once.
     #[command(after_help = "Example:\n  tenantry tenant delete hooli --now --yes")]
     Delete(DeleteArgs),
+    /// Gives a short-lived token of one of a tenant's people; noted, with the reason, in that tenant's audit.
+    #[command(
+        after_help = "Example:\n  tenantry tenant token acme --user ada@acme.example --reason 'ticket 4711: missing contacts'"
+    )]
+    Token(TokenArgs),
+    /// Gives a tenant's role another password, or every tenant's; no request fails meanwhile.
+    #[command(
+        after_help = "Example:\n  tenantry tenant rotate-credentials acme\n  tenantry tenant rotate-credentials --all"
+    )]
+    RotateCredentials(RotateArgs),
+    /// Moves a tenant to another cluster; its requests wait meanwhile and do not fail. Again, it resumes.
+    #[command(
+        after_help = "Examples:\n  tenantry tenant move acme --to eu-2\n  tenantry tenant move acme --confirm --yes"
+    )]
+    Move(MoveArgs),
     /// Who waits for a tenant of their own, where operators decide about sign-ups.
     #[command(subcommand)]
     Signups(SignUpsCommand),
@@ -86,20 +117,25 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Suspend(named) => manage::suspend(context, &named.tenant).await,
         TenantCommand::Resume(named) => manage::resume(context, &named.tenant).await,
         TenantCommand::Archive(named) => manage::archive(context, &named.tenant).await,
-        TenantCommand::Restore(named) => manage::restore(context, &named.tenant).await,
+        TenantCommand::Restore(args) => backup::restore(context, args).await,
+        TenantCommand::Backup(args) => backup::backup(context, args).await,
+        TenantCommand::Backups(named) => backup::backups(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,
+        TenantCommand::Token(args) => token::run(context, args).await,
+        TenantCommand::RotateCredentials(args) => rotate::run(context, args).await,
+        TenantCommand::Move(args) => relocate::run(context, args).await,
         TenantCommand::Signups(command) => signups::run(context, command).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }
 }
 
 /// The fleet of the configured installation.
-pub(super) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
+pub(in crate::cli) fn fleet(context: &Context) -> anyhow::Result<Fleet> {
     Ok(Node::open(&context.config)?.fleet)
 }
 
 /// A refusal (exit 4) where the fault is the caller's or the state's, with its cause: operators may see it.
-pub(super) fn explain(error: ApiError) -> anyhow::Error {
+pub(in crate::cli) fn explain(error: ApiError) -> anyhow::Error {
     if error.code().status() >= 500 {
         return error.into();
     }

@@ -312,6 +312,14 @@ pub async fn remove(conn: &mut MainConn, name: &str) -> ApiResult<()> {
     match diesel::delete(c::table.filter(c::name.eq(name))).execute(conn).await {
         Ok(0) => Err(ApiError::not_found("cluster")),
         Ok(_) => Ok(()),
+        Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, info))
+            if info.table_name() == Some("tenant_copies") =>
+        {
+            Err(ApiError::new(Code::Conflict).detail(
+                "Old copies of tenants that moved away are still on this cluster. Drop them with `tenant move SLUG \
+                 --confirm`, or wait until their grace period ends.",
+            ))
+        }
         Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)) => Err(ApiError::new(Code::Conflict)
             .detail(
                 "Tenants still live on this cluster. Move or delete them first; `cluster drain` keeps new ones off.",

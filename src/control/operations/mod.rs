@@ -1,11 +1,13 @@
 //! The journal of every longer work on a tenant, a cluster or the fleet: what makes each of them resumable, and what
 //! operators see as a job.
 
+mod parts;
 mod steps;
 mod store;
 
 use chrono::{DateTime, Utc};
 
+pub use parts::parts_done;
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
     NewOperation, OperationFilter, began, begin, begin_waiting, find_open, finish, get, list, reopen, report,

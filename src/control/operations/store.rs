@@ -212,6 +212,8 @@ pub struct OperationFilter {
     pub state: Option<OperationState>,
     /// Of this tenant only.
     pub tenant: Option<TenantId>,
+    /// Of these tenants only.
+    pub only: Option<Vec<TenantId>>,
     /// At most so many; all if absent.
     pub limit: Option<i64>,
     /// Those begun before this one.
@@ -238,6 +240,9 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
     }
     if let Some(tenant) = filter.tenant {
         query = query.filter(o::tenant_id.eq(tenant));
+    }
+    if let Some(only) = &filter.only {
+        query = query.filter(o::tenant_id.eq_any(only));
     }
     if let Some(after) = filter.after {
         query = query.filter(o::id.lt(after));

@@ -1,25 +1,41 @@
-//! People who run the installation: signing in with e-mail and password, sessions that can be ended, and the proof of
-//! who is asking on `/api/v1/admin`.
+//! People who run the installation: signing in with e-mail, password and second factor, sessions that can be ended, what
+//! each may do, the proof of who is asking on `/api/v1/admin`, and what each of them did.
 //!
 //! Their tokens have an issuer, an audience, a `typ` and a key of their own: no tenant's token passes here, and none of
 //! theirs passes at a tenant.
 
 mod api;
+pub mod audit;
 mod extract;
+mod manage;
+mod mfa;
 mod rules;
 mod service;
 mod store;
 mod token;
 
-pub use extract::Operator;
-pub use rules::{OperatorRole, email_key};
+pub use extract::{Operator, Reach};
+pub use manage::named;
+pub use rules::{Oneself, OperatorRole, Power, Rule, Survey, Tend, email_key};
 pub use service::Operators;
-pub use store::{NewOperator, OperatorRecord, disable, insert, list};
+pub use store::{NewOperator, OperatorChanges, OperatorRecord, change, disable, insert, list, tenants_of};
 pub use token::{OPERATOR_TYP, OperatorClaims};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {
-    cfg.service(api::login).service(api::logout).service(api::me);
+    cfg.service(api::login)
+        .service(api::second_factor)
+        .service(api::logout)
+        .service(api::me)
+        .service(api::list_sessions)
+        .service(api::end_session)
+        .service(api::enrol_totp)
+        .service(api::confirm_totp)
+        .service(api::remove_totp)
+        .service(manage::list_operators)
+        .service(manage::add_operator)
+        .service(manage::change_operator)
+        .service(manage::list_audit);
 }

@@ -16,7 +16,40 @@ words! {
     OperatorRole {
         /// Everything.
         Admin = "admin",
+        /// Sees everything, and tends what runs; makes, removes and configures nothing.
+        Support = "support",
+        /// Sees and tends the tenants it was given, and knows of no other.
+        Owner = "owner",
     }
+}
+
+/// What an endpoint takes its operators for: see [`super::Operator`]. The least is the default.
+pub trait Power: Send + Sync + 'static {
+    /// Who has it.
+    const ROLES: &'static [OperatorRole];
+}
+
+macro_rules! powers {
+    ($($(#[$doc:meta])* $name:ident: $($role:ident)|+;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+
+        impl Power for $name {
+            const ROLES: &'static [OperatorRole] = &[$(OperatorRole::$role),+];
+        }
+    )+};
+}
+
+powers! {
+    /// To make, remove and configure: clusters, tenants, operators, the fleet.
+    Rule: Admin;
+    /// To see what concerns every tenant.
+    Survey: Admin | Support;
+    /// To tend a tenant, and see it. An owner's reach is limited to its own: [`super::Operator::reach`].
+    Tend: Admin | Support | Owner;
+    /// To manage one's own access.
+    Oneself: Admin | Support | Owner;
 }
 
 /// An e-mail address as it is stored and compared. `None` if it is none.

@@ -4,27 +4,31 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::OperatorRole;
+use super::extract::{Known, Reach};
 use super::rules::{email_key, locked_for};
 use super::store::{self, NewOperator, OperatorRecord};
-use super::token::{OPERATOR_TYP, OperatorClaims};
-use super::{OperatorRole, extract::Operator};
+use super::token::{OPERATOR_TYP, OperatorClaims, SECOND_FACTOR_TYP, SecondFactorClaims};
 use crate::control::{ControlPlane, fault, installation, signing_keys};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::SessionId;
 use crate::kernel::crypto::MacKey;
+use crate::kernel::{OperatorId, SessionId, TenantId};
+use crate::rest::Client;
 use crate::rest::passwords::Passwords;
 use crate::router::token::strict_kid;
-use crate::router::{SigningKey, VerificationKey};
+use crate::router::{MainConn, SigningKey, VerificationKey};
 
 /// How long a token is good, and with it the session.
 pub(super) const LIFETIME: TimeDelta = TimeDelta::hours(1);
+/// How long the second factor may take after the password.
+const SECOND_FACTOR_WITHIN: TimeDelta = TimeDelta::minutes(5);
 /// How long a session is believed to stand without asking.
 const SESSION_CACHED: Duration = Duration::from_secs(1);
 const SESSIONS_CACHED: u64 = 10_000;
@@ -42,7 +46,16 @@ struct Inner {
     leeway: Duration,
     // Read at first use: a node starts without the control plane.
     keys: OnceCell<Keys>,
-    sessions: Cache<SessionId, Arc<OperatorRecord>>,
+    sessions: Cache<SessionId, Arc<(OperatorRecord, Reach)>>,
+}
+
+/// How a login goes on.
+#[derive(Debug)]
+pub(super) enum LoggedIn {
+    /// A token, and whose it is.
+    Token(String, OperatorRecord),
+    /// A token for the second factor alone.
+    SecondFactor(String),
 }
 
 /// Signs operators in and knows them again. Clones share it.
@@ -79,6 +92,7 @@ impl Operators {
         email: &str,
         password: SecretString,
         role: OperatorRole,
+        tenants: Vec<TenantId>,
     ) -> ApiResult<OperatorRecord> {
         let Some(email) = email_key(email) else {
             return Err(ApiError::invalid_field("email", "invalid", "Not an e-mail address."));
@@ -86,8 +100,8 @@ impl Operators {
         if let Some(error) = crate::rest::passwords::fault("password", &password, &email) {
             return Err(ApiError::invalid(vec![error]));
         }
-        let new = NewOperator { email, password_hash: passwords.hash(password).await?, role };
-        control.db.read(async move |conn| store::insert(conn, &new).await).await.map_err(fault)
+        let new = NewOperator { email, password_hash: passwords.hash(password).await?, role, tenants };
+        control.db.transaction(async move |conn| store::insert(conn, &new).await).await.map_err(fault)
     }
 
     async fn keys(&self) -> ApiResult<&Keys> {
@@ -110,11 +124,21 @@ impl Operators {
         self.0.keys.get_or_try_init(read).await
     }
 
+    /// The control plane.
+    pub(super) fn control(&self) -> &ControlPlane {
+        &self.0.control
+    }
+
+    /// Hashes passwords, a few at a time.
+    pub(super) fn passwords(&self) -> &Passwords {
+        &self.0.passwords
+    }
+
     /// Signs in. Unknown and disabled operators cost the same work and get the same answer as a wrong password.
     ///
     /// # Errors
     /// `invalid_credentials`; `too_many_attempts` from the sixth attempt within 15 minutes, right password or not.
-    pub(super) async fn log_in(&self, email: &str, password: SecretString) -> ApiResult<(String, OperatorRecord)> {
+    pub(super) async fn log_in(&self, email: &str, password: SecretString, from: Client) -> ApiResult<LoggedIn> {
         let inner = &*self.0;
         let keys = self.keys().await?;
         let email = email.trim().to_lowercase();
@@ -137,14 +161,70 @@ impl Operators {
         let Some(operator) = operator.filter(|_| matches) else {
             return Err(ApiError::new(Code::InvalidCredentials));
         };
+        let forget = async move |conn: &mut MainConn| store::forget_attempts(conn, &subject).await;
+        inner.control.db.read(forget).await.map_err(fault)?;
+        if !operator.second_factor {
+            return self.admit(operator, false, from).await;
+        }
+        let now = inner.control.clock.now();
+        let claims = SecondFactorClaims {
+            iss: inner.issuer.clone(),
+            aud: inner.issuer.clone(),
+            sub: operator.id,
+            jti: Uuid::now_v7(),
+            iat: now.timestamp(),
+            exp: (now + SECOND_FACTOR_WITHIN).timestamp(),
+        };
+        Ok(LoggedIn::SecondFactor(keys.signing.sign(SECOND_FACTOR_TYP, &claims)?))
+    }
+
+    /// The second half of a login.
+    ///
+    /// # Errors
+    /// `token_invalid`, `token_expired`; `invalid_credentials` for a wrong or used code; `too_many_attempts`.
+    pub(super) async fn log_in_further(&self, token: &str, code: SecretString, from: Client) -> ApiResult<LoggedIn> {
+        let inner = &*self.0;
+        let kid = strict_kid(token, SECOND_FACTOR_TYP)?;
+        let keys = self.keys().await?;
+        if kid != keys.signing.kid() {
+            return Err(ApiError::new(Code::TokenInvalid));
+        }
+        let claims: SecondFactorClaims =
+            keys.verification.verify(token, &inner.issuer, &inner.issuer, inner.leeway.as_secs())?;
+        if !self.check_code(claims.sub, code).await? {
+            return Err(ApiError::new(Code::InvalidCredentials));
+        }
+        let id = claims.sub;
+        let operator = inner.control.db.read(async move |conn| store::find(conn, id).await).await.map_err(fault)?;
+        if operator.disabled_at.is_some() {
+            return Err(ApiError::new(Code::InvalidCredentials));
+        }
+        self.admit(operator, true, from).await
+    }
+
+    /// Counts an attempt to guess an operator's second factor; gives under which name.
+    ///
+    /// # Errors
+    /// `too_many_attempts`.
+    pub(super) async fn count(&self, id: OperatorId, now: DateTime<Utc>) -> ApiResult<[u8; 32]> {
+        let subject = self.keys().await?.mac.digest("operator-second-factor", &[id.uuid().as_bytes()]);
+        let counted = async move |conn: &mut MainConn| store::count_attempt(conn, &subject, now).await;
+        let (attempts, since) = self.0.control.db.read(counted).await.map_err(fault)?;
+        match locked_for(attempts, since, now) {
+            Some(left) => Err(ApiError::new(Code::TooManyAttempts).retry_after(left)),
+            None => Ok(subject),
+        }
+    }
+
+    async fn admit(&self, operator: OperatorRecord, second_factor: bool, from: Client) -> ApiResult<LoggedIn> {
+        let inner = &*self.0;
         let now = inner.control.clock.now();
         let id = operator.id;
         let session = inner
             .control
             .db
             .transaction(async move |conn| -> ApiResult<SessionId> {
-                store::forget_attempts(conn, &subject).await?;
-                store::open_session(conn, id, now, now + LIFETIME).await
+                store::open_session(conn, id, &from, second_factor, now, now + LIFETIME).await
             })
             .await
             .map_err(fault)?;
@@ -158,14 +238,14 @@ impl Operators {
             exp: (now + LIFETIME).timestamp(),
             role: operator.role,
         };
-        Ok((keys.signing.sign(OPERATOR_TYP, &claims)?, operator))
+        Ok(LoggedIn::Token(self.keys().await?.signing.sign(OPERATOR_TYP, &claims)?, operator))
     }
 
     /// Who a token is of, if its session stands.
     ///
     /// # Errors
     /// `token_invalid`, `token_expired`, `token_revoked`; `control_plane_unavailable` if the session cannot be asked for.
-    pub async fn verify(&self, token: &str) -> ApiResult<Operator> {
+    pub(super) async fn verify(&self, token: &str) -> ApiResult<Known> {
         let inner = &*self.0;
         // Before anything is asked of the control plane: a token that is not even shaped like one of ours.
         let kid = strict_kid(token, OPERATOR_TYP)?;
@@ -175,34 +255,41 @@ impl Operators {
         }
         let claims: OperatorClaims =
             keys.verification.verify(token, &inner.issuer, &inner.issuer, inner.leeway.as_secs())?;
-        let operator = match inner.sessions.get(&claims.sid).await {
-            Some(operator) => operator,
+        let known = match inner.sessions.get(&claims.sid).await {
+            Some(known) => known,
             None => {
                 let (session, now) = (claims.sid, inner.control.clock.now());
                 let found = inner
                     .control
                     .db
-                    .read(async move |conn| store::operator_of(conn, session, now).await)
+                    .read(async move |conn| -> ApiResult<_> {
+                        let Some(operator) = store::operator_of(conn, session, now).await? else { return Ok(None) };
+                        let reach = store::reach(conn, &operator).await?;
+                        Ok(Some((operator, reach)))
+                    })
                     .await
                     .map_err(fault)?;
-                let operator = Arc::new(found.ok_or_else(|| ApiError::new(Code::TokenRevoked))?);
-                inner.sessions.insert(claims.sid, operator.clone()).await;
-                operator
+                let known = Arc::new(found.ok_or_else(|| ApiError::new(Code::TokenRevoked))?);
+                inner.sessions.insert(claims.sid, known.clone()).await;
+                known
             }
         };
+        let (operator, reach) = &*known;
         if operator.id != claims.sub {
             return Err(ApiError::new(Code::TokenInvalid));
         }
-        Ok(Operator { id: operator.id, email: operator.email.clone(), session: claims.sid, role: operator.role })
+        let (id, email, role, reach) = (operator.id, operator.email.clone(), operator.role, reach.clone());
+        Ok(Known { id, email, session: claims.sid, role, reach })
     }
 
-    /// Ends a session; on this node at once, on the others within a second.
+    /// Ends a session; on this node at once, on the others within a second. False if there is no such open one.
     ///
     /// # Errors
     /// If the control plane does not answer.
-    pub(super) async fn log_out(&self, session: SessionId) -> ApiResult<()> {
+    pub(super) async fn end_session(&self, operator: OperatorId, session: SessionId) -> ApiResult<bool> {
         let now = self.0.control.clock.now();
-        let ended = self.0.control.db.read(async move |conn| store::end_session(conn, session, now).await).await;
+        let end = async move |conn: &mut MainConn| store::end_session(conn, operator, session, now).await;
+        let ended = self.0.control.db.read(end).await;
         self.0.sessions.invalidate(&session).await;
         ended.map_err(fault)
     }

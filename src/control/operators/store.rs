@@ -7,11 +7,16 @@ use diesel::sql_types::{Binary, Integer, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
+use super::extract::Reach;
 use super::rules::{OperatorRole, WINDOW};
-use crate::control::schema::{operator_login_attempts as attempts, operator_sessions as sessions, operators as o};
+use crate::control::schema::{
+    operator_login_attempts as attempts, operator_sessions as sessions, operator_tenants as reach, operators as o,
+    tenants,
+};
 use crate::control::word;
-use crate::error::{ApiError, ApiResult};
-use crate::kernel::{OperatorId, SessionId};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::{OperatorId, SessionId, Slug, TenantId};
+use crate::rest::Client;
 use crate::router::MainConn;
 
 /// An operator to be.
@@ -23,6 +28,8 @@ pub struct NewOperator {
     pub password_hash: String,
     /// What they may do.
     pub role: OperatorRole,
+    /// The tenants of an owner.
+    pub tenants: Vec<TenantId>,
 }
 
 /// An operator.
@@ -35,18 +42,20 @@ pub struct OperatorRecord {
     pub email: String,
     /// What they may do.
     pub role: OperatorRole,
+    /// Whether they log in with a second factor.
+    pub second_factor: bool,
     /// When they were added.
     pub created_at: DateTime<Utc>,
     /// Since when they may not log in.
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-type Row = (OperatorId, String, String, DateTime<Utc>, Option<DateTime<Utc>>);
-const COLUMNS: (o::id, o::email, o::role, o::created_at, o::disabled_at) =
-    (o::id, o::email, o::role, o::created_at, o::disabled_at);
+type Row = (OperatorId, String, String, Option<DateTime<Utc>>, DateTime<Utc>, Option<DateTime<Utc>>);
+const COLUMNS: (o::id, o::email, o::role, o::totp_confirmed_at, o::created_at, o::disabled_at) =
+    (o::id, o::email, o::role, o::totp_confirmed_at, o::created_at, o::disabled_at);
 
-fn record((id, email, role, created_at, disabled_at): Row) -> ApiResult<OperatorRecord> {
-    Ok(OperatorRecord { id, email, role: word(&role)?, created_at, disabled_at })
+fn record((id, email, role, confirmed, created_at, disabled_at): Row) -> ApiResult<OperatorRecord> {
+    Ok(OperatorRecord { id, email, role: word(&role)?, second_factor: confirmed.is_some(), created_at, disabled_at })
 }
 
 /// Adds an operator.
@@ -68,8 +77,108 @@ pub async fn insert(conn: &mut MainConn, new: &NewOperator) -> ApiResult<Operato
         Err(DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
             Err(ApiError::already_exists("email", "An operator with this e-mail exists."))
         }
-        other => record(other?),
+        other => {
+            let added = record(other?)?;
+            give(conn, added.id, &new.tenants).await?;
+            Ok(added)
+        }
     }
+}
+
+async fn give(conn: &mut MainConn, id: OperatorId, given: &[TenantId]) -> ApiResult<()> {
+    let rows: Vec<_> = given.iter().map(|tenant| (reach::operator_id.eq(id), reach::tenant_id.eq(*tenant))).collect();
+    diesel::insert_into(reach::table).values(rows).on_conflict_do_nothing().execute(conn).await?;
+    Ok(())
+}
+
+/// What to change of an operator; `None` leaves as is.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorChanges {
+    /// What they may do.
+    pub role: Option<OperatorRole>,
+    /// The tenants of an owner.
+    pub tenants: Option<Vec<TenantId>>,
+    /// Whether they are kept out.
+    pub disabled: Option<bool>,
+    /// Takes the second factor away, for whoever lost it.
+    pub reset_second_factor: bool,
+}
+
+/// Changes an operator. One who is kept out, or may do less from now on, has no session left.
+///
+/// # Errors
+/// 404 if there is none; 409 if nobody would be left who may do everything.
+pub async fn change(
+    conn: &mut MainConn,
+    id: OperatorId,
+    changes: &OperatorChanges,
+    now: DateTime<Utc>,
+) -> ApiResult<OperatorRecord> {
+    // Two changes at once must not each leave the other's administrator as the last.
+    let admins = o::table.filter(o::role.eq(OperatorRole::Admin.as_str())).filter(o::disabled_at.is_null());
+    let admins = admins.select(o::id).for_update().load::<OperatorId>(conn).await?;
+    let mut row = find(conn, id).await?;
+    let loses = changes.role.is_some_and(|role| role != OperatorRole::Admin) || changes.disabled == Some(true);
+    if loses && admins == [id] {
+        return Err(ApiError::new(Code::Conflict)
+            .detail("This is the last administrator. Make another operator an administrator first."));
+    }
+    if let Some(role) = changes.role {
+        diesel::update(o::table.find(id)).set(o::role.eq(role.as_str())).execute(conn).await?;
+        row.role = role;
+    }
+    if let Some(given) = &changes.tenants {
+        diesel::delete(reach::table.filter(reach::operator_id.eq(id))).execute(conn).await?;
+        give(conn, id, given).await?;
+    }
+    if let Some(disabled) = changes.disabled {
+        let at = disabled.then_some(now);
+        diesel::update(o::table.find(id)).set(o::disabled_at.eq(at)).execute(conn).await?;
+    }
+    if changes.reset_second_factor {
+        super::mfa::remove(conn, id).await?;
+    }
+    if loses || changes.role.is_some() || changes.reset_second_factor {
+        end_sessions(conn, id, now).await?;
+    }
+    find(conn, id).await
+}
+
+async fn end_sessions(conn: &mut MainConn, id: OperatorId, now: DateTime<Utc>) -> ApiResult<()> {
+    diesel::update(sessions::table.filter(sessions::operator_id.eq(id)).filter(sessions::revoked_at.is_null()))
+        .set(sessions::revoked_at.eq(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// An operator.
+///
+/// # Errors
+/// 404 if there is none.
+pub async fn find(conn: &mut MainConn, id: OperatorId) -> ApiResult<OperatorRecord> {
+    let found = o::table.find(id).select(COLUMNS).first::<Row>(conn).await.optional()?;
+    record(found.ok_or_else(|| ApiError::not_found("operator"))?)
+}
+
+/// The slugs of an owner's tenants.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn tenants_of(conn: &mut MainConn, id: OperatorId) -> ApiResult<Vec<Slug>> {
+    let slugs = reach::table.inner_join(tenants::table).filter(reach::operator_id.eq(id)).order(tenants::slug);
+    let slugs = slugs.select(tenants::slug).load::<String>(conn).await?;
+    Ok(slugs.into_iter().filter_map(|slug| slug.parse().ok()).collect())
+}
+
+/// What an operator knows of.
+pub(super) async fn reach(conn: &mut MainConn, operator: &OperatorRecord) -> ApiResult<Reach> {
+    if operator.role != OperatorRole::Owner {
+        return Ok(Reach::All);
+    }
+    let given = reach::table.filter(reach::operator_id.eq(operator.id)).select(reach::tenant_id);
+    let given: Vec<TenantId> = given.load(conn).await?;
+    Ok(Reach::Only(std::sync::Arc::new(given.into_iter().collect())))
 }
 
 /// All operators, by address.
@@ -92,10 +201,7 @@ pub async fn disable(conn: &mut MainConn, email: &str, now: DateTime<Utc>) -> Ap
         .await
         .optional()?
         .ok_or_else(|| ApiError::not_found("operator"))?;
-    diesel::update(sessions::table.filter(sessions::operator_id.eq(disabled.0)).filter(sessions::revoked_at.is_null()))
-        .set(sessions::revoked_at.eq(now))
-        .execute(conn)
-        .await?;
+    end_sessions(conn, disabled.0, now).await?;
     record(disabled)
 }
 
@@ -134,6 +240,8 @@ pub(super) async fn operator_of(
 pub(super) async fn open_session(
     conn: &mut MainConn,
     operator: OperatorId,
+    from: &Client,
+    second_factor: bool,
     now: DateTime<Utc>,
     expires_at: DateTime<Utc>,
 ) -> ApiResult<SessionId> {
@@ -147,19 +255,51 @@ pub(super) async fn open_session(
             sessions::operator_id.eq(operator),
             sessions::created_at.eq(now),
             sessions::expires_at.eq(expires_at),
+            sessions::address.eq(&from.ip),
+            sessions::user_agent.eq(&from.user_agent),
+            sessions::second_factor.eq(second_factor),
         ))
         .execute(conn)
         .await?;
     Ok(id)
 }
 
-/// Ends a session.
-pub(super) async fn end_session(conn: &mut MainConn, session: SessionId, now: DateTime<Utc>) -> ApiResult<()> {
-    diesel::update(sessions::table.find(session).filter(sessions::revoked_at.is_null()))
+/// Ends a session of an operator. False if there is no such session, or it has ended.
+pub(super) async fn end_session(
+    conn: &mut MainConn,
+    operator: OperatorId,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> ApiResult<bool> {
+    let open = sessions::table.find(session).filter(sessions::operator_id.eq(operator));
+    let ended = diesel::update(open.filter(sessions::revoked_at.is_null()).filter(sessions::expires_at.gt(now)))
         .set(sessions::revoked_at.eq(now))
         .execute(conn)
         .await?;
-    Ok(())
+    Ok(ended == 1)
+}
+
+/// An open session.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+pub(super) struct SessionRow {
+    pub(super) id: SessionId,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
+    pub(super) address: Option<String>,
+    pub(super) user_agent: Option<String>,
+    pub(super) second_factor: bool,
+}
+
+/// The open sessions of an operator, the latest first.
+pub(super) async fn open_sessions(
+    conn: &mut MainConn,
+    operator: OperatorId,
+    now: DateTime<Utc>,
+) -> ApiResult<Vec<SessionRow>> {
+    let open = sessions::table.filter(sessions::operator_id.eq(operator)).filter(sessions::revoked_at.is_null());
+    let open = open.filter(sessions::expires_at.gt(now)).order(sessions::created_at.desc());
+    Ok(open.select(SessionRow::as_select()).load(conn).await?)
 }
 
 #[derive(QueryableByName)]

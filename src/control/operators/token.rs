@@ -30,3 +30,24 @@ pub struct OperatorClaims {
     /// What the operator may do.
     pub role: OperatorRole,
 }
+
+/// The `typ` of a token that is good for the second factor alone.
+pub const SECOND_FACTOR_TYP: &str = "op-mfa+jwt";
+
+/// The claims of such a token. Nothing else is accepted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecondFactorClaims {
+    /// `<public url>/admin`.
+    pub(super) iss: String,
+    /// The same as `iss`.
+    pub(super) aud: String,
+    /// The operator.
+    pub(super) sub: OperatorId,
+    /// This token.
+    pub(super) jti: Uuid,
+    /// Issued at, Unix seconds.
+    pub(super) iat: i64,
+    /// Expires at, Unix seconds.
+    pub(super) exp: i64,
+}

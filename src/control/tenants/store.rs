@@ -97,6 +97,8 @@ pub struct NewTenant {
 pub struct TenantFilter {
     /// In this state only.
     pub status: Option<TenantStatus>,
+    /// Among these only.
+    pub only: Option<Vec<TenantId>>,
     /// Whose slug or name contains this, whatever the case.
     pub q: Option<String>,
     /// At most so many; all of them if absent.
@@ -304,6 +306,9 @@ pub async fn list(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<Vec<T
     };
     if let Some(status) = filter.status {
         query = query.filter(t::status.eq(status.as_str()));
+    }
+    if let Some(only) = &filter.only {
+        query = query.filter(t::id.eq_any(only));
     }
     if let Some(q) = filter.q.as_deref().filter(|q| !q.is_empty()) {
         let pattern = format!("%{}%", q.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"));

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{ChangeRefusals, Refusals};
 use crate::control::clusters::{ClusterChanges, NewCluster as Wanted};
-use crate::control::operators::Operator;
+use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
@@ -51,7 +51,11 @@ pub struct NewCluster {
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/clusters")]
-pub async fn list_clusters(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Reply<Vec<ClusterView>>> {
+pub async fn list_clusters(
+    _: NoQuery,
+    _: Operator<Survey>,
+    fleet: web::Data<Fleet>,
+) -> ApiResult<Reply<Vec<ClusterView>>> {
     Ok(Reply(fleet.clusters().await?.into_iter().map(Into::into).collect()))
 }
 
@@ -100,7 +104,7 @@ fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> Api
 #[get("/api/v1/admin/clusters/{name}")]
 pub async fn get_cluster(
     _: NoQuery,
-    _: Operator,
+    _: Operator<Survey>,
     fleet: web::Data<Fleet>,
     name: Path<String>,
 ) -> ApiResult<Tagged<ClusterView>> {

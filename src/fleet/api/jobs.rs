@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ChangeRefusals, Refusals};
+use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::operations::{self, Operation, OperationFilter, OperationKind, OperationState, Step};
-use crate::control::operators::Operator;
+use crate::control::operators::{Operator, Reach, Tend};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{Fleet, StepTime};
 use crate::kernel::page::{CursorScope, Direction};
@@ -130,18 +130,19 @@ pub struct ListJobs {
 )]
 #[get("/api/v1/admin/jobs")]
 pub async fn list_jobs(
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     query: Query<ListJobs>,
 ) -> ApiResult<Listed<JobView>> {
     let ListJobs { kind, state, tenant_id, page_size, cursor } = query.0;
     let tenant = match tenant_id {
-        Some(name) => Some(fleet.get(&name).await?.id),
+        Some(name) => Some(tenant_of(&operator, &fleet, &name).await?.id),
         None => None,
     };
     let paging = Paging::new(None, page_size, cursor, None)?;
-    let filter = format!("{kind:?} {state:?} {tenant:?}");
+    let only = operator.reach().only();
+    let filter = format!("{kind:?} {state:?} {tenant:?} {only:?}");
     let scope = CursorScope { tenant: None, list: "admin/jobs", sort: "-createdAt", filter: &filter };
     let mac = &router.installation().mac;
     let (mut after, mut before) = (None, None);
@@ -150,9 +151,21 @@ pub async fn list_jobs(
         Some((Direction::Previous, id)) => before = Some(id),
         None => {}
     }
-    let filter = OperationFilter { kind, state, tenant, limit: Some(paging.limit()), after, before };
+    let filter = OperationFilter { kind, state, tenant, only, limit: Some(paging.limit()), after, before };
     let rows = fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
     Ok(paging.listed(rows, &scope, mac, |operation| operation.id, None).map(Into::into))
+}
+
+/// A job, within what the operator knows of.
+async fn job_of(operator: &Operator<Tend>, fleet: &Fleet, id: OperationId) -> ApiResult<Operation> {
+    let db = &fleet.control.db;
+    let operation = db.read(async move |conn: &mut MainConn| operations::get(conn, id).await).await?;
+    let known = match (&operation.tenant, operator.reach()) {
+        (_, Reach::All) => true,
+        (Some((tenant, _)), reach) => reach.has(*tenant),
+        (None, Reach::Only(_)) => false,
+    };
+    if known { Ok(operation) } else { Err(ApiError::not_found("job")) }
 }
 
 /// A job: how far it has come, and what came of it.
@@ -166,18 +179,14 @@ pub async fn list_jobs(
 #[get("/api/v1/admin/jobs/{id}")]
 pub async fn get_job(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
 ) -> ApiResult<Reply<JobDetail>> {
-    let id = id.0;
-    let (operation, steps) = fleet
-        .control
-        .db
-        .read(async move |conn: &mut MainConn| {
-            Ok::<_, ApiError>((operations::get(conn, id).await?, operations::steps(conn, id).await?))
-        })
-        .await?;
+    let operation = job_of(&operator, &fleet, id.0).await?;
+    let id = operation.id;
+    let db = &fleet.control.db;
+    let steps = db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
     Ok(Reply(JobDetail::new(operation, steps)))
 }
 
@@ -193,11 +202,11 @@ pub async fn get_job(
 #[post("/api/v1/admin/jobs/{id}/cancel")]
 pub async fn cancel_job(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
 ) -> ApiResult<Reply<JobView>> {
-    let id = id.0;
+    let id = job_of(&operator, &fleet, id.0).await?.id;
     let db = &fleet.control.db;
     let operation = db.read(async move |conn: &mut MainConn| operations::request_cancel(conn, id).await).await?;
     Ok(Reply(operation.into()))

@@ -9,10 +9,13 @@ mod tenants;
 
 pub use jobs::{JobView, accepted};
 pub use signups::WaitingView;
-use utoipa::IntoResponses;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::rest::ErrorEnvelope;
+use crate::control::docs::{ChangeRefusals, Refusals};
+use crate::control::operators::{Operator, Power};
+use crate::control::tenants::TenantRecord;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::Fleet;
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {
@@ -40,36 +43,11 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(signups::refuse_sign_up);
 }
 
-/// The answers of any endpoint for operators.
-#[derive(Debug, IntoResponses)]
-pub enum Refusals {
-    /// A parameter is unknown or has a bad value, or the body is not JSON.
-    #[response(status = 400)]
-    Malformed(ErrorEnvelope),
-    /// No token of an operator, or a bad, expired or revoked one.
-    #[response(status = 401)]
-    Unauthenticated(ErrorEnvelope),
-    /// There is nothing here.
-    #[response(status = 404)]
-    NotFound(ErrorEnvelope),
-    /// The control plane or a database server does not answer; see `Retry-After`.
-    #[response(status = 503)]
-    Unavailable(ErrorEnvelope),
-}
-
-/// The answers of an endpoint that changes something.
-#[derive(Debug, IntoResponses)]
-pub enum ChangeRefusals {
-    /// The state of the thing does not allow it, or its name is taken.
-    #[response(status = 409)]
-    Conflict(ErrorEnvelope),
-    /// It has changed since it was read.
-    #[response(status = 412)]
-    Stale(ErrorEnvelope),
-    /// The body has another type than this endpoint takes.
-    #[response(status = 415)]
-    UnsupportedMediaType(ErrorEnvelope),
-    /// Some fields are not valid.
-    #[response(status = 422)]
-    Invalid(ErrorEnvelope),
+/// The tenant of an id or slug, within what the operator knows of. Every endpoint on a tenant begins here.
+///
+/// # Errors
+/// 404 if there is none, and alike if it is none of theirs.
+async fn tenant_of<P: Power>(operator: &Operator<P>, fleet: &Fleet, name: &str) -> ApiResult<TenantRecord> {
+    let tenant = fleet.get(name).await?;
+    if operator.reach().has(tenant.id) { Ok(tenant) } else { Err(ApiError::not_found("tenant")) }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Refusals;
-use crate::control::operators::Operator;
+use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::rest::{Envelope, Query, Reply};
 use crate::router::MOST_TENANTS;
@@ -50,7 +50,7 @@ pub struct NodePools {
 )]
 #[get("/api/v1/admin/pools")]
 pub async fn list_pools(
-    _: Operator,
+    _: Operator<Survey>,
     router: web::Data<Router>,
     query: Query<TopTenants>,
     request: HttpRequest,

@@ -17,11 +17,12 @@ use crate::fleet::{AdminPassword, FirstAdmin, Fleet};
 use crate::kernel::{OperationId, Slug, TenantId};
 use crate::rest::problem;
 use crate::rest::{
-    Answer, ClientIp, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Path, Reply, RequestId, passwords,
+    Answer, Client, ClientIp, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Path, Reply, RequestId,
+    passwords,
 };
 use crate::router::{Router, TenantDb};
 use crate::tenant::auth::session::SignIn;
-use crate::tenant::auth::{self, Auth, Client};
+use crate::tenant::auth::{self, Auth};
 use crate::tenant::tenants::CurrentTenant;
 use crate::tenant::users::rules::{email_shape, name_shape};
 

@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ChangeRefusals, Refusals};
-use crate::control::operators::Operator;
+use super::{ChangeRefusals, Refusals, tenant_of};
+use crate::control::operators::{Operator, Tend};
 use crate::control::requests::Kept;
 use crate::control::tenants::{TenantChanges, TenantFilter, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
@@ -167,7 +167,7 @@ pub struct DeleteQuery {
 )]
 #[get("/api/v1/admin/tenants")]
 pub async fn list_tenants(
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     query: Query<ListTenants>,
@@ -184,7 +184,15 @@ pub async fn list_tenants(
         None => {}
     }
     let rows = fleet
-        .list(TenantFilter { status, q, limit: Some(paging.limit()), offset: paging.offset(), after, before })
+        .list(TenantFilter {
+            status,
+            q,
+            only: operator.reach().only(),
+            limit: Some(paging.limit()),
+            offset: paging.offset(),
+            after,
+            before,
+        })
         .await?;
     let page = paging.listed(rows, &scope, mac, |tenant| tenant.slug.to_string(), None);
     Ok(page.map(|tenant| OperatedTenant::new(tenant, &router)))
@@ -259,12 +267,12 @@ fn without_password(answer: &Answer<ProvisionedView>) -> Option<serde_json::Valu
 #[get("/api/v1/admin/tenants/{id}")]
 pub async fn get_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    Ok(Tagged(OperatedTenant::new(fleet.get(&id.0).await?, &router)))
+    Ok(Tagged(OperatedTenant::new(tenant_of(&operator, &fleet, &id.0).await?, &router)))
 }
 
 /// Changes a tenant.
@@ -283,14 +291,14 @@ pub async fn get_tenant(
 #[patch("/api/v1/admin/tenants/{id}")]
 pub async fn change_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
     if_match: IfMatch,
     body: MergePatch<TenantPatch>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     let TenantPatch { name, registration, max_connections, weight } = body.0;
     let changes = TenantChanges { name, registration, max_connections: max_connections.into_change(), weight };
     let tenant = fleet.set(tenant.id, if_match.0, changes).await?;
@@ -307,7 +315,7 @@ pub async fn change_tenant(
 )]
 #[delete("/api/v1/admin/tenants/{id}")]
 pub async fn delete_tenant(
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<String>,
     if_match: IfMatch,
@@ -317,7 +325,7 @@ pub async fn delete_tenant(
     if drop_dedicated_data && !now {
         return Err(ApiError::new(Code::InvalidQuery).detail("'dropDedicatedData' needs 'now'."));
     }
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     if tenant.status == TenantStatus::Archived && !now {
         return Err(ApiError::not_found("tenant"));
     }
@@ -341,12 +349,12 @@ pub async fn delete_tenant(
 #[post("/api/v1/admin/tenants/{id}/suspend")]
 pub async fn suspend_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(Tagged(OperatedTenant::new(fleet.suspend(tenant.id).await?, &router)))
 }
 
@@ -361,12 +369,12 @@ pub async fn suspend_tenant(
 #[post("/api/v1/admin/tenants/{id}/resume")]
 pub async fn resume_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(Tagged(OperatedTenant::new(fleet.resume(tenant.id).await?, &router)))
 }
 
@@ -381,11 +389,11 @@ pub async fn resume_tenant(
 #[post("/api/v1/admin/tenants/{id}/restore")]
 pub async fn restore_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
 ) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(Tagged(OperatedTenant::new(fleet.restore(tenant.id).await?, &router)))
 }

@@ -103,6 +103,11 @@ impl Fleet {
                 let wanted = CreateTenant::named(slug()?);
                 self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop)
             }
+            OperationKind::Backup => self.carry_out_backup(operation).await,
+            OperationKind::Restore => self.carry_out_restore(operation).await,
+            OperationKind::RotateCredentials => self.resume_rotation(operation).await,
+            OperationKind::Move => self.resume_move(operation).await,
+            OperationKind::Drain => self.resume_drain(operation).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }

@@ -8,10 +8,12 @@ mod drive;
 pub(super) mod probe;
 mod ready;
 mod remove;
-mod run;
-mod steps;
+pub(super) mod run;
+pub(super) mod steps;
 mod trail;
-mod verify;
+pub(super) mod verify;
+
+pub(super) use verify::read_stamp;
 
 use secrecy::SecretString;
 

@@ -62,7 +62,9 @@ impl Steps for Undo<'_> {
     async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
         match (step, &mut self.server, &mut self.dedicated) {
             (Step::Database, Some(server), _) => {
-                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await
+                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await?;
+                // The role owns them too.
+                self.fleet.drop_all_former(self.tenant.id).await.map(drop)
             }
             (Step::Role, Some(server), _) => {
                 admin::run_each(server, sql::ROLE_UNDO, &[("role", &self.tenant.role_name)]).await
@@ -168,7 +170,9 @@ impl Fleet {
     }
 
     async fn purge(&self, tenant: TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Deleted> {
+        self.clear_move(tenant.id).await?;
         let operation = self.begin_purge(&tenant).await?;
+        self.drop_copies(tenant.id).await?;
         let mut undo = Undo { fleet: self, tenant: &tenant, server: None, dedicated: None, data };
         match tenant.kind {
             TenantKind::Shared => undo.server = Some(admin::open(&self.administrator(&tenant).await?).await?),

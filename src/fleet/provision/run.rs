@@ -14,32 +14,32 @@ use crate::kernel::TenantId;
 use crate::router::{AdminConn, Installation, MainConn, Target};
 
 /// Whose database it is.
-pub(super) struct Subject {
-    pub(super) id: TenantId,
-    pub(super) database_name: String,
-    pub(super) role_name: String,
-    pub(super) max_connections: Option<i32>,
+pub(in crate::fleet) struct Subject {
+    pub(in crate::fleet) id: TenantId,
+    pub(in crate::fleet) database_name: String,
+    pub(in crate::fleet) role_name: String,
+    pub(in crate::fleet) max_connections: Option<i32>,
 }
 
 /// What is made.
-pub(super) struct Run<'a> {
-    pub(super) fleet: &'a Fleet,
-    pub(super) tenant: Subject,
+pub(in crate::fleet) struct Run<'a> {
+    pub(in crate::fleet) fleet: &'a Fleet,
+    pub(in crate::fleet) tenant: Subject,
     /// None for a dedicated database.
-    pub(super) cluster: Option<Cluster>,
+    pub(in crate::fleet) cluster: Option<Cluster>,
     /// As requests reach it.
-    pub(super) pooled: Target,
+    pub(in crate::fleet) pooled: Target,
     /// As migrations reach it.
-    pub(super) direct: Target,
-    pub(super) installation: Installation,
-    pub(super) migrations: Migrations,
-    pub(super) first_admin: Option<&'a FirstAdmin>,
+    pub(in crate::fleet) direct: Target,
+    pub(in crate::fleet) installation: Installation,
+    pub(in crate::fleet) migrations: Migrations,
+    pub(in crate::fleet) first_admin: Option<&'a FirstAdmin>,
     /// The row of the first administrator, where the password was hashed before.
     pub(super) admin_row: Option<AdminRow>,
     /// The database was cloned in this run, from a template at the head of the migrations.
     pub(super) cloned: bool,
     /// The first administrator's password, once it was made.
-    pub(super) generated: Option<SecretString>,
+    pub(in crate::fleet) generated: Option<SecretString>,
     server: Option<AdminConn>,
     inside: Option<AdminConn>,
     own: Option<AdminConn>,
@@ -47,7 +47,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Reads what the registry knows of a reserved tenant.
-    pub(super) async fn new(
+    pub(in crate::fleet) async fn new(
         fleet: &'a Fleet,
         tenant: TenantRecord,
         migrations: Migrations,
@@ -120,12 +120,12 @@ impl<'a> Run<'a> {
     }
 
     /// The cluster; only steps of a shared tenant ask.
-    pub(super) fn cluster(&self) -> ApiResult<&Cluster> {
+    pub(in crate::fleet) fn cluster(&self) -> ApiResult<&Cluster> {
         self.cluster.as_ref().ok_or_else(|| ApiError::internal("a dedicated database has no cluster"))
     }
 
     /// The administrator, in the cluster's administrative database.
-    pub(super) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
         if self.server.is_none() {
             self.server = Some(admin::open(&self.cluster()?.admin).await?);
         }
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
     }
 
     /// The administrator, in the tenant's database; for a dedicated one, its owner.
-    pub(super) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
         if self.inside.is_none() {
             self.inside = Some(match &self.cluster {
                 Some(cluster) => admin::open(&cluster.admin.with_database(&self.tenant.database_name)).await?,
@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
     }
 
     /// The tenant's own role, in its own database.
-    pub(super) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
+    pub(in crate::fleet) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
         if self.own.is_none() {
             self.own = Some(admin::open(&self.direct).await?);
         }

@@ -18,13 +18,13 @@ use crate::router::{AdminConn, MainConn};
 const CLONE_ATTEMPTS: u32 = 6;
 
 /// The key that signs the tenant's tokens.
-pub(super) async fn signing_key(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn signing_key(run: &mut Run<'_>) -> ApiResult<()> {
     let (keys, id) = (run.fleet.control.keys.clone(), run.tenant.id);
     run.fleet.control.db.read(async move |conn: &mut MainConn| signing_keys::ensure(conn, &keys, id).await).await
 }
 
 /// The tenant's own role; its password travels as a verifier.
-pub(super) async fn role(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn role(run: &mut Run<'_>) -> ApiResult<()> {
     let name = run.tenant.role_name.clone();
     let verifier = scram::verifier(&run.direct.password);
     let limit = super::role_connections(run.tenant.max_connections).to_string();
@@ -33,7 +33,7 @@ pub(super) async fn role(run: &mut Run<'_>) -> ApiResult<()> {
 }
 
 /// The tenant's own database, cloned from the cluster's template; closed until the next step.
-pub(super) async fn database(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn database(run: &mut Run<'_>) -> ApiResult<()> {
     let (name, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
     let (fleet, migrations, cluster) = (run.fleet, run.migrations.clone(), run.cluster()?.clone());
     let server = run.server().await?;
@@ -77,14 +77,14 @@ async fn drop_invalid(server: &mut AdminConn, name: &str) -> ApiResult<()> {
 }
 
 /// Everyone but the owner shut out; what the template held handed over.
-pub(super) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
     let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
     admin::run(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
     admin::run(run.inside().await?, sql::GRANTS, &[("role", &role)]).await
 }
 
 /// The database says whose it is. A stamp that is there already must be this one.
-pub(super) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
     let (tenant, installation) = (run.tenant.id.to_string(), run.installation.id.to_string());
     let role = run.tenant.role_name.clone();
     let variables = [("role", &*role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
@@ -95,12 +95,12 @@ pub(super) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
 }
 
 /// The built-in schema; nothing to do where the template was at the head.
-pub(super) async fn migrations(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn migrations(run: &mut Run<'_>) -> ApiResult<()> {
     apply(run, &run.migrations.built_in).await
 }
 
 /// The operator's own.
-pub(super) async fn operator_migrations(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn operator_migrations(run: &mut Run<'_>) -> ApiResult<()> {
     apply(run, &run.migrations.operator).await
 }
 
@@ -112,13 +112,13 @@ async fn apply(run: &Run<'_>, set: &MigrationSet) -> ApiResult<()> {
 }
 
 /// Permissions and system roles.
-pub(super) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
     let own = run.own().await?;
     own.transaction(async |conn: &mut AdminConn| crate::tenant::seed(conn).await).await.map_err(ApiError::internal)
 }
 
 /// The first administrator. Repeated, the password is the new one.
-pub(super) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
     let Some(wanted) = run.first_admin else { return Ok(()) };
     let (row, generated) = match run.admin_row.take() {
         Some(hashed) => hashed,
@@ -155,7 +155,7 @@ pub(super) async fn admin_row(passwords: &Passwords, wanted: &FirstAdmin) -> Api
 }
 
 /// Routable, from the moment this commits.
-pub(super) async fn activate(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn activate(run: &mut Run<'_>) -> ApiResult<()> {
     let (id, version) = (run.tenant.id, run.migrations.built_in.head());
     run.fleet
         .control

@@ -13,7 +13,7 @@ use crate::router::AdminConn;
 use crate::router::connect::ConnectFailure;
 
 #[derive(diesel::QueryableByName)]
-pub(super) struct StampRow {
+pub(in crate::fleet) struct StampRow {
     #[diesel(sql_type = sql_types::Uuid)]
     tenant_id: Uuid,
     #[diesel(sql_type = sql_types::Uuid)]
@@ -21,7 +21,7 @@ pub(super) struct StampRow {
 }
 
 /// The stamp of a database; the table must be there.
-pub(super) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRow>> {
+pub(in crate::fleet) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRow>> {
     let rows: Vec<StampRow> = diesel::sql_query("SELECT tenant_id, installation_id FROM tenantry.stamp")
         .load(conn)
         .await
@@ -30,14 +30,19 @@ pub(super) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRo
 }
 
 impl StampRow {
+    /// Whether this installation wrote it.
+    pub(in crate::fleet) fn is_of(&self, installation: InstallationId) -> bool {
+        self.installation_id == installation.uuid()
+    }
+
     /// Whether it names this tenant of this installation.
-    pub(super) fn names(&self, tenant: TenantId, installation: InstallationId) -> bool {
+    pub(in crate::fleet) fn names(&self, tenant: TenantId, installation: InstallationId) -> bool {
         self.tenant_id == tenant.uuid() && self.installation_id == installation.uuid()
     }
 }
 
 /// The database is this tenant's.
-pub(super) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn) -> ApiResult<()> {
+pub(in crate::fleet) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn) -> ApiResult<()> {
     let stamp = read_stamp(conn).await?;
     if stamp.is_some_and(|stamp| stamp.names(ours.0, ours.1)) {
         Ok(())
@@ -47,7 +52,7 @@ pub(super) async fn stamp(ours: (TenantId, InstallationId), conn: &mut AdminConn
 }
 
 /// Looks at the tenant as a request will: the right stamp, and its role in no other database.
-pub(super) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
+pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
     let ours = (run.tenant.id, run.installation.id);
     let Some(cluster) = &run.cluster else {
         return stamp(ours, &mut admin::open(&run.pooled).await?).await;
@@ -70,7 +75,7 @@ async fn look(ours: (TenantId, InstallationId), run: &mut Run<'_>) -> ApiResult<
     // `postgres`, `template1` and every other tenant's; of a stranger's databases on this server we know nothing.
     let others = "SELECT datname::text AS word FROM pg_database \
                   WHERE datallowconn AND datname <> current_database() AND has_database_privilege(oid, 'CONNECT') \
-                  AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}$')";
+                  AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$')";
     if let Some(other) = admin::words(own, others).await?.into_iter().next() {
         let revoke = sql::fill("REVOKE CONNECT ON DATABASE :\"d\" FROM PUBLIC;", &[("d", &other)]);
         return Err(refused(

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -139,13 +140,13 @@ impl TenantPoolManager {
         }
     }
 
-    /// Takes in what the registry says of a tenant now: `None` if it is gone. Costs nothing for a cold tenant.
-    pub(super) fn update(&self, id: TenantId, tenant: Option<&Arc<Tenant>>) {
+    /// Takes in what the registry says of a tenant now: `None` if it is gone. Costs nothing for a cold tenant. One that is
+    /// held lets go of its connections.
+    pub(super) fn update(&self, id: TenantId, tenant: Option<&Arc<Tenant>>, now: DateTime<Utc>) {
+        let served = tenant.filter(|entry| entry.status == TenantStatus::Active && !entry.is_held(now));
         for cluster in self.all() {
-            match tenant {
-                Some(entry) if entry.status == TenantStatus::Active && self.is_on(entry, &cluster) => {
-                    cluster.update(entry)
-                }
+            match served {
+                Some(entry) if self.is_on(entry, &cluster) => cluster.update(entry),
                 _ => cluster.retire(id, tenant.map_or(i64::MAX, |t| t.generation)),
             }
         }

@@ -123,6 +123,13 @@ impl ClusterPools {
     async fn learn_newer(self: &Arc<Self>, tenant: &Arc<Tenant>, patience: Duration) -> bool {
         let Some(reload) = &self.shared.reload else { return false };
         let fresh = timeout(patience, reload(tenant.clone())).await.ok().flatten();
+        if let Some(fresh) =
+            fresh.as_ref().filter(|new| new.held_until.is_some() || new.cluster.id != tenant.cluster.id)
+        {
+            // Held, or moved to another server: whoever waits here looks again where it is.
+            self.retire(tenant.id, fresh.generation);
+            return true;
+        }
         let fresh = fresh.filter(|fresh| fresh.connection_version() != tenant.connection_version());
         if let Some(fresh) = &fresh {
             self.update(fresh);

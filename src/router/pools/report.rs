@@ -159,6 +159,7 @@ mod tests {
             epoch: 1,
             generation: 1,
             created_at: chrono::DateTime::UNIX_EPOCH,
+            held_until: None,
             verification_keys: Vec::new(),
             signing_key: None,
         }

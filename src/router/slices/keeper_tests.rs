@@ -84,6 +84,7 @@ fn tenant() -> Arc<Tenant> {
         epoch: 1,
         generation: 1,
         created_at: chrono::DateTime::default(),
+        held_until: None,
         verification_keys: vec![],
         signing_key: None,
     })

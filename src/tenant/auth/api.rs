@@ -7,14 +7,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::attempts::{Outcome, Try, email_hash, judge, locked};
-use super::client::Client;
 use super::rules::{Rotation, lockout, rotation, slowdown};
 use super::session::{self, Identity, SignIn};
 use super::settings::{Auth, delta};
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::rest::{Envelope, ErrorEnvelope, Hints, Json, NoContent, NoQuery, Reply, SignedIn};
+use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, Reply, SignedIn};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
 use crate::tenant::users;
@@ -234,7 +233,7 @@ pub async fn logout(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiR
     security(("bearer" = [])),
 )]
 #[post("/api/v1/auth/logout-all")]
-pub async fn logout_all(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiResult<NoContent> {
+pub async fn logout_all(_: NoQuery, auth: web::Data<Auth>, InPerson(caller): InPerson) -> ApiResult<NoContent> {
     let (user, now) = (caller.user(), auth.clock.now());
     caller
         .db

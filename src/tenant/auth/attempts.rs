@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::client::Client;
 use super::rules::lockout;
 use super::store::{self, Credentials, NewAttempt};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
+use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
 
 /// What an address is counted by: keyed, so that the history of strangers' guesses tells no addresses.

@@ -7,7 +7,6 @@
 pub mod admission;
 mod api;
 mod attempts;
-mod client;
 mod history;
 mod newcomer;
 mod password;
@@ -20,7 +19,6 @@ mod store;
 mod strangers;
 
 pub use admission::SessionAdmission;
-pub use client::Client;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};

@@ -2,11 +2,11 @@
 
 use secrecy::SecretString;
 
-use super::client::Client;
 use super::session::{self, SignIn};
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store as users;

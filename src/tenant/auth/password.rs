@@ -7,13 +7,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::attempts::{Outcome, Try, email_hash, judge, locked};
-use super::client::Client;
 use super::rules::lockout;
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
-use crate::rest::{Answer, ErrorEnvelope, Idempotency, Json, NoQuery, SignedIn, passwords};
+use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery, passwords};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::users::rules::email_key;
@@ -52,7 +51,7 @@ pub struct ChangePasswordRequest {
 pub async fn change_password(
     _: NoQuery,
     auth: web::Data<Auth>,
-    caller: SignedIn,
+    InPerson(caller): InPerson,
     client: Client,
     idempotency: Idempotency,
     body: Json<ChangePasswordRequest>,

@@ -6,13 +6,13 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::client::Client;
 use super::session::{self, SignIn};
 use super::settings::Auth;
 use super::store;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{RoleId, UserId};
+use crate::rest::Client;
 use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay, passwords};
 use crate::router::{self, Registration, Router, TenantConn, TenantTx};
 use crate::tenant::docs::StrangerRefusals;

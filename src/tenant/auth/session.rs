@@ -6,12 +6,12 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::client::Client;
 use super::settings::{Auth, delta};
 use super::store::{self, NewSession};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::SessionId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
 use crate::tenant::users::api::User;
@@ -117,6 +117,7 @@ pub(super) fn answer(
         amr: identity.amr.clone(),
         auth_time: identity.auth_time.timestamp(),
         ver: user.auth_version,
+        act: None,
     };
     Ok(SignIn {
         access_token: key.sign(ACCESS_TYP, &claims)?.into(),

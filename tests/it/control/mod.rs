@@ -1,5 +1,6 @@
 //! The control plane: secrets at rest, the order of changes, operators.
 
 mod generations;
+mod operator_access;
 mod operators;
 mod secrets;

@@ -38,7 +38,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 async fn sealed_values(database: &Target) -> Vec<(&'static str, &'static str, String, Vec<u8>)> {
-    const COLUMNS: [(&str, &str); 8] = [
+    const COLUMNS: [(&str, &str); 9] = [
         ("installation", "mac_sealed"),
         ("clusters", "admin_password_sealed"),
         ("clusters", "tls_client_key_sealed"),
@@ -47,6 +47,7 @@ async fn sealed_values(database: &Target) -> Vec<(&'static str, &'static str, St
         ("tenants", "direct_url_sealed"),
         ("tenants", "tls_client_key_sealed"),
         ("signing_keys", "private_sealed"),
+        ("backup_keys", "key_sealed"),
     ];
     let mut all = Vec::new();
     for (table, column) in COLUMNS {

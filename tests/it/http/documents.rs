@@ -167,3 +167,20 @@ async fn the_documents_can_be_turned_off() {
         app.anonymous().get(path).await.expect(404);
     }
 }
+
+/// What the document says a word may be is what the API takes and gives.
+#[actix_web::test]
+async fn words_are_documented_as_they_are_written() {
+    let app = TestApp::shared().await;
+    let document = app.anonymous().get("/openapi.json").await.expect(200).body;
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let mut seen = 0;
+    for (name, schema) in schemas {
+        for word in schema["enum"].as_array().into_iter().flatten() {
+            let word = word.as_str().expect("a word");
+            assert!(!word.contains(char::is_uppercase), "{name}: {word}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "{seen}");
+}

@@ -5,15 +5,15 @@ use std::net::TcpStream;
 
 use tenantry::testing::TestApp;
 
-use super::attack_table::rows;
-use crate::support::jwt::Forge;
+use crate::support::jwt::forge_of;
 use crate::support::say;
+use tenantry::fleet::proof::attacks::rows;
 
 #[actix_web::test]
 async fn every_forged_token_is_refused_and_opens_nothing() {
     let home = TestApp::shared().await;
     let (acme, globex) = (home.tenant("acme").await, home.tenant("globex").await);
-    let (mine, other) = (Forge::of(home, &acme).await, Forge::of(home, &globex).await);
+    let (mine, other) = (forge_of(home, &acme).await, forge_of(home, &globex).await);
     // A node that has never seen either tenant.
     let app = TestApp::builder().beside(home).start().await;
     let pools = app.router().pools();

@@ -4,10 +4,10 @@ use tenantry::kernel::crypto::{Place, Sealed};
 use tenantry::router::Guards;
 use tenantry::testing::{Tenant, TestApp};
 
-use super::attack_table::rows;
-use crate::support::jwt::Forge;
+use crate::support::jwt::forge_of;
 use crate::support::matrix::{self, Party};
 use crate::support::{db, eventually, seconds, unhex};
+use tenantry::fleet::proof::attacks::rows;
 
 async fn breaches_of_the_matrix(guard: &str) -> Vec<String> {
     let home = TestApp::shared().await;
@@ -33,7 +33,7 @@ async fn without_the_confirmation_of_hints_the_matrix_is_red() {
 async fn without_the_check_of_typ_the_attack_table_is_red() {
     let home = TestApp::shared().await;
     let (acme, globex) = (home.tenant("acme").await, home.tenant("globex").await);
-    let (mine, other) = (Forge::of(home, &acme).await, Forge::of(home, &globex).await);
+    let (mine, other) = (forge_of(home, &acme).await, forge_of(home, &globex).await);
     let app = TestApp::builder().beside(home).guards(Guards::all_but("typ")).start().await;
     let mut through = Vec::new();
     for (name, token) in rows(&mine, &other) {

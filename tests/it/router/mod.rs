@@ -1,6 +1,5 @@
 //! Isolation and pools, against real databases.
 
-mod attack_table;
 mod attacks;
 mod budget;
 mod cross_tenant;

@@ -8,7 +8,7 @@ use serde_json::json;
 use tenantry::router::Target;
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
-use super::jwt::Forge;
+use super::jwt::forge_of;
 use super::openapi::{OpenApi, Operation};
 use super::{db, unique};
 
@@ -17,6 +17,7 @@ use super::{db, unique};
 pub(crate) const OPEN: &[&str] = &[
     "GET /api/v1/jobs/{id}",
     "POST /api/v1/admin/auth/login",
+    "POST /api/v1/admin/auth/mfa",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",
@@ -140,7 +141,7 @@ async fn attackers(home: &TestApp, app: &TestApp, victim: &Party, other: &Party)
     const INVALID: &[(u16, &str)] = &[(401, "token_invalid")];
     let nobody = app.anonymous();
     let bearing = |token: &str| nobody.bearing(token);
-    let (mine, theirs) = (Forge::of(home, &other.tenant).await, Forge::of(home, &victim.tenant).await);
+    let (mine, theirs) = (forge_of(home, &other.tenant).await, forge_of(home, &victim.tenant).await);
     let other_token = other.tenant.admin().token().await;
 
     let revoked = victim.tenant.another_login().await;

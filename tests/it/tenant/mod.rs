@@ -1,5 +1,6 @@
 //! The tenants' own features, as their people use them.
 
+mod impersonation;
 mod lockout;
 mod login;
 mod people;

@@ -7,8 +7,8 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::kernel::UserId;
+use crate::rest::Client;
 use crate::router::TenantConn;
-use crate::tenant::auth::client::Client;
 use crate::tenant::auth::rules::{LOCKOUT_FAILURES, LOCKOUT_WINDOW};
 use crate::tenant::schema::{login_attempts, users};
 use crate::tenant::users::rules::UserStatus;

@@ -1,4 +1,4 @@
-//! From where somebody signs in, for their own login history.
+//! From where somebody signs in.
 
 use std::future::{Ready, ready};
 
@@ -6,8 +6,8 @@ use actix_web::dev::Payload;
 use actix_web::http::header::USER_AGENT;
 use actix_web::{FromRequest, HttpRequest};
 
+use super::ClientIp;
 use crate::error::ApiError;
-use crate::rest::ClientIp;
 
 const MAX_USER_AGENT: usize = 256;
 

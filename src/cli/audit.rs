@@ -1,0 +1,82 @@
+//! What is changed on the command line stands in the operators' audit, like what is changed over REST.
+
+use clap::ArgMatches;
+
+use super::Context;
+use super::exit;
+use crate::control::operators::audit::{self, Begun, Entry, Outcome};
+
+/// Nouns whose verbs work on the installation.
+const NOUNS: &[&str] = &["cluster", "fleet", "key", "operator", "tenant"];
+/// Verbs that change nothing.
+const READING: &[&str] = &["audit", "backups", "doctor", "drift", "generate", "list", "show", "signups", "status"];
+/// How the arguments are called that say what is worked on.
+const SUBJECTS: &[&str] = &["tenant", "slug", "name", "email"];
+
+/// A command that changes something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deed {
+    action: String,
+    target: Option<String>,
+}
+
+impl Deed {
+    /// Of a command line; none if it changes nothing.
+    pub(super) fn of(matches: &ArgMatches) -> Option<Self> {
+        let (noun, mut leaf) = matches.subcommand().filter(|(noun, _)| NOUNS.contains(noun))?;
+        let mut action = noun.to_owned();
+        while let Some((verb, further)) = leaf.subcommand() {
+            if READING.contains(&verb) {
+                return None;
+            }
+            action = format!("{action} {verb}");
+            leaf = further;
+        }
+        let target = SUBJECTS.iter().find_map(|name| leaf.try_get_raw(name).ok().flatten()?.next());
+        Some(Self { action, target: target.map(|value| value.to_string_lossy().into_owned()) })
+    }
+
+    /// Writes it down before it is done.
+    pub(super) async fn begin(self, context: &Context) -> anyhow::Result<Begun> {
+        let account = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+        let actor = format!("cli:{}", account.map_or_else(|| "unknown".into(), |account| account.name));
+        let (action, target) = (self.action, self.target);
+        let entry = Entry { operator: None, actor, action, target, address: None, request_id: None };
+        Ok(audit::begin(&context.control()?, entry).await?)
+    }
+}
+
+/// What became of a command.
+pub(super) fn outcome(result: &anyhow::Result<()>) -> Outcome {
+    match result.as_ref().map_err(exit::code) {
+        Ok(()) => Outcome::Done,
+        Err(2 | 4) => Outcome::Refused,
+        Err(_) => Outcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn deed(line: &str) -> Option<(String, Option<String>)> {
+        let matches = crate::cli::Cli::command().try_get_matches_from(line.split(' ')).unwrap();
+        Deed::of(&matches).map(|deed| (deed.action, deed.target))
+    }
+
+    #[test]
+    fn what_changes_something_is_a_deed() {
+        let some = |action: &str, target: &str| Some((action.to_owned(), Some(target.to_owned())));
+        assert_eq!(deed("tenantry tenant suspend acme"), some("tenant suspend", "acme"));
+        assert_eq!(deed("tenantry tenant create acme --name Acme"), some("tenant create", "acme"));
+        assert_eq!(deed("tenantry operator disable --email a@b.c"), some("operator disable", "a@b.c"));
+        assert_eq!(deed("tenantry cluster remove eu-1 --yes"), some("cluster remove", "eu-1"));
+        for reading in
+            ["tenantry tenant list", "tenantry cluster show eu-1", "tenantry config show", "tenantry pool top"]
+        {
+            assert_eq!(deed(reading), None, "{reading}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `fleet verify`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use url::Url;
+
+use crate::cli::remote::server_url;
+use crate::cli::tenant::{explain, fleet};
+use crate::cli::{Context, Output, Refused};
+use crate::control::documents::Signature;
+use crate::fleet::Fleet;
+use crate::fleet::proof::Report;
+use crate::fleet::web::Client;
+
+/// Options of `fleet verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Write the report as JSON here, its signature beside it (FILE.sig) and a page to read (the same name, `.html`).
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Prove nothing; say whether this installation signed that report, and what it says.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["report", "url", "ca_file"])]
+    check: Option<PathBuf>,
+    /// Address of the server [default: that of the data directory, or the configured listener on this machine].
+    #[arg(long)]
+    url: Option<Url>,
+    /// PEM of the CAs to trust for an https address [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<()> {
+    let fleet = fleet(context)?;
+    if let Some(file) = &args.check {
+        return check(context, &fleet, file).await;
+    }
+    let client = Client::new(server_url(context, args.url.as_ref())?, args.ca_file.as_deref())?;
+    let report = fleet.prove(&client, context).await.map_err(explain)?;
+    if let Some(file) = &args.report {
+        write(&fleet, &report, file).await?;
+    }
+    match context.output {
+        Output::Json => context.say(&serde_json::to_string_pretty(&report)?)?,
+        Output::Table => tell(context, &report)?,
+    }
+    if report.passed {
+        return Ok(());
+    }
+    bail!("the isolation is not proven: {} faults", report.faults.len())
+}
+
+fn tell(context: &Context, report: &Report) -> anyhow::Result<()> {
+    for check in &report.checks {
+        let word = if check.passed { "passed" } else { "FAILED" };
+        context.say(&format!("{word}  {} ({}): {}", check.name, check.tried, check.said))?;
+    }
+    if let Some(noisy) = &report.noisy_neighbour {
+        context.say(&format!(
+            "        99th percentile of one canary {:.1} ms, while the other is noisy {:.1} ms: x {:.1}",
+            noisy.quiet.p99_ms, noisy.noisy.p99_ms, noisy.p99_ratio
+        ))?;
+    }
+    for fault in &report.faults {
+        context.say(&format!("fault   {}  {}: {}", fault.code, fault.subject, fault.said))?;
+    }
+    Ok(())
+}
+
+fn signature_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+async fn write(fleet: &Fleet, report: &Report, file: &Path) -> anyhow::Result<()> {
+    let mut document = serde_json::to_vec_pretty(report)?;
+    document.push(b'\n');
+    let signature = fleet.sign_document(document.clone()).await.map_err(explain)?;
+    let page = file.with_extension("html");
+    let put = |path: &Path, content: &[u8]| {
+        std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+    };
+    put(file, &document)?;
+    put(&signature_of(file), &serde_json::to_vec_pretty(&signature)?)?;
+    if page != file {
+        put(&page, report.page().as_bytes())?;
+    }
+    Ok(())
+}
+
+async fn check(context: &Context, fleet: &Fleet, file: &Path) -> anyhow::Result<()> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| {
+            Refused::new(format!("cannot read {}: {error}", path.display()), "name a report of `fleet verify --report`")
+        })
+    };
+    let (document, beside) = (read(file)?, signature_of(file));
+    let signature = serde_json::from_slice::<Signature>(&read(&beside)?);
+    let signature = signature.with_context(|| format!("{} is no signature", beside.display()))?;
+    if !fleet.has_signed(document.clone(), signature.clone()).await.map_err(explain)? {
+        bail!("{} is not as this installation signed it", file.display());
+    }
+    let report: serde_json::Value = serde_json::from_slice(&document)?;
+    let fields = [
+        ("signed", "true".to_owned()),
+        ("keyId", signature.key_id.to_string()),
+        ("at", report["at"].as_str().unwrap_or_default().to_owned()),
+        ("passed", report["passed"].to_string()),
+    ];
+    let value = serde_json::json!({
+        "signed": true, "keyId": signature.key_id, "at": report["at"], "passed": report["passed"],
+    });
+    context.print_one(&value, &fields)
+}

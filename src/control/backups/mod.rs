@@ -1,0 +1,51 @@
+//! Backups of tenants, the keys that seal them, and the databases that tenants lived in before.
+
+mod former;
+mod keys;
+mod store;
+
+use chrono::{DateTime, Utc};
+
+pub use former::{FormerDatabase, due_former, forget_former, former_of, move_database, note_former};
+pub use keys::{destroy_key, ensure_key, find_key};
+pub use store::{begin, due, finish, get, last_of_slug, list, outdated, remove, removing};
+
+use crate::kernel::{BackupId, Slug, TenantId};
+use crate::router::tenant::words;
+
+words! {
+    /// How far a backup has come.
+    BackupState {
+        /// Being made, or left unfinished.
+        Running = "running",
+        /// Whole, and read back once.
+        Done = "done",
+        /// On its way out.
+        Removing = "removing",
+    }
+}
+
+/// A backup.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    /// Identity.
+    pub id: BackupId,
+    /// Whose data it holds; the tenant may be gone.
+    pub tenant_id: TenantId,
+    /// The tenant's public name at that time.
+    pub slug: Slug,
+    /// How far it has come.
+    pub state: BackupState,
+    /// Made by itself, and taken away by itself.
+    pub scheduled: bool,
+    /// Bytes in the storage.
+    pub bytes: Option<i64>,
+    /// Rows of all its tables.
+    pub rows: Option<i64>,
+    /// Version of the built-in schema in it.
+    pub schema_version: i32,
+    /// The moment whose data it holds, as near as can be said.
+    pub created_at: DateTime<Utc>,
+    /// When it was whole.
+    pub finished_at: Option<DateTime<Utc>>,
+}

@@ -1,0 +1,25 @@
+//! One operation of many parts: each part is an operation of its own, whose input names the whole.
+
+use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+
+use crate::error::ApiResult;
+use crate::kernel::{OperationId, TenantId};
+use crate::router::MainConn;
+
+#[derive(diesel::QueryableByName)]
+struct Part {
+    #[diesel(sql_type = SqlUuid)]
+    tenant_id: TenantId,
+}
+
+/// The tenants whose part of an operation is done.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn parts_done(conn: &mut MainConn, whole: OperationId) -> ApiResult<Vec<TenantId>> {
+    let done = "SELECT tenant_id FROM operations WHERE input ? 'partOf' AND input ->> 'partOf' = $1 \
+                AND state = 'done' AND tenant_id IS NOT NULL";
+    let rows: Vec<Part> = diesel::sql_query(done).bind::<Text, _>(whole.to_string()).load(conn).await?;
+    Ok(rows.into_iter().map(|part| part.tenant_id).collect())
+}

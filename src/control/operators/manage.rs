@@ -1,0 +1,218 @@
+//! Operators and what they did, for administrators.
+
+use actix_web::{get, patch, post, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::audit::{self, Action, AuditFilter};
+use super::store::{self, OperatorChanges, OperatorRecord};
+use super::{Operator, OperatorRole, Operators};
+use crate::control::docs::{ChangeRefusals, Refusals};
+use crate::control::{ControlPlane, fault, tenants};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
+use crate::rest::{Created, Envelope, Json, ListEnvelope, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
+use crate::router::{MainConn, Router};
+
+/// An operator to be.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewOperatorBody {
+    /// Address to log in with.
+    #[garde(length(max = 320))]
+    #[schema(example = "ada@example.com")]
+    pub email: String,
+    /// Password.
+    #[garde(skip)]
+    #[schema(value_type = String, format = Password)]
+    pub password: SecretString,
+    /// What they may do.
+    #[garde(skip)]
+    pub role: OperatorRole,
+    /// The tenants of an owner, by slug.
+    #[serde(default)]
+    #[garde(length(max = 1000))]
+    pub tenants: Vec<Slug>,
+}
+
+/// What to change of an operator.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OperatorPatch {
+    /// What they may do.
+    #[garde(skip)]
+    pub role: Option<OperatorRole>,
+    /// The tenants of an owner, by slug.
+    #[garde(inner(length(max = 1000)))]
+    pub tenants: Option<Vec<Slug>>,
+    /// Whether they are kept out; their sessions end.
+    #[garde(skip)]
+    pub disabled: Option<bool>,
+    /// `false` takes the second factor away, for whoever lost it.
+    #[garde(skip)]
+    pub second_factor: Option<bool>,
+}
+
+/// An operator, as administrators see it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedOperator {
+    /// The operator.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub operator: OperatorRecord,
+    /// The tenants of an owner.
+    pub tenants: Vec<Slug>,
+}
+
+/// The tenants of these slugs.
+///
+/// # Errors
+/// 422 on `tenants`, naming the slug that is none.
+pub async fn named(conn: &mut MainConn, slugs: &[Slug]) -> ApiResult<Vec<TenantId>> {
+    let mut ids = Vec::with_capacity(slugs.len());
+    for slug in slugs {
+        let found = tenants::find_by_slug(conn, slug).await?;
+        let unknown = || ApiError::invalid_field("tenants", "unknown", format!("There is no tenant '{slug}'."));
+        ids.push(found.ok_or_else(unknown)?.id);
+    }
+    Ok(ids)
+}
+
+async fn with_tenants(conn: &mut MainConn, operator: OperatorRecord) -> ApiResult<ManagedOperator> {
+    Ok(ManagedOperator { tenants: store::tenants_of(conn, operator.id).await?, operator })
+}
+
+/// All operators, by address.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminListOperators",
+    responses((status = 200, description = "The operators", body = Envelope<Vec<ManagedOperator>>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/operators")]
+pub async fn list_operators(
+    _: NoQuery,
+    operators: web::Data<Operators>,
+    _: Operator,
+) -> ApiResult<Reply<Vec<ManagedOperator>>> {
+    let listed = async |conn: &mut MainConn| {
+        let mut managed = Vec::new();
+        for operator in store::list(conn).await? {
+            managed.push(with_tenants(conn, operator).await?);
+        }
+        Ok::<_, ApiError>(managed)
+    };
+    Ok(Reply(operators.control().db.read(listed).await.map_err(fault)?))
+}
+
+/// Adds an operator.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminAddOperator",
+    request_body = NewOperatorBody,
+    responses((status = 201, description = "Added", body = Envelope<ManagedOperator>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/operators")]
+pub async fn add_operator(
+    _: NoQuery,
+    operators: web::Data<Operators>,
+    _: Operator,
+    body: Json<NewOperatorBody>,
+) -> ApiResult<Created<ManagedOperator>> {
+    let NewOperatorBody { email, password, role, tenants: slugs } = body.0;
+    let control: &ControlPlane = operators.control();
+    let wanted = slugs.clone();
+    let given = async move |conn: &mut MainConn| named(conn, &wanted).await;
+    let given = control.db.read(given).await.map_err(fault)?;
+    let operator = Operators::create(control, operators.passwords(), &email, password, role, given).await?;
+    let location = format!("/api/v1/admin/operators/{}", operator.id);
+    let tenants = if role == OperatorRole::Owner { slugs } else { Vec::new() };
+    Ok(Created::new(ManagedOperator { operator, tenants }).location(location))
+}
+
+/// Changes an operator: role, tenants, whether they are kept out. Whoever may do less from now on is logged out.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminChangeOperator",
+    params(("id" = OperatorId, Path, description = "The operator")),
+    request_body(content = OperatorPatch, content_type = "application/merge-patch+json"),
+    responses((status = 200, description = "As they are now", body = Envelope<ManagedOperator>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[patch("/api/v1/admin/operators/{id}")]
+pub async fn change_operator(
+    _: NoQuery,
+    operators: web::Data<Operators>,
+    _: Operator,
+    id: Path<OperatorId>,
+    body: MergePatch<OperatorPatch>,
+) -> ApiResult<Reply<ManagedOperator>> {
+    let OperatorPatch { role, tenants: slugs, disabled, second_factor } = body.0;
+    if second_factor == Some(true) {
+        return Err(ApiError::invalid_field("secondFactor", "invalid", "Only its owner can enrol one."));
+    }
+    let (id, now) = (id.0, operators.control().clock.now());
+    let changed = async move |conn: &mut MainConn| {
+        let tenants = match &slugs {
+            Some(slugs) => Some(named(conn, slugs).await?),
+            None => None,
+        };
+        let reset_second_factor = second_factor == Some(false);
+        let changes = OperatorChanges { role, tenants, disabled, reset_second_factor };
+        let operator = store::change(conn, id, &changes, now).await?;
+        with_tenants(conn, operator).await
+    };
+    Ok(Reply(operators.control().db.transaction(changed).await.map_err(fault)?))
+}
+
+/// Which actions.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListAudit {
+    /// Only of this actor: an operator's address, or `cli:` and an account.
+    pub actor: Option<String>,
+    /// Only what was done to what is named so.
+    pub target: Option<String>,
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+}
+
+/// What operators did, over REST and on the command line, the latest first.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminListAudit",
+    params(ListAudit),
+    responses((status = 200, description = "A page", body = ListEnvelope<Action>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/audit")]
+pub async fn list_audit(
+    operators: web::Data<Operators>,
+    router: web::Data<Router>,
+    _: Operator,
+    query: Query<ListAudit>,
+) -> ApiResult<Listed<Action>> {
+    let ListAudit { actor, target, page_size, cursor } = query.0;
+    let paging = Paging::new(None, page_size, cursor, None)?;
+    let filter = format!("{actor:?} {target:?}");
+    let scope = CursorScope { tenant: None, list: "admin/audit", sort: "-at", filter: &filter };
+    let mac = &router.installation().mac;
+    let (mut after, mut before) = (None, None);
+    match paging.decode::<AuditId>(&scope, mac)? {
+        Some((Direction::Next, id)) => after = Some(id),
+        Some((Direction::Previous, id)) => before = Some(id),
+        None => {}
+    }
+    let wanted = AuditFilter { actor, target, limit: paging.limit(), after, before };
+    let listed = async move |conn: &mut MainConn| audit::list(conn, &wanted).await;
+    let rows = operators.control().db.read(listed).await.map_err(fault)?;
+    Ok(paging.listed(rows, &scope, mac, |action| action.id, None))
+}

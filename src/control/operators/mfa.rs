@@ -1,0 +1,167 @@
+//! The second factor of operators: enrolled, confirmed by a code, asked for at each login from then on.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+
+use super::Operators;
+use super::store;
+use crate::control::fault;
+use crate::control::schema::{operator_recovery_codes as r, operators as o};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::OperatorId;
+use crate::kernel::crypto::{MasterKeys, Place, Sealed};
+use crate::rest::totp::{self, Enrolment};
+use crate::router::MainConn;
+
+const fn place(id: OperatorId) -> Place {
+    Place::new("operators", "totp_sealed", id.uuid())
+}
+
+fn open(keys: &MasterKeys, id: OperatorId, sealed: Vec<u8>) -> ApiResult<SecretSlice<u8>> {
+    let seed = keys.open(place(id), &Sealed::from(sealed)).map_err(ApiError::internal)?;
+    Ok(seed.to_vec().into())
+}
+
+/// Takes the second factor away.
+pub(super) async fn remove(conn: &mut MainConn, id: OperatorId) -> ApiResult<()> {
+    diesel::update(o::table.find(id))
+        .set((o::totp_sealed.eq(None::<Vec<u8>>), o::totp_confirmed_at.eq(None::<DateTime<Utc>>), o::totp_step.eq(0)))
+        .execute(conn)
+        .await?;
+    diesel::delete(r::table.filter(r::operator_id.eq(id))).execute(conn).await?;
+    Ok(())
+}
+
+/// Takes a code of the authenticator, once: the step is noted in the statement that checks it.
+async fn take_code(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    id: OperatorId,
+    code: &SecretString,
+    now: DateTime<Utc>,
+) -> ApiResult<bool> {
+    let sealed: Option<Vec<u8>> = o::table.find(id).select(o::totp_sealed).first(conn).await?;
+    let Some(sealed) = sealed else { return Ok(false) };
+    let seed = open(keys, id, sealed)?;
+    let Some(step) = totp::step_of(&seed, code.expose_secret(), now.timestamp()) else { return Ok(false) };
+    let taken = diesel::update(o::table.find(id).filter(o::totp_step.lt(step))).set(o::totp_step.eq(step));
+    Ok(taken.execute(conn).await? == 1)
+}
+
+/// Takes a code of the authenticator or a recovery code, once.
+async fn take_any(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    id: OperatorId,
+    code: &SecretString,
+    now: DateTime<Utc>,
+) -> ApiResult<bool> {
+    if take_code(conn, keys, id, code, now).await? {
+        return Ok(true);
+    }
+    let digest = totp::recovery_digest(code.expose_secret()).to_vec();
+    let taken = diesel::delete(r::table.find((id, digest))).execute(conn).await?;
+    Ok(taken == 1)
+}
+
+impl Operators {
+    /// A new seed for an operator. It counts once a code of it was shown: [`Self::confirm`].
+    ///
+    /// # Errors
+    /// 409 while there is a second factor already.
+    pub(super) async fn enrol(&self, id: OperatorId, email: &str) -> ApiResult<Enrolment> {
+        let (seed, control) = (totp::seed(), self.control());
+        let told = totp::enrolment(&seed, "Tenantry operators", email)?;
+        let sealed = Vec::from(control.keys.seal(place(id), seed.expose_secret()));
+        let enrolled = control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                let none = o::table.find(id).filter(o::totp_confirmed_at.is_null());
+                let set = (o::totp_sealed.eq(sealed), o::totp_step.eq(0));
+                Ok::<_, ApiError>(diesel::update(none).set(set).execute(conn).await? == 1)
+            })
+            .await
+            .map_err(fault)?;
+        if enrolled {
+            Ok(told)
+        } else {
+            Err(ApiError::new(Code::Conflict).detail("There is a second factor already. Remove it first."))
+        }
+    }
+
+    /// The second factor counts from here on; gives the recovery codes, to be shown once.
+    ///
+    /// # Errors
+    /// 422 on `code` if it is none of the seed's; 409 if none was enrolled.
+    pub(super) async fn confirm(&self, id: OperatorId, code: SecretString) -> ApiResult<Vec<SecretString>> {
+        let (codes, digests) = totp::recovery_codes();
+        let (control, now) = (self.control(), self.control().clock.now());
+        let keys = control.keys.clone();
+        self.count(id, now).await?;
+        control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                let waits =
+                    o::table.find(id).filter(o::totp_sealed.is_not_null()).filter(o::totp_confirmed_at.is_null());
+                if waits.select(o::id).for_update().first::<OperatorId>(conn).await.optional()?.is_none() {
+                    return Err(ApiError::new(Code::Conflict).detail("No second factor waits for its first code."));
+                }
+                if !take_code(conn, &keys, id, &code, now).await? {
+                    return Err(ApiError::invalid_field("code", "invalid", "Not the code of now."));
+                }
+                diesel::update(o::table.find(id)).set(o::totp_confirmed_at.eq(now)).execute(conn).await?;
+                diesel::delete(r::table.filter(r::operator_id.eq(id))).execute(conn).await?;
+                let rows: Vec<_> =
+                    digests.iter().map(|digest| (r::operator_id.eq(id), r::digest.eq(digest.to_vec()))).collect();
+                diesel::insert_into(r::table).values(rows).execute(conn).await?;
+                Ok(())
+            })
+            .await
+            .map_err(fault)?;
+        Ok(codes)
+    }
+
+    /// Takes the second factor away, for whoever has it in hand.
+    ///
+    /// # Errors
+    /// 422 on `code` if it is neither of the authenticator nor a recovery code.
+    pub(super) async fn remove_second_factor(&self, id: OperatorId, code: SecretString) -> ApiResult<()> {
+        let (control, now) = (self.control(), self.control().clock.now());
+        let keys = control.keys.clone();
+        self.count(id, now).await?;
+        control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                if !take_any(conn, &keys, id, &code, now).await? {
+                    return Err(ApiError::invalid_field("code", "invalid", "Not the code of now."));
+                }
+                remove(conn, id).await
+            })
+            .await
+            .map_err(fault)
+    }
+
+    /// Whether a code is this operator's and was not used before. Counted like a password, so that six digits are not
+    /// guessed.
+    ///
+    /// # Errors
+    /// `too_many_attempts`.
+    pub(super) async fn check_code(&self, id: OperatorId, code: SecretString) -> ApiResult<bool> {
+        let (control, now) = (self.control(), self.control().clock.now());
+        let subject = self.count(id, now).await?;
+        let keys = control.keys.clone();
+        control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                let right = take_any(conn, &keys, id, &code, now).await?;
+                if right {
+                    store::forget_attempts(conn, &subject).await?;
+                }
+                Ok(right)
+            })
+            .await
+            .map_err(fault)
+    }
+}

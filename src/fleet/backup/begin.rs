@@ -1,0 +1,40 @@
+//! How an operation on a tenant is begun, or found again, by whoever holds the tenant's lock.
+
+use crate::control::operations::{self, NewOperation, Operation, OperationState};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{Fleet, refused};
+use crate::router::MainConn;
+
+impl Fleet {
+    /// An unfinished operation of this kind that was asked for the same is gone on with; else a new one begins.
+    ///
+    /// # Errors
+    /// 409 if another one is unfinished.
+    pub(in crate::fleet) async fn begin_or_resume(&self, new: NewOperation) -> ApiResult<Operation> {
+        let (tenant, _) = new.tenant.clone().ok_or_else(|| ApiError::internal("an operation without its tenant"))?;
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                match operations::find_open(conn, tenant).await? {
+                    Some(open) if open.kind == new.kind && open.input == new.input => {
+                        operations::reopen(conn, open.id).await
+                    }
+                    // We hold the lock: nobody drives it, but for a worker that is about to.
+                    Some(open)
+                        if open.state == OperationState::Queued || open.kind != new.kind && !open.state.is_final() =>
+                    {
+                        Err(refused(format!(
+                            "Another job ({}, {}) of this tenant is unfinished; run it again, or cancel it.",
+                            open.kind, open.id
+                        )))
+                    }
+                    Some(open) => {
+                        operations::finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
+                        operations::begin(conn, &new).await
+                    }
+                    None => operations::begin(conn, &new).await,
+                }
+            })
+            .await
+    }
+}

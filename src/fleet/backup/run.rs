@@ -1,0 +1,176 @@
+//! The steps of a backup. Each may be repeated at any time.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::BackupTenant;
+use super::contents::TableContents;
+use super::dump::{self, Snapshot};
+use super::manifest::{FORMAT, Manifest};
+use super::vault::{DUMP, Digest, MANIFEST, Vault, damaged, nowhere};
+use crate::control::backups::{self, Backup, BackupState};
+use crate::control::operations::Operation;
+use crate::control::tenants::{self, TenantRecord};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::Fleet;
+use crate::fleet::operation::{Journal, Steps};
+use crate::kernel::BackupId;
+use crate::router::tenant::words;
+use crate::router::{MainConn, Target};
+use crate::storage::Storage;
+
+words! {
+    /// A step of a backup, as it is journaled and shown.
+    Step {
+        /// The entry among the backups, and the tenant's key.
+        Reserve = "reserve",
+        /// The sealed dump, and what the tables held at its moment.
+        Dump = "dump",
+        /// The sealed manifest.
+        Manifest = "manifest",
+        /// All of it read back and opened.
+        ReadBack = "read_back",
+        /// It can be restored.
+        Publish = "publish",
+    }
+}
+
+/// What the dump was, for the manifest.
+#[derive(Serialize, Deserialize)]
+struct Dumped {
+    at: DateTime<Utc>,
+    dump: Digest,
+    tables: Vec<TableContents>,
+}
+
+pub(super) struct Run<'a> {
+    fleet: &'a Fleet,
+    tenant: TenantRecord,
+    wanted: BackupTenant,
+    direct: Target,
+    vault: Vault,
+    id: BackupId,
+    begun: DateTime<Utc>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) async fn new(
+        fleet: &'a Fleet,
+        storage: Storage,
+        tenant: TenantRecord,
+        wanted: BackupTenant,
+        operation: &Operation,
+    ) -> ApiResult<Self> {
+        let (keys, id) = (fleet.control.keys.clone(), tenant.id);
+        let found = fleet.control.db.read(async move |conn: &mut MainConn| {
+            let (_, direct) = tenants::target(conn, &keys, id).await?;
+            Ok::<_, ApiError>((direct, backups::ensure_key(conn, &keys, id).await?))
+        });
+        let (direct, key) = found.await?;
+        // One run of the journal, one backup: whoever resumes finds the same.
+        let id = BackupId::from(operation.id.uuid());
+        let vault = Vault::new(storage, key, tenant.id, id);
+        Ok(Self { fleet, tenant, wanted, direct, vault, id, begun: fleet.control.clock.now() })
+    }
+
+    pub(super) const fn id(&self) -> BackupId {
+        self.id
+    }
+
+    async fn reserve(&self) -> ApiResult<()> {
+        let new = Backup {
+            id: self.id,
+            tenant_id: self.tenant.id,
+            slug: self.tenant.slug.clone(),
+            state: BackupState::Running,
+            scheduled: self.wanted.scheduled,
+            bytes: None,
+            rows: None,
+            schema_version: self.tenant.schema_version,
+            created_at: self.begun,
+            finished_at: None,
+        };
+        self.fleet.control.db.read(async move |conn: &mut MainConn| backups::begin(conn, &new).await).await
+    }
+
+    async fn dump(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
+        let mut snapshot = Snapshot::take(&self.direct).await?;
+        let at = self.fleet.control.clock.now();
+        let mut program = snapshot.dump(&self.direct)?;
+        let (stdout, stderr) = (program.child.stdout.take(), program.child.stderr.take());
+        let mut stdout = stdout.ok_or_else(|| ApiError::internal("pg_dump has no output"))?;
+        let expected = snapshot.size;
+        let sealed = self.vault.put(DUMP, &mut stdout, (journal, expected));
+        let said = async { Ok(dump::complaints(stderr).await) };
+        let (dump, tables, said) = futures_util::try_join!(sealed, snapshot.contents(), said)?;
+        program.end(&said).await?;
+        journal.keep(&Dumped { at, dump, tables })
+    }
+
+    async fn manifest(&self, journal: &Journal<'_>) -> ApiResult<()> {
+        let dumped: Option<Dumped> = journal.kept(Step::Dump.as_str())?;
+        let Dumped { at, dump, tables } = dumped.ok_or_else(|| ApiError::internal("the dump is not in the journal"))?;
+        let manifest = Manifest {
+            format: FORMAT,
+            backup: self.id,
+            tenant: self.tenant.id,
+            slug: self.tenant.slug.clone(),
+            created_at: at,
+            schema_version: self.tenant.schema_version,
+            role: self.direct.user.clone(),
+            dump,
+            tables,
+        };
+        self.vault.put_short(MANIFEST, &serde_json::to_vec(&manifest).map_err(ApiError::internal)?).await
+    }
+
+    async fn publish(&self, journal: &Journal<'_>) -> ApiResult<()> {
+        let manifest = self.vault.manifest().await?;
+        let (id, facts) = (self.id, (manifest.dump.bytes, manifest.rows()));
+        let at = self.fleet.control.clock.now();
+        let done =
+            self.fleet.control.db.read(async move |conn: &mut MainConn| backups::finish(conn, id, facts, at).await);
+        let backup = done.await?;
+        journal
+            .set_result(&serde_json::json!({"backupId": backup.id, "bytes": backup.bytes, "rows": backup.rows}))
+            .await
+    }
+}
+
+impl Vault {
+    /// The manifest, authentic.
+    pub(in crate::fleet) async fn manifest(&self) -> ApiResult<Manifest> {
+        let plain = self.get_short(MANIFEST).await?;
+        serde_json::from_slice(&plain).map_err(damaged)
+    }
+
+    /// Reads all of the backup: every bit of it is as it was.
+    pub(in crate::fleet) async fn check(&self) -> ApiResult<Manifest> {
+        let manifest = self.manifest().await?;
+        if manifest.format != FORMAT {
+            return Err(crate::fleet::refused(
+                "The backup was made by a newer release, so nothing was restored. Restore it with that one.",
+            ));
+        }
+        let found = self.read(DUMP, &mut nowhere()).await?;
+        if found.as_ref() == Some(&manifest.dump) {
+            Ok(manifest)
+        } else {
+            Err(damaged("the dump is not the manifest's"))
+        }
+    }
+}
+
+impl Steps for Run<'_> {
+    type Step = Step;
+
+    async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
+        match step {
+            Step::Reserve => self.reserve().await,
+            Step::Dump => self.dump(journal).await,
+            Step::Manifest => self.manifest(journal).await,
+            Step::ReadBack => self.vault.check().await.map(drop),
+            Step::Publish => self.publish(journal).await,
+        }
+    }
+}

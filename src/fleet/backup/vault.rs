@@ -1,0 +1,203 @@
+//! One backup's place in the storage: what goes in is sealed, what comes out is authentic.
+
+use std::io;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use futures_util::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::control::backups;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::operation::Journal;
+use crate::fleet::{Fleet, refused};
+use crate::kernel::chunks::{CHUNK_LEN, Opener, Sealer, StreamKey};
+use crate::kernel::{BackupId, TenantId};
+use crate::router::MainConn;
+use crate::storage::Storage;
+
+/// The dump's name in its backup.
+pub(in crate::fleet) const DUMP: &str = "dump";
+/// The manifest's.
+pub(in crate::fleet) const MANIFEST: &str = "manifest";
+/// The largest manifest that is read, in bytes.
+const LARGEST: usize = 64 * 1024 * 1024;
+
+/// Length and SHA-256 of a sealed object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::fleet) struct Digest {
+    pub(in crate::fleet) bytes: i64,
+    pub(in crate::fleet) sha256: String,
+}
+
+/// See the module.
+pub(in crate::fleet) struct Vault {
+    storage: Storage,
+    key: StreamKey,
+    tenant: TenantId,
+    backup: BackupId,
+}
+
+/// Everything that the storage holds of a tenant's backups.
+pub(in crate::fleet) fn folder(tenant: TenantId) -> String {
+    format!("backups/{tenant}")
+}
+
+/// Everything that the storage holds of one backup.
+pub(in crate::fleet) fn folder_of(tenant: TenantId, backup: BackupId) -> String {
+    format!("{}/{backup}", folder(tenant))
+}
+
+impl Vault {
+    /// The place of a backup, with a key that was opened.
+    pub(in crate::fleet) fn new(storage: Storage, key: StreamKey, tenant: TenantId, backup: BackupId) -> Self {
+        Self { storage, key, tenant, backup }
+    }
+
+    /// The place of a backup, with its tenant's key from the control plane.
+    pub(in crate::fleet) async fn find(fleet: &Fleet, tenant: TenantId, backup: BackupId) -> ApiResult<Self> {
+        let keys = fleet.control.keys.clone();
+        let found =
+            fleet.control.db.read(async move |conn: &mut MainConn| backups::find_key(conn, &keys, tenant).await);
+        let key = found
+            .await?
+            .ok_or_else(|| refused("The key of this tenant's backups was destroyed; none of them opens any more."))?;
+        Ok(Self::new(fleet.storage()?.clone(), key, tenant, backup))
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("{}/{part}", folder_of(self.tenant, self.backup))
+    }
+
+    fn what(&self, part: &str) -> String {
+        format!("backup {} of tenant {}: {part}", self.backup, self.tenant)
+    }
+
+    /// Puts an object there, as long as `source` gives bytes; takes the place of one that is there. `expected` is
+    /// about how many bytes that will be.
+    pub(in crate::fleet) async fn put(
+        &self,
+        part: &str,
+        source: &mut (impl AsyncRead + Unpin),
+        (journal, expected): (&mut Journal<'_>, i64),
+    ) -> ApiResult<Digest> {
+        let mut upload = self.storage.upload(&self.name(part)).map_err(away)?;
+        let mut out = Vec::with_capacity(CHUNK_LEN * 2);
+        let mut sealer = Sealer::new(&self.key, &self.what(part), &mut out);
+        let mut digest = Context::new(&SHA256);
+        let mut bytes = 0_i64;
+        let mut buffer = vec![0; CHUNK_LEN];
+        loop {
+            let read = source.read(&mut buffer).await.map_err(ApiError::internal)?;
+            if read == 0 {
+                break;
+            }
+            sealer.push(&buffer[..read], &mut out);
+            if let Err(error) = keep(&mut upload, &mut digest, &mut bytes, &mut out).await {
+                upload.abort().await;
+                return Err(error);
+            }
+            if let Err(error) = journal.advance(bytes, expected.max(bytes + 1)).await {
+                upload.abort().await;
+                return Err(error);
+            }
+        }
+        sealer.finish(&mut out);
+        keep(&mut upload, &mut digest, &mut bytes, &mut out).await?;
+        upload.finish().await.map_err(away)?;
+        Ok(Digest { bytes, sha256: hex(digest.finish().as_ref()) })
+    }
+
+    /// Puts a short object there.
+    pub(in crate::fleet) async fn put_short(&self, part: &str, plain: &[u8]) -> ApiResult<()> {
+        let mut out = Vec::new();
+        let mut sealer = Sealer::new(&self.key, &self.what(part), &mut out);
+        sealer.push(plain, &mut out);
+        sealer.finish(&mut out);
+        let mut upload = self.storage.upload(&self.name(part)).map_err(away)?;
+        upload.write(&out).await.map_err(away)?;
+        upload.finish().await.map_err(away)
+    }
+
+    /// A short object, all of it authentic.
+    pub(in crate::fleet) async fn get_short(&self, part: &str) -> ApiResult<Vec<u8>> {
+        let mut plain = Vec::new();
+        self.read(part, &mut plain).await?;
+        Ok(plain)
+    }
+
+    /// Writes an object to `to` as it comes. What was written is authentic, and all of it where there is a digest: none
+    /// where `to` had seen enough.
+    ///
+    /// # Errors
+    /// 409 if anything of it was changed or is missing; 503 if the storage does not answer; 500 if `to` takes no more.
+    pub(in crate::fleet) async fn read(
+        &self,
+        part: &str,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> ApiResult<Option<Digest>> {
+        let mut stream = self.storage.read(&self.name(part)).await.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => {
+                refused("The backup is not in the storage any more; nothing was restored. Choose another one.")
+            }
+            other => away(other),
+        })?;
+        let mut opener = Opener::new(&self.key, &self.what(part));
+        let mut digest = Context::new(&SHA256);
+        let mut bytes = 0_i64;
+        let mut out = Vec::with_capacity(CHUNK_LEN * 2);
+        while let Some(sealed) = stream.try_next().await.map_err(away)? {
+            digest.update(&sealed);
+            bytes += i64::try_from(sealed.len()).map_err(ApiError::internal)?;
+            if part == MANIFEST && usize::try_from(bytes).is_ok_and(|bytes| bytes > LARGEST) {
+                return Err(damaged("the manifest is too long"));
+            }
+            for piece in sealed.chunks(CHUNK_LEN) {
+                opener.push(piece, &mut out).map_err(damaged)?;
+                match to.write_all(&out).await {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
+                    done => done.map_err(ApiError::internal)?,
+                }
+                out.clear();
+            }
+        }
+        opener.finish(&mut out).map_err(damaged)?;
+        match to.write_all(&out).await {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
+            done => done.map_err(ApiError::internal)?,
+        }
+        Ok(Some(Digest { bytes, sha256: hex(digest.finish().as_ref()) }))
+    }
+}
+
+async fn keep(
+    upload: &mut crate::storage::Upload,
+    digest: &mut Context,
+    bytes: &mut i64,
+    out: &mut Vec<u8>,
+) -> ApiResult<()> {
+    digest.update(out);
+    *bytes += i64::try_from(out.len()).map_err(ApiError::internal)?;
+    upload.write(out).await.map_err(away)?;
+    out.clear();
+    Ok(())
+}
+
+/// 503: the storage does not do what it is asked.
+pub(in crate::fleet) fn away(cause: impl std::error::Error + Send + Sync + 'static) -> ApiError {
+    ApiError::new(Code::Overloaded).detail("The storage of backups does not answer, or refuses.").caused_by(cause)
+}
+
+/// 409: nothing of such a backup is ever restored.
+pub(in crate::fleet) fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApiError {
+    refused("The backup is damaged or was changed, so nothing was restored. Choose another one.").caused_by(cause)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Nothing is kept, everything was read.
+pub(in crate::fleet) fn nowhere() -> impl AsyncWrite + Unpin {
+    tokio::io::sink()
+}

@@ -1,0 +1,112 @@
+//! An empty database of a tenant's own, and the dump into it.
+
+use std::collections::HashSet;
+
+use diesel_async::SimpleAsyncConnection;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::list::Lists;
+use super::privileges;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::backup::dump::{Program, complaints, patient};
+use crate::fleet::backup::vault::DUMP;
+use crate::fleet::backup::{Manifest, Vault, contents};
+use crate::fleet::{admin, sql};
+use crate::kernel::{InstallationId, TenantId};
+use crate::router::Target;
+
+/// The longest table of contents, or script of privileges, that is read, in bytes.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// A copy to be made.
+pub(in crate::fleet) struct Load<'a> {
+    /// The administrator, in the cluster's administrative database.
+    pub(in crate::fleet) admin: &'a Target,
+    /// The tenant's own role, in the database to be.
+    pub(in crate::fleet) own: &'a Target,
+    /// Whose it will be.
+    pub(in crate::fleet) tenant: TenantId,
+    /// The installation.
+    pub(in crate::fleet) installation: InstallationId,
+    /// Where the dump is.
+    pub(in crate::fleet) vault: &'a Vault,
+    /// What it holds.
+    pub(in crate::fleet) manifest: &'a Manifest,
+}
+
+impl Load<'_> {
+    /// Makes the database anew and loads the dump into it; whatever an interrupted run left goes.
+    pub(in crate::fleet) async fn run(&self) -> ApiResult<()> {
+        self.make_empty().await?;
+        let list = self.pass(None, &["--list"], None).await?;
+        let lists = Lists::read(&list);
+        let database = format!("--dbname={}", self.own.database);
+        let arguments = [&*database, "--no-password", "--no-owner", "--no-acl", "--exit-on-error"];
+        self.pass(Some(self.own), &arguments, Some(&lists.objects)).await?;
+        let script = self.pass(None, &["--file=-", "--no-owner"], Some(&lists.privileges)).await?;
+        self.grant(&script).await
+    }
+
+    /// The database, with nothing in it but the stamp; its owner alone connects.
+    async fn make_empty(&self) -> ApiResult<()> {
+        let (name, role) = (&*self.own.database, &*self.own.user);
+        let mut server = admin::open(self.admin).await?;
+        admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", name)]).await?;
+        admin::run_each(&mut server, sql::DATABASE_EMPTY, &[("database", name), ("role", role)]).await?;
+        admin::run_each(&mut server, sql::ISOLATE, &[("database", name)]).await?;
+        let mut inside = admin::open(&self.admin.with_database(name)).await?;
+        let (tenant, installation) = (self.tenant.to_string(), self.installation.to_string());
+        let stamp = [("role", role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
+        admin::run(&mut inside, sql::STAMP, &stamp).await?;
+        admin::run(&mut inside, sql::GRANTS, &[("role", role)]).await
+    }
+
+    /// Lets `pg_restore` read the dump, and gives what it prints.
+    async fn pass(&self, target: Option<&Target>, arguments: &[&str], list: Option<&str>) -> ApiResult<String> {
+        let mut program = Program::start("pg_restore", target.unwrap_or(self.own), arguments, list)?;
+        let (stdin, stdout, stderr) =
+            (program.child.stdin.take(), program.child.stdout.take(), program.child.stderr.take());
+        let fed = async {
+            let mut stdin = stdin.ok_or_else(|| ApiError::internal("pg_restore takes no input"))?;
+            // A reader that has seen enough closes its end.
+            self.vault.read(DUMP, &mut stdin).await
+        };
+        let (fed, printed, said) = futures_util::join!(fed, all(stdout), complaints(stderr));
+        program.end(&said).await?;
+        fed?;
+        printed
+    }
+
+    async fn grant(&self, script: &str) -> ApiResult<()> {
+        let mut own = admin::open(self.own).await?;
+        let known: HashSet<String> =
+            admin::words(&mut own, "SELECT rolname::text AS word FROM pg_roles").await?.into_iter().collect();
+        for statement in privileges::statements(script, &self.manifest.role, &self.own.user, &known) {
+            own.batch_execute(&statement).await.map_err(ApiError::internal)?;
+        }
+        Ok(())
+    }
+
+    /// Counts and compares what was loaded with what was dumped.
+    ///
+    /// # Errors
+    /// If anything differs.
+    pub(in crate::fleet) async fn compare(&self) -> ApiResult<()> {
+        let mut own = patient(self.own).await?;
+        let found = contents::read(&mut own).await?;
+        let differ = contents::differences(&self.manifest.tables, &found);
+        if differ.is_empty() {
+            return Ok(());
+        }
+        let said = format!("The copy differs from its original in {}; it is not used.", differ.join(", "));
+        Err(ApiError::internal("contents differ").detail(said))
+    }
+}
+
+async fn all(stream: Option<impl AsyncRead + Unpin>) -> ApiResult<String> {
+    let mut text = String::new();
+    if let Some(stream) = stream {
+        stream.take(LARGEST).read_to_string(&mut text).await.map_err(ApiError::internal)?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,75 @@
+//! Who may do what in a copy: as in the original, with the copy's own role in the place of the original's.
+
+use std::collections::HashSet;
+
+use crate::fleet::sql;
+
+/// The statements of a script of privileges that make sense here. Roles that this server does not have are left out.
+pub(super) fn statements(script: &str, original: &str, role: &str, known: &HashSet<String>) -> Vec<String> {
+    script.lines().filter_map(|line| statement(line, original, role, known)).collect()
+}
+
+fn statement(line: &str, original: &str, role: &str, known: &HashSet<String>) -> Option<String> {
+    const BEGINNINGS: [&str; 3] = ["GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES "];
+    let line = line.strip_suffix(';')?;
+    if !BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) {
+        return None;
+    }
+    let (line, option) = match line.strip_suffix(" WITH GRANT OPTION") {
+        Some(line) => (line, " WITH GRANT OPTION"),
+        None => (line, ""),
+    };
+    let to = line.rfind(" TO ").map(|at| (at, at + 4));
+    let from = line.rfind(" FROM ").map(|at| (at, at + 6));
+    let (_, at) = to.max(from)?;
+    let (rest, named) = line.split_at(at);
+    let name = unquoted(named);
+    let grantee = if name == original {
+        sql::ident(role)
+    } else if named == "PUBLIC" || known.contains(&name) {
+        named.to_owned()
+    } else {
+        return None;
+    };
+    // Only default privileges say so; as it stands there, quoted or not.
+    let whose = |quoted: &str| format!(" FOR ROLE {quoted} ");
+    let rest = rest
+        .replace(&whose(original), &whose(&sql::ident(role)))
+        .replace(&whose(&sql::ident(original)), &whose(&sql::ident(role)));
+    Some(format!("{rest}{grantee}{option}"))
+}
+
+fn unquoted(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(inside) => inside.replace("\"\"", "\""),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_s_role_takes_the_original_s_place() {
+        let script = "--\n-- Name: TABLE roles_mark; Type: ACL\n--\n\
+            REVOKE ALL ON TABLE public.roles_mark FROM t_1;\n\
+            GRANT SELECT,UPDATE ON TABLE public.roles_mark TO t_1;\n\
+            REVOKE ALL ON FUNCTION public.f() FROM PUBLIC;\n\
+            GRANT SELECT ON TABLE public.users TO reporting WITH GRANT OPTION;\n\
+            GRANT SELECT ON TABLE public.users TO gone;\n\
+            ALTER DEFAULT PRIVILEGES FOR ROLE t_1 IN SCHEMA public GRANT SELECT ON TABLES TO \"Reporting\";\n\
+            SET SESSION AUTHORIZATION t_1;\n";
+        let known = HashSet::from(["reporting".to_owned(), "Reporting".to_owned(), "t_1".to_owned()]);
+        assert_eq!(
+            statements(script, "t_1", "t_2", &known),
+            [
+                "REVOKE ALL ON TABLE public.roles_mark FROM \"t_2\"",
+                "GRANT SELECT,UPDATE ON TABLE public.roles_mark TO \"t_2\"",
+                "REVOKE ALL ON FUNCTION public.f() FROM PUBLIC",
+                "GRANT SELECT ON TABLE public.users TO reporting WITH GRANT OPTION",
+                "ALTER DEFAULT PRIVILEGES FOR ROLE \"t_2\" IN SCHEMA public GRANT SELECT ON TABLES TO \"Reporting\"",
+            ]
+        );
+    }
+}

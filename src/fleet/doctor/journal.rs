@@ -1,0 +1,69 @@
+//! Operations that failed, or that nobody drives any more.
+
+use std::collections::HashSet;
+
+use super::Finding;
+use crate::control::operations::{self, Operation, OperationFilter, OperationKind, OperationState};
+use crate::error::ApiResult;
+use crate::fleet::{Fleet, lock};
+use crate::router::MainConn;
+
+/// The most of each state that are told of.
+const MOST: i64 = 500;
+/// A worker takes what waits for it within seconds.
+const WAITS_LONG: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
+
+pub(super) async fn look(fleet: &Fleet, held: &HashSet<i64>) -> ApiResult<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for state in [OperationState::Failed, OperationState::Running, OperationState::Queued] {
+        let filter = OperationFilter { state: Some(state), limit: Some(MOST), ..OperationFilter::default() };
+        let found =
+            fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
+        let stuck = found.iter().filter(|operation| !held.contains(&lock::key_of(operation)));
+        findings.extend(stuck.filter_map(|operation| tell(fleet, operation)));
+    }
+    Ok(findings)
+}
+
+fn tell(fleet: &Fleet, operation: &Operation) -> Option<Finding> {
+    let subject = match &operation.tenant {
+        Some((_, slug)) => slug.to_string(),
+        None => operation.id.to_string(),
+    };
+    let kind = operation.kind;
+    if operation.state == OperationState::Failed {
+        let why = operation.error.as_deref().unwrap_or("no cause is known");
+        return Some(Finding::error("job_failed", subject, format!("{kind} failed at {why}"), remedy(operation)));
+    }
+    if operation.background {
+        let waits = fleet.control.clock.now() - operation.started_at;
+        let said = format!("{kind} waits for a worker since {} s", waits.num_seconds());
+        return (waits > WAITS_LONG).then(|| Finding::error("job_waits", subject, said, "tenantry worker"));
+    }
+    let said = format!("{kind} was interrupted, and nobody goes on with it");
+    Some(Finding::error("job_interrupted", subject, said, remedy(operation)))
+}
+
+/// The command that goes on where the operation stopped.
+fn remedy(operation: &Operation) -> String {
+    let slug = operation.tenant.as_ref().map(|(_, slug)| slug.to_string()).unwrap_or_default();
+    let asked = |name: &str, otherwise: &str| {
+        let text = operation.input[name].as_str().filter(|text| !text.is_empty());
+        text.unwrap_or(otherwise).to_owned()
+    };
+    let admin = if operation.input["firstAdmin"] == true { " --admin-email ADDRESS" } else { "" };
+    match operation.kind {
+        OperationKind::Create => format!("tenantry tenant create {slug}{admin}"),
+        OperationKind::Attach => format!("tenantry tenant attach {slug} --database-url-file FILE{admin}"),
+        OperationKind::Delete => format!("tenantry tenant delete {slug} --now --yes"),
+        OperationKind::RotateCredentials => format!("tenantry tenant rotate-credentials {slug}"),
+        OperationKind::Move => format!("tenantry tenant move {slug} --to {}", asked("to", "CLUSTER")),
+        OperationKind::Clone => format!("tenantry tenant clone {slug} {}", asked("to", "NEWSLUG")),
+        OperationKind::Backup => format!("tenantry tenant backup {slug}"),
+        OperationKind::Restore => format!("tenantry tenant restore {slug} --backup {}", asked("backup", "ID")),
+        OperationKind::Export => format!("tenantry tenant export {slug} --to {}", asked("to", "DIR")),
+        OperationKind::Erase => format!("tenantry tenant erase {slug} --certificate FILE --yes"),
+        OperationKind::Drain => format!("tenantry cluster drain {}", asked("cluster", "NAME")),
+        OperationKind::Migrate => "tenantry fleet migrate".to_owned(),
+    }
+}

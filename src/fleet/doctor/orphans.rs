@@ -1,0 +1,77 @@
+//! Databases and roles without a tenant, tenants without a database or a role.
+
+use std::collections::HashSet;
+
+use super::server::Context;
+use super::{Finding, psql};
+use crate::control::clusters::Cluster;
+use crate::error::ApiResult;
+use crate::fleet::provision::read_stamp;
+use crate::fleet::{admin, sql};
+use crate::router::{AdminConn, TenantStatus};
+
+/// What provisioning calls databases and roles.
+const DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE datname ~ '^t_[0-9a-f]{32}$'";
+const ALL_DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE NOT datistemplate";
+const ROLES: &str = "SELECT rolname::text AS word FROM pg_roles WHERE rolname ~ '^t_[0-9a-f]{32}$' \
+    AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datdba = pg_roles.oid)";
+const ALL_ROLES: &str = "SELECT rolname::text AS word FROM pg_roles WHERE rolcanlogin";
+/// Databases without a tenant whose stamps are read, to tell ours from those of another installation on this server.
+const MOST_STAMPS: usize = 500;
+
+/// Whose a database without a tenant is.
+enum Whose {
+    Ours,
+    Nobodys,
+    AnothersOrUnknown,
+}
+
+pub(super) async fn look(context: &Context<'_>, cluster: &Cluster, server: &mut AdminConn) -> ApiResult<Vec<Finding>> {
+    let here = || context.tenants.iter().filter(|tenant| tenant.cluster_id == Some(cluster.id));
+    let mut findings = Vec::new();
+    let there: HashSet<String> = admin::words(server, ALL_DATABASES).await?.into_iter().collect();
+    let roles: HashSet<String> = admin::words(server, ALL_ROLES).await?.into_iter().collect();
+    for tenant in here().filter(|tenant| tenant.status != TenantStatus::Provisioning) {
+        let restore = format!("tenantry tenant backups {}", tenant.slug);
+        if !there.contains(&tenant.database_name) {
+            let said = format!("its database {} is not on cluster '{}'", tenant.database_name, cluster.name);
+            findings.push(Finding::error("database_missing", &tenant.slug, said, restore));
+        } else if !roles.contains(&tenant.role_name) {
+            let said = format!("its role {} is not on cluster '{}', or may not log in", tenant.role_name, cluster.name);
+            let remedy = format!("tenantry tenant rotate-credentials {}", tenant.slug);
+            findings.push(Finding::error("role_missing", &tenant.slug, said, remedy));
+        }
+    }
+    let unknown = admin::words(server, DATABASES).await?.into_iter().filter(|name| !context.known.contains(name));
+    for name in unknown.take(MOST_STAMPS) {
+        let said = match whose(context, cluster, &name).await? {
+            Whose::Ours => "is stamped by this installation, and no tenant's",
+            Whose::Nobodys => "carries no stamp, and is no tenant's",
+            Whose::AnothersOrUnknown => continue,
+        };
+        let remedy = psql(&format!("DROP DATABASE {} WITH (FORCE)", sql::ident(&name)));
+        findings.push(Finding::warning("orphan_database", name, said, remedy));
+    }
+    for name in admin::words(server, ROLES).await?.into_iter().filter(|name| !context.known.contains(name)) {
+        let remedy = psql(&format!("DROP ROLE {}", sql::ident(&name)));
+        findings.push(Finding::warning("orphan_role", name, "is no tenant's role, and owns no database", remedy));
+    }
+    Ok(findings)
+}
+
+async fn whose(context: &Context<'_>, cluster: &Cluster, name: &str) -> ApiResult<Whose> {
+    // Gone meanwhile, or closed while it is made or dropped: the next look will tell.
+    let Ok(mut inside) = admin::open(&cluster.admin.with_database(name)).await else {
+        return Ok(Whose::AnothersOrUnknown);
+    };
+    let stamped = "SELECT to_regclass('tenantry.stamp') IS NOT NULL AS yes";
+    if !admin::ask(&mut inside, stamped).await? {
+        return Ok(Whose::Nobodys);
+    }
+    let installation = context.fleet.installation().await?.id;
+    Ok(match read_stamp(&mut inside).await? {
+        Some(stamp) if stamp.is_of(installation) => Whose::Ours,
+        Some(_) => Whose::AnothersOrUnknown,
+        None => Whose::Nobodys,
+    })
+}

@@ -1,0 +1,133 @@
+//! One cluster's server, looked at over one connection.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::sql_types::Timestamptz;
+use diesel_async::RunQueryDsl;
+
+use super::{Finding, orphans, psql};
+use crate::control::clusters::Cluster;
+use crate::control::tenants::TenantRecord;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::provision::probe::explain;
+use crate::fleet::{Fleet, admin, drift, sql};
+use crate::kernel::Clock;
+use crate::router::{AdminConn, Room};
+
+/// Clocks that are further apart let tokens and sessions end at another time than they should.
+const APART: TimeDelta = TimeDelta::seconds(2);
+/// Templates of other migrations that provisioning keeps: during a rolling upgrade two releases clone.
+const TEMPLATES_KEPT: usize = 1;
+const TEMPLATES: &str = "SELECT datname::text AS word FROM pg_database \
+    WHERE datname ~ '^tenantry_template_[0-9a-f]{12}$' AND datistemplate AND NOT datallowconn ORDER BY oid DESC";
+/// A template that is being made is open for a moment, and whoever makes it holds an advisory lock of this database.
+const UNSEALED: &str = "SELECT datname::text AS word FROM pg_database \
+    WHERE datname ~ '^tenantry_template_[0-9a-f]{12}$' AND NOT (datistemplate AND NOT datallowconn) \
+    AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)";
+
+/// What all of them are compared with.
+pub(super) struct Context<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) tenants: &'a [TenantRecord],
+    /// Names of databases and roles that the control plane keeps.
+    pub(super) known: HashSet<String>,
+    /// Of the migrations as they are now.
+    pub(super) hash: String,
+    pub(super) default_budget: u32,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Now {
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+}
+
+/// How far ahead of us a server's clock is, as far as the way there lets us tell.
+pub(in crate::fleet) async fn ahead(conn: &mut AdminConn, clock: &Clock) -> ApiResult<TimeDelta> {
+    let before = clock.now();
+    let row: Now =
+        diesel::sql_query("SELECT clock_timestamp() AS now").get_result(conn).await.map_err(ApiError::internal)?;
+    let after = clock.now();
+    // Anything within the round trip is no difference.
+    Ok(if row.now < before {
+        row.now - before
+    } else if row.now > after {
+        row.now - after
+    } else {
+        TimeDelta::zero()
+    })
+}
+
+/// The finding, if the clocks are too far apart.
+pub(in crate::fleet) fn clocks(subject: &str, ahead: TimeDelta) -> Option<Finding> {
+    (ahead.abs() > APART).then(|| {
+        let way = if ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
+        let said = format!("its clock is {} ms {way} this machine's", ahead.num_milliseconds().abs());
+        Finding::error("clock_differs", subject, said, "timedatectl set-ntp true")
+    })
+}
+
+pub(super) async fn look(context: &Context<'_>, cluster: &Cluster) -> Vec<Finding> {
+    match inside(context, cluster).await {
+        Ok(findings) => findings,
+        Err(error) => {
+            tracing::info!(cluster = %cluster.name, %error, cause = ?error.cause(), "a cluster was not looked at");
+            let remedy = format!("tenantry cluster show {}", cluster.name);
+            vec![Finding::error("cluster_unreachable", &cluster.name, error.client_detail(), remedy)]
+        }
+    }
+}
+
+async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Finding>> {
+    let opened = AdminConn::open(&cluster.admin, &admin::options()).await;
+    let mut server = opened.map_err(|error| {
+        let (_, said) = explain(&error);
+        ApiError::new(crate::error::Code::TenantDatabaseUnavailable).detail(said).caused_by(error)
+    })?;
+    let mut findings = Vec::new();
+    findings.extend(clocks(&cluster.name, ahead(&mut server, &context.fleet.control.clock).await?));
+    findings.extend(budget(cluster, context.default_budget, Room::read(&mut server).await?));
+    findings.extend(templates(context, &mut server).await?);
+    findings.extend(orphans::look(context, cluster, &mut server).await?);
+    Ok(findings)
+}
+
+/// The finding, if the server has not the connections of the cluster's budget.
+pub(super) fn budget(cluster: &Cluster, default_budget: u32, room: Room) -> Option<Finding> {
+    let budget = cluster.connection_budget.unwrap_or_else(|| i32::try_from(default_budget).unwrap_or(i32::MAX));
+    (budget > room.left()).then(|| {
+        let said = format!("its connection budget is {budget}, but {}", room.arithmetic());
+        let remedy = format!("tenantry cluster set {} --connection-budget {}", cluster.name, room.budget());
+        Finding::error("budget_too_large", &cluster.name, said, remedy)
+    })
+}
+
+async fn templates(context: &Context<'_>, server: &mut AdminConn) -> ApiResult<Vec<Finding>> {
+    let current = format!("tenantry_template_{}", context.hash);
+    let sealed = admin::words(server, TEMPLATES).await?;
+    let mut left: Vec<_> = sealed.into_iter().filter(|name| *name != current).skip(TEMPLATES_KEPT).collect();
+    left.extend(admin::words(server, UNSEALED).await?);
+    let scratch = format!(
+        "SELECT datname::text AS word FROM pg_database d WHERE starts_with(datname, {}) \
+         AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
+        sql::literal(drift::SCRATCH_PREFIX)
+    );
+    let mut findings: Vec<_> = left
+        .iter()
+        .map(|name| {
+            let said = "is a template that nothing is cloned from any more";
+            let quoted = sql::ident(name);
+            let remedy =
+                format!("{} -c 'DROP DATABASE {quoted}'", psql(&format!("ALTER DATABASE {quoted} IS_TEMPLATE false")));
+            Finding::warning("template_left", name, said, remedy)
+        })
+        .collect();
+    findings.extend(admin::words(server, &scratch).await?.iter().map(|name| {
+        let said = "is a scratch database of `fleet drift`, left over unless one runs right now";
+        let quoted = sql::ident(name);
+        let remedy = format!("{} -c 'DROP ROLE IF EXISTS {quoted}'", psql(&format!("DROP DATABASE {quoted}")));
+        Finding::warning("scratch_left", name, said, remedy)
+    }));
+    Ok(findings)
+}

@@ -1,0 +1,187 @@
+//! Drift: where a tenant's database is not what its migrations make.
+
+mod catalog;
+mod diff;
+mod reference;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use tokio::sync::{Mutex, OnceCell};
+
+use catalog::{Catalog, History};
+pub use diff::{Difference, DriftKind};
+pub(super) use reference::PREFIX as SCRATCH_PREFIX;
+
+use super::migrations::Migrations;
+use super::{Fleet, Progress, admin};
+use crate::control::clusters::{self, Cluster};
+use crate::control::tenants::{self, TenantFilter, TenantRecord};
+use crate::error::ApiResult;
+use crate::kernel::{ClusterId, Slug, TenantId};
+use crate::router::{MainConn, TenantKind, TenantStatus};
+
+/// Tenants that are looked at at the same time, each over one connection beside the budget.
+const AT_ONCE: usize = 8;
+
+/// What was found of a tenant.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantDrift {
+    /// Identity.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: TenantId,
+    /// Public name.
+    #[schema(value_type = String)]
+    pub slug: Slug,
+    /// The version of the built-in schema that it was compared at.
+    pub schema_version: i32,
+    /// What differs; empty if nothing does.
+    pub differences: Vec<Difference>,
+    /// Why it could not be compared.
+    pub error: Option<String>,
+}
+
+/// What was found of the fleet.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftReport {
+    /// Tenants that were compared.
+    pub compared: usize,
+    /// Those that differ, or could not be compared, by slug.
+    pub tenants: Vec<TenantDrift>,
+}
+
+type Shared = Arc<OnceCell<Result<Arc<Catalog>, String>>>;
+
+/// What tenants are compared with, made once for each cluster and version.
+struct References {
+    migrations: Migrations,
+    clusters: HashMap<ClusterId, Cluster>,
+    made: Mutex<HashMap<(ClusterId, i32, i32), Shared>>,
+}
+
+impl Fleet {
+    /// Compares the databases of these tenants (of all, if none is named) with what their migrations make at the same
+    /// version. Nothing is changed in them.
+    ///
+    /// # Errors
+    /// 404 for an unknown name; if the control plane does not answer, or the operator's migrations cannot be read.
+    pub async fn drift(&self, only: &[String], progress: &dyn Progress) -> ApiResult<DriftReport> {
+        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
+        let tenants = self.chosen(only).await?;
+        let keys = self.control.keys.clone();
+        let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
+        let clusters = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
+        let references = References { migrations, clusters, made: Mutex::default() };
+        let total = i64::try_from(tenants.len()).unwrap_or(i64::MAX);
+        let mut looked =
+            stream::iter(tenants.iter().map(|tenant| self.compare(tenant, &references))).buffer_unordered(AT_ONCE);
+        let mut report = DriftReport { compared: 0, tenants: Vec::new() };
+        let mut done = 0;
+        while let Some(found) = looked.next().await {
+            done += 1;
+            progress.advanced("compare", done, total);
+            report.compared += usize::from(found.error.is_none());
+            if found.error.is_some() || !found.differences.is_empty() {
+                report.tenants.push(found);
+            }
+        }
+        report.tenants.sort_by(|a, b| a.slug.as_str().cmp(b.slug.as_str()));
+        Ok(report)
+    }
+
+    /// The tenants of these names; without any, all that have a database.
+    pub(super) async fn chosen(&self, only: &[String]) -> ApiResult<Vec<TenantRecord>> {
+        let mut tenants = Vec::with_capacity(only.len());
+        for name in only {
+            tenants.push(self.get(name).await?);
+        }
+        if only.is_empty() {
+            tenants = self.list(TenantFilter::default()).await?;
+            tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning);
+        }
+        Ok(tenants)
+    }
+
+    async fn compare(&self, tenant: &TenantRecord, references: &References) -> TenantDrift {
+        let (version, compared) = match self.differences(tenant, references).await {
+            Ok((version, differences)) => (version, Ok(differences)),
+            Err(error) => {
+                tracing::warn!(tenant = %tenant.slug, %error, cause = ?error.cause(), "a tenant was not compared");
+                (tenant.schema_version, Err(error.client_detail().to_owned()))
+            }
+        };
+        let (differences, error) = match compared {
+            Ok(differences) => (differences, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        TenantDrift { id: tenant.id, slug: tenant.slug.clone(), schema_version: version, differences, error }
+    }
+
+    async fn differences(&self, tenant: &TenantRecord, references: &References) -> ApiResult<(i32, Vec<Difference>)> {
+        let cluster = tenant.cluster_id.and_then(|id| references.clusters.get(&id));
+        let mut inside = match cluster {
+            Some(cluster) => admin::open(&cluster.admin.with_database(&tenant.database_name)).await?,
+            None => {
+                let (keys, id) = (self.control.keys.clone(), tenant.id);
+                let read = async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await;
+                admin::open(&self.control.db.read(read).await?.1).await?
+            }
+        };
+        let sets = [&references.migrations.built_in, &references.migrations.operator];
+        let mut histories = Vec::with_capacity(2);
+        for set in sets {
+            histories.push(History::read(&mut inside, set).await?);
+        }
+        let mut found = Catalog::read(&mut inside, &tenant.role_name).await?;
+        drop(inside);
+        for (history, set) in histories.iter().zip(sets) {
+            history.tell(set, &mut found);
+        }
+        let (built_in, operator) = (histories[0].head(), histories[1].head());
+        let expected = references.get(cluster, built_in, operator).await?;
+        let differences = if tenant.kind == TenantKind::Dedicated {
+            diff::differences(&own_to_all(&expected), &own_to_all(&found))
+        } else {
+            diff::differences(&expected, &found)
+        };
+        Ok((built_in, differences))
+    }
+}
+
+impl References {
+    /// The catalog at these versions on this cluster; for a dedicated database on any.
+    async fn get(&self, cluster: Option<&Cluster>, built_in: i32, operator: i32) -> ApiResult<Arc<Catalog>> {
+        let cluster = cluster.or_else(|| self.clusters.values().next()).ok_or_else(|| {
+            super::refused("There is no cluster to make a database on that this one could be compared with.")
+        })?;
+        let cell = self.made.lock().await.entry((cluster.id, built_in, operator)).or_default().clone();
+        let migrations = Migrations {
+            built_in: self.migrations.built_in.up_to(built_in),
+            operator: self.migrations.operator.up_to(operator),
+        };
+        let made = cell.get_or_init(async || match reference::catalog(cluster, &migrations).await {
+            Ok(catalog) => Ok(Arc::new(catalog)),
+            Err(error) => {
+                tracing::warn!(%error, cause = ?error.cause(), cluster = %cluster.name, "no reference could be made");
+                Err(format!("Nothing to compare it with could be made on cluster '{}'.", cluster.name))
+            }
+        });
+        made.await.clone().map_err(super::refused)
+    }
+}
+
+/// A customer's own database: its role owns everything in it and no administrator of ours was ever there, so that
+/// neither owners nor rights are ours to judge.
+fn own_to_all(catalog: &Catalog) -> Catalog {
+    let mut catalog = catalog.clone();
+    catalog.0.retain(|object, _| !matches!(object.as_str(), "database" | "role"));
+    for object in catalog.0.values_mut() {
+        object.aspects.retain(|aspect, _| aspect != "owner" && !aspect.starts_with("grants to "));
+    }
+    catalog.0.retain(|_, object| !object.aspects.is_empty());
+    catalog
+}

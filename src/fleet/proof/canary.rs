@@ -1,0 +1,103 @@
+//! Two tenants of the proof's own, made for it and removed after it, whatever happens in between.
+
+use hyper::Method;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use super::CANARY;
+use super::forge::Forge;
+use crate::control::signing_keys;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::web::{Ask, Client};
+use crate::fleet::{
+    AdminPassword, CreateTenant, DeleteTenant, FirstAdmin, Fleet, OperationOptions, Silent, refused, scram,
+};
+use crate::kernel::crypto::random;
+use crate::kernel::{Slug, TenantId};
+use crate::router::MainConn;
+
+const EMAIL: &str = "canary@tenantry.example";
+
+/// A canary that has signed in.
+pub(super) struct Canary {
+    pub(super) id: TenantId,
+    pub(super) slug: Slug,
+    pub(super) password: SecretString,
+    pub(super) forge: Forge,
+    pub(super) refresh: String,
+    /// A contact of its own.
+    pub(super) contact: String,
+    /// Its administrator.
+    pub(super) user: String,
+}
+
+/// A name that no other tenant has.
+pub(super) fn name() -> ApiResult<Slug> {
+    let digits: String = random::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{CANARY}{digits}").parse().map_err(ApiError::internal)
+}
+
+/// Makes one, and lets its administrator sign in at the server.
+pub(super) async fn make(fleet: &Fleet, client: &Client, slug: &Slug) -> ApiResult<Canary> {
+    let password = scram::generate_password();
+    let admin = FirstAdmin {
+        email: EMAIL.to_owned(),
+        password: AdminPassword::Given(password.clone()),
+        first_name: String::new(),
+        last_name: String::new(),
+    };
+    let wanted = CreateTenant { admin: Some(admin), ..CreateTenant::named(slug.clone()) };
+    let id = fleet.create(&wanted, &OperationOptions::default(), &Silent).await?.tenant.id;
+    let answer = say(client, &login(slug, &password), 200).await?;
+    let text =
+        |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| refused("The server answers otherwise."));
+    let token = text(&answer["accessToken"])?;
+    let refresh = text(&answer["refreshToken"])?;
+    let user = text(&answer["user"]["id"])?;
+    let contact = Ask::post("/api/v1/contacts", json!({"lastName": "Canary"})).bearing(&token);
+    let contact = text(&say(client, &contact, 201).await?["id"])?;
+    let keys = fleet.control.keys.clone();
+    let key = fleet.control.db.read(async move |conn: &mut MainConn| signing_keys::in_use(conn, id).await).await?;
+    let private = key.private(&keys).map_err(ApiError::internal)?;
+    let forge = Forge::new(&private, key.public, token).ok_or_else(|| {
+        refused("The server's tokens are not as this release makes them; verify with its own release.")
+    })?;
+    Ok(Canary { id, slug: slug.clone(), password, forge, refresh, contact, user })
+}
+
+/// Removes one, as far as it was made.
+pub(super) async fn remove(fleet: &Fleet, slug: &Slug) -> ApiResult<()> {
+    let Ok(tenant) = fleet.get(slug.as_str()).await else { return Ok(()) };
+    let how = DeleteTenant { now: true, drop_dedicated_data: false };
+    fleet.delete(tenant.id, how, &Silent).await.map(drop)
+}
+
+/// Signing in there.
+pub(super) fn login(slug: &Slug, password: &SecretString) -> Ask {
+    let body = json!({"tenant": slug.as_str(), "email": EMAIL, "password": password.expose_secret()});
+    Ask::post("/api/v1/auth/login", body)
+}
+
+/// `data` of the answer, which has to be of this status.
+async fn say(client: &Client, ask: &Ask, status: u16) -> ApiResult<Value> {
+    let mut heard = client.ask(ask).await.map_err(|error| {
+        refused(format!("The server at {} does not answer. Start it, or name another with --url.", client.url()))
+            .caused_by(error)
+    })?;
+    if heard.status == status {
+        return Ok(heard.body["data"].take());
+    }
+    let code = heard.body["error"]["code"].as_str().unwrap_or("no code").to_owned();
+    Err(refused(format!(
+        "The server at {} answered a canary with {} {code}. Is it a node of this installation?",
+        client.url(),
+        heard.status
+    )))
+}
+
+impl Canary {
+    /// A question in the name of its administrator.
+    pub(super) fn ask(&self, method: Method, path: impl Into<String>) -> Ask {
+        Ask::new(method, path).bearing(&self.forge.token)
+    }
+}

@@ -1,0 +1,203 @@
+//! The proof of isolation on a running installation: every tenant's stamp, role and keys are looked at, and two canary
+//! tenants, made for it and removed after it, attack each other over the server's own door.
+
+mod attack;
+pub mod attacks;
+mod canary;
+pub mod forge;
+mod keys;
+mod noise;
+mod report;
+mod roles;
+mod stamps;
+
+use std::time::Instant;
+
+pub use report::{Check, Fault, NoisyNeighbour, Report, Sizes, TenantProof, Times};
+
+use super::web::Client;
+use super::{Fleet, Progress, StepTime};
+use crate::control::clusters::{self, Cluster};
+use crate::control::documents::{self, Signature};
+use crate::control::tenants::{TenantFilter, TenantRecord};
+use crate::error::ApiResult;
+use crate::kernel::Slug;
+use crate::router::{Installation, MainConn, TenantStatus};
+
+/// What the tenants are called that the proof makes and removes.
+const CANARY: &str = "canary-";
+/// Connections that are tried at the same time, beside the budget.
+const AT_ONCE: usize = 8;
+
+/// Whether a tenant is one of the proof's own.
+pub(super) fn is_canary(slug: &Slug) -> bool {
+    let digits = slug.as_str().strip_prefix(CANARY);
+    digits.is_some_and(|digits| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// What is looked at.
+struct Ground {
+    installation: Installation,
+    tenants: Vec<TenantRecord>,
+    clusters: Vec<Cluster>,
+}
+
+impl Fleet {
+    /// Proves the isolation of the installation whose server is `client`'s. What breaks it, and what could not be proven,
+    /// are the report's faults.
+    ///
+    /// # Errors
+    /// If the control plane does not answer, or a cluster's secrets do not open.
+    pub async fn prove(&self, client: &Client, progress: &dyn Progress) -> ApiResult<Report> {
+        let ground = self.ground().await?;
+        let mut report = Report {
+            installation: ground.installation.id,
+            release: env!("CARGO_PKG_VERSION"),
+            at: self.control.clock.now(),
+            url: client.url().to_string(),
+            passed: false,
+            faults: Vec::new(),
+            checks: Vec::new(),
+            noisy_neighbour: None,
+            sizes: Sizes { tenants: ground.tenants.len(), clusters: ground.clusters.len(), bytes: 0 },
+            tenants: Vec::new(),
+        };
+        self.inside(&ground, &mut report, progress).await?;
+        self.outside(client, &mut report, progress).await;
+        report.at = self.control.clock.now();
+        report.passed = report.faults.is_empty();
+        Ok(report)
+    }
+
+    async fn ground(&self) -> ApiResult<Ground> {
+        let installation = self.installation().await?;
+        let keys = self.control.keys.clone();
+        let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
+        let mut tenants = self.list(TenantFilter::default()).await?;
+        tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning && !is_canary(&tenant.slug));
+        Ok(Ground { installation: installation.clone(), tenants, clusters })
+    }
+
+    /// What the control plane and the servers say.
+    async fn inside(&self, ground: &Ground, report: &mut Report, progress: &dyn Progress) -> ApiResult<()> {
+        let step = Step::begin("stamps", progress);
+        let mut seen = stamps::look(self, ground).await;
+        let faults = seen.iter_mut().flat_map(|one| std::mem::take(&mut one.faults)).collect();
+        let said = "each tenant's database, opened with its own role, is stamped for it and for this installation";
+        report.check("stamps", seen.len(), said, faults);
+        step.done();
+        let step = Step::begin("grants", progress);
+        let (mut looked, mut faults) = (0, Vec::new());
+        for cluster in &ground.clusters {
+            let (databases, found) = roles::granted(ground, cluster).await;
+            looked += databases;
+            faults.extend(found);
+        }
+        let said = "nobody but its owner and administrators is granted CONNECT on a tenant's database, and no tenant's \
+                    role is a member of another or more than an ordinary one";
+        report.check("grants", looked, said, faults);
+        step.done();
+        let step = Step::begin("roles", progress);
+        let (tried, all, faults) = roles::tried(self, ground, &seen).await;
+        let which = if all { "every pair" } else { "a sample of pairs" };
+        let said = format!(
+            "a tenant's role, with its own password, is let into no other tenant's database, nor into `postgres`, \
+             `template1` and the control plane's: {which}"
+        );
+        report.check("roles", tried, said, faults);
+        step.done();
+        let step = Step::begin("keys", progress);
+        let (count, faults) = keys::signing(self, ground).await?;
+        report.check("signing keys", count, "no two holders share one, and both halves belong together", faults);
+        let faults = keys::credentials(&seen);
+        report.check("credentials", seen.len(), "no two tenants share a password or a database", faults);
+        step.done();
+        report.sizes.bytes = seen.iter().filter_map(|one| one.proof.bytes).sum();
+        report.tenants = seen.into_iter().map(|one| one.proof).collect();
+        Ok(())
+    }
+
+    /// What the server lets through.
+    async fn outside(&self, client: &Client, report: &mut Report, progress: &dyn Progress) {
+        let (Ok(first), Ok(second)) = (canary::name(), canary::name()) else { return };
+        if let Err(error) = self.with_canaries(client, [&first, &second], report, progress).await {
+            tracing::warn!(%error, cause = ?error.cause(), "the canaries came to no end");
+            let fault = Fault::new("not_proven", "canaries", error.client_detail());
+            report.check("attacks", 0, "two canary tenants against each other", vec![fault]);
+        }
+        for slug in [&first, &second] {
+            if let Err(error) = canary::remove(self, slug).await {
+                progress.note(&format!("canary '{slug}' stays: {}", error.client_detail()));
+            }
+        }
+    }
+
+    async fn with_canaries(
+        &self,
+        client: &Client,
+        slugs: [&Slug; 2],
+        report: &mut Report,
+        progress: &dyn Progress,
+    ) -> ApiResult<()> {
+        let step = Step::begin("canaries", progress);
+        let a = canary::make(self, client, slugs[0]).await?;
+        let b = canary::make(self, client, slugs[1]).await?;
+        step.done();
+        let step = Step::begin("attacks", progress);
+        let (tried, faults) = attack::run(self, client, &a, &b).await?;
+        let said = "forged tokens, another tenant's name beside a good token, another tenant's objects, tokens of \
+                    another kind: each is refused, and what is its own is given";
+        report.check("attacks", tried, said, faults);
+        step.done();
+        let step = Step::begin("noisy neighbour", progress);
+        let (figures, faults) = noise::run(client, &a, &b).await;
+        report.check(
+            "noisy neighbour",
+            figures.requests,
+            "one canary is served while the other asks all it can",
+            faults,
+        );
+        report.noisy_neighbour = Some(figures);
+        step.done();
+        Ok(())
+    }
+
+    /// Signs a document in the name of the installation.
+    ///
+    /// # Errors
+    /// If the control plane does not answer, or the key does not open.
+    pub async fn sign_document(&self, document: Vec<u8>) -> ApiResult<Signature> {
+        let keys = self.control.keys.clone();
+        self.control.db.read(async move |conn: &mut MainConn| documents::sign(conn, &keys, &document).await).await
+    }
+
+    /// Whether the installation signed this very document.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn has_signed(&self, document: Vec<u8>, signature: Signature) -> ApiResult<bool> {
+        self.control
+            .db
+            .read(async move |conn: &mut MainConn| documents::verify(conn, &document, &signature).await)
+            .await
+    }
+}
+
+/// A part of the proof, while it runs.
+struct Step<'a> {
+    name: &'static str,
+    begun: Instant,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Step<'a> {
+    fn begin(name: &'static str, progress: &'a dyn Progress) -> Self {
+        progress.started(name);
+        Self { name, begun: Instant::now(), progress }
+    }
+
+    fn done(self) {
+        let ms = i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.progress.done(&StepTime { name: self.name.to_owned(), ms });
+    }
+}

@@ -1,0 +1,85 @@
+//! Both sides, row by row: counts, sequences and checksums that do not depend on the order of rows.
+
+use diesel_async::SimpleAsyncConnection as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::run::{Run, open_patiently};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{admin, refused};
+use crate::router::{AdminConn, Target};
+
+/// A row reads the same on both sides.
+const READING: &str = "SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; \
+    SET bytea_output = 'hex'; SET extra_float_digits = 1";
+/// The tenant's own tables; the stamp is not copied, and what an extension brings it brings itself.
+pub(super) const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS word FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+      AND NOT (n.nspname = 'tenantry' AND c.relname = 'stamp') \
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
+                      AND d.deptype = 'e') ORDER BY 1";
+pub(super) const SEQUENCES: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS word FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+    ORDER BY 1";
+
+/// A table's rows, the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TableChecksum {
+    /// Schema and name.
+    pub table: String,
+    /// How many rows.
+    pub rows: u64,
+    /// The sum of the rows' digests.
+    pub checksum: String,
+}
+
+/// What one side holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Compared {
+    pub(super) tables: Vec<TableChecksum>,
+    pub(super) sequences: Vec<String>,
+    pub(super) large_objects: Vec<String>,
+}
+
+/// What both sides hold, if it is the same.
+pub(super) async fn compare(run: &Run<'_>) -> ApiResult<Compared> {
+    let (source, target) = (run.at_source(), run.at_target()?);
+    let (there, here) = tokio::try_join!(look(&source), look(&target))?;
+    if there == here {
+        return Ok(here);
+    }
+    let differs = there.tables.iter().find(|table| !here.tables.contains(table)).map(|table| table.table.clone());
+    let what = differs.unwrap_or_else(|| "the list of tables, a sequence or a large object".into());
+    Err(refused(format!("The copy differs from the source in {what}. Nothing has changed; try again.")))
+}
+
+async fn look(target: &Target) -> ApiResult<Compared> {
+    let mut conn = open_patiently(target).await?;
+    conn.batch_execute(READING).await.map_err(ApiError::internal)?;
+    let mut tables = Vec::new();
+    for table in admin::words(&mut conn, TABLES).await? {
+        tables.push(checksum(&mut conn, table).await?);
+    }
+    let mut sequences = Vec::new();
+    for name in admin::words(&mut conn, SEQUENCES).await? {
+        let state = format!("SELECT last_value::text || ' ' || is_called::text AS word FROM {name}");
+        sequences.extend(admin::words(&mut conn, &state).await?.into_iter().map(|state| format!("{name} {state}")));
+    }
+    let large_objects = "SELECT oid::text AS word FROM pg_largeobject_metadata ORDER BY oid";
+    let large_objects = admin::words(&mut conn, large_objects).await?;
+    Ok(Compared { tables, sequences, large_objects })
+}
+
+async fn checksum(conn: &mut AdminConn, table: String) -> ApiResult<TableChecksum> {
+    // 64 bits of each row's digest; their sum is the same in whatever order they come.
+    let query = format!(
+        "SELECT count(*)::text || ' ' || coalesce(sum(('x' || substr(md5(t::text), 1, 16))::bit(64)::bigint::numeric), 0) \
+         AS word FROM {table} t"
+    );
+    let found = admin::words(conn, &query).await?.into_iter().next().unwrap_or_default();
+    let (rows, checksum) = found.split_once(' ').unwrap_or_default();
+    let rows = rows.parse().map_err(ApiError::internal)?;
+    Ok(TableChecksum { table, rows, checksum: checksum.to_owned() })
+}

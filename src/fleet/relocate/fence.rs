@@ -1,0 +1,53 @@
+//! Which side may be written to: said by the role, in the database itself.
+
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection as _;
+use tokio::time::{Instant, sleep};
+
+use super::run::Run;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{admin, sql};
+use crate::router::{AdminConn, Target};
+
+/// Between two looks at the server.
+const LOOK: Duration = Duration::from_millis(20);
+/// After this, connections that nobody works on are ended: their node has not heard of the hold.
+const IDLE: Duration = Duration::from_millis(1500);
+/// What late-comers are given once the role cannot log in.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Whether a role may log in.
+pub(super) async fn set_login(server: &Target, role: &str, may: bool) -> ApiResult<()> {
+    let alter = format!("ALTER ROLE {} {}", sql::ident(role), if may { "LOGIN" } else { "NOLOGIN" });
+    admin::open(server).await?.batch_execute(&alter).await.map_err(ApiError::internal)
+}
+
+/// Waits until the nodes have let go of the source, then nobody is let in any more.
+pub(super) async fn fence(run: &Run<'_>) -> ApiResult<()> {
+    let role = &run.tenant.role_name;
+    let mut server = admin::open(&run.source.admin).await?;
+    let patience = run.fleet.settings.drain_timeout.min(run.left() / 2);
+    drain(&mut server, role, patience).await?;
+    set_login(&run.source.admin, role, false).await?;
+    // Whoever came in between finishes too.
+    drain(&mut server, role, LATE.min(run.left() / 2)).await
+}
+
+/// Waits until no connection of a role is left. In the end they are ended.
+async fn drain(server: &mut AdminConn, role: &str, patience: Duration) -> ApiResult<()> {
+    let of_role = format!("FROM pg_stat_activity WHERE usename = {}", sql::literal(role));
+    let left = format!("SELECT count(*) > 0 AS yes {of_role}");
+    let end = format!("SELECT pg_terminate_backend(pid)::text AS word {of_role}");
+    let begun = Instant::now();
+    while admin::ask(server, &left).await? {
+        if begun.elapsed() >= patience {
+            let ended = admin::words(server, &end).await?.len();
+            tracing::warn!(role, ended, "connections to the source of a move were ended");
+        } else if begun.elapsed() >= IDLE {
+            admin::words(server, &format!("{end} AND state = 'idle' AND state_change < now() - interval '1s'")).await?;
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
+}

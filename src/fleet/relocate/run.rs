@@ -1,0 +1,239 @@
+//! What the steps of one move work with, and which of them does what.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+
+use super::compare::Compared;
+use super::{Method, MoveTenant, Relocation, Step, compare, copy, fence, prepare, replicate, target};
+use crate::control::clusters::{self, Cluster};
+use crate::control::tenants::{self, Switch, TenantRecord};
+use crate::control::{installation, operations};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::provision::verify;
+use crate::fleet::{Fleet, admin, refused};
+use crate::kernel::ClusterId;
+use crate::router::{AdminConn, ConnectOptions, Installation, MainConn, Target};
+
+/// What a move may need to be taken back within the hold.
+const TO_UNDO: Duration = Duration::from_secs(5);
+
+/// What was decided at the beginning.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub(super) from: ClusterId,
+    pub(super) to: ClusterId,
+    pub(super) method: Method,
+}
+
+/// One move.
+pub(super) struct Run<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) tenant: TenantRecord,
+    pub(super) wanted: MoveTenant,
+    pub(super) installation: Installation,
+    /// The tenant's role, at whatever server it is now.
+    pub(super) own: Target,
+    pub(super) plan: Option<Plan>,
+    pub(super) source: Cluster,
+    /// Known once it is chosen.
+    pub(super) target: Option<Cluster>,
+    compared: Option<Compared>,
+    relocation: Option<Relocation>,
+    /// When the hold must have ended.
+    deadline: Option<Instant>,
+}
+
+impl Steps for Run<'_> {
+    type Step = Step;
+
+    async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
+        match step {
+            Step::Prepare => prepare::prepare(self, journal).await,
+            Step::Target => target::make(self).await,
+            Step::Schema => copy::schema(self).await,
+            Step::Replicate => replicate::begin(self, journal).await,
+            Step::Hold => self.hold(journal).await,
+            Step::Fence => self.held(fence::fence(self)).await,
+            Step::Copy => match self.plan()?.method {
+                Method::Dump => self.held(copy::everything(self)).await,
+                Method::Replicate => self.held(replicate::finish(self)).await,
+            },
+            Step::Compare => {
+                let compared = self.held(compare::compare(self)).await?;
+                journal.keep(&compared)?;
+                self.compared = Some(compared);
+                Ok(())
+            }
+            Step::Open => self.held(self.open()).await,
+            Step::Switch => self.switch(journal).await,
+            Step::Analyze => self.analyze().await,
+        }
+    }
+
+    /// Nothing is switched that was not held, fenced and compared by whoever switches it.
+    fn is_repeated(&self, step: Step) -> bool {
+        !self.is_switched() && matches!(step, Step::Hold | Step::Fence | Step::Compare | Step::Open)
+    }
+
+    fn is_left_out(&self, step: Step) -> bool {
+        let dumped = self.plan.is_some_and(|plan| plan.method == Method::Dump);
+        let before = !matches!(step, Step::Switch | Step::Analyze);
+        (dumped && matches!(step, Step::Schema | Step::Replicate)) || (self.is_switched() && before)
+    }
+}
+
+impl<'a> Run<'a> {
+    pub(super) async fn new(
+        fleet: &'a Fleet,
+        tenant: TenantRecord,
+        wanted: &MoveTenant,
+        journal: &Journal<'_>,
+    ) -> ApiResult<Self> {
+        let plan: Option<Plan> = journal.kept(Step::Prepare.as_str())?;
+        let relocation = journal.operation.result.clone().map(serde_json::from_value).transpose();
+        let relocation: Option<Relocation> = relocation.map_err(ApiError::internal)?;
+        let from = plan.map(|plan| plan.from).or(tenant.cluster_id);
+        let from = from.ok_or_else(|| ApiError::internal("a shared tenant without a cluster"))?;
+        let (keys, id, to) = (fleet.control.keys.clone(), tenant.id, plan.map(|plan| plan.to));
+        let (source, target, (_, own), installation) = fleet
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                let source = clusters::get(conn, &keys, from).await?;
+                let target = match to {
+                    Some(to) => Some(clusters::get(conn, &keys, to).await?),
+                    None => None,
+                };
+                let own = tenants::target(conn, &keys, id).await?;
+                Ok::<_, ApiError>((source, target, own, installation::find(conn, &keys).await?))
+            })
+            .await?;
+        let installation = installation.ok_or_else(|| ApiError::internal("the installation is not set up"))?;
+        let wanted = wanted.clone();
+        Ok(Self {
+            fleet,
+            tenant,
+            wanted,
+            installation,
+            own,
+            plan,
+            source,
+            target,
+            compared: None,
+            relocation,
+            deadline: None,
+        })
+    }
+
+    pub(super) fn plan(&self) -> ApiResult<Plan> {
+        self.plan.ok_or_else(|| ApiError::internal("a move without its plan"))
+    }
+
+    pub(super) fn target(&self) -> ApiResult<&Cluster> {
+        self.target.as_ref().ok_or_else(|| ApiError::internal("a move without its target"))
+    }
+
+    /// Whether the registry has the tenant at its new place.
+    pub(super) const fn is_switched(&self) -> bool {
+        self.relocation.is_some()
+    }
+
+    pub(super) fn relocation(&self) -> ApiResult<Relocation> {
+        self.relocation.clone().ok_or_else(|| ApiError::internal("a move without its result"))
+    }
+
+    /// The administrator of the source, in the tenant's database.
+    pub(super) fn at_source(&self) -> Target {
+        self.source.admin.with_database(&self.tenant.database_name)
+    }
+
+    /// The administrator of the target, in the tenant's database.
+    pub(super) fn at_target(&self) -> ApiResult<Target> {
+        Ok(self.target()?.admin.with_database(&self.tenant.database_name))
+    }
+
+    async fn hold(&mut self, journal: &Journal<'_>) -> ApiResult<()> {
+        let (id, by, lasting) = (self.tenant.id, journal.operation.id, self.wanted.hold_deadline);
+        self.deadline = Some(Instant::now() + lasting);
+        let db = &self.fleet.control.db;
+        db.transaction(async move |conn: &mut MainConn| tenants::hold(conn, id, by, lasting + TO_UNDO).await).await
+    }
+
+    /// Work under the hold has its deadline.
+    async fn held<T>(&self, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        let deadline = self.deadline.ok_or_else(|| ApiError::internal("not held"))?;
+        timeout_at(deadline, work).await.unwrap_or_else(|_| {
+            Err(refused(format!(
+                "The move took longer than the tenant may be held ({} s). Nothing has changed; try again with a longer \
+                 --hold-deadline, or at a quieter time.",
+                self.wanted.hold_deadline.as_secs_f32()
+            )))
+        })
+    }
+
+    /// How long the hold lasts yet.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The last step before the switch. The source is fenced: the target may be written to.
+    async fn open(&self) -> ApiResult<()> {
+        let target = self.target()?;
+        fence::set_login(&target.admin, &self.tenant.role_name, true).await?;
+        let own = Target {
+            host: target.admin.host.clone(),
+            port: target.admin.port,
+            tls: target.admin.tls.clone(),
+            ..self.own.clone()
+        };
+        verify::stamp((self.tenant.id, self.installation.id), &mut admin::open(&own).await?).await
+    }
+
+    async fn switch(&mut self, journal: &Journal<'_>) -> ApiResult<()> {
+        if self.is_switched() {
+            return Ok(());
+        }
+        let plan = self.plan()?;
+        let compared = self.compared.clone().ok_or_else(|| ApiError::internal("not compared"))?;
+        let (by, now) = (journal.operation.id, self.fleet.control.clock.now());
+        let switch =
+            Switch { tenant: self.tenant.id, by, from: plan.from, to: plan.to, grace: self.fleet.settings.purge_grace };
+        let mut relocation = Relocation {
+            from: self.source.name.clone(),
+            to: self.target()?.name.clone(),
+            method: plan.method,
+            pause_ms: 0,
+            checksums: compared.tables,
+            sequences: compared.sequences.len(),
+        };
+        let switched = self
+            .fleet
+            .control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                let pause = tenants::switch(conn, &switch, now).await?;
+                relocation.pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                let result = serde_json::to_value(&relocation).map_err(ApiError::internal)?;
+                operations::set_result(conn, by, &result).await?;
+                Ok::<_, ApiError>(relocation)
+            })
+            .await?;
+        self.relocation = Some(switched);
+        Ok(())
+    }
+
+    async fn analyze(&self) -> ApiResult<()> {
+        use diesel_async::SimpleAsyncConnection as _;
+        let target = self.at_target()?;
+        open_patiently(&target).await?.batch_execute("ANALYZE").await.map_err(ApiError::internal)
+    }
+}
+
+/// An administrator's connection for what may take long; the caller has a deadline of its own.
+pub(super) async fn open_patiently(target: &Target) -> ApiResult<AdminConn> {
+    let options = ConnectOptions { statement_timeout: None, idle_in_transaction_timeout: None, ..admin::options() };
+    AdminConn::open(target, &options).await.map_err(admin::unavailable)
+}

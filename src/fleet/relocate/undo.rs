@@ -1,0 +1,152 @@
+//! Back to where it was: the target goes first, then the source may be written to again. Each can be repeated.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::run::Run;
+use super::{MoveTenant, fence, replicate};
+use crate::control::operations::{self, Operation, OperationKind, OperationState};
+use crate::control::tenants::{self, TenantRecord};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::Lock;
+use crate::fleet::operation::Journal;
+use crate::fleet::{Fleet, Progress, Silent, admin, lock, refused, sql};
+use crate::kernel::TenantId;
+use crate::router::MainConn;
+
+/// What a target that does not answer may keep its source waiting.
+const TARGET: Duration = Duration::from_secs(4);
+
+impl Fleet {
+    /// Takes a move back that is under way: the tenant is served where it was, and nothing is left at the target.
+    ///
+    /// # Errors
+    /// 404 if there is no such tenant; 409 if no move of it is under way, if it is at its new place already, or while
+    /// another process works on it; 503 if the source does not answer.
+    pub async fn abort_move(&self, id: TenantId, progress: &dyn Progress) -> ApiResult<TenantRecord> {
+        let _lock = Lock::tenant(&self.control, id).await?;
+        let operation = self.open_move(id).await?.ok_or_else(|| {
+            refused("No move of this tenant is under way. Nothing was done; `tenantry tenant show` says where it is.")
+        })?;
+        if !self.take_move_back(id, operation, progress).await? {
+            return Err(refused(
+                "The tenant is at its new place already. The same command without --abort finishes the move.",
+            ));
+        }
+        self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await
+    }
+
+    /// The same for a tenant that is about to go, for whoever has its lock: nothing is to be left anywhere.
+    pub(in crate::fleet) async fn clear_move(&self, id: TenantId) -> ApiResult<()> {
+        let open = self.control.db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
+        if let Some(open) = open.filter(|open| open.kind == OperationKind::Move) {
+            self.take_move_back(id, open, &Silent).await?;
+        }
+        Ok(())
+    }
+
+    /// False if the tenant is at its new place already.
+    async fn take_move_back(&self, id: TenantId, operation: Operation, progress: &dyn Progress) -> ApiResult<bool> {
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        let journal = Journal::open(&self.control, operation, progress, None).await?;
+        let run = Run::new(self, tenant, &MoveTenant::default(), &journal).await?;
+        if run.is_switched() {
+            return Ok(false);
+        }
+        self.undo(&run, &journal).await.map(|()| true)
+    }
+
+    /// Takes back what was done.
+    pub(super) async fn undo(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
+        let (id, by) = (run.tenant.id, journal.operation.id);
+        let (tenant, operation) = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                Ok::<_, ApiError>((tenants::get(conn, id).await?, operations::get(conn, by).await?))
+            })
+            .await?;
+        // Somebody else has ended it, and others may be at work by now.
+        let ended = matches!(operation.state, OperationState::Done | OperationState::Undone);
+        if ended || tenant.cluster_id != Some(run.source.id) {
+            return Err(ApiError::internal("a move that has ended cannot be taken back"));
+        }
+        if run.plan.is_some() {
+            self.undo_servers(run, journal).await?;
+        }
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                tenants::release(conn, id, by).await?;
+                operations::finish(conn, by, OperationState::Undone, operation.error.as_deref()).await
+            })
+            .await
+    }
+
+    /// Once it was prepared: what is at the target, and the fence around the source.
+    async fn undo_servers(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
+        if let Some(target) = &run.target {
+            let dropped = timeout(TARGET, drop_target(run)).await;
+            let dropped = dropped.unwrap_or_else(|_| Err(ApiError::internal("no answer in time")));
+            if let Err(error) = dropped {
+                journal.progress().note("the target does not answer; what is left there is dropped later");
+                tracing::warn!(%error, cause = ?error.cause(), cluster = target.name, "leftovers of a move stay for now");
+                self.drop_later(run, journal).await?;
+            }
+        }
+        replicate::forget_source(run).await?;
+        fence::set_login(&run.source.admin, &run.tenant.role_name, true).await
+    }
+
+    async fn drop_later(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
+        let (by, id, cluster, now) = (journal.operation.id, run.tenant.id, run.target()?.id, self.control.clock.now());
+        let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
+        let db = &self.control.db;
+        db.read(async move |conn: &mut MainConn| {
+            tenants::keep_copy(conn, (by, id), cluster, (&database, &role), now).await
+        })
+        .await
+    }
+
+    /// Ends holds that have run out: whoever should have lifted them is gone. A move is taken back, so that the source
+    /// serves. Gives how many.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn end_expired_holds(&self) -> ApiResult<usize> {
+        let expired = self.control.db.read(async |conn: &mut MainConn| tenants::expired_holds(conn).await).await?;
+        if expired.is_empty() {
+            return Ok(0);
+        }
+        let driven = lock::held(&self.control).await?;
+        let mut ended = 0;
+        for (tenant, by) in expired {
+            let found = self.control.db.read(async move |conn: &mut MainConn| operations::get(conn, by).await).await;
+            let is_move = found.as_ref().is_ok_and(|operation| operation.kind == OperationKind::Move);
+            if found.is_ok_and(|operation| driven.contains(&lock::key_of(&operation))) {
+                continue;
+            }
+            let done = if is_move {
+                self.abort_move(tenant, &Silent).await.map(drop)
+            } else {
+                self.control.db.read(async move |conn: &mut MainConn| tenants::release(conn, tenant, by).await).await
+            };
+            match done {
+                Ok(()) => {
+                    ended += 1;
+                    tracing::warn!(%tenant, "a hold that had run out was ended, and its move taken back");
+                }
+                Err(error) => tracing::warn!(%tenant, %error, cause = ?error.cause(), "a hold could not be ended"),
+            }
+        }
+        Ok(ended)
+    }
+}
+
+async fn drop_target(run: &Run<'_>) -> ApiResult<()> {
+    replicate::forget_target(run).await?;
+    let mut server = admin::open(&run.target()?.admin).await?;
+    admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", &run.tenant.database_name)]).await?;
+    admin::run_each(&mut server, sql::ROLE_UNDO, &[("role", &run.tenant.role_name)]).await
+}

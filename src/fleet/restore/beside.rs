@@ -1,0 +1,202 @@
+//! A copy of a tenant's data as a new tenant: its own id, role, stamp and keys, so that nothing that opens the original
+//! opens the copy.
+
+use serde_json::Value;
+
+use super::{Input, Restored};
+use crate::control::backups::Backup;
+use crate::control::clusters;
+use crate::control::operations::{self, NewOperation, Operation, OperationKind};
+use crate::control::tenants::{self, NewTenant, TenantRecord};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::backup::{Manifest, Vault};
+use crate::fleet::copy::Load;
+use crate::fleet::lock::Lock;
+use crate::fleet::migrations::Migrations;
+use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::provision::{run::Run, steps, verify};
+use crate::fleet::{Fleet, OperationOptions, Progress, refused, scram};
+use crate::kernel::{Slug, TenantId};
+use crate::router::tenant::words;
+use crate::router::{AdminConn, MainConn, Registration, TenantKind};
+
+words! {
+    /// A step of a restore as a new tenant, as it is journaled and shown.
+    Step {
+        /// The registry entry, not yet routable, and the journal.
+        Reserve = "reserve",
+        /// The key that signs the new tenant's tokens.
+        SigningKey = "signing_key",
+        /// Its own role.
+        Role = "role",
+        /// All of the backup read: every bit is as it was.
+        Check = "check",
+        /// Its own database, with what the backup holds.
+        Load = "load",
+        /// Counted, and the same.
+        Compare = "compare",
+        /// The built-in schema, to the head.
+        Migrations = "migrations",
+        /// The operator's own.
+        OperatorMigrations = "operator_migrations",
+        /// Nobody is signed in.
+        Sessions = "sessions",
+        /// As its own role: the right stamp, and no other database lets it in.
+        Verify = "verify",
+        /// Routable.
+        Activate = "activate",
+    }
+}
+
+/// A new tenant that takes over data.
+pub(in crate::fleet) struct Newcomer<'a> {
+    pub(in crate::fleet) run: Run<'a>,
+    pub(in crate::fleet) vault: Vault,
+}
+
+impl Newcomer<'_> {
+    /// Its database with what the vault holds, or what was loaded compared with it.
+    pub(in crate::fleet) async fn load(&self, manifest: &Manifest, only_compare: bool) -> ApiResult<()> {
+        let load = Load {
+            admin: &self.run.cluster()?.admin,
+            own: &self.run.direct,
+            tenant: self.run.tenant.id,
+            installation: self.run.installation.id,
+            vault: &self.vault,
+            manifest,
+        };
+        if only_compare { load.compare().await } else { load.run().await }
+    }
+
+    /// Nobody of the original is signed in here.
+    pub(in crate::fleet) async fn sign_everybody_out(&mut self) -> ApiResult<()> {
+        sign_everybody_out(self.run.own().await?).await
+    }
+}
+
+/// Ends every session that a copy brought along.
+pub(in crate::fleet) async fn sign_everybody_out(conn: &mut AdminConn) -> ApiResult<()> {
+    use diesel_async::AsyncConnection as _;
+    conn.transaction(async |conn: &mut AdminConn| crate::tenant::sign_everybody_out(conn).await)
+        .await
+        .map_err(ApiError::internal)
+}
+
+impl Steps for Newcomer<'_> {
+    type Step = Step;
+
+    async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+        match step {
+            // The transaction that made the journal made the entry.
+            Step::Reserve => Ok(()),
+            Step::SigningKey => steps::signing_key(&mut self.run).await,
+            Step::Role => steps::role(&mut self.run).await,
+            Step::Check => self.vault.check().await.map(drop),
+            Step::Load => self.load(&self.vault.manifest().await?, false).await,
+            Step::Compare => self.load(&self.vault.manifest().await?, true).await,
+            Step::Migrations => steps::migrations(&mut self.run).await,
+            Step::OperatorMigrations => steps::operator_migrations(&mut self.run).await,
+            Step::Sessions => self.sign_everybody_out().await,
+            Step::Verify => verify::verify(&mut self.run).await,
+            Step::Activate => steps::activate(&mut self.run).await,
+        }
+    }
+
+    /// Nothing is activated that was not looked at by the one who activates it.
+    fn is_repeated(&self, step: Step) -> bool {
+        step == Step::Verify
+    }
+}
+
+impl Fleet {
+    /// Whether a slug has no tenant, or one that an interrupted restore of this backup began.
+    pub(super) async fn is_free_or_being_restored(
+        &self,
+        backup: &Backup,
+        tenant: Option<&TenantRecord>,
+    ) -> ApiResult<bool> {
+        let Some(id) = tenant.map(|tenant| tenant.id) else { return Ok(true) };
+        let input = serde_json::json!(Input { backup: backup.id, beside: Some(backup.slug.clone()) });
+        let open = self.control.db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
+        Ok(open.is_some_and(|open| open.kind == OperationKind::Restore && open.input == input))
+    }
+
+    pub(super) async fn restore_beside(
+        &self,
+        backup: &Backup,
+        slug: &Slug,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Restored> {
+        let input = serde_json::json!(Input { backup: backup.id, beside: Some(slug.clone()) });
+        let vault = Vault::find(self, backup.tenant_id, backup.id).await?;
+        // Nothing is begun for a backup that cannot be restored.
+        vault.manifest().await?;
+        let (_lock, tenant, operation) = self.newcomer(slug, OperationKind::Restore, input, progress).await?;
+        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
+        let run = Run::new(self, tenant, migrations, None).await?;
+        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let mut newcomer = Newcomer { run, vault };
+        let steps = journal.drive(&mut newcomer, Step::ALL).await.inspect_err(|_| {
+            progress.note(&format!("`tenantry tenant delete {slug} --now` takes back what was made"));
+        })?;
+        let tenant = self.get(slug.as_str()).await?;
+        journal.set_result(&serde_json::json!({"tenantId": tenant.id, "slug": tenant.slug})).await?;
+        tracing::info!(tenant = %tenant.id, %slug, backup = %backup.id, "restored as a new tenant");
+        Ok(Restored { tenant, backup: backup.id, steps })
+    }
+
+    /// A new tenant that will take over data, with its journal; or the one that an interrupted run began.
+    pub(in crate::fleet) async fn newcomer(
+        &self,
+        slug: &Slug,
+        kind: OperationKind,
+        input: Value,
+        progress: &dyn Progress,
+    ) -> ApiResult<(Lock, TenantRecord, Operation)> {
+        let found = {
+            let slug = slug.clone();
+            self.control.db.read(async move |conn: &mut MainConn| tenants::find_by_slug(conn, &slug).await).await?
+        };
+        let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
+        let lock = Lock::tenant(&self.control, id).await?;
+        let (keys, slug, strategy) = (self.control.keys.clone(), slug.clone(), self.settings.placement);
+        let begun = self.control.db.transaction(async move |conn: &mut MainConn| {
+            if found.is_some() {
+                let tenant = tenants::get(conn, id).await?;
+                let open =
+                    operations::find_open(conn, id).await?.filter(|open| open.kind == kind && open.input == input);
+                let taken =
+                    || ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one."));
+                let operation = operations::reopen(conn, open.ok_or_else(taken)?.id).await?;
+                return Ok((tenant, operation, true));
+            }
+            let cluster = clusters::place(conn, &keys, strategy, None).await?.ok_or_else(|| {
+                refused("No cluster has room for another tenant; add one with `tenantry cluster add`.")
+            })?;
+            let generated = format!("t_{}", id.uuid().simple());
+            let new = NewTenant {
+                id,
+                slug: slug.clone(),
+                name: slug.to_string(),
+                kind: TenantKind::Shared,
+                cluster_id: Some(cluster.id),
+                database_name: generated.clone(),
+                role_name: generated,
+                password: Some(scram::generate_password()),
+                url: None,
+                direct_url: None,
+                max_connections: None,
+                registration: Registration::Closed,
+            };
+            let tenant = tenants::insert(conn, &keys, &new).await?;
+            let operation = operations::begin(conn, &NewOperation::on(id, &slug, kind, input)).await?;
+            Ok::<_, ApiError>((tenant, operation, false))
+        });
+        let (tenant, operation, again) = begun.await?;
+        if again {
+            progress.note("going on with what an interrupted run began");
+        }
+        Ok((lock, tenant, operation))
+    }
+}

@@ -1,0 +1,215 @@
+//! A restore as a swap: loaded into a database beside, which takes the tenant over when everything is there and the
+//! same. Until then the tenant's people are served by what they have; it is closed afterwards, and kept for the grace
+//! period.
+
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use diesel_async::SimpleAsyncConnection;
+
+use super::beside::sign_everybody_out;
+use super::{Input, Restored};
+use crate::control::backups::{self, Backup};
+use crate::control::clusters::{self, Cluster};
+use crate::control::installation;
+use crate::control::operations::{NewOperation, Operation, OperationKind};
+use crate::control::tenants::{self, TenantRecord};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::backup::Vault;
+use crate::fleet::copy::Load;
+use crate::fleet::lock::Lock;
+use crate::fleet::migrations::Migrations;
+use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::{Fleet, OperationOptions, Progress, admin, migrate_error, refused, sql};
+use crate::kernel::{InstallationId, TenantId};
+use crate::router::migrate::migrate;
+use crate::router::tenant::words;
+use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
+
+/// How long connections to the old database have to go by themselves: every node hears of the switch within two seconds,
+/// and lets what is under way end.
+const DRAIN: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(50);
+
+words! {
+    /// A step of a restore in place, as it is journaled and shown.
+    Step {
+        /// All of the backup read: every bit is as it was.
+        Check = "check",
+        /// A new database with what the backup holds.
+        Load = "load",
+        /// Counted, and the same.
+        Compare = "compare",
+        /// Both sets of migrations, to the head.
+        Migrations = "migrations",
+        /// Nobody is signed in.
+        Sessions = "sessions",
+        /// The tenant lives there from here on.
+        Switch = "switch",
+        /// Nobody gets into the old one any more.
+        Fence = "fence",
+    }
+}
+
+struct Swap<'a> {
+    fleet: &'a Fleet,
+    tenant: TenantRecord,
+    cluster: Cluster,
+    installation: InstallationId,
+    migrations: Migrations,
+    vault: Vault,
+    /// The tenant's own role, in the new database.
+    own: Target,
+}
+
+impl Swap<'_> {
+    async fn load(&self, only_compare: bool) -> ApiResult<()> {
+        let manifest = self.vault.manifest().await?;
+        let load = Load {
+            admin: &self.cluster.admin,
+            own: &self.own,
+            tenant: self.tenant.id,
+            installation: self.installation,
+            vault: &self.vault,
+            manifest: &manifest,
+        };
+        if only_compare {
+            return load.compare().await;
+        }
+        // Whatever becomes of this run, the database is taken away again if the tenant never lives in it.
+        let (tenant, cluster, name) = (self.tenant.id, self.cluster.id, self.own.database.clone());
+        let until = self.fleet.grace_end()?;
+        let noted = self
+            .fleet
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| backups::note_former(conn, tenant, cluster, &name, until).await);
+        noted.await?;
+        load.run().await
+    }
+
+    async fn switch(&self) -> ApiResult<()> {
+        let (id, name, version) = (self.tenant.id, self.own.database.clone(), self.migrations.built_in.head());
+        let until = self.fleet.grace_end()?;
+        let done = self.fleet.control.db.transaction(async move |conn: &mut MainConn| {
+            backups::move_database(conn, id, &name, version, until).await
+        });
+        done.await
+    }
+
+    /// Closes every former database of the tenant, as soon as nobody is in it, and in any case after a while.
+    async fn fence(&self) -> ApiResult<()> {
+        let id = self.tenant.id;
+        let former = self.fleet.control.db.read(async move |conn: &mut MainConn| backups::former_of(conn, id).await);
+        let former: Vec<_> = former.await?.into_iter().filter(|one| one.cluster_id == self.cluster.id).collect();
+        let mut server = admin::open(&self.cluster.admin).await?;
+        for database in former {
+            let name = sql::literal(&database.database_name);
+            let empty = format!(
+                "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = {name} AND backend_type = 'client backend') AS yes"
+            );
+            let begun = Instant::now();
+            while begun.elapsed() < DRAIN && !admin::ask(&mut server, &empty).await? {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let there = format!("SELECT true AS yes FROM pg_database WHERE datname = {name}");
+            if admin::ask(&mut server, &there).await? {
+                close(&mut server, &database.database_name).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets nobody into a database any more, and sends those away who are in it.
+async fn close(server: &mut AdminConn, database: &str) -> ApiResult<()> {
+    let alter = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", sql::ident(database));
+    let send_away =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}", sql::literal(database));
+    for statement in [alter, send_away] {
+        server.batch_execute(&statement).await.map_err(ApiError::internal)?;
+    }
+    Ok(())
+}
+
+impl Steps for Swap<'_> {
+    type Step = Step;
+
+    async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+        match step {
+            Step::Check => self.vault.check().await.map(drop),
+            Step::Load => self.load(false).await,
+            Step::Compare => self.load(true).await,
+            Step::Migrations => {
+                for set in [&self.migrations.built_in, &self.migrations.operator] {
+                    migrate(&self.own, set, &self.fleet.settings.migrate).await.map_err(migrate_error)?;
+                }
+                Ok(())
+            }
+            Step::Sessions => sign_everybody_out(&mut admin::open(&self.own).await?).await,
+            Step::Switch => self.switch().await,
+            Step::Fence => self.fence().await,
+        }
+    }
+}
+
+impl Fleet {
+    pub(super) async fn restore_in_place(
+        &self,
+        id: TenantId,
+        backup: &Backup,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Restored> {
+        let vault = Vault::find(self, id, backup.id).await?;
+        // Nothing is begun for a backup that cannot be restored.
+        vault.manifest().await?;
+        let _lock = Lock::tenant(&self.control, id).await?;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        if tenant.kind == TenantKind::Dedicated {
+            return Err(refused(
+                "The tenant's database is the customer's own, which is not swapped. Restore beside it, with --as.",
+            ));
+        }
+        if !matches!(tenant.status, TenantStatus::Active | TenantStatus::Suspended) {
+            return Err(refused(
+                "The tenant is archived. Give it back to its users first, with `tenantry tenant restore`.",
+            ));
+        }
+        let input = serde_json::json!(Input { backup: backup.id, beside: None });
+        let new = NewOperation::on(id, &tenant.slug, OperationKind::Restore, input);
+        let operation = self.begin_or_resume(new).await?;
+        let mut swap = self.swap(tenant, vault, &operation).await?;
+        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let steps = journal.drive(&mut swap, Step::ALL).await?;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        let result = serde_json::json!({"tenantId": tenant.id, "databaseName": tenant.database_name});
+        journal.set_result(&result).await?;
+        tracing::info!(tenant = %id, backup = %backup.id, "restored in place");
+        Ok(Restored { tenant, backup: backup.id, steps })
+    }
+
+    async fn swap(&self, tenant: TenantRecord, vault: Vault, operation: &Operation) -> ApiResult<Swap<'_>> {
+        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
+        let (id, cluster_id, keys) = (tenant.id, tenant.cluster_id, self.control.keys.clone());
+        let found = self.control.db.read(async move |conn: &mut MainConn| {
+            let cluster = cluster_id.ok_or_else(|| ApiError::internal("a shared tenant without a cluster"))?;
+            let cluster = clusters::get(conn, &keys, cluster).await?;
+            let (_, direct) = tenants::target(conn, &keys, id).await?;
+            let installation = installation::find(conn, &keys).await?;
+            Ok::<_, ApiError>((cluster, direct, installation))
+        });
+        let (cluster, direct, installation) = found.await?;
+        let installation = installation.ok_or_else(|| ApiError::internal("the installation is not set up"))?.id;
+        // The same for whoever resumes; the end of a run's id is random.
+        let run = operation.id.uuid().simple().to_string();
+        let own = direct.with_database(format!("t_{}_{}", id.uuid().simple(), &run[20..]));
+        Ok(Swap { fleet: self, tenant, cluster, installation, migrations, vault, own })
+    }
+
+    /// When what is put aside now may be dropped.
+    pub(in crate::fleet) fn grace_end(&self) -> ApiResult<chrono::DateTime<chrono::Utc>> {
+        let grace = TimeDelta::from_std(self.settings.purge_grace).map_err(ApiError::internal)?;
+        Ok(self.control.clock.now() + grace)
+    }
+}

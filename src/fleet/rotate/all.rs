@@ -1,0 +1,130 @@
+//! `tenant rotate-credentials --all`: every tenant, a few at a time.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind};
+use crate::control::tenants::{self, TenantFilter};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::Lock;
+use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::parts::{FailedPart, each};
+use crate::fleet::{Fleet, OperationOptions, Progress, Silent};
+use crate::kernel::{OperatorId, Slug, TenantId};
+use crate::router::tenant::words;
+use crate::router::{MainConn, TenantStatus};
+
+/// Tenants that are rotated at the same time.
+const AT_ONCE: usize = 4;
+
+words! {
+    /// The one step: each tenant has a journal of its own.
+    Step {
+        /// Every tenant.
+        Rotate = "rotate",
+    }
+}
+
+/// What became of all tenants.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AllRotated {
+    /// Tenants with another password, those of an interrupted run included.
+    pub rotated: usize,
+    /// Those that could not be rotated, with the cause.
+    pub failed: Vec<FailedPart>,
+}
+
+struct Run<'a> {
+    fleet: &'a Fleet,
+    result: Option<AllRotated>,
+}
+
+impl Steps for Run<'_> {
+    type Step = Step;
+
+    async fn perform(&mut self, _: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
+        let (fleet, whole) = (self.fleet, journal.operation.id);
+        let (all, done): (Vec<(TenantId, Slug)>, HashSet<TenantId>) = fleet
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                let all = tenants::list(conn, &TenantFilter::default()).await?.into_iter();
+                let all = all.filter(|tenant| tenant.status != TenantStatus::Provisioning);
+                let done = operations::parts_done(conn, whole).await?.into_iter().collect();
+                Ok::<_, ApiError>((all.map(|tenant| (tenant.id, tenant.slug)).collect(), done))
+            })
+            .await?;
+        let left = all.into_iter().filter(|(id, _)| !done.contains(id)).collect();
+        let options = OperationOptions::default();
+        let parts = each(journal, left, AT_ONCE, |id| {
+            let options = &options;
+            async move { fleet.rotate_part(id, Some(whole), options, &Silent).await.map(drop) }
+        })
+        .await?;
+        let result = AllRotated { rotated: done.len() + parts.done.len(), failed: parts.failed };
+        journal.set_result(&result).await?;
+        self.result = Some(result);
+        Ok(())
+    }
+}
+
+impl Fleet {
+    /// Gives every tenant's role another password, or goes on with an interrupted run.
+    ///
+    /// # Errors
+    /// 409 while another process does so; 503 if the control plane does not answer. Tenants that could not be rotated are
+    /// no error: they are listed.
+    pub async fn rotate_all(&self, options: &OperationOptions, progress: &dyn Progress) -> ApiResult<AllRotated> {
+        let operation = self.begin_all(None, false).await?;
+        let _lock = Lock::operation(&self.control, &operation).await?;
+        self.drive_all(operation, options, progress).await
+    }
+
+    /// Leaves the rotation of every tenant to a worker.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn rotate_all_later(&self, requested_by: Option<OperatorId>) -> ApiResult<Operation> {
+        self.begin_all(requested_by, true).await
+    }
+
+    /// The run that is under way, or a new one.
+    async fn begin_all(&self, requested_by: Option<OperatorId>, background: bool) -> ApiResult<Operation> {
+        let kind = OperationKind::RotateCredentials;
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                let filter = OperationFilter { kind: Some(kind), ..OperationFilter::default() };
+                let open = operations::list(conn, &filter).await?;
+                let open = open.into_iter().find(|one| one.tenant.is_none() && !one.state.is_final());
+                match open {
+                    Some(open) => Ok(open),
+                    None => {
+                        let new = NewOperation { kind, tenant: None, input: json!({}), background, requested_by };
+                        operations::begin(conn, &new).await
+                    }
+                }
+            })
+            .await
+    }
+
+    pub(super) async fn resume_all_rotations(&self, operation: &Operation) -> ApiResult<()> {
+        let _lock = Lock::operation(&self.control, operation).await?;
+        self.drive_all(operation.clone(), &OperationOptions::default(), &Silent).await.map(drop)
+    }
+
+    async fn drive_all(
+        &self,
+        operation: Operation,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<AllRotated> {
+        let mut run = Run { fleet: self, result: None };
+        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        journal.drive(&mut run, Step::ALL).await?;
+        run.result.ok_or_else(|| ApiError::internal("a run without its result"))
+    }
+}

@@ -1,0 +1,200 @@
+//! Another password for a tenant's role, or for all of them: journaled before the server hears of it, tried, swapped in the
+//! registry, the old connections drained, the old password seen to be dead. No request fails meanwhile: a router that
+//! meets the one or the other half of the change waits for the rest (`router/pools/doubt.rs`).
+
+mod all;
+mod steps;
+
+use serde_json::json;
+
+pub use all::AllRotated;
+
+use crate::control::operations::{self, NewOperation, Operation, OperationKind};
+use crate::control::tenants::{self, TenantRecord};
+use crate::control::{clusters, installation};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::Lock;
+use crate::fleet::operation::Journal;
+use crate::fleet::provision::verify;
+use crate::fleet::{Fleet, OperationOptions, Progress, StepTime, admin, refused};
+use crate::kernel::{OperationId, TenantId};
+use crate::router::tenant::words;
+use crate::router::{MainConn, Target, TenantKind, TenantStatus};
+use steps::Run;
+
+words! {
+    /// A step's name, as it is journaled and shown.
+    Step {
+        /// The next password, sealed in the control plane.
+        Plan = "plan",
+        /// The server has it; its verifier alone travels.
+        AlterRole = "alter_role",
+        /// It lets us in.
+        Probe = "probe",
+        /// The registry has it; every node retires its connections.
+        Swap = "swap",
+        /// No connection of the old one is left.
+        Drain = "drain",
+        /// The old one is refused.
+        OldRefused = "old_refused",
+    }
+}
+
+/// How a password is rotated.
+pub const ROTATE: &[Step] = &[Step::Plan, Step::AlterRole, Step::Probe, Step::Swap, Step::Drain, Step::OldRefused];
+
+/// A tenant whose role has another password.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The tenant.
+    pub tenant: TenantRecord,
+    /// What was done.
+    pub steps: Vec<StepTime>,
+}
+
+impl Fleet {
+    /// Gives a tenant's role another password, or goes on where an interrupted rotation stopped. A worker does so by
+    /// itself if this process ends in the middle.
+    ///
+    /// # Errors
+    /// 404 if there is none; 409 while another process works on it, or if the role of a dedicated database may not change
+    /// its password; 503 if a server does not answer.
+    pub async fn rotate(
+        &self,
+        id: TenantId,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Rotated> {
+        self.rotate_part(id, None, options, progress).await
+    }
+
+    /// The same, perhaps as a part of a larger operation.
+    async fn rotate_part(
+        &self,
+        id: TenantId,
+        part_of: Option<OperationId>,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Rotated> {
+        let _lock = Lock::tenant(&self.control, id).await?;
+        let (tenant, operation) = self
+            .control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                let tenant = tenants::get(conn, id).await?;
+                may_rotate(&tenant)?;
+                let input = part_of.map_or_else(|| json!({}), |whole| json!({"partOf": whole.to_string()}));
+                let mut new = NewOperation::on(id, &tenant.slug, OperationKind::RotateCredentials, input);
+                // Between the server and the registry a tenant must not be left to whoever comes by.
+                new.background = true;
+                let operation = match operations::find_open(conn, id).await? {
+                    Some(open) if open.kind == new.kind => operations::reopen(conn, open.id).await?,
+                    Some(open) if !open.state.is_final() => return Err(in_the_way(&open)),
+                    _ => operations::begin(conn, &new).await?,
+                };
+                Ok::<_, ApiError>((tenant, operation))
+            })
+            .await?;
+        self.drive_rotation(tenant, operation, options, progress).await
+    }
+
+    /// Goes on with a rotation that was left to a worker.
+    pub(super) async fn resume_rotation(&self, operation: &Operation) -> ApiResult<()> {
+        let Some((tenant, _)) = &operation.tenant else { return self.resume_all_rotations(operation).await };
+        let (tenant, id) = (*tenant, operation.id);
+        let _lock = Lock::tenant(&self.control, tenant).await?;
+        let (tenant, operation) = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                Ok::<_, ApiError>((tenants::get(conn, tenant).await?, operations::get(conn, id).await?))
+            })
+            .await?;
+        may_rotate(&tenant)?;
+        self.drive_rotation(tenant, operation, &OperationOptions::default(), &crate::fleet::Silent).await.map(drop)
+    }
+
+    async fn drive_rotation(
+        &self,
+        tenant: TenantRecord,
+        operation: Operation,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Rotated> {
+        let mut run = Run::new(self, tenant).await?;
+        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let steps = journal.drive(&mut run, ROTATE).await?;
+        tracing::info!(tenant = %run.tenant.id, "the password of the tenant's role was rotated");
+        Ok(Rotated { tenant: self.get(&run.tenant.id.to_string()).await?, steps })
+    }
+
+    /// Takes in another URL of a dedicated database: for a password that only its owner can change. The database behind
+    /// it must be the tenant's already.
+    ///
+    /// # Errors
+    /// 404 if there is no such tenant; 409 for one on a cluster; 422 if the database is another, 503 if it does not answer.
+    pub async fn replace_url(&self, id: TenantId, pooled: &Target, direct: &Target) -> ApiResult<TenantRecord> {
+        let _lock = Lock::tenant(&self.control, id).await?;
+        let keys = self.control.keys.clone();
+        let (tenant, ours) = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                Ok::<_, ApiError>((tenants::get(conn, id).await?, installation::find(conn, &keys).await?))
+            })
+            .await?;
+        if tenant.kind != TenantKind::Dedicated {
+            return Err(refused("Only a dedicated database has a URL of its own. Leave --database-url-file out."));
+        }
+        let ours = ours.ok_or_else(|| ApiError::internal("the installation is not set up"))?;
+        for target in [pooled, direct] {
+            verify::stamp((id, ours.id), &mut admin::open(target).await?).await?;
+        }
+        let (pooled, direct, keys) = (pooled.clone(), direct.clone(), self.control.keys.clone());
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                tenants::set_urls(conn, &keys, id, &pooled, &direct).await?;
+                tenants::forget_passwords(conn, id).await?;
+                if let Some(open) = operations::find_open(conn, id).await?
+                    && open.kind == OperationKind::RotateCredentials
+                {
+                    operations::finish(conn, open.id, operations::OperationState::Undone, open.error.as_deref())
+                        .await?;
+                }
+                tenants::get(conn, id).await
+            })
+            .await
+    }
+
+    /// A tenant's cluster and its own addresses.
+    pub(super) async fn places(&self, tenant: &TenantRecord) -> ApiResult<(Option<clusters::Cluster>, Target, Target)> {
+        let (id, cluster, keys) = (tenant.id, tenant.cluster_id, self.control.keys.clone());
+        self.control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                let cluster = match cluster {
+                    Some(cluster) => Some(clusters::get(conn, &keys, cluster).await?),
+                    None => None,
+                };
+                let (pooled, direct) = tenants::target(conn, &keys, id).await?;
+                Ok::<_, ApiError>((cluster, pooled, direct))
+            })
+            .await
+    }
+}
+
+fn may_rotate(tenant: &TenantRecord) -> ApiResult<()> {
+    if tenant.status == TenantStatus::Provisioning {
+        return Err(refused("The tenant is still being made. Finish that first: the command that began it goes on."));
+    }
+    Ok(())
+}
+
+/// Another operation of the tenant comes first.
+pub(super) fn in_the_way(open: &Operation) -> ApiError {
+    refused(format!(
+        "Another job ({}, {}) of this tenant is unfinished. Finish it first: the command that began it goes on.",
+        open.kind, open.id
+    ))
+}

@@ -1,0 +1,261 @@
+//! What operators may do by role, their second factor, their sessions, and the audit of what they did.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use tenantry::testing::{Persona, TestApp};
+use totp_rs::{Builder, Secret};
+
+use crate::support::binary::run;
+use crate::support::matrix::fill_with_nothing;
+use crate::support::openapi::OpenApi;
+use crate::support::unique;
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+const LOGIN: &str = "/api/v1/admin/auth/login";
+
+fn credentials(email: &str) -> Value {
+    json!({"email": email, "password": PASSWORD})
+}
+
+/// A new operator, signed in.
+async fn operator(app: &TestApp, role: &str, tenants: &[&str]) -> (String, String, Persona) {
+    let email = format!("{}@operators.test", unique(role));
+    let body = json!({"email": email, "password": PASSWORD, "role": role, "tenants": tenants});
+    let id = app.operator().post("/api/v1/admin/operators", body).await.expect(201).id();
+    let token = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    let token = token.data()["accessToken"].as_str().expect("a token").to_owned();
+    (id, email, app.anonymous().bearing(&token))
+}
+
+/// The code that an authenticator with this seed shows now.
+fn code(app: &TestApp, secret: &str) -> String {
+    let secret = Secret::try_from_base32(secret).expect("base 32");
+    let totp = Builder::new().with_secret(secret).build().expect("a seed");
+    totp.generate(u64::try_from(app.clock().now().timestamp()).expect("after 1970")).to_string()
+}
+
+#[actix_web::test]
+async fn operations_by_operator_s_role() {
+    let app = TestApp::builder().start().await;
+    let tenant = app.tenant("mine").await;
+    let openapi = OpenApi::of(&app).await;
+    let mut picture = String::new();
+    let operations = openapi.operations();
+    let closed =
+        operations.iter().filter(|o| o.is_admin() && !["login", "mfa"].iter().any(|end| o.path.ends_with(end)));
+    for operation in closed {
+        let mut line = format!("{:6} {:50}", operation.method.as_str(), operation.path);
+        for role in ["admin", "support", "owner"] {
+            // Somebody new for each: they may log themselves out.
+            let (_, _, who) = operator(&app, role, &[tenant.slug.as_str()]).await;
+            let body = openapi.body(operation, &std::collections::BTreeMap::new());
+            let body = body.as_ref().map(|(kind, body)| (kind.as_str(), body.to_string()));
+            let answer = who.send(operation.method.clone(), &fill_with_nothing(operation), body).await;
+            assert!(answer.status != 401 && answer.status < 500, "{answer:?}");
+            line.push_str(&format!(" {role}: {:4}", if answer.code() == "permission_denied" { "-" } else { "may" }));
+        }
+        picture.push_str(line.trim_end());
+        picture.push('\n');
+    }
+    insta::assert_snapshot!(picture);
+}
+
+/// To an owner, another tenant is not there, whichever way it is named.
+#[actix_web::test]
+async fn an_owner_knows_of_its_own_tenants_alone() {
+    let app = TestApp::shared().await;
+    let (mine, other) = (app.tenant("mine").await, app.tenant("other").await);
+    let (_, _, owner) = operator(app, "owner", &[mine.slug.as_str()]).await;
+    let listed = owner.get("/api/v1/admin/tenants?pageSize=100").await.expect(200);
+    let slugs: Vec<_> = listed.data().as_array().expect("a list").iter().map(|tenant| tenant["slug"].clone()).collect();
+    assert_eq!(slugs, [json!(mine.slug)]);
+    let me = owner.get("/api/v1/admin/auth/me").await.expect(200);
+    assert_eq!((&me.data()["role"], &me.data()["tenants"]), (&json!("owner"), &json!([mine.slug])));
+
+    let path = |name: &str| format!("/api/v1/admin/tenants/{name}");
+    owner.get(&path(mine.slug.as_str())).await.expect(200);
+    owner.post(&format!("{}/suspend", path(mine.slug.as_str())), json!({})).await.expect(200);
+    owner.post(&format!("{}/resume", path(mine.slug.as_str())), json!({})).await.expect(200);
+
+    let jobs = app.operator().get(&format!("/api/v1/admin/jobs?tenantId={}", other.slug)).await.expect(200);
+    let job = jobs.data()[0]["id"].as_str().expect("its making").to_owned();
+    let openapi = OpenApi::of(app).await;
+    let mut tried = 0;
+    for operation in openapi.operations().iter().filter(|o| o.path.starts_with("/api/v1/admin/tenants/{id}")) {
+        for name in [other.slug.to_string(), other.id.to_string()] {
+            let body = openapi.body(operation, &std::collections::BTreeMap::new());
+            let body = body.as_ref().map(|(kind, body)| (kind.as_str(), body.to_string()));
+            let answer = owner.send(operation.method.clone(), &operation.path.replace("{id}", &name), body).await;
+            let told = (answer.status, answer.code() == "permission_denied");
+            assert!([(404, false), (403, true)].contains(&told), "{}: {answer:?}", operation.name());
+            tried += 1;
+        }
+    }
+    assert!(tried >= 12, "{tried}");
+    owner.get(&format!("/api/v1/admin/jobs/{job}")).await.refused(404, "not_found");
+    owner.post(&format!("/api/v1/admin/jobs/{job}/cancel"), json!({})).await.refused(404, "not_found");
+    owner.get(&format!("/api/v1/admin/jobs?tenantId={}", other.slug)).await.refused(404, "not_found");
+    let seen = owner.get("/api/v1/admin/jobs?pageSize=100").await.expect(200);
+    assert!(!seen.text.contains(other.slug.as_str()) && seen.text.contains(mine.slug.as_str()));
+}
+
+#[actix_web::test]
+async fn a_role_that_is_taken_away_is_gone_at_once() {
+    let app = TestApp::shared().await;
+    let (id, email, who) = operator(app, "admin", &[]).await;
+    who.get("/api/v1/admin/operators").await.expect(200);
+    let path = format!("/api/v1/admin/operators/{id}");
+    app.operator().patch(&path, json!({"role": "support"})).await.expect(200);
+    crate::support::eventually(crate::support::seconds(5), "the session has ended", async || {
+        who.get("/api/v1/admin/operators").await.status == 401
+    })
+    .await;
+    let again = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    let who = app.anonymous().bearing(again.data()["accessToken"].as_str().expect("a token"));
+    who.get("/api/v1/admin/operators").await.refused(403, "permission_denied");
+    who.get("/api/v1/admin/pools").await.expect(200);
+    app.operator().patch(&path, json!({"disabled": true})).await.expect(200);
+    app.anonymous().post(LOGIN, credentials(&email)).await.refused(401, "invalid_credentials");
+    app.operator().patch(&path, json!({"secondFactor": true})).await.expect(422);
+    app.operator().patch(&path, json!({"tenants": ["no-such-tenant"]})).await.expect(422);
+}
+
+#[actix_web::test]
+async fn the_last_administrator_stays() {
+    let app = TestApp::builder().start().await;
+    let listed = app.operator().get("/api/v1/admin/operators").await.expect(200);
+    let id = listed.data()[0]["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/v1/admin/operators/{id}");
+    for change in [json!({"role": "support"}), json!({"disabled": true})] {
+        app.operator().patch(&path, change).await.refused(409, "conflict");
+    }
+    let (other, _, _) = operator(&app, "admin", &[]).await;
+    // Two at once, each taking the other's place away: one of them stays.
+    let (a, b) = (app.operator(), app.operator());
+    let other = format!("/api/v1/admin/operators/{other}");
+    let (first, second) = futures_util::future::join(
+        a.patch(&path, json!({"role": "support"})),
+        b.patch(&other, json!({"role": "support"})),
+    )
+    .await;
+    assert!(first.status != 200 || second.status != 200, "{first:?} {second:?}");
+}
+
+#[actix_web::test]
+async fn a_second_factor_is_asked_for_and_each_code_is_good_once() {
+    let app = TestApp::builder().start().await;
+    let (_, email, who) = operator(&app, "admin", &[]).await;
+    let totp = "/api/v1/admin/auth/mfa/totp";
+    let told = who.post(totp, json!({})).await.expect(200);
+    let secret = told.data()["secret"].as_str().expect("a secret").to_owned();
+    assert!(told.data()["uri"].as_str().is_some_and(|uri| uri.starts_with("otpauth://totp/")), "{told:?}");
+    assert!(told.data()["qrSvg"].as_str().is_some_and(|svg| svg.contains("<svg")), "{told:?}");
+    // It does not count yet.
+    app.anonymous().post(LOGIN, credentials(&email)).await.expect(200).data()["accessToken"].as_str().expect("in");
+    who.post(&format!("{totp}/confirm"), json!({"code": "000000"})).await.expect(422);
+    let confirmed = who.post(&format!("{totp}/confirm"), json!({"code": code(&app, &secret)})).await.expect(200);
+    let recovery = confirmed.data()["recoveryCodes"].as_array().expect("codes").clone();
+    assert_eq!(recovery.len(), 10);
+    who.post(totp, json!({})).await.refused(409, "conflict");
+
+    let half = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    assert_eq!((&half.data()["mfaRequired"], &half.data()["accessToken"]), (&json!(true), &json!(null)));
+    let token = half.data()["mfaToken"].as_str().expect("a token").to_owned();
+    // The half is good for nothing else.
+    app.anonymous().bearing(&token).get("/api/v1/admin/tenants").await.refused(401, "token_invalid");
+    let answer = |code: &str| json!({"mfaToken": token, "code": code});
+    let further = "/api/v1/admin/auth/mfa";
+    // The code that confirmed it was used by that.
+    let used = code(&app, &secret);
+    app.anonymous().post(further, answer(&used)).await.refused(401, "invalid_credentials");
+
+    app.clock().advance(TimeDelta::seconds(30));
+    let fresh = code(&app, &secret);
+    let tries: Vec<_> = (0..4).map(|_| app.anonymous()).collect();
+    let answers = tries.iter().map(|nobody| nobody.post(further, answer(&fresh)));
+    let answers = futures_util::future::join_all(answers).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1, "{answers:?}");
+
+    // A recovery code, once, however it is typed.
+    let typed = recovery[0].as_str().expect("a code").to_uppercase();
+    app.clock().advance(TimeDelta::minutes(16));
+    let half = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    let token = half.data()["mfaToken"].as_str().expect("a token").to_owned();
+    let answer = |code: &str| json!({"mfaToken": token, "code": code});
+    let in_again = app.anonymous().post(further, answer(&typed)).await.expect(200);
+    assert!(in_again.data()["accessToken"].is_string());
+    app.anonymous().post(further, answer(&typed)).await.refused(401, "invalid_credentials");
+    // Six digits are not guessed.
+    for _ in 0..4 {
+        app.anonymous().post(further, answer("000000")).await.refused(401, "invalid_credentials");
+    }
+    app.anonymous().post(further, answer("000000")).await.refused(429, "too_many_attempts");
+    let sealed = "SELECT encode(totp_sealed, 'escape') AS word FROM operators WHERE totp_sealed IS NOT NULL";
+    let kept = crate::support::db::words(app.control_database(), sealed).await;
+    assert!(kept.len() == 1 && !kept[0].contains(&secret), "{kept:?}");
+}
+
+#[actix_web::test]
+async fn whoever_lost_the_second_factor_is_let_in_by_an_administrator() {
+    let app = TestApp::shared().await;
+    let (id, email, who) = operator(app, "support", &[]).await;
+    let totp = "/api/v1/admin/auth/mfa/totp";
+    let told = who.post(totp, json!({})).await.expect(200);
+    let secret = told.data()["secret"].as_str().expect("a secret");
+    who.post(&format!("{totp}/confirm"), json!({"code": code(app, secret)})).await.expect(200);
+    let path = format!("/api/v1/admin/operators/{id}");
+    let reset = app.operator().patch(&path, json!({"secondFactor": false})).await.expect(200);
+    assert_eq!(reset.data()["secondFactor"], false);
+    let token = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    assert!(token.data()["accessToken"].is_string());
+}
+
+#[actix_web::test]
+async fn sessions_are_seen_and_ended_by_their_owner_alone() {
+    let app = TestApp::shared().await;
+    let (_, email, who) = operator(app, "support", &[]).await;
+    let second = app.anonymous().with("user-agent", "phone/1").post(LOGIN, credentials(&email)).await.expect(200);
+    let phone = app.anonymous().bearing(second.data()["accessToken"].as_str().expect("a token"));
+    let sessions = "/api/v1/admin/auth/sessions";
+    let open = who.get(sessions).await.expect(200);
+    let open = open.data().as_array().expect("sessions").clone();
+    assert_eq!((open.len(), &open[0]["userAgent"], &open[0]["current"]), (2, &json!("phone/1"), &json!(false)));
+    assert_eq!((&open[1]["current"], &open[1]["address"]), (&json!(true), &json!("127.0.0.1")));
+    let path = format!("{sessions}/{}", open[0]["id"].as_str().expect("an id"));
+    app.operator().delete(&path).await.refused(404, "not_found");
+    phone.get(sessions).await.expect(200);
+    who.delete(&path).await.expect(204);
+    phone.get(sessions).await.refused(401, "token_revoked");
+    who.delete(&path).await.refused(404, "not_found");
+}
+
+#[actix_web::test]
+async fn what_was_done_and_what_was_refused_stands_in_the_audit() {
+    let app = TestApp::shared().await;
+    let tenant = app.tenant("audited").await;
+    let (_, email, who) = operator(app, "support", &[]).await;
+    let path = format!("/api/v1/admin/tenants/{}", tenant.slug);
+    who.with("x-request-id", "audit-me").post(&format!("{path}/suspend"), json!({})).await.expect(200);
+    who.delete(&path).await.refused(403, "permission_denied");
+    who.get(&path).await.expect(200);
+    run(app, &["tenant", "resume", tenant.slug.as_str()]).await.expect(0);
+    run(app, &["tenant", "restore", tenant.slug.as_str()]).await.expect(4);
+
+    let audit = app.operator().get(&format!("/api/v1/admin/audit?target={}", tenant.slug)).await.expect(200);
+    let seen: Vec<_> = audit.data().as_array().expect("a list").iter().rev().collect();
+    let of = |at: usize, field: &str| seen[at][field].as_str().unwrap_or_default().to_owned();
+    let told = |at| (of(at, "action"), of(at, "outcome"));
+    let word = |action: &str, outcome: &str| (action.to_owned(), outcome.to_owned());
+    assert_eq!(told(0), word("POST /api/v1/admin/tenants/{id}/suspend", "done"));
+    assert_eq!(
+        (of(0, "actor"), of(0, "requestId"), of(0, "address")),
+        (email.clone(), "audit-me".into(), "127.0.0.1".into())
+    );
+    assert_eq!(told(1), word("DELETE /api/v1/admin/tenants/{id}", "refused"));
+    assert_eq!(told(2), word("tenant resume", "done"));
+    assert!(of(2, "actor").starts_with("cli:"), "{:?}", seen[2]);
+    assert_eq!(told(3), word("tenant restore", "refused"));
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    let printed = run(app, &["operator", "audit", "--actor", &email, "--output", "json"]).await.expect(0).json();
+    assert_eq!(printed.as_array().map(Vec::len), Some(2), "{printed}");
+}

@@ -1,0 +1,245 @@
+//! Backup, and restore in place and beside: what comes back is what was there, whatever dies on the way, and nothing
+//! comes back from a backup of which a bit was changed.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tenantry::fleet::backup::Step as BackupStep;
+use tenantry::fleet::restore::{BesideStep, InPlaceStep};
+use tenantry::kernel::TenantId;
+use tenantry::router::Target;
+use tenantry::testing::{Tenant, TestApp};
+
+use crate::support::binary::{program, run};
+use crate::support::{db, eventually, seconds, unique};
+
+/// The database that a tenant lives in now, as the server's superuser.
+async fn lives_in(app: &TestApp, slug: &str) -> Target {
+    let name = format!("SELECT database_name AS word FROM tenants WHERE slug = '{slug}'");
+    let name = db::word(app.control_database(), &name).await;
+    app.server().with_database(name)
+}
+
+async fn backup(app: &TestApp, slug: &str) -> Value {
+    let made = run(app, &["tenant", "backup", slug, "--output", "json"]).await.expect(0).json();
+    assert_eq!((&made["state"], &made["slug"]), (&json!("done"), &json!(slug)));
+    made
+}
+
+fn folder(app: &TestApp, tenant: TenantId, id: &str) -> PathBuf {
+    app.storage().join("backups").join(tenant.to_string()).join(id)
+}
+
+/// Runs a command that dies after a step, before or after the journal has it.
+async fn dies(app: &TestApp, arguments: &[&str], step: &str, before_journal: bool) {
+    let mut arguments = [arguments, &["--halt-after", step]].concat();
+    if before_journal {
+        arguments.push("--halt-before-journal");
+    }
+    let output = program(&app.environment(), &arguments).output().await.expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.signal().is_some(), "{step}: it was to die: {:?} {said}", output.status);
+}
+
+async fn with_people_and_contacts(app: &TestApp) -> Tenant {
+    let acme = app.tenant("kept").await;
+    let admin = acme.admin();
+    acme.user().get("/api/v1/users/me").await.expect(200);
+    for name in ["Ada", "Ünïcode 🦀", "O'Hara; DROP TABLE contacts"] {
+        admin.contact(name).await;
+    }
+    acme
+}
+
+#[actix_web::test]
+async fn what_was_there_comes_back_in_place() {
+    let app = TestApp::shared().await;
+    let acme = with_people_and_contacts(app).await;
+    let slug = acme.slug.as_str();
+    let before = db::fingerprint(acme.database()).await;
+    let made = backup(app, slug).await;
+    let id = made["id"].as_str().unwrap();
+    assert!(made["rows"].as_i64().unwrap() > 5 && made["bytes"].as_i64().unwrap() > 1000, "{made}");
+    let listed = run(app, &["tenant", "backups", slug, "--output", "json"]).await.expect(0).json();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &made["id"]));
+    // The storage holds nothing that anybody could read.
+    for entry in fs::read_dir(folder(app, acme.id, id)).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        for clear in ["PGDMP", "contacts", acme.email(), "Ada"] {
+            assert!(!bytes.windows(clear.len()).any(|window| window == clear.as_bytes()), "{clear}");
+        }
+    }
+    db::execute(
+        acme.database(),
+        "DELETE FROM contacts; UPDATE users SET first_name = 'Eve'; DROP TABLE role_permissions",
+    )
+    .await;
+    let restored = run(app, &["tenant", "restore", slug, "--backup", id, "--output", "json"]).await.expect(0).json();
+    assert_eq!((&restored["id"], &restored["backupId"]), (&json!(acme.id), &made["id"]));
+    let now = lives_in(app, slug).await;
+    assert_ne!(now.database, acme.database().database);
+    assert_eq!(restored["databaseName"], json!(now.database));
+    assert_eq!(db::fingerprint(&now).await, before);
+    // Its people log in anew, and see what was there; sessions of before are over.
+    let again = acme.person(acme.email(), acme.password());
+    eventually(seconds(5), "served from there", async || again.get("/api/v1/users/me").await.status == 200).await;
+    let contacts = again.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(contacts.data().as_array().unwrap().len(), 3);
+    acme.admin().get("/api/v1/contacts").await.expect(401);
+    again.contact("After").await;
+    // The one before is closed, kept for the grace period, and then goes.
+    let old = &acme.database().database;
+    let closed = format!("SELECT datallowconn::text AS word FROM pg_database WHERE datname = '{old}'");
+    assert_eq!(db::word(&app.server(), &closed).await, "false");
+    // With the tenant goes everything that it ever lived in.
+    run(app, &["tenant", "delete", slug, "--now", "--yes"]).await.expect(0);
+    let left = format!("SELECT datname::text AS word FROM pg_database WHERE datname LIKE '{old}%'");
+    assert_eq!(db::words(&app.server(), &left).await, Vec::<String>::new());
+    // Its backup outlives it, and makes a new tenant of the same name.
+    let back = run(app, &["tenant", "restore", slug, "--backup", id, "--output", "json"]).await.expect(0).json();
+    assert_ne!(back["id"], json!(acme.id));
+    assert_eq!(db::fingerprint(&lives_in(app, slug).await).await, before);
+}
+
+/// Ownership and rights are what a tenant's database has that was never restored.
+#[actix_web::test]
+async fn rights_are_as_they_were() {
+    const RIGHTS: &str = "SELECT kind || ' ' || name || ' ' || replace(owner, :role, 'self') || ' ' || \
+        replace(coalesce(acl, '-'), :role, 'self') AS word FROM ( \
+        SELECT 'relation' AS kind, relname::text AS name, relowner::regrole::text AS owner, relacl::text AS acl \
+        FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'tenantry'::regnamespace) \
+        UNION ALL SELECT 'routine', proname::text, proowner::regrole::text, proacl::text FROM pg_proc \
+        WHERE pronamespace = 'public'::regnamespace \
+        UNION ALL SELECT 'schema', nspname::text, nspowner::regrole::text, nspacl::text FROM pg_namespace \
+        WHERE nspname IN ('public', 'tenantry')) AS rights ORDER BY 1";
+    let app = TestApp::shared().await;
+    let acme = app.tenant("rights").await;
+    let rights = |role: String| RIGHTS.replace(":role", &format!("'{role}'"));
+    let before = db::words(acme.database(), &rights(acme.role().to_owned())).await;
+    let id = backup(app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();
+    let beside = unique("beside");
+    run(app, &["tenant", "restore", acme.slug.as_str(), "--backup", &id, "--as", &beside]).await.expect(0);
+    let copy = lives_in(app, &beside).await;
+    assert_eq!(db::words(&copy, &rights(copy.database.clone())).await, before);
+    run(app, &["tenant", "restore", acme.slug.as_str(), "--backup", &id]).await.expect(0);
+    let now = lives_in(app, acme.slug.as_str()).await;
+    assert_eq!(db::words(&now, &rights(acme.role().to_owned())).await, before);
+}
+
+#[actix_web::test]
+async fn a_copy_beside_is_somebody_else() {
+    let app = TestApp::shared().await;
+    let acme = with_people_and_contacts(app).await;
+    let before = db::fingerprint(acme.database()).await;
+    let login = acme.log_in_as(acme.email(), acme.password()).await.expect(200);
+    let id = backup(app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();
+    let beside = unique("beside");
+    let arguments = ["tenant", "restore", acme.slug.as_str(), "--backup", &id, "--as", &beside, "--output", "json"];
+    let made = run(app, &arguments).await.expect(0).json();
+    assert_ne!(made["id"], json!(acme.id));
+    let copy = lives_in(app, &beside).await;
+    assert_eq!(db::fingerprint(&copy).await, before);
+    let stamp = "SELECT tenant_id::text AS word FROM tenantry.stamp";
+    assert_eq!(json!(db::word(&copy, stamp).await), made["id"]);
+    assert_eq!(db::word(&copy, "SELECT count(*)::text AS word FROM sessions").await, "0");
+    // What opens the one does not open the other.
+    let refresh = json!({"refreshToken": login.data()["refreshToken"], "tenant": beside});
+    let refreshed = app.anonymous().post("/api/v1/auth/refresh", refresh).await;
+    assert!(refreshed.status >= 400, "{refreshed:?}");
+    let body = json!({"tenant": beside, "email": acme.email(), "password": acme.password()});
+    let token = app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+    let there = app.anonymous().bearing(token.data()["accessToken"].as_str().unwrap());
+    there.contact("Only there").await;
+    assert_eq!(db::fingerprint(acme.database()).await, before);
+    // A slug that is taken is refused, and so is a backup of another tenant.
+    run(app, &arguments).await.expect(4);
+    run(app, &["tenant", "restore", &beside, "--backup", &id]).await.expect(4);
+}
+
+#[actix_web::test]
+async fn one_bit_flipped_and_nothing_is_restored() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("flipped").await;
+    let slug = acme.slug.as_str();
+    let id = backup(app, slug).await["id"].as_str().unwrap().to_owned();
+    let before = db::fingerprint(acme.database()).await;
+    let databases = format!("SELECT datname::text AS word FROM pg_database WHERE datname LIKE '{}%'", acme.role());
+    for object in ["dump", "manifest"] {
+        let path = folder(app, acme.id, &id).join(object);
+        let whole = fs::read(&path).unwrap();
+        for at in [0, 9, 41, whole.len() / 2, whole.len() - 1] {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            fs::write(&path, changed).unwrap();
+            let said = run(app, &["tenant", "restore", slug, "--backup", &id]).await.expect(4);
+            assert!(said.stderr.contains("changed"), "{said:?}");
+        }
+        fs::write(&path, &whole[..whole.len() - 100]).unwrap();
+        run(app, &["tenant", "restore", slug, "--backup", &id, "--as", &unique("cut")]).await.expect(4);
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(db::words(&app.server(), &databases).await, [acme.role()], "nothing was made of it");
+    assert_eq!(db::fingerprint(acme.database()).await, before);
+    // Another backup's objects in its place are as bad.
+    let other = backup(app, slug).await["id"].as_str().unwrap().to_owned();
+    let whole = fs::read(folder(app, acme.id, &id).join("dump")).unwrap();
+    fs::copy(folder(app, acme.id, &other).join("dump"), folder(app, acme.id, &id).join("dump")).unwrap();
+    run(app, &["tenant", "restore", slug, "--backup", &id]).await.expect(4);
+    fs::write(folder(app, acme.id, &id).join("dump"), whole).unwrap();
+    run(app, &["tenant", "restore", slug, "--backup", &id]).await.expect(0);
+}
+
+#[actix_web::test]
+async fn after_a_crash_at_any_step_a_backup_is_whole() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("crashed").await;
+    let slug = acme.slug.as_str();
+    for step in BackupStep::ALL {
+        for before_journal in [false, true] {
+            dies(app, &["tenant", "backup", slug], step.as_str(), before_journal).await;
+            let made = backup(app, slug).await;
+            let list = run(app, &["tenant", "backups", slug, "--output", "json"]).await.expect(0).json();
+            let done = list.as_array().unwrap().iter().filter(|one| one["state"] == "done").count();
+            assert_eq!(done, list.as_array().unwrap().len(), "{step}: nothing is left half done");
+            assert!(folder(app, acme.id, made["id"].as_str().unwrap()).join("dump").exists(), "{step}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn after_a_crash_at_any_step_a_restore_goes_on() {
+    let app = TestApp::shared().await;
+    let acme = with_people_and_contacts(app).await;
+    let slug = acme.slug.as_str();
+    let before = db::fingerprint(acme.database()).await;
+    let id = backup(app, slug).await["id"].as_str().unwrap().to_owned();
+    for (at, step) in InPlaceStep::ALL.iter().enumerate() {
+        db::execute(&lives_in(app, slug).await, "DELETE FROM contacts").await;
+        let arguments = ["tenant", "restore", slug, "--backup", &id];
+        dies(app, &arguments, step.as_str(), at % 2 == 0).await;
+        // Whole either way: what it has now, or what it gets.
+        let contacts = db::word(&lives_in(app, slug).await, "SELECT count(*)::text AS word FROM contacts").await;
+        let switched = matches!(step, InPlaceStep::Switch | InPlaceStep::Fence);
+        assert_eq!(contacts, if switched { "3" } else { "0" }, "{step}");
+        run(app, &arguments).await.expect(0);
+        assert_eq!(db::fingerprint(&lives_in(app, slug).await).await, before, "{step}");
+    }
+    for (at, step) in BesideStep::ALL.iter().enumerate() {
+        let beside = unique("beside");
+        let arguments = ["tenant", "restore", slug, "--backup", &id, "--as", &beside];
+        dies(app, &arguments, step.as_str(), at % 2 == 1).await;
+        let again = run(app, &arguments).await;
+        if *step == BesideStep::Activate && at % 2 == 0 {
+            assert_eq!(again.code, Some(4), "all of it was done: the slug is taken");
+        } else {
+            again.expect(0);
+        }
+        assert_eq!(db::fingerprint(&lives_in(app, &beside).await).await, before, "{step}");
+    }
+    // What was begun and not gone on with is taken back.
+    let beside = unique("beside");
+    dies(app, &["tenant", "restore", slug, "--backup", &id, "--as", &beside], "load", true).await;
+    run(app, &["tenant", "delete", &beside, "--now", "--yes"]).await.expect(0);
+}

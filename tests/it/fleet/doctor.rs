@@ -1,0 +1,127 @@
+//! `fleet doctor` and `tenantry doctor`: each fault is found, and its command mends it.
+
+use serde_json::Value;
+use tenantry::testing::TestApp;
+
+use crate::support::binary::{run, run_with};
+use crate::support::{db, unique};
+
+/// The findings of one kind about one thing, by code.
+async fn findings(app: &TestApp, subject: &str) -> Vec<Value> {
+    let said = run(app, &["fleet", "doctor", "--output", "json"]).await;
+    assert!([Some(0), Some(3)].contains(&said.code), "{said:#?}");
+    let all = said.json()["findings"].as_array().cloned().expect("findings");
+    assert_eq!(said.code == Some(3), !all.is_empty());
+    let about = all.into_iter().filter(|finding| finding["subject"] == subject);
+    about
+        .inspect(|finding| {
+            for field in ["severity", "code", "said", "remedy"] {
+                assert!(finding[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {finding}");
+            }
+        })
+        .collect()
+}
+
+/// Runs the remedy of the finding of this code.
+async fn mend(app: &TestApp, found: &[Value], code: &str) {
+    let finding = found.iter().find(|finding| finding["code"] == code);
+    let finding = finding.unwrap_or_else(|| panic!("no {code} in {found:?}"));
+    let remedy = finding["remedy"].as_str().expect("a command");
+    let words: Vec<&str> = remedy.split(' ').collect();
+    assert_eq!(words[0], "tenantry", "{remedy}");
+    run(app, &words[1..]).await.expect(0);
+}
+
+#[actix_web::test]
+async fn orphans_are_found_in_both_directions() {
+    let app = TestApp::builder().start().await;
+    let (acme, globex, hooli) = (app.tenant("acme").await, app.tenant("globex").await, app.tenant("hooli").await);
+    let stranger = TestApp::shared().await.tenant("stranger").await;
+    assert!(findings(&app, acme.slug.as_str()).await.is_empty());
+    let role = format!("t_{:032x}", u128::from_be_bytes(tenantry::kernel::crypto::random()));
+    let server = app.server();
+    db::execute(&server, &format!("DROP DATABASE \"{}\" WITH (FORCE)", acme.role())).await;
+    db::execute(&server, &format!("CREATE ROLE \"{role}\"")).await;
+    db::execute(&server, &format!("ALTER ROLE \"{}\" NOLOGIN", hooli.role())).await;
+    db::execute(app.control_database(), &format!("DELETE FROM tenants WHERE id = '{}'", globex.id)).await;
+    for (subject, code) in [
+        (acme.slug.as_str(), "database_missing"),
+        (globex.role(), "orphan_database"),
+        (hooli.slug.as_str(), "role_missing"),
+        (&role, "orphan_role"),
+    ] {
+        let found = findings(&app, subject).await;
+        assert!(found.len() == 1 && found[0]["code"] == code, "{code} of {subject}: {found:?}");
+    }
+    // Another installation's tenant on the same server is nobody's orphan.
+    assert!(findings(&app, stranger.role()).await.is_empty());
+    db::execute(&server, &format!("DROP ROLE \"{role}\"")).await;
+}
+
+#[actix_web::test]
+async fn an_interrupted_job_comes_with_the_command_that_goes_on() {
+    let app = TestApp::builder().start().await;
+    let slug = unique("half");
+    let killed = run(&app, &["tenant", "create", &slug, "--halt-after", "database"]).await;
+    assert_eq!(killed.code, None, "{killed:#?}");
+    let found = findings(&app, &slug).await;
+    mend(&app, &found, "job_interrupted").await;
+    assert!(findings(&app, &slug).await.is_empty());
+    let status = format!("SELECT status AS word FROM tenants WHERE slug = '{slug}'");
+    assert_eq!(db::word(app.control_database(), &status).await, "active");
+}
+
+#[actix_web::test]
+async fn clusters_budgets_schemas_and_secrets_are_looked_at() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
+    app.cluster("away", &app.server()).await;
+    let control = app.control_database();
+    db::execute(control, "UPDATE clusters SET port = 1 WHERE name = 'away'").await;
+    db::execute(control, "UPDATE clusters SET connection_budget = 100000 WHERE name = 'local'").await;
+    db::execute(control, "UPDATE tenants SET schema_version = 1").await;
+    let found = findings(&app, "local").await;
+    mend(&app, &found, "budget_too_large").await;
+    assert!(findings(&app, "local").await.is_empty());
+    assert_eq!(findings(&app, "away").await[0]["code"], "cluster_unreachable");
+    let behind = findings(&app, "schema version 1").await;
+    assert!(behind[0]["said"].as_str().unwrap().contains(acme.slug.as_str()), "{behind:?}");
+    db::execute(
+        control,
+        "UPDATE signing_keys SET private_sealed = set_byte(private_sealed, 40, get_byte(private_sealed, 40) # 1) \
+         WHERE tenant_id IS NOT NULL",
+    )
+    .await;
+    let key = format!("SELECT id::text AS word FROM signing_keys WHERE tenant_id = '{}'", acme.id);
+    let key = db::word(control, &key).await;
+    assert_eq!(findings(&app, &key).await[0]["code"], "secret_does_not_open");
+    let own = run(&app, &["doctor", "--output", "json"]).await.expect(3).json();
+    let codes: Vec<_> = own["findings"].as_array().unwrap().iter().map(|finding| finding["code"].clone()).collect();
+    assert!(codes.contains(&Value::from("cluster_unreachable")), "{own}");
+    assert!(codes.contains(&Value::from("secret_does_not_open")), "{own}");
+}
+
+#[actix_web::test]
+async fn doctor_says_what_an_installation_lacks() {
+    let said = run_with(&[], &["doctor"]).await.expect(3);
+    assert!(said.stdout.contains("not_configured"), "{said:#?}");
+    let app = TestApp::shared().await;
+    let mut environment = app.environment();
+    for (name, value) in &mut environment {
+        if name == "TENANTRY_DATABASE_URL" {
+            *value = "postgres://nobody:nothing@127.0.0.1:1/nowhere".into();
+        }
+    }
+    let said = run_with(&environment, &["doctor"]).await.expect(3);
+    assert!(said.stdout.contains("control_plane_unreachable"), "{said:#?}");
+    // A database without the schema.
+    let empty = tenantry::testing::TestCluster::get().await.database("empty").await;
+    for (name, value) in &mut environment {
+        if name == "TENANTRY_DATABASE_URL" {
+            use secrecy::ExposeSecret as _;
+            *value = empty.target().to_url().expose_secret().to_owned();
+        }
+    }
+    let said = run_with(&environment, &["doctor"]).await.expect(3);
+    assert!(said.stdout.contains("control_schema_behind") && said.stdout.contains("tenantry migrate"), "{said:#?}");
+}

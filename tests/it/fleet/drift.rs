@@ -1,0 +1,96 @@
+//! `fleet drift`: nothing is said of a tenant as its migrations make it, and everything of one that is not.
+
+use serde_json::Value;
+use tenantry::fleet::{CreateTenant, Silent};
+use tenantry::testing::TestApp;
+
+use crate::support::binary::run;
+use crate::support::{db, unique};
+
+#[actix_web::test]
+async fn every_change_behind_the_migrations_is_a_line() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let both = format!("{},{}", acme.slug, globex.slug);
+    run(app, &["fleet", "drift", "--only", &both]).await.expect(0);
+    let changes = format!(
+        "ALTER TABLE contacts ALTER COLUMN title TYPE varchar(200), ADD age int;
+         ALTER TABLE users ALTER COLUMN last_name DROP NOT NULL;
+         ALTER TABLE roles ALTER COLUMN description SET DEFAULT 'none', DROP CONSTRAINT roles_name_key;
+         DROP INDEX users_last_name_idx;
+         CREATE TYPE mood AS ENUM ('good', 'bad');
+         CREATE TABLE notes (id bigserial PRIMARY KEY, text text);
+         CREATE FUNCTION nothing() RETURNS void LANGUAGE sql AS 'SELECT';
+         CREATE TRIGGER quiet BEFORE UPDATE ON permissions FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+         GRANT SELECT ON users TO PUBLIC;
+         ALTER TABLE permissions OWNER TO CURRENT_USER;
+         GRANT CONNECT ON DATABASE \"{}\" TO \"{}\"",
+        acme.role(),
+        globex.role()
+    );
+    db::execute(acme.database(), &changes).await;
+    let said = run(app, &["fleet", "drift", "--only", &both]).await.expect(3);
+    for line in [
+        "+ column public.contacts.age",
+        "~ column public.contacts.title type: expected text, found character varying(200)",
+        "~ column public.users.last_name nullability: expected NOT NULL, found NULL",
+        "~ column public.roles.description default: expected ''::text, found 'none'::text",
+        "- constraint public.roles.roles_name_key",
+        "- index public.users.users_last_name_idx",
+        "+ type public.mood",
+        "+ table public.notes",
+        "+ function public.nothing()",
+        "+ trigger public.permissions.quiet",
+        "~ table public.users grants to everybody: expected nothing, found SELECT",
+        "~ table public.permissions owner: expected its role, found an administrator",
+        &format!("~ database grants to {}: expected nothing, found CONNECT", globex.role()),
+    ] {
+        assert!(said.stdout.lines().any(|found| found.trim() == line), "not said: {line}\n{}", said.stdout);
+    }
+    assert!(
+        !said.stdout.contains("notes.") && !said.stdout.contains("notes_id_seq"),
+        "its parts go with it: {said:#?}"
+    );
+    assert!(!said.stdout.contains(globex.slug.as_str()), "{said:#?}");
+    let json = run(app, &["fleet", "drift", "--only", &both, "--output", "json"]).await.expect(3).json();
+    assert_eq!((&json["compared"], json["tenants"].as_array().map(Vec::len)), (&Value::from(2), Some(1)));
+    let differences = json["tenants"][0]["differences"].as_array().expect("differences");
+    assert!(differences.iter().any(|it| it["kind"] == "extra" && it["object"] == "table public.notes"), "{json}");
+    let left = "SELECT datname::text AS word FROM pg_database WHERE datname LIKE 'tenantry_reference_%' \
+                AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = pg_database.datname)";
+    crate::support::eventually(crate::support::seconds(20), "no scratch database is left", async || {
+        db::words(&app.server(), left).await.is_empty()
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn a_tenant_is_compared_at_its_own_version() {
+    let app = TestApp::shared().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    file("V1__orders.sql", "CREATE TABLE orders (id uuid PRIMARY KEY)");
+    let fleet = app.fleet_with_migrations(directory.path());
+    let slug = unique("own");
+    fleet.create(&CreateTenant::named(slug.parse().unwrap()), &Default::default(), &Silent).await.unwrap();
+    file("V2__notes.sql", "ALTER TABLE orders ADD note text");
+    let only = [slug.clone()];
+    let behind = fleet.drift(&only, &Silent).await.unwrap();
+    assert!(behind.tenants.is_empty(), "being behind is no drift: {behind:#?}");
+    // A file that was changed after it was applied is.
+    file("V1__orders.sql", "CREATE TABLE orders (id uuid PRIMARY KEY, total int)");
+    let changed = fleet.drift(&only, &Silent).await.unwrap();
+    let lines: Vec<_> = changed.tenants[0].differences.iter().map(ToString::to_string).collect();
+    assert!(lines.iter().any(|line| line.starts_with("~ migration V1__orders (tenantry.operator_history) checksum")));
+    assert!(lines.contains(&"- column public.orders.total".to_owned()), "{lines:#?}");
+}
+
+#[actix_web::test]
+async fn who_cannot_be_compared_is_listed() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    db::execute(&app.server(), &format!("ALTER DATABASE \"{}\" ALLOW_CONNECTIONS false", acme.role())).await;
+    let said = run(app, &["fleet", "drift", "--only", acme.slug.as_str(), "--output", "json"]).await.expect(3);
+    assert!(said.json()["tenants"][0]["error"].is_string(), "{said:#?}");
+    run(app, &["fleet", "drift", "--only", "nobody-has-this"]).await.expect(4);
+}

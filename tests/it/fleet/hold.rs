@@ -1,0 +1,96 @@
+//! A tenant that is held: requests wait and do not fail, until it is let go, its time is up, or their patience ends.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tenantry::control::tenants;
+use tenantry::error::ApiError;
+use tenantry::kernel::OperationId;
+use tenantry::router::MainConn;
+use tenantry::testing::{Tenant, TestApp};
+
+use crate::support::{db, eventually, seconds};
+
+const CONTACTS: &str = "/api/v1/contacts";
+
+async fn hold(app: &TestApp, tenant: &Tenant, by: OperationId, lasting: Duration) {
+    let id = tenant.id;
+    let held = app.control().db;
+    let held = held
+        .read(async move |conn: &mut MainConn| -> Result<(), ApiError> { tenants::hold(conn, id, by, lasting).await });
+    held.await.expect("held");
+}
+
+async fn release(app: &TestApp, tenant: &Tenant, by: OperationId) {
+    let id = tenant.id;
+    let released = app.control().db;
+    let released = released
+        .read(async move |conn: &mut MainConn| -> Result<(), ApiError> { tenants::release(conn, id, by).await });
+    released.await.expect("released");
+}
+
+/// Connections of the tenant's role at the server.
+async fn connections(app: &TestApp, tenant: &Tenant) -> String {
+    let count = format!("SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}'", tenant.role());
+    db::word(&app.server(), &count).await
+}
+
+#[actix_web::test]
+async fn requests_of_a_held_tenant_wait_and_are_served_when_it_is_let_go() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("held").await, app.tenant("free").await);
+    let by = OperationId::generate();
+    acme.admin().get(CONTACTS).await.expect(200);
+    hold(app, &acme, by, seconds(60)).await;
+    let let_go = async || connections(app, &acme).await == "0";
+    eventually(seconds(10), "its connections are let go", let_go).await;
+    let waiting = (0..8).map(|number| {
+        let admin = acme.admin();
+        async move {
+            if number % 2 == 0 {
+                admin.contact("Patience").await;
+            } else {
+                admin.get(CONTACTS).await.expect(200);
+            }
+        }
+    });
+    let mut waiting = std::pin::pin!(join_all(waiting));
+    // Others are served meanwhile, and nobody of those who wait is.
+    for _ in 0..20 {
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("served while it is held"),
+            answer = async { globex.admin().get(CONTACTS).await } => { answer.expect(200); }
+        }
+    }
+    assert_eq!(connections(app, &acme).await, "0");
+    release(app, &acme, by).await;
+    waiting.await;
+}
+
+#[actix_web::test]
+async fn a_hold_ends_by_itself_and_patience_does_too() {
+    let app = TestApp::builder().set("TENANTRY_ROUTER__HOLD_TIMEOUT", "300ms").start().await;
+    let acme = app.tenant("held").await;
+    let admin = acme.admin();
+    admin.get(CONTACTS).await.expect(200);
+    let by = OperationId::generate();
+    hold(&app, &acme, by, seconds(60)).await;
+    let refused = async || {
+        let answer = admin.get(CONTACTS).await;
+        assert!(answer.status == 200 || answer.code() == "tenant_unavailable", "{answer:?}");
+        answer.status == 503 && answer.header("retry-after").is_some()
+    };
+    eventually(seconds(5), "refused", refused).await;
+    // Suspension is stronger than a hold.
+    acme.suspend().await;
+    let suspended = async || admin.get(CONTACTS).await.code() == "tenant_suspended";
+    eventually(seconds(5), "suspended", suspended).await;
+    acme.resume().await;
+    // Whoever held it is gone: the hold runs out, and nobody has to lift it.
+    hold(&app, &acme, by, Duration::from_millis(1)).await;
+    eventually(seconds(15), "served again", async || admin.get(CONTACTS).await.status == 200).await;
+    for _ in 0..5 {
+        admin.contact("Afterwards").await;
+    }
+}

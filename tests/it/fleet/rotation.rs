@@ -1,0 +1,191 @@
+//! Another password: under traffic, after a crash at any step, for one tenant and for all.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+
+use futures_util::future::join_all;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use tenantry::control::tenants;
+use tenantry::error::ApiError;
+use tenantry::fleet::rotate::ROTATE;
+use tenantry::kernel::TenantId;
+use tenantry::router::{AdminConn, ConnectFailure, ConnectOptions, MainConn, Target};
+use tenantry::testing::{Tenant, TestApp};
+
+use crate::support::binary::{program, run};
+use crate::support::{db, eventually, say, seconds, unique};
+
+/// The way into a tenant's database, as the registry knows it.
+async fn registered(app: &TestApp, id: TenantId) -> Target {
+    let control = app.control();
+    let keys = control.keys.clone();
+    let target = control.db.read(async move |conn: &mut MainConn| -> Result<_, ApiError> {
+        Ok(tenants::target(conn, &keys, id).await?.1)
+    });
+    target.await.expect("a tenant")
+}
+
+/// What a server says to somebody who comes with these credentials.
+async fn admitted(target: &Target) -> Result<(), ConnectFailure> {
+    AdminConn::open(target, &ConnectOptions::default()).await.map(drop).map_err(|error| error.kind)
+}
+
+/// The registry's password is the server's, the old one is dead, and nothing is left of the rotation.
+async fn is_rotated(app: &TestApp, id: TenantId, old: &Target) {
+    let new = registered(app, id).await;
+    assert_ne!(new.password.expose_secret(), old.password.expose_secret());
+    assert_eq!(admitted(&new).await, Ok(()));
+    assert_eq!(admitted(old).await, Err(ConnectFailure::Authentication));
+    let left = format!("SELECT count(*)::text AS word FROM rotating_passwords WHERE id = '{id}'");
+    assert_eq!(db::word(app.control_database(), &left).await, "0");
+}
+
+/// Reads and writes on and on while `work` runs: every answer is a good one.
+async fn under_load<T>(tenant: &Tenant, work: impl Future<Output = T>) -> T {
+    let count = Cell::new(0_u32);
+    let (admin, count_of) = (tenant.admin(), &count);
+    admin.contact("First").await;
+    let asking = (0..4).map(|number| {
+        let admin = admin.clone();
+        async move {
+            loop {
+                if number == 0 {
+                    admin.contact("Onward").await;
+                } else {
+                    admin.get("/api/v1/contacts").await.expect(200);
+                }
+                count_of.set(count_of.get() + 1);
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        }
+    });
+    let done = tokio::select! {
+        done = work => done,
+        endless = join_all(asking) => { let _: Vec<std::convert::Infallible> = endless; unreachable!("they ask on and on") }
+    };
+    say(&format!("{} requests meanwhile, every one served", count.get()));
+    assert!(count.get() > 20, "only {} requests", count.get());
+    done
+}
+
+#[actix_web::test]
+async fn a_rotation_under_load_fails_no_request_and_kills_the_old_password() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("rotating").await;
+    for _ in 0..3 {
+        let old = registered(app, acme.id).await;
+        let arguments = ["tenant", "rotate-credentials", acme.slug.as_str(), "--output", "json"];
+        let said = under_load(&acme, run(app, &arguments)).await.expect(0);
+        is_rotated(app, acme.id, &old).await;
+        let new = registered(app, acme.id).await;
+        let secrets = [old.password.expose_secret(), new.password.expose_secret(), "SCRAM-SHA-256"];
+        assert!(secrets.iter().all(|secret| !said.all().contains(secret)), "{said:?}");
+        let view = said.json();
+        assert_eq!(view["slug"], acme.slug.as_str());
+        assert_eq!(view["steps"].as_array().map(Vec::len), Some(ROTATE.len()), "{view}");
+    }
+}
+
+async fn crash(app: &TestApp, slug: &str, step: &str, before_journal: bool) {
+    let mut arguments = vec!["tenant", "rotate-credentials", slug, "--halt-after", step];
+    if before_journal {
+        arguments.push("--halt-before-journal");
+    }
+    let output = program(&app.environment(), &arguments).output().await.expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.signal().is_some(), "{step}: it was to die: {:?} {said}", output.status);
+}
+
+/// Whoever dies in the middle is relieved by a worker: nobody has to run anything again, though anybody may.
+#[actix_web::test]
+async fn after_a_crash_at_any_step_a_worker_or_the_same_command_ends_it() {
+    let app = &TestApp::builder().start().await;
+    let (acme, worker) = (app.tenant("crashing").await, app.fleet());
+    let admin = acme.admin();
+    admin.get("/api/v1/contacts").await.expect(200);
+    for step in ROTATE {
+        for before_journal in [false, true] {
+            let old = registered(app, acme.id).await;
+            crash(app, acme.slug.as_str(), step.as_str(), before_journal).await;
+            if before_journal {
+                run(app, &["tenant", "rotate-credentials", acme.slug.as_str()]).await.expect(0);
+            }
+            let unfinished = format!(
+                "SELECT count(*)::text AS word FROM operations WHERE tenant_id = '{}' AND state <> 'done'",
+                acme.id
+            );
+            let ended = async || {
+                worker.work().await.expect("the control plane answers");
+                db::word(app.control_database(), &unfinished).await == "0"
+            };
+            eventually(seconds(15), &format!("{step}: ended"), ended).await;
+            is_rotated(app, acme.id, &old).await;
+            admin.get("/api/v1/contacts").await.expect(200);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn all_tenants_but_those_that_cannot_be_are_rotated_and_listed() {
+    let app = TestApp::builder().start().await;
+    let (well, ill) = (app.tenant("well").await, app.tenant("ill").await);
+    let olds = [registered(&app, well.id).await, registered(&app, ill.id).await];
+    let away = format!("ALTER ROLE {0} RENAME TO {0}_away", ill.role());
+    db::execute(&app.server(), &away).await;
+    let arguments = ["tenant", "rotate-credentials", "--all", "--output", "json"];
+    let dying = ["tenant", "rotate-credentials", "--all", "--halt-after", "rotate", "--halt-before-journal"];
+    let died = program(&app.environment(), &dying).output().await.expect("the program runs");
+    assert!(died.status.signal().is_some(), "{died:?}");
+    is_rotated(&app, well.id, &olds[0]).await;
+    let rotated = registered(&app, well.id).await;
+    // Gone on with: who was rotated before the crash is not rotated again.
+    let said = run(&app, &arguments).await.expect(3);
+    assert_eq!(said.json()["rotated"], 1);
+    assert_eq!(said.json()["failed"][0]["slug"], ill.slug.as_str(), "{said:?}");
+    assert!(said.stderr.contains("1 of 2 tenants"), "{said:?}");
+    assert_eq!(admitted(&rotated).await, Ok(()));
+    db::execute(&app.server(), &format!("ALTER ROLE {0}_away RENAME TO {0}", ill.role())).await;
+    assert_eq!(run(&app, &arguments).await.expect(0).json(), json!({"rotated": 2, "failed": []}));
+    is_rotated(&app, ill.id, &olds[1]).await;
+}
+
+/// A dedicated database: its role changes its own password, or the owner's new URL is handed in.
+#[actix_web::test]
+async fn a_dedicated_database_gets_another_password_or_another_url() {
+    let app = TestApp::shared().await;
+    let (name, files) = (unique("own"), tempfile::tempdir().unwrap());
+    let server = app.server();
+    db::execute(&server, &format!("CREATE ROLE {name} LOGIN PASSWORD 'first'")).await;
+    db::execute(&server, &format!("CREATE DATABASE {name} OWNER {name} TEMPLATE template0")).await;
+    let with = |password: &str| Target {
+        database: name.clone(),
+        user: name.clone(),
+        password: SecretString::from(password.to_owned()),
+        ..server.clone()
+    };
+    let path = files.path().join("url");
+    let write = |target: &Target| fs::write(&path, target.to_url().expose_secret()).unwrap();
+    let file = path.to_string_lossy().into_owned();
+    write(&with("first"));
+    let mode = server.tls.mode.as_str();
+    let attach = ["tenant", "attach", &name, "--database-url-file", &file, "--tls-mode", mode, "--output", "json"];
+    let id: TenantId = run(app, &attach).await.expect(0).json()["id"].as_str().unwrap().parse().unwrap();
+    run(app, &["tenant", "rotate-credentials", &name]).await.expect(0);
+    is_rotated(app, id, &with("first")).await;
+
+    db::execute(&server, &format!("ALTER ROLE {name} PASSWORD 'by its owner'")).await;
+    write(&with("by its owner"));
+    let replace = ["tenant", "rotate-credentials", &name, "--database-url-file", &file, "--tls-mode", mode];
+    run(app, &replace).await.expect(0);
+    assert_eq!(registered(app, id).await.password.expose_secret(), "by its owner");
+    // Another database is refused, though it lets us in.
+    let globex = app.tenant("globex").await;
+    write(&Target { database: globex.role().to_owned(), ..server.clone() });
+    assert_eq!(run(app, &replace).await.code, Some(4));
+    // And a tenant on a cluster has no URL of its own.
+    let shared =
+        ["tenant", "rotate-credentials", globex.slug.as_str(), "--database-url-file", &file, "--tls-mode", mode];
+    assert_eq!(run(app, &shared).await.code, Some(4));
+}

@@ -1,0 +1,70 @@
+//! `tenant token`: acts as a person for a short time, says so, and is noted.
+
+use serde_json::json;
+use tenantry::testing::TestApp;
+
+use crate::support::binary::run;
+use crate::support::db;
+use crate::support::jwt::{forge_of, part};
+
+#[actix_web::test]
+async fn a_token_acts_as_its_person_says_so_and_is_noted() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let command =
+        ["tenant", "token", acme.slug.as_str(), "--user", acme.email(), "--reason", "ticket 4711", "--output", "json"];
+    let given = run(app, &command).await.expect(0).json();
+    let token = given["accessToken"].as_str().expect("a token");
+    let claims = part(token, 1);
+    assert!(claims["act"]["sub"].as_str().unwrap().starts_with("cli:") && claims["amr"] == json!(["impersonation"]));
+    assert!(given["expiresIn"].as_i64() == Some(900) && claims["sid"] == given["sessionId"], "{given}");
+    let someone = app.anonymous().bearing(token);
+    let me = someone.get("/api/v1/users/me").await.expect(200);
+    assert_eq!(me.data()["email"], acme.email());
+    someone.post("/api/v1/contacts", json!({"lastName": "Seen"})).await.expect(201);
+    // What is the person's own stays theirs.
+    let body = json!({"currentPassword": acme.password(), "newPassword": "another long password, which is good"});
+    someone.post("/api/v1/auth/change-password", body).await.refused(403, "permission_denied");
+    someone.post("/api/v1/auth/logout-all", json!({})).await.refused(403, "permission_denied");
+    let noted = db::words(
+        acme.database(),
+        "SELECT actor || '|' || action || '|' || reason || '|' || user_id || '|' || session_id AS word FROM audit",
+    )
+    .await;
+    let actor = given["actor"].as_str().unwrap();
+    let expected = format!(
+        "{actor}|session.impersonated|ticket 4711|{}|{}",
+        given["userId"].as_str().unwrap(),
+        given["sessionId"].as_str().unwrap()
+    );
+    assert_eq!(noted, [expected]);
+    someone.post("/api/v1/auth/logout", json!({})).await.expect(204);
+    someone.get("/api/v1/users/me").await.refused(401, "token_revoked");
+}
+
+#[actix_web::test]
+async fn it_is_refused_where_nobody_is_to_be_acted_for() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let slug = acme.slug.as_str();
+    run(app, &["tenant", "token", slug, "--user", "nobody@acme.test", "--reason", "x"]).await.expect(4);
+    run(app, &["tenant", "token", slug, "--user", acme.email(), "--reason", " "]).await.expect(4);
+    run(app, &["tenant", "token", "nobody-has-this", "--user", acme.email(), "--reason", "x"]).await.expect(4);
+    run(app, &["tenant", "token", slug, "--user", acme.email()]).await.expect(2);
+    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM audit").await, "0");
+    acme.suspend().await;
+    run(app, &["tenant", "token", slug, "--user", acme.email(), "--reason", "x"]).await.expect(4);
+}
+
+/// Neither half of the mark counts without the other.
+#[actix_web::test]
+async fn act_and_amr_go_together() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let forge = forge_of(app, &acme).await;
+    let act = json!({"sub": "cli:me@here"});
+    for claims in [forge.claims_with("act", act), forge.claims_with("amr", json!(["impersonation"]))] {
+        let answer = app.anonymous().bearing(&forge.claiming(&claims)).get("/api/v1/users/me").await;
+        answer.refused(401, "token_invalid");
+    }
+}
