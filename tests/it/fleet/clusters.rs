@@ -66,7 +66,8 @@ async fn a_tenant_is_placed_by_region_and_by_name_where_there_is_room() {
     let full = create(&["--cluster", "eu-1"]).await.expect(4);
     assert!(full.stderr.contains("full"), "{full:?}");
     create(&["--region", "eu"]).await.expect(4);
-    run(&app, &["cluster", "drain", "local"]).await.expect(0);
+    let draining = json!({"draining": true});
+    app.operator().patch("/api/v1/admin/clusters/local", draining).await.expect(200);
     let draining = create(&["--cluster", "local"]).await.expect(4);
     assert!(draining.stderr.contains("draining"), "{draining:?}");
     let begun = "SELECT slug AS word FROM tenants WHERE status <> 'active'";
