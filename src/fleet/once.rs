@@ -23,7 +23,7 @@ pub(super) struct Claim {
     /// The request. One that a crash interrupted is the same when it is sent again.
     pub(super) id: Uuid,
     /// Nobody else works on it meanwhile; absent where the request has no key.
-    lock: Option<(Lock, OwnedSemaphorePermit)>,
+    lock: Option<Box<(Lock, OwnedSemaphorePermit)>>,
 }
 
 impl Fleet {
@@ -43,7 +43,7 @@ impl Fleet {
         let begun =
             db.transaction(async move |conn: &mut MainConn| requests::begin(conn, &scope, &keyed, now).await).await?;
         Ok(match begun {
-            Begun::Open(id) => Turn::Do(Claim { id, lock: Some((lock, place)) }),
+            Begun::Open(id) => Turn::Do(Claim { id, lock: Some(Box::new((lock, place))) }),
             Begun::Answered(kept) => Turn::Repeat(kept),
         })
     }
