@@ -17,8 +17,9 @@ COPY . .
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin tenantry
 
 FROM debian:trixie-slim
-# Root certificates to verify databases by; every other library is linked in, but for libc and libgcc.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
+# Root certificates to verify databases by, and pg_dump for backups; every other library is linked in, but for libc and
+# libgcc.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates postgresql-client && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin tenantry \
     && install -d -o tenantry -g tenantry -m 0700 /var/lib/tenantry
 COPY --from=build /build/target/release/tenantry /usr/local/bin/tenantry

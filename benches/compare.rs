@@ -3,7 +3,7 @@
 //! `cargo bench --features testing --bench compare -- [section …] [--rounds N] [--seconds N] [--tenants N]
 //! [--no-checkout-test]`
 //!
-//! Without a section all of them run: p1 p2 p3 p4 p5 p7 p8 p9 p10 scaling observer topology. Tenantry runs as a process
+//! Without a section all of them run: p1 p2 p3 p4 p5 p6 p7 p8 p9 p10 scaling observer topology. Tenantry runs as a process
 //! of its own, `tenantry dev` or `tenantry serve`; the yardsticks are this program again, one process each, on the same
 //! PostgreSQL and the same rows. `--tenants` makes the sections of many tenants smaller, all numbers in proportion.
 

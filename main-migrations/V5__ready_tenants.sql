@@ -9,6 +9,7 @@ CREATE TABLE ready_tenants (
     -- The migrations that it holds: a digest of both sets, and the number of the last built-in one.
     migrations      text NOT NULL,
     schema_version  integer NOT NULL,
+    operator_version integer NOT NULL,
     database_name   text NOT NULL CHECK (database_name <> ''),
     role_name       text NOT NULL CHECK (role_name <> ''),
     password_sealed bytea NOT NULL,

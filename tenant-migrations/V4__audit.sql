@@ -2,7 +2,7 @@
 CREATE TABLE audit (
     id         uuid        PRIMARY KEY,
     at         timestamptz NOT NULL,
-    -- `cli:account@machine` or `operator:id`: people who run the installation.
+    -- `cli:account` or `operator:id`: people who run the installation.
     actor      text        NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
     action     text        NOT NULL CHECK (action ~ '^[a-z_]+(\.[a-z_]+)*$'),
     -- In whose name.

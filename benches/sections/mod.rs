@@ -7,6 +7,7 @@ mod p2_many;
 mod p3_tight;
 mod p4_cold;
 mod p5_provision;
+mod p6_migrate;
 mod p7_memory;
 mod p8_login;
 mod p9_noisy;
@@ -20,8 +21,8 @@ use crate::Effort;
 use crate::support::estate::Estate;
 
 /// The sections there are, in the order they run.
-pub const NAMES: [&str; 12] =
-    ["p1", "p2", "p3", "p4", "p5", "p7", "p8", "p9", "p10", "scaling", "observer", "topology"];
+pub const NAMES: [&str; 13] =
+    ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "scaling", "observer", "topology"];
 
 /// Runs the section of that name. Those of many tenants share an estate, which the first of them starts.
 pub async fn run(name: &str, effort: Effort, estate: &mut Option<Estate>) -> Result<()> {
@@ -36,6 +37,9 @@ pub async fn run(name: &str, effort: Effort, estate: &mut Option<Estate>) -> Res
                 Some(estate) => estate,
                 None => estate.insert(Estate::start().await?),
             };
+            if name == "p6" {
+                return p6_migrate::run(effort, estate).await;
+            }
             estate.grow(effort.tenants).await?;
             match name {
                 "p2" => p2_many::run(effort, estate).await,

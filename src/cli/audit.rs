@@ -38,12 +38,17 @@ impl Deed {
 
     /// Writes it down before it is done.
     pub(super) async fn begin(self, context: &Context) -> anyhow::Result<Begun> {
-        let account = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
-        let actor = format!("cli:{}", account.map_or_else(|| "unknown".into(), |account| account.name));
+        let actor = actor();
         let (action, target) = (self.action, self.target);
         let entry = Entry { operator: None, actor, action, target, address: None, request_id: None };
         Ok(audit::begin(&context.control()?, entry).await?)
     }
+}
+
+/// Whoever runs a command, as this machine knows them.
+pub(super) fn actor() -> String {
+    let account = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    format!("cli:{}", account.map_or_else(|| "unknown".into(), |account| account.name))
 }
 
 /// What became of a command.

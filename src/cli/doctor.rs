@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::statvfs::statvfs;
+use secrecy::ExposeSecret as _;
+use url::Url;
 
 use super::fleet::{conclude, tell};
 use super::{Context, Output};
@@ -100,10 +102,16 @@ fn version(path: &Path) -> Option<u32> {
     programs::parse_major(&programs::output(Command::new(path).arg("--version"))?)
 }
 
-/// Where this machine writes: the data directory, and the registry's snapshot.
+/// Where this machine writes: the data directory, the registry's snapshot, and a storage on its own disks.
 fn disks(config: &Config, seen: &mut Installed) {
     let snapshot = config.snapshot_path().and_then(|path| path.parent().map(Path::to_owned));
-    let mut places: Vec<PathBuf> = config.data_dir().map(Path::to_owned).into_iter().chain(snapshot).collect();
+    let storage = config.storage_url().and_then(|url| Url::parse(url.expose_secret()).ok());
+    let storage = storage.filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
+    // It is made by the first backup.
+    let storage = storage.and_then(|path| path.ancestors().find(|path| path.is_dir()).map(Path::to_owned));
+    let named = config.data_dir().map(Path::to_owned).into_iter().chain(snapshot).chain(storage);
+    let mut places: Vec<PathBuf> = named.filter_map(|path| std::path::absolute(path).ok()).collect();
+    places.sort();
     places.dedup();
     for place in places {
         let name = place.display().to_string();

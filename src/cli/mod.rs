@@ -91,7 +91,7 @@ enum Command {
     /// Look at this installation from this machine, and say what to do. Exit code 3 if there is anything.
     #[command(after_help = "Example:\n  tenantry doctor --data-dir .tenantry")]
     Doctor,
-    /// All tenants at once: drift, what is broken, proof of isolation.
+    /// All tenants at once: migration, how they stand, drift, what is broken, proof of isolation.
     #[command(subcommand)]
     Fleet(fleet::FleetCommand),
     /// The connection pools of a running server.

@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::installation;
@@ -75,6 +76,14 @@ pub async fn operator_key(
     let signing = SigningKey::from_pkcs8(kid, &private)
         .ok_or_else(|| ApiError::internal("the operators' signing key is no Ed25519 key"))?;
     Ok((signing, VerificationKey::new(id, public)))
+}
+
+/// The keys of a tenant's access tokens, retired ones included.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn ids_of(conn: &mut MainConn, tenant_id: TenantId) -> ApiResult<Vec<Uuid>> {
+    Ok(sk::table.filter(sk::tenant_id.eq(tenant_id)).order(sk::id).select(sk::id).load(conn).await?)
 }
 
 /// A key of whoever holds it, as it stands in its row.

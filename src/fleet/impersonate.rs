@@ -24,7 +24,7 @@ pub struct TokenWanted {
     pub tenant: String,
     /// The person's address there.
     pub user: String,
-    /// Who acts: `cli:account@machine` or `operator:id`.
+    /// Who acts: `cli:account` or `operator:id`.
     pub actor: String,
     /// Why; the tenant can read it. 1 to 500 characters.
     pub reason: String,

@@ -6,9 +6,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{Array, BigInt, Bool};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep};
 
 use crate::control::ControlPlane;
@@ -27,6 +28,17 @@ const KEEPALIVE: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interv
 const HELD: &str = "SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks \
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// What is said while another process has the right.
+const BUSY: [&str; 2] = [
+    "Another process is working on this tenant; wait for it to end.",
+    "Another process is driving this job; wait for it to end.",
+];
+
+/// Whether an error says that another process has the right.
+pub(super) fn is_busy(error: &ApiError) -> bool {
+    BUSY.contains(&error.client_detail())
+}
 
 /// Sessions kept for the next short operation, at most.
 const IDLE: usize = 4;
@@ -92,7 +104,7 @@ impl Session {
     /// As [`Lock::tenant`].
     pub(super) async fn tenant(self, tenant: TenantId) -> ApiResult<Lock> {
         let lock = self.lock(tenant_key(tenant)).await?;
-        lock.ok_or_else(|| super::refused("Another process is working on this tenant; wait for it to end."))
+        lock.ok_or_else(|| super::refused(BUSY[0]))
     }
 
     async fn lock(mut self, key: i64) -> ApiResult<Option<Lock>> {
@@ -141,7 +153,7 @@ impl Lock {
     /// # Errors
     /// 409 while another process works on it; 503 if the control plane does not answer.
     pub(super) async fn tenant(control: &ControlPlane, tenant: TenantId) -> ApiResult<Self> {
-        Self::take(control, tenant_key(tenant), "Another process is working on this tenant; wait for it to end.").await
+        Self::take(control, tenant_key(tenant), BUSY[0]).await
     }
 
     /// The right to drive an operation that is not on one tenant.
@@ -149,7 +161,7 @@ impl Lock {
     /// # Errors
     /// As [`Self::tenant`].
     pub(super) async fn operation(control: &ControlPlane, operation: &Operation) -> ApiResult<Self> {
-        Self::take(control, key_of(operation), "Another process is driving this job; wait for it to end.").await
+        Self::take(control, key_of(operation), BUSY[1]).await
     }
 
     /// The right to do what a name stands for, if nobody has it.
@@ -202,6 +214,56 @@ async fn try_unlock(conn: &mut AdminConn, key: i64) -> ApiResult<bool> {
 async fn said_yes(conn: &mut AdminConn, query: &str, key: i64) -> ApiResult<bool> {
     let asked = diesel::sql_query(query).bind::<BigInt, _>(key).get_result(conn).await;
     asked.map(|row: Locked| row.locked).map_err(|error| unavailable(error.into()))
+}
+
+/// The right to work on many tenants, one session for all: what a run over the fleet holds while it is at each.
+pub(super) struct ManyLocks {
+    conn: AsyncMutex<AdminConn>,
+}
+
+impl ManyLocks {
+    /// None yet.
+    ///
+    /// # Errors
+    /// 503 if the control plane does not answer.
+    pub(super) async fn open(control: &ControlPlane) -> ApiResult<Self> {
+        Ok(Self { conn: AsyncMutex::new(open(control).await?) })
+    }
+
+    /// Takes those that are free, and gives them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn try_take(&self, tenants: &[TenantId]) -> ApiResult<HashSet<TenantId>> {
+        let got = self.ask("pg_try_advisory_lock", tenants).await?;
+        Ok(tenants.iter().copied().filter(|tenant| got.contains(&tenant_key(*tenant))).collect())
+    }
+
+    /// Gives these back.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn release(&self, tenants: &[TenantId]) -> ApiResult<()> {
+        self.ask("pg_advisory_unlock", tenants).await.map(drop)
+    }
+
+    async fn ask(&self, function: &str, tenants: &[TenantId]) -> ApiResult<HashSet<i64>> {
+        let keys: Vec<i64> = tenants.iter().map(|tenant| tenant_key(*tenant)).collect();
+        let rows: Vec<Held> = diesel::sql_query(format!(
+            "SELECT key FROM (SELECT key, {function}(key) AS done FROM unnest($1) AS key OFFSET 0) AS asked WHERE done"
+        ))
+        .bind::<Array<BigInt>, _>(keys)
+        .load(&mut *self.conn.lock().await)
+        .await
+        .map_err(|error| unavailable(error.into()))?;
+        Ok(rows.into_iter().map(|row| row.key).collect())
+    }
+}
+
+impl fmt::Debug for ManyLocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ManyLocks")
+    }
 }
 
 /// The keys that somebody holds now.

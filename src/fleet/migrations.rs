@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::control::migration_runs::Head;
 use crate::error::ApiResult;
 use crate::kernel::crypto::sha256;
 use crate::router::migrate::{BUILT_IN_HISTORY, MigrationSet, OPERATOR_HISTORY};
@@ -33,6 +34,12 @@ impl Migrations {
             None => MigrationSet::new(OPERATOR_HISTORY, Vec::new()),
         };
         Ok(Self { built_in: built_in(), operator })
+    }
+
+    /// What they lead to.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        Head { schema_version: self.built_in.head(), operator_version: self.operator.head(), hash: self.hash() }
     }
 
     /// Twelve hexadecimal digits that change with any migration of either set.

@@ -8,12 +8,12 @@ use super::{admin, migrate_error, sql};
 use crate::control::clusters::Cluster;
 use crate::error::{ApiError, ApiResult};
 use crate::router::AdminConn;
-use crate::router::migrate::{MigrateOptions, migrate};
+use crate::router::migrate::{MigrateOptions, migrate_all};
 
 /// Key of the advisory lock in the administrative database: "template" in ASCII.
 const LOCK_KEY: i64 = 0x7465_6d70_6c61_7465;
 /// Owns what a template holds. Made by `cluster.sql`.
-const OWNER: &str = "tenantry_template_owner";
+pub(super) const OWNER: &str = "tenantry_template_owner";
 /// Templates of other migrations that are kept: during a rolling upgrade two versions clone at the same time.
 const KEPT: usize = 1;
 
@@ -81,17 +81,24 @@ pub(super) async fn build(
     migrations: &Migrations,
     name: &str,
 ) -> ApiResult<()> {
+    make_empty(conn, cluster, name).await?;
+    let target = cluster.admin.with_database(name);
+    let options = MigrateOptions { role: Some(OWNER.into()), ..MigrateOptions::default() };
+    migrate_all(&target, &[&migrations.built_in, &migrations.operator], &options).await.1.map_err(migrate_error)
+}
+
+/// A new database in which [`OWNER`] may make things.
+pub(super) async fn make_empty(conn: &mut AdminConn, cluster: &Cluster, name: &str) -> ApiResult<()> {
     let create = format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", sql::ident(name));
     conn.batch_execute(&create).await.map_err(ApiError::internal)?;
-    let target = cluster.admin.with_database(name);
-    let mut inside = admin::open(&target).await?;
-    admin::run(&mut inside, sql::TEMPLATE, &[("template", name)]).await?;
-    drop(inside);
-    let options = MigrateOptions { role: Some(OWNER.into()), ..MigrateOptions::default() };
-    for set in [&migrations.built_in, &migrations.operator] {
-        migrate(&target, set, &options).await.map_err(migrate_error)?;
-    }
-    Ok(())
+    let mut inside = admin::open(&cluster.admin.with_database(name)).await?;
+    admin::run(&mut inside, sql::TEMPLATE, &[("template", name)]).await
+}
+
+/// Drops a database, whoever is connected to it.
+pub(super) async fn drop_database(conn: &mut AdminConn, name: &str) -> ApiResult<()> {
+    let drop = sql::fill("DROP DATABASE IF EXISTS :\"database\" WITH (FORCE)", &[("database", name)]);
+    conn.batch_execute(&drop).await.map_err(ApiError::internal)
 }
 
 async fn drop_template(conn: &mut AdminConn, name: &str) -> ApiResult<()> {

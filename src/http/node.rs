@@ -131,6 +131,7 @@ impl Node {
         let admission = Arc::new(SessionAdmission::new(control.clock.clone()));
         let settings = RouterConfig { guards: self.guards, ..router_config(config, &control.clock) };
         let router = Router::start(registry, admission.clone(), settings).await?;
+        router.keep_schemas_by(Arc::new(self.fleet.clone()));
         let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
         let operators =
             Operators::new(control.clone(), self.passwords.clone(), config.public_url(), config.auth().clock_leeway.0);

@@ -20,6 +20,7 @@ use crate::control::operators::audit::{Begun, Outcome};
 use crate::error::{ApiError, Code};
 use crate::kernel::trace::{self, Trace};
 use crate::rest::{Caller, ClientIp, PublicUrl, RequestId, problem};
+use crate::router::Router;
 
 /// The middleware.
 pub(super) async fn observe(
@@ -121,6 +122,9 @@ fn record(request: &HttpRequest, status: StatusCode, id: &str, trace: Option<Tra
     }
 
     let caller = request.extensions().get::<Caller>().cloned();
+    if let (Some(caller), Some(router)) = (&caller, request.app_data::<web::Data<Router>>()) {
+        router.answered(caller.tenant, status.is_server_error(), elapsed);
+    }
     tracing::info!(
         target: "tenantry::access",
         method,

@@ -20,6 +20,9 @@ pub trait Permission: 'static {
     /// Whether it may be used by somebody who has yet to replace a password that another person gave them. False for
     /// rights over others.
     const BEFORE_PASSWORD_CHANGE: bool = true;
+    /// The version of the built-in schema that the handlers need which ask for it. A tenant that is behind is migrated at
+    /// once, and the request waits for that.
+    const SCHEMA: i32 = 1;
 }
 
 /// Who a request came from, in its extensions for the access log. Ids and the tenant's slug, nothing personal.
@@ -110,8 +113,10 @@ impl<P: Permission> FromRequest for Authorized<P> {
         let request = request.clone();
         async move {
             let who = authenticate(request, Some((P::NAME, P::BEFORE_PASSWORD_CHANGE))).await?;
+            let router = who.db.router().clone();
+            let db = router.at_schema(who.db, P::SCHEMA).await?;
             gate.open();
-            Ok(Self { db: who.db, claims: who.claims, access: who.access, permission: PhantomData })
+            Ok(Self { db, claims: who.claims, access: who.access, permission: PhantomData })
         }
         .boxed_local()
     }

@@ -38,6 +38,9 @@ pub(super) struct BodyDigest(pub(super) [u8; 32]);
 /// A JSON body, its members known and valid.
 pub struct Json<T>(pub T);
 
+/// A [`Json`] body that may be left out, with its type.
+pub struct OptionalJson<T>(pub Option<T>);
+
 /// A JSON Merge Patch (RFC 7396), as `application/merge-patch+json` or `application/json`.
 pub struct MergePatch<T>(pub T);
 
@@ -45,6 +48,12 @@ pub struct MergePatch<T>(pub T);
 impl<T> fmt::Debug for Json<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Json(…)")
+    }
+}
+
+impl<T> fmt::Debug for OptionalJson<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OptionalJson(…)")
     }
 }
 
@@ -60,6 +69,19 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Jso
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         read(request.clone(), payload.take(), &["application/json"]).map(|done| done.map(Self)).boxed_local()
+    }
+}
+
+impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for OptionalJson<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let given = |name: &str| request.headers().get(name).is_some_and(|value| value != "0");
+        if !given("content-type") && !given("content-length") && !given("transfer-encoding") {
+            return std::future::ready(Ok(Self(None))).boxed_local();
+        }
+        Json::from_request(request, payload).map(|done| done.map(|Json(body)| Self(Some(body)))).boxed_local()
     }
 }
 

@@ -23,6 +23,7 @@ impl From<router::Error> for ApiError {
             E::TenantUnavailable { retry_after } => (Code::TenantUnavailable, Some(*retry_after)),
             E::DatabaseUnavailable { retry_after, .. } => (Code::TenantDatabaseUnavailable, Some(*retry_after)),
             E::PoolExhausted { retry_after } => (Code::TenantPoolExhausted, Some(*retry_after)),
+            E::SchemaOutdated { retry_after } => (Code::TenantSchemaOutdated, Some(*retry_after)),
             E::ControlPlane(_) => (Code::ControlPlaneUnavailable, Some(Duration::from_secs(2))),
             E::BudgetCannotHold(said) => return Self::new(Code::Conflict).detail(said.clone()),
             E::Deadline => (Code::TenantDatabaseUnavailable, Some(Duration::from_secs(1))),
@@ -103,6 +104,7 @@ mod tests {
             (router::Error::TenantMismatch, 404, "tenant_mismatch"),
             (router::Error::TenantSuspended, 403, "tenant_suspended"),
             (router::Error::PoolExhausted { retry_after: second }, 503, "tenant_pool_exhausted"),
+            (router::Error::SchemaOutdated { retry_after: second }, 503, "tenant_schema_outdated"),
             (router::Error::control_plane("down"), 503, "control_plane_unavailable"),
             (router::Error::Query(QueryError::NotFound), 404, "not_found"),
         ];

@@ -1,6 +1,6 @@
 //! The REST contract's vocabulary: what a handler takes in and gives out. Uses `router` and `kernel`, knows no feature.
 //!
-//! In: [`Json`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
+//! In: [`Json`], [`OptionalJson`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
 //! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Accepted`], [`NoContent`], [`Tagged`], [`Listed`], and
 //! [`ApiError`](crate::error::ApiError) for everything else.
 
@@ -23,7 +23,7 @@ mod reply;
 pub mod totp;
 
 pub use access::{Authorized, Caller, InPerson, Permission, SignedIn};
-pub use body::{BodyLimit, Json, MergePatch};
+pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use diesel::OptionalExtension as _;
-use diesel::sql_types::{BigInt, Binary, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::admin_row::{ADMIN, AdminRow};
 use super::conn::MainConn;
@@ -19,6 +20,7 @@ use super::kept::Kept;
 use super::listener::Listener;
 use super::main_db::MainDb;
 use super::registry::{Changes, Installation, Registry};
+use super::rollout::{SeenSide, WatchedRun};
 use super::slices::floor::{self, Sharing};
 use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant, ledger, look};
 use super::snapshot::{LastKnown, SnapshotSettings};
@@ -37,7 +39,8 @@ const EMBEDDED_CONNECTIONS: u32 = 4;
 
 // Head, floor and log in one statement: one snapshot.
 const CHANGES: &str = "\
-SELECT h.generation AS head, h.floor, l.generation, l.tenant_id, l.slug \
+SELECT h.generation AS head, h.floor, l.generation, l.tenant_id, l.slug, \
+       CASE WHEN h.watch_until > now() THEN h.watch_run END AS watch_run, h.watch_hash \
 FROM registry_head h LEFT JOIN registry_log l ON l.generation > $1 \
 ORDER BY l.generation LIMIT $2";
 
@@ -92,7 +95,18 @@ struct ChangeRow {
     tenant_id: Option<TenantId>,
     #[diesel(sql_type = Nullable<Text>)]
     slug: Option<String>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    watch_run: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    watch_hash: Option<String>,
 }
+
+/// A run that is gone takes no reports.
+const ROLLOUT: &str = "\
+INSERT INTO migration_health (run_id, node_id, migrated, requests, errors, buckets) \
+SELECT id, $2, $3, $4, $5, $6 FROM operations WHERE id = $1 \
+ON CONFLICT (run_id, node_id, migrated) DO UPDATE SET requests = excluded.requests, errors = excluded.errors, \
+    buckets = excluded.buckets, at = now()";
 
 impl ControlPlaneRegistry {
     /// The registry in a control plane's database, whose secrets `keys` open.
@@ -253,6 +267,25 @@ impl Registry for ControlPlaneRegistry {
         }
     }
 
+    async fn report_rollout(&self, node: NodeId, run: Uuid, seen: [SeenSide; 2]) -> Result<()> {
+        let [migrated, rest] = seen;
+        let report = async move |conn: &mut MainConn| -> Result<_> {
+            for (is_migrated, side) in [(true, migrated), (false, rest)] {
+                diesel::sql_query(ROLLOUT)
+                    .bind::<SqlUuid, _>(run)
+                    .bind::<SqlUuid, _>(node.uuid())
+                    .bind::<Bool, _>(is_migrated)
+                    .bind::<BigInt, _>(side.requests)
+                    .bind::<BigInt, _>(side.errors)
+                    .bind::<Array<BigInt>, _>(side.buckets)
+                    .execute(conn)
+                    .await?;
+            }
+            Ok(())
+        };
+        self.db.read(report).await.map_err(unread)
+    }
+
     async fn announced(&self) -> Result<()> {
         self.next_announcement(&self.listener, CHANNEL).await
     }
@@ -307,9 +340,10 @@ impl Registry for ControlPlaneRegistry {
 
 /// What the rows of the log mean for somebody who knows everything up to `since`.
 fn changes(since: Option<i64>, rows: Vec<ChangeRow>) -> Result<Changes> {
-    let (head, floor) =
-        rows.as_slice().first().map(|row| (row.head, row.floor)).ok_or_else(|| damaged("no registry head"))?;
-    let Some(since) = since else { return Ok(Changes { generation: head, ..Changes::default() }) };
+    let first = rows.as_slice().first().ok_or_else(|| damaged("no registry head"))?;
+    let (head, floor) = (first.head, first.floor);
+    let rollout = first.watch_run.zip(first.watch_hash.clone()).map(|(id, hash)| WatchedRun { id, hash });
+    let Some(since) = since else { return Ok(Changes { generation: head, rollout, ..Changes::default() }) };
     let too_many = i64::try_from(rows.len()).is_ok_and(|n| n >= MOST_CHANGES);
     // Older than the log, newer than the head (a restored control plane), or a change of all.
     let mut reset = since < floor || since > head || too_many;
@@ -320,7 +354,7 @@ fn changes(since: Option<i64>, rows: Vec<ChangeRow>) -> Result<Changes> {
             _ => reset = true,
         }
     }
-    Ok(Changes { generation: head, tenants, reset })
+    Ok(Changes { generation: head, tenants, reset, rollout })
 }
 
 #[cfg(test)]
@@ -329,7 +363,8 @@ mod tests {
 
     fn row(generation: Option<i64>, tenant: Option<&str>) -> ChangeRow {
         let tenant_id = tenant.map(|_| TenantId::generate());
-        ChangeRow { head: 9, floor: 3, generation, tenant_id, slug: tenant.map(str::to_owned) }
+        let slug = tenant.map(str::to_owned);
+        ChangeRow { head: 9, floor: 3, generation, tenant_id, slug, watch_run: None, watch_hash: None }
     }
 
     #[test]

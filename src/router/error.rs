@@ -53,6 +53,12 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The tenant's schema is older than what this needs, and could not be brought up in time.
+    #[error("tenant schema outdated")]
+    SchemaOutdated {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The control plane does not answer, and what was asked is not known here.
     #[error("control plane unavailable")]
     ControlPlane(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -74,9 +80,15 @@ impl Error {
         match self {
             Self::TenantUnavailable { retry_after }
             | Self::DatabaseUnavailable { retry_after, .. }
-            | Self::PoolExhausted { retry_after } => *retry_after,
+            | Self::PoolExhausted { retry_after }
+            | Self::SchemaOutdated { retry_after } => *retry_after,
             _ => Duration::from_secs(1),
         }
+    }
+
+    /// Whether the tenant's database is at fault, not who asked.
+    pub(super) const fn is_database(&self) -> bool {
+        matches!(self, Self::DatabaseUnavailable { .. } | Self::PoolExhausted { .. } | Self::Deadline | Self::Query(_))
     }
 
     /// The control plane could not be asked.

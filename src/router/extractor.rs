@@ -108,6 +108,7 @@ impl Error {
                 (StatusCode::SERVICE_UNAVAILABLE, "tenant_database_unavailable")
             }
             Self::PoolExhausted { .. } => (StatusCode::SERVICE_UNAVAILABLE, "tenant_pool_exhausted"),
+            Self::SchemaOutdated { .. } => (StatusCode::SERVICE_UNAVAILABLE, "tenant_schema_outdated"),
             Self::ControlPlane(_) => (StatusCode::SERVICE_UNAVAILABLE, "control_plane_unavailable"),
             Self::Query(_) | Self::BudgetCannotHold(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }

@@ -22,6 +22,8 @@ pub mod migrate;
 pub mod pools;
 pub mod registry;
 mod resolver;
+pub mod rollout;
+mod schema_keeper;
 mod signs;
 mod slices;
 mod snapshot;
@@ -55,6 +57,7 @@ pub use pools::usage::UsageCounts;
 pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
+pub use schema_keeper::SchemaKeeper;
 #[cfg(feature = "server")]
 pub(crate) use slices::floor::Room;
 pub use slices::{NodeId, Pulse, SliceClaim, SliceGrant};
@@ -70,6 +73,8 @@ use hold::Holds;
 use pools::meters;
 use registry::RegistryCache;
 use resolver::Resolver;
+use rollout::Rollout;
+use schema_keeper::Upgrades;
 use snapshot::jittered;
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
@@ -208,6 +213,8 @@ struct Inner {
     admission: Arc<dyn Admission>,
     pools: Arc<TenantPoolManager>,
     holds: Holds,
+    rollout: Arc<Rollout>,
+    upgrades: Upgrades,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -270,15 +277,28 @@ impl Router {
             })
         };
         let pools = Arc::new(TenantPoolManager::new(settings, installation.id, source).reload_by(reload));
+        let (rollout, upgrades) = (Arc::<Rollout>::default(), Upgrades::default());
         let background = vec![
-            tokio::spawn(follow(registry.clone(), pools.clone(), config.clock.clone(), generation)),
+            tokio::spawn(follow(registry.clone(), pools.clone(), rollout.clone(), config.clock.clone(), generation)),
+            tokio::spawn(rollout.clone().report_forever(registry.source().clone(), node)),
             tokio::spawn(pools.clone().sweep_forever()),
             tokio::spawn(pools.clone().watch_forever()),
             tokio::spawn(pools.clone().keep_slices()),
         ];
         let (resolver, holds) = (Resolver::new(config.guards), Holds::default());
-        let inner = Inner { config, node, installation, registry, resolver, admission, pools, holds, background };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(Inner {
+            config,
+            node,
+            installation,
+            registry,
+            resolver,
+            admission,
+            pools,
+            holds,
+            rollout,
+            upgrades,
+            background,
+        })))
     }
 
     /// This node, among those of the installation.
@@ -336,8 +356,13 @@ impl Router {
         let inner = &self.0;
         let (tenant, claims) =
             inner.resolver.verify(token, hints, &inner.registry, &inner.installation.mac, &inner.config).await?;
-        let db = TenantDb::new(self.clone(), tenant);
-        let access = inner.admission.admit(&db, &claims).await?;
+        let (db, begun) = (TenantDb::new(self.clone(), tenant), Instant::now());
+        let access = inner.admission.admit(&db, &claims).await.inspect_err(|error| {
+            // Nobody further on knows whose request it was.
+            if error.is_database() {
+                inner.rollout.record(db.tenant(), true, begun.elapsed());
+            }
+        })?;
         Ok(Authenticated { db, claims, access })
     }
 
@@ -365,6 +390,41 @@ impl Router {
         Ok(TenantDb::new(self.clone(), tenant))
     }
 
+    /// Who brings a tenant up whose schema is older than a request needs. Said once, after the start.
+    pub fn keep_schemas_by(&self, keeper: Arc<dyn SchemaKeeper>) {
+        self.0.upgrades.keep_by(keeper);
+    }
+
+    /// The same tenant's database with this version of the built-in schema, or a newer one. A tenant that is behind is
+    /// migrated at once, and waited for. One that is ahead of this program is served as it is.
+    ///
+    /// # Errors
+    /// [`Error::SchemaOutdated`] if it is not there in time.
+    pub async fn at_schema(&self, db: TenantDb, version: i32) -> Result<TenantDb> {
+        if db.tenant().schema_version >= version {
+            return Ok(db);
+        }
+        // It may have been brought there since this node last heard of it.
+        let mut newer = self.0.registry.newer(db.tenant()).await;
+        if newer.as_ref().is_none_or(|tenant| tenant.schema_version < version) {
+            self.0.upgrades.wait_for(db.tenant().id).await?;
+            newer = self.0.registry.newer(db.tenant()).await;
+        }
+        match newer.filter(|tenant| tenant.schema_version >= version) {
+            Some(tenant) => Ok(TenantDb::new(self.clone(), tenant)),
+            None => Err(Error::SchemaOutdated { retry_after: Duration::from_secs(5) }),
+        }
+    }
+
+    /// A request of this tenant has been answered; of interest only while a migration rolls over the fleet.
+    pub fn answered(&self, tenant: TenantId, failed: bool, elapsed: Duration) {
+        if self.0.rollout.is_on()
+            && let Some(tenant) = self.0.registry.peek(tenant)
+        {
+            self.0.rollout.record(&tenant, failed, elapsed);
+        }
+    }
+
     /// Reads the registry's change of one tenant now, instead of within a second.
     pub fn forget(&self, id: TenantId, slug: &Slug) {
         self.0.registry.changed(id, slug);
@@ -385,7 +445,13 @@ impl Router {
 }
 
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
-async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, clock: Clock, mut generation: i64) {
+async fn follow(
+    registry: Arc<RegistryCache>,
+    pools: Arc<TenantPoolManager>,
+    rollout: Arc<Rollout>,
+    clock: Clock,
+    mut generation: i64,
+) {
     let source = registry.source().clone();
     let (mut lost, mut last_read) = (false, Instant::now());
     loop {
@@ -415,6 +481,7 @@ async fn follow(registry: Arc<RegistryCache>, pools: Arc<TenantPoolManager>, clo
             lost = false;
         }
         generation = changes.generation;
+        rollout.follow(changes.rollout);
         let mut changed: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
         for (id, slug) in &changes.tenants {
             registry.changed(*id, slug);

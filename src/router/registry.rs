@@ -15,8 +15,10 @@ use moka::sync::Cache;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::error::{Error, Result};
+use super::rollout::{SeenSide, WatchedRun};
 use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant};
 use super::tenant::Tenant;
 use crate::kernel::crypto::MacKey;
@@ -40,6 +42,8 @@ pub struct Changes {
     pub tenants: Vec<(TenantId, Slug)>,
     /// The log does not reach back far enough: forget everything.
     pub reset: bool,
+    /// A migration that rolls over the fleet now.
+    pub rollout: Option<WatchedRun>,
 }
 
 /// The registry of tenants. Each call is bounded by a deadline of its own.
@@ -56,6 +60,11 @@ pub trait Registry: Send + Sync + 'static {
 
     /// What changed after `generation`. `None` asks for the current generation alone.
     async fn changes_since(&self, generation: Option<i64>) -> Result<Changes>;
+
+    /// What this node has seen since it heard of a run: of tenants that have its migrations, and of the rest.
+    async fn report_rollout(&self, _node: NodeId, _run: Uuid, _seen: [SeenSide; 2]) -> Result<()> {
+        Ok(())
+    }
 
     /// Resolves when a change is announced; an accelerator only. May return early, and errors when it cannot listen.
     async fn announced(&self) -> Result<()>;
@@ -282,6 +291,11 @@ impl RegistryCache {
             }
         }
         Err(Error::TenantUnknown)
+    }
+
+    /// A tenant as it was last known here, without asking anybody.
+    pub(super) fn peek(&self, id: TenantId) -> Option<Arc<Tenant>> {
+        self.slots.get(&id)?.entry.load().as_ref()?.tenant.clone()
     }
 
     /// The registry announced a change of this tenant. Its slug still leads to it: whoever is found by it is asked for

@@ -39,6 +39,7 @@ fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         max_connections: None,
         weight: 1,
         schema_version: 1,
+        migrations_hash: None,
         epoch: 1,
         generation: 1,
         created_at: chrono::DateTime::default(),

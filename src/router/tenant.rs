@@ -123,6 +123,8 @@ pub struct Tenant {
     pub weight: u32,
     /// Version of the built-in schema.
     pub schema_version: i32,
+    /// A digest of the migrations that its database is known to have.
+    pub migrations_hash: Option<String>,
     /// Grows with every migration and rotation: connections of an older epoch are retired.
     pub epoch: i64,
     /// Grows with every change of the registry entry.

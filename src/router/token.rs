@@ -60,7 +60,7 @@ pub struct AccessClaims {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
-    /// Who: `cli:account@machine` or `operator:id`.
+    /// Who: `cli:account` or `operator:id`.
     pub sub: String,
 }
 

@@ -4,10 +4,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
+
+/// How long a server may take to take a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may say nothing. A large object as a whole takes as long as it takes.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long a request is tried again that failed for no fault of its own.
+const RETRIES: Duration = Duration::from_secs(60);
 
 /// Where objects are.
 #[derive(Debug)]
@@ -57,7 +65,9 @@ impl Place {
 
 fn bucket(url: &Url, credentials: &[(String, String)]) -> Result<Place, StorageError> {
     let name = url.host_str().filter(|name| !name.is_empty()).ok_or(StorageError::Shape)?;
-    let mut builder = AmazonS3Builder::new();
+    let client = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT).with_read_timeout(SILENCE);
+    let retry = RetryConfig { max_retries: 5, retry_timeout: RETRIES, ..RetryConfig::default() };
+    let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry);
     for (variable, value) in credentials {
         if let Ok(key) = AmazonS3ConfigKey::from_str(&variable.to_lowercase()) {
             builder = builder.with_config(key, value);

@@ -17,3 +17,17 @@ where
     }
     Ok(())
 }
+
+/// Takes away what people prove with who they are: they are there, and nobody can sign in as one of them.
+///
+/// # Errors
+/// What the database answers.
+pub async fn forget_credentials<C>(conn: &mut C) -> QueryResult<()>
+where
+    C: AsyncConnection<Backend = diesel::pg::Pg>,
+{
+    for statement in ["UPDATE public.users SET password_hash = NULL", "DELETE FROM public.invitations"] {
+        diesel::sql_query(statement).execute(conn).await?;
+    }
+    Ok(())
+}

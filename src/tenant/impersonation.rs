@@ -31,7 +31,7 @@ diesel::table! {
 pub struct Impersonation<'a> {
     /// The person's address.
     pub email: &'a str,
-    /// Who acts: `cli:account@machine` or `operator:id`.
+    /// Who acts: `cli:account` or `operator:id`.
     pub actor: &'a str,
     /// Why, for the tenant to read.
     pub reason: &'a str,

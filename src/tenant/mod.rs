@@ -15,7 +15,7 @@ pub mod tenants;
 pub mod users;
 
 pub use auth::{Auth, AuthSettings, SessionAdmission};
-pub use copied::sign_everybody_out;
+pub use copied::{forget_credentials, sign_everybody_out};
 pub use seed::{FirstAdmin, seed, seed_admin};
 
 use utoipa_actix_web::service_config::ServiceConfig;

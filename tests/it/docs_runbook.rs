@@ -25,6 +25,12 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("TENANTRY_MASTER_KEY=", "another installation's environment"),
     ("tenantry tenant signups", "needs somebody who waits; tests/it/fleet/signup.rs runs it"),
     ("tenantry key rotate", "runs in the runbook"),
+    ("tenantry fleet migrate", "tests/it/fleet runs it, with migrations to apply"),
+    ("tenantry fleet status", "tests/it/fleet runs it"),
+    ("tenantry tenant signups", "needs somebody who waits; tests/it/fleet runs it"),
+    ("tenantry tenant rotate-credentials", "runs in the runbook; a customer's own database is tests/it/fleet's"),
+    ("tenantry tenant move", "needs a second server; tests/it/fleet runs it"),
+    ("tenantry cluster drain", "needs a second server; tests/it/fleet runs it"),
     ("tenantry pool top", "runs in the runbook with --once; the others run until Ctrl-C, or need a server elsewhere"),
 ];
 

@@ -18,7 +18,7 @@ use super::observer::Observer;
 use super::postgres;
 use super::server::Server;
 
-pub use plane::Plane;
+pub use plane::{Entry, Plane};
 pub use shared::SharedDatabases;
 use stencil::{ADMIN_EMAIL, ADMIN_PASSWORD, Stencil};
 
@@ -135,6 +135,17 @@ impl Estate {
     /// Counts the connections of these roles until told to stop.
     pub fn observe(&self, roles: &str) -> Observer {
         Observer::start(&self.server_url(), roles)
+    }
+
+    /// So many databases of tenants that are in no registry yet.
+    pub async fn unregistered(&self, count: usize) -> Result<Vec<Entry>> {
+        let names: Vec<String> = (0..count).map(|number| format!("m{number:05}")).collect();
+        in_turns(&names, async |slug: &str| self.stencil.copy(&self.server, slug).await).await
+    }
+
+    /// The server's superuser, at database `postgres`.
+    pub const fn server(&self) -> &Target {
+        &self.server
     }
 
     /// Databases of another installation's that each stand for many of its tenants; see [`SharedDatabases`].

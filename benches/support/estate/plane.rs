@@ -70,15 +70,9 @@ impl Plane {
         let node = open(&environment)?;
         node.migrate().await?;
         let installation = node.control.ensure_installation().await?.id;
-        let new = NewCluster {
-            name: CLUSTER.into(),
-            admin: server.clone(),
-            region: None,
-            max_tenants: None,
-            connection_budget: None,
-        };
-        let cluster = node.fleet.add_cluster(&new).await?.id;
-        Ok(Self { node, installation, cluster, environment })
+        let mut plane = Self { node, installation, cluster: ClusterId::generate(), environment };
+        plane.cluster = plane.add_cluster(CLUSTER, server).await?;
+        Ok(plane)
     }
 
     /// The same installation once more, with a control plane of its own in a database of this name: the same tenants,
@@ -121,11 +115,38 @@ impl Plane {
         Server::start(&environment).await
     }
 
+    /// Takes the server in once more, as another cluster.
+    pub async fn add_cluster(&self, name: &str, server: &Target) -> Result<ClusterId> {
+        let new = NewCluster {
+            name: name.into(),
+            admin: server.clone(),
+            region: None,
+            max_tenants: None,
+            connection_budget: None,
+        };
+        Ok(self.node.fleet.add_cluster(&new).await?.id)
+    }
+
+    /// What any command of the program finds it by.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// The cluster that there is from the beginning.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
     /// Writes tenants into the registry, active, each with its signing key.
     pub async fn register(&self, entries: Vec<Entry>) -> Result<()> {
+        self.register_on(self.cluster, entries).await
+    }
+
+    /// As [`Self::register`], on this cluster.
+    pub async fn register_on(&self, cluster: ClusterId, entries: Vec<Entry>) -> Result<()> {
         let version = migrations::built_in().head();
         for batch in entries.chunks(BATCH) {
-            let (keys, cluster, batch) = (self.control().keys.clone(), self.cluster, batch.to_vec());
+            let (keys, batch) = (self.control().keys.clone(), batch.to_vec());
             let done = self.control().db.transaction(async move |conn: &mut MainConn| {
                 for entry in batch {
                     let new = NewTenant {

@@ -24,7 +24,7 @@ pub struct AdminArgs {
 }
 
 impl AdminArgs {
-    fn read(&self) -> anyhow::Result<Option<FirstAdmin>> {
+    pub(super) fn read(&self) -> anyhow::Result<Option<FirstAdmin>> {
         let Some(email) = self.admin_email.clone() else { return Ok(None) };
         let password = match &self.admin_password_file {
             Some(path) => AdminPassword::Given(secret_file(path)?),
@@ -36,7 +36,7 @@ impl AdminArgs {
 
 /// Where a test lets the process die.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct HaltArgs {
+pub struct HaltArgs {
     #[arg(long, hide = true, value_name = "STEP")]
     halt_after: Option<String>,
     #[arg(long, hide = true, requires = "halt_after")]
@@ -181,7 +181,7 @@ pub(super) async fn attach(context: &Context, args: &AttachArgs) -> anyhow::Resu
     print(context, made)
 }
 
-fn print(context: &Context, made: Provisioned) -> anyhow::Result<()> {
+pub(super) fn print(context: &Context, made: Provisioned) -> anyhow::Result<()> {
     let view = ProvisionedView::from(made);
     let mut fields = super::manage::fields(&view.tenant);
     let total: i64 = view.steps.iter().map(|step| step.ms).sum();

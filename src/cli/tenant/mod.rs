@@ -1,6 +1,8 @@
 //! `tenantry tenant`: making, adopting, watching and deleting tenants.
 
 mod backup;
+mod copies;
+mod erase;
 mod make;
 mod manage;
 mod psql;
@@ -12,8 +14,10 @@ mod token;
 use clap::Subcommand;
 
 pub use backup::{BackupArgs, RestoreArgs};
-pub use make::{AttachArgs, CreateArgs, TlsArgs};
-pub(super) use make::{HaltArgs, target_file};
+pub use copies::{CloneArgs, ExportArgs};
+pub use erase::EraseArgs;
+pub(super) use make::target_file;
+pub use make::{AttachArgs, CreateArgs, HaltArgs, TlsArgs};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};
 pub use psql::PsqlArgs;
@@ -66,6 +70,19 @@ pub enum TenantCommand {
     /// Backs a tenant up to the storage, sealed with a key of its own; prints the backup's id.
     #[command(after_help = "Example:\n  tenantry tenant backup acme")]
     Backup(BackupArgs),
+    /// Makes a new tenant from a live one, for staging; with --mask, without personal data.
+    #[command(
+        after_help = "Example:\n  tenantry tenant clone acme acme-staging --mask default --admin-email qa@example.com"
+    )]
+    Clone(CloneArgs),
+    /// Writes a tenant's data in open formats: each table as NDJSON and CSV, with a manifest, without secrets.
+    #[command(after_help = "Example:\n  tenantry tenant export acme --to acme-export")]
+    Export(ExportArgs),
+    /// Destroys a tenant's data, backups and keys for ever, and writes a signed certificate of it.
+    #[command(
+        after_help = "Example:\n  tenantry tenant erase acme --certificate acme-erased.json --yes\n  tenantry tenant erase --check acme-erased.json"
+    )]
+    Erase(EraseArgs),
     /// Lists a tenant's backups, the latest first.
     #[command(after_help = "Example:\n  tenantry tenant backups acme --output json")]
     Backups(Named),
@@ -118,6 +135,9 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Resume(named) => manage::resume(context, &named.tenant).await,
         TenantCommand::Archive(named) => manage::archive(context, &named.tenant).await,
         TenantCommand::Restore(args) => backup::restore(context, args).await,
+        TenantCommand::Clone(args) => copies::clone(context, args).await,
+        TenantCommand::Export(args) => copies::export(context, args).await,
+        TenantCommand::Erase(args) => erase::erase(context, args).await,
         TenantCommand::Backup(args) => backup::backup(context, args).await,
         TenantCommand::Backups(named) => backup::backups(context, &named.tenant).await,
         TenantCommand::Delete(args) => manage::delete(context, args).await,

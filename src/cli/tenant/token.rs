@@ -1,11 +1,10 @@
 //! `tenant token`.
 
 use clap::Args;
-use nix::unistd::{User, gethostname, getuid};
 use secrecy::ExposeSecret as _;
 
 use super::{explain, fleet};
-use crate::cli::Context;
+use crate::cli::{Context, audit};
 use crate::fleet::impersonate::TokenWanted;
 
 /// Options of `tenant token`.
@@ -26,7 +25,7 @@ pub(super) async fn run(context: &Context, args: &TokenArgs) -> anyhow::Result<(
     let wanted = TokenWanted {
         tenant: args.tenant.clone(),
         user: args.user.clone(),
-        actor: actor(),
+        actor: audit::actor(),
         reason: args.reason.clone(),
     };
     let given = fleet(context)?.impersonate(&wanted, context.config.public_url()).await.map_err(explain)?;
@@ -38,12 +37,4 @@ pub(super) async fn run(context: &Context, args: &TokenArgs) -> anyhow::Result<(
         ("actor", given.actor.clone()),
     ];
     context.print_one(&given, &fields)
-}
-
-/// Whoever runs this, as this machine knows them.
-fn actor() -> String {
-    let account = User::from_uid(getuid()).ok().flatten().map_or_else(|| getuid().to_string(), |user| user.name);
-    let machine = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let actor = format!("cli:{account}@{machine}");
-    actor.chars().take(200).collect()
 }

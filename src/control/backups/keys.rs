@@ -40,10 +40,19 @@ pub async fn ensure_key(conn: &mut MainConn, keys: &MasterKeys, tenant: TenantId
     find_key(conn, keys, tenant).await?.ok_or_else(|| ApiError::internal("the backup key just made is gone"))
 }
 
-/// Destroys the tenant's key, and gives when it was made: nothing that it sealed opens any more.
+/// When the tenant's key was made, if it has one.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn destroy_key(conn: &mut MainConn, tenant: TenantId) -> ApiResult<Option<DateTime<Utc>>> {
-    Ok(diesel::delete(k::table.find(tenant)).returning(k::created_at).get_result(conn).await.optional()?)
+pub async fn key_made_at(conn: &mut MainConn, tenant: TenantId) -> ApiResult<Option<DateTime<Utc>>> {
+    Ok(k::table.find(tenant).select(k::created_at).first(conn).await.optional()?)
+}
+
+/// Destroys the tenant's key: nothing that it sealed opens any more.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn destroy_key(conn: &mut MainConn, tenant: TenantId) -> ApiResult<()> {
+    diesel::delete(k::table.find(tenant)).execute(conn).await?;
+    Ok(())
 }

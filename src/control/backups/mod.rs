@@ -7,8 +7,8 @@ mod store;
 use chrono::{DateTime, Utc};
 
 pub use former::{FormerDatabase, due_former, forget_former, former_of, move_database, note_former};
-pub use keys::{destroy_key, ensure_key, find_key};
-pub use store::{begin, due, finish, get, last_of_slug, list, outdated, remove, removing};
+pub use keys::{destroy_key, ensure_key, find_key, key_made_at};
+pub use store::{begin, due, finish, get, last_of_slug, list, outdated, page, remove, removing};
 
 use crate::kernel::{BackupId, Slug, TenantId};
 use crate::router::tenant::words;

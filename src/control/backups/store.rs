@@ -100,6 +100,28 @@ pub async fn list(conn: &mut MainConn, tenant: TenantId) -> ApiResult<Vec<Backup
     rows.load(conn).await?.into_iter().map(TryInto::try_into).collect()
 }
 
+/// Backups of a tenant by their ids: as [`list`], a page of them, before (`after`) or beyond (`before`) one.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn page(
+    conn: &mut MainConn,
+    tenant: TenantId,
+    limit: i64,
+    after: Option<BackupId>,
+    before: Option<BackupId>,
+) -> ApiResult<Vec<Backup>> {
+    let mut query = b::table.filter(b::tenant_id.eq(tenant)).limit(limit).select(Row::as_select()).into_boxed();
+    query = match before {
+        Some(before) => query.filter(b::id.gt(before)).order(b::id.asc()),
+        None => query.order(b::id.desc()),
+    };
+    if let Some(after) = after {
+        query = query.filter(b::id.lt(after));
+    }
+    query.load(conn).await?.into_iter().map(TryInto::try_into).collect()
+}
+
 /// The tenant that last had this slug when it was backed up: for one that is gone.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::control::migration_runs::Head;
 use crate::control::schema::{clusters as c, ready_tenants as r, tenants as t};
 use crate::control::{open_text, word};
 use crate::error::{ApiError, ApiResult};
@@ -42,12 +43,26 @@ pub struct ReadyTenant {
     pub migrations: String,
     /// The last built-in one of them.
     pub schema_version: i32,
+    /// The last of the operator's own; 0 without any.
+    pub operator_version: i32,
     /// Its database.
     pub database_name: String,
     /// The role that owns it.
     pub role_name: String,
     /// The role's password.
     pub password: SecretString,
+}
+
+impl ReadyTenant {
+    /// What its migrations lead to.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        Head {
+            schema_version: self.schema_version,
+            operator_version: self.operator_version,
+            hash: self.migrations.clone(),
+        }
+    }
 }
 
 /// A ready tenant, without anything secret.
@@ -79,6 +94,7 @@ struct Row {
     state: String,
     migrations: String,
     schema_version: i32,
+    operator_version: i32,
     database_name: String,
     role_name: String,
     created_at: DateTime<Utc>,
@@ -139,6 +155,7 @@ pub async fn insert(conn: &mut MainConn, keys: &MasterKeys, new: &ReadyTenant, s
             r::state.eq(ReadyState::Making.as_str()),
             r::migrations.eq(&new.migrations),
             r::schema_version.eq(new.schema_version),
+            r::operator_version.eq(new.operator_version),
             r::database_name.eq(&new.database_name),
             r::role_name.eq(&new.role_name),
             r::password_sealed.eq(Vec::from(sealed)),
@@ -187,6 +204,7 @@ pub async fn take(
         cluster_id: row.cluster_id,
         migrations: row.migrations,
         schema_version: row.schema_version,
+        operator_version: row.operator_version,
         database_name: row.database_name,
         role_name: row.role_name,
         password: open_text(keys, place(id), Some(sealed))?,

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::store::{Row, TenantRecord, find, get, records};
+use crate::control::migration_runs::Head;
 use crate::control::schema::tenants as t;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::TenantId;
@@ -44,10 +45,16 @@ pub async fn set_status(
 ///
 /// # Errors
 /// 404 if there is none; 409 if it is suspended or archived.
-pub async fn activate(conn: &mut MainConn, id: TenantId, version: i32) -> ApiResult<TenantRecord> {
+pub async fn activate(conn: &mut MainConn, id: TenantId, head: &Head) -> ApiResult<TenantRecord> {
     let from = [TenantStatus::Provisioning.as_str(), TenantStatus::Active.as_str()];
     let changed = diesel::update(t::table.find(id).filter(t::status.eq_any(from)))
-        .set((t::status.eq(TenantStatus::Active.as_str()), t::schema_version.eq(version), t::epoch.eq(t::epoch + 1)))
+        .set((
+            t::status.eq(TenantStatus::Active.as_str()),
+            t::schema_version.eq(head.schema_version),
+            t::operator_version.eq(head.operator_version),
+            t::migrations_hash.eq(&head.hash),
+            t::epoch.eq(t::epoch + 1),
+        ))
         .execute(conn)
         .await?;
     if changed == 0 {
@@ -109,14 +116,18 @@ pub async fn due_for_purge(conn: &mut MainConn, now: DateTime<Utc>) -> ApiResult
 }
 
 /// Notes that the built-in schema is now at `version`. The epoch grows: every node retires the tenant's connections,
-/// because prepared plans and type ids do not survive DDL.
+/// because prepared plans and type ids do not survive DDL. Whether the database has every migration of this moment is
+/// not known by this: see [`crate::control::migration_runs::at_head`].
 ///
 /// # Errors
 /// 404 if there is none.
 pub async fn schema_migrated(conn: &mut MainConn, id: TenantId, version: i32) -> ApiResult<TenantRecord> {
-    diesel::update(t::table.find(id))
-        .set((t::schema_version.eq(version), t::epoch.eq(t::epoch + 1)))
-        .execute(conn)
-        .await?;
+    diesel::sql_query(
+        "UPDATE tenants SET schema_version = $2, migrations_hash = NULL, epoch = epoch + 1 WHERE id = $1",
+    )
+    .bind::<diesel::sql_types::Uuid, _>(id)
+    .bind::<diesel::sql_types::Integer, _>(version)
+    .execute(conn)
+    .await?;
     get(conn, id).await
 }

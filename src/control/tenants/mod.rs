@@ -15,4 +15,4 @@ pub use store::{
     NewTenant, TenantChanges, TenantFilter, TenantRecord, find, find_by_slug, get, insert, list, remove, set_plan,
     update,
 };
-pub use target::{set_password, target};
+pub use target::{direct_targets, set_password, target};

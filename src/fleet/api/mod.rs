@@ -1,7 +1,11 @@
 //! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
+mod backups;
 mod clusters;
+mod doctor;
 mod jobs;
+mod migrations;
+mod moves;
 mod pools;
 mod signup;
 mod signups;
@@ -26,16 +30,26 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::delete_tenant)
         .service(tenants::suspend_tenant)
         .service(tenants::resume_tenant)
-        .service(tenants::restore_tenant)
+        .service(backups::restore_tenant)
+        .service(backups::back_up_tenant)
+        .service(backups::list_backups)
+        .service(backups::clone_tenant)
+        .service(backups::erase_tenant)
+        .service(moves::rotate_credentials)
+        .service(moves::move_tenant)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)
         .service(clusters::get_cluster)
         .service(clusters::change_cluster)
         .service(clusters::remove_cluster)
+        .service(moves::drain_cluster)
         .service(pools::list_pools)
+        .service(doctor::diagnose_fleet)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
         .service(jobs::cancel_job)
+        .service(migrations::migrate_fleet)
+        .service(migrations::get_fleet_status)
         .service(signup::sign_up)
         .service(signup::sign_up_job)
         .service(signups::list_sign_ups)

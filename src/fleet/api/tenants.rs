@@ -35,7 +35,7 @@ pub struct OperatedTenant {
 }
 
 impl OperatedTenant {
-    fn new(tenant: TenantRecord, router: &Router) -> Self {
+    pub(super) fn new(tenant: TenantRecord, router: &Router) -> Self {
         Self { pool: router.pools().snapshot(tenant.id), tenant: tenant.into() }
     }
 }
@@ -376,24 +376,4 @@ pub async fn resume_tenant(
 ) -> ApiResult<Tagged<OperatedTenant>> {
     let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(Tagged(OperatedTenant::new(fleet.resume(tenant.id).await?, &router)))
-}
-
-/// Gives an archived tenant back to its users.
-#[utoipa::path(
-    tag = "admin",
-    operation_id = "adminRestoreTenant",
-    params(("id" = String, Path, description = "Id or slug")),
-    responses((status = 200, description = "Active", body = Envelope<OperatedTenant>), Refusals, ChangeRefusals),
-    security(("operator" = [])),
-)]
-#[post("/api/v1/admin/tenants/{id}/restore")]
-pub async fn restore_tenant(
-    _: NoQuery,
-    operator: Operator,
-    fleet: web::Data<Fleet>,
-    router: web::Data<Router>,
-    id: Path<String>,
-) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-    Ok(Tagged(OperatedTenant::new(fleet.restore(tenant.id).await?, &router)))
 }

@@ -17,16 +17,17 @@ use serde_json::json;
 pub use contents::TableContents;
 pub(super) use manifest::Manifest;
 pub use run::Step;
+pub(super) use run::Taking;
 pub(super) use vault::Vault;
 
 use crate::control::backups::{self, Backup};
 use crate::control::operations::{NewOperation, Operation, OperationKind};
-use crate::control::tenants;
+use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, OperationOptions, Progress, Silent, StepTime, refused};
-use crate::kernel::{BackupId, Slug, TenantId};
+use crate::kernel::{BackupId, OperatorId, Slug, TenantId};
 use crate::router::{MainConn, TenantStatus};
 use crate::storage::Storage;
 
@@ -62,11 +63,7 @@ impl Fleet {
         let storage = self.storage()?.clone();
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        if tenant.status == TenantStatus::Provisioning {
-            return Err(refused("The tenant is not made yet, so there is nothing to back up."));
-        }
-        let new = NewOperation::on(id, &tenant.slug, OperationKind::Backup, json!(wanted));
-        let operation = self.begin_or_resume(new).await?;
+        let operation = self.begin_or_resume(new_backup(&tenant, wanted)?).await?;
         let mut run = run::Run::new(self, storage, tenant, wanted, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let steps = journal.drive(&mut run, Step::ALL).await?;
@@ -74,6 +71,16 @@ impl Fleet {
         let backup = self.control.db.read(async move |conn: &mut MainConn| backups::get(conn, id).await).await?;
         tracing::info!(tenant = %backup.tenant_id, backup = %backup.id, bytes = backup.bytes, "backed up");
         Ok(BackedUp { backup, steps })
+    }
+
+    /// Leaves a backup to a worker.
+    ///
+    /// # Errors
+    /// 409 while the tenant is being made, while another job works on it, or without a storage.
+    pub async fn backup_later(&self, tenant: &TenantRecord, by: Option<OperatorId>) -> ApiResult<Operation> {
+        self.storage()?;
+        let new = new_backup(tenant, BackupTenant::default())?;
+        self.enqueue(NewOperation { requested_by: by, ..new }).await
     }
 
     /// Drives a backup that was left to a worker.
@@ -90,6 +97,21 @@ impl Fleet {
     pub async fn backups(&self, name: &str) -> ApiResult<Vec<Backup>> {
         let id = self.tenant_or_former(name).await?;
         self.control.db.read(async move |conn: &mut MainConn| backups::list(conn, id).await).await
+    }
+
+    /// A page of them: at most `limit`, older than `after` or newer than `before`.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn backups_page(
+        &self,
+        tenant: TenantId,
+        limit: i64,
+        after: Option<BackupId>,
+        before: Option<BackupId>,
+    ) -> ApiResult<Vec<Backup>> {
+        let db = &self.control.db;
+        db.read(async move |conn: &mut MainConn| backups::page(conn, tenant, limit, after, before).await).await
     }
 
     /// The id of a tenant by id or slug; also of one that was deleted and has backups.
@@ -132,4 +154,11 @@ impl Fleet {
         let said = "There is no place for backups. Set TENANTRY_STORAGE_URL to file:///directory or s3://bucket.";
         self.settings.storage.as_ref().ok_or_else(|| refused(said))
     }
+}
+
+fn new_backup(tenant: &TenantRecord, wanted: BackupTenant) -> ApiResult<NewOperation> {
+    if tenant.status == TenantStatus::Provisioning {
+        return Err(refused("The tenant is not made yet, so there is nothing to back up."));
+    }
+    Ok(NewOperation::on(tenant.id, &tenant.slug, OperationKind::Backup, json!(wanted)))
 }

@@ -37,7 +37,7 @@ words! {
 
 /// What the dump was, for the manifest.
 #[derive(Serialize, Deserialize)]
-struct Dumped {
+pub(in crate::fleet) struct Dumped {
     at: DateTime<Utc>,
     dump: Digest,
     tables: Vec<TableContents>,
@@ -93,35 +93,13 @@ impl<'a> Run<'a> {
         self.fleet.control.db.read(async move |conn: &mut MainConn| backups::begin(conn, &new).await).await
     }
 
-    async fn dump(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
-        let mut snapshot = Snapshot::take(&self.direct).await?;
-        let at = self.fleet.control.clock.now();
-        let mut program = snapshot.dump(&self.direct)?;
-        let (stdout, stderr) = (program.child.stdout.take(), program.child.stderr.take());
-        let mut stdout = stdout.ok_or_else(|| ApiError::internal("pg_dump has no output"))?;
-        let expected = snapshot.size;
-        let sealed = self.vault.put(DUMP, &mut stdout, (journal, expected));
-        let said = async { Ok(dump::complaints(stderr).await) };
-        let (dump, tables, said) = futures_util::try_join!(sealed, snapshot.contents(), said)?;
-        program.end(&said).await?;
-        journal.keep(&Dumped { at, dump, tables })
+    fn taking(&self) -> Taking<'_> {
+        Taking { fleet: self.fleet, tenant: &self.tenant, direct: &self.direct, vault: &self.vault, id: self.id }
     }
 
     async fn manifest(&self, journal: &Journal<'_>) -> ApiResult<()> {
         let dumped: Option<Dumped> = journal.kept(Step::Dump.as_str())?;
-        let Dumped { at, dump, tables } = dumped.ok_or_else(|| ApiError::internal("the dump is not in the journal"))?;
-        let manifest = Manifest {
-            format: FORMAT,
-            backup: self.id,
-            tenant: self.tenant.id,
-            slug: self.tenant.slug.clone(),
-            created_at: at,
-            schema_version: self.tenant.schema_version,
-            role: self.direct.user.clone(),
-            dump,
-            tables,
-        };
-        self.vault.put_short(MANIFEST, &serde_json::to_vec(&manifest).map_err(ApiError::internal)?).await
+        self.taking().manifest(dumped.ok_or_else(|| ApiError::internal("the dump is not in the journal"))?).await
     }
 
     async fn publish(&self, journal: &Journal<'_>) -> ApiResult<()> {
@@ -134,6 +112,49 @@ impl<'a> Run<'a> {
         journal
             .set_result(&serde_json::json!({"backupId": backup.id, "bytes": backup.bytes, "rows": backup.rows}))
             .await
+    }
+}
+
+/// A dump of a tenant into a vault, with its manifest.
+pub(in crate::fleet) struct Taking<'a> {
+    pub(in crate::fleet) fleet: &'a Fleet,
+    pub(in crate::fleet) tenant: &'a TenantRecord,
+    /// The tenant's own role, in its database.
+    pub(in crate::fleet) direct: &'a Target,
+    pub(in crate::fleet) vault: &'a Vault,
+    pub(in crate::fleet) id: BackupId,
+}
+
+impl Taking<'_> {
+    /// The sealed dump, and what the tables held at its moment.
+    pub(in crate::fleet) async fn dump(&self, journal: &mut Journal<'_>) -> ApiResult<Dumped> {
+        let mut snapshot = Snapshot::take(self.direct).await?;
+        let at = self.fleet.control.clock.now();
+        let mut program = snapshot.dump(self.direct)?;
+        let (stdout, stderr) = (program.child.stdout.take(), program.child.stderr.take());
+        let mut stdout = stdout.ok_or_else(|| ApiError::internal("pg_dump has no output"))?;
+        let expected = snapshot.size;
+        let sealed = self.vault.put(DUMP, &mut stdout, (journal, expected));
+        let said = async { Ok(dump::complaints(stderr).await) };
+        let (dump, tables, said) = futures_util::try_join!(sealed, snapshot.contents(), said)?;
+        program.end(&said).await?;
+        Ok(Dumped { at, dump, tables })
+    }
+
+    /// The sealed manifest.
+    pub(in crate::fleet) async fn manifest(&self, Dumped { at, dump, tables }: Dumped) -> ApiResult<()> {
+        let manifest = Manifest {
+            format: FORMAT,
+            backup: self.id,
+            tenant: self.tenant.id,
+            slug: self.tenant.slug.clone(),
+            created_at: at,
+            schema_version: self.tenant.schema_version,
+            role: self.direct.user.clone(),
+            dump,
+            tables,
+        };
+        self.vault.put_short(MANIFEST, &serde_json::to_vec(&manifest).map_err(ApiError::internal)?).await
     }
 }
 
@@ -167,7 +188,10 @@ impl Steps for Run<'_> {
     async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         match step {
             Step::Reserve => self.reserve().await,
-            Step::Dump => self.dump(journal).await,
+            Step::Dump => {
+                let dumped = self.taking().dump(journal).await?;
+                journal.keep(&dumped)
+            }
             Step::Manifest => self.manifest(journal).await,
             Step::ReadBack => self.vault.check().await.map(drop),
             Step::Publish => self.publish(journal).await,

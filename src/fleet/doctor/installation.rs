@@ -151,7 +151,7 @@ impl Fleet {
         let ahead = server::ahead(&mut server, &self.control.clock).await?;
         seen.findings.extend(server::clocks(name, ahead));
         let room = Room::read(&mut server).await?;
-        let wrong = server::budget(cluster, default_budget, room);
+        let wrong = server::budget(cluster, Some(default_budget), room);
         seen.judge(format!("cluster {name}"), "has the connections of its budget", wrong);
         let used = i64::from(number(&mut server, IN_USE).await?.unwrap_or(0));
         let all = i64::from(room.left());

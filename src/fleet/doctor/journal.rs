@@ -60,6 +60,9 @@ fn remedy(operation: &Operation) -> String {
         OperationKind::Move => format!("tenantry tenant move {slug} --to {}", asked("to", "CLUSTER")),
         OperationKind::Clone => format!("tenantry tenant clone {slug} {}", asked("to", "NEWSLUG")),
         OperationKind::Backup => format!("tenantry tenant backup {slug}"),
+        OperationKind::Restore if operation.input["beside"].is_string() => {
+            format!("tenantry tenant restore SLUG --backup {} --as {slug}", asked("backup", "ID"))
+        }
         OperationKind::Restore => format!("tenantry tenant restore {slug} --backup {}", asked("backup", "ID")),
         OperationKind::Export => format!("tenantry tenant export {slug} --to {}", asked("to", "DIR")),
         OperationKind::Erase => format!("tenantry tenant erase {slug} --certificate FILE --yes"),

@@ -85,11 +85,11 @@ pub struct Diagnosis {
 
 impl Fleet {
     /// Looks at the whole fleet: at every cluster once, at no tenant's database but those that nobody knows.
-    /// `default_budget` is the connection budget of clusters that have none of their own.
+    /// `default_budget` is the connection budget of clusters that have none of their own, where it is known.
     ///
     /// # Errors
     /// If the control plane does not answer.
-    pub async fn diagnose(&self, default_budget: u32) -> ApiResult<Diagnosis> {
+    pub async fn diagnose(&self, default_budget: Option<u32>) -> ApiResult<Diagnosis> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let all = self.list(TenantFilter::default()).await?;
         let held = super::lock::held(&self.control).await?;

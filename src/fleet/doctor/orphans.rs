@@ -11,7 +11,7 @@ use crate::fleet::{admin, sql};
 use crate::router::{AdminConn, TenantStatus};
 
 /// What provisioning calls databases and roles.
-const DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE datname ~ '^t_[0-9a-f]{32}$'";
+const DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$'";
 const ALL_DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE NOT datistemplate";
 const ROLES: &str = "SELECT rolname::text AS word FROM pg_roles WHERE rolname ~ '^t_[0-9a-f]{32}$' \
     AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datdba = pg_roles.oid)";

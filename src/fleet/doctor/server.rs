@@ -34,7 +34,7 @@ pub(super) struct Context<'a> {
     pub(super) known: HashSet<String>,
     /// Of the migrations as they are now.
     pub(super) hash: String,
-    pub(super) default_budget: u32,
+    pub(super) default_budget: Option<u32>,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -94,8 +94,9 @@ async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Findi
 }
 
 /// The finding, if the server has not the connections of the cluster's budget.
-pub(super) fn budget(cluster: &Cluster, default_budget: u32, room: Room) -> Option<Finding> {
-    let budget = cluster.connection_budget.unwrap_or_else(|| i32::try_from(default_budget).unwrap_or(i32::MAX));
+pub(super) fn budget(cluster: &Cluster, default_budget: Option<u32>, room: Room) -> Option<Finding> {
+    let default_budget = default_budget.map(|budget| i32::try_from(budget).unwrap_or(i32::MAX));
+    let budget = cluster.connection_budget.or(default_budget)?;
     (budget > room.left()).then(|| {
         let said = format!("its connection budget is {budget}, but {}", room.arithmetic());
         let remedy = format!("tenantry cluster set {} --connection-budget {}", cluster.name, room.budget());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{Finding, some};
 use crate::control::operations;
-use crate::control::tenants::TenantRecord;
+use crate::control::tenants::{TenantRecord, expired_holds};
 use crate::error::ApiResult;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::proof::is_canary;
@@ -38,6 +38,12 @@ pub(super) async fn look(
         } else if tenant.status != TenantStatus::Provisioning && tenant.schema_version < head {
             behind.entry(tenant.schema_version).or_default().push(tenant);
         }
+    }
+    let expired = fleet.control.db.read(async |conn: &mut MainConn| expired_holds(conn).await).await?;
+    for (id, job) in expired.into_iter().filter(|(id, _)| !held.contains(&lock::tenant_key(*id))) {
+        let Some(tenant) = tenants.iter().find(|tenant| tenant.id == id) else { continue };
+        let said = format!("a hold of its requests has run out, and job {job} is not there to lift it");
+        findings.push(Finding::error("hold_left", &tenant.slug, said, "tenantry worker"));
     }
     for (version, those) in behind {
         let said =

@@ -103,12 +103,32 @@ impl Fleet {
                 let wanted = CreateTenant::named(slug()?);
                 self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop)
             }
-            OperationKind::Backup => self.carry_out_backup(operation).await,
-            OperationKind::Restore => self.carry_out_restore(operation).await,
+            OperationKind::Backup => self.ended(operation, self.carry_out_backup(operation).await).await,
+            OperationKind::Clone => self.ended(operation, self.carry_out_clone(operation).await).await,
+            OperationKind::Erase => self.ended(operation, self.carry_out_erase(operation).await).await,
+            OperationKind::Restore => self.ended(operation, self.carry_out_restore(operation).await).await,
             OperationKind::RotateCredentials => self.resume_rotation(operation).await,
             OperationKind::Move => self.resume_move(operation).await,
             OperationKind::Drain => self.resume_drain(operation).await,
+            OperationKind::Migrate => self.migrate_in_background(operation, &Silent).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
+    }
+
+    /// What failed before its first step has failed too: nobody tries it again by himself.
+    async fn ended(&self, operation: &Operation, done: ApiResult<()>) -> ApiResult<()> {
+        let Err(error) = &done else { return done };
+        if lock::is_busy(error) {
+            return done;
+        }
+        let (id, note) = (operation.id, error.client_detail().to_owned());
+        let noted = self.control.db.read(async move |conn: &mut MainConn| {
+            if !operations::get(conn, id).await?.state.is_final() {
+                operations::finish(conn, id, OperationState::Failed, Some(&note)).await?;
+            }
+            Ok::<_, ApiError>(())
+        });
+        noted.await?;
+        done
     }
 }

@@ -48,7 +48,7 @@ impl Fleet {
                 .map_err(ApiError::internal)?;
         }
         trail.done(1, FIRST_ADMIN);
-        let made = self.activate(operation, tenant.id, ready.made.schema_version, trail).await?;
+        let made = self.activate(operation, tenant.id, ready.made.head(), trail).await?;
         tracing::info!(tenant = %tenant.id, slug = %tenant.slug, "provisioned from the stock");
         Ok(Provisioned { admin_password: admin.and_then(|(_, password)| password.clone()), ..made })
     }

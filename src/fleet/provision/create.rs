@@ -269,7 +269,7 @@ struct Reserved {
 
 impl FirstAdmin {
     /// Refuses what could not log in later.
-    pub(super) fn check(&self) -> ApiResult<()> {
+    pub(in crate::fleet) fn check(&self) -> ApiResult<()> {
         let shaped = self.email.split_once('@').is_some_and(|(local, domain)| {
             !local.is_empty() && domain.len() >= 3 && !self.email.contains(char::is_whitespace)
         });

@@ -7,7 +7,7 @@ mod create;
 mod drive;
 pub(super) mod probe;
 mod ready;
-mod remove;
+pub(super) mod remove;
 pub(super) mod run;
 pub(super) mod steps;
 mod trail;

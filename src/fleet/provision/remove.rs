@@ -39,12 +39,13 @@ pub struct Deleted {
 
 /// Whether anything of a dedicated database is touched, and how far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Data {
+pub(in crate::fleet) enum Data {
     Stays,
     Goes,
 }
 
-struct Undo<'a> {
+/// Takes back what was made for a tenant.
+pub(in crate::fleet) struct Undo<'a> {
     fleet: &'a Fleet,
     tenant: &'a TenantRecord,
     /// The administrator of a shared tenant's cluster.
@@ -54,17 +55,38 @@ struct Undo<'a> {
     data: Data,
 }
 
-impl Steps for Undo<'_> {
-    type Step = Step;
+impl<'a> Undo<'a> {
+    /// Opens what is needed for it.
+    pub(in crate::fleet) async fn prepare(
+        fleet: &'a Fleet,
+        tenant: &'a TenantRecord,
+        data: Data,
+        progress: &dyn Progress,
+    ) -> ApiResult<Self> {
+        let mut undo = Undo { fleet, tenant, server: None, dedicated: None, data };
+        match tenant.kind {
+            TenantKind::Shared => undo.server = Some(admin::open(&fleet.administrator(tenant).await?).await?),
+            TenantKind::Dedicated => undo.dedicated = fleet.owned(tenant, data, progress).await?,
+        }
+        Ok(undo)
+    }
 
-    /// Takes back what the step did outside the registry entry. Most steps did nothing there, or did it inside the
-    /// database that goes as a whole.
-    async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+    /// Everything but the registry entry.
+    pub(in crate::fleet) async fn take_back_databases(&mut self) -> ApiResult<()> {
+        let list = if self.tenant.kind == TenantKind::Shared { CREATE } else { ATTACH };
+        for step in list.iter().rev().filter(|step| **step != Step::Reserve) {
+            self.take_back(*step).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what the step did. Most steps did nothing outside the database that goes as a whole.
+    async fn take_back(&mut self, step: Step) -> ApiResult<()> {
         match (step, &mut self.server, &mut self.dedicated) {
             (Step::Database, Some(server), _) => {
                 admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await?;
                 // The role owns them too.
-                self.fleet.drop_all_former(self.tenant.id).await.map(drop)
+                self.fleet.drop_all_former(self.tenant.id).await
             }
             (Step::Role, Some(server), _) => {
                 admin::run_each(server, sql::ROLE_UNDO, &[("role", &self.tenant.role_name)]).await
@@ -79,6 +101,14 @@ impl Steps for Undo<'_> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Steps for Undo<'_> {
+    type Step = Step;
+
+    async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+        self.take_back(step).await
     }
 
     /// Each costs one look when there is nothing left.
@@ -173,11 +203,7 @@ impl Fleet {
         self.clear_move(tenant.id).await?;
         let operation = self.begin_purge(&tenant).await?;
         self.drop_copies(tenant.id).await?;
-        let mut undo = Undo { fleet: self, tenant: &tenant, server: None, dedicated: None, data };
-        match tenant.kind {
-            TenantKind::Shared => undo.server = Some(admin::open(&self.administrator(&tenant).await?).await?),
-            TenantKind::Dedicated => undo.dedicated = self.owned(&tenant, data, progress).await?,
-        }
+        let mut undo = Undo::prepare(self, &tenant, data, progress).await?;
         let list = if tenant.kind == TenantKind::Shared { CREATE } else { ATTACH };
         let list: Vec<Step> = list.iter().rev().copied().collect();
         let steps = Journal::open(&self.control, operation, progress, None).await?.drive(&mut undo, &list).await?;

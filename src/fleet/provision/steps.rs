@@ -7,11 +7,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::run::Run;
 use super::{AdminPassword, FirstAdmin, verify};
+use crate::control::migration_runs::Head;
 use crate::control::{signing_keys, tenants};
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::migrations::Migrations;
 use crate::fleet::{admin, migrate_error, scram, sql, template};
 use crate::rest::passwords::Passwords;
-use crate::router::migrate::{MigrationSet, migrate};
+use crate::router::migrate::{MigrationSet, migrate_all};
 use crate::router::{AdminConn, MainConn};
 
 /// How often a clone is tried: the template may be in use for a moment, or just have been replaced.
@@ -96,19 +98,19 @@ pub(in crate::fleet) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
 
 /// The built-in schema; nothing to do where the template was at the head.
 pub(in crate::fleet) async fn migrations(run: &mut Run<'_>) -> ApiResult<()> {
-    apply(run, &run.migrations.built_in).await
+    apply(run, &[&run.migrations.built_in]).await
 }
 
 /// The operator's own.
 pub(in crate::fleet) async fn operator_migrations(run: &mut Run<'_>) -> ApiResult<()> {
-    apply(run, &run.migrations.operator).await
+    apply(run, &[&run.migrations.operator]).await
 }
 
-async fn apply(run: &Run<'_>, set: &MigrationSet) -> ApiResult<()> {
+async fn apply(run: &Run<'_>, sets: &[&MigrationSet]) -> ApiResult<()> {
     if run.cloned {
         return Ok(());
     }
-    migrate(&run.direct, set, &run.fleet.settings.migrate).await.map(drop).map_err(migrate_error)
+    migrate_all(&run.direct, sets, &run.fleet.settings.migrate).await.1.map_err(migrate_error)
 }
 
 /// Permissions and system roles.
@@ -154,12 +156,23 @@ pub(super) async fn admin_row(passwords: &Passwords, wanted: &FirstAdmin) -> Api
     Ok((row, generated))
 }
 
-/// Routable, from the moment this commits.
+/// Routable, from the moment this commits, with the migrations of this moment: a run over the fleet that ended while it
+/// was made did not know of it.
 pub(in crate::fleet) async fn activate(run: &mut Run<'_>) -> ApiResult<()> {
-    let (id, version) = (run.tenant.id, run.migrations.built_in.head());
+    let (id, head) = (run.tenant.id, catch_up(run).await?);
     run.fleet
         .control
         .db
-        .transaction(async move |conn: &mut MainConn| tenants::activate(conn, id, version).await.map(drop))
+        .transaction(async move |conn: &mut MainConn| tenants::activate(conn, id, &head).await.map(drop))
         .await
+}
+
+/// Applies what was added to the migrations while the tenant was made, and says what it is at.
+pub(super) async fn catch_up(run: &mut Run<'_>) -> ApiResult<Head> {
+    let now = Migrations::load(run.fleet.settings.operator_migrations.as_deref()).await?;
+    if now.hash() != run.migrations.hash() {
+        run.cloned = false;
+        apply(run, &[&now.built_in, &now.operator]).await?;
+    }
+    Ok(now.head())
 }

@@ -4,7 +4,8 @@
 
 use std::time::Instant;
 
-use super::{CREATE, Provisioned, Step};
+use super::{CREATE, Provisioned, Step, steps};
+use crate::control::migration_runs::Head;
 use crate::control::operations::{self, Operation, OperationState};
 use crate::control::tenants;
 use crate::error::{ApiError, ApiResult};
@@ -49,7 +50,7 @@ impl Fleet {
         &self,
         operation: &Operation,
         id: TenantId,
-        version: i32,
+        head: Head,
         mut trail: Trail<'_>,
     ) -> ApiResult<Provisioned> {
         const NAME: &str = Step::Activate.as_str();
@@ -66,7 +67,7 @@ impl Fleet {
             .transaction(async move |conn: &mut MainConn| {
                 operations::steps_done(conn, job, &journal).await?;
                 operations::finish(conn, job, OperationState::Done, None).await?;
-                tenants::activate(conn, id, version).await
+                tenants::activate(conn, id, &head).await
             })
             .await?;
         trail.done(position, NAME);
@@ -81,7 +82,7 @@ impl Fleet {
         operation: &Operation,
         mut trail: Trail<'_>,
     ) -> ApiResult<Provisioned> {
-        let (id, version) = (run.tenant.id, run.migrations.built_in.head());
+        let id = run.tenant.id;
         let before_last = CREATE.iter().copied().zip(0_i32..).filter(|(step, _)| *step != Step::Activate);
         for (step, position) in before_last {
             if run.leaves_out(step) {
@@ -94,7 +95,11 @@ impl Fleet {
             trail.done(position, step.as_str());
         }
         let progress = trail.progress;
-        match self.activate(operation, id, version, trail).await {
+        let head = match steps::catch_up(&mut run).await {
+            Ok(head) => head,
+            Err(error) => return Err(self.fail(operation, Step::Activate, &trail, error).await),
+        };
+        match self.activate(operation, id, head, trail).await {
             Ok(made) => {
                 tracing::info!(tenant = %id, slug = %made.tenant.slug, "provisioned");
                 Ok(Provisioned { admin_password: run.generated, ..made })

@@ -12,13 +12,18 @@ use crate::router::{AdminConn, Target};
 /// A row reads the same on both sides.
 const READING: &str = "SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; \
     SET bytea_output = 'hex'; SET extra_float_digits = 1";
-/// The tenant's own tables; the stamp is not copied, and what an extension brings it brings itself.
-pub(super) const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS word FROM pg_class c \
-    JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-      AND NOT (n.nspname = 'tenantry' AND c.relname = 'stamp') \
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
-                      AND d.deptype = 'e') ORDER BY 1";
+/// A query for the tenant's own tables, as words, with a condition on `c`, the table, and `n`, its schema. The stamp is not
+/// copied, and what an extension brings it brings itself.
+pub(super) fn tables(condition: &str) -> String {
+    format!(
+        "SELECT format('%I.%I', n.nspname, c.relname) AS word FROM pg_class c \
+         JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+           AND NOT (n.nspname = 'tenantry' AND c.relname = 'stamp') \
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
+                           AND d.deptype = 'e') AND {condition} ORDER BY 1"
+    )
+}
 pub(super) const SEQUENCES: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS word FROM pg_class c \
     JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
@@ -58,9 +63,9 @@ pub(super) async fn compare(run: &Run<'_>) -> ApiResult<Compared> {
 async fn look(target: &Target) -> ApiResult<Compared> {
     let mut conn = open_patiently(target).await?;
     conn.batch_execute(READING).await.map_err(ApiError::internal)?;
-    let mut tables = Vec::new();
-    for table in admin::words(&mut conn, TABLES).await? {
-        tables.push(checksum(&mut conn, table).await?);
+    let mut found = Vec::new();
+    for table in admin::words(&mut conn, &tables("true")).await? {
+        found.push(checksum(&mut conn, table).await?);
     }
     let mut sequences = Vec::new();
     for name in admin::words(&mut conn, SEQUENCES).await? {
@@ -69,7 +74,7 @@ async fn look(target: &Target) -> ApiResult<Compared> {
     }
     let large_objects = "SELECT oid::text AS word FROM pg_largeobject_metadata ORDER BY oid";
     let large_objects = admin::words(&mut conn, large_objects).await?;
-    Ok(Compared { tables, sequences, large_objects })
+    Ok(Compared { tables: found, sequences, large_objects })
 }
 
 async fn checksum(conn: &mut AdminConn, table: String) -> ApiResult<TableChecksum> {

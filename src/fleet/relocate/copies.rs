@@ -68,6 +68,8 @@ impl Fleet {
         }
         let mut server = admin::open(&cluster.admin).await?;
         admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", &copy.database_name)]).await?;
+        // The role owns them too.
+        self.drop_former_on(id, cluster.id).await?;
         admin::run_each(&mut server, sql::ROLE_UNDO, &[("role", &copy.role_name)]).await?;
         self.control.db.read(async move |conn: &mut MainConn| tenants::forget_copy(conn, copy.id).await).await
     }

@@ -26,6 +26,20 @@ pub(super) async fn schema(run: &Run<'_>) -> ApiResult<()> {
     restore(run, true).await
 }
 
+/// The rows of these tables alone.
+pub(super) async fn rows(run: &Run<'_>, tables: &[String]) -> ApiResult<()> {
+    let at_target = run.at_target()?;
+    let (mut dump, files) = client("pg_dump", &run.at_source())?;
+    let archive = files.path("archive");
+    dump.args(["--format=custom", "--compress=0", "--data-only"]).arg("--file").arg(&archive);
+    dump.args(tables.iter().flat_map(|table| ["--table", table]));
+    finish("pg_dump", dump).await?;
+    let (mut restore, _private) = client("pg_restore", &at_target)?;
+    restore.args(["--exit-on-error", "--data-only", "--disable-triggers", "--dbname", &at_target.database]);
+    restore.arg(&archive);
+    finish("pg_restore", restore).await.map(drop)
+}
+
 async fn restore(run: &Run<'_>, schema_only: bool) -> ApiResult<()> {
     if !target::is_empty(run).await? {
         // An interrupted run came so far.

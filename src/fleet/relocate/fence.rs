@@ -19,8 +19,13 @@ const LATE: Duration = Duration::from_secs(2);
 
 /// Whether a role may log in.
 pub(super) async fn set_login(server: &Target, role: &str, may: bool) -> ApiResult<()> {
+    let_in(&mut admin::open(server).await?, role, may).await
+}
+
+/// The same, over an open connection of the administrator.
+pub(super) async fn let_in(server: &mut AdminConn, role: &str, may: bool) -> ApiResult<()> {
     let alter = format!("ALTER ROLE {} {}", sql::ident(role), if may { "LOGIN" } else { "NOLOGIN" });
-    admin::open(server).await?.batch_execute(&alter).await.map_err(ApiError::internal)
+    server.batch_execute(&alter).await.map_err(ApiError::internal)
 }
 
 /// Waits until the nodes have let go of the source, then nobody is let in any more.
@@ -29,7 +34,7 @@ pub(super) async fn fence(run: &Run<'_>) -> ApiResult<()> {
     let mut server = admin::open(&run.source.admin).await?;
     let patience = run.fleet.settings.drain_timeout.min(run.left() / 2);
     drain(&mut server, role, patience).await?;
-    set_login(&run.source.admin, role, false).await?;
+    let_in(&mut server, role, false).await?;
     // Whoever came in between finishes too.
     drain(&mut server, role, LATE.min(run.left() / 2)).await
 }

@@ -157,7 +157,7 @@ impl Fleet {
         {
             return self.moved_before(tenant, to).await;
         }
-        let operation = self.begin_move(&tenant, open, wanted, part_of, None).await?;
+        let operation = self.begin_move(&tenant, open, wanted, part_of).await?;
         self.drive_move(tenant, operation, wanted, options, progress).await
     }
 
@@ -219,11 +219,10 @@ impl Fleet {
         open: Option<Operation>,
         wanted: &MoveTenant,
         part_of: Option<OperationId>,
-        requested_by: Option<OperatorId>,
     ) -> ApiResult<Operation> {
         may_move(tenant)?;
         let Some(open) = open else {
-            let new = NewOperation { requested_by, ..new_move(tenant, wanted, part_of) };
+            let new = new_move(tenant, wanted, part_of);
             return self
                 .control
                 .db

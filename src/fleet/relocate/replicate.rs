@@ -8,7 +8,8 @@ use diesel_async::SimpleAsyncConnection as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep};
 
-use super::compare::{SEQUENCES, TABLES};
+use super::compare::{SEQUENCES, tables};
+use super::copy;
 use super::run::{Run, open_patiently};
 use crate::control::clusters::Cluster;
 use crate::error::{ApiError, ApiResult};
@@ -39,13 +40,6 @@ const SOURCE: &[(&str, &str)] = &[
         "the source has no replication slots left",
     ),
     (
-        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' \
-         AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-         AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS \
-              (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))) AS yes",
-        "a table has no primary key",
-    ),
-    (
         "SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u') AS yes",
         "there are unlogged tables, which are not replicated",
     ),
@@ -64,6 +58,10 @@ const TARGET: &[(&str, &str)] = &[
     ),
 ];
 
+/// A table whose changes cannot be told by row: published, it could not be changed any more. It is copied under the hold.
+const NO_IDENTITY: &str = "(c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS \
+    (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))";
+
 /// Publication, subscription, slot and role have one name.
 fn name(tenant: TenantId) -> String {
     format!("tenantry_move_{}", tenant.uuid().simple())
@@ -73,6 +71,14 @@ fn name(tenant: TenantId) -> String {
 pub(super) async fn obstacle(run: &Run<'_>, target: &Cluster) -> ApiResult<Option<&'static str>> {
     for (server, questions) in [(run.at_source(), SOURCE), (target.admin.clone(), TARGET)] {
         let mut conn = admin::open(&server).await?;
+        let held_back = format!(
+            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) > {} AS yes FROM pg_class c \
+             WHERE c.relkind = 'r' AND c.relnamespace <> 'pg_catalog'::regnamespace AND {NO_IDENTITY}",
+            run.fleet.settings.dump_limit
+        );
+        if admin::ask(&mut conn, &held_back).await? {
+            return Ok(Some("a large table has no primary key"));
+        }
         for (question, obstacle) in questions {
             if admin::ask(&mut conn, question).await? {
                 return Ok(Some(obstacle));
@@ -89,12 +95,12 @@ pub(super) async fn begin(run: &Run<'_>, journal: &mut Journal<'_>) -> ApiResult
     forget_target(run).await?;
     forget_source(run).await?;
     let (mut source, mut target) = (admin::open(&run.at_source()).await?, open_patiently(&run.at_target()?).await?);
-    let tables = admin::words(&mut source, TABLES).await?;
-    let list = tables.join(", ");
-    if tables.is_empty() {
+    let published = admin::words(&mut source, &tables(&format!("NOT {NO_IDENTITY}"))).await?;
+    if published.is_empty() {
         return Ok(());
     }
-    execute(&mut target, &format!("SET lock_timeout = '30s'; TRUNCATE {list}")).await?;
+    let list = published.join(", ");
+    truncate(&mut target, &list).await?;
     let password = scram::generate_password();
     let variables = [("name", &*name), ("database", &*run.tenant.database_name)];
     let verifier = scram::verifier(&password);
@@ -172,6 +178,11 @@ pub(super) async fn finish(run: &Run<'_>) -> ApiResult<()> {
             sleep(LOOK_HELD).await;
         }
     }
+    let held_back = admin::words(&mut source, &tables(NO_IDENTITY)).await?;
+    if !held_back.is_empty() {
+        truncate(&mut target, &held_back.join(", ")).await?;
+        copy::rows(run, &held_back).await?;
+    }
     for sequence in admin::words(&mut source, SEQUENCES).await? {
         let state = format!(
             "SELECT format('SELECT setval(%L, %s, %L)', {}, last_value, is_called) AS word FROM {sequence}",
@@ -237,6 +248,12 @@ pub(super) async fn forget_source(run: &Run<'_>) -> ApiResult<()> {
         &[("name", &name), ("database", &run.tenant.database_name)],
     );
     execute(&mut source, &away).await
+}
+
+/// Empties tables at the target, and nothing takes notice of it.
+async fn truncate(target: &mut AdminConn, list: &str) -> ApiResult<()> {
+    let quietly = format!("BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE {list}; COMMIT");
+    execute(target, &quietly).await
 }
 
 async fn execute(conn: &mut AdminConn, statement: &str) -> ApiResult<()> {

@@ -1,5 +1,6 @@
 //! What the steps of one move work with, and which of them does what.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub(super) struct Run<'a> {
     relocation: Option<Relocation>,
     /// When the hold must have ended.
     deadline: Option<Instant>,
+    /// The target's role may be able to log in, as far as we know.
+    pub(super) may_be_open: AtomicBool,
 }
 
 impl Steps for Run<'_> {
@@ -125,6 +128,7 @@ impl<'a> Run<'a> {
             compared: None,
             relocation,
             deadline: None,
+            may_be_open: AtomicBool::new(journal.is_done(Step::Compare.as_str())),
         })
     }
 
@@ -182,7 +186,9 @@ impl<'a> Run<'a> {
     /// The last step before the switch. The source is fenced: the target may be written to.
     async fn open(&self) -> ApiResult<()> {
         let target = self.target()?;
-        fence::set_login(&target.admin, &self.tenant.role_name, true).await?;
+        let mut server = admin::open(&target.admin).await?;
+        self.may_be_open.store(true, Ordering::Relaxed);
+        fence::let_in(&mut server, &self.tenant.role_name, true).await?;
         let own = Target {
             host: target.admin.host.clone(),
             port: target.admin.port,

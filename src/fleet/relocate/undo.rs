@@ -1,14 +1,15 @@
 //! Back to where it was: the target goes first, then the source may be written to again. Each can be repeated.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::run::Run;
-use super::{MoveTenant, fence, replicate};
+use super::{Method, MoveTenant, Step, fence, replicate};
 use crate::control::operations::{self, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, Progress, Silent, admin, lock, refused, sql};
@@ -90,13 +91,25 @@ impl Fleet {
             let dropped = timeout(TARGET, drop_target(run)).await;
             let dropped = dropped.unwrap_or_else(|_| Err(ApiError::internal("no answer in time")));
             if let Err(error) = dropped {
+                if run.may_be_open.load(Ordering::Relaxed) {
+                    // Then the source must not be.
+                    let said = "The target does not answer, and may be open already. The move is taken back, or finished, \
+                                once it does.";
+                    return Err(ApiError::new(Code::TenantDatabaseUnavailable).detail(said).caused_by(error));
+                }
                 journal.progress().note("the target does not answer; what is left there is dropped later");
                 tracing::warn!(%error, cause = ?error.cause(), cluster = target.name, "leftovers of a move stay for now");
                 self.drop_later(run, journal).await?;
             }
         }
-        replicate::forget_source(run).await?;
-        fence::set_login(&run.source.admin, &run.tenant.role_name, true).await
+        if run.plan.is_some_and(|plan| plan.method == Method::Replicate) {
+            replicate::forget_source(run).await?;
+        }
+        // Not fenced before that was done.
+        if journal.is_done(Step::Hold.as_str()) {
+            fence::set_login(&run.source.admin, &run.tenant.role_name, true).await?;
+        }
+        Ok(())
     }
 
     async fn drop_later(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {

@@ -160,17 +160,32 @@ impl Fleet {
         };
         let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
         let lock = Lock::tenant(&self.control, id).await?;
-        let (keys, slug, strategy) = (self.control.keys.clone(), slug.clone(), self.settings.placement);
+        if found.is_none() {
+            let (tenant, operation) = self.begin_newcomer(id, NewOperation::on(id, slug, kind, input)).await?;
+            return Ok((lock, tenant, operation));
+        }
+        let slug = slug.clone();
         let begun = self.control.db.transaction(async move |conn: &mut MainConn| {
-            if found.is_some() {
-                let tenant = tenants::get(conn, id).await?;
-                let open =
-                    operations::find_open(conn, id).await?.filter(|open| open.kind == kind && open.input == input);
-                let taken =
-                    || ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one."));
-                let operation = operations::reopen(conn, open.ok_or_else(taken)?.id).await?;
-                return Ok((tenant, operation, true));
-            }
+            let tenant = tenants::get(conn, id).await?;
+            let open = operations::find_open(conn, id).await?.filter(|open| open.kind == kind && open.input == input);
+            let taken = || ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one."));
+            let operation = operations::reopen(conn, open.ok_or_else(taken)?.id).await?;
+            Ok::<_, ApiError>((tenant, operation))
+        });
+        let (tenant, operation) = begun.await?;
+        progress.note("going on with what an interrupted run began");
+        Ok((lock, tenant, operation))
+    }
+
+    /// The registry entry of a new tenant that will take over data, and its journal, in one transaction.
+    pub(in crate::fleet) async fn begin_newcomer(
+        &self,
+        id: TenantId,
+        operation: NewOperation,
+    ) -> ApiResult<(TenantRecord, Operation)> {
+        let (_, slug) = operation.tenant.clone().ok_or_else(|| ApiError::internal("a newcomer without a name"))?;
+        let (keys, strategy) = (self.control.keys.clone(), self.settings.placement);
+        let begun = self.control.db.transaction(async move |conn: &mut MainConn| {
             let cluster = clusters::place(conn, &keys, strategy, None).await?.ok_or_else(|| {
                 refused("No cluster has room for another tenant; add one with `tenantry cluster add`.")
             })?;
@@ -190,13 +205,8 @@ impl Fleet {
                 registration: Registration::Closed,
             };
             let tenant = tenants::insert(conn, &keys, &new).await?;
-            let operation = operations::begin(conn, &NewOperation::on(id, &slug, kind, input)).await?;
-            Ok::<_, ApiError>((tenant, operation, false))
+            Ok::<_, ApiError>((tenant, operations::begin(conn, &operation).await?))
         });
-        let (tenant, operation, again) = begun.await?;
-        if again {
-            progress.note("going on with what an interrupted run began");
-        }
-        Ok((lock, tenant, operation))
+        begun.await
     }
 }

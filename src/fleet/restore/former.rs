@@ -6,7 +6,7 @@ use crate::control::tenants;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
 use crate::fleet::{Fleet, admin, sql};
-use crate::kernel::TenantId;
+use crate::kernel::{ClusterId, TenantId};
 use crate::router::MainConn;
 
 impl Fleet {
@@ -34,14 +34,24 @@ impl Fleet {
         Ok(gone)
     }
 
-    /// Drops every former database of a tenant, whose lock the caller holds, and gives their names.
-    pub(in crate::fleet) async fn drop_all_former(&self, tenant: TenantId) -> ApiResult<Vec<String>> {
-        let former =
-            self.control.db.read(async move |conn: &mut MainConn| backups::former_of(conn, tenant).await).await?;
-        for database in &former {
+    /// Drops every former database of a tenant, whose lock the caller holds.
+    pub(in crate::fleet) async fn drop_all_former(&self, tenant: TenantId) -> ApiResult<()> {
+        for database in &self.former(tenant).await? {
             self.drop_former(database).await?;
         }
-        Ok(former.into_iter().map(|database| database.database_name).collect())
+        Ok(())
+    }
+
+    /// Those on one cluster.
+    pub(in crate::fleet) async fn drop_former_on(&self, tenant: TenantId, cluster: ClusterId) -> ApiResult<()> {
+        for database in self.former(tenant).await?.iter().filter(|database| database.cluster_id == cluster) {
+            self.drop_former(database).await?;
+        }
+        Ok(())
+    }
+
+    async fn former(&self, tenant: TenantId) -> ApiResult<Vec<FormerDatabase>> {
+        self.control.db.read(async move |conn: &mut MainConn| backups::former_of(conn, tenant).await).await
     }
 
     async fn drop_former(&self, database: &FormerDatabase) -> ApiResult<()> {

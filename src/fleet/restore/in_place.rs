@@ -166,19 +166,7 @@ impl Fleet {
         vault.manifest().await?;
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        if tenant.kind == TenantKind::Dedicated {
-            return Err(refused(
-                "The tenant's database is the customer's own, which is not swapped. Restore beside it, with --as.",
-            ));
-        }
-        if !matches!(tenant.status, TenantStatus::Active | TenantStatus::Suspended) {
-            return Err(refused(
-                "The tenant is archived. Give it back to its users first, with `tenantry tenant restore`.",
-            ));
-        }
-        let input = serde_json::json!(Input { backup: backup.id, beside: None });
-        let new = NewOperation::on(id, &tenant.slug, OperationKind::Restore, input);
-        let operation = self.begin_or_resume(new).await?;
+        let operation = self.begin_or_resume(new_restore(&tenant, backup)?).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let steps = journal.drive(&mut swap, Step::ALL).await?;
@@ -212,4 +200,23 @@ impl Fleet {
         let grace = TimeDelta::from_std(self.settings.purge_grace).map_err(ApiError::internal)?;
         Ok(self.control.clock.now() + grace)
     }
+}
+
+/// A restore of a tenant in place.
+///
+/// # Errors
+/// 409 if it cannot be done to this one.
+pub(super) fn new_restore(tenant: &TenantRecord, backup: &Backup) -> ApiResult<NewOperation> {
+    if tenant.kind == TenantKind::Dedicated {
+        return Err(refused(
+            "The tenant's database is the customer's own, which is not swapped. Restore beside it, with --as.",
+        ));
+    }
+    if !matches!(tenant.status, TenantStatus::Active | TenantStatus::Suspended) {
+        return Err(refused(
+            "The tenant is archived. Give it back to its users first, with `tenantry tenant restore`.",
+        ));
+    }
+    let input = serde_json::json!(Input { backup: backup.id, beside: None });
+    Ok(NewOperation::on(tenant.id, &tenant.slug, OperationKind::Restore, input))
 }

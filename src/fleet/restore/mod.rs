@@ -13,10 +13,11 @@ pub use beside::Step as BesideStep;
 pub use in_place::Step as InPlaceStep;
 
 use super::{Fleet, OperationOptions, Progress, Silent, StepTime, refused};
-use crate::control::operations::Operation;
+use crate::control::backups::Backup;
+use crate::control::operations::{NewOperation, Operation, OperationKind};
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::{BackupId, Slug};
+use crate::kernel::{BackupId, OperatorId, Slug, TenantId};
 
 /// What to restore.
 #[derive(Debug, Clone)]
@@ -36,6 +37,14 @@ pub struct Restored {
     pub backup: BackupId,
     /// What was done.
     pub steps: Vec<StepTime>,
+}
+
+/// Where a backup goes.
+enum Place {
+    /// In the place of what its tenant has now.
+    InPlace(Box<TenantRecord>),
+    /// As a new tenant of this name.
+    Beside(Slug),
 }
 
 /// The journal's input.
@@ -72,6 +81,42 @@ impl Fleet {
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Restored> {
+        let (backup, place) = self.where_to(name, wanted).await?;
+        match place {
+            Place::InPlace(tenant) => self.restore_in_place(tenant.id, &backup, options, progress).await,
+            Place::Beside(slug) => self.restore_beside(&backup, &slug, options, progress).await,
+        }
+    }
+
+    /// Leaves a restore to a worker.
+    ///
+    /// # Errors
+    /// As [`Fleet::restore_backup`]; whether a bit of the backup was changed, the worker finds out.
+    pub async fn restore_backup_later(
+        &self,
+        name: &str,
+        wanted: &RestoreTenant,
+        by: Option<OperatorId>,
+    ) -> ApiResult<Operation> {
+        self.storage()?;
+        let (backup, place) = self.where_to(name, wanted).await?;
+        match place {
+            Place::InPlace(tenant) => {
+                let new = in_place::new_restore(&tenant, &backup)?;
+                self.enqueue(NewOperation { requested_by: by, ..new }).await
+            }
+            Place::Beside(slug) => {
+                let id = TenantId::generate();
+                let input = serde_json::json!(Input { backup: backup.id, beside: Some(slug.clone()) });
+                let new = NewOperation::on(id, &slug, OperationKind::Restore, input);
+                let new = NewOperation { background: true, requested_by: by, ..new };
+                self.begin_newcomer(id, new).await.map(|(_, operation)| operation)
+            }
+        }
+    }
+
+    /// The backup, and what becomes of it.
+    async fn where_to(&self, name: &str, wanted: &RestoreTenant) -> ApiResult<(Backup, Place)> {
         let backup = self.whole_backup(wanted.backup).await?;
         let tenant = match self.get(name).await {
             Ok(tenant) => Some(tenant),
@@ -80,19 +125,22 @@ impl Fleet {
         };
         let same_name = name == backup.slug.as_str() || name == backup.tenant_id.to_string();
         let owner = tenant.as_ref().filter(|tenant| tenant.id == backup.tenant_id);
-        match (owner, &wanted.beside) {
-            (Some(_), Some(slug)) => self.restore_beside(&backup, slug, options, progress).await,
-            (Some(tenant), None) => self.restore_in_place(tenant.id, &backup, options, progress).await,
-            (None, Some(slug)) if same_name => self.restore_beside(&backup, slug, options, progress).await,
+        let place = match (owner, &wanted.beside) {
+            (Some(_), Some(slug)) => Place::Beside(slug.clone()),
+            (Some(tenant), None) => Place::InPlace(Box::new(tenant.clone())),
+            (None, Some(slug)) if same_name => Place::Beside(slug.clone()),
             // The one that was of this name is gone, or its making by an earlier run was interrupted.
             (None, None) if same_name && self.is_free_or_being_restored(&backup, tenant.as_ref()).await? => {
-                self.restore_beside(&backup, &backup.slug, options, progress).await
+                Place::Beside(backup.slug.clone())
             }
-            (None, None) if same_name => Err(refused(
-                "The backup is of a former tenant of this name. Restore it beside as a new one, with --as.",
-            )),
-            (None, _) if tenant.is_none() => Err(ApiError::not_found("tenant")),
-            (None, _) => Err(refused("The backup is another tenant's. See `tenantry tenant backups`.")),
-        }
+            (None, None) if same_name => {
+                return Err(refused(
+                    "The backup is of a former tenant of this name. Restore it beside as a new one, with --as.",
+                ));
+            }
+            (None, _) if tenant.is_none() => return Err(ApiError::not_found("tenant")),
+            (None, _) => return Err(refused("The backup is another tenant's. See `tenantry tenant backups`.")),
+        };
+        Ok((backup, place))
     }
 }

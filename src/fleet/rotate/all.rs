@@ -13,7 +13,7 @@ use crate::fleet::lock::Lock;
 use crate::fleet::operation::{Journal, Steps};
 use crate::fleet::parts::{FailedPart, each};
 use crate::fleet::{Fleet, OperationOptions, Progress, Silent};
-use crate::kernel::{OperatorId, Slug, TenantId};
+use crate::kernel::{Slug, TenantId};
 use crate::router::tenant::words;
 use crate::router::{MainConn, TenantStatus};
 
@@ -78,21 +78,13 @@ impl Fleet {
     /// 409 while another process does so; 503 if the control plane does not answer. Tenants that could not be rotated are
     /// no error: they are listed.
     pub async fn rotate_all(&self, options: &OperationOptions, progress: &dyn Progress) -> ApiResult<AllRotated> {
-        let operation = self.begin_all(None, false).await?;
+        let operation = self.begin_all().await?;
         let _lock = Lock::operation(&self.control, &operation).await?;
         self.drive_all(operation, options, progress).await
     }
 
-    /// Leaves the rotation of every tenant to a worker.
-    ///
-    /// # Errors
-    /// If the control plane does not answer.
-    pub async fn rotate_all_later(&self, requested_by: Option<OperatorId>) -> ApiResult<Operation> {
-        self.begin_all(requested_by, true).await
-    }
-
     /// The run that is under way, or a new one.
-    async fn begin_all(&self, requested_by: Option<OperatorId>, background: bool) -> ApiResult<Operation> {
+    async fn begin_all(&self) -> ApiResult<Operation> {
         let kind = OperationKind::RotateCredentials;
         self.control
             .db
@@ -103,17 +95,18 @@ impl Fleet {
                 match open {
                     Some(open) => Ok(open),
                     None => {
-                        let new = NewOperation { kind, tenant: None, input: json!({}), background, requested_by };
+                        let new = NewOperation {
+                            kind,
+                            tenant: None,
+                            input: json!({}),
+                            background: false,
+                            requested_by: None,
+                        };
                         operations::begin(conn, &new).await
                     }
                 }
             })
             .await
-    }
-
-    pub(super) async fn resume_all_rotations(&self, operation: &Operation) -> ApiResult<()> {
-        let _lock = Lock::operation(&self.control, operation).await?;
-        self.drive_all(operation.clone(), &OperationOptions::default(), &Silent).await.map(drop)
     }
 
     async fn drive_all(

@@ -100,8 +100,10 @@ impl Fleet {
 
     /// Goes on with a rotation that was left to a worker.
     pub(super) async fn resume_rotation(&self, operation: &Operation) -> ApiResult<()> {
-        let Some((tenant, _)) = &operation.tenant else { return self.resume_all_rotations(operation).await };
-        let (tenant, id) = (*tenant, operation.id);
+        let Some((tenant, _)) = operation.tenant else {
+            return Err(ApiError::internal("a rotation without its tenant"));
+        };
+        let id = operation.id;
         let _lock = Lock::tenant(&self.control, tenant).await?;
         let (tenant, operation) = self
             .control

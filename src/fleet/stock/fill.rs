@@ -20,6 +20,7 @@ impl Fleet {
             cluster_id: cluster.id,
             migrations: migrations.hash(),
             schema_version: migrations.built_in.head(),
+            operator_version: migrations.operator.head(),
             database_name: name.clone(),
             role_name: name,
             password: scram::generate_password(),

@@ -156,6 +156,7 @@ mod tests {
             max_connections: None,
             weight: 1,
             schema_version: 1,
+            migrations_hash: None,
             epoch: 1,
             generation: 1,
             created_at: chrono::DateTime::UNIX_EPOCH,

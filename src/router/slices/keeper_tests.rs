@@ -81,6 +81,7 @@ fn tenant() -> Arc<Tenant> {
         max_connections: None,
         weight: 1,
         schema_version: 1,
+        migrations_hash: None,
         epoch: 1,
         generation: 1,
         created_at: chrono::DateTime::default(),

@@ -94,7 +94,7 @@ async fn what_was_announced_and_not_read_fails_closed_and_what_was_given_out_is_
     assert_eq!(node.tenant(acme, down()).await.unwrap().slug, "acme");
     assert!(node.tenant(TenantId::generate(), down()).await.is_err());
 
-    let announced = Changes { generation: 8, tenants: vec![(globex, slug("globex"))], reset: false };
+    let announced = Changes { generation: 8, tenants: vec![(globex, slug("globex"))], reset: false, rollout: None };
     let followed = node.followed(Ok(announced)).unwrap();
     assert_eq!(followed.tenants, [(globex, slug("globex")), (acme, slug("acme"))], "and the one given out");
     assert!(node.followed(Ok(Changes::default())).unwrap().tenants.is_empty(), "once");

@@ -12,11 +12,15 @@ pub use store::{Imported, any, import};
 
 use crate::rest::Permission;
 
+/// The address book came with `V2__contacts.sql`.
+const SCHEMA: i32 = 2;
+
 /// May see the address book.
 #[derive(Debug)]
 pub struct ContactsRead;
 impl Permission for ContactsRead {
     const NAME: &'static str = "contacts:read";
+    const SCHEMA: i32 = SCHEMA;
 }
 
 /// May change the address book.
@@ -24,4 +28,5 @@ impl Permission for ContactsRead {
 pub struct ContactsWrite;
 impl Permission for ContactsWrite {
     const NAME: &'static str = "contacts:write";
+    const SCHEMA: i32 = SCHEMA;
 }

@@ -4,25 +4,31 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenantry::fleet::backup::Step as BackupStep;
 use tenantry::fleet::restore::{BesideStep, InPlaceStep};
+use tenantry::fleet::{Fleet, FleetSettings};
 use tenantry::kernel::TenantId;
+use tenantry::rest::passwords::Passwords;
 use tenantry::router::Target;
+use tenantry::router::migrate::MigrateOptions;
+use tenantry::storage::Storage;
 use tenantry::testing::{Tenant, TestApp};
 
-use crate::support::binary::{program, run};
-use crate::support::{db, eventually, seconds, unique};
+use crate::support::binary::{program, run, run_with};
+use crate::support::dir::Dir;
+use crate::support::{db, eventually, s3, seconds, unique};
 
 /// The database that a tenant lives in now, as the server's superuser.
-async fn lives_in(app: &TestApp, slug: &str) -> Target {
+pub(super) async fn lives_in(app: &TestApp, slug: &str) -> Target {
     let name = format!("SELECT database_name AS word FROM tenants WHERE slug = '{slug}'");
     let name = db::word(app.control_database(), &name).await;
     app.server().with_database(name)
 }
 
-async fn backup(app: &TestApp, slug: &str) -> Value {
+pub(super) async fn backup(app: &TestApp, slug: &str) -> Value {
     let made = run(app, &["tenant", "backup", slug, "--output", "json"]).await.expect(0).json();
     assert_eq!((&made["state"], &made["slug"]), (&json!("done"), &json!(slug)));
     made
@@ -33,7 +39,7 @@ fn folder(app: &TestApp, tenant: TenantId, id: &str) -> PathBuf {
 }
 
 /// Runs a command that dies after a step, before or after the journal has it.
-async fn dies(app: &TestApp, arguments: &[&str], step: &str, before_journal: bool) {
+pub(super) async fn dies(app: &TestApp, arguments: &[&str], step: &str, before_journal: bool) {
     let mut arguments = [arguments, &["--halt-after", step]].concat();
     if before_journal {
         arguments.push("--halt-before-journal");
@@ -43,7 +49,7 @@ async fn dies(app: &TestApp, arguments: &[&str], step: &str, before_journal: boo
     assert!(output.status.signal().is_some(), "{step}: it was to die: {:?} {said}", output.status);
 }
 
-async fn with_people_and_contacts(app: &TestApp) -> Tenant {
+pub(super) async fn with_people_and_contacts(app: &TestApp) -> Tenant {
     let acme = app.tenant("kept").await;
     let admin = acme.admin();
     acme.user().get("/api/v1/users/me").await.expect(200);
@@ -230,16 +236,149 @@ async fn after_a_crash_at_any_step_a_restore_goes_on() {
         let beside = unique("beside");
         let arguments = ["tenant", "restore", slug, "--backup", &id, "--as", &beside];
         dies(app, &arguments, step.as_str(), at % 2 == 1).await;
-        let again = run(app, &arguments).await;
-        if *step == BesideStep::Activate && at % 2 == 0 {
-            assert_eq!(again.code, Some(4), "all of it was done: the slug is taken");
-        } else {
-            again.expect(0);
-        }
+        run(app, &arguments).await.expect(0);
         assert_eq!(db::fingerprint(&lives_in(app, &beside).await).await, before, "{step}");
     }
     // What was begun and not gone on with is taken back.
     let beside = unique("beside");
     dies(app, &["tenant", "restore", slug, "--backup", &id, "--as", &beside], "load", true).await;
     run(app, &["tenant", "delete", &beside, "--now", "--yes"]).await.expect(0);
+}
+
+/// Backups that are made by themselves are taken away by themselves; the newest one stays, and so does whatever somebody
+/// asked for.
+#[actix_web::test]
+async fn scheduled_backups_come_and_go() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("daily").await;
+    let day = Duration::from_secs(24 * 60 * 60);
+    let settings = FleetSettings {
+        purge_grace: 7 * day,
+        operator_migrations: None,
+        storage: Some(Storage::directory(app.storage())),
+        backup_every: Some(day),
+        backup_keep: 30 * day,
+        dump_limit: 0,
+        drain_timeout: Duration::from_secs(1),
+        migrate: MigrateOptions::default(),
+        ready_tenants: 0,
+    };
+    let fleet = Fleet::new(app.control(), Passwords::new(1), settings);
+    let kept = backup(&app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();
+    let whole = format!(
+        "SELECT count(*)::text AS word FROM backups WHERE tenant_id = '{}' AND state = 'done' AND scheduled",
+        acme.id
+    );
+    for day in 1..=3 {
+        assert_eq!(fleet.schedule_backups().await.unwrap(), 0, "the last one is not a day old");
+        app.clock().advance(chrono::TimeDelta::days(1) + chrono::TimeDelta::minutes(1));
+        assert_eq!(fleet.schedule_backups().await.unwrap(), 1);
+        let made = async || db::word(app.control_database(), &whole).await == day.to_string();
+        eventually(seconds(60), "a worker makes it", async || {
+            fleet.work().await.unwrap();
+            made().await
+        })
+        .await;
+    }
+    assert_eq!(fleet.prune_backups().await.unwrap(), 0);
+    app.clock().advance(chrono::TimeDelta::days(29));
+    assert_eq!(fleet.prune_backups().await.unwrap(), 2);
+    app.clock().advance(chrono::TimeDelta::days(365));
+    assert_eq!(fleet.prune_backups().await.unwrap(), 0, "the newest stays");
+    let left = fleet.backups(acme.slug.as_str()).await.unwrap();
+    assert_eq!(left.len(), 2);
+    assert!(left.iter().any(|backup| backup.id.to_string() == kept && !backup.scheduled));
+    let folders = fs::read_dir(app.storage().join("backups").join(acme.id.to_string())).unwrap().count();
+    assert_eq!(folders, 2);
+}
+
+/// The same through a server that speaks S3, on a socket.
+#[actix_web::test]
+async fn a_bucket_holds_backups_too() {
+    let app = TestApp::shared().await;
+    let acme = with_people_and_contacts(app).await;
+    let before = db::fingerprint(acme.database()).await;
+    let dir = Dir::new();
+    let files = dir.path();
+    fs::create_dir(files.join("tenants")).unwrap();
+    let endpoint = s3::serve(files, "access", "s3cr3t").await;
+    let mut environment = app.environment();
+    environment.retain(|(name, _)| name != "TENANTRY_STORAGE_URL");
+    let url = format!("s3://tenants/eu?endpoint={endpoint}&region=eu-central-1");
+    environment.push(("TENANTRY_STORAGE_URL".into(), url));
+    let slug = acme.slug.as_str();
+    environment.push(("AWS_ACCESS_KEY_ID".into(), "access".into()));
+    let mut wrong = environment.clone();
+    wrong.push(("AWS_SECRET_ACCESS_KEY".into(), "guessed".into()));
+    let said = run_with(&wrong, &["tenant", "backup", slug]).await.expect(1);
+    assert!(!said.all().contains("guessed"), "{said:?}");
+    environment.push(("AWS_SECRET_ACCESS_KEY".into(), "s3cr3t".into()));
+    let made = run_with(&environment, &["tenant", "backup", slug, "--output", "json"]).await.expect(0).json();
+    let id = made["id"].as_str().unwrap();
+    assert!(files.join(format!("tenants/eu/backups/{}/{id}/dump", acme.id)).exists());
+    db::execute(acme.database(), "DELETE FROM contacts").await;
+    run_with(&environment, &["tenant", "restore", slug, "--backup", id]).await.expect(0);
+    assert_eq!(db::fingerprint(&lives_in(app, slug).await).await, before);
+    let certificate = files.join("certificate.json");
+    let arguments = ["tenant", "erase", slug, "--certificate", certificate.to_str().unwrap(), "--yes"];
+    run_with(&environment, &arguments).await.expect(0);
+    assert!(!files.join(format!("tenants/eu/backups/{}/{id}/dump", acme.id)).exists());
+}
+
+#[actix_web::test]
+async fn over_rest_each_is_a_job() {
+    let app = TestApp::builder().start().await;
+    let acme = with_people_and_contacts(&app).await;
+    let (fleet, operator) = (app.fleet(), app.operator());
+    let path = format!("/api/v1/admin/tenants/{}", acme.slug);
+    // Asks for it, lets a worker do it, and gives what came of it.
+    let job = async |call: &str, body: Value| {
+        let accepted = operator.post(&format!("{path}/{call}"), body).await.expect(202);
+        let location = accepted.header("location").expect("where to follow it").to_owned();
+        assert_eq!(location, format!("/api/v1/admin/jobs/{}", accepted.data()["id"].as_str().unwrap()));
+        eventually(seconds(60), call, async || {
+            fleet.work().await.unwrap();
+            let job = operator.get(&location).await.expect(200);
+            assert_ne!(job.data()["state"], "failed", "{job:?}");
+            job.data()["state"] == "done"
+        })
+        .await;
+        operator.get(&location).await.expect(200).data()["result"].clone()
+    };
+    let made = job("backups", json!({})).await;
+    let listed = operator.get(&format!("{path}/backups?pageSize=1")).await.expect(200);
+    assert_eq!((&listed.data()[0]["id"], &listed.data()[0]["state"]), (&made["backupId"], &json!("done")));
+    let before = db::fingerprint(acme.database()).await;
+    let restored = job("restore", json!({"backupId": made["backupId"]})).await;
+    assert_eq!(restored["tenantId"], json!(acme.id));
+    let beside = unique("beside");
+    let copy = job("restore", json!({"backupId": made["backupId"], "as": beside})).await;
+    assert_eq!(copy["slug"], json!(beside));
+    assert_eq!(db::fingerprint(&lives_in(&app, &beside).await).await, before);
+    let clone = unique("clone");
+    job("clone", json!({"slug": clone, "mask": "default"})).await;
+    let masked = "SELECT count(*)::text AS word FROM contacts WHERE last_name LIKE 'Name %'";
+    assert_eq!(db::word(&lives_in(&app, &clone).await, masked).await, "3");
+
+    // Without a backup it is what it always was.
+    operator.post(&format!("{path}/restore"), json!({})).await.refused(409, "conflict");
+    operator.post(&format!("{path}/restore"), json!({"as": beside})).await.refused(422, "validation_failed");
+    operator.post(&format!("{path}/clone"), json!({"slug": beside})).await.refused(409, "already_exists");
+
+    // What cannot even begin has failed, and is not tried for ever.
+    let id = made["backupId"].as_str().unwrap();
+    fs::write(folder(&app, acme.id, id).join("manifest"), "nonsense").unwrap();
+    let body = json!({"backupId": id});
+    let broken = operator.post(&format!("{path}/restore"), body).await.expect(202);
+    let location = broken.header("location").unwrap().to_owned();
+    eventually(seconds(30), "it fails", async || {
+        fleet.work().await.unwrap();
+        operator.get(&location).await.expect(200).data()["state"] == "failed"
+    })
+    .await;
+
+    let erased = job("erase", json!({})).await;
+    assert_eq!(erased["certificate"]["tenant"], json!(acme.id));
+    fleet.check_certificate(&erased.to_string()).await.expect("genuine");
+    operator.get(&format!("{path}/backups")).await.expect(404);
 }

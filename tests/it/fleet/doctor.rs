@@ -95,6 +95,10 @@ async fn clusters_budgets_schemas_and_secrets_are_looked_at() {
     let key = format!("SELECT id::text AS word FROM signing_keys WHERE tenant_id = '{}'", acme.id);
     let key = db::word(control, &key).await;
     assert_eq!(findings(&app, &key).await[0]["code"], "secret_does_not_open");
+    let answer = app.operator().get("/api/v1/admin/fleet/doctor").await.expect(200);
+    let codes: Vec<_> = answer.data()["findings"].as_array().unwrap().iter().map(|it| it["code"].clone()).collect();
+    assert!(codes.contains(&Value::from("secret_does_not_open")), "{answer:?}");
+    acme.admin().get("/api/v1/admin/fleet/doctor").await.expect(401);
     let own = run(&app, &["doctor", "--output", "json"]).await.expect(3).json();
     let codes: Vec<_> = own["findings"].as_array().unwrap().iter().map(|finding| finding["code"].clone()).collect();
     assert!(codes.contains(&Value::from("cluster_unreachable")), "{own}");

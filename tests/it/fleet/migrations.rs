@@ -1,7 +1,10 @@
 //! The operator's own migrations, after the built-in ones.
 
+use tenantry::fleet::migrations::built_in;
 use tenantry::fleet::{CreateTenant, Silent};
-use tenantry::testing::TestApp;
+use tenantry::router::Target;
+use tenantry::router::migrate::{MigrateOptions, migrate};
+use tenantry::testing::{TestApp, TestCluster};
 
 use crate::support::{db, unique};
 
@@ -66,4 +69,57 @@ async fn every_foreign_key_has_an_index_in_both_planes() {
     for database in [app.control_database(), acme.database()] {
         assert_eq!(db::words(database, without).await, Vec::<String>::new(), "{database:?}");
     }
+}
+
+/// What programs of the release before read and write of a schema: each column with its type.
+const COLUMNS: &str = "SELECT c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) AS word \
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped";
+/// Columns that a program which does not know of them cannot leave out.
+const DEMANDED: &str = "SELECT c.relname || '.' || a.attname AS word FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped \
+    AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''";
+/// What says in a file that nobody reads any more what it takes away.
+const CONTRACT: &str = "-- tenantry: contract";
+
+/// What a step from one schema to the next takes from programs that know the first one only.
+async fn taken(database: &Target, step: impl AsyncFnOnce()) -> Vec<String> {
+    let (columns, demanded) = (db::words(database, COLUMNS).await, db::words(database, DEMANDED).await);
+    step().await;
+    let (left, asked) = (db::words(database, COLUMNS).await, db::words(database, DEMANDED).await);
+    let known_table = |column: &String| {
+        let table = column.split('.').next().unwrap_or_default();
+        columns.iter().any(|known| known.split('.').next() == Some(table))
+    };
+    let gone = columns.iter().filter(|column| !left.contains(column)).map(|column| format!("{column} is gone"));
+    let new = asked.iter().filter(|column| !demanded.contains(column) && known_table(column));
+    gone.chain(new.map(|column| format!("{column} has to be given"))).collect()
+}
+
+/// Expand, then contract: a server of the release before goes on serving a tenant that is migrated already.
+#[actix_web::test]
+async fn no_migration_takes_away_what_the_release_before_reads() {
+    let database = TestCluster::get().await.database("expand").await;
+    let (built_in, target) = (built_in(), database.target());
+    for (version, file) in built_in.after(0) {
+        let text = std::fs::read_to_string(format!("tenant-migrations/{file}")).expect("a file");
+        let taken = taken(target, async || {
+            migrate(target, &built_in.up_to(version), &MigrateOptions::default()).await.expect("it applies");
+        })
+        .await;
+        let contracts = text.lines().any(|line| line.trim() == CONTRACT);
+        assert!(
+            taken.is_empty() || contracts,
+            "{file}: {taken:?}. Expand first; contract a release later ('{CONTRACT}')."
+        );
+    }
+    for (breaks, said) in [
+        ("ALTER TABLE contacts RENAME COLUMN title TO headline", "contacts.title text is gone"),
+        ("ALTER TABLE roles ALTER COLUMN description TYPE varchar(9)", "roles.description text is gone"),
+        ("ALTER TABLE contacts ADD COLUMN fax text NOT NULL", "contacts.fax has to be given"),
+    ] {
+        assert_eq!(taken(target, async || db::execute(target, breaks).await).await, [said]);
+    }
+    let added = "ALTER TABLE contacts ADD COLUMN born date; CREATE TABLE more (id int NOT NULL)";
+    assert!(taken(target, async || db::execute(target, added).await).await.is_empty());
 }

@@ -2,12 +2,16 @@
 
 mod attach;
 mod backups;
+mod clone;
 mod clusters;
 mod crash;
 mod doctor;
 mod drift;
+mod erase;
+mod export;
 mod hold;
 mod jobs;
+mod migrate;
 mod migrations;
 mod proof;
 mod provisioning;

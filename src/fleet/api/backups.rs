@@ -1,0 +1,196 @@
+//! Backups, restore, clone and erasure of tenants, for operators: each is a job.
+
+use actix_web::{Either, get, post, web};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::jobs::{JobView, accepted};
+use super::tenants::OperatedTenant;
+use super::{ChangeRefusals, Refusals};
+use crate::control::operators::Operator;
+use crate::error::ApiResult;
+use crate::fleet::Fleet;
+use crate::fleet::clone::{CloneTenant, Mask};
+use crate::fleet::restore::RestoreTenant;
+use crate::fleet::view::BackupView;
+use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::{BackupId, Slug};
+use crate::rest::{Accepted, Envelope, Json, ListEnvelope, Listed, NoQuery, OptionalJson, Paging, Path, Query, Tagged};
+use crate::router::Router;
+
+/// Which backups.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListBackups {
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+}
+
+/// What to restore.
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreBody {
+    /// The backup; without it, an archived tenant is given back to its users.
+    #[garde(skip)]
+    pub backup_id: Option<BackupId>,
+    /// As a new tenant of this name; without it, in the place of what the tenant has now. Needs `backupId`.
+    #[serde(rename = "as")]
+    #[garde(skip)]
+    pub beside: Option<Slug>,
+}
+
+/// A clone to be.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CloneBody {
+    /// Public name of the new tenant.
+    #[garde(skip)]
+    pub slug: Slug,
+    /// What takes personal data out of it: `default` for the rules of the built-in schema.
+    #[garde(skip)]
+    pub mask: Option<MaskBody>,
+    /// People keep their passwords and invitations.
+    #[serde(default)]
+    #[garde(skip)]
+    pub keep_credentials: bool,
+}
+
+/// Rules of masking.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskBody {
+    /// Those for the built-in schema.
+    Default,
+}
+
+/// Backs a tenant up to the storage. Its result has the `backupId`.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminBackUpTenant",
+    params(("id" = String, Path, description = "Id or slug")),
+    responses((status = 202, description = "The job", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants/{id}/backups")]
+pub async fn back_up_tenant(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    id: Path<String>,
+) -> ApiResult<Accepted<JobView>> {
+    let tenant = fleet.get(&id.0).await?;
+    Ok(accepted(fleet.backup_later(&tenant, Some(operator.id)).await?))
+}
+
+/// A tenant's backups, the latest first; also of one that was deleted.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminListBackups",
+    params(("id" = String, Path, description = "Id or slug"), ListBackups),
+    responses((status = 200, description = "A page", body = ListEnvelope<BackupView>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/tenants/{id}/backups")]
+pub async fn list_backups(
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    id: Path<String>,
+    query: Query<ListBackups>,
+) -> ApiResult<Listed<BackupView>> {
+    let tenant = fleet.tenant_or_former(&id.0).await?;
+    let paging = Paging::new(None, query.0.page_size, query.0.cursor, None)?;
+    let filter = tenant.to_string();
+    let scope = CursorScope { tenant: None, list: "admin/backups", sort: "-createdAt", filter: &filter };
+    let mac = &router.installation().mac;
+    let (mut after, mut before) = (None, None);
+    match paging.decode::<BackupId>(&scope, mac)? {
+        Some((Direction::Next, id)) => after = Some(id),
+        Some((Direction::Previous, id)) => before = Some(id),
+        None => {}
+    }
+    let rows = fleet.backups_page(tenant, paging.limit(), after, before).await?;
+    Ok(paging.listed(rows, &scope, mac, |backup| backup.id, None).map(Into::into))
+}
+
+/// Gives an archived tenant back to its users; with a backup, restores that in place or as a new tenant.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminRestoreTenant",
+    params(("id" = String, Path, description = "Id or slug")),
+    request_body = RestoreBody,
+    responses(
+        (status = 200, description = "Active", body = Envelope<OperatedTenant>),
+        (status = 202, description = "The job that restores the backup", body = Envelope<JobView>),
+        Refusals,
+        ChangeRefusals,
+    ),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants/{id}/restore")]
+pub async fn restore_tenant(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    id: Path<String>,
+    body: OptionalJson<RestoreBody>,
+) -> ApiResult<Either<Tagged<OperatedTenant>, Accepted<JobView>>> {
+    let RestoreBody { backup_id, beside } = body.0.unwrap_or_default();
+    let Some(backup) = backup_id else {
+        if beside.is_some() {
+            let said = "A new tenant is made of a backup: name it.";
+            return Err(crate::error::ApiError::invalid_field("backupId", "required", said));
+        }
+        let tenant = fleet.get(&id.0).await?;
+        return Ok(Either::Left(Tagged(OperatedTenant::new(fleet.restore(tenant.id).await?, &router))));
+    };
+    let job = fleet.restore_backup_later(&id.0, &RestoreTenant { backup, beside }, Some(operator.id)).await?;
+    Ok(Either::Right(accepted(job)))
+}
+
+/// Makes a new tenant with what a live one holds.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminCloneTenant",
+    params(("id" = String, Path, description = "Id or slug")),
+    request_body = CloneBody,
+    responses((status = 202, description = "The job", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants/{id}/clone")]
+pub async fn clone_tenant(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    id: Path<String>,
+    body: Json<CloneBody>,
+) -> ApiResult<Accepted<JobView>> {
+    let CloneBody { slug, mask, keep_credentials } = body.0;
+    let mask = mask.map(|MaskBody::Default| Mask::built_in());
+    let source = fleet.get(&id.0).await?;
+    let wanted = CloneTenant { slug, mask, keep_credentials, admin: None };
+    Ok(accepted(fleet.clone_later(&source, &wanted, Some(operator.id)).await?))
+}
+
+/// Destroys a tenant's data, backups and keys for ever. Its result is the signed certificate.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminEraseTenant",
+    params(("id" = String, Path, description = "Id or slug")),
+    responses((status = 202, description = "The job", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants/{id}/erase")]
+pub async fn erase_tenant(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    id: Path<String>,
+) -> ApiResult<Accepted<JobView>> {
+    Ok(accepted(fleet.erase_later(&id.0, Some(operator.id)).await?))
+}

@@ -1,0 +1,96 @@
+//! The fleet's migration for operators.
+
+use actix_web::{get, post, web};
+use garde::Validate;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::jobs::{JobView, accepted};
+use super::{ChangeRefusals, Refusals};
+use crate::config::Span;
+use crate::control::operators::{Operator, Survey};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::migrate::FleetStatus;
+use crate::fleet::{Fleet, MigrateFleet};
+use crate::kernel::Slug;
+use crate::rest::{Accepted, Envelope, Json, NoQuery, Reply};
+
+/// What a run over the fleet is asked for; what is left out is as `tenantry fleet migrate` has it.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewMigration {
+    /// How many tenants go first, and are watched.
+    #[garde(skip)]
+    pub canary: Option<usize>,
+    /// How many tenants a wave has.
+    #[garde(inner(range(min = 1)))]
+    pub wave: Option<usize>,
+    /// How many tenants of one cluster are migrated at the same time.
+    #[garde(inner(range(min = 1, max = 100)))]
+    pub concurrency: Option<usize>,
+    /// These tenants alone.
+    #[garde(skip)]
+    pub only: Option<Vec<Slug>>,
+    /// How long a statement waits for a lock, such as `3s`.
+    #[garde(skip)]
+    pub lock_timeout: Option<String>,
+    /// Stop when so many tenants have failed.
+    #[garde(inner(range(min = 1)))]
+    pub max_failures: Option<usize>,
+}
+
+impl NewMigration {
+    fn read(self) -> ApiResult<MigrateFleet> {
+        let usual = MigrateFleet::default();
+        let lock_timeout = match self.lock_timeout.map(|text| text.parse::<Span>()) {
+            None => usual.lock_timeout,
+            Some(Ok(span)) => span.0,
+            Some(Err(_)) => {
+                return Err(ApiError::invalid_field("lockTimeout", "invalid", "A time is written as 500ms or 3s."));
+            }
+        };
+        Ok(MigrateFleet {
+            canary: self.canary,
+            wave: self.wave.unwrap_or(usual.wave),
+            concurrency: self.concurrency.unwrap_or(usual.concurrency),
+            only: self.only.unwrap_or_default(),
+            max_failures: self.max_failures,
+            lock_timeout,
+            ..usual
+        })
+    }
+}
+
+/// Has a worker bring every tenant to the head of the migrations, in waves.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminMigrateFleet",
+    request_body = NewMigration,
+    responses((status = 202, description = "It is a job now", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/fleet/migrations")]
+pub async fn migrate_fleet(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    body: Json<NewMigration>,
+) -> ApiResult<Accepted<JobView>> {
+    Ok(accepted(fleet.migrate_later(&body.0.read()?, Some(operator.id)).await?))
+}
+
+/// How many tenants are at what version, and which of them failed.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminGetFleetStatus",
+    responses((status = 200, description = "How the fleet stands", body = Envelope<FleetStatus>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/fleet/status")]
+pub async fn get_fleet_status(
+    _: NoQuery,
+    _: Operator<Survey>,
+    fleet: web::Data<Fleet>,
+) -> ApiResult<Reply<FleetStatus>> {
+    Ok(Reply(fleet.migration_status().await?))
+}

@@ -1,0 +1,96 @@
+//! What moves and renews: longer work on tenants and clusters, left to workers.
+
+use std::time::Duration;
+
+use actix_web::{post, web};
+use garde::Validate;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{ChangeRefusals, JobView, Refusals, accepted};
+use crate::control::operations::{NewOperation, OperationKind};
+use crate::control::operators::Operator;
+use crate::error::ApiResult;
+use crate::fleet::relocate::{HOLD_DEADLINE, Method};
+use crate::fleet::{Fleet, MoveTenant};
+use crate::rest::{Accepted, Envelope, Json, NoQuery, Path};
+
+/// Where a tenant is to be.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The cluster's name.
+    #[garde(length(min = 1, max = 63))]
+    pub to: String,
+    /// How long its requests may wait, in milliseconds; 30,000 if left out. Past that the move is taken back.
+    #[garde(inner(range(min = 1, max = 600_000)))]
+    pub hold_deadline_ms: Option<u64>,
+    /// How the rows get there; by the size of its database if left out.
+    #[garde(skip)]
+    pub method: Option<Method>,
+}
+
+/// Gives a tenant's role another password.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminRotateCredentials",
+    params(("id" = String, Path, description = "Id or slug")),
+    responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants/{id}/rotate-credentials")]
+pub async fn rotate_credentials(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    id: Path<String>,
+) -> ApiResult<Accepted<JobView>> {
+    let tenant = fleet.get(&id.0).await?;
+    let new = NewOperation::on(tenant.id, &tenant.slug, OperationKind::RotateCredentials, json!({}));
+    Ok(accepted(fleet.enqueue(NewOperation { requested_by: Some(operator.id), ..new }).await?))
+}
+
+/// Moves a tenant to another cluster. The job's `result` has `pauseMs` and the checksums.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminMoveTenant",
+    params(("id" = String, Path, description = "Id or slug")),
+    request_body = MoveRequest,
+    responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants/{id}/move")]
+pub async fn move_tenant(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    id: Path<String>,
+    body: Json<MoveRequest>,
+) -> ApiResult<Accepted<JobView>> {
+    let tenant = fleet.get(&id.0).await?;
+    let wanted = MoveTenant {
+        to: Some(body.0.to),
+        hold_deadline: body.0.hold_deadline_ms.map_or(HOLD_DEADLINE, Duration::from_millis),
+        method: body.0.method,
+    };
+    Ok(accepted(fleet.relocate_later(tenant.id, &wanted, Some(operator.id)).await?))
+}
+
+/// Keeps new tenants off a cluster and moves its own to others. The job's `result` lists those that could not be moved.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminDrainCluster",
+    params(("name" = String, Path, description = "The cluster")),
+    responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/clusters/{name}/drain")]
+pub async fn drain_cluster(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    name: Path<String>,
+) -> ApiResult<Accepted<JobView>> {
+    Ok(accepted(fleet.drain_later(&name.0, Some(operator.id)).await?))
+}

@@ -1,0 +1,201 @@
+//! Rules that take personal data out of a copy.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use diesel_async::SimpleAsyncConnection;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::backup::contents::TableName;
+use crate::fleet::{admin, refused, sql};
+use crate::kernel::crypto::random;
+use crate::router::AdminConn;
+use crate::router::tenant::words;
+
+/// The rules for the built-in schema.
+const DEFAULT: &str = include_str!("../../../config/mask.toml");
+
+words! {
+    /// What becomes of a column's values.
+    Rule {
+        /// Nothing is left.
+        Null = "null",
+        /// An empty text, list or object.
+        Empty = "empty",
+        /// An address at example.invalid.
+        Email = "email",
+        /// A made-up name.
+        Name = "name",
+        /// A made-up number.
+        Phone = "phone",
+        /// Made-up text.
+        Text = "text",
+        /// A digest.
+        Hash = "hash",
+        /// In a list of `{label, value}`: every value.
+        Values = "values",
+    }
+}
+
+/// What becomes of a table as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum WholeTable {
+    /// No row is left.
+    #[serde(rename = "remove")]
+    Remove,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum TableRule {
+    Whole(WholeTable),
+    Columns(BTreeMap<String, Rule>),
+}
+
+/// The rules, by table: `contacts`, or `"schema.table"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mask(BTreeMap<String, TableRule>);
+
+impl Mask {
+    /// The rules for the built-in schema.
+    ///
+    /// # Panics
+    /// Never: they are compiled in, and read by a test.
+    #[must_use]
+    pub fn built_in() -> Self {
+        toml::from_str(DEFAULT).expect("the embedded rules are rules")
+    }
+
+    /// Rules from TOML or JSON.
+    ///
+    /// # Errors
+    /// 409 with what is wrong.
+    pub fn parse(text: &str) -> ApiResult<Self> {
+        let json = text.trim_start().starts_with('{');
+        let read: Result<Self, String> = if json {
+            serde_json::from_str(text).map_err(|error| error.to_string())
+        } else {
+            toml::from_str(text).map_err(|error| error.message().to_owned())
+        };
+        let kinds: Vec<_> = Rule::ALL.iter().map(|rule| rule.as_str()).collect();
+        read.map_err(|fault| {
+            let remedy = format!("Write table by table: column = one of {}; or table = \"remove\".", kinds.join(", "));
+            refused(format!("The masking rules cannot be used. {remedy}")).caused_by(fault)
+        })
+    }
+
+    /// The statements, for the tables and columns that there are.
+    ///
+    /// # Errors
+    /// 409 if a rule names a table or a column that is not there: a typing error must not leave data as it is.
+    async fn statements(&self, conn: &mut AdminConn, salt: &str) -> ApiResult<Vec<String>> {
+        let mut statements = Vec::new();
+        for (name, rule) in &self.0 {
+            let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+            let place = TableName { schema: schema.to_owned(), name: table.to_owned() }.quoted();
+            let columns = format!(
+                "SELECT attname || ' ' || format_type(atttypid, NULL) AS word FROM pg_attribute \
+                 WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+                sql::literal(&place)
+            );
+            let columns = admin::words(conn, &columns).await?;
+            let columns: BTreeMap<_, _> = columns.iter().filter_map(|column| column.split_once(' ')).collect();
+            if columns.is_empty() {
+                return Err(refused(format!(
+                    "The masking rules name the table {name}, which is not there. Correct them."
+                )));
+            }
+            match rule {
+                TableRule::Whole(WholeTable::Remove) => statements.push(format!("DELETE FROM {place}")),
+                TableRule::Columns(rules) => {
+                    let mut set = String::new();
+                    for (column, rule) in rules {
+                        let kind = columns.get(column.as_str()).ok_or_else(|| {
+                            refused(format!(
+                                "The masking rules name {name}.{column}, which is not there. Correct them."
+                            ))
+                        })?;
+                        let comma = if set.is_empty() { "" } else { ", " };
+                        let _ = write!(
+                            set,
+                            "{comma}{} = {}",
+                            sql::ident(column),
+                            rule.value(&sql::ident(column), kind, salt)
+                        );
+                    }
+                    if !set.is_empty() {
+                        statements.push(format!("UPDATE {place} SET {set}"));
+                    }
+                }
+            }
+        }
+        Ok(statements)
+    }
+
+    /// Whether every table and column is there.
+    pub(super) async fn check(&self, conn: &mut AdminConn) -> ApiResult<()> {
+        self.statements(conn, "").await.map(drop)
+    }
+
+    /// Masks a copy, with digests that nobody can compare with those of another. Done again, it masks what is masked.
+    pub(super) async fn apply(&self, conn: &mut AdminConn) -> ApiResult<()> {
+        let salt: String = random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let statements = self.statements(conn, &salt).await?;
+        conn.batch_execute(&format!("BEGIN; {}; COMMIT", statements.join("; "))).await.map_err(|error| {
+            ApiError::internal(error).detail("The masking rules could not be applied: a column does not take its rule.")
+        })
+    }
+}
+
+impl Rule {
+    /// The value in the place of `column`, which stays null where it is.
+    fn value(self, column: &str, kind: &str, salt: &str) -> String {
+        let digest = |of: &str| format!("md5({} || lower(trim({of})))", sql::literal(salt));
+        let made_up = match self {
+            Self::Null => return "NULL".to_owned(),
+            Self::Empty if kind == "jsonb" || kind == "json" => format!("'[]'::{kind}"),
+            Self::Empty if kind.ends_with("[]") => format!("'{{}}'::{kind}"),
+            Self::Empty => "''".to_owned(),
+            Self::Email => format!("left({}, 16) || '@example.invalid'", digest(&format!("{column}::text"))),
+            Self::Name => format!("'Name ' || left({}, 8)", digest(&format!("{column}::text"))),
+            Self::Phone => {
+                format!("'+000' || translate(left({}, 10), 'abcdef', '012345')", digest(&format!("{column}::text")))
+            }
+            Self::Text => format!("'Text ' || left({}, 8)", digest(&format!("{column}::text"))),
+            Self::Hash => digest(&format!("{column}::text")),
+            Self::Values => {
+                let value = format!(
+                    "jsonb_build_object('value', left({}, 16) || '@example.invalid')",
+                    digest("entry->>'value'")
+                );
+                format!(
+                    "(SELECT coalesce(jsonb_agg(CASE WHEN jsonb_typeof(entry) = 'object' THEN entry || {value} ELSE '{{}}' END), '[]') \
+                     FROM jsonb_array_elements({column}) AS entry)"
+                )
+            }
+        };
+        format!("CASE WHEN {column} IS NULL THEN NULL ELSE {made_up} END")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_in_both_forms() {
+        let rules = Mask::parse("[people]\nmail = \"email\"\n[\"app.notes\"]\nbody = \"null\"").unwrap();
+        assert_eq!(rules, Mask::parse(r#"{"people": {"mail": "email"}, "app.notes": {"body": "null"}}"#).unwrap());
+        assert!(Mask::parse("[people]\nmail = \"shuffle\"").is_err());
+        assert!(Mask::parse("people = \"keep\"").is_err());
+        assert!(Mask::built_in().0.len() > 3);
+    }
+
+    #[test]
+    fn null_stays_null_and_salts_differ() {
+        let value = Rule::Email.value("\"email\"", "text", "s");
+        assert!(value.starts_with("CASE WHEN \"email\" IS NULL THEN NULL") && value.contains("example.invalid"));
+        assert_ne!(value, Rule::Email.value("\"email\"", "text", "t"));
+    }
+}

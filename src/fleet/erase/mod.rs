@@ -1,0 +1,170 @@
+//! `tenant erase`: a tenant's database, role, former databases, backups and keys destroyed, and a signed certificate of
+//! what was erased and when.
+//!
+//! The key of its backups goes first: whoever has a copy of the storage has nothing from then on.
+
+mod certificate;
+mod run;
+
+use serde::{Deserialize, Serialize};
+
+pub use certificate::{Certificate, SignedCertificate};
+pub use run::Step;
+
+use super::lock::Lock;
+use super::operation::Journal;
+use super::provision::remove::{Data, Undo};
+use super::{Fleet, OperationOptions, Progress, Silent, StepTime, refused};
+use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind, OperationState};
+use crate::control::tenants::{self, TenantRecord};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::{OperatorId, Slug, TenantId};
+use crate::router::{MainConn, TenantStatus};
+
+/// A tenant that is gone for good.
+#[derive(Debug)]
+pub struct Erased {
+    /// What was erased, signed.
+    pub certificate: SignedCertificate,
+    /// What was done.
+    pub steps: Vec<StepTime>,
+}
+
+/// What the journal knows of the tenant, whose entry goes on the way.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Facts {
+    created_at: Option<chrono::DateTime<chrono::Utc>>,
+    cluster: Option<String>,
+    database: Option<String>,
+    role: Option<String>,
+}
+
+impl Fleet {
+    /// Erases a tenant, or what is left of one that was deleted; goes on with an erasure that was interrupted. Of a
+    /// tenant that was erased already the certificate is given again.
+    ///
+    /// # Errors
+    /// 404 if there is no trace of it; 409 while another process works on it; 503 if its cluster or the storage does not
+    /// answer: its backups are unreadable even so, and the same call goes on.
+    pub async fn erase(&self, name: &str, options: &OperationOptions, progress: &dyn Progress) -> ApiResult<Erased> {
+        let begun = self.find_erasure(name).await?;
+        let id = match (&begun, self.tenant_or_former(name).await) {
+            // One of this name that lives comes before one that was erased.
+            (_, Ok(id)) => id,
+            (Some(Operation { tenant: Some((id, _)), .. }), Err(error)) if error.code() == Code::NotFound => *id,
+            (_, Err(error)) => return Err(error),
+        };
+        let _lock = Lock::tenant(&self.control, id).await?;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, id).await).await?;
+        let begun = begun.filter(|begun| begun.tenant.as_ref().is_some_and(|(of, _)| *of == id));
+        let operation = match begun {
+            Some(done) if done.state == OperationState::Done => return given_again(done),
+            Some(begun) => {
+                let id = begun.id;
+                self.control.db.read(async move |conn: &mut MainConn| operations::reopen(conn, id).await).await?
+            }
+            None if tenant.is_some() => {
+                self.clear_move(id).await?;
+                self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?
+            }
+            None => self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?,
+        };
+        self.end_of(&operation, tenant.as_ref()).await?;
+        let undo = match &tenant {
+            Some(tenant) => Some(Undo::prepare(self, tenant, Data::Goes, progress).await?),
+            None => None,
+        };
+        let mut run = run::Run::new(self, id, undo, &operation)?;
+        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let steps = journal.drive(&mut run, Step::ALL).await?;
+        let certificate = run.certificate.ok_or_else(|| ApiError::internal("an erasure without its certificate"))?;
+        tracing::info!(tenant = %id, "erased");
+        Ok(Erased { certificate, steps })
+    }
+
+    /// Drives an erasure that was left to a worker.
+    pub(super) async fn carry_out_erase(&self, operation: &Operation) -> ApiResult<()> {
+        let (id, _) = operation.tenant.as_ref().ok_or_else(|| ApiError::internal("an erasure without its tenant"))?;
+        self.erase(&id.to_string(), &OperationOptions::default(), &Silent).await.map(drop)
+    }
+
+    /// The last erasure of a tenant by id or slug that was begun.
+    async fn find_erasure(&self, name: &str) -> ApiResult<Option<Operation>> {
+        let filter = OperationFilter { kind: Some(OperationKind::Erase), ..OperationFilter::default() };
+        let all = self.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
+        let named = |operation: &Operation| {
+            operation.tenant.as_ref().is_some_and(|(id, slug)| slug.as_str() == name || id.to_string() == name)
+        };
+        let alive = |state| !matches!(state, OperationState::Undone | OperationState::Cancelled);
+        Ok(all.into_iter().find(|operation| named(operation) && alive(operation.state)))
+    }
+
+    /// Leaves an erasure to a worker.
+    ///
+    /// # Errors
+    /// 404 if there is no trace of the tenant; 409 while another job works on it.
+    pub async fn erase_later(&self, name: &str, by: Option<OperatorId>) -> ApiResult<Operation> {
+        let id = self.tenant_or_former(name).await?;
+        let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, id).await).await?;
+        let new = self.new_erasure(id, name, tenant.as_ref()).await?;
+        self.enqueue(NewOperation { requested_by: by, ..new }).await
+    }
+
+    async fn new_erasure(&self, id: TenantId, name: &str, tenant: Option<&TenantRecord>) -> ApiResult<NewOperation> {
+        let slug = match tenant {
+            Some(tenant) => tenant.slug.clone(),
+            None => self.slug_of_former(id, name).await?,
+        };
+        Ok(NewOperation::on(id, &slug, OperationKind::Erase, serde_json::json!(facts(tenant))))
+    }
+
+    async fn begin_erasure(&self, new: NewOperation) -> ApiResult<Operation> {
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                // Whatever was begun with it gives way: nothing of it will be left.
+                if let Some((id, _)) = &new.tenant
+                    && let Some(open) = operations::find_open(conn, *id).await?
+                {
+                    operations::finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
+                }
+                operations::begin(conn, &new).await
+            })
+            .await
+    }
+
+    async fn slug_of_former(&self, id: TenantId, name: &str) -> ApiResult<Slug> {
+        let backups = self.backups(&id.to_string()).await?;
+        let known = backups.into_iter().next().map(|backup| backup.slug);
+        known.or_else(|| name.parse().ok()).ok_or_else(|| ApiError::not_found("tenant"))
+    }
+
+    /// Unroutable from here on.
+    async fn end_of(&self, operation: &Operation, tenant: Option<&TenantRecord>) -> ApiResult<()> {
+        let Some(tenant) = tenant else { return Ok(()) };
+        if operation.tenant.as_ref().is_none_or(|(id, _)| *id != tenant.id) {
+            return Err(refused("The job is of another tenant."));
+        }
+        if matches!(tenant.status, TenantStatus::Active | TenantStatus::Suspended) {
+            let (id, now) = (tenant.id, self.control.clock.now());
+            self.control.db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, now).await).await?;
+        }
+        Ok(())
+    }
+}
+
+fn facts(tenant: Option<&TenantRecord>) -> Facts {
+    tenant.map_or_else(Facts::default, |tenant| Facts {
+        created_at: Some(tenant.created_at),
+        cluster: tenant.cluster.clone(),
+        database: Some(tenant.database_name.clone()),
+        role: Some(tenant.role_name.clone()),
+    })
+}
+
+fn given_again(done: Operation) -> ApiResult<Erased> {
+    let result = done.result.ok_or_else(|| ApiError::internal("an erasure without its certificate"))?;
+    let certificate = serde_json::from_value(result).map_err(ApiError::internal)?;
+    Ok(Erased { certificate, steps: Vec::new() })
+}

@@ -1,0 +1,168 @@
+//! The steps of an erasure. Each may be repeated at any time.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Facts;
+use super::certificate::{Certificate, ErasedBackup, SignedCertificate};
+use crate::control::operations::Operation;
+use crate::control::{backups, installation, signing_keys, tenants};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::Fleet;
+use crate::fleet::backup::vault;
+use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::provision::remove::Undo;
+use crate::kernel::{Slug, TenantId};
+use crate::router::MainConn;
+use crate::router::tenant::words;
+
+words! {
+    /// A step of an erasure, as it is journaled and shown.
+    Step {
+        /// What there is, written down while it is there.
+        Inventory = "inventory",
+        /// The key of its backups: none of them opens any more.
+        BackupKey = "backup_key",
+        /// Its database, those before it, and its role.
+        Databases = "databases",
+        /// Everything that the storage holds of it.
+        Backups = "backups",
+        /// The registry entry, and with it the keys of its tokens.
+        Registry = "registry",
+        /// What was erased and when, signed.
+        Certificate = "certificate",
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Inventory {
+    backups: Vec<ErasedBackup>,
+    backup_key_made_at: Option<DateTime<Utc>>,
+    signing_keys: Vec<Uuid>,
+    former: Vec<String>,
+}
+
+pub(super) struct Run<'a> {
+    fleet: &'a Fleet,
+    id: TenantId,
+    slug: Slug,
+    facts: Facts,
+    /// None where the tenant is gone already.
+    undo: Option<Undo<'a>>,
+    pub(super) certificate: Option<SignedCertificate>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        fleet: &'a Fleet,
+        id: TenantId,
+        undo: Option<Undo<'a>>,
+        operation: &Operation,
+    ) -> ApiResult<Self> {
+        let facts = serde_json::from_value(operation.input.clone()).map_err(ApiError::internal)?;
+        let (_, slug) = operation.tenant.clone().ok_or_else(|| ApiError::internal("an erasure without its tenant"))?;
+        Ok(Self { fleet, id, slug, facts, undo, certificate: None })
+    }
+
+    async fn inventory(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
+        let id = self.id;
+        let found = self.fleet.control.db.read(async move |conn: &mut MainConn| {
+            let backups = backups::list(conn, id).await?.into_iter();
+            let backups = backups.map(|one| ErasedBackup { id: one.id, created_at: one.created_at, bytes: one.bytes });
+            let copies = tenants::copies(conn, id).await?.into_iter().map(|one| one.database_name);
+            let former = backups::former_of(conn, id).await?.into_iter().map(|one| one.database_name).chain(copies);
+            Ok::<_, ApiError>(Inventory {
+                backups: backups.collect(),
+                backup_key_made_at: backups::key_made_at(conn, id).await?,
+                signing_keys: signing_keys::ids_of(conn, id).await?,
+                former: former.collect(),
+            })
+        });
+        journal.keep(&found.await?)
+    }
+
+    async fn backups(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
+        let id = self.id;
+        let found = self.fleet.control.db.read(async move |conn: &mut MainConn| backups::list(conn, id).await).await?;
+        // Without a storage there never was a backup, unless the entries say otherwise.
+        let objects = match self.fleet.storage() {
+            Ok(storage) => storage.remove_all(&vault::folder(id)).await.map_err(vault::away)?,
+            Err(_) if found.is_empty() => 0,
+            Err(error) => return Err(error),
+        };
+        for backup in found {
+            let id = backup.id;
+            self.fleet.control.db.read(async move |conn: &mut MainConn| backups::remove(conn, id).await).await?;
+        }
+        journal.keep(&objects)
+    }
+
+    async fn registry(&self) -> ApiResult<()> {
+        let id = self.id;
+        let gone = self.fleet.control.db.read(async move |conn: &mut MainConn| tenants::remove(conn, id).await).await;
+        match gone {
+            Err(error) if error.code() == Code::NotFound => Ok(()),
+            gone => gone,
+        }
+    }
+
+    async fn certify(&mut self, journal: &Journal<'_>) -> ApiResult<()> {
+        let inventory: Option<Inventory> = journal.kept(Step::Inventory.as_str())?;
+        let inventory = inventory.ok_or_else(|| ApiError::internal("the inventory is not in the journal"))?;
+        let keys = self.fleet.control.keys.clone();
+        let found =
+            self.fleet.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await).await?;
+        let installation = found.ok_or_else(|| ApiError::internal("the installation is not set up"))?.id;
+        let shared = self.facts.cluster.is_some();
+        let certificate = Certificate {
+            kind: Certificate::kind(),
+            installation,
+            tenant: self.id,
+            slug: self.slug.clone(),
+            created_at: self.facts.created_at,
+            cluster: self.facts.cluster.clone(),
+            databases: self.facts.database.clone().into_iter().chain(inventory.former).collect(),
+            role: self.facts.role.clone().filter(|_| shared),
+            backups: inventory.backups,
+            objects: journal.kept(Step::Backups.as_str())?.unwrap_or_default(),
+            backup_key_made_at: inventory.backup_key_made_at,
+            signing_keys: inventory.signing_keys,
+            erased_at: self.fleet.control.clock.now(),
+        };
+        let signed = self.fleet.sign(certificate).await?;
+        journal.set_result(&signed).await?;
+        self.certificate = Some(signed);
+        Ok(())
+    }
+}
+
+impl Steps for Run<'_> {
+    type Step = Step;
+
+    async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
+        match step {
+            Step::Inventory => self.inventory(journal).await,
+            Step::BackupKey => {
+                let id = self.id;
+                let db = &self.fleet.control.db;
+                db.read(async move |conn: &mut MainConn| backups::destroy_key(conn, id).await).await
+            }
+            Step::Databases => {
+                self.fleet.drop_copies(self.id).await?;
+                match &mut self.undo {
+                    Some(undo) => undo.take_back_databases().await,
+                    None => self.fleet.drop_all_former(self.id).await,
+                }
+            }
+            Step::Backups => self.backups(journal).await,
+            Step::Registry => self.registry().await,
+            Step::Certificate => self.certify(journal).await,
+        }
+    }
+
+    /// The caller of an interrupted run has not seen it.
+    fn is_repeated(&self, step: Step) -> bool {
+        step == Step::Certificate
+    }
+}

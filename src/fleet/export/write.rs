@@ -1,0 +1,152 @@
+//! One table as NDJSON and as CSV, row by row.
+
+use std::path::Path;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use diesel::sql_types::{Array, Nullable, Text};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use serde::{Deserialize, Serialize};
+use tokio::fs::File;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+
+use super::columns::{Column, Table};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::operation::Journal;
+use crate::fleet::sql;
+use crate::router::AdminConn;
+
+/// Rows that are fetched at a time.
+const BATCH: usize = 500;
+
+/// A file of an export.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportedFile {
+    /// Its name in the directory.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The SHA-256 of it.
+    pub sha256: String,
+}
+
+/// A table of an export.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportedTable {
+    /// Its name, with its schema.
+    pub table: String,
+    /// How many rows.
+    pub rows: u64,
+    /// What of it was exported, in the order of the files.
+    pub columns: Vec<Column>,
+    /// The same rows in each form.
+    pub files: Vec<ExportedFile>,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    json: String,
+    #[diesel(sql_type = Array<Nullable<Text>>)]
+    cells: Vec<Option<String>>,
+}
+
+/// A file that knows what was written to it.
+struct Output {
+    name: String,
+    file: BufWriter<File>,
+    bytes: u64,
+    digest: Context,
+}
+
+impl Output {
+    async fn create(directory: &Path, name: String) -> ApiResult<Self> {
+        let file = File::create(directory.join(&name)).await.map_err(unwritten)?;
+        Ok(Self { name, file: BufWriter::new(file), bytes: 0, digest: Context::new(&SHA256) })
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> ApiResult<()> {
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes).await.map_err(unwritten)
+    }
+
+    async fn finish(mut self) -> ApiResult<ExportedFile> {
+        self.file.flush().await.map_err(unwritten)?;
+        self.file.get_ref().sync_all().await.map_err(unwritten)?;
+        let sha256 = self.digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(ExportedFile { name: self.name, bytes: self.bytes, sha256 })
+    }
+}
+
+/// 409: the directory does not take it.
+pub(super) fn unwritten(error: std::io::Error) -> ApiError {
+    super::refused("The directory cannot be written to. Give one that you can write to, with room.").caused_by(error)
+}
+
+/// Writes a table; the connection is in the transaction whose moment is exported.
+pub(super) async fn table(
+    conn: &mut AdminConn,
+    directory: &Path,
+    table: Table,
+    journal: &mut Journal<'_>,
+    done: (i64, i64),
+) -> ApiResult<ExportedTable> {
+    let name = format!("{}.{}", table.table.schema, table.table.name);
+    // Schema `public` goes without saying. What a table of the operator's may be called is no name of a file.
+    let stem: String = name.strip_prefix("public.").unwrap_or(&name).replace(['/', '\\', '\0'], "_");
+    let mut json = Output::create(directory, format!("{stem}.ndjson")).await?;
+    let mut csv = Output::create(directory, format!("{stem}.csv")).await?;
+    csv.write(&line(table.columns.iter().map(|column| Some(column.name.as_str())))?).await?;
+    let columns: Vec<_> = table.columns.iter().map(|column| sql::ident(&column.name)).collect();
+    let cells: Vec<_> = columns.iter().map(|column| format!("tenantry_row.{column}::text")).collect();
+    let declare = format!(
+        "DECLARE export NO SCROLL CURSOR FOR SELECT row_to_json(tenantry_row)::text AS json, \
+         ARRAY[{}]::text[] AS cells FROM (SELECT {} FROM {}) AS tenantry_row",
+        cells.join(", "),
+        columns.join(", "),
+        table.table.quoted()
+    );
+    conn.batch_execute(&declare).await.map_err(ApiError::internal)?;
+    let mut rows = 0;
+    loop {
+        let fetched: Vec<Row> =
+            diesel::sql_query(format!("FETCH {BATCH} FROM export")).load(conn).await.map_err(ApiError::internal)?;
+        for row in &fetched {
+            json.write(format!("{}\n", row.json).as_bytes()).await?;
+            csv.write(&line(row.cells.iter().map(Option::as_deref))?).await?;
+        }
+        rows += fetched.len() as u64;
+        journal.advance(done.0, done.1).await?;
+        if fetched.len() < BATCH {
+            break;
+        }
+    }
+    conn.batch_execute("CLOSE export").await.map_err(ApiError::internal)?;
+    let files = vec![json.finish().await?, csv.finish().await?];
+    Ok(ExportedTable { table: name, rows, columns: table.columns, files })
+}
+
+/// A line of CSV (RFC 4180). A cell that a spreadsheet would take for a formula begins with an apostrophe.
+fn line<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> ApiResult<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let cells = cells.map(|cell| match cell {
+        Some(cell) if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{cell}"),
+        cell => cell.unwrap_or_default().to_owned(),
+    });
+    writer.write_record(cells).map_err(ApiError::internal)?;
+    writer.into_inner().map_err(|error| ApiError::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        let cells = [Some("=1+1"), Some("+49"), Some("-5"), Some("@x"), Some("a,\"b\""), None, Some("5-3")];
+        let line = String::from_utf8(line(cells.into_iter()).unwrap()).unwrap();
+        assert_eq!(line, "'=1+1,'+49,'-5,'@x,\"a,\"\"b\"\"\",,5-3\r\n");
+    }
+}

@@ -1,0 +1,87 @@
+//! What becomes of each tenant is written down by one task, many tenants in one transaction: the control plane is asked
+//! a few times a second, however quick the tenants are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::control::ControlPlane;
+use crate::control::migration_runs::{self, Finished, Head};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::ManyLocks;
+use crate::kernel::OperationId;
+use crate::router::MainConn;
+
+/// Tenants of one transaction, which holds the head of the registry until it ends.
+const BATCH: usize = 64;
+/// Tenants that wait to be written down.
+const WAITING: usize = 512;
+/// Two transactions may have waited for one another; the control plane may be away for a moment.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Takes what became of tenants.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    sender: mpsc::Sender<Finished>,
+    taken: AtomicU64,
+    written: watch::Receiver<u64>,
+}
+
+impl Ledger {
+    /// Starts to write for one run. The task ends when the ledger is dropped, with an error if something could not
+    /// be written down.
+    pub(super) fn start(
+        control: ControlPlane,
+        locks: Arc<ManyLocks>,
+        run: OperationId,
+        head: Head,
+    ) -> (Self, JoinHandle<ApiResult<()>>) {
+        let (sender, mut receiver) = mpsc::channel(WAITING);
+        let (tell, written) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            while receiver.recv_many(&mut batch, BATCH).await > 0 {
+                write(&control, run, &head, &batch).await?;
+                let ids: Vec<_> = batch.drain(..).map(|finished| finished.tenant).collect();
+                locks.release(&ids).await?;
+                tell.send_modify(|written| *written += ids.len() as u64);
+            }
+            Ok(())
+        });
+        (Self { sender, taken: AtomicU64::new(0), written }, task)
+    }
+
+    /// Takes what became of one. False if nothing can be written down any more.
+    pub(super) async fn take(&self, finished: Finished) -> bool {
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        self.sender.send(finished).await.is_ok()
+    }
+
+    /// Waits until everything that was taken is written down, or cannot be.
+    pub(super) async fn settled(&self) {
+        let taken = self.taken.load(Ordering::Acquire);
+        // An error: the task has ended, and says itself why.
+        let _ = self.written.clone().wait_for(|written| *written >= taken).await;
+    }
+}
+
+async fn write(control: &ControlPlane, run: OperationId, head: &Head, batch: &[Finished]) -> ApiResult<()> {
+    for attempt in 1.. {
+        let (head, batch) = (head.clone(), batch.to_vec());
+        let written = control
+            .db
+            .transaction(async move |conn: &mut MainConn| migration_runs::finish(conn, run, &head, &batch).await)
+            .await;
+        match written {
+            Ok(()) => break,
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(error) => tracing::info!(%error, attempt, "what became of tenants is written down again"),
+        }
+        tokio::time::sleep(PAUSE * attempt).await;
+    }
+    Ok::<_, ApiError>(())
+}

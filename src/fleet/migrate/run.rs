@@ -1,0 +1,358 @@
+//! The way of a run: who is behind, wave after wave, and a last look for those that came meanwhile.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+use super::watch::Watch;
+use super::wave::Turns;
+use super::{MigrateFleet, MigrationReport, RunOutcome};
+use crate::control::installation;
+use crate::control::migration_runs::{self, Behind, Head, Planned, RunTenant};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::ManyLocks;
+use crate::fleet::migrations::Migrations;
+use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::{Fleet, refused};
+use crate::kernel::{InstallationId, OperationId};
+use crate::router::MainConn;
+use crate::router::tenant::words;
+
+/// How often a run looks up from its work: progress, cancellation, what the nodes see.
+const LOOK_UP: Duration = Duration::from_millis(500);
+
+words! {
+    /// A step of a run over the fleet.
+    Step {
+        /// Who is behind, and when each has its turn.
+        Plan = "plan",
+        /// Canary, waves, those that were put aside, and those that came meanwhile.
+        Migrate = "migrate",
+    }
+}
+
+/// One run, while it is driven.
+pub(super) struct Run<'a> {
+    fleet: &'a Fleet,
+    id: OperationId,
+    migrations: Migrations,
+    head: Head,
+    wanted: MigrateFleet,
+    installation: InstallationId,
+    resumed: bool,
+    begun: Instant,
+    /// Time in which the canary was watched and nobody migrated.
+    watched: Duration,
+    report: Option<MigrationReport>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) async fn new(
+        fleet: &'a Fleet,
+        migrations: Migrations,
+        wanted: MigrateFleet,
+        resumed: bool,
+        id: OperationId,
+    ) -> ApiResult<Self> {
+        let keys = fleet.control.keys.clone();
+        let db = &fleet.control.db;
+        let installation = db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await).await?;
+        let installation =
+            installation.ok_or_else(|| refused("The installation is not set up. Run `tenantry migrate`."))?;
+        let head = migrations.head();
+        let (begun, watched) = (Instant::now(), Duration::ZERO);
+        let installation = installation.id;
+        Ok(Self { fleet, id, migrations, head, wanted, installation, resumed, begun, watched, report: None })
+    }
+
+    /// Drives it to its end. A run that did not bring everybody to the head ends as failed in its journal, and is no
+    /// error here.
+    pub(super) async fn drive(mut self, mut journal: Journal<'_>) -> ApiResult<MigrationReport> {
+        match (journal.drive(&mut self, Step::ALL).await, self.report) {
+            (_, Some(report)) => Ok(report),
+            (Err(error), None) => Err(error),
+            (Ok(_), None) => Err(ApiError::internal("a run without a report")),
+        }
+    }
+
+    /// Those that are behind and not yet in the run get their turn. Gives how many.
+    async fn plan(&self, later_than: Option<i32>) -> ApiResult<usize> {
+        let (head, only, id) = (self.head.clone(), self.wanted.named(), self.id);
+        let wanted = self.wanted.clone();
+        self.fleet
+            .control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                let behind = migration_runs::behind(conn, &head, only.as_deref()).await?;
+                let known = migration_runs::known(conn, id).await?;
+                let behind: Vec<_> = behind.into_iter().filter(|tenant| !known.contains(&tenant.id)).collect();
+                let planned = in_waves(behind, &wanted, later_than, head.schema_version);
+                migration_runs::plan(conn, id, &planned).await?;
+                Ok(planned.iter().filter(|planned| !planned.newer).count())
+            })
+            .await
+    }
+
+    async fn unfinished(&self) -> ApiResult<BTreeMap<i32, Vec<RunTenant>>> {
+        let id = self.id;
+        let db = &self.fleet.control.db;
+        let tenants = db.read(async move |conn: &mut MainConn| migration_runs::unfinished(conn, id).await).await?;
+        let mut waves: BTreeMap<i32, Vec<RunTenant>> = BTreeMap::new();
+        for tenant in tenants {
+            waves.entry(tenant.wave).or_default().push(tenant);
+        }
+        Ok(waves)
+    }
+
+    async fn migrate(&mut self, journal: &mut Journal<'_>) -> ApiResult<()> {
+        let id = self.id;
+        let control = self.fleet.control.clone();
+        let so_far = control.db.read(async move |conn: &mut MainConn| migration_runs::totals(conn, id).await).await?;
+        let total = so_far.migrated + so_far.skipped + so_far.failed + so_far.pending;
+        if so_far.pending == 0 {
+            return self.end(None).await;
+        }
+        let locks = Arc::new(ManyLocks::open(&control).await?);
+        let (ledger, written) = Ledger::start(control.clone(), locks.clone(), self.id, self.head.clone());
+        let turns = Arc::new(Turns {
+            control: control.clone(),
+            run: self.id,
+            migrations: self.migrations.clone(),
+            wanted: self.wanted.clone(),
+            installation: self.installation,
+            resumed: self.resumed,
+            locks,
+            ledger,
+            stop: CancellationToken::new(),
+            reason: Mutex::default(),
+            broken: Mutex::default(),
+            over: AtomicI64::new(total - so_far.pending),
+            failed: AtomicI64::new(so_far.failed),
+            bearable: self.wanted.bearable(total),
+            aside: Mutex::default(),
+            aside_places: Turns::aside_places(),
+        });
+        let mut watch = Watch::new(control.clone(), self.id, self.head.clone());
+        watch.begin().await?;
+        let done = self.waves(journal, &turns, &mut watch, total).await;
+        // Whatever happened: what was begun is ended, and written down.
+        turns.stop.cancel();
+        turns.clone().wait_for_aside().await;
+        watch.end().await;
+        let (reason, broken) = (lock(&turns.reason).take(), lock(&turns.broken).take());
+        drop(turns);
+        written.await.map_err(ApiError::internal)??;
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        let cancelled = done.is_err();
+        self.end(reason.or_else(|| cancelled.then(|| "it was cancelled".to_owned()))).await?;
+        done
+    }
+
+    async fn waves(
+        &mut self,
+        journal: &mut Journal<'_>,
+        turns: &Arc<Turns>,
+        watch: &mut Watch,
+        mut total: i64,
+    ) -> ApiResult<()> {
+        let mut last = 0;
+        loop {
+            let waves = self.unfinished().await?;
+            if waves.is_empty() {
+                // Provisioned, restored or attached meanwhile, by a program that did not know of these migrations.
+                let more = self.plan(Some(last + 1)).await?;
+                if more == 0 {
+                    return Ok(());
+                }
+                total += i64::try_from(more).unwrap_or_default();
+                continue;
+            }
+            let count = waves.len();
+            for (at, (wave, tenants)) in waves.into_iter().enumerate() {
+                last = wave;
+                let (of, canary) = (tenants.len(), wave == 0);
+                let failed = turns.failed.load(Ordering::Relaxed);
+                attended(journal, turns, watch, total, turns.clone().wave(tenants)).await?;
+                let failed = usize::try_from(turns.failed.load(Ordering::Relaxed) - failed).unwrap_or_default();
+                if canary && of > 2 && failed == of {
+                    turns.stop_for(format!("every tenant of the canary failed ({of})"));
+                }
+                if turns.stop.is_cancelled() {
+                    return Ok(());
+                }
+                if canary && at + 1 < count {
+                    let begun = Instant::now();
+                    let soak = self.wanted.soak;
+                    watch.canary_is_out();
+                    while !watch.has_seen_enough(begun, soak).await? {
+                        attended(journal, turns, watch, total, tokio::time::sleep(LOOK_UP / 2)).await?;
+                        if turns.stop.is_cancelled() {
+                            return Ok(());
+                        }
+                    }
+                    self.watched += begun.elapsed();
+                }
+            }
+            attended(journal, turns, watch, total, turns.clone().wait_for_aside()).await?;
+            if turns.stop.is_cancelled() {
+                return Ok(());
+            }
+            // What was written down by now is what the next look finds.
+            turns.ledger.settled().await;
+        }
+    }
+
+    /// What it came to. An error if not everybody is at the head, so that the journal says so.
+    async fn end(&mut self, reason: Option<String>) -> ApiResult<()> {
+        let (id, head, only) = (self.id, self.head.clone(), self.wanted.named());
+        let db = &self.fleet.control.db;
+        let (totals, failed, count) = db
+            .read(async move |conn: &mut MainConn| {
+                let totals = migration_runs::totals(conn, id).await?;
+                let failed = migration_runs::failed(conn, id, &head).await?;
+                Ok::<_, ApiError>((totals, failed, migration_runs::count(conn, only.as_deref()).await?))
+            })
+            .await?;
+        let failed: Vec<_> = failed.into_iter().map(super::FailedView::from).collect();
+        let state = match (&reason, failed.is_empty() && totals.pending == 0) {
+            (None, true) => RunOutcome::Done,
+            (None, false) => RunOutcome::Partial,
+            (Some(_), _) => RunOutcome::Stopped,
+        };
+        let active = self.begun.elapsed().saturating_sub(self.watched).as_secs_f64().max(0.001);
+        let not_there = totals.migrated + totals.pending + i64::try_from(failed.len()).unwrap_or_default();
+        self.report = Some(MigrationReport {
+            run_id: self.id,
+            state,
+            reason,
+            head: (&self.head).into(),
+            total: count,
+            migrated: totals.migrated,
+            skipped: (count - not_there).max(0),
+            pending: totals.pending,
+            failed,
+            tenants_per_second: (totals.migrated as f64 / active * 10.0).round() / 10.0,
+            duration_ms: i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX),
+        });
+        Ok(())
+    }
+}
+
+impl Steps for Run<'_> {
+    type Step = Step;
+
+    /// What it came to is said by whoever drove it last.
+    fn is_repeated(&self, step: Step) -> bool {
+        step == Step::Migrate
+    }
+
+    async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
+        match step {
+            Step::Plan => self.plan(None).await.map(drop),
+            Step::Migrate => {
+                self.migrate(journal).await?;
+                let Some(report) = &self.report else { return Ok(()) };
+                journal.set_result(report).await?;
+                match (&report.reason, report.failed.len()) {
+                    (Some(reason), _) => Err(refused(format!("The run stopped: {reason}."))),
+                    (None, 0) => Ok(()),
+                    (None, failed) => Err(refused(format!("{failed} of {} tenants failed.", report.total))),
+                }
+            }
+        }
+    }
+}
+
+/// Looks up from `work` now and then, until it ends.
+async fn attended(
+    journal: &mut Journal<'_>,
+    turns: &Turns,
+    watch: &mut Watch,
+    total: i64,
+    work: impl Future<Output = ()>,
+) -> ApiResult<()> {
+    tokio::pin!(work);
+    let mut ticks = tokio::time::interval(LOOK_UP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut cancelled = Ok(());
+    loop {
+        tokio::select! {
+            () = &mut work => break,
+            _ = ticks.tick(), if cancelled.is_ok() => {
+                let over = turns.over.load(Ordering::Relaxed);
+                // Of the two errors there are, one is that somebody asked it to stop.
+                cancelled = journal.advance(over, total.max(over)).await;
+                if cancelled.is_err() {
+                    turns.stop.cancel();
+                } else if let Some(why) = watch.look().await {
+                    turns.stop_for(why);
+                }
+            }
+        }
+    }
+    cancelled?;
+    let over = turns.over.load(Ordering::Relaxed);
+    journal.advance(over, total.max(over)).await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The canary from all over the list, so that no cluster's or customer's tenants are all of it; then wave after wave.
+fn in_waves(behind: Vec<Behind>, wanted: &MigrateFleet, later_than: Option<i32>, newest: i32) -> Vec<Planned> {
+    let (newer, behind): (Vec<_>, Vec<_>) = behind.into_iter().partition(|tenant| tenant.schema_version > newest);
+    let canaries = if later_than.is_some() { 0 } else { wanted.canaries(behind.len()) };
+    let (of, first) = (behind.len(), later_than.unwrap_or(1));
+    let is_canary = |at: usize| (at * canaries) / of.max(1) != ((at + 1) * canaries) / of.max(1);
+    let mut others = 0;
+    let planned = behind.into_iter().enumerate().map(|(at, tenant)| {
+        let wave = if is_canary(at) {
+            0
+        } else {
+            others += 1;
+            first + i32::try_from((others - 1) / wanted.wave.max(1)).unwrap_or(i32::MAX - first)
+        };
+        Planned { tenant, wave, newer: false }
+    });
+    let mut planned: Vec<_> = planned.collect();
+    planned.extend(newer.into_iter().map(|tenant| Planned { tenant, wave: first, newer: true }));
+    planned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::TenantId;
+
+    fn behind(count: usize) -> Vec<Behind> {
+        let one = |at: usize| Behind {
+            id: TenantId::generate(),
+            slug: format!("t{at:03}"),
+            cluster_id: None,
+            schema_version: if at == 0 { 9 } else { 1 },
+            operator_version: 0,
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn the_canary_is_spread_and_waves_are_full() {
+        let wanted = MigrateFleet { canary: Some(3), wave: 10, ..MigrateFleet::default() };
+        let planned = in_waves(behind(31), &wanted, None, 3);
+        let of = |wave| planned.iter().filter(|one| one.wave == wave && !one.newer).count();
+        assert_eq!([of(0), of(1), of(2), of(3)], [3, 10, 10, 7]);
+        let canary: Vec<_> = planned.iter().filter(|one| one.wave == 0).map(|one| one.tenant.slug.as_str()).collect();
+        assert_eq!(canary, ["t010", "t020", "t030"]);
+        assert_eq!(planned.iter().filter(|one| one.newer).count(), 1);
+        let later = in_waves(behind(5), &wanted, Some(4), 3);
+        assert!(later.iter().all(|one| one.wave == 4), "no second canary");
+    }
+}

@@ -1,0 +1,344 @@
+//! One connection on which a database is looked at and migrated.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use refinery::Migration;
+use tokio::sync::oneshot;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error as PgError, SimpleQueryMessage, SimpleQueryRow};
+
+use super::set::{MigrationSet, file_name, without_transaction};
+use super::statements::statements;
+use super::{MigrateError, MigrateOptions};
+use crate::router::connect::{ConnectError, ConnectFailure, ConnectOptions, Target, open_client};
+use crate::router::stamp::Stamp;
+
+/// Key of the advisory lock: "tenantry" in ASCII.
+const LOCK_KEY: i64 = 0x7465_6e61_6e74_7279;
+/// Indexes that an interrupted `CREATE INDEX CONCURRENTLY` left, which no query uses.
+const INVALID: &str = "SELECT c.relname, format('%I.%I', n.nspname, c.relname) FROM pg_index i \
+    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE NOT i.indisvalid AND c.relkind = 'i'";
+
+/// See the module. The advisory lock goes with it.
+pub(super) struct Session {
+    client: Client,
+    locked: bool,
+    /// Whether the histories were there at the first look; else each is asked for.
+    all_there: bool,
+    _hang_up: oneshot::Sender<()>,
+}
+
+/// What was applied, in the order of versions.
+pub(super) struct History {
+    /// Whether its table is there.
+    known: bool,
+    /// Version, name and checksum.
+    applied: Vec<(i32, String, String)>,
+}
+
+impl History {
+    /// The latest version; 0 if there is none.
+    pub(super) fn version(&self) -> i32 {
+        self.applied.last().map_or(0, |(version, ..)| *version)
+    }
+
+    /// What is still to be applied of a set.
+    pub(super) fn pending<'s>(&self, set: &'s MigrationSet) -> Result<Vec<&'s Migration>, MigrateError> {
+        for (version, name, checksum) in &self.applied {
+            let file = set.migrations.iter().find(|migration| migration.version() == *version);
+            let diverged = |fault| MigrateError::Diverged { migration: format!("V{version}__{name}"), fault };
+            match file {
+                None => return Err(diverged("was applied here, but is not among the files")),
+                Some(file) if file.name() != name || file.checksum().to_string() != *checksum => {
+                    let migration = file.to_string();
+                    return Err(MigrateError::Diverged { migration, fault: "was changed after it was applied" });
+                }
+                Some(_) => {}
+            }
+        }
+        let pending: Vec<_> = set.migrations.iter().filter(|migration| !self.has(migration.version())).collect();
+        match pending.first() {
+            Some(first) if first.version() < self.version() => Err(MigrateError::Diverged {
+                migration: first.to_string(),
+                fault: "is older than what was applied here, but was never applied",
+            }),
+            _ => Ok(pending),
+        }
+    }
+
+    fn has(&self, version: i32) -> bool {
+        self.applied.iter().any(|(applied, ..)| *applied == version)
+    }
+}
+
+impl Session {
+    pub(super) async fn open(target: &Target, options: &MigrateOptions) -> Result<Self, MigrateError> {
+        let connect = ConnectOptions {
+            application_name: "tenantry-migrate".into(),
+            statement_timeout: options.statement_timeout,
+            lock_timeout: Some(options.lock_timeout),
+            ..ConnectOptions::default()
+        };
+        let (client, _, hang_up) = open_client(target, &connect, None).await?;
+        Ok(Self { client, locked: false, all_there: true, _hang_up: hang_up })
+    }
+
+    /// Whether it holds the database's lock.
+    pub(super) const fn is_locked(&self) -> bool {
+        self.locked
+    }
+
+    /// Takes the lock if it is free, makes sure whose database it is, and reads the histories: one round trip where
+    /// they are all there.
+    pub(super) async fn look(
+        &mut self,
+        sets: &[&MigrationSet],
+        stamp: Option<Stamp>,
+    ) -> Result<Vec<History>, MigrateError> {
+        let lock = if self.locked { String::new() } else { format!("SELECT pg_try_advisory_lock({LOCK_KEY});") };
+        let mut known: Vec<bool> = sets.iter().map(|_| true).collect();
+        let answers = if self.all_there { self.ask(&lock, sets, &known, stamp.is_some()).await } else { Ok(None) };
+        let answers = match answers? {
+            Some(answers) => answers,
+            None => {
+                self.all_there = false;
+                known = self.known(sets).await.map_err(MigrateError::History)?;
+                let answers = self.ask(&lock, sets, &known, stamp.is_some()).await?;
+                answers.ok_or_else(|| unstamped("the database is stamped for nobody"))?
+            }
+        };
+        let mut answers = answers.into_iter();
+        if !lock.is_empty() {
+            let got = answers.next().is_some_and(|rows| rows.first().is_some_and(|row| row.get(0) == Some("t")));
+            self.locked = got;
+        }
+        if let Some(stamp) = stamp {
+            let expected = (stamp.tenant_id.to_string(), stamp.installation_id.to_string());
+            let rows = answers.next().unwrap_or_default();
+            let said: Vec<_> = rows.iter().map(|row| (text(row, 0), text(row, 1))).collect();
+            if said != [expected] {
+                return Err(unstamped("the database is stamped for another tenant"));
+            }
+        }
+        let histories = known.into_iter().map(|known| History {
+            known,
+            applied: if known { read(&answers.next().unwrap_or_default()) } else { Vec::new() },
+        });
+        Ok(histories.collect())
+    }
+
+    /// `None` if a table is not there.
+    async fn ask(
+        &self,
+        lock: &str,
+        sets: &[&MigrationSet],
+        known: &[bool],
+        stamp: bool,
+    ) -> Result<Option<Vec<Vec<SimpleQueryRow>>>, MigrateError> {
+        let mut sql = lock.to_owned();
+        if stamp {
+            sql.push_str("SELECT tenant_id, installation_id FROM tenantry.stamp;");
+        }
+        for (set, _) in sets.iter().zip(known).filter(|(_, known)| **known) {
+            let _ = write!(sql, "SELECT version, name, checksum FROM {} ORDER BY version;", set.history);
+        }
+        match self.client.simple_query(&sql).await {
+            Ok(messages) => Ok(Some(split(messages))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(MigrateError::History(error)),
+        }
+    }
+
+    async fn known(&self, sets: &[&MigrationSet]) -> Result<Vec<bool>, PgError> {
+        let asked: Vec<_> = sets.iter().map(|set| format!("to_regclass('{}') IS NOT NULL", set.history)).collect();
+        let messages = self.client.simple_query(&format!("SELECT {}", asked.join(", "))).await?;
+        let rows = split(messages).into_iter().flatten().next();
+        Ok((0..sets.len()).map(|at| rows.as_ref().is_some_and(|row| row.get(at) == Some("t"))).collect())
+    }
+
+    /// Waits for the database's lock.
+    pub(super) async fn lock(&mut self, wait: Duration) -> Result<(), MigrateError> {
+        let sql = format!("SET lock_timeout = {}; SELECT pg_advisory_lock({LOCK_KEY})", wait.as_millis().max(1));
+        match self.client.batch_execute(&sql).await {
+            Ok(()) => {
+                self.locked = true;
+                Ok(())
+            }
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Err(MigrateError::Busy),
+            Err(error) => Err(MigrateError::History(error)),
+        }
+    }
+
+    /// Makes the session ready to apply something. Nothing to do in most cases.
+    pub(super) async fn prepare(&self, options: &MigrateOptions) -> Result<(), MigrateError> {
+        let Some(role) = &options.role else { return Ok(()) };
+        let sql = format!("SET ROLE \"{}\"", role.replace('"', "\"\""));
+        self.client.batch_execute(&sql).await.map_err(MigrateError::History)
+    }
+
+    /// Applies one migration, and remembers it in the same transaction, if it runs in one.
+    pub(super) async fn apply(
+        &self,
+        set: &MigrationSet,
+        history: &History,
+        migration: &Migration,
+        attempt: u32,
+        options: &MigrateOptions,
+    ) -> Result<(), MigrateError> {
+        let sql = migration.sql().unwrap_or_default();
+        let statement_timeout = options.statement_timeout.unwrap_or_default().as_millis();
+        let lock_timeout = format!("SET lock_timeout = {};", options.lock_timeout.as_millis());
+        let remember =
+            format!("{}{}", if history.known { String::new() } else { table(set.history) }, row(set, migration));
+        let done = if without_transaction(sql) {
+            // Nobody queues up behind what waits here.
+            let lock_timeout = format!("SET lock_timeout = {};", options.wait.as_millis().max(1));
+            self.one_by_one(sql, &lock_timeout, &remember).await
+        } else {
+            let whole = format!(
+                "{lock_timeout}SET statement_timeout = {statement_timeout};BEGIN;\n{sql}\n;\n{remember};\nCOMMIT"
+            );
+            let done = self.client.batch_execute(&whole).await;
+            if done.is_err() {
+                // Fails only where the connection is gone, and the transaction with it.
+                let _ = self.client.batch_execute("ROLLBACK").await;
+            }
+            done
+        };
+        done.map_err(|error| explain(error, file_name(migration), attempt))
+    }
+
+    /// Outside of a transaction; what an earlier try left half done is taken away first.
+    async fn one_by_one(&self, sql: &str, lock_timeout: &str, remember: &str) -> Result<(), PgError> {
+        self.client.batch_execute(&format!("{lock_timeout} SET statement_timeout = 0")).await?;
+        for row in split(self.client.simple_query(INVALID).await?).into_iter().flatten() {
+            if names(sql, &text(&row, 0)) {
+                let index = text(&row, 1);
+                tracing::info!(index, "an index that an interrupted try left invalid is dropped");
+                self.client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")).await?;
+            }
+        }
+        for statement in statements(sql) {
+            match self.client.batch_execute(statement).await {
+                // Made by a try that died before it could remember it: what is invalid was dropped above.
+                Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) && makes_index(statement) => {}
+                done => done?,
+            }
+        }
+        self.client.batch_execute(remember).await
+    }
+}
+
+/// The rows of each statement's answer.
+fn split(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<SimpleQueryRow>> {
+    let (mut answers, mut rows) = (Vec::new(), Vec::new());
+    for message in messages {
+        match message {
+            SimpleQueryMessage::Row(row) => rows.push(row),
+            SimpleQueryMessage::CommandComplete(_) => answers.push(std::mem::take(&mut rows)),
+            _ => {}
+        }
+    }
+    answers
+}
+
+fn text(row: &SimpleQueryRow, at: usize) -> String {
+    row.get(at).unwrap_or_default().to_owned()
+}
+
+fn read(rows: &[SimpleQueryRow]) -> Vec<(i32, String, String)> {
+    rows.iter().map(|row| (text(row, 0).parse().unwrap_or_default(), text(row, 1), text(row, 2))).collect()
+}
+
+fn is_missing(error: &PgError) -> bool {
+    matches!(error.code(), Some(code) if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME)
+}
+
+fn unstamped(why: &str) -> MigrateError {
+    ConnectError::new(ConnectFailure::StampMismatch, why.to_owned()).into()
+}
+
+/// The table as refinery makes it. Who may not make schemas is not even asked for one that is there.
+fn table(history: &str) -> String {
+    let schema = history.split_once('.').map(|(schema, _)| {
+        format!("DO $$ BEGIN IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF; END $$;\n")
+    });
+    format!(
+        "{}CREATE TABLE IF NOT EXISTS {history} (version int4 PRIMARY KEY, name varchar(255), applied_on varchar(255), \
+         checksum varchar(255));\n",
+        schema.unwrap_or_default()
+    )
+}
+
+fn row(set: &MigrationSet, migration: &Migration) -> String {
+    format!(
+        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, '{}', \
+         to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), '{}')",
+        set.history,
+        migration.version(),
+        migration.name().replace('\'', "''"),
+        migration.checksum()
+    )
+}
+
+/// Whether a text has this name as a word of its own.
+fn names(sql: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    sql.match_indices(name).any(|(at, _)| !sql[..at].ends_with(is_part) && !sql[at + name.len()..].starts_with(is_part))
+}
+
+fn makes_index(statement: &str) -> bool {
+    let lines = statement.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let words = lines.flat_map(str::split_whitespace).take(5).map(str::to_ascii_uppercase).collect::<Vec<_>>();
+    let words: Vec<_> = words.iter().map(String::as_str).filter(|word| *word != "UNIQUE").collect();
+    words.starts_with(&["CREATE", "INDEX", "CONCURRENTLY"])
+}
+
+fn explain(error: PgError, migration: String, attempts: u32) -> MigrateError {
+    match error.as_db_error() {
+        Some(said) if [&SqlState::LOCK_NOT_AVAILABLE, &SqlState::T_R_DEADLOCK_DETECTED].contains(&said.code()) => {
+            MigrateError::LockTimeout { migration, attempts }
+        }
+        Some(said) => MigrateError::Failed { migration, source: Box::new(said.clone()) },
+        None => MigrateError::Failed { migration, source: Box::new(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn migration(name: &str, sql: &str) -> Migration {
+        Migration::unapplied(name, sql).unwrap()
+    }
+
+    fn applied(migrations: &[&Migration]) -> History {
+        let row = |m: &&Migration| (m.version(), m.name().to_owned(), m.checksum().to_string());
+        History { known: true, applied: migrations.iter().map(row).collect() }
+    }
+
+    #[test]
+    fn what_is_pending_follows_what_was_applied() {
+        let (one, two, three) = (migration("V1__a", "a"), migration("V2__b", "b"), migration("V3__c", "c"));
+        let set = MigrationSet::new("h", vec![one.clone(), two.clone(), three.clone()]);
+        assert_eq!(applied(&[&one]).pending(&set).unwrap(), [&two, &three]);
+        assert!(applied(&[&one, &two, &three]).pending(&set).unwrap().is_empty());
+        let fault = |history: History| history.pending(&set).unwrap_err().to_string();
+        assert_eq!(fault(applied(&[&migration("V1__a", "x")])), "V1__a.sql was changed after it was applied");
+        let unknown = migration("V4__d", "d");
+        let said = fault(applied(&[&one, &two, &three, &unknown]));
+        assert_eq!(said, "V4__d.sql was applied here, but is not among the files");
+        let said = fault(applied(&[&one, &three]));
+        assert_eq!(said, "V2__b.sql is older than what was applied here, but was never applied");
+    }
+
+    #[test]
+    fn knows_its_own_indexes() {
+        assert!(names("CREATE INDEX CONCURRENTLY by_name ON t (a)", "by_name"));
+        assert!(!names("CREATE INDEX CONCURRENTLY by_names ON t (a)", "by_name"));
+        assert!(makes_index("-- why\nCREATE UNIQUE INDEX\n CONCURRENTLY i ON t (a)"));
+        assert!(!makes_index("CREATE TABLE t (a int)") && !makes_index("CREATE INDEX i ON t (a)"));
+    }
+}

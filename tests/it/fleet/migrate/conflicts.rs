@@ -1,0 +1,48 @@
+//! A lock that somebody holds holds up nobody else.
+
+use diesel_async::SimpleAsyncConnection as _;
+use serde_json::{Value, json};
+
+use super::ground::{Ground, has};
+use crate::support::{db, eventually, seconds};
+
+#[actix_web::test]
+async fn who_waits_for_a_lock_is_put_aside_and_comes_back() {
+    let ground = Ground::new(5).await;
+    ground.write("V1__fax.sql", "ALTER TABLE contacts ADD COLUMN fax text; CREATE TABLE fax (id int);");
+    // The canary and everybody's first place.
+    let mut holder = db::open(&ground.database("t00x").await).await;
+    holder.batch_execute("BEGIN; SELECT count(*) FROM contacts").await.unwrap();
+    let run = ground.begin(&["--concurrency", "1", "--canary", "1", "--wave", "2", "--lock-timeout", "200ms"]);
+    ground.until("done", 4).await;
+    let put_aside = "SELECT slug AS word FROM migration_tenants \
+                     WHERE slug = 't00x' AND state = 'running' AND attempts > 1";
+    eventually(seconds(20), "it is tried again", async || ground.asked(put_aside).await.len() == 1).await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let output = run.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["migrated"]), (Some(0), &json!(5)), "{report}");
+    assert_eq!(ground.count(&has("fax")).await, 5);
+}
+
+/// Another operation works on a tenant: its database is left alone until that ends.
+#[actix_web::test]
+async fn a_tenant_that_is_worked_on_is_left_alone_meanwhile() {
+    let ground = Ground::new(2).await;
+    ground.write("V1__orders.sql", "CREATE TABLE orders (id int);");
+    let key =
+        "SELECT ('x' || substr(encode(sha256(('tenant operation ' || id)::bytea), 'hex'), 1, 16))::bit(64)::bigint";
+    let mut holder = db::open(ground.app.control_database()).await;
+    let hold = format!("SELECT pg_advisory_lock(({key} FROM tenants WHERE slug = 't01x'))");
+    holder.batch_execute(&hold).await.unwrap();
+    let run = ground.begin(&[]);
+    ground.until("done", 1).await;
+    let put_aside = "SELECT slug AS word FROM migration_tenants WHERE slug = 't01x' AND attempts > 1";
+    eventually(seconds(20), "it is tried again", async || ground.asked(put_aside).await.len() == 1).await;
+    let there = "SELECT to_regclass('orders')::text AS word";
+    assert_eq!(db::word(&ground.database("t01x").await, there).await, "");
+    drop(holder);
+    let output = run.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(ground.count(&has("orders")).await, 2);
+}

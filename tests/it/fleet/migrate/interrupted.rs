@@ -1,0 +1,74 @@
+//! `kill -9`, and tenants that come while a run is on.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use serde_json::{Value, json};
+use tenantry::fleet::migrate::Step;
+
+use super::ground::{Ground, has};
+use crate::support::db;
+
+#[actix_web::test]
+async fn a_killed_run_is_gone_on_with_and_everybody_has_it_once() {
+    let ground = Ground::new(7).await;
+    // A second time it would fail.
+    ground.write("V1__once.sql", "SELECT pg_sleep(0.15); CREATE TABLE once (id int);");
+    let mut run = ground.begin(&["--concurrency", "2"]);
+    ground.until("done", 2).await;
+    run.kill().await.unwrap();
+    assert!(run.wait().await.unwrap().signal().is_some());
+    ground.fleet(&["status"]).await.expect(3);
+    let report = ground.migrate(&[], 0).await;
+    // One whose migration was committed and not yet written down was looked at once more.
+    let there = report["migrated"].as_i64().unwrap() + report["skipped"].as_i64().unwrap();
+    assert_eq!((there, &report["failed"]), (7, &json!([])));
+    assert_eq!(ground.count(&has("once")).await, 7);
+    let runs = "SELECT count(DISTINCT run_id)::text AS word FROM migration_tenants";
+    assert_eq!(ground.asked(runs).await, ["1"], "the same run");
+    let left = "SELECT slug AS word FROM migration_tenants WHERE state <> 'done'";
+    assert!(ground.asked(left).await.is_empty());
+    let epochs = ground.asked("SELECT DISTINCT epoch::text AS word FROM tenants").await;
+    assert_eq!(epochs, ["2"], "each tenant's connections are retired, once");
+}
+
+#[actix_web::test]
+async fn after_a_crash_at_any_step_the_same_command_resumes() {
+    let ground = Ground::new(2).await;
+    for (number, step) in Step::ALL.iter().enumerate() {
+        for (second, how) in [&[][..], &["--halt-before-journal"]].into_iter().enumerate() {
+            let table = format!("t{number}{second}");
+            ground.write(&format!("V{}__{table}.sql", number * 2 + second + 1), &format!("CREATE TABLE {table} ();"));
+            let arguments: Vec<_> = ["--halt-after", step.as_str()].iter().chain(how).copied().collect();
+            let died = ground.begin(&arguments).wait_with_output().await.unwrap();
+            assert!(died.status.signal().is_some(), "{step}: {died:?}");
+            ground.migrate(&[], 0).await;
+            assert_eq!(ground.count(&has(&table)).await, 2, "{step} {how:?}");
+            ground.fleet(&["status"]).await.expect(0);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn who_comes_meanwhile_lands_right() {
+    let ground = Ground::new(3).await;
+    ground.write("V1__slow.sql", "SELECT pg_sleep(0.5); CREATE TABLE slow (id int);");
+    let run = ground.begin(&["--concurrency", "1"]);
+    ground.until("done", 1).await;
+    // Made by a program that does not know of the migration.
+    ground.provision("later").await;
+    let output = run.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["migrated"], &report["total"]), (Some(0), &json!(4), &json!(4)));
+    assert_eq!(db::word(&ground.database("later").await, &has("slow")).await, "true");
+    ground.fleet(&["status"]).await.expect(0);
+}
+
+#[actix_web::test]
+async fn there_is_one_run_at_a_time() {
+    let ground = Ground::new(1).await;
+    ground.write("V1__slow.sql", "SELECT pg_sleep(5);");
+    let mut run = ground.begin(&[]);
+    ground.until("running", 1).await;
+    ground.fleet(&["migrate"]).await.expect(4);
+    run.kill().await.unwrap();
+}

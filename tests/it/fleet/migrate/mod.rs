@@ -1,0 +1,10 @@
+//! Migrations over all tenants of an installation.
+
+mod conflicts;
+mod ground;
+mod interrupted;
+mod operators;
+mod outside;
+mod runs;
+mod skew;
+mod traffic;

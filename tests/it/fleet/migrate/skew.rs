@@ -1,0 +1,81 @@
+//! Tenants that are behind this program's schema, or ahead of it.
+
+use diesel_async::SimpleAsyncConnection as _;
+use serde_json::json;
+use tenantry::testing::{Tenant, TestApp};
+
+use crate::support::{db, eventually, seconds};
+
+/// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
+async fn take_back(app: &TestApp, tenant: &Tenant) {
+    let undo = "DROP FUNCTION mark_rights_of_people(), mark_rights_of_roles() CASCADE; DROP TABLE roles_mark; \
+                ALTER TABLE users DROP COLUMN rights_mark; DROP TABLE contacts; DROP FUNCTION contact_tags_text; \
+                DELETE FROM tenantry.schema_history WHERE version > 1";
+    db::execute(tenant.database(), undo).await;
+    let known = format!(
+        "UPDATE tenants SET schema_version = 1, migrations_hash = NULL, epoch = epoch + 1 WHERE id = '{}'",
+        tenant.id
+    );
+    db::execute(app.control_database(), &known).await;
+    let known = async || app.router().tenant(tenant.id).await.is_ok_and(|tenant| tenant.schema_version == 1);
+    eventually(seconds(5), "the node knows", known).await;
+}
+
+#[actix_web::test]
+async fn a_request_that_needs_more_waits_for_its_tenant_s_migration() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    admin.signed_in().await;
+    take_back(app, &acme).await;
+    admin.get("/api/v1/users/me").await.expect(200);
+    assert_eq!(app.router().tenant(acme.id).await.unwrap().schema_version, 1, "what needs no more waits for nothing");
+    let asked = futures_util::future::join_all((0..3).map(|_| admin.get("/api/v1/contacts"))).await;
+    asked.into_iter().for_each(|answer| drop(answer.expect(200)));
+    admin.contact("Lovelace").await;
+    let at = format!(
+        "SELECT (schema_version > 1 AND migrations_hash IS NOT NULL)::text AS word FROM tenants WHERE id = '{}'",
+        acme.id
+    );
+    assert_eq!(db::word(app.control_database(), &at).await, "true");
+}
+
+#[actix_web::test]
+async fn where_the_migration_cannot_be_done_the_rest_of_the_tenant_works() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    admin.signed_in().await;
+    take_back(app, &acme).await;
+    // Another runner is at it, and does not come to an end.
+    let mut holder = db::open(acme.database()).await;
+    let key = i64::from_be_bytes(*b"tenantry");
+    holder.batch_execute(&format!("SELECT pg_advisory_lock({key})")).await.unwrap();
+    let refused = admin.get("/api/v1/contacts").await;
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    refused.refused(503, "tenant_schema_outdated");
+    admin.get("/api/v1/users").await.expect(200);
+    acme.log_in_as(acme.email(), acme.password()).await.expect(200);
+    drop(holder);
+    eventually(seconds(30), "it was migrated", async || admin.get("/api/v1/contacts").await.status == 200).await;
+}
+
+/// A release is rolled back: what its successor added stays, and the older one goes on serving.
+#[actix_web::test]
+async fn a_tenant_that_is_ahead_is_served_and_left_alone() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
+    let ahead = "ALTER TABLE contacts ADD COLUMN fax text; ALTER TABLE users ADD COLUMN nickname text; \
+                 INSERT INTO tenantry.schema_history (version, name, checksum) VALUES (999, 'later', '1')";
+    db::execute(acme.database(), ahead).await;
+    let known = format!(
+        "UPDATE tenants SET schema_version = 999, migrations_hash = 'later', epoch = epoch + 1 WHERE id = '{}'",
+        acme.id
+    );
+    db::execute(app.control_database(), &known).await;
+    let admin = acme.admin();
+    admin.contact("Hopper").await;
+    admin.get("/api/v1/contacts").await.expect(200);
+    let report = crate::support::binary::run(&app, &["fleet", "migrate", "--output", "json"]).await.expect(0).json();
+    assert_eq!((&report["migrated"], &report["skipped"]), (&json!(0), &json!(1)), "{report}");
+}
