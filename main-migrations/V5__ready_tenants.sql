@@ -54,3 +54,16 @@ CREATE INDEX request_records_expires_at ON request_records (expires_at);
 
 -- The word under which the operator sells it.
 ALTER TABLE tenants ADD COLUMN plan text CHECK (plan ~ '^[a-z][a-z0-9_-]{0,62}$');
+
+-- What a look at a cluster's server found. Apart from the cluster, whose version grows with what an operator changes.
+CREATE TABLE cluster_facts (
+    cluster_id      uuid PRIMARY KEY REFERENCES clusters (id) ON DELETE CASCADE,
+    server_version  text NOT NULL,
+    -- What can be installed there.
+    extensions      text[] NOT NULL,
+    -- What ordinary roles may have open, and what everybody has.
+    max_connections integer NOT NULL,
+    connections     integer NOT NULL,
+    bytes           bigint NOT NULL,
+    probed_at       timestamptz NOT NULL
+);

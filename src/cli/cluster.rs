@@ -118,7 +118,7 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
             print(context, fleet.add_cluster_with_budget(&new).await.map_err(explain)?)
         }
         ClusterCommand::List => list(context, fleet.clusters().await.map_err(explain)?),
-        ClusterCommand::Show(named) => print(context, fleet.cluster(&named.name).await.map_err(explain)?),
+        ClusterCommand::Show(named) => print(context, fleet.cluster_now(&named.name).await.map_err(explain)?),
         ClusterCommand::Set(args) => {
             let tls = args.tls.read()?;
             let changes = ClusterChanges {
@@ -146,13 +146,27 @@ fn number(value: Option<i32>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
+/// Bytes, for people.
+fn size(bytes: i64) -> String {
+    const UNITS: [&str; 4] = ["MB", "GB", "TB", "PB"];
+    let (mut size, mut unit) = (bytes / 1_000_000, 0);
+    while size >= 10_000 && unit + 1 < UNITS.len() {
+        (size, unit) = (size / 1000, unit + 1);
+    }
+    format!("{size} {}", UNITS[unit])
+}
+
 fn list(context: &Context, clusters: Vec<Cluster>) -> anyhow::Result<()> {
     let views: Vec<ClusterView> = clusters.into_iter().map(Into::into).collect();
-    let header = ["name", "region", "tenants", "max", "budget", "draining", "tls"];
+    let header = ["name", "region", "tenants", "max", "ready", "budget", "free", "version", "size", "draining"];
     let rows = views.iter().map(|c| {
         let region = c.region.clone().unwrap_or_else(|| "-".into());
         let (max, budget) = (number(c.max_tenants), number(c.connection_budget));
-        vec![c.name.clone(), region, c.tenants.to_string(), max, budget, c.draining.to_string(), c.tls_mode.to_string()]
+        let (version, size) =
+            c.server.as_ref().map_or_else(|| ("-".into(), "-".into()), |s| (s.version.clone(), size(s.bytes)));
+        let (tenants, ready, free) =
+            (c.tenants.to_string(), c.ready_tenants.to_string(), number(c.head_room.connections));
+        vec![c.name.clone(), region, tenants, max, ready, budget, free, version, size, c.draining.to_string()]
     });
     context.print(&views, &header, rows)
 }
@@ -179,15 +193,26 @@ fn print(context: &Context, cluster: Cluster) -> anyhow::Result<()> {
 }
 
 fn fields(view: &ClusterView) -> Vec<(&'static str, String)> {
+    let server = view.server.as_ref();
     vec![
         ("id", view.id.to_string()),
         ("name", view.name.clone()),
         ("region", view.region.clone().unwrap_or_else(|| "-".into())),
         ("tlsMode", view.tls_mode.to_string()),
         ("tenants", view.tenants.to_string()),
+        ("readyTenants", view.ready_tenants.to_string()),
         ("maxTenants", number(view.max_tenants)),
         ("connectionBudget", number(view.connection_budget)),
         ("draining", view.draining.to_string()),
+        ("headRoom.tenants", view.head_room.tenants.map_or_else(|| "-".into(), |left| left.to_string())),
+        ("headRoom.connections", number(view.head_room.connections)),
+        ("headRoom.beyondBudget", number(view.head_room.beyond_budget)),
+        ("server.version", server.map_or_else(|| "-".into(), |s| s.version.clone())),
+        ("server.maxConnections", number(server.map(|s| s.max_connections))),
+        ("server.connections", number(server.map(|s| s.connections))),
+        ("server.bytes", server.map_or_else(|| "-".into(), |s| format!("{} ({})", s.bytes, size(s.bytes)))),
+        ("server.extensions", server.map_or_else(|| "-".into(), |s| s.extensions.join(" "))),
+        ("server.probedAt", server.map_or_else(|| "-".into(), |s| s.probed_at.to_rfc3339())),
         ("createdAt", view.created_at.to_rfc3339()),
     ]
 }

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::ConfigError;
 pub use layers::Sources;
-pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Router, SignUp, SignUpMode};
+pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Placement, Router, SignUp, SignUpMode};
 pub use show::Setting;
 pub use units::{Network, Size, Span};
 

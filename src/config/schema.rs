@@ -101,10 +101,24 @@ pub struct Auth {
 pub struct Fleet {
     /// `TENANTRY_FLEET__PURGE_GRACE`
     pub purge_grace: Span,
+    /// `TENANTRY_FLEET__PLACEMENT`
+    pub placement: Placement,
     /// `TENANTRY_FLEET__DUMP_LIMIT`
     pub dump_limit: Size,
     /// `TENANTRY_FLEET__READY_TENANTS`
     pub ready_tenants: u32,
+}
+
+/// By what the cluster for a new tenant is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// The number of its tenants.
+    Databases,
+    /// The size of its databases.
+    Bytes,
+    /// The connections that are open there.
+    Connections,
 }
 
 /// `TENANTRY_BACKUP__…`

@@ -252,6 +252,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    cluster_facts (cluster_id) {
+        cluster_id -> Uuid,
+        server_version -> Text,
+        extensions -> Array<Text>,
+        max_connections -> Integer,
+        connections -> Integer,
+        bytes -> BigInt,
+        probed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     signups (id) {
         id -> Uuid,
         slug -> Text,
@@ -284,8 +296,9 @@ diesel::table! {
 }
 
 diesel::joinable!(tenants -> clusters (cluster_id));
+diesel::joinable!(cluster_facts -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
-diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants);
+diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants, cluster_facts);
 diesel::joinable!(operator_tenants -> tenants (tenant_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, backups);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);

@@ -132,6 +132,7 @@ impl DemoTenants<'_> {
             name: Some(display_name(slug)),
             cluster: Some(self.cluster.to_owned()),
             registration: None,
+            region: None,
             plan: None,
             max_connections: None,
             admin: Some(FirstAdmin {

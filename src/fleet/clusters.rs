@@ -59,7 +59,29 @@ impl Fleet {
             None => {}
         }
         let keys = self.control.keys.clone();
-        self.control.db.read(async move |conn: &mut MainConn| clusters::insert(conn, &keys, &new).await).await
+        let added =
+            self.control.db.read(async move |conn: &mut MainConn| clusters::insert(conn, &keys, &new).await).await?;
+        self.seen(added).await
+    }
+
+    /// The cluster with its server looked at just now, if that answers.
+    async fn seen(&self, cluster: Cluster) -> ApiResult<Cluster> {
+        match self.look_at(&cluster).await {
+            Ok(facts) => Ok(Cluster { facts: Some(facts), ..cluster }),
+            Err(error) => {
+                tracing::warn!(cluster = %cluster.name, %error, cause = ?error.cause(), "a cluster cannot be looked at");
+                Ok(cluster)
+            }
+        }
+    }
+
+    /// A cluster by name, its server looked at now if it answers.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub async fn cluster_now(&self, name: &str) -> ApiResult<Cluster> {
+        let cluster = self.cluster(name).await?;
+        self.seen(cluster).await
     }
 
     /// Changes a cluster; a new address or administrator is looked at and prepared first.
@@ -78,7 +100,13 @@ impl Fleet {
             }
         }
         let (name, keys) = (name.to_owned(), self.control.keys.clone());
-        self.control.db.read(async move |conn: &mut MainConn| clusters::set(conn, &keys, &name, &changes).await).await
+        let moved = changes.admin.is_some();
+        let set = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| clusters::set(conn, &keys, &name, &changes).await)
+            .await?;
+        if moved { self.seen(set).await } else { Ok(set) }
     }
 
     /// A cluster by name.

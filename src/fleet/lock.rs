@@ -74,6 +74,48 @@ pub(super) struct Lock {
     idle: Option<Arc<Idle>>,
 }
 
+/// A session that can hold a lock; it may have held others before.
+pub(super) struct Session {
+    conn: AdminConn,
+    idle: Arc<Idle>,
+}
+
+impl Session {
+    /// One that lies idle, or a new one.
+    ///
+    /// # Errors
+    /// 503 if the control plane does not answer.
+    pub(super) async fn of(idle: &Arc<Idle>, control: &ControlPlane) -> ApiResult<Self> {
+        let kept = match idle.take() {
+            // One that broke while it lay there is replaced.
+            Some(mut conn) => conn.batch_execute("SELECT 1").await.is_ok().then_some(conn),
+            None => None,
+        };
+        let conn = match kept {
+            Some(conn) => conn,
+            None => open(control).await?,
+        };
+        Ok(Self { conn, idle: idle.clone() })
+    }
+
+    /// The right to work on a tenant that nobody knows of yet.
+    ///
+    /// # Errors
+    /// As [`Lock::tenant`].
+    pub(super) async fn tenant(self, tenant: TenantId) -> ApiResult<Lock> {
+        let lock = self.lock(tenant_key(tenant)).await?;
+        lock.ok_or_else(|| super::refused(BUSY[0]))
+    }
+
+    async fn lock(mut self, key: i64) -> ApiResult<Option<Lock>> {
+        if try_lock(&mut self.conn, key).await? {
+            return Ok(Some(Lock { conn: Some(self.conn), key, idle: Some(self.idle) }));
+        }
+        self.idle.keep(self.conn);
+        Ok(None)
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         let (Some(mut conn), Some(idle)) = (self.conn.take(), self.idle.take()) else { return };
@@ -122,42 +164,12 @@ impl Lock {
         Self::take(control, key_of(operation), BUSY[1]).await
     }
 
-    /// The right to work on a tenant that nobody knows of yet, over a session that others held a lock in before.
-    ///
-    /// # Errors
-    /// As [`Self::tenant`].
-    pub(super) async fn unknown(idle: &Arc<Idle>, control: &ControlPlane, tenant: TenantId) -> ApiResult<Self> {
-        let lock = Self::over(idle, control, tenant_key(tenant)).await?;
-        lock.ok_or_else(|| super::refused(BUSY[0]))
-    }
-
     /// The right to do what a name stands for, if nobody has it.
     ///
     /// # Errors
     /// 503 if the control plane does not answer.
     pub(super) async fn named(idle: &Arc<Idle>, control: &ControlPlane, name: &str) -> ApiResult<Option<Self>> {
-        Self::over(idle, control, key(name)).await
-    }
-
-    async fn over(idle: &Arc<Idle>, control: &ControlPlane, key: i64) -> ApiResult<Option<Self>> {
-        let kept = match idle.take() {
-            // One that broke while it lay there is replaced.
-            Some(mut conn) => try_lock(&mut conn, key).await.ok().map(|locked| (conn, locked)),
-            None => None,
-        };
-        let (conn, locked) = match kept {
-            Some(kept) => kept,
-            None => {
-                let mut conn = open(control).await?;
-                let locked = try_lock(&mut conn, key).await?;
-                (conn, locked)
-            }
-        };
-        if locked {
-            return Ok(Some(Self { conn: Some(conn), key, idle: Some(idle.clone()) }));
-        }
-        idle.keep(conn);
-        Ok(None)
+        Session::of(idle, control).await?.lock(key(name)).await
     }
 
     async fn take(control: &ControlPlane, key: i64, busy: &'static str) -> ApiResult<Self> {

@@ -21,6 +21,7 @@ pub mod migrations;
 mod once;
 pub mod operation;
 mod parts;
+mod probe_cluster;
 pub(crate) mod programs;
 pub mod proof;
 pub mod provision;
@@ -51,6 +52,7 @@ pub use rotate::{AllRotated, Rotated};
 
 use operation::background::Workers;
 
+use crate::control::clusters::Placement;
 use crate::control::{ControlPlane, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::passwords::Passwords;
@@ -62,6 +64,8 @@ use crate::storage::Storage;
 const CLONES: usize = 4;
 /// How many tenants one node begins to make at the same time; each holds a few connections meanwhile.
 const CREATIONS: usize = 8;
+/// How many requests with an `Idempotency-Key` one node works on at the same time; each holds a lock's session.
+const KEYED: usize = 16;
 /// The longest display name, in characters.
 const NAME_CHARS: usize = 200;
 
@@ -84,6 +88,8 @@ pub struct FleetSettings {
     pub drain_timeout: Duration,
     /// How patient migrations are.
     pub migrate: MigrateOptions,
+    /// By what the least loaded cluster is chosen.
+    pub placement: Placement,
     /// How many ready tenants each cluster keeps: see [`Fleet::keep_stock`].
     pub ready_tenants: u32,
 }
@@ -97,6 +103,7 @@ pub struct Fleet {
     settings: FleetSettings,
     clones: Arc<Semaphore>,
     creations: Arc<Semaphore>,
+    keyed: Arc<Semaphore>,
     workers: Arc<Workers>,
     locks: Arc<lock::Idle>,
     installation: Arc<OnceCell<Installation>>,
@@ -112,6 +119,7 @@ impl Fleet {
             settings,
             clones: Arc::new(Semaphore::new(CLONES)),
             creations: Arc::new(Semaphore::new(CREATIONS)),
+            keyed: Arc::new(Semaphore::new(KEYED)),
             workers: Arc::default(),
             locks: Arc::default(),
             installation: Arc::default(),

@@ -1,5 +1,6 @@
 //! Effects on the control plane that come with an `Idempotency-Key`: done once, however often they are asked for.
 
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::Fleet;
@@ -22,7 +23,7 @@ pub(super) struct Claim {
     /// The request. One that a crash interrupted is the same when it is sent again.
     pub(super) id: Uuid,
     /// Nobody else works on it meanwhile; absent where the request has no key.
-    lock: Option<Lock>,
+    lock: Option<Box<(Lock, OwnedSemaphorePermit)>>,
 }
 
 impl Fleet {
@@ -32,6 +33,7 @@ impl Fleet {
     /// 409 `idempotency_in_progress`, 422 `idempotency_key_reused`.
     pub(super) async fn turn(&self, scope: &str, keyed: Option<Keyed>) -> ApiResult<Turn> {
         let Some(keyed) = keyed else { return Ok(Turn::Do(Claim { id: Uuid::now_v7(), lock: None })) };
+        let place = self.keyed.clone().acquire_owned().await.map_err(ApiError::internal)?;
         let name = format!("request {scope}\n{}", keyed.key);
         let Some(lock) = Lock::named(&self.locks, &self.control, &name).await? else {
             return Err(ApiError::new(Code::IdempotencyInProgress).retry_after(std::time::Duration::from_secs(1)));
@@ -41,7 +43,7 @@ impl Fleet {
         let begun =
             db.transaction(async move |conn: &mut MainConn| requests::begin(conn, &scope, &keyed, now).await).await?;
         Ok(match begun {
-            Begun::Open(id) => Turn::Do(Claim { id, lock: Some(lock) }),
+            Begun::Open(id) => Turn::Do(Claim { id, lock: Some(Box::new((lock, place))) }),
             Begun::Answered(kept) => Turn::Repeat(kept),
         })
     }

@@ -9,7 +9,7 @@ use super::backup::BackedUp;
 use super::restore::Restored;
 use super::{Deleted, Drained, Moved, Provisioned, Relocation, Rotated, StepTime};
 use crate::control::backups::{Backup, BackupState};
-use crate::control::clusters::Cluster;
+use crate::control::clusters::{Cluster, Facts};
 use crate::control::tenants::TenantRecord;
 use crate::kernel::{BackupId, ClusterId, Slug, TenantId};
 use crate::rest::Versioned;
@@ -284,6 +284,12 @@ pub struct ClusterView {
     pub draining: bool,
     /// How many tenants live on it, in whatever state.
     pub tenants: i64,
+    /// How many ready tenants wait on it for somebody to take them.
+    pub ready_tenants: i64,
+    /// How much more it takes.
+    pub head_room: HeadRoom,
+    /// Its server, as it was when it was last looked at; null before.
+    pub server: Option<ServerView>,
     /// When it was added.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -292,9 +298,63 @@ pub struct ClusterView {
     pub version: i64,
 }
 
+/// How much more a cluster takes.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeadRoom {
+    /// Tenants; null where there is no bound.
+    pub tenants: Option<i64>,
+    /// Connections that its server still has; null before it was looked at.
+    pub connections: Option<i32>,
+    /// Connections that its server has beyond the budget of its tenants, negative where it has fewer; null where either
+    /// is not known.
+    pub beyond_budget: Option<i32>,
+}
+
+/// A cluster's server.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerView {
+    /// PostgreSQL's version.
+    #[schema(example = "15.8")]
+    pub version: String,
+    /// Extensions that can be installed there.
+    pub extensions: Vec<String>,
+    /// The most connections that ordinary roles may have open.
+    pub max_connections: i32,
+    /// Connections that were open, whosesoever.
+    pub connections: i32,
+    /// Size of its databases.
+    pub bytes: i64,
+    /// When this was so.
+    pub probed_at: DateTime<Utc>,
+}
+
+impl From<Facts> for ServerView {
+    fn from(facts: Facts) -> Self {
+        let Facts { server_version, extensions, max_connections, connections, bytes, probed_at } = facts;
+        Self { version: server_version, extensions, max_connections, connections, bytes, probed_at }
+    }
+}
+
+impl From<&Cluster> for HeadRoom {
+    fn from(cluster: &Cluster) -> Self {
+        let facts = cluster.facts.as_ref();
+        let tenants = cluster.max_tenants.map(|max| (i64::from(max) - cluster.tenants).max(0));
+        Self {
+            tenants: if cluster.draining { Some(0) } else { tenants },
+            connections: facts.map(|facts| (facts.max_connections - facts.connections).max(0)),
+            beyond_budget: facts.zip(cluster.connection_budget).map(|(facts, budget)| facts.max_connections - budget),
+        }
+    }
+}
+
 impl From<Cluster> for ClusterView {
     fn from(cluster: Cluster) -> Self {
         Self {
+            ready_tenants: cluster.ready,
+            head_room: HeadRoom::from(&cluster),
+            server: cluster.facts.map(Into::into),
             id: cluster.id,
             name: cluster.name,
             region: cluster.region,

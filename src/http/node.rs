@@ -93,6 +93,7 @@ impl Node {
             dump_limit: config.fleet().dump_limit.0 as u64,
             drain_timeout: config.router().drain_timeout.0 + DRAIN_SLACK,
             migrate: MigrateOptions::default(),
+            placement: config.fleet().placement,
             ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);

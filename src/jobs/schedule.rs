@@ -12,6 +12,8 @@ use crate::router::MainConn;
 const WORK: Duration = Duration::from_secs(1);
 /// How often the stock of ready tenants is looked at.
 const STOCK: Duration = Duration::from_secs(1);
+/// How often clusters are looked for whose servers nobody has looked at for a while.
+const LOOK: Duration = Duration::from_secs(60);
 /// How often holds are looked for that have run out: whoever should have lifted them is gone.
 const HOLDS: Duration = Duration::from_secs(2);
 /// How often tenants are looked for whose backup is due.
@@ -29,6 +31,7 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
     Housekeeping::new()
         .every("operations", WORK, on(fleet, |fleet: Fleet| async move { fleet.work().await.map(drop) }))
         .every("ready-tenants", STOCK, on(fleet, |fleet: Fleet| async move { fleet.keep_stock().await.map(drop) }))
+        .every("clusters", LOOK, on(fleet, |fleet: Fleet| async move { fleet.look_at_clusters().await.map(drop) }))
         .every("holds", HOLDS, on(fleet, |fleet: Fleet| async move { fleet.end_expired_holds().await.map(drop) }))
         .every("backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.schedule_backups().await.map(drop) }))
         .every("old-backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.prune_backups().await.map(drop) }))

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::persona::Login;
 use super::{TestCluster, TestDatabase};
 use crate::control::ControlPlane;
-use crate::control::clusters::NewCluster;
+use crate::control::clusters::{NewCluster, Placement};
 use crate::control::operators::{OperatorRole, Operators};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
@@ -150,6 +150,7 @@ impl Ground {
             dump_limit: 256 << 20,
             drain_timeout: Duration::from_secs(12),
             migrate: MigrateOptions::default(),
+            placement: Placement::Databases,
             ready_tenants,
         };
         Fleet::new(self.control(clock), Passwords::new(2), settings)

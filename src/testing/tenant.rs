@@ -51,6 +51,7 @@ impl Tenant {
             name: Some(name.to_owned()),
             cluster: Some(cluster.to_owned()),
             registration: Some(registration),
+            region: None,
             plan: None,
             max_connections: None,
             admin: Some(admin),

@@ -48,6 +48,7 @@ impl Stencil {
             name: None,
             cluster: Some(CLUSTER.into()),
             registration: None,
+            region: None,
             plan: None,
             max_connections: None,
             admin: Some(FirstAdmin {

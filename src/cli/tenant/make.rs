@@ -62,6 +62,9 @@ pub struct CreateArgs {
     /// Cluster to place it on [default: the least loaded one].
     #[arg(long)]
     cluster: Option<String>,
+    /// Region its cluster must stand in.
+    #[arg(long)]
+    region: Option<String>,
     /// Name of its plan.
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
@@ -149,6 +152,7 @@ pub(super) async fn create(context: &Context, args: &CreateArgs) -> anyhow::Resu
         slug: args.slug.clone(),
         name: args.name.clone(),
         cluster: args.cluster.clone(),
+        region: args.region.clone(),
         plan: args.plan.clone(),
         registration: args.registration,
         max_connections: args.max_connections,

@@ -1,59 +1,152 @@
 //! Which cluster takes the next tenant.
 
-use super::store::{Cluster, rows};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::store::{Cluster, get, list};
+use crate::config::Placement;
+use crate::control::schema::clusters as c;
 use crate::error::ApiResult;
 use crate::kernel::crypto::MasterKeys;
 use crate::router::MainConn;
 
-/// What the choice looks at.
-#[derive(Debug, Clone, Copy)]
-struct Load {
-    tenants: i64,
-    max_tenants: Option<i32>,
-    draining: bool,
-}
-
-impl Load {
-    fn has_room(self) -> bool {
+impl Cluster {
+    /// Whether it takes another tenant.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         !self.draining && self.max_tenants.is_none_or(|max| self.tenants < i64::from(max))
+    }
+
+    /// What the strategy looks at; of equals, the one with fewer tenants. One that nobody has looked at comes last.
+    fn load(&self, strategy: Placement) -> (i64, i64) {
+        let seen = self.facts.as_ref();
+        let load = match strategy {
+            Placement::Databases => Some(self.tenants),
+            Placement::Bytes => seen.map(|facts| facts.bytes),
+            Placement::Connections => seen.map(|facts| i64::from(facts.connections)),
+        };
+        (load.unwrap_or(i64::MAX), self.tenants)
     }
 }
 
-/// The position of the least loaded cluster with room; the first of equals.
-fn least_loaded(loads: impl Iterator<Item = Load>) -> Option<usize> {
-    loads.enumerate().filter(|(_, load)| load.has_room()).min_by_key(|(_, load)| load.tenants).map(|(at, _)| at)
+/// The least loaded of those with room, in the region that is asked for; the first of equals.
+fn choose(clusters: Vec<Cluster>, strategy: Placement, region: Option<&str>) -> Option<Cluster> {
+    clusters
+        .into_iter()
+        .filter(|cluster| cluster.has_room() && region.is_none_or(|region| cluster.region.as_deref() == Some(region)))
+        .min_by_key(|cluster| cluster.load(strategy))
 }
 
-/// The least loaded cluster that has room and is not draining.
+/// The cluster for the next tenant: the least loaded that has room, is not draining, and stands in the region.
 ///
 /// # Errors
 /// If the control plane does not answer, or the cluster's secrets do not open.
-pub async fn place(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Option<Cluster>> {
-    let mut rows = rows(conn).await?;
-    let loads = rows.iter().map(|(row, tenants)| Load {
-        tenants: *tenants,
-        max_tenants: row.max_tenants,
-        draining: row.draining,
-    });
-    let Some(at) = least_loaded(loads) else { return Ok(None) };
-    let (row, tenants) = rows.swap_remove(at);
-    row.open(keys, tenants).map(Some)
+pub async fn place(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    strategy: Placement,
+    region: Option<&str>,
+) -> ApiResult<Option<Cluster>> {
+    loop {
+        let Some(chosen) = choose(list(conn, keys).await?, strategy, region) else { return Ok(None) };
+        let counted = hold(conn, keys, chosen).await?;
+        if counted.has_room() {
+            return Ok(Some(counted));
+        }
+    }
+}
+
+/// The same cluster, its tenants counted anew where there is a bound to them: until the transaction ends, nobody else
+/// places a tenant there.
+///
+/// # Errors
+/// If the control plane does not answer, or the cluster's secrets do not open.
+pub async fn hold(conn: &mut MainConn, keys: &MasterKeys, cluster: Cluster) -> ApiResult<Cluster> {
+    if cluster.max_tenants.is_none() {
+        return Ok(cluster);
+    }
+    c::table.find(cluster.id).select(c::id).for_no_key_update().execute(conn).await?;
+    get(conn, keys, cluster.id).await
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use secrecy::SecretString;
 
-    fn load(tenants: i64, max_tenants: Option<i32>, draining: bool) -> Load {
-        Load { tenants, max_tenants, draining }
+    use super::*;
+    use crate::control::clusters::Facts;
+    use crate::kernel::{Clock, ClusterId};
+    use crate::router::{Target, TlsMode, TlsPolicy};
+
+    fn cluster(name: &str, tenants: i64) -> Cluster {
+        let now = Clock::system().now();
+        let url = SecretString::from("postgres://a:b@h/d");
+        Cluster {
+            id: ClusterId::generate(),
+            name: name.into(),
+            region: None,
+            max_tenants: None,
+            connection_budget: None,
+            draining: false,
+            admin: Target::parse(&url, TlsPolicy::mode(TlsMode::Disable)).unwrap(),
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            tenants,
+            ready: 0,
+            facts: None,
+        }
+    }
+
+    fn seen(cluster: Cluster, bytes: i64, connections: i32) -> Cluster {
+        let facts = Facts {
+            server_version: "15.8".into(),
+            extensions: Vec::new(),
+            max_connections: 97,
+            connections,
+            bytes,
+            probed_at: cluster.created_at,
+        };
+        Cluster { facts: Some(facts), ..cluster }
+    }
+
+    fn chosen(clusters: Vec<Cluster>, strategy: Placement, region: Option<&str>) -> Option<String> {
+        choose(clusters, strategy, region).map(|cluster| cluster.name)
     }
 
     #[test]
     fn takes_the_least_loaded_with_room() {
-        let loads = [load(1, Some(1), false), load(0, None, true), load(7, None, false), load(5, Some(6), false)];
-        assert_eq!(least_loaded(loads.into_iter()), Some(3));
-        assert_eq!(least_loaded([load(1, Some(1), false), load(0, None, true)].into_iter()), None);
-        assert_eq!(least_loaded([load(2, None, false), load(2, None, false)].into_iter()), Some(0));
-        assert_eq!(least_loaded(std::iter::empty()), None);
+        let full = Cluster { max_tenants: Some(1), ..cluster("full", 1) };
+        let draining = Cluster { draining: true, ..cluster("draining", 0) };
+        let nearly = Cluster { max_tenants: Some(6), ..cluster("nearly", 5) };
+        let all = vec![full.clone(), draining.clone(), cluster("busy", 7), nearly];
+        assert_eq!(chosen(all, Placement::Databases, None).as_deref(), Some("nearly"));
+        assert_eq!(chosen(vec![full, draining], Placement::Databases, None), None);
+        let equals = vec![cluster("first", 2), cluster("second", 2)];
+        assert_eq!(chosen(equals, Placement::Databases, None).as_deref(), Some("first"));
+        assert_eq!(chosen(Vec::new(), Placement::Databases, None), None);
+    }
+
+    #[test]
+    fn each_strategy_looks_at_its_own_load() {
+        let all = || {
+            vec![
+                seen(cluster("few", 1), 900, 50),
+                seen(cluster("small", 9), 100, 60),
+                seen(cluster("idle", 9), 900, 5),
+                cluster("unseen", 9),
+            ]
+        };
+        assert_eq!(chosen(all(), Placement::Databases, None).as_deref(), Some("few"));
+        assert_eq!(chosen(all(), Placement::Bytes, None).as_deref(), Some("small"));
+        assert_eq!(chosen(all(), Placement::Connections, None).as_deref(), Some("idle"));
+    }
+
+    #[test]
+    fn a_region_is_a_must() {
+        let of = |name, region: &str, tenants| Cluster { region: Some(region.into()), ..cluster(name, tenants) };
+        let all = || vec![of("eu", "eu", 9), of("us", "us", 1), cluster("nowhere", 0)];
+        assert_eq!(chosen(all(), Placement::Databases, Some("eu")).as_deref(), Some("eu"));
+        assert_eq!(chosen(all(), Placement::Databases, Some("mars")), None);
     }
 }

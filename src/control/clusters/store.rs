@@ -6,7 +6,8 @@ use diesel::result::{DatabaseErrorKind, Error as DbError};
 use diesel_async::RunQueryDsl;
 use secrecy::ExposeSecret;
 
-use crate::control::schema::{clusters as c, tenants};
+use super::facts::Facts;
+use crate::control::schema::{cluster_facts, clusters as c, ready_tenants, tenants};
 use crate::control::{open_text, tls_policy};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::ClusterId;
@@ -57,6 +58,10 @@ pub struct Cluster {
     pub version: i64,
     /// How many tenants live on it, in whatever state.
     pub tenants: i64,
+    /// How many ready tenants wait on it.
+    pub ready: i64,
+    /// Its server, as it was when it was last looked at.
+    pub facts: Option<Facts>,
 }
 
 /// What to change; `None` leaves as is.
@@ -76,7 +81,7 @@ pub struct ClusterChanges {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = c)]
-pub(super) struct Row {
+struct Row {
     id: ClusterId,
     name: String,
     host: String,
@@ -89,16 +94,16 @@ pub(super) struct Row {
     tls_client_cert: Option<String>,
     tls_client_key_sealed: Option<Vec<u8>>,
     region: Option<String>,
-    pub(super) max_tenants: Option<i32>,
+    max_tenants: Option<i32>,
     connection_budget: Option<i32>,
-    pub(super) draining: bool,
+    draining: bool,
     version: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
 
 impl Row {
-    pub(super) fn open(self, keys: &MasterKeys, tenants: i64) -> ApiResult<Cluster> {
+    fn open(self, keys: &MasterKeys, facts: Option<Facts>, tenants: i64, ready: i64) -> ApiResult<Cluster> {
         let admin = Target {
             host: self.host,
             port: u16::try_from(self.port).map_err(ApiError::internal)?,
@@ -126,6 +131,8 @@ impl Row {
             updated_at: self.updated_at,
             version: self.version,
             tenants,
+            ready,
+            facts,
         })
     }
 }
@@ -173,19 +180,28 @@ struct PlainColumns {
     draining: Option<bool>,
 }
 
-/// How many tenants live on the cluster of the outer query: one index scan.
-macro_rules! with_tenants {
+/// A cluster, its server, its tenants and its stock.
+type Whole = (Row, Option<Facts>, i64, i64);
+
+/// Everything of clusters; the counts are one index scan each.
+macro_rules! wholes {
     () => {
-        c::table.select((
+        c::table.left_join(cluster_facts::table).select((
             Row::as_select(),
+            Option::<Facts>::as_select(),
             tenants::table.filter(tenants::cluster_id.eq(c::id.nullable())).count().single_value().assume_not_null(),
+            ready_tenants::table
+                .filter(ready_tenants::cluster_id.eq(c::id))
+                .filter(ready_tenants::state.eq("ready"))
+                .count()
+                .single_value()
+                .assume_not_null(),
         ))
     };
 }
 
-/// All clusters' rows with their number of tenants, by name.
-pub(super) async fn rows(conn: &mut MainConn) -> ApiResult<Vec<(Row, i64)>> {
-    Ok(with_tenants!().order(c::name).load(conn).await?)
+fn open(keys: &MasterKeys, (row, facts, tenants, ready): Whole) -> ApiResult<Cluster> {
+    row.open(keys, facts, tenants, ready)
 }
 
 /// Adds a cluster.
@@ -236,9 +252,8 @@ fn explain(error: DbError) -> ApiError {
 /// # Errors
 /// 404 if there is none.
 pub async fn get(conn: &mut MainConn, keys: &MasterKeys, id: ClusterId) -> ApiResult<Cluster> {
-    let found = with_tenants!().filter(c::id.eq(id)).first::<(Row, i64)>(conn).await.optional()?;
-    let (row, tenants) = found.ok_or_else(|| ApiError::not_found("cluster"))?;
-    row.open(keys, tenants)
+    let found = wholes!().filter(c::id.eq(id)).first::<Whole>(conn).await.optional()?;
+    open(keys, found.ok_or_else(|| ApiError::not_found("cluster"))?)
 }
 
 /// A cluster by name.
@@ -246,8 +261,8 @@ pub async fn get(conn: &mut MainConn, keys: &MasterKeys, id: ClusterId) -> ApiRe
 /// # Errors
 /// If the control plane does not answer, or a secret does not open.
 pub async fn find_by_name(conn: &mut MainConn, keys: &MasterKeys, name: &str) -> ApiResult<Option<Cluster>> {
-    let found = with_tenants!().filter(c::name.eq(name)).first::<(Row, i64)>(conn).await.optional()?;
-    found.map(|(row, tenants)| row.open(keys, tenants)).transpose()
+    let found = wholes!().filter(c::name.eq(name)).first::<Whole>(conn).await.optional()?;
+    found.map(|whole| open(keys, whole)).transpose()
 }
 
 /// All clusters, by name.
@@ -255,7 +270,8 @@ pub async fn find_by_name(conn: &mut MainConn, keys: &MasterKeys, name: &str) ->
 /// # Errors
 /// As [`find_by_name`].
 pub async fn list(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Vec<Cluster>> {
-    rows(conn).await?.into_iter().map(|(row, tenants)| row.open(keys, tenants)).collect()
+    let all: Vec<Whole> = wholes!().order(c::name).load(conn).await?;
+    all.into_iter().map(|whole| open(keys, whole)).collect()
 }
 
 /// Changes a cluster. A new address or budget is followed by every node at once.

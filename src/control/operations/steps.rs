@@ -81,16 +81,16 @@ pub async fn step_done(
     Ok(())
 }
 
-/// Notes steps that were done in one go, in their order, each with what it took in milliseconds.
+/// Notes steps that were done in one go: the place, the name, and the milliseconds of each.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn steps_done(conn: &mut MainConn, id: OperationId, done: &[(&str, i64)]) -> ApiResult<()> {
-    let rows: Vec<_> = (0_i32..)
-        .zip(done)
-        .map(|(position, (name, ms))| {
+pub async fn steps_done(conn: &mut MainConn, id: OperationId, done: &[(i32, String, i64)]) -> ApiResult<()> {
+    let rows: Vec<_> = done
+        .iter()
+        .map(|(position, name, ms)| {
             let done = (s::state.eq("done"), s::finished_at.eq(diesel::dsl::now), s::ms.eq(ms));
-            (s::operation_id.eq(id), s::position.eq(position), s::name.eq(*name), done)
+            (s::operation_id.eq(id), s::position.eq(position), s::name.eq(name), done)
         })
         .collect();
     diesel::insert_into(s::table).values(rows).execute(conn).await?;

@@ -103,6 +103,8 @@ pub struct TenantFilter {
     pub q: Option<String>,
     /// At most so many; all of them if absent.
     pub limit: Option<i64>,
+    /// Beyond the first so many.
+    pub offset: i64,
     /// Those whose slug sorts after this one.
     pub after: Option<String>,
     /// Those whose slug sorts before this one, the nearest first.
@@ -317,6 +319,9 @@ pub async fn list(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<Vec<T
     }
     if let Some(limit) = filter.limit {
         query = query.limit(limit);
+    }
+    if filter.offset > 0 {
+        query = query.offset(filter.offset);
     }
     query.load::<Row>(conn).await?.into_iter().map(TryInto::try_into).collect()
 }

@@ -1,18 +1,18 @@
 //! Clusters, for operators.
 
-use actix_web::{get, post, web};
+use actix_web::{delete, get, patch, post, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{ChangeRefusals, Refusals};
-use crate::control::clusters::NewCluster as Wanted;
+use crate::control::clusters::{ClusterChanges, NewCluster as Wanted};
 use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
-use crate::rest::{Created, Envelope, Json, NoQuery, Reply};
+use crate::rest::{Created, Envelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Reply, Tagged};
 use crate::router::{Target, TlsMode, TlsPolicy};
 
 /// A cluster to be taken in.
@@ -75,9 +75,7 @@ pub async fn add_cluster(
     body: Json<NewCluster>,
 ) -> ApiResult<Created<ClusterView>> {
     let body = body.0;
-    let tls = TlsPolicy { ca: body.ca, ..TlsPolicy::mode(body.tls_mode.unwrap_or(TlsMode::VerifyFull)) };
-    let admin = Target::parse(&body.admin_url, tls)
-        .map_err(|fault| ApiError::invalid_field("adminUrl", "invalid", fault.to_string()))?;
+    let admin = address(&body.admin_url, body.tls_mode, body.ca)?;
     let wanted = Wanted {
         name: body.name,
         admin,
@@ -88,4 +86,116 @@ pub async fn add_cluster(
     let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
     let version = view.version;
     Ok(Created::new(view).etag(version))
+}
+
+fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> ApiResult<Target> {
+    let tls = TlsPolicy { ca, ..TlsPolicy::mode(mode.unwrap_or(TlsMode::VerifyFull)) };
+    Target::parse(url, tls).map_err(|fault| ApiError::invalid_field("adminUrl", "invalid", fault.to_string()))
+}
+
+/// A cluster by name, its server looked at now.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminGetCluster",
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The cluster, with `ETag`", body = Envelope<ClusterView>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/clusters/{name}")]
+pub async fn get_cluster(
+    _: NoQuery,
+    _: Operator<Survey>,
+    fleet: web::Data<Fleet>,
+    name: Path<String>,
+) -> ApiResult<Tagged<ClusterView>> {
+    Ok(Tagged(fleet.cluster_now(&name.0).await?.into()))
+}
+
+/// What to change of a cluster.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterPatch {
+    /// Another URL of its administrator; `tlsMode` and `ca` go with it.
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub admin_url: Option<SecretString>,
+    /// What the server at the new URL has to prove; `verify-full` if left out.
+    #[garde(skip)]
+    pub tls_mode: Option<TlsMode>,
+    /// PEM of the CAs to trust at the new URL; the system's if left out.
+    #[garde(inner(length(max = 65_536)))]
+    pub ca: Option<String>,
+    /// Where it stands.
+    #[serde(default)]
+    #[garde(inner(length(max = 100)))]
+    #[schema(value_type = Option<String>)]
+    pub region: Patch<String>,
+    /// How many tenants it takes; null for no bound.
+    #[serde(default)]
+    #[garde(inner(range(min = 1)))]
+    #[schema(value_type = Option<i32>)]
+    pub max_tenants: Patch<i32>,
+    /// The most connections to its tenants' databases; null for the nodes' own setting.
+    #[serde(default)]
+    #[garde(inner(range(min = 1)))]
+    #[schema(value_type = Option<i32>)]
+    pub connection_budget: Patch<i32>,
+    /// Whether it takes no new tenants.
+    #[garde(skip)]
+    pub draining: Option<bool>,
+}
+
+/// Changes a cluster; every node follows within two seconds.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminChangeCluster",
+    params(("name" = String, Path, description = "Its name")),
+    request_body(content = ClusterPatch, content_type = "application/merge-patch+json"),
+    responses((status = 200, description = "As it is now", body = Envelope<ClusterView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[patch("/api/v1/admin/clusters/{name}")]
+pub async fn change_cluster(
+    _: NoQuery,
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    name: Path<String>,
+    if_match: IfMatch,
+    body: MergePatch<ClusterPatch>,
+) -> ApiResult<Tagged<ClusterView>> {
+    let ClusterPatch { admin_url, tls_mode, ca, region, max_tenants, connection_budget, draining } = body.0;
+    if admin_url.is_none() && (tls_mode.is_some() || ca.is_some()) {
+        return Err(ApiError::invalid_field("adminUrl", "required", "TLS towards a server goes with its URL."));
+    }
+    if_match.check(fleet.cluster(&name.0).await?.version)?;
+    let changes = ClusterChanges {
+        admin: admin_url.map(|url| address(&url, tls_mode, ca)).transpose()?,
+        region: region.into_change(),
+        max_tenants: max_tenants.into_change(),
+        connection_budget: connection_budget.into_change(),
+        draining,
+    };
+    Ok(Tagged(fleet.set_cluster(&name.0, changes).await?.into()))
+}
+
+/// Forgets a cluster that no tenant lives on, and drops its ready tenants.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminRemoveCluster",
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 204, description = "Gone"), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[delete("/api/v1/admin/clusters/{name}")]
+pub async fn remove_cluster(
+    _: NoQuery,
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    name: Path<String>,
+    if_match: IfMatch,
+) -> ApiResult<NoContent> {
+    if_match.check(fleet.cluster(&name.0).await?.version)?;
+    let fleet = fleet.into_inner();
+    actix_web::rt::spawn(async move { fleet.remove_cluster(&name.0).await }).await.map_err(ApiError::internal)??;
+    Ok(NoContent)
 }

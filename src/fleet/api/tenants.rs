@@ -1,6 +1,6 @@
 //! Tenants, for operators.
 
-use actix_web::{delete, get, patch, post, web};
+use actix_web::{HttpResponse, delete, get, patch, post, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -8,15 +8,17 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::operators::{Operator, Tend};
+use crate::control::requests::Kept;
 use crate::control::tenants::{TenantChanges, TenantFilter, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::once::Turn;
 use crate::fleet::view::{ProvisionedView, TenantView};
 use crate::fleet::{AdminPassword, CreateTenant, DeleteTenant, FirstAdmin, Fleet, OperationOptions, Silent};
 use crate::kernel::Slug;
 use crate::kernel::page::{CursorScope, Direction};
 use crate::rest::{
-    Created, Envelope, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Paging, Patch, Path, Query,
-    Tagged, Versioned,
+    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Paging, Patch,
+    Path, Query, Tagged, Versioned,
 };
 use crate::router::pools::PoolSnapshot;
 use crate::router::{Registration, Router, TenantStatus};
@@ -53,6 +55,8 @@ pub struct ListTenants {
     pub status: Option<TenantStatus>,
     /// Only those whose slug or name contains this.
     pub q: Option<String>,
+    /// Number of a page, from 1; instead of a cursor.
+    pub page: Option<u32>,
     /// Items on a page, 1 to 100; 20 if left out.
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
@@ -72,6 +76,9 @@ pub struct NewTenant {
     /// The cluster's name; the least loaded one if left out.
     #[garde(inner(length(max = 63)))]
     pub cluster: Option<String>,
+    /// Region its cluster must stand in, if no cluster is named.
+    #[garde(inner(length(max = 100)))]
+    pub region: Option<String>,
     /// The plan's name.
     #[garde(inner(length(max = 63)))]
     pub plan: Option<String>,
@@ -108,6 +115,7 @@ impl NewTenant {
             slug: self.slug,
             name: self.name,
             cluster: self.cluster,
+            region: self.region,
             plan: self.plan,
             registration: self.registration,
             max_connections: self.max_connections,
@@ -164,8 +172,8 @@ pub async fn list_tenants(
     router: web::Data<Router>,
     query: Query<ListTenants>,
 ) -> ApiResult<Listed<OperatedTenant>> {
-    let ListTenants { status, q, page_size, cursor } = query.0;
-    let paging = Paging::new(None, page_size, cursor, None)?;
+    let ListTenants { status, q, page, page_size, cursor } = query.0;
+    let paging = Paging::new(page, page_size, cursor, None)?;
     let filter = format!("{} {}", status.map_or("", TenantStatus::as_str), q.as_deref().unwrap_or_default());
     let scope = CursorScope { tenant: None, list: "admin/tenants", sort: "slug", filter: &filter };
     let mac = &router.installation().mac;
@@ -176,7 +184,15 @@ pub async fn list_tenants(
         None => {}
     }
     let rows = fleet
-        .list(TenantFilter { status, q, only: operator.reach().only(), limit: Some(paging.limit()), after, before })
+        .list(TenantFilter {
+            status,
+            q,
+            only: operator.reach().only(),
+            limit: Some(paging.limit()),
+            offset: paging.offset(),
+            after,
+            before,
+        })
         .await?;
     let page = paging.listed(rows, &scope, mac, |tenant| tenant.slug.to_string(), None);
     Ok(page.map(|tenant| OperatedTenant::new(tenant, &router)))
@@ -184,11 +200,13 @@ pub async fn list_tenants(
 
 /// Makes a tenant on a cluster, and answers when it serves.
 ///
-/// The same call resumes one that was interrupted. The work goes on if the caller goes away.
+/// The same call resumes one that was interrupted. The work goes on if the caller goes away. A repetition under an
+/// `Idempotency-Key` answers the same, but for a password that was made: that is shown once.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCreateTenant",
     request_body = NewTenant,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes it once, however often it is sent")),
     responses(
         (status = 201, description = "It serves", body = Envelope<ProvisionedView>),
         Refusals,
@@ -199,18 +217,39 @@ pub async fn list_tenants(
 #[post("/api/v1/admin/tenants")]
 pub async fn create_tenant(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    idempotency: Idempotency,
     body: Json<NewTenant>,
-) -> ApiResult<Created<ProvisionedView>> {
+) -> ApiResult<HttpResponse> {
     let wanted = body.0.read()?;
     let fleet = fleet.into_inner();
-    let made = actix_web::rt::spawn(async move { fleet.create(&wanted, &OperationOptions::default(), &Silent).await })
+    let keyed = idempotency.keyed(&router.installation().mac);
+    let claim = match fleet.turn(&format!("POST /api/v1/admin/tenants {}", operator.id), keyed).await? {
+        Turn::Do(claim) => claim,
+        Turn::Repeat(Kept { status, location, version, body }) => {
+            return idempotency.respond(Answer::again(status, location, version, body)?, true);
+        }
+    };
+    let making = fleet.clone();
+    let made = actix_web::rt::spawn(async move { making.create(&wanted, &OperationOptions::default(), &Silent).await })
         .await
-        .map_err(ApiError::internal)??;
-    let view = ProvisionedView::from(made);
-    let (location, version) = (format!("/api/v1/admin/tenants/{}", view.tenant.id), view.tenant.version);
-    Ok(Created::new(view).location(location).etag(version))
+        .map_err(ApiError::internal)?;
+    let answer = made.map(|made| {
+        let view = ProvisionedView::from(made);
+        let (location, version) = (format!("/api/v1/admin/tenants/{}", view.tenant.id), view.tenant.version);
+        Answer::created(view).location(location).etag(version)
+    });
+    let answer = fleet.settle(claim, answer, without_password).await?;
+    idempotency.respond(answer, false)
+}
+
+/// What is kept of an answer: a password is shown once.
+fn without_password(answer: &Answer<ProvisionedView>) -> Option<serde_json::Value> {
+    let mut kept = serde_json::to_value(answer.data()?).ok()?;
+    kept.as_object_mut()?.remove("adminPassword");
+    Some(kept)
 }
 
 /// A tenant, by id or slug.

@@ -5,19 +5,22 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::claimed::{Claimed, Ready};
+use super::claimed::Ready;
 use super::drive::drive;
 use super::run::{Run, own_address};
 use super::steps::{AdminRow, admin_row};
+use super::trail::Trail;
 use super::{CREATE, FirstAdmin, Provisioned};
+use crate::control::clusters::{Cluster, Placement};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
 use crate::control::{ControlPlane, clusters, ready, signing_keys};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::Lock;
+use crate::fleet::lock::{Lock, Session};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, OperationOptions, Progress, check_name, refused, scram};
+use crate::kernel::crypto::MasterKeys;
 use crate::kernel::{Slug, TenantId};
 use crate::router::{MainConn, Registration, TenantKind, TenantStatus};
 
@@ -30,6 +33,8 @@ pub struct CreateTenant {
     pub name: Option<String>,
     /// The cluster's name; the least loaded one if absent.
     pub cluster: Option<String>,
+    /// Where its cluster must stand, if no cluster is named.
+    pub region: Option<String>,
     /// The plan's name, if it has one.
     pub plan: Option<String>,
     /// Who may register; nobody if absent.
@@ -44,7 +49,16 @@ impl CreateTenant {
     /// Nothing but a name; everything else as usual.
     #[must_use]
     pub fn named(slug: Slug) -> Self {
-        Self { slug, name: None, cluster: None, plan: None, registration: None, max_connections: None, admin: None }
+        Self {
+            slug,
+            name: None,
+            cluster: None,
+            region: None,
+            plan: None,
+            registration: None,
+            max_connections: None,
+            admin: None,
+        }
     }
 }
 
@@ -76,35 +90,49 @@ impl Fleet {
             admin.check()?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
+        // Before anything of the control plane is used: a crowd waits here, not for its connections.
+        let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
         let kind = OperationKind::Create;
-        let (tenant, operation, _lock) = match unfinished(&self.control, &wanted.slug, kind, sign_up).await? {
-            Some(found) => {
-                let lock = Lock::tenant(&self.control, found.id).await?;
-                // Whoever held the lock until now may have finished it, or taken it back.
-                let (tenant, operation) = reopen(&self.control, found.id, OperationKind::Create).await?;
-                (tenant, operation, lock)
-            }
-            None => {
-                let admin = Box::pin(self.first_admin(wanted)).await?;
-                let begun = Instant::now();
-                let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
-                let reserved = self.reserve(wanted, sign_up, false, Some(&migrations.hash())).await?;
-                let Reserved { tenant, operation, lock, ready } = reserved;
-                if let Some(ready) = ready {
-                    let claimed = Claimed { tenant: &tenant, operation: &operation, ready: &ready, begun };
-                    match Box::pin(self.open_claimed(&claimed, admin, options, progress)).await {
-                        Ok(done) => return Ok(done),
-                        // What is there is made whole by the steps that make it from nothing.
-                        Err(error) => tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
-                            "a ready tenant was not what it should be; its making is gone through again"),
-                    }
-                }
-                (tenant, operation, lock)
-            }
+        if let Some(found) = unfinished(&self.control, &wanted.slug, kind, sign_up).await? {
+            let _lock = Lock::tenant(&self.control, found.id).await?;
+            // Whoever held the lock until now may have finished it, or taken it back.
+            let (tenant, operation) = reopen(&self.control, found.id, kind).await?;
+            return self.go_on(tenant, operation, migrations, wanted, options, progress).await;
+        }
+        let admin = Box::pin(self.first_admin(wanted)).await?;
+        let trail = |since| Trail::new(since, options.halt.as_ref(), progress);
+        let begun = Instant::now();
+        let Reserved { tenant, operation, _lock, ready } =
+            self.reserve(wanted, sign_up, false, Some(&migrations.hash())).await?;
+        let Some(ready) = ready else {
+            let mut run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
+            run.admin_row = admin;
+            return Box::pin(self.make(run, &operation, trail(begun))).await;
         };
+        match Box::pin(self.open_claimed((&tenant, &operation), &ready, admin.as_ref(), trail(begun))).await {
+            Err(error) => {
+                tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
+                    "a ready tenant was not what it should be; its making is gone through again");
+                // What is there is made whole by the steps that make it from nothing.
+                self.go_on(tenant, operation, migrations, wanted, options, progress).await
+            }
+            done => done,
+        }
+    }
+
+    /// Drives the making of a tenant from wherever its journal is.
+    async fn go_on(
+        &self,
+        tenant: TenantRecord,
+        operation: Operation,
+        migrations: Migrations,
+        wanted: &CreateTenant,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Provisioned> {
         let run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
         let journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
-        drive(run, CREATE, journal).await
+        Box::pin(drive(run, CREATE, journal)).await
     }
 
     /// The first administrator's row, hashed before anything is taken: a crowd in front of the hashes holds no slug.
@@ -142,27 +170,21 @@ impl Fleet {
         background: bool,
         migrations: Option<&str>,
     ) -> ApiResult<Reserved> {
-        let (control, locks) = (self.control.clone(), self.locks.clone());
-        let keys = control.keys.clone();
+        let keys = self.control.keys.clone();
+        let strategy = self.settings.placement;
+        let session = Session::of(&self.locks, &self.control).await?;
         let (wanted, migrations) = (wanted.clone(), migrations.map(str::to_owned));
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
-                let cluster = match &wanted.cluster {
-                    Some(name) => clusters::find_by_name(conn, &keys, name).await?.ok_or_else(|| {
-                        ApiError::invalid_field("cluster", "unknown", "There is no cluster of this name.")
-                    })?,
-                    None => clusters::place(conn, &keys).await?.ok_or_else(|| {
-                        refused("No cluster has room for another tenant; add one with `tenantry cluster add`.")
-                    })?,
-                };
+                let cluster = home(conn, &keys, strategy, &wanted).await?;
                 let ready = match &migrations {
                     Some(migrations) => ready::take(conn, &keys, cluster.id, migrations).await?,
                     None => None,
                 };
                 let id = ready.as_ref().map_or_else(TenantId::generate, |ready| ready.id);
                 // Nobody knows of it before this commits, so nobody is waited for.
-                let lock = Lock::unknown(&locks, &control, id).await?;
+                let lock = session.tenant(id).await?;
                 let generated = generated_name(id);
                 let new = NewTenant {
                     id,
@@ -191,9 +213,44 @@ impl Fleet {
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
                 let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
                 let ready = ready.map(|ready| Ready { address: own_address(&cluster, &ready), made: ready });
-                Ok::<_, ApiError>(Reserved { tenant, operation, lock, ready })
+                Ok::<_, ApiError>(Reserved { tenant, operation, _lock: lock, ready })
             })
             .await
+    }
+}
+
+/// The cluster that a tenant is to live on.
+async fn home(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    strategy: Placement,
+    wanted: &CreateTenant,
+) -> ApiResult<Cluster> {
+    let Some(name) = &wanted.cluster else {
+        let placed = clusters::place(conn, keys, strategy, wanted.region.as_deref()).await?;
+        return placed.ok_or_else(|| match &wanted.region {
+            Some(region) => refused(format!(
+                "No cluster in region '{region}' has room for another tenant; add one with `tenantry cluster add`."
+            )),
+            None => refused("No cluster has room for another tenant; add one with `tenantry cluster add`."),
+        });
+    };
+    let unknown = || ApiError::invalid_field("cluster", "unknown", "There is no cluster of this name.");
+    let named = clusters::find_by_name(conn, keys, name).await?.ok_or_else(unknown)?;
+    if wanted.region.is_some() && named.region != wanted.region {
+        return Err(ApiError::invalid_field("region", "mismatch", "The named cluster stands elsewhere."));
+    }
+    let held = clusters::hold(conn, keys, named).await?;
+    if held.has_room() {
+        Ok(held)
+    } else if held.draining {
+        Err(refused(format!(
+            "Cluster '{name}' is draining. `tenantry cluster drain {name} --undo` lets tenants on again."
+        )))
+    } else {
+        Err(refused(format!(
+            "Cluster '{name}' is full. `tenantry cluster set {name} --max-tenants N` raises its bound."
+        )))
     }
 }
 
@@ -206,7 +263,7 @@ pub(in crate::fleet) fn generated_name(id: TenantId) -> String {
 struct Reserved {
     tenant: TenantRecord,
     operation: Operation,
-    lock: Lock,
+    _lock: Lock,
     ready: Option<Ready>,
 }
 

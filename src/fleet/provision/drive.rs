@@ -11,6 +11,23 @@ impl Steps for Run<'_> {
     type Step = Step;
 
     async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+        self.perform_one(step).await
+    }
+
+    /// The caller of an interrupted run lost the password that was made, and nothing is activated that was not looked
+    /// at by the one who activates it.
+    fn is_repeated(&self, step: Step) -> bool {
+        matches!(step, Step::FirstAdmin | Step::Verify)
+    }
+
+    fn is_left_out(&self, step: Step) -> bool {
+        self.leaves_out(step)
+    }
+}
+
+impl Run<'_> {
+    /// Does a step. Doing it again changes nothing.
+    pub(super) async fn perform_one(&mut self, step: Step) -> ApiResult<()> {
         match step {
             // The transaction that made the journal made the entry.
             Step::Reserve => Ok(()),
@@ -28,13 +45,8 @@ impl Steps for Run<'_> {
         }
     }
 
-    /// The caller of an interrupted run lost the password that was made, and nothing is activated that was not looked
-    /// at by the one who activates it.
-    fn is_repeated(&self, step: Step) -> bool {
-        matches!(step, Step::FirstAdmin | Step::Verify)
-    }
-
-    fn is_left_out(&self, step: Step) -> bool {
+    /// Whether there is nothing to do for it.
+    pub(super) fn leaves_out(&self, step: Step) -> bool {
         step == Step::FirstAdmin && self.first_admin.is_none()
     }
 }

@@ -10,6 +10,7 @@ mod ready;
 pub(super) mod remove;
 pub(super) mod run;
 pub(super) mod steps;
+mod trail;
 pub(super) mod verify;
 
 pub(super) use verify::read_stamp;

@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use super::FirstAdmin;
+use super::steps::AdminRow;
 use crate::control::clusters::{self, Cluster};
 use crate::control::ready::ReadyTenant;
 use crate::control::tenants::{TenantRecord, target};
@@ -33,6 +34,10 @@ pub(in crate::fleet) struct Run<'a> {
     pub(in crate::fleet) installation: Installation,
     pub(in crate::fleet) migrations: Migrations,
     pub(in crate::fleet) first_admin: Option<&'a FirstAdmin>,
+    /// The row of the first administrator, where the password was hashed before.
+    pub(super) admin_row: Option<AdminRow>,
+    /// The database was cloned in this run, from a template at the head of the migrations.
+    pub(super) cloned: bool,
     /// The first administrator's password, once it was made.
     pub(in crate::fleet) generated: Option<SecretString>,
     server: Option<AdminConn>,
@@ -105,6 +110,8 @@ impl<'a> Run<'a> {
             installation: fleet.installation().await?.clone(),
             migrations,
             first_admin: None,
+            admin_row: None,
+            cloned: false,
             generated: None,
             server: None,
             inside: None,

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::run::Run;
 use super::{AdminPassword, FirstAdmin, verify};
+use crate::control::migration_runs::Head;
 use crate::control::{signing_keys, tenants};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
@@ -49,7 +50,10 @@ pub(in crate::fleet) async fn database(run: &mut Run<'_>) -> ApiResult<()> {
         let made = admin::run_each(server, sql::DATABASE, &variables).await;
         drop(place);
         match made {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                run.cloned = true;
+                return Ok(());
+            }
             Err(error) if attempt == CLONE_ATTEMPTS => return Err(error),
             Err(error) => tracing::info!(%error, cause = ?error.cause(), attempt, "a clone failed and is tried again"),
         }
@@ -77,7 +81,7 @@ async fn drop_invalid(server: &mut AdminConn, name: &str) -> ApiResult<()> {
 /// Everyone but the owner shut out; what the template held handed over.
 pub(in crate::fleet) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
     let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
-    admin::run_each(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
+    admin::run(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
     admin::run(run.inside().await?, sql::GRANTS, &[("role", &role)]).await
 }
 
@@ -103,6 +107,9 @@ pub(in crate::fleet) async fn operator_migrations(run: &mut Run<'_>) -> ApiResul
 }
 
 async fn apply(run: &Run<'_>, sets: &[&MigrationSet]) -> ApiResult<()> {
+    if run.cloned {
+        return Ok(());
+    }
     migrate_all(&run.direct, sets, &run.fleet.settings.migrate).await.1.map_err(migrate_error)
 }
 
@@ -115,7 +122,10 @@ pub(in crate::fleet) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
 /// The first administrator. Repeated, the password is the new one.
 pub(in crate::fleet) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
     let Some(wanted) = run.first_admin else { return Ok(()) };
-    let (row, generated) = admin_row(&run.fleet.passwords, wanted).await?;
+    let (row, generated) = match run.admin_row.take() {
+        Some(hashed) => hashed,
+        None => admin_row(&run.fleet.passwords, wanted).await?,
+    };
     let own = run.own().await?;
     own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
         .await
@@ -149,14 +159,20 @@ pub(super) async fn admin_row(passwords: &Passwords, wanted: &FirstAdmin) -> Api
 /// Routable, from the moment this commits, with the migrations of this moment: a run over the fleet that ended while it
 /// was made did not know of it.
 pub(in crate::fleet) async fn activate(run: &mut Run<'_>) -> ApiResult<()> {
-    let now = Migrations::load(run.fleet.settings.operator_migrations.as_deref()).await?;
-    if now.hash() != run.migrations.hash() {
-        apply(run, &[&now.built_in, &now.operator]).await?;
-    }
-    let (id, head) = (run.tenant.id, now.head());
+    let (id, head) = (run.tenant.id, catch_up(run).await?);
     run.fleet
         .control
         .db
         .transaction(async move |conn: &mut MainConn| tenants::activate(conn, id, &head).await.map(drop))
         .await
+}
+
+/// Applies what was added to the migrations while the tenant was made, and says what it is at.
+pub(super) async fn catch_up(run: &mut Run<'_>) -> ApiResult<Head> {
+    let now = Migrations::load(run.fleet.settings.operator_migrations.as_deref()).await?;
+    if now.hash() != run.migrations.hash() {
+        run.cloned = false;
+        apply(run, &[&now.built_in, &now.operator]).await?;
+    }
+    Ok(now.head())
 }

@@ -2,6 +2,7 @@
 
 use diesel::sql_types;
 use diesel_async::RunQueryDsl;
+use futures_util::future::join;
 use uuid::Uuid;
 
 use super::run::Run;
@@ -52,24 +53,35 @@ pub(in crate::fleet) async fn stamp(ours: (TenantId, InstallationId), conn: &mut
 
 /// Looks at the tenant as a request will: the right stamp, and its role in no other database.
 pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
-    let mut pooled = admin::open(&run.pooled).await?;
-    stamp((run.tenant.id, run.installation.id), &mut pooled).await?;
-    let Some(cluster) = &run.cluster else { return Ok(()) };
+    let ours = (run.tenant.id, run.installation.id);
+    let Some(cluster) = &run.cluster else {
+        return stamp(ours, &mut admin::open(&run.pooled).await?).await;
+    };
+    let elsewhere = run.direct.with_database(&cluster.admin.database);
+    let knocked = async { AdminConn::open(&elsewhere, &admin::options()).await };
+    let (looked, knocked) = join(look(ours, run), knocked).await;
+    looked?;
+    match knocked {
+        Err(error) if error.kind == ConnectFailure::Authentication => Ok(()),
+        Err(error) => Err(admin::unavailable(error)),
+        Ok(_) => Err(refused("The tenant's role was let into the cluster's administrative database.")),
+    }
+}
+
+/// Inside a shared tenant's database, as its own role: pooled and direct address are the same.
+async fn look(ours: (TenantId, InstallationId), run: &mut Run<'_>) -> ApiResult<()> {
+    let own = run.own().await?;
+    stamp(ours, own).await?;
     // `postgres`, `template1` and every other tenant's; of a stranger's databases on this server we know nothing.
     let others = "SELECT datname::text AS word FROM pg_database \
                   WHERE datallowconn AND datname <> current_database() AND has_database_privilege(oid, 'CONNECT') \
                   AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$')";
-    if let Some(other) = admin::words(&mut pooled, others).await?.into_iter().next() {
+    if let Some(other) = admin::words(own, others).await?.into_iter().next() {
         let revoke = sql::fill("REVOKE CONNECT ON DATABASE :\"d\" FROM PUBLIC;", &[("d", &other)]);
         return Err(refused(
             "The tenant's role could connect to another database of the cluster; revoke CONNECT there from PUBLIC.",
         )
         .caused_by(revoke.trim().to_owned()));
     }
-    let elsewhere = run.direct.with_database(&cluster.admin.database);
-    match AdminConn::open(&elsewhere, &admin::options()).await {
-        Err(error) if error.kind == ConnectFailure::Authentication => Ok(()),
-        Err(error) => Err(admin::unavailable(error)),
-        Ok(_) => Err(refused("The tenant's role was let into the cluster's administrative database.")),
-    }
+    Ok(())
 }

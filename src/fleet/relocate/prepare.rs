@@ -83,9 +83,9 @@ async fn choose(run: &Run<'_>) -> ApiResult<Cluster> {
     if let Some(name) = &run.wanted.to {
         return run.fleet.cluster(name).await;
     }
-    let keys = run.fleet.control.keys.clone();
+    let (keys, strategy) = (run.fleet.control.keys.clone(), run.fleet.settings.placement);
     let db = &run.fleet.control.db;
-    let placed = db.read(async move |conn: &mut MainConn| clusters::place(conn, &keys).await).await?;
+    let placed = db.read(async move |conn: &mut MainConn| clusters::place(conn, &keys, strategy, None).await).await?;
     placed.filter(|cluster| cluster.id != run.source.id).ok_or_else(|| {
         refused(
             "No other cluster has room for this tenant. Add one with `tenantry cluster add`, or raise --max-tenants.",

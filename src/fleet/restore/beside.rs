@@ -184,9 +184,9 @@ impl Fleet {
         operation: NewOperation,
     ) -> ApiResult<(TenantRecord, Operation)> {
         let (_, slug) = operation.tenant.clone().ok_or_else(|| ApiError::internal("a newcomer without a name"))?;
-        let keys = self.control.keys.clone();
+        let (keys, strategy) = (self.control.keys.clone(), self.settings.placement);
         let begun = self.control.db.transaction(async move |conn: &mut MainConn| {
-            let cluster = clusters::place(conn, &keys).await?.ok_or_else(|| {
+            let cluster = clusters::place(conn, &keys, strategy, None).await?.ok_or_else(|| {
                 refused("No cluster has room for another tenant; add one with `tenantry cluster add`.")
             })?;
             let generated = format!("t_{}", id.uuid().simple());

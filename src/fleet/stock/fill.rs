@@ -3,7 +3,7 @@
 use crate::control::clusters::Cluster;
 use crate::control::ready::{self, ReadyTenant};
 use crate::error::ApiResult;
-use crate::fleet::lock::Lock;
+use crate::fleet::lock::Session;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::provision::generated_name;
 use crate::fleet::{Fleet, scram};
@@ -26,7 +26,7 @@ impl Fleet {
             password: scram::generate_password(),
         };
         // Before it is entered: what is in the making and held by nobody is swept away.
-        let _lock = Lock::unknown(&self.locks, &self.control, id).await?;
+        let _lock = Session::of(&self.locks, &self.control).await?.tenant(id).await?;
         let (keys, entry, size) = (self.control.keys.clone(), new.clone(), i64::from(self.settings.ready_tenants));
         let db = &self.control.db;
         let entered =

@@ -14,6 +14,7 @@ fn wanted(slug: &str) -> CreateTenant {
         name: None,
         cluster: Some("local".into()),
         registration: None,
+        region: None,
         plan: None,
         max_connections: None,
         admin: None,

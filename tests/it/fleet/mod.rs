@@ -3,6 +3,7 @@
 mod attach;
 mod backups;
 mod clone;
+mod clusters;
 mod crash;
 mod doctor;
 mod drift;

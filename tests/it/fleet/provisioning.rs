@@ -11,6 +11,7 @@ fn wanted(slug: &str, admin: Option<FirstAdmin>) -> CreateTenant {
         name: None,
         cluster: Some("local".into()),
         registration: None,
+        region: None,
         plan: None,
         max_connections: None,
         admin,

@@ -61,7 +61,7 @@ async fn what_is_wrong_is_said_by_field() {
     let slug = unique("taken");
     app.anonymous().post(PATH, request(&slug)).await.expect(201);
     let taken = app.anonymous().post(PATH, request(&slug)).await.refused(409, "already_exists");
-    assert_eq!(taken.invalid()[0].0, "slug");
+    assert!(taken.text.contains("\"field\":\"slug\""), "{taken:?}");
     let cases = [
         ("/slug", json!("No Slug"), "slug"),
         ("/slug", json!("admin"), "slug"),
@@ -130,6 +130,7 @@ async fn an_interrupted_sign_up_goes_on_with_its_own_key_and_with_no_other() {
         once.post(PATH, request(&slug)).await.expect(201);
         let interrupted = format!(
             "UPDATE request_records SET status = NULL; UPDATE tenants SET status = '{state}' WHERE slug = '{slug}'; \
+             DELETE FROM operation_steps; \
              UPDATE operations SET state = '{}', finished_at = {} WHERE slug = '{slug}'",
             if state == "active" { "done" } else { "running" },
             if state == "active" { "now()" } else { "NULL" },
@@ -213,10 +214,10 @@ async fn an_operator_decides_where_sign_ups_need_approval() {
     let app = TestApp::builder().set("TENANTRY_SIGNUP__MODE", "approval").set("TENANTRY_SIGNUP__PER_HOUR", "1000");
     let app = app.start().await;
     let (wanted, unwanted) = (unique("wanted"), unique("unwanted"));
-    let once = app.anonymous().with("idempotency-key", &unique("key"));
+    let keyed = |key: &str| app.anonymous().with("idempotency-key", key);
     let mut jobs = Vec::new();
     for slug in [&wanted, &unwanted] {
-        let asked = once.with("idempotency-key", &unique("key")).post(PATH, request(slug)).await.expect(202);
+        let asked = keyed(&unique("key")).post(PATH, request(slug)).await.expect(202);
         assert_eq!((&asked.data()["state"], &asked.data()["kind"]), (&json!("queued"), &json!("create")));
         let at = asked.header("location").unwrap().to_owned();
         assert_eq!(at, format!("/api/v1/jobs/{}", asked.id()));
@@ -259,7 +260,7 @@ async fn an_operator_decides_where_sign_ups_need_approval() {
     app.anonymous().get(&format!("/api/v1/jobs/{job}")).await.refused(404, "not_found");
     // The same request again is the same job.
     let key = unique("key");
-    let asked = once.with("idempotency-key", &key).post(PATH, request(&unwanted)).await.expect(202);
-    let again = once.with("idempotency-key", &key).post(PATH, request(&unwanted)).await.expect(202);
+    let asked = keyed(&key).post(PATH, request(&unwanted)).await.expect(202);
+    let again = keyed(&key).post(PATH, request(&unwanted)).await.expect(202);
     assert_eq!((again.id(), again.header("idempotency-replayed")), (asked.id(), Some("true")));
 }

@@ -242,7 +242,7 @@ async fn crowd(size: usize, stocked: u32) {
     let fleet = app.fleet_with_stock(stocked, None);
     fleet.keep_stock().await.unwrap();
     // As over REST: each of the crowd asks by itself, and the stock is filled meanwhile.
-    let nodes: Vec<_> = (0..4).map(|_| app.fleet_with_stock(stocked, None)).collect();
+    let nodes: Vec<_> = (0..2).map(|_| app.fleet_with_stock(stocked, None)).collect();
     let slugs: Vec<_> = (0..size).map(|_| unique("crowd")).collect();
     let asking = slugs.iter().enumerate().map(|(n, slug)| create(&nodes[n % nodes.len()], slug));
     let (made, kept) = futures_util::future::join(join_all(asking), fleet.keep_stock()).await;

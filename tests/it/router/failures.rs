@@ -34,6 +34,7 @@ async fn a_stopped_server_is_answered_quickly_and_comes_back_by_itself() {
         name: None,
         cluster: Some("second".into()),
         registration: None,
+        region: None,
         plan: None,
         max_connections: None,
         admin: Some(admin),

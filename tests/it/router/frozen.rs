@@ -65,6 +65,7 @@ async fn a_frozen_tenant_database_holds_nobody_up_for_long() {
         name: None,
         cluster: Some("second".into()),
         registration: None,
+        region: None,
         plan: None,
         max_connections: None,
         admin: Some(admin),

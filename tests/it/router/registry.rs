@@ -55,6 +55,7 @@ async fn a_new_tenant_serves_at_once_even_after_it_was_asked_for() {
         name: None,
         cluster: None,
         registration: None,
+        region: None,
         plan: None,
         max_connections: None,
         admin: None,

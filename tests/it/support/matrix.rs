@@ -47,6 +47,8 @@ impl Party {
         let user = admin.post("/api/v1/users", user).await.expect(201).id();
         let roles = admin.get("/api/v1/roles").await.expect(200);
         let role = roles.data()[0]["id"].as_str().expect("a role's id").to_owned();
+        let job = format!("SELECT id::text AS word FROM operations WHERE tenant_id = '{}'", tenant.id);
+        let job = db::word(app.control_database(), &job).await;
         let ids = [
             ("contacts/id", contact),
             ("users/id", user.clone()),
@@ -55,6 +57,9 @@ impl Party {
             ("roles/id", role.clone()),
             ("roleId", role),
             ("tenants/id", tenant.id.to_string()),
+            ("jobs/id", job.clone()),
+            ("sign-ups/id", job),
+            ("clusters/name", "local".to_owned()),
         ];
         let ids = ids.into_iter().map(|(name, id)| (name.to_owned(), id)).collect();
         Self { tenant, canary, ids }

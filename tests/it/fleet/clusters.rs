@@ -1,0 +1,129 @@
+//! Clusters over REST and on the command line: what their servers are, what room they have, who is placed where.
+
+use serde_json::json;
+use tenantry::fleet::{CreateTenant, Silent};
+use tenantry::testing::TestApp;
+
+use crate::support::binary::run;
+use crate::support::{db, unique};
+
+#[actix_web::test]
+async fn an_operator_sees_changes_and_removes_a_cluster() {
+    let app = TestApp::builder().start().await;
+    app.cluster("second", &app.server()).await;
+    let operator = app.operator();
+    let path = "/api/v1/admin/clusters/second";
+    let seen = operator.get(path).await.expect(200);
+    let server = &seen.data()["server"];
+    assert!(server["version"].as_str().is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit())));
+    assert!(server["extensions"].as_array().is_some_and(|all| all.contains(&json!("plpgsql"))), "{server}");
+    assert!(server["bytes"].as_i64() > Some(1_000_000) && server["connections"].as_i64() > Some(0), "{server}");
+    let room = &seen.data()["headRoom"];
+    assert_eq!((&room["tenants"], room["connections"].is_number()), (&json!(null), true), "{room}");
+    assert!(!seen.text.contains("password") && !seen.text.contains("postgres://"), "{seen:?}");
+
+    let etag = seen.header("etag").unwrap().to_owned();
+    let body = json!({"region": "eu", "maxTenants": 5, "connectionBudget": 7});
+    let changed = operator.with("if-match", &etag).patch(path, body.clone()).await.expect(200);
+    assert_eq!((&changed.data()["region"], &changed.data()["headRoom"]["tenants"]), (&json!("eu"), &json!(5)));
+    assert!(changed.data()["headRoom"]["beyondBudget"].as_i64() > Some(0), "{changed:?}");
+    operator.with("if-match", &etag).patch(path, body).await.refused(412, "version_mismatch");
+    operator.patch(path, json!({"maxTenants": null, "draining": true})).await.expect(200);
+    operator.patch(path, json!({"maxTenants": 0})).await.refused(422, "validation_failed");
+    operator.patch(path, json!({"tlsMode": "require"})).await.refused(422, "validation_failed");
+    operator.patch(path, json!({"name": "other"})).await.refused(422, "validation_failed");
+    let listed = run(&app, &["cluster", "list", "--output", "json"]).await.expect(0).json();
+    assert_eq!((&listed[1]["draining"], &listed[1]["connectionBudget"]), (&json!(true), &json!(7)));
+    run(&app, &["cluster", "show", "second"]).await.expect(0);
+
+    operator.delete(path).await.expect(204);
+    operator.delete(path).await.expect(404);
+    operator.get(path).await.expect(404);
+    app.tenant("acme").await;
+    operator.delete("/api/v1/admin/clusters/local").await.refused(409, "conflict");
+    // Refused, it is as it was.
+    let local = operator.get("/api/v1/admin/clusters/local").await.expect(200);
+    assert_eq!(local.data()["draining"], json!(false));
+}
+
+#[actix_web::test]
+async fn a_tenant_is_placed_by_region_and_by_name_where_there_is_room() {
+    let app = TestApp::builder().start().await;
+    app.cluster("eu-1", &app.server()).await;
+    run(&app, &["cluster", "set", "eu-1", "--region", "eu", "--max-tenants", "2"]).await.expect(0);
+    let create = async |arguments: &[&str]| {
+        let slug = unique("placed");
+        run(&app, &[&["tenant", "create", &slug, "--output", "json"], arguments].concat()).await
+    };
+    let made = create(&["--region", "eu", "--plan", "gold"]).await.expect(0).json();
+    assert_eq!((&made["cluster"], &made["plan"]), (&json!("eu-1"), &json!("gold")));
+    // The least loaded one is the other.
+    assert_eq!(create(&[]).await.expect(0).json()["cluster"], json!("local"));
+    create(&["--plan", "No Plan"]).await.expect(4);
+    create(&["--region", "mars"]).await.expect(4);
+    create(&["--cluster", "local", "--region", "eu"]).await.expect(4);
+    create(&["--cluster", "eu-1"]).await.expect(0);
+    let full = create(&["--cluster", "eu-1"]).await.expect(4);
+    assert!(full.stderr.contains("full"), "{full:?}");
+    create(&["--region", "eu"]).await.expect(4);
+    let draining = json!({"draining": true});
+    app.operator().patch("/api/v1/admin/clusters/local", draining).await.expect(200);
+    let draining = create(&["--cluster", "local"]).await.expect(4);
+    assert!(draining.stderr.contains("draining"), "{draining:?}");
+    let begun = "SELECT slug AS word FROM tenants WHERE status <> 'active'";
+    assert_eq!(db::words(app.control_database(), begun).await, Vec::<String>::new());
+}
+
+/// Those who ask at the same moment do not all see the last place free.
+#[actix_web::test]
+async fn a_cluster_never_takes_more_than_its_bound() {
+    let app = TestApp::builder().start().await;
+    run(&app, &["cluster", "set", "local", "--max-tenants", "3"]).await.expect(0);
+    let fleet = app.fleet_with_stock(5, None);
+    assert_eq!(fleet.keep_stock().await.unwrap().made, 3, "no more than it takes");
+    let asking = (0..8).map(|_| {
+        let fleet = fleet.clone();
+        async move {
+            let wanted = CreateTenant::named(unique("bound").parse().unwrap());
+            fleet.create(&wanted, &Default::default(), &Silent).await.is_ok()
+        }
+    });
+    let made = futures_util::future::join_all(asking).await.into_iter().filter(|made| *made).count();
+    assert_eq!(made, 3);
+    assert_eq!(fleet.keep_stock().await.unwrap().made, 0);
+}
+
+#[actix_web::test]
+async fn servers_are_looked_at_again_when_what_is_known_is_old() {
+    let app = TestApp::builder().start().await;
+    let fleet = app.fleet();
+    assert_eq!(fleet.look_at_clusters().await.unwrap(), 0, "it was looked at when it was added");
+    db::execute(app.control_database(), "UPDATE cluster_facts SET probed_at = now() - interval '1 hour', bytes = 1")
+        .await;
+    assert_eq!(fleet.look_at_clusters().await.unwrap(), 1);
+    let bytes = "SELECT bytes::text AS word FROM cluster_facts WHERE probed_at > now() - interval '1 minute'";
+    assert_ne!(db::word(app.control_database(), bytes).await, "1");
+}
+
+#[actix_web::test]
+async fn a_tenant_is_made_once_per_key_and_lists_have_numbered_pages() {
+    let app = TestApp::builder().start().await;
+    let operator = app.operator();
+    let once = operator.with("idempotency-key", &unique("key"));
+    let slug = unique("once");
+    let body = json!({"slug": slug, "adminEmail": format!("a@{slug}.test"), "plan": "gold"});
+    let first = once.post("/api/v1/admin/tenants", body.clone()).await.expect(201);
+    assert!(first.data()["adminPassword"].is_string());
+    let again = once.post("/api/v1/admin/tenants", body).await.expect(201);
+    assert_eq!((again.header("idempotency-replayed"), again.id()), (Some("true"), first.id()));
+    assert_eq!((again.header("location"), again.header("etag")), (first.header("location"), first.header("etag")));
+    assert_eq!((&again.data()["plan"], &again.data()["adminPassword"]), (&json!("gold"), &json!(null)));
+    once.post("/api/v1/admin/tenants", json!({"slug": unique("other")})).await.refused(422, "idempotency_key_reused");
+
+    for _ in 0..2 {
+        operator.post("/api/v1/admin/tenants", json!({"slug": unique("more")})).await.expect(201);
+    }
+    let page = operator.get("/api/v1/admin/tenants?pageSize=2&page=2").await.expect(200);
+    assert_eq!(page.data().as_array().map(Vec::len), Some(1));
+    operator.get("/api/v1/admin/tenants?page=0").await.refused(400, "invalid_query");
+}
