@@ -34,7 +34,8 @@ fn whole(directory: &Path) -> Value {
     }
     let mut there: Vec<_> =
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    (files.sort(), there.sort());
+    files.sort();
+    there.sort();
     assert_eq!(there, files, "and nothing else");
     manifest
 }
