@@ -255,6 +255,7 @@ async fn scheduled_backups_come_and_go() {
     let settings = FleetSettings {
         purge_grace: 7 * day,
         operator_migrations: None,
+        placement: tenantry::control::clusters::Placement::Databases,
         storage: Some(Storage::directory(app.storage())),
         backup_every: Some(day),
         backup_keep: 30 * day,
