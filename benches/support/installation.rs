@@ -32,14 +32,7 @@ pub struct Installation {
 struct Ready {
     url: String,
     cluster_admin_url: String,
-    operator: Operator,
     tenants: Vec<Tenant>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Operator {
-    email: String,
-    password: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,12 +90,6 @@ impl Installation {
     /// An access token of the tenant's first admin.
     pub async fn login(&self, slug: &str) -> Result<String> {
         self.token("/api/v1/auth/login", &self.login_body(slug)?).await
-    }
-
-    /// An access token of the installation's operator.
-    pub async fn operator_token(&self) -> Result<String> {
-        let Operator { email, password } = &self.ready.operator;
-        self.token("/api/v1/admin/auth/login", &json!({"email": email, "password": password})).await
     }
 
     async fn token(&self, path: &str, body: &Value) -> Result<String> {

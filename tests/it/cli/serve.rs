@@ -84,7 +84,8 @@ async fn a_server_ends_well_and_tells_no_secrets() {
     assert!(seen.contains(acme.slug.as_str()) || seen.contains(&acme.id.to_string()), "{seen}");
     assert!(seen.contains(&me), "{seen}");
     let mut secrets: Vec<String> = app.environment().into_iter().map(|(_, value)| value).collect();
-    secrets.retain(|value| !value.starts_with("http"));
+    // What is shorter is a setting.
+    secrets.retain(|value| !value.starts_with("http") && value.len() > 8);
     secrets.extend(["accessToken", "refreshToken"].map(|name| signed_in[name].as_str().unwrap().to_owned()));
     secrets.extend([
         acme.password().to_owned(),
