@@ -9,9 +9,9 @@ use crate::control::operators::audit::{self, Begun, Entry, Outcome};
 /// Nouns whose verbs work on the installation.
 const NOUNS: &[&str] = &["cluster", "fleet", "key", "operator", "tenant"];
 /// Verbs that change nothing.
-const READING: &[&str] = &["audit", "backups", "doctor", "drift", "generate", "list", "show", "signups", "status"];
+const READING: &[&str] = &["audit", "backups", "doctor", "drift", "generate", "list", "show", "status"];
 /// How the arguments are called that say what is worked on.
-const SUBJECTS: &[&str] = &["tenant", "slug", "name", "email"];
+const SUBJECTS: &[&str] = &["tenant", "slug", "name", "email", "id"];
 
 /// A command that changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +25,13 @@ impl Deed {
     pub(super) fn of(matches: &ArgMatches) -> Option<Self> {
         let (noun, mut leaf) = matches.subcommand().filter(|(noun, _)| NOUNS.contains(noun))?;
         let mut action = noun.to_owned();
+        let mut last = noun;
         while let Some((verb, further)) = leaf.subcommand() {
-            if READING.contains(&verb) {
-                return None;
-            }
             action = format!("{action} {verb}");
-            leaf = further;
+            (last, leaf) = (verb, further);
+        }
+        if READING.contains(&last) {
+            return None;
         }
         let target = SUBJECTS.iter().find_map(|name| leaf.try_get_raw(name).ok().flatten()?.next());
         Some(Self { action, target: target.map(|value| value.to_string_lossy().into_owned()) })
@@ -78,6 +79,9 @@ mod tests {
         assert_eq!(deed("tenantry tenant create acme --name Acme"), some("tenant create", "acme"));
         assert_eq!(deed("tenantry operator disable --email a@b.c"), some("operator disable", "a@b.c"));
         assert_eq!(deed("tenantry cluster remove eu-1 --yes"), some("cluster remove", "eu-1"));
+        let id = "01890000-0000-7000-8000-000000000000";
+        assert_eq!(deed(&format!("tenantry tenant signups approve {id}")), some("tenant signups approve", id));
+        assert_eq!(deed("tenantry tenant signups list"), None);
         for reading in
             ["tenantry tenant list", "tenantry cluster show eu-1", "tenantry config show", "tenantry pool top"]
         {

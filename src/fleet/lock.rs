@@ -102,9 +102,17 @@ impl Session {
     ///
     /// # Errors
     /// As [`Lock::tenant`].
-    pub(super) async fn tenant(self, tenant: TenantId) -> ApiResult<Lock> {
-        let lock = self.lock(tenant_key(tenant)).await?;
-        lock.ok_or_else(|| super::refused(BUSY[0]))
+    pub(super) async fn tenant(mut self, tenant: TenantId) -> ApiResult<Lock> {
+        let (key, deadline) = (tenant_key(tenant), Instant::now() + PATIENCE);
+        // Whoever has just made a ready one gives its lock back a moment later.
+        while !try_lock(&mut self.conn, key).await? {
+            if Instant::now() >= deadline {
+                self.idle.keep(self.conn);
+                return Err(super::refused(BUSY[0]));
+            }
+            sleep(PAUSE / 10).await;
+        }
+        Ok(Lock { conn: Some(self.conn), key, idle: Some(self.idle) })
     }
 
     async fn lock(mut self, key: i64) -> ApiResult<Option<Lock>> {

@@ -67,6 +67,8 @@ impl Fleet {
                 let kept = Kept { status, location: location.map(str::to_owned), version, body: body(answer) };
                 db.read(async move |conn: &mut MainConn| requests::keep(conn, id, &kept).await).await?;
             }
+            // Perhaps half done, or somebody is still at it: the same request goes on with it.
+            Err(error) if error.code().status() >= 500 || super::lock::is_busy(error) => {}
             Err(_) => {
                 if let Err(error) = db.read(async move |conn: &mut MainConn| requests::forget(conn, id).await).await {
                     tracing::warn!(%error, "a request that failed could not be forgotten; it is gone on with when repeated");

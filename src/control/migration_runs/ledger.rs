@@ -225,7 +225,8 @@ pub async fn finish(conn: &mut MainConn, run: OperationId, head: &Head, finished
     .await?;
     diesel::sql_query(
         "UPDATE tenants t SET schema_version = f.to_schema, operator_version = f.to_operator, \
-         migrations_hash = CASE WHEN f.at_head THEN $2 END, epoch = t.epoch + CASE WHEN f.retire THEN 1 ELSE 0 END \
+         migrations_hash = CASE WHEN f.at_head THEN $2 END, epoch = t.epoch + CASE WHEN f.retire \
+         OR t.schema_version <> f.to_schema OR t.operator_version <> f.to_operator THEN 1 ELSE 0 END \
          FROM unnest($1::uuid[], $3::int[], $4::int[], $5::bool[], $6::bool[]) \
          AS f(id, to_schema, to_operator, at_head, retire) \
          WHERE t.id = f.id AND f.to_schema IS NOT NULL",

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::operations::{self, Operation, OperationFilter, OperationKind, OperationState, Step};
 use crate::control::operators::{Operator, Reach, Tend};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::{Fleet, StepTime};
 use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{OperationId, Slug, TenantId};
@@ -206,8 +206,12 @@ pub async fn cancel_job(
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
 ) -> ApiResult<Reply<JobView>> {
-    let id = job_of(&operator, &fleet, id.0).await?.id;
-    let db = &fleet.control.db;
+    let job = job_of(&operator, &fleet, id.0).await?;
+    if job.tenant.is_none() && job.input.get("approval").is_some() {
+        let said = "A sign-up is refused, not cancelled: see `/api/v1/admin/sign-ups`.";
+        return Err(ApiError::new(Code::Conflict).detail(said));
+    }
+    let (id, db) = (job.id, &fleet.control.db);
     let operation = db.read(async move |conn: &mut MainConn| operations::request_cancel(conn, id).await).await?;
     Ok(Reply(operation.into()))
 }

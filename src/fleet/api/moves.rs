@@ -5,11 +5,9 @@ use std::time::Duration;
 use actix_web::{post, web};
 use garde::Validate;
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{ChangeRefusals, JobView, Refusals, accepted};
-use crate::control::operations::{NewOperation, OperationKind};
 use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::relocate::{HOLD_DEADLINE, Method};
@@ -47,8 +45,7 @@ pub async fn rotate_credentials(
     id: Path<String>,
 ) -> ApiResult<Accepted<JobView>> {
     let tenant = fleet.get(&id.0).await?;
-    let new = NewOperation::on(tenant.id, &tenant.slug, OperationKind::RotateCredentials, json!({}));
-    Ok(accepted(fleet.enqueue(NewOperation { requested_by: Some(operator.id), ..new }).await?))
+    Ok(accepted(fleet.rotate_later(&tenant, Some(operator.id)).await?))
 }
 
 /// Moves a tenant to another cluster. The job's `result` has `pauseMs` and the checksums.

@@ -232,17 +232,17 @@ pub async fn create_tenant(
             return idempotency.respond(Answer::again(status, location, version, body)?, true);
         }
     };
-    let making = fleet.clone();
-    let made = actix_web::rt::spawn(async move { making.create(&wanted, &OperationOptions::default(), &Silent).await })
-        .await
-        .map_err(ApiError::internal)?;
-    let answer = made.map(|made| {
-        let view = ProvisionedView::from(made);
-        let (location, version) = (format!("/api/v1/admin/tenants/{}", view.tenant.id), view.tenant.version);
-        Answer::created(view).location(location).etag(version)
+    // The work goes on if the caller goes away, and its answer is kept.
+    let making = actix_web::rt::spawn(async move {
+        let made = fleet.create(&wanted, &OperationOptions::default(), &Silent).await;
+        let answer = made.map(|made| {
+            let view = ProvisionedView::from(made);
+            let (location, version) = (format!("/api/v1/admin/tenants/{}", view.tenant.id), view.tenant.version);
+            Answer::created(view).location(location).etag(version)
+        });
+        fleet.settle(claim, answer, without_password).await
     });
-    let answer = fleet.settle(claim, answer, without_password).await?;
-    idempotency.respond(answer, false)
+    idempotency.respond(making.await.map_err(ApiError::internal)??, false)
 }
 
 /// What is kept of an answer: a password is shown once.

@@ -2,6 +2,7 @@
 
 use crate::control::operations::{self, NewOperation, Operation, OperationState};
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::rotate::in_the_way;
 use crate::fleet::{Fleet, refused};
 use crate::router::MainConn;
 
@@ -12,6 +13,10 @@ impl Fleet {
     /// 409 if another one is unfinished.
     pub(in crate::fleet) async fn begin_or_resume(&self, new: NewOperation) -> ApiResult<Operation> {
         let (tenant, _) = new.tenant.clone().ok_or_else(|| ApiError::internal("an operation without its tenant"))?;
+        // A move that failed holds the fence of the tenant's database until it is taken back.
+        if let Some(open) = self.pending_move(tenant).await? {
+            return Err(in_the_way(&open));
+        }
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {

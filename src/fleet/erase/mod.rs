@@ -61,6 +61,9 @@ impl Fleet {
         let operation = match begun {
             Some(done) if done.state == OperationState::Done => return given_again(done),
             Some(begun) => {
+                if tenant.is_some() {
+                    self.clear_move(id).await?;
+                }
                 let id = begun.id;
                 self.control.db.read(async move |conn: &mut MainConn| operations::reopen(conn, id).await).await?
             }

@@ -22,8 +22,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::ManyLocks;
 use crate::fleet::migrations::Migrations;
 use crate::kernel::{InstallationId, OperationId, TenantId};
-use crate::router::MainConn;
 use crate::router::migrate::{MigrateError, back_off};
+use crate::router::{MainConn, Target};
 
 /// Tenants that are made ready together, at least: their addresses read, their locks taken. No more than have their turn
 /// soon, because nobody else works on them meanwhile.
@@ -179,7 +179,11 @@ impl Turns {
             turn.attempt += 1;
             match self.locks.try_take(&[turn.tenant.tenant_id]).await {
                 Ok(got) if got.is_empty() => continue,
-                Ok(_) => {}
+                // Whoever had it may have moved it, or changed its password.
+                Ok(_) => match self.direct_target(turn.tenant.tenant_id).await {
+                    Ok(target) => turn.target = target,
+                    Err(error) => return self.broke(error),
+                },
                 Err(error) => return self.broke(error),
             }
             let statement = self.wanted.statement_timeout;
@@ -235,6 +239,13 @@ impl Turns {
     }
 
     /// The run itself cannot go on.
+    /// How a tenant is reached now; none if it is gone.
+    async fn direct_target(&self, id: TenantId) -> ApiResult<Option<Target>> {
+        let keys = self.control.keys.clone();
+        let read = async move |conn: &mut MainConn| tenants::direct_targets(conn, &keys, &[id]).await;
+        Ok(self.control.db.read(read).await?.remove(&id))
+    }
+
     fn broke(&self, error: ApiError) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken.get_or_insert(error);

@@ -40,6 +40,13 @@ impl Fleet {
     pub async fn enqueue(&self, mut new: NewOperation) -> ApiResult<Operation> {
         new.background = true;
         let kind = new.kind;
+        // A move that failed holds the fence of the tenant's database until it is taken back.
+        if kind != OperationKind::Erase
+            && let Some((tenant, _)) = &new.tenant
+            && let Some(open) = self.pending_move(*tenant).await?
+        {
+            return Err(crate::fleet::rotate::in_the_way(&open));
+        }
         let queued =
             self.control.db.transaction(async move |conn: &mut MainConn| operations::begin(conn, &new).await).await?;
         if queued.kind == kind && queued.state == OperationState::Queued {
@@ -101,17 +108,28 @@ impl Fleet {
         match operation.kind {
             OperationKind::Create => {
                 let wanted = CreateTenant::named(slug()?);
-                self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop)
+                let made = self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop);
+                self.refused(operation, made).await
             }
             OperationKind::Backup => self.ended(operation, self.carry_out_backup(operation).await).await,
             OperationKind::Clone => self.ended(operation, self.carry_out_clone(operation).await).await,
             OperationKind::Erase => self.ended(operation, self.carry_out_erase(operation).await).await,
             OperationKind::Restore => self.ended(operation, self.carry_out_restore(operation).await).await,
-            OperationKind::RotateCredentials => self.resume_rotation(operation).await,
-            OperationKind::Move => self.resume_move(operation).await,
-            OperationKind::Drain => self.resume_drain(operation).await,
-            OperationKind::Migrate => self.migrate_in_background(operation, &Silent).await,
+            OperationKind::RotateCredentials => self.refused(operation, self.resume_rotation(operation).await).await,
+            OperationKind::Move => self.refused(operation, self.resume_move(operation).await).await,
+            OperationKind::Drain => self.refused(operation, self.resume_drain(operation).await).await,
+            OperationKind::Migrate => {
+                self.refused(operation, self.migrate_in_background(operation, &Silent).await).await
+            }
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
+        }
+    }
+
+    /// As [`Self::ended`], for what may be half done: a server that does not answer is waited for.
+    async fn refused(&self, operation: &Operation, done: ApiResult<()>) -> ApiResult<()> {
+        match &done {
+            Err(error) if error.code().status() < 500 => self.ended(operation, done).await,
+            _ => done,
         }
     }
 

@@ -178,9 +178,11 @@ impl Fleet {
             .db
             .transaction(async move |conn: &mut MainConn| {
                 let cluster = home(conn, &keys, strategy, &wanted).await?;
+                // The role of a ready one is made for the usual ceiling.
+                let usual = super::role_connections(wanted.max_connections) == super::role_connections(None);
                 let ready = match &migrations {
-                    Some(migrations) => ready::take(conn, &keys, cluster.id, migrations).await?,
-                    None => None,
+                    Some(migrations) if usual => ready::take(conn, &keys, cluster.id, migrations).await?,
+                    _ => None,
                 };
                 let id = ready.as_ref().map_or_else(TenantId::generate, |ready| ready.id);
                 // Nobody knows of it before this commits, so nobody is waited for.

@@ -63,7 +63,9 @@ impl Fleet {
         let (tenant, operation) = self
             .control
             .db
-            .read(async move |conn: &mut MainConn| {
+            .transaction(async move |conn: &mut MainConn| {
+                // A switch whose answer was lost may still be committing: it has this row.
+                tenants::find_hold(conn, id, by).await?;
                 Ok::<_, ApiError>((tenants::get(conn, id).await?, operations::get(conn, by).await?))
             })
             .await?;

@@ -17,6 +17,7 @@ use crate::fleet::lock::Lock;
 use crate::fleet::operation::Journal;
 use crate::fleet::provision::verify;
 use crate::fleet::{Fleet, OperationOptions, Progress, StepTime, admin, refused};
+use crate::kernel::OperatorId;
 use crate::kernel::{OperationId, TenantId};
 use crate::router::tenant::words;
 use crate::router::{MainConn, Target, TenantKind, TenantStatus};
@@ -102,6 +103,19 @@ impl Fleet {
         self.drive_rotation(tenant, operation, options, progress).await
     }
 
+    /// Leaves a rotation to a worker.
+    ///
+    /// # Errors
+    /// 409 for a tenant that is still being made, or whose move is unfinished, or while another job works on it.
+    pub async fn rotate_later(&self, tenant: &TenantRecord, by: Option<OperatorId>) -> ApiResult<Operation> {
+        may_rotate(tenant)?;
+        if let Some(open) = self.pending_move(tenant.id).await? {
+            return Err(in_the_way(&open));
+        }
+        let new = NewOperation::on(tenant.id, &tenant.slug, OperationKind::RotateCredentials, json!({}));
+        self.enqueue(NewOperation { requested_by: by, ..new }).await
+    }
+
     /// Goes on with a rotation that was left to a worker.
     pub(super) async fn resume_rotation(&self, operation: &Operation) -> ApiResult<()> {
         let Some((tenant, _)) = operation.tenant else {
@@ -129,7 +143,20 @@ impl Fleet {
     ) -> ApiResult<Rotated> {
         let mut run = Run::new(self, tenant).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
-        let steps = journal.drive(&mut run, ROTATE).await?;
+        let steps = match journal.drive(&mut run, ROTATE).await {
+            Ok(steps) => steps,
+            Err(error) => {
+                // Server and registry differ: a worker goes on, whoever asked that it stop.
+                if journal.is_done(Step::AlterRole.as_str()) && !journal.is_done(Step::Swap.as_str()) {
+                    let (id, db) = (journal.operation.id, &self.control.db);
+                    let again = db.read(async move |conn: &mut MainConn| operations::reopen(conn, id).await).await;
+                    if let Err(left) = again {
+                        tracing::warn!(error = %left, "a rotation stays half done");
+                    }
+                }
+                return Err(error);
+            }
+        };
         tracing::info!(tenant = %run.tenant.id, "the password of the tenant's role was rotated");
         Ok(Rotated { tenant: self.get(&run.tenant.id.to_string()).await?, steps })
     }

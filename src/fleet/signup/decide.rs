@@ -7,7 +7,8 @@ use crate::control::operations::{self, Operation, OperationState};
 use crate::control::signups::{self, SignUp};
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::{AdminPassword, FirstAdmin, Fleet};
+use crate::fleet::lock::Lock;
+use crate::fleet::{AdminPassword, FirstAdmin, Fleet, refused};
 use crate::kernel::OperationId;
 use crate::router::MainConn;
 
@@ -42,6 +43,7 @@ impl Fleet {
     /// # Errors
     /// 404 if nobody waits with this id; `already_exists` if the slug was given to somebody else meanwhile.
     pub async fn approve_sign_up(&self, id: OperationId) -> ApiResult<TenantRecord> {
+        let _lock = self.deciding(id).await?;
         let SignUp { slug, name, admin, .. } = self.waiting_sign_up(id).await?;
         let admin = FirstAdmin {
             email: admin.email,
@@ -61,8 +63,15 @@ impl Fleet {
     /// # Errors
     /// 404 if nobody waits with this id.
     pub async fn refuse_sign_up(&self, id: OperationId) -> ApiResult<Operation> {
+        let _lock = self.deciding(id).await?;
         self.waiting_sign_up(id).await?;
         self.decide(id, OperationState::Cancelled, Some("An operator refused it."), None).await
+    }
+
+    /// Two operators do not both decide.
+    async fn deciding(&self, id: OperationId) -> ApiResult<Lock> {
+        let lock = Lock::named(&self.locks, &self.control, &format!("sign-up {id}")).await?;
+        lock.ok_or_else(|| refused("Somebody is deciding about this sign-up."))
     }
 
     async fn decide(

@@ -4,8 +4,6 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Serialize;
-
 use super::scheduler::{ClusterCounts, PoolCounts};
 use super::usage::{Usage, UsageCounts};
 use crate::kernel::{Slug, TenantId};
@@ -32,7 +30,7 @@ words! {
 
 /// The pools of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "server", derive(Serialize, utoipa::ToSchema))]
+#[cfg_attr(feature = "server", derive(serde::Serialize, utoipa::ToSchema))]
 #[cfg_attr(feature = "server", serde(rename_all = "camelCase"))]
 pub struct PoolsReport {
     /// Every server with pools on this node, by name.
@@ -43,7 +41,7 @@ pub struct PoolsReport {
 
 /// What this node has on one PostgreSQL server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "server", derive(Serialize, utoipa::ToSchema))]
+#[cfg_attr(feature = "server", derive(serde::Serialize, utoipa::ToSchema))]
 #[cfg_attr(feature = "server", serde(rename_all = "camelCase"))]
 pub struct ClusterReport {
     /// The cluster's name; `dedicated` for a customer's own server.
@@ -63,7 +61,7 @@ pub struct ClusterReport {
 
 /// One tenant's pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "server", derive(Serialize, utoipa::ToSchema))]
+#[cfg_attr(feature = "server", derive(serde::Serialize, utoipa::ToSchema))]
 #[cfg_attr(feature = "server", serde(rename_all = "camelCase"))]
 pub struct TenantReport {
     /// Whose.
