@@ -194,11 +194,17 @@ impl Desk<'_> {
     async fn make(&self, body: &SignUpRequest, request: Uuid) -> ApiResult<Answer<SignedUp>> {
         let (fleet, wanted) = (self.fleet.clone(), body.wanted());
         // The work goes on if the caller goes away.
-        let id = actix_web::rt::spawn(async move { fleet.sign_up(&wanted, request).await })
+        let (id, now) = actix_web::rt::spawn(async move { fleet.sign_up(&wanted, request).await })
             .await
             .map_err(ApiError::internal)??;
         let db = self.tenant(&body.slug, Some(id)).await?;
-        let sign_in = auth::sign_in_newcomer(self.auth, &db, &body.admin.email, self.client).await?;
+        let email = &body.admin.email;
+        // One that was made before may have another password by now.
+        let sign_in = if now {
+            auth::sign_in_newcomer(self.auth, &db, email, self.client).await?
+        } else {
+            auth::sign_in_again(self.auth, &db, email, body.admin.password.clone(), self.client).await?
+        };
         Ok(welcome(&db, sign_in))
     }
 

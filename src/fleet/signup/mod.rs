@@ -62,11 +62,12 @@ fn taken(slug: &Slug) -> ApiError {
 }
 
 impl Fleet {
-    /// Makes a stranger's tenant. `request` is what asks for it: sent again after a crash, it goes on where it was.
+    /// Makes a stranger's tenant, and says whether it was made just now. `request` is what asks for it: sent again after a
+    /// crash, it goes on where it was.
     ///
     /// # Errors
     /// `already_exists` for a taken slug. Whatever fails, nothing of the tenant is left.
-    pub async fn sign_up(&self, wanted: &Wanted, request: Uuid) -> ApiResult<TenantId> {
+    pub async fn sign_up(&self, wanted: &Wanted, request: Uuid) -> ApiResult<(TenantId, bool)> {
         let slug = wanted.slug.clone();
         let found = self
             .control
@@ -81,7 +82,7 @@ impl Fleet {
             .await?;
         // It was made, and nobody could be told.
         if let Some(made) = found.filter(|tenant| tenant.status != TenantStatus::Provisioning) {
-            return Ok(made.id);
+            return Ok((made.id, false));
         }
         let create = CreateTenant {
             name: Some(wanted.name.clone()),
@@ -90,7 +91,7 @@ impl Fleet {
         };
         let made = self.create_for(&create, Some(request), &OperationOptions::default(), &Silent).await;
         match made {
-            Ok(made) => Ok(made.tenant.id),
+            Ok(made) => Ok((made.tenant.id, true)),
             Err(error) => {
                 self.take_back(&wanted.slug, request).await;
                 Err(error)
