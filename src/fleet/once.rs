@@ -1,6 +1,9 @@
 //! Effects on the control plane that come with an `Idempotency-Key`: done once, however often they are asked for.
 
+use std::time::Duration;
+
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Fleet;
@@ -9,6 +12,9 @@ use crate::control::requests::{self, Begun, Kept};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{Answer, Keyed};
 use crate::router::MainConn;
+
+/// How long a request with a key waits while as many are worked on as may be.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is to be done with a request.
 pub(super) enum Turn {
@@ -33,10 +39,12 @@ impl Fleet {
     /// 409 `idempotency_in_progress`, 422 `idempotency_key_reused`.
     pub(super) async fn turn(&self, scope: &str, keyed: Option<Keyed>) -> ApiResult<Turn> {
         let Some(keyed) = keyed else { return Ok(Turn::Do(Claim { id: Uuid::now_v7(), lock: None })) };
-        let place = self.keyed.clone().acquire_owned().await.map_err(ApiError::internal)?;
+        let busy = || ApiError::new(Code::Overloaded);
+        let place = timeout(PATIENCE, self.keyed.clone().acquire_owned()).await.map_err(|_| busy())?;
+        let place = place.map_err(ApiError::internal)?;
         let name = format!("request {scope}\n{}", keyed.key);
         let Some(lock) = Lock::named(&self.locks, &self.control, &name).await? else {
-            return Err(ApiError::new(Code::IdempotencyInProgress).retry_after(std::time::Duration::from_secs(1)));
+            return Err(ApiError::new(Code::IdempotencyInProgress).retry_after(Duration::from_secs(1)));
         };
         let (scope, now) = (scope.to_owned(), self.control.clock.now());
         let db = &self.control.db;

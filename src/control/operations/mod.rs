@@ -11,7 +11,7 @@ pub use parts::parts_done;
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
     NewOperation, OperationFilter, began, begin, begin_waiting, find_open, finish, get, list, reopen, report,
-    request_cancel, set_result, start, waiting,
+    request_cancel, requeue, set_result, start, waiting,
 };
 
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};

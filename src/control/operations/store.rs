@@ -161,6 +161,24 @@ pub async fn reopen(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation
     get(conn, id).await
 }
 
+/// Leaves an operation that failed to a worker; its done steps stay done.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn requeue(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation> {
+    diesel::update(o::table.find(id))
+        .set((
+            o::state.eq(OperationState::Queued.as_str()),
+            o::background.eq(true),
+            o::error.eq(None::<String>),
+            o::finished_at.eq(None::<DateTime<Utc>>),
+            o::cancel_requested.eq(false),
+        ))
+        .execute(conn)
+        .await?;
+    get(conn, id).await
+}
+
 /// A queued operation runs from here on. False if it is not to be run any more.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::jobs::{JobView, accepted};
 use super::tenants::OperatedTenant;
-use super::{ChangeRefusals, Refusals};
+use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
@@ -82,7 +82,7 @@ pub async fn back_up_tenant(
     fleet: web::Data<Fleet>,
     id: Path<String>,
 ) -> ApiResult<Accepted<JobView>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(accepted(fleet.backup_later(&tenant, Some(operator.id)).await?))
 }
 
@@ -146,7 +146,7 @@ pub async fn restore_tenant(
             let said = "A new tenant is made of a backup: name it.";
             return Err(crate::error::ApiError::invalid_field("backupId", "required", said));
         }
-        let tenant = fleet.get(&id.0).await?;
+        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
         return Ok(Either::Left(Tagged(OperatedTenant::new(fleet.restore(tenant.id).await?, &router))));
     };
     let job = fleet.restore_backup_later(&id.0, &RestoreTenant { backup, beside }, Some(operator.id)).await?;
@@ -172,7 +172,7 @@ pub async fn clone_tenant(
 ) -> ApiResult<Accepted<JobView>> {
     let CloneBody { slug, mask, keep_credentials } = body.0;
     let mask = mask.map(|MaskBody::Default| Mask::built_in());
-    let source = fleet.get(&id.0).await?;
+    let source = tenant_of(&operator, &fleet, &id.0).await?;
     let wanted = CloneTenant { slug, mask, keep_credentials, admin: None };
     Ok(accepted(fleet.clone_later(&source, &wanted, Some(operator.id)).await?))
 }

@@ -7,7 +7,7 @@ use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{ChangeRefusals, JobView, Refusals, accepted};
+use super::{ChangeRefusals, JobView, Refusals, accepted, tenant_of};
 use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::relocate::{HOLD_DEADLINE, Method};
@@ -44,7 +44,7 @@ pub async fn rotate_credentials(
     fleet: web::Data<Fleet>,
     id: Path<String>,
 ) -> ApiResult<Accepted<JobView>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     Ok(accepted(fleet.rotate_later(&tenant, Some(operator.id)).await?))
 }
 
@@ -65,7 +65,7 @@ pub async fn move_tenant(
     id: Path<String>,
     body: Json<MoveRequest>,
 ) -> ApiResult<Accepted<JobView>> {
-    let tenant = fleet.get(&id.0).await?;
+    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     let wanted = MoveTenant {
         to: Some(body.0.to),
         hold_deadline: body.0.hold_deadline_ms.map_or(HOLD_DEADLINE, Duration::from_millis),

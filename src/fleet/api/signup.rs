@@ -1,5 +1,7 @@
 //! Self-service sign-up, for strangers.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use garde::Validate;
@@ -133,7 +135,8 @@ pub async fn sign_up(
         return Err(ApiError::invalid(vec![fault]));
     }
     let standing = fleet.count_sign_up(&settings, client.1.0).await?;
-    let desk = Desk { fleet: fleet.into_inner(), auth: &auth, router: &router, client: &client.0 };
+    let desk =
+        Desk { fleet: fleet.into_inner(), auth: auth.into_inner(), router: router.into_inner(), client: client.0 };
     let done = match standing.map_or(Ok(()), |standing| standing.check()) {
         Ok(()) => desk.serve(settings.mode, &idempotency, body).await,
         Err(refused) => Err(refused),
@@ -156,15 +159,15 @@ pub async fn sign_up(
 }
 
 /// What serving a stranger works with.
-struct Desk<'a> {
-    fleet: std::sync::Arc<Fleet>,
-    auth: &'a Auth,
-    router: &'a Router,
-    client: &'a Client,
+struct Desk {
+    fleet: Arc<Fleet>,
+    auth: Arc<Auth>,
+    router: Arc<Router>,
+    client: Client,
 }
 
-impl Desk<'_> {
-    async fn serve(&self, mode: SignUpMode, idempotency: &Idempotency, body: SignUpRequest) -> ApiResult<HttpResponse> {
+impl Desk {
+    async fn serve(self, mode: SignUpMode, idempotency: &Idempotency, body: SignUpRequest) -> ApiResult<HttpResponse> {
         let keyed = idempotency.keyed(&self.router.installation().mac);
         match self.fleet.turn("POST /api/v1/tenants", keyed).await? {
             Turn::Repeat(kept) => match kept.body {
@@ -172,38 +175,41 @@ impl Desk<'_> {
                 None => {
                     let db = self.tenant(&body.slug, None).await?;
                     let password = body.admin.password.clone();
-                    let again = auth::sign_in_again(self.auth, &db, &body.admin.email, password, self.client).await?;
+                    let again = auth::sign_in_again(&self.auth, &db, &body.admin.email, password, &self.client).await?;
                     idempotency.respond(welcome(&db, again), true)
                 }
             },
+            // The work goes on if the caller goes away, and its answer is kept.
             Turn::Do(claim) if mode == SignUpMode::Approval => {
-                let asked = self.fleet.ask_for_tenant(&body.wanted()).await.map(|job| {
-                    let location = format!("/api/v1/jobs/{}", job.id);
-                    Answer::accepted(JobView::from(job)).location(location)
+                let asking = actix_web::rt::spawn(async move {
+                    let asked = self.fleet.ask_for_tenant(&body.wanted()).await.map(|job| {
+                        let location = format!("/api/v1/jobs/{}", job.id);
+                        Answer::accepted(JobView::from(job)).location(location)
+                    });
+                    let kept = |answer: &Answer<JobView>| serde_json::to_value(answer.data()).ok();
+                    self.fleet.settle(claim, asked, kept).await
                 });
-                let kept = |answer: &Answer<JobView>| serde_json::to_value(answer.data()).ok();
-                idempotency.respond(self.fleet.settle(claim, asked, kept).await?, false)
+                idempotency.respond(asking.await.map_err(ApiError::internal)??, false)
             }
             Turn::Do(claim) => {
-                let done = self.make(&body, claim.id).await;
-                idempotency.respond(self.fleet.settle(claim, done, |_| None).await?, false)
+                let making = actix_web::rt::spawn(async move {
+                    let made = self.make(&body, claim.id).await;
+                    self.fleet.settle(claim, made, |_| None).await
+                });
+                idempotency.respond(making.await.map_err(ApiError::internal)??, false)
             }
         }
     }
 
     async fn make(&self, body: &SignUpRequest, request: Uuid) -> ApiResult<Answer<SignedUp>> {
-        let (fleet, wanted) = (self.fleet.clone(), body.wanted());
-        // The work goes on if the caller goes away.
-        let (id, now) = actix_web::rt::spawn(async move { fleet.sign_up(&wanted, request).await })
-            .await
-            .map_err(ApiError::internal)??;
+        let (id, now) = self.fleet.sign_up(&body.wanted(), request).await?;
         let db = self.tenant(&body.slug, Some(id)).await?;
         let email = &body.admin.email;
         // One that was made before may have another password by now.
         let sign_in = if now {
-            auth::sign_in_newcomer(self.auth, &db, email, self.client).await?
+            auth::sign_in_newcomer(&self.auth, &db, email, &self.client).await?
         } else {
-            auth::sign_in_again(self.auth, &db, email, body.admin.password.clone(), self.client).await?
+            auth::sign_in_again(&self.auth, &db, email, body.admin.password.clone(), &self.client).await?
         };
         Ok(welcome(&db, sign_in))
     }

@@ -8,9 +8,10 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
+use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::{CreateTenant, Fleet, OperationOptions, Silent, lock, refused};
-use crate::kernel::OperationId;
+use crate::kernel::{OperationId, TenantId};
 use crate::router::MainConn;
 
 /// Operations that one node drives at the same time.
@@ -123,6 +124,22 @@ impl Fleet {
             }
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
+    }
+
+    /// A tenant and an operation on it, as they are now; the caller has the tenant's lock.
+    ///
+    /// # Errors
+    /// 409 if the operation has ended meanwhile.
+    pub(in crate::fleet) async fn still_open(
+        &self,
+        tenant: TenantId,
+        operation: OperationId,
+    ) -> ApiResult<(TenantRecord, Operation)> {
+        let read = async move |conn: &mut MainConn| {
+            Ok::<_, ApiError>((tenants::get(conn, tenant).await?, operations::get(conn, operation).await?))
+        };
+        let (tenant, operation) = self.control.db.read(read).await?;
+        if operation.state.is_final() { Err(refused("The job has ended.")) } else { Ok((tenant, operation)) }
     }
 
     /// As [`Self::ended`], for what may be half done: a server that does not answer is waited for.

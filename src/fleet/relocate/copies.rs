@@ -1,5 +1,6 @@
 //! What a move leaves behind: dropped when somebody confirms it, or when the grace period ends.
 
+use super::replicate;
 use crate::control::clusters;
 use crate::control::tenants::{self, TenantCopy};
 use crate::error::{ApiError, ApiResult};
@@ -66,6 +67,7 @@ impl Fleet {
         if tenant.is_some_and(|tenant| tenant.cluster_id == Some(cluster.id)) {
             return Err(ApiError::internal("a copy where its tenant lives"));
         }
+        replicate::forget_at(&cluster.admin, &copy.database_name, id).await?;
         let mut server = admin::open(&cluster.admin).await?;
         admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", &copy.database_name)]).await?;
         // The role owns them too.

@@ -161,7 +161,7 @@ impl Fleet {
         self.drive_move(tenant, operation, wanted, options, progress).await
     }
 
-    /// Leaves a move to a worker.
+    /// Leaves a move to a worker; one that failed and was not taken back is gone on with.
     ///
     /// # Errors
     /// 404 if there is no such tenant; 409 if it cannot be moved, or while another job works on it.
@@ -176,25 +176,21 @@ impl Fleet {
             self.cluster(to).await?;
         }
         may_move(&tenant)?;
-        let new = NewOperation { requested_by, ..new_move(&tenant, wanted, None) };
-        self.enqueue(new).await
+        match self.open_move(id).await? {
+            Some(open) if !open.state.is_final() => Err(in_the_way(&open)),
+            Some(failed) => {
+                same_target(&failed, wanted)?;
+                self.control.db.read(async move |conn: &mut MainConn| operations::requeue(conn, failed.id).await).await
+            }
+            None => self.enqueue(NewOperation { requested_by, ..new_move(&tenant, wanted, None) }).await,
+        }
     }
 
     /// Goes on with a move that was left to a worker.
     pub(super) async fn resume_move(&self, operation: &Operation) -> ApiResult<()> {
         let Some((tenant, _)) = operation.tenant else { return Err(ApiError::internal("a move without its tenant")) };
-        let id = operation.id;
         let _lock = Lock::tenant(&self.control, tenant).await?;
-        let (tenant, operation) = self
-            .control
-            .db
-            .read(async move |conn: &mut MainConn| {
-                Ok::<_, ApiError>((tenants::get(conn, tenant).await?, operations::get(conn, id).await?))
-            })
-            .await?;
-        if operation.state.is_final() {
-            return Err(refused("The job has ended."));
-        }
+        let (tenant, operation) = self.still_open(tenant, operation.id).await?;
         let wanted = MoveTenant {
             to: operation.input["to"].as_str().map(str::to_owned),
             hold_deadline: operation.input["holdDeadlineMs"].as_u64().map_or(HOLD_DEADLINE, Duration::from_millis),
@@ -245,15 +241,7 @@ impl Fleet {
                 .transaction(async move |conn: &mut MainConn| operations::begin(conn, &new).await)
                 .await;
         };
-        let begun = open.input["to"].as_str();
-        if let (Some(begun), Some(to)) = (begun, wanted.to.as_deref())
-            && begun != to
-        {
-            return Err(refused(format!(
-                "A move of this tenant to '{begun}' is under way. Finish it with `--to {begun}`, or take it back with \
-                 `--abort`."
-            )));
-        }
+        same_target(&open, wanted)?;
         self.control.db.read(async move |conn: &mut MainConn| operations::reopen(conn, open.id).await).await
     }
 
@@ -273,6 +261,7 @@ impl Fleet {
             Err(error) if run.is_switched() => return Err(error),
             Err(error) => {
                 if let Err(left) = self.undo(&run, &journal).await {
+                    self.leave_to_worker(&run, &journal).await;
                     progress
                         .note("the move could not be taken back now; `tenant move --abort` does it, or a worker will");
                     tracing::warn!(error = %left, cause = ?left.cause(), "a failed move was not taken back");
@@ -319,6 +308,17 @@ fn new_move(tenant: &TenantRecord, wanted: &MoveTenant, part_of: Option<Operatio
         input["partOf"] = json!(whole.to_string());
     }
     NewOperation::on(tenant.id, &tenant.slug, OperationKind::Move, input)
+}
+
+/// A move that was begun is finished where it was to go.
+fn same_target(open: &Operation, wanted: &MoveTenant) -> ApiResult<()> {
+    match (open.input["to"].as_str(), wanted.to.as_deref()) {
+        (Some(begun), Some(to)) if begun != to => Err(refused(format!(
+            "A move of this tenant to '{begun}' is under way. Finish it with `--to {begun}`, or take it back with \
+             `--abort`."
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn may_move(tenant: &TenantRecord) -> ApiResult<()> {

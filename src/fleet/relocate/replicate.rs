@@ -199,13 +199,17 @@ pub(super) async fn finish(run: &Run<'_>) -> ApiResult<()> {
 
 /// Ends the subscription, and with it the slot at the source.
 pub(super) async fn forget_target(run: &Run<'_>) -> ApiResult<()> {
-    let name = name(run.tenant.id);
-    let exists =
-        format!("SELECT true AS yes FROM pg_database WHERE datname = {}", sql::literal(&run.tenant.database_name));
-    if !admin::ask(&mut admin::open(&run.target()?.admin).await?, &exists).await? {
+    forget_at(&run.target()?.admin, &run.tenant.database_name, run.tenant.id).await
+}
+
+/// The same wherever a copy was left: a database with a subscription cannot be dropped.
+pub(super) async fn forget_at(server: &Target, database: &str, tenant: TenantId) -> ApiResult<()> {
+    let name = name(tenant);
+    let exists = format!("SELECT datallowconn AS yes FROM pg_database WHERE datname = {}", sql::literal(database));
+    if !admin::ask(&mut admin::open(server).await?, &exists).await? {
         return Ok(());
     }
-    let mut target = admin::open(&run.at_target()?).await?;
+    let mut target = admin::open(&server.with_database(database)).await?;
     let subscribed = format!("SELECT true AS yes FROM pg_subscription WHERE subname = {}", sql::literal(&name));
     if !admin::ask(&mut target, &subscribed).await? {
         return Ok(());

@@ -86,6 +86,21 @@ impl Fleet {
             .await
     }
 
+    /// A worker looks for holds that have run out. What failed before the hold leaves one that never was one, so that the
+    /// replication it has begun does not keep the source's log for ever.
+    pub(super) async fn leave_to_worker(&self, run: &Run<'_>, journal: &Journal<'_>) {
+        let (id, by) = (run.tenant.id, journal.operation.id);
+        let pending = self.pending_move(id).await.ok().flatten().is_some_and(|pending| pending.id == by);
+        if !pending || journal.is_done(Step::Hold.as_str()) {
+            return;
+        }
+        let db = &self.control.db;
+        let noted = db.read(async move |conn: &mut MainConn| tenants::hold(conn, id, by, Duration::ZERO).await).await;
+        if let Err(error) = noted {
+            tracing::warn!(tenant = %id, %error, "nobody is told that a move is to be taken back");
+        }
+    }
+
     /// Once it was prepared: what is at the target, and the fence around the source.
     async fn undo_servers(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
         if let Some(target) = &run.target {

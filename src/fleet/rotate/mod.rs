@@ -12,7 +12,7 @@ pub use all::AllRotated;
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, TenantRecord};
 use crate::control::{clusters, installation};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::Journal;
 use crate::fleet::provision::verify;
@@ -121,15 +121,8 @@ impl Fleet {
         let Some((tenant, _)) = operation.tenant else {
             return Err(ApiError::internal("a rotation without its tenant"));
         };
-        let id = operation.id;
         let _lock = Lock::tenant(&self.control, tenant).await?;
-        let (tenant, operation) = self
-            .control
-            .db
-            .read(async move |conn: &mut MainConn| {
-                Ok::<_, ApiError>((tenants::get(conn, tenant).await?, operations::get(conn, id).await?))
-            })
-            .await?;
+        let (tenant, operation) = self.still_open(tenant, operation.id).await?;
         may_rotate(&tenant)?;
         self.drive_rotation(tenant, operation, &OperationOptions::default(), &crate::fleet::Silent).await.map(drop)
     }
@@ -153,6 +146,8 @@ impl Fleet {
                     if let Err(left) = again {
                         tracing::warn!(error = %left, "a rotation stays half done");
                     }
+                    let said = "The server has the new password already: a worker goes on with the rotation.";
+                    return Err(ApiError::new(Code::TenantUnavailable).detail(said).caused_by(error));
                 }
                 return Err(error);
             }

@@ -127,6 +127,26 @@ async fn after_a_crash_at_any_step_a_worker_or_the_same_command_ends_it() {
     }
 }
 
+/// Between the server and the registry nothing is left half done, whoever asks for it.
+#[actix_web::test]
+async fn a_rotation_that_is_cancelled_half_way_is_ended_by_a_worker() {
+    let app = &TestApp::builder().start().await;
+    let (acme, worker) = (app.tenant("cancelled").await, app.fleet());
+    let old = registered(app, acme.id).await;
+    crash(app, acme.slug.as_str(), "alter_role", false).await;
+    let cancel = format!("UPDATE operations SET cancel_requested = true WHERE tenant_id = '{}'", acme.id);
+    db::execute(app.control_database(), &cancel).await;
+    let state =
+        format!("SELECT state AS word FROM operations WHERE tenant_id = '{}' AND kind = 'rotate_credentials'", acme.id);
+    eventually(seconds(20), "it is ended", async || {
+        worker.work().await.expect("the control plane answers");
+        db::word(app.control_database(), &state).await == "done"
+    })
+    .await;
+    is_rotated(app, acme.id, &old).await;
+    acme.admin().get("/api/v1/contacts").await.expect(200);
+}
+
 #[actix_web::test]
 async fn all_tenants_but_those_that_cannot_be_are_rotated_and_listed() {
     let app = TestApp::builder().start().await;

@@ -268,7 +268,7 @@ async fn many_at_once_are_neither_lost_nor_doubled_nor_half_made() {
 }
 
 #[actix_web::test]
-#[ignore = "takes minutes; run it with `--ignored` before a release"]
+#[ignore = "takes a minute of both processors: `make test ARGS='-- --ignored'`"]
 async fn two_hundred_at_once_are_neither_lost_nor_doubled_nor_half_made() {
     crowd(200, 60).await;
 }
