@@ -2,7 +2,7 @@
 
 use actix_web::App;
 use utoipa::OpenApi as _;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Server};
 use utoipa_actix_web::AppExt as _;
 
@@ -22,6 +22,7 @@ use super::app;
         (name = "roles", description = "Roles of the tenant."),
         (name = "permissions", description = "What roles may allow."),
         (name = "security", description = "What the organisation demands of its people."),
+        (name = "api-keys", description = "Keys for programs."),
         (name = "contacts", description = "The tenant's address book."),
         (name = "tenants", description = "The tenant itself."),
         (name = "admin", description = "Operators of the installation."),
@@ -41,9 +42,11 @@ pub(super) fn base(public_url: &str) -> OpenApi {
         scheme.description = Some(description.to_owned());
         SecurityScheme::Http(scheme)
     };
+    let key = ApiKeyValue::with_description("X-API-Key", "A program's key to one tenant.");
     document.components = Some(
         ComponentsBuilder::new()
             .security_scheme("bearer", http("JWT", "An access token of a tenant (RFC 9068)."))
+            .security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)))
             .security_scheme("operator", http("JWT", "A token of an operator of the installation."))
             .build(),
     );

@@ -97,6 +97,8 @@ ids! {
     UserId;
     /// A signed-in device of a person.
     SessionId;
+    /// A program's key to one tenant.
+    ApiKeyId;
     /// A named set of permissions within one tenant.
     RoleId;
     /// A permission within one tenant.

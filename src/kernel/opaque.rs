@@ -27,6 +27,8 @@ pub enum TokenKind {
     Invitation,
     /// The second half of a login.
     SecondFactor,
+    /// A program's key.
+    ApiKey,
     /// A device that is asked for no second factor.
     Device,
 }
@@ -37,6 +39,7 @@ impl TokenKind {
             Self::Refresh => "trf",
             Self::Invitation => "tin",
             Self::SecondFactor => "tmf",
+            Self::ApiKey => "tak",
             Self::Device => "tdv",
         }
     }

@@ -5,14 +5,19 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use chrono::TimeDelta;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
+use secrecy::SecretString;
+
+use super::ClientIp;
 use super::gate::Gate;
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::{TenantId, UserId};
-use crate::router::{Access, AccessClaims, Authenticated, TenantDb, extractor};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{SessionId, TenantId, UserId};
+use crate::router::{Access, AccessClaims, KeyHolder, Router, TenantDb, extractor};
 
 /// A right of a role, named in the signature of the handlers that need it.
 pub trait Permission: 'static {
@@ -37,32 +42,87 @@ pub struct Caller {
     pub user: UserId,
 }
 
+/// Who is behind a request.
+#[derive(Debug, Clone)]
+pub enum Principal {
+    /// A person with a session, or somebody who acts in their name.
+    Person(Arc<AccessClaims>),
+    /// A program with an API key.
+    Key(KeyHolder),
+}
+
+impl Principal {
+    /// The person, or the one in whose name the program works.
+    #[must_use]
+    pub fn user(&self) -> UserId {
+        match self {
+            Self::Person(claims) => claims.sub,
+            Self::Key(key) => key.owner,
+        }
+    }
+
+    /// The session; a program has none.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Person(claims) => Some(claims.sid),
+            Self::Key(_) => None,
+        }
+    }
+}
+
 /// A caller that holds the permission `P`, and their tenant's database.
 pub struct Authorized<P: Permission> {
     /// The tenant's database.
     pub db: TenantDb,
-    /// What the token says.
-    pub claims: Arc<AccessClaims>,
-    /// What the tenant's database says.
+    /// Who it is.
+    pub principal: Principal,
+    /// What they may do.
     pub access: Arc<Access>,
     permission: PhantomData<P>,
 }
 
 impl<P: Permission> Authorized<P> {
-    /// The caller.
+    /// The caller; of an API key, its owner.
     #[must_use]
     pub fn user(&self) -> UserId {
-        self.claims.sub
+        self.principal.user()
     }
+
+    /// The caller, for what no program does in anybody's name.
+    ///
+    /// # Errors
+    /// 403 for an API key.
+    pub fn in_person(&self) -> ApiResult<UserId> {
+        match &self.principal {
+            Principal::Person(claims) => Ok(claims.sub),
+            Principal::Key(_) => Err(no_key()),
+        }
+    }
+}
+
+fn no_key() -> ApiError {
+    ApiError::new(Code::PermissionDenied).detail("Only a person may do this, not an API key.")
 }
 
 impl<P: Permission> fmt::Debug for Authorized<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authorized<{}>({:?}, {})", P::NAME, self.db, self.claims.sub)
+        write!(f, "Authorized<{}>({:?}, {})", P::NAME, self.db, self.user())
     }
 }
 
-/// Any signed-in caller, and their tenant's database.
+/// Any caller, person or program, and their tenant's database.
+#[derive(Debug, Clone)]
+pub struct AnyCaller {
+    /// The tenant's database.
+    pub db: TenantDb,
+    /// Who it is.
+    pub principal: Principal,
+    /// What they may do.
+    pub access: Arc<Access>,
+}
+
+/// Any signed-in person, and their tenant's database.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
     /// The tenant's database.
@@ -92,14 +152,39 @@ pub struct Recent(pub SignedIn);
 /// How old the proof may be.
 pub const RECENT: TimeDelta = TimeDelta::minutes(10);
 
-async fn authenticate(request: HttpRequest, permission: Option<(&'static str, bool)>) -> ApiResult<Authenticated> {
-    let who = extractor::authenticate(&request).await?;
-    let tenant = who.db.tenant();
-    request.extensions_mut().insert(Caller { tenant: tenant.id, slug: tenant.slug.to_string(), user: who.claims.sub });
-    if let Some((name, before_password_change)) = permission {
-        permit(&who.access, name, before_password_change)?;
+const API_KEY: &str = "x-api-key";
+
+/// The key of `X-API-Key`, if there is one and no token beside it.
+fn api_key(request: &HttpRequest) -> ApiResult<Option<SecretString>> {
+    let mut values = request.headers().get_all(API_KEY);
+    let Some(value) = values.next() else { return Ok(None) };
+    let several = values.next().is_some() || request.headers().contains_key(AUTHORIZATION);
+    match value.to_str() {
+        Ok(text) if !several => Ok(Some(text.into())),
+        _ => Err(ApiError::new(Code::TokenInvalid)),
     }
-    Ok(who)
+}
+
+async fn authenticate(request: &HttpRequest) -> ApiResult<AnyCaller> {
+    let caller = match api_key(request)? {
+        None => {
+            let who = extractor::authenticate(request).await?;
+            AnyCaller { db: who.db, principal: Principal::Person(who.claims), access: who.access }
+        }
+        Some(text) => {
+            let router = request.app_data::<web::Data<Router>>();
+            let router = router.ok_or_else(|| ApiError::internal("no Router in the application's data"))?;
+            let key = OpaqueToken::parse(&router.installation().mac, TokenKind::ApiKey, &text);
+            let key = key.ok_or_else(|| ApiError::new(Code::TokenInvalid))?;
+            let hints = extractor::hints(request, router);
+            let (db, holder, access) = router.authenticate_key(&key, ClientIp::of(request).0, &hints).await?;
+            AnyCaller { db, principal: Principal::Key(holder), access }
+        }
+    };
+    let tenant = caller.db.tenant();
+    let who = Caller { tenant: tenant.id, slug: tenant.slug.to_string(), user: caller.principal.user() };
+    request.extensions_mut().insert(who);
+    Ok(caller)
 }
 
 fn permit(access: &Access, name: &str, before_password_change: bool) -> ApiResult<()> {
@@ -120,11 +205,12 @@ impl<P: Permission> FromRequest for Authorized<P> {
         let gate = Gate::close(request);
         let request = request.clone();
         async move {
-            let who = authenticate(request, Some((P::NAME, P::BEFORE_PASSWORD_CHANGE))).await?;
+            let who = authenticate(&request).await?;
+            permit(&who.access, P::NAME, P::BEFORE_PASSWORD_CHANGE)?;
             let router = who.db.router().clone();
             let db = router.at_schema(who.db, P::SCHEMA).await?;
             gate.open();
-            Ok(Self { db, claims: who.claims, access: who.access, permission: PhantomData })
+            Ok(Self { db, principal: who.principal, access: who.access, permission: PhantomData })
         }
         .boxed_local()
     }
@@ -138,9 +224,26 @@ impl FromRequest for SignedIn {
         let gate = Gate::close(request);
         let request = request.clone();
         async move {
-            let who = authenticate(request, None).await?;
+            let AnyCaller { db, principal, access } = authenticate(&request).await?;
+            let Principal::Person(claims) = principal else { return Err(no_key()) };
             gate.open();
-            Ok(Self { db: who.db, claims: who.claims, access: who.access })
+            Ok(Self { db, claims, access })
+        }
+        .boxed_local()
+    }
+}
+
+impl FromRequest for AnyCaller {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let gate = Gate::close(request);
+        let request = request.clone();
+        async move {
+            let caller = authenticate(&request).await?;
+            gate.open();
+            Ok(caller)
         }
         .boxed_local()
     }

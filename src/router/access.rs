@@ -1,6 +1,7 @@
 //! What the bearer of a token may do, as the tenant's own database says.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,6 +9,8 @@ use async_trait::async_trait;
 use super::db::TenantDb;
 use super::error::Result;
 use super::token::AccessClaims;
+use crate::kernel::opaque::OpaqueToken;
+use crate::kernel::{ApiKeyId, UserId};
 
 /// The bearer's rights within the tenant.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +41,29 @@ pub trait Admission: Send + Sync + 'static {
     /// # Errors
     /// [`super::Error::TokenRevoked`] if the session has ended; otherwise what reading the database may give.
     async fn admit(&self, db: &TenantDb, claims: &AccessClaims) -> Result<Arc<Access>>;
+
+    /// Admits a program with an API key, from an address, or refuses. Nobody has keys, unless this says otherwise.
+    ///
+    /// # Errors
+    /// [`super::Error::TokenInvalid`], `TokenExpired` or `TokenRevoked` for a key that is not good (any more),
+    /// [`super::Error::RateLimited`] if it comes too often; otherwise what reading the database may give.
+    async fn admit_key(
+        &self,
+        _db: &TenantDb,
+        _key: &OpaqueToken,
+        _from: Option<IpAddr>,
+    ) -> Result<(KeyHolder, Arc<Access>)> {
+        Err(super::Error::TokenInvalid("API keys are not taken here"))
+    }
+}
+
+/// A program with an API key, which works in one person's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHolder {
+    /// The key.
+    pub id: ApiKeyId,
+    /// The person.
+    pub owner: UserId,
 }
 
 /// Admits every verified token with the roles it claims and no permissions: for embedders without sessions of their

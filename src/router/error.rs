@@ -53,6 +53,12 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// An API key came more often than it may.
+    #[error("an API key came too often")]
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The tenant's schema is older than what this needs, and could not be brought up in time.
     #[error("tenant schema outdated")]
     SchemaOutdated {
@@ -81,6 +87,7 @@ impl Error {
             Self::TenantUnavailable { retry_after }
             | Self::DatabaseUnavailable { retry_after, .. }
             | Self::PoolExhausted { retry_after }
+            | Self::RateLimited { retry_after }
             | Self::SchemaOutdated { retry_after } => *retry_after,
             _ => Duration::from_secs(1),
         }

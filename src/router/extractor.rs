@@ -107,6 +107,7 @@ impl Error {
             Self::DatabaseUnavailable { .. } | Self::Deadline => {
                 (StatusCode::SERVICE_UNAVAILABLE, "tenant_database_unavailable")
             }
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::PoolExhausted { .. } => (StatusCode::SERVICE_UNAVAILABLE, "tenant_pool_exhausted"),
             Self::SchemaOutdated { .. } => (StatusCode::SERVICE_UNAVAILABLE, "tenant_schema_outdated"),
             Self::ControlPlane(_) => (StatusCode::SERVICE_UNAVAILABLE, "control_plane_unavailable"),
@@ -127,7 +128,7 @@ impl ResponseError for Error {
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
             response.insert_header((header::RETRY_AFTER, self.retry_after().as_secs().max(1)));
         }
         response

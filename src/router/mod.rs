@@ -38,6 +38,7 @@ pub mod token;
 mod work;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use url::{Host, Url};
 
-pub use access::{Access, Admission, ClaimsOnly};
+pub use access::{Access, Admission, ClaimsOnly, KeyHolder};
 pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
@@ -364,6 +365,22 @@ impl Router {
             }
         })?;
         Ok(Authenticated { db, claims, access })
+    }
+
+    /// Finds the tenant of an API key, confirms the hints, then admits the key. A tenant database is opened by the last step
+    /// only.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`]; [`Error::RateLimited`].
+    pub async fn authenticate_key(
+        &self,
+        key: &OpaqueToken,
+        from: Option<IpAddr>,
+        hints: &TenantHints,
+    ) -> Result<(TenantDb, KeyHolder, Arc<Access>)> {
+        let db = self.routed(key, hints).await?;
+        let (holder, access) = self.0.admission.admit_key(&db, key, from).await?;
+        Ok((db, holder, access))
     }
 
     /// The tenant named on a route without a token: by the body, `X-Tenant-ID` or the subdomain.

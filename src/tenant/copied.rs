@@ -33,6 +33,7 @@ where
         "DELETE FROM public.recovery_codes",
         "DELETE FROM public.trusted_devices",
         "DELETE FROM public.mfa_challenges",
+        "DELETE FROM public.api_keys",
     ] {
         diesel::sql_query(statement).execute(conn).await?;
     }

@@ -2,6 +2,7 @@
 //!
 //! A feature is one folder, one migration in `tenant-migrations/`, one line in [`routes`].
 
+pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod contacts;
@@ -29,6 +30,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
     roles::routes(cfg);
     permissions::routes(cfg);
     tenants::routes(cfg);
+    api_keys::routes(cfg);
     security::routes(cfg);
     contacts::routes(cfg);
 }

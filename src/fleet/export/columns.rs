@@ -20,6 +20,8 @@ pub const SECRET: &[&str] = &[
     "public.recovery_codes.digest",
     "public.mfa_challenges.token_hash",
     "public.trusted_devices.token_hash",
+    "public.api_keys.key_hash",
+    "public.api_keys.previous_hash",
 ];
 
 /// Columns whose names look like a secret's, and that are none.

@@ -7,6 +7,7 @@
 //! Revocation holds everywhere within two seconds because nothing is remembered longer than [`REMEMBERED`]; on the node
 //! where it happens it holds at once, because that node marks the person as changed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,10 @@ use uuid::Uuid;
 
 use super::rights::{Known, KnownRights};
 use super::store::{MARKED_SINCE, Rights, Standing, standing, standing_with_rights};
-use crate::kernel::{Clock, SessionId, TenantId, UserId};
-use crate::router::{Access, AccessClaims, Admission, Error, Result, TenantConn, TenantDb};
+use crate::kernel::opaque::OpaqueToken;
+use crate::kernel::{ApiKeyId, Clock, SessionId, TenantId, UserId};
+use crate::router::{Access, AccessClaims, Admission, Error, KeyHolder, Result, TenantConn, TenantDb};
+use crate::tenant::api_keys::admission::KeyAdmission;
 use crate::tenant::users::rules::UserStatus;
 
 /// How long an answer is used.
@@ -43,9 +46,11 @@ struct Verdict {
 pub struct SessionAdmission {
     clock: Clock,
     verdicts: Cache<(TenantId, SessionId), Verdict>,
-    /// When a session or a person was last changed here: what was read before does not count any more.
+    /// When a session, a person or (nil) what concerns a whole tenant was last changed here: what was read before does
+    /// not count any more.
     changes: Cache<(TenantId, Uuid), Instant>,
     rights: KnownRights,
+    keys: KeyAdmission,
 }
 
 impl SessionAdmission {
@@ -62,7 +67,7 @@ impl SessionAdmission {
             .eviction_policy(EvictionPolicy::lru())
             .time_to_live(2 * REMEMBERED)
             .build();
-        Self { clock, verdicts, changes, rights: KnownRights::new() }
+        Self { keys: KeyAdmission::new(clock.clone()), clock, verdicts, changes, rights: KnownRights::new() }
     }
 
     /// A session has ended. To be called after the commit.
@@ -75,10 +80,19 @@ impl SessionAdmission {
         self.changes.insert((tenant, user.uuid()), Instant::now()).await;
     }
 
+    /// What roles allow has changed, or sessions of many have ended. To be called after the commit.
+    pub async fn forget_tenant(&self, tenant: TenantId) {
+        self.changes.insert((tenant, Uuid::nil()), Instant::now()).await;
+    }
+
+    /// An API key was changed or revoked. To be called after the commit.
+    pub async fn forget_key(&self, tenant: TenantId, key: ApiKeyId) {
+        self.keys.forget(tenant, key).await;
+    }
+
     async fn is_current(&self, tenant: TenantId, session: SessionId, verdict: &Verdict) -> bool {
-        let mut ids = [Some(session.uuid()), verdict.user.map(UserId::uuid)].into_iter().flatten();
-        let (first, second) = (ids.next(), ids.next());
-        for id in [first, second].into_iter().flatten() {
+        let ids = [Some(session.uuid()), verdict.user.map(UserId::uuid), Some(Uuid::nil())];
+        for id in ids.into_iter().flatten() {
             if self.changes.get(&(tenant, id)).await.is_some_and(|changed| changed >= verdict.read_at) {
                 return false;
             }
@@ -163,10 +177,19 @@ impl Admission for SessionAdmission {
             _ => Err(Error::TokenRevoked),
         }
     }
+
+    async fn admit_key(
+        &self,
+        db: &TenantDb,
+        key: &OpaqueToken,
+        from: Option<IpAddr>,
+    ) -> Result<(KeyHolder, Arc<Access>)> {
+        self.keys.admit(db, key, from).await
+    }
 }
 
 /// The error of a query that several requests waited for.
-fn shared(error: Arc<Error>) -> Error {
+pub(in crate::tenant) fn shared(error: Arc<Error>) -> Error {
     let error = match Arc::try_unwrap(error) {
         Ok(error) => return error,
         Err(shared) => shared,

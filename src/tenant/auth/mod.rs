@@ -15,6 +15,7 @@ mod register;
 mod rights;
 mod rules;
 pub mod session;
+mod sessions;
 mod settings;
 mod step_up;
 mod store;
@@ -37,6 +38,10 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(api::logout_all)
         .service(password::change_password)
         .service(step_up::step_up)
+        .service(sessions::my_sessions)
+        .service(sessions::end_my_session)
+        .service(sessions::sessions_of)
+        .service(sessions::end_sessions_of)
         .service(history::login_history);
     mfa::routes(cfg);
 }

@@ -153,7 +153,7 @@ fn known(contact: Option<Contact>) -> ApiResult<Contact> {
     tag = "contacts",
     params(ContactsQuery),
     responses((status = 200, description = "One page of contacts", body = ListEnvelope<Contact>), Refusals),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/contacts")]
 async fn list_contacts(
@@ -183,7 +183,7 @@ async fn list_contacts(
         (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[post("/api/v1/contacts")]
 async fn create_contact(
@@ -210,7 +210,7 @@ async fn create_contact(
         (status = 304, description = "Not changed since `If-None-Match`"),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/contacts/{id}")]
 async fn get_contact(who: Authorized<ContactsRead>, Path(id): Path<ContactId>) -> ApiResult<Tagged<Contact>> {
@@ -232,7 +232,7 @@ async fn get_contact(who: Authorized<ContactsRead>, Path(id): Path<ContactId>) -
         (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[put("/api/v1/contacts/{id}")]
 async fn replace_contact(
@@ -268,7 +268,7 @@ async fn replace_contact(
         (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[patch("/api/v1/contacts/{id}")]
 async fn update_contact(
@@ -299,7 +299,7 @@ async fn update_contact(
         (status = 412, description = "Changed since `If-Match`", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[delete("/api/v1/contacts/{id}")]
 async fn delete_contact(

@@ -48,7 +48,7 @@ pub struct ListPermissions {
     tag = "permissions",
     params(ListPermissions),
     responses((status = 200, description = "A page", body = ListEnvelope<PermissionView>), Refusals),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/permissions")]
 pub async fn list_permissions(

@@ -23,6 +23,9 @@ pub const PERMISSIONS: &[Entry] = &[
     Entry { name: UsersRead::NAME, description: "See the people of the organisation", user: true },
     Entry { name: UsersWrite::NAME, description: "Create, change and remove people, and give them roles", user: false },
     Entry { name: RolesRead::NAME, description: "See the roles", user: true },
+    Entry { name: RolesWrite::NAME, description: "Make, change and remove roles", user: false },
+    Entry { name: ApiKeysRead::NAME, description: "See the API keys", user: false },
+    Entry { name: ApiKeysWrite::NAME, description: "Make, change and revoke API keys", user: false },
     Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
     Entry { name: SecurityRead::NAME, description: "See what the organisation demands of its people", user: false },
     Entry { name: SecurityWrite::NAME, description: "Decide what the organisation demands of its people", user: false },
@@ -54,6 +57,32 @@ impl Permission for UsersWrite {
 pub struct RolesRead;
 impl Permission for RolesRead {
     const NAME: &'static str = "roles:read";
+}
+
+/// May make, change and remove roles.
+#[derive(Debug)]
+pub struct RolesWrite;
+impl Permission for RolesWrite {
+    const NAME: &'static str = "roles:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = 6;
+}
+
+/// May see API keys.
+#[derive(Debug)]
+pub struct ApiKeysRead;
+impl Permission for ApiKeysRead {
+    const NAME: &'static str = "api-keys:read";
+    const SCHEMA: i32 = 6;
+}
+
+/// May make, change and revoke API keys.
+#[derive(Debug)]
+pub struct ApiKeysWrite;
+impl Permission for ApiKeysWrite {
+    const NAME: &'static str = "api-keys:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = 6;
 }
 
 /// May see permissions.

@@ -5,7 +5,10 @@
 mod api;
 pub mod catalog;
 
-pub use catalog::{PermissionsRead, RolesRead, SecurityRead, SecurityWrite, UsersRead, UsersWrite};
+pub use catalog::{
+    ApiKeysRead, ApiKeysWrite, PermissionsRead, RolesRead, RolesWrite, SecurityRead, SecurityWrite, UsersRead,
+    UsersWrite,
+};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The endpoints.

@@ -79,7 +79,7 @@ pub struct ListRoles {
     tag = "roles",
     params(ListRoles),
     responses((status = 200, description = "A page", body = ListEnvelope<Role>), Refusals),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/roles")]
 pub async fn list_roles(caller: Authorized<RolesRead>, query: Query<ListRoles>) -> ApiResult<Listed<Role>> {
@@ -110,7 +110,7 @@ pub async fn list_roles(caller: Authorized<RolesRead>, query: Query<ListRoles>) 
         (status = 304, description = "Not changed since `If-None-Match`"),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/roles/{id}")]
 pub async fn get_role(_: NoQuery, caller: Authorized<RolesRead>, id: Path<RoleId>) -> ApiResult<Tagged<Role>> {

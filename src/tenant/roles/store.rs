@@ -8,10 +8,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Text};
 use diesel_async::RunQueryDsl;
 
-use crate::kernel::RoleId;
+use crate::error::ApiResult;
 use crate::kernel::page::Direction;
+use crate::kernel::{PermissionId, RoleId};
 use crate::router::TenantConn;
-use crate::tenant::schema::roles;
+use crate::tenant::schema::{permissions, role_permissions, roles};
 
 /// A role with the names of its permissions.
 #[derive(Debug, Queryable, Selectable)]
@@ -58,4 +59,64 @@ pub async fn list(
 /// How many roles there are.
 pub async fn count(conn: &mut TenantConn) -> QueryResult<i64> {
     roles::table.count().get_result(conn).await
+}
+
+/// What of a role is changed.
+#[derive(Debug, Default, AsChangeset)]
+#[diesel(table_name = roles)]
+pub struct RoleChange {
+    pub name: Option<String>,
+    pub description: Option<String>,
+}
+
+/// Holds a role until the transaction ends.
+pub async fn hold(conn: &mut TenantConn, id: RoleId) -> QueryResult<()> {
+    let held = roles::table.find(id).select(roles::id).for_update();
+    held.first::<RoleId>(conn).await.optional().map(drop)
+}
+
+/// Makes a role without permissions. 409 if the name is taken.
+pub async fn insert(conn: &mut TenantConn, id: RoleId, wanted: &RoleChange, now: DateTime<Utc>) -> ApiResult<()> {
+    let name = wanted.name.as_deref().unwrap_or_default();
+    let description = wanted.description.as_deref().unwrap_or_default();
+    diesel::insert_into(roles::table)
+        .values((
+            roles::id.eq(id),
+            roles::name.eq(name),
+            roles::description.eq(description),
+            roles::created_at.eq(now),
+            roles::updated_at.eq(now),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Changes a role. 409 if the name is taken.
+pub async fn update(conn: &mut TenantConn, id: RoleId, change: &RoleChange, now: DateTime<Utc>) -> ApiResult<()> {
+    diesel::update(roles::table.find(id))
+        .set((change, roles::updated_at.eq(now), roles::version.eq(roles::version + 1)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Gives a role exactly these permissions.
+pub async fn set_permissions(conn: &mut TenantConn, id: RoleId, names: &[String]) -> QueryResult<()> {
+    let wanted: Vec<PermissionId> =
+        permissions::table.filter(permissions::name.eq_any(names)).select(permissions::id).load(conn).await?;
+    let others = role_permissions::table
+        .filter(role_permissions::role_id.eq(id))
+        .filter(role_permissions::permission_id.ne_all(&wanted));
+    diesel::delete(others).execute(conn).await?;
+    let rows: Vec<_> = wanted
+        .into_iter()
+        .map(|permission| (role_permissions::role_id.eq(id), role_permissions::permission_id.eq(permission)))
+        .collect();
+    diesel::insert_into(role_permissions::table).values(rows).on_conflict_do_nothing().execute(conn).await.map(drop)
+}
+
+/// Removes a role, from everybody.
+pub async fn remove(conn: &mut TenantConn, id: RoleId) -> QueryResult<()> {
+    diesel::delete(roles::table.find(id)).execute(conn).await.map(drop)
 }

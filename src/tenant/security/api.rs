@@ -59,7 +59,7 @@ pub struct PatchSecurityPolicy {
         (status = 304, description = "Not changed since `If-None-Match`"),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/security-policy")]
 pub async fn get_policy(_: NoQuery, caller: Authorized<SecurityRead>) -> ApiResult<Tagged<SecurityPolicy>> {
@@ -96,7 +96,8 @@ pub async fn patch_policy(
         Patch::Null => Some(Vec::new()),
         Patch::Value(names) => Some(names),
     };
-    let (session, now) = (caller.claims.sid, auth.clock.now());
+    caller.in_person()?;
+    let (session, now) = (caller.principal.session(), auth.clock.now());
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<PolicyRow> {
@@ -114,5 +115,6 @@ pub async fn patch_policy(
             Ok(store::set_mfa_required_roles(conn, &names, now).await?)
         })
         .await?;
+    auth.admission.forget_tenant(caller.db.tenant().id).await;
     Ok(Tagged(row.into()))
 }

@@ -3,6 +3,8 @@
 mod api;
 mod store;
 
+pub(crate) use store::rename_role;
+
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The endpoints.

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use crate::kernel::SessionId;
 use crate::router::TenantConn;
@@ -61,7 +62,7 @@ pub(super) async fn known_roles(conn: &mut TenantConn, names: &[String]) -> Quer
 pub(super) async fn end_sessions_without_factor(
     conn: &mut TenantConn,
     names: &[String],
-    but: SessionId,
+    but: Option<SessionId>,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     diesel::sql_query(
@@ -70,9 +71,31 @@ pub(super) async fn end_sessions_without_factor(
          (SELECT ur.user_id FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE r.name = ANY ($3))",
     )
     .bind::<Timestamptz, _>(now)
-    .bind::<SqlUuid, _>(but.uuid())
+    .bind::<SqlUuid, _>(but.map_or(Uuid::nil(), SessionId::uuid))
     .bind::<Array<Text>, _>(names)
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// A role has another name, or is gone: what is demanded of it goes with it.
+pub(crate) async fn rename_role(conn: &mut TenantConn, from: &str, to: Option<&str>) -> QueryResult<()> {
+    let changed = match to {
+        Some(to) => {
+            diesel::sql_query(
+                "UPDATE security_policy SET mfa_required_roles = array_replace(mfa_required_roles, $1, $2)",
+            )
+            .bind::<Text, _>(from)
+            .bind::<Text, _>(to)
+            .execute(conn)
+            .await
+        }
+        None => {
+            diesel::sql_query("UPDATE security_policy SET mfa_required_roles = array_remove(mfa_required_roles, $1)")
+                .bind::<Text, _>(from)
+                .execute(conn)
+                .await
+        }
+    };
+    changed.map(drop)
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::kernel::{Slug, TenantId};
-use crate::rest::{Envelope, NoQuery, Reply, SignedIn};
+use crate::rest::{AnyCaller, Envelope, NoQuery, Reply};
 use crate::router::{Tenant, TenantStatus};
 use crate::tenant::docs::Refusals;
 
@@ -49,9 +49,9 @@ impl CurrentTenant {
 #[utoipa::path(
     tag = "tenants",
     responses((status = 200, description = "The tenant", body = Envelope<CurrentTenant>), Refusals),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/tenants/current")]
-pub async fn current_tenant(_: NoQuery, caller: SignedIn) -> Reply<CurrentTenant> {
+pub async fn current_tenant(_: NoQuery, caller: AnyCaller) -> Reply<CurrentTenant> {
     Reply(CurrentTenant::of(caller.db.tenant()))
 }

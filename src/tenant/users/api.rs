@@ -138,7 +138,7 @@ pub struct CreateUser {
         (status = 422, description = "Some fields are not valid, or a role is unknown", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[post("/api/v1/users")]
 pub async fn create_user(
@@ -254,7 +254,7 @@ fn created(user: User, invitation: Option<(SecretString, DateTime<Utc>)>) -> Ans
         (status = 304, description = "Not changed since `If-None-Match`"),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/users/{id}")]
 pub async fn get_user(_: NoQuery, caller: Authorized<UsersRead>, id: Path<UserId>) -> ApiResult<Tagged<User>> {

@@ -152,7 +152,7 @@ impl TryFrom<PatchUser> for Wanted {
         (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[put("/api/v1/users/{id}")]
 pub async fn replace_user(
@@ -181,7 +181,7 @@ pub async fn replace_user(
         (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[patch("/api/v1/users/{id}")]
 pub async fn patch_user(
@@ -244,7 +244,8 @@ async fn change(
             let rights = wanted.roles.is_some() || status != before.status || password_hash.is_some();
             store::update(conn, id, &change, rights, now).await?;
             if password_hash.is_some() || status != UserStatus::Active {
-                let but = (id == caller.user() && status == UserStatus::Active).then_some(caller.claims.sid);
+                let but =
+                    (id == caller.user() && status == UserStatus::Active).then(|| caller.principal.session()).flatten();
                 end_sessions(conn, id, but, "changed_by_admin", now).await?;
             }
             let after = store::get(conn, id).await?;
@@ -269,7 +270,7 @@ async fn change(
         (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[delete("/api/v1/users/{id}")]
 pub async fn delete_user(

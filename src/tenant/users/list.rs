@@ -94,7 +94,7 @@ enum Place {
     tag = "users",
     params(ListUsers),
     responses((status = 200, description = "A page", body = ListEnvelope<User>), Refusals),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/users")]
 pub async fn list_users(caller: Authorized<UsersRead>, query: Query<ListUsers>) -> ApiResult<Listed<User>> {

@@ -41,7 +41,7 @@ pub struct AddRole {
         (status = 422, description = "The role is unknown, or may do more than the caller", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[post("/api/v1/users/{id}/roles")]
 pub async fn add_role(
@@ -88,7 +88,7 @@ pub async fn add_role(
         (status = 409, description = "This is the last administrator", body = ErrorEnvelope),
         Refusals,
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
 )]
 #[delete("/api/v1/users/{id}/roles/{roleId}")]
 pub async fn remove_role(

@@ -37,8 +37,8 @@ pub(crate) async fn execute(target: &Target, sql: &str) {
     open(target).await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-/// What the tables of schema `public` hold, as one digest: sessions and the memory of requests aside, which every login
-/// changes.
+/// What the tables of schema `public` hold, as one digest: sessions, the memory of requests and the notes of when something
+/// was last used aside, which every login or use changes.
 pub(crate) async fn fingerprint(target: &Target) -> Vec<String> {
     const ASIDE: &str = "'sessions', 'refresh_tokens', 'login_attempts', 'idempotency_records', 'mfa_challenges'";
     let mut conn = open(target).await;
@@ -49,8 +49,8 @@ pub(crate) async fn fingerprint(target: &Target) -> Vec<String> {
     let mut digests = Vec::new();
     for table in words_on(&mut conn, &tables).await {
         let digest = format!(
-            "SELECT '{table} ' || count(*) || ' ' || md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) \
-             AS word FROM public.\"{table}\" t"
+            "SELECT '{table} ' || count(*) || ' ' || md5(coalesce(string_agg(row::text, '|' ORDER BY row::text), '')) \
+             AS word FROM (SELECT to_jsonb(t) - 'last_used_at' - 'last_used_ip' AS row FROM public.\"{table}\" t) t"
         );
         digests.extend(words_on(&mut conn, &digest).await);
     }

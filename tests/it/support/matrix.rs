@@ -52,6 +52,10 @@ impl Party {
         let role = roles.data()[0]["id"].as_str().expect("a role's id").to_owned();
         let job = format!("SELECT id::text AS word FROM operations WHERE tenant_id = '{}'", tenant.id);
         let job = db::word(app.control_database(), &job).await;
+        let key = json!({"name": canary, "scopes": ["contacts:read"]});
+        let key = admin.post("/api/v1/api-keys", key).await.expect(201).id();
+        let session =
+            admin.get("/api/v1/auth/sessions").await.expect(200).data()[0]["id"].as_str().expect("one").to_owned();
         let device = format!(
             "INSERT INTO trusted_devices (id, user_id, token_hash, user_agent, created_at, last_used_at, expires_at) \
              SELECT gen_random_uuid(), id, sha256(id::text::bytea), '{canary}', now(), now(), now() + interval '1 day' \
@@ -62,6 +66,8 @@ impl Party {
         let ids = [
             ("contacts/id", contact),
             ("devices/id", device),
+            ("api-keys/id", key),
+            ("sessions/id", session),
             ("users/id", user.clone()),
             ("users/userId", user),
             ("roles/roleId", role.clone()),
@@ -155,6 +161,12 @@ async fn attackers(home: &TestApp, app: &TestApp, victim: &Party, other: &Party)
     let (mine, theirs) = (forge_of(home, &other.tenant).await, forge_of(home, &victim.tenant).await);
     let other_token = other.tenant.admin().token().await;
 
+    let rights = other.tenant.admin().get("/api/v1/permissions?pageSize=100").await.expect(200);
+    let scopes: Vec<_> = rights.data().as_array().expect("a list").iter().map(|right| right["name"].clone()).collect();
+    let key = json!({"name": "all", "scopes": scopes});
+    let key = other.tenant.admin().post("/api/v1/api-keys", key).await.expect(201);
+    let other_key = key.data()["key"].as_str().expect("a key").to_owned();
+
     let revoked = victim.tenant.another_login().await;
     revoked.post("/api/v1/auth/logout", json!({})).await.expect(204);
     let suspended = home.tenant("suspended").await;
@@ -175,6 +187,21 @@ async fn attackers(home: &TestApp, app: &TestApp, victim: &Party, other: &Party)
             bearing(&other_token).with("x-tenant-id", victim.tenant.slug.as_str()),
             &[(404, "tenant_mismatch")],
             Some(INVALID),
+        ),
+        Attacker {
+            named_objects_only: true,
+            ..attacker(
+                "a program of the other tenant, with the victim's ids",
+                nobody.with("x-api-key", &other_key),
+                &[(404, "not_found"), (403, "permission_denied")],
+                None,
+            )
+        },
+        attacker(
+            "a program of the other tenant, naming the victim",
+            nobody.with("x-api-key", &other_key).with("x-tenant-id", victim.tenant.slug.as_str()),
+            &[(404, "tenant_mismatch")],
+            Some(&[(401, "unauthenticated")]),
         ),
         Attacker {
             named_objects_only: true,

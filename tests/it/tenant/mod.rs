@@ -1,5 +1,6 @@
 //! The tenants' own features, as their people use them.
 
+mod api_keys;
 mod impersonation;
 mod lockout;
 mod login;
@@ -7,5 +8,6 @@ mod people;
 mod refresh;
 mod register;
 mod rights;
+mod roles;
 mod second_factor;
 mod sessions;

@@ -85,3 +85,30 @@ async fn the_password_is_changed_with_the_old_one() {
     acme.log_in_as(acme.email(), acme.password()).await.refused(401, "invalid_credentials");
     acme.log_in_as(acme.email(), new).await.expect(200);
 }
+
+#[actix_web::test]
+async fn sessions_are_listed_and_ended_one_by_one() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (one, two) = (acme.another_login().await, acme.another_login().await);
+    let list = one.get("/api/v1/auth/sessions").await.expect(200);
+    let sessions = list.data().as_array().unwrap();
+    assert_eq!(sessions.iter().filter(|session| session["current"] == true).count(), 1, "{list:?}");
+    let mine = sessions.iter().find(|session| session["current"] == true).unwrap();
+    assert_eq!(mine["amr"], json!(["pwd"]));
+    let theirs = two.get("/api/v1/auth/sessions").await.expect(200);
+    let theirs = theirs.data().as_array().unwrap().iter().find(|session| session["current"] == true).unwrap().clone();
+    let path = format!("/api/v1/auth/sessions/{}", theirs["id"].as_str().unwrap());
+    acme.user().delete(&path).await.refused(404, "not_found");
+    one.delete(&path).await.expect(204);
+    one.delete(&path).await.refused(404, "not_found");
+    two.get("/api/v1/users/me").await.refused(401, "token_revoked");
+    one.get("/api/v1/users/me").await.expect(200);
+
+    let user = acme.user();
+    let path = format!("/api/v1/users/{}/sessions", user.user_id().await);
+    user.get(&path).await.refused(403, "permission_denied");
+    assert!(acme.admin().get(&path).await.expect(200).data().as_array().is_some_and(|list| !list.is_empty()));
+    acme.admin().delete(&path).await.expect(204);
+    user.get("/api/v1/users/me").await.refused(401, "token_revoked");
+}

@@ -39,7 +39,7 @@ pub async fn reset_second_factor(
     id: Path<UserId>,
 ) -> ApiResult<NoContent> {
     let (id, now) = (id.0, auth.clock.now());
-    let actor = format!("user:{}", caller.user());
+    let actor = format!("user:{}", caller.in_person()?);
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {

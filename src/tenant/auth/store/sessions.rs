@@ -175,3 +175,41 @@ pub async fn prove_again(
         .await
         .optional()
 }
+
+/// A session to look at.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+pub struct SessionRow {
+    pub id: SessionId,
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub amr: Vec<String>,
+    pub created_at: DateTime<Utc>,
+    pub last_used_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A person's open sessions, the latest first.
+pub async fn open_sessions(conn: &mut TenantConn, user: UserId, now: DateTime<Utc>) -> QueryResult<Vec<SessionRow>> {
+    sessions::table
+        .filter(sessions::user_id.eq(user))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::expires_at.gt(now))
+        .order((sessions::created_at.desc(), sessions::id.desc()))
+        .limit(100)
+        .select(SessionRow::as_select())
+        .load(conn)
+        .await
+}
+
+/// Ends an open session of a person. False if it is not theirs, or has ended.
+pub async fn end_session_of(
+    conn: &mut TenantConn,
+    user: UserId,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    let open = sessions::table.find(session).filter(sessions::user_id.eq(user)).filter(sessions::revoked_at.is_null());
+    let ended = (sessions::revoked_at.eq(now), sessions::revoked_reason.eq("ended"));
+    Ok(diesel::update(open).set(ended).execute(conn).await? == 1)
+}

@@ -1,0 +1,273 @@
+//! API keys as clients see them; making one.
+
+use actix_web::{HttpResponse, get, post, web};
+use chrono::{DateTime, Utc};
+use garde::Validate;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::rules;
+use super::store::{self, KeyRow, NewKey};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::page::CursorScope;
+use crate::kernel::{ApiKeyId, UserId};
+use crate::rest::{
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Paging, Path, Query,
+    Replay, Tagged, Versioned,
+};
+use crate::router::{TenantConn, TenantDb, TenantTx};
+use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::Auth;
+use crate::tenant::auth::session::expose_some;
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::{ApiKeysRead, ApiKeysWrite};
+use crate::tenant::users::rules::name_shape;
+
+/// An API key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKey {
+    /// Identity.
+    pub id: ApiKeyId,
+    /// Name.
+    #[schema(example = "Nightly import")]
+    pub name: String,
+    /// The person in whose name it works, and whose rights bound what it may do.
+    pub owner_id: UserId,
+    /// The end of the key, to tell keys apart by.
+    #[schema(example = "…x7Qd")]
+    pub hint: String,
+    /// Permissions that it was given.
+    #[schema(example = json!(["contacts:read"]))]
+    pub scopes: Vec<String>,
+    /// Networks that it may come from; from everywhere, if there are none.
+    #[schema(example = json!(["203.0.113.0/24"]))]
+    pub allowed_addresses: Vec<String>,
+    /// How often it may come within a minute, at each node; as often as it likes, if null.
+    pub requests_per_minute: Option<i32>,
+    /// When it ends; never, if null.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Until when the secret before the last rotation is good too.
+    pub previous_expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, give or take a minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// From where.
+    pub last_used_ip: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// As in `ETag`.
+    pub version: i64,
+}
+
+impl From<KeyRow> for ApiKey {
+    fn from(row: KeyRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            owner_id: row.owner_id,
+            hint: row.hint,
+            scopes: row.scopes,
+            allowed_addresses: row.allowed_addresses,
+            requests_per_minute: row.requests_per_minute,
+            expires_at: row.expires_at,
+            previous_expires_at: row.previous_expires_at,
+            last_used_at: row.last_used_at,
+            last_used_ip: row.last_used_ip,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            version: row.version,
+        }
+    }
+}
+
+impl Versioned for ApiKey {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+/// An API key as it was made.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NewApiKey {
+    /// The key.
+    #[serde(flatten)]
+    pub api_key: ApiKey,
+    /// For `X-API-Key`. Shown here and never again.
+    #[serde(serialize_with = "expose_some", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "tak_AZq…")]
+    pub key: Option<SecretString>,
+}
+
+/// An API key to be made.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateApiKey {
+    /// What it is for.
+    #[garde(length(chars, min = 1, max = 100), custom(name_shape))]
+    #[schema(example = "Nightly import")]
+    pub name: String,
+    /// Permissions, none that you do not have yourself.
+    #[garde(length(max = 200))]
+    #[schema(example = json!(["contacts:read"]))]
+    pub scopes: Vec<String>,
+    /// Networks that it may come from; from everywhere, if left out.
+    #[serde(default)]
+    #[garde(length(max = 50))]
+    #[schema(example = json!(["203.0.113.0/24"]))]
+    pub allowed_addresses: Vec<String>,
+    /// How often it may come within a minute, at each node.
+    #[garde(inner(range(min = 1, max = 1_000_000)))]
+    #[schema(example = 600)]
+    pub requests_per_minute: Option<i32>,
+    /// When it ends; never, if left out.
+    #[garde(skip)]
+    #[schema(example = "2030-01-01T00:00:00Z")]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListApiKeys {
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+}
+
+/// The API keys, the latest first.
+#[utoipa::path(
+    tag = "api-keys",
+    params(ListApiKeys),
+    responses((status = 200, description = "A page", body = ListEnvelope<ApiKey>), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[get("/api/v1/api-keys")]
+pub async fn list_keys(caller: Authorized<ApiKeysRead>, query: Query<ListApiKeys>) -> ApiResult<Listed<ApiKey>> {
+    let ListApiKeys { page_size, cursor } = query.0;
+    let paging = Paging::new(None, page_size, cursor, None)?;
+    let tenant = Some(caller.db.tenant().id);
+    let scope = CursorScope { tenant, list: "api-keys", sort: "-createdAt", filter: "" };
+    let mac = caller.db.router().installation().mac.clone();
+    let seek = paging.decode::<(DateTime<Utc>, Uuid)>(&scope, &mac)?;
+    let limit = paging.limit();
+    let rows = caller
+        .db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, seek, limit).await?) })
+        .await?;
+    Ok(paging.listed(rows, &scope, &mac, |row| (row.created_at, row.id.uuid()), None).map(ApiKey::from))
+}
+
+/// An API key.
+#[utoipa::path(
+    tag = "api-keys",
+    params(("id" = ApiKeyId, Path, description = "The key")),
+    responses(
+        (status = 200, description = "The key, with `ETag`", body = Envelope<ApiKey>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[get("/api/v1/api-keys/{id}")]
+pub async fn get_key(_: NoQuery, caller: Authorized<ApiKeysRead>, id: Path<ApiKeyId>) -> ApiResult<Tagged<ApiKey>> {
+    let row = caller.db.read(async |conn: &mut TenantConn| store::get(conn, id.0).await).await?;
+    Ok(Tagged(row.into()))
+}
+
+/// Makes an API key, which works in the caller's name.
+///
+/// The answer holds the key, which is kept nowhere. It may do what its scopes say, and never more than the caller may do
+/// at that moment; it ends with the caller. Only a person makes one, not another key. Sent again with the same
+/// `Idempotency-Key`, the answer shows the key's entry without its secret: revoke it and make another one.
+#[utoipa::path(
+    tag = "api-keys",
+    request_body = CreateApiKey,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes one, however often it is sent")),
+    responses(
+        (status = 201, description = "Made", body = Envelope<NewApiKey>),
+        (status = 422, description = "Some fields are not valid, or a scope is beyond your own rights", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/api-keys")]
+pub async fn create_key(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<ApiKeysWrite>,
+    idempotency: Idempotency,
+    body: Json<CreateApiKey>,
+) -> ApiResult<HttpResponse> {
+    let owner = caller.in_person()?;
+    let wanted = &body.0;
+    let now = auth.clock.now();
+    rules::check_scopes(&wanted.scopes, &caller.access.permissions)?;
+    rules::check_addresses(&wanted.allowed_addresses)?;
+    rules::check_end(wanted.expires_at, now)?;
+    let (db, actor) = (&caller.db, owner.to_string());
+    idempotency
+        .run_secret(db, &actor, async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<NewApiKey>> {
+            if replay == Replay::Again {
+                let said = "It was made before, and its secret is kept nowhere: find it by its name, revoke it, and make \
+                            another one.";
+                return Err(ApiError::already_exists("name", said));
+            }
+            let secret = Secret::new(db);
+            let new = NewKey {
+                id: ApiKeyId::generate(),
+                name: wanted.name.trim(),
+                owner_id: owner,
+                key_hash: &secret.hash,
+                hint: &secret.hint,
+                scopes: &wanted.scopes,
+                allowed_addresses: &wanted.allowed_addresses,
+                requests_per_minute: wanted.requests_per_minute,
+                expires_at: wanted.expires_at,
+                created_at: now,
+                updated_at: now,
+            };
+            let row = store::insert(conn, &new).await?;
+            note(conn, owner, &row, "api_key.created", now).await?;
+            let (location, version) = (format!("/api/v1/api-keys/{}", row.id), row.version);
+            let made = NewApiKey { api_key: row.into(), key: Some(secret.text) };
+            Ok(Answer::created(made).location(location).etag(version))
+        })
+        .await
+}
+
+/// A new secret of a key.
+pub(super) struct Secret {
+    pub text: SecretString,
+    pub hash: [u8; 32],
+    pub hint: String,
+}
+
+impl Secret {
+    pub(super) fn new(db: &TenantDb) -> Self {
+        let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::ApiKey, db.tenant().id);
+        let text = token.text().expose_secret();
+        let hint = format!("…{}", &text[text.len() - 4..]);
+        Self { text: token.text().clone(), hash: token.hash(), hint }
+    }
+}
+
+/// Writes a line of the audit about a key: about its owner, with its name.
+pub(super) async fn note(
+    conn: &mut TenantConn,
+    actor: UserId,
+    key: &KeyRow,
+    action: &'static str,
+    now: DateTime<Utc>,
+) -> ApiResult<()> {
+    let (actor, what) = (format!("user:{actor}"), format!("{} ({})", key.name, key.id));
+    let entry = Entry { actor: &actor, action, user: key.owner_id, session: None, reason: Some(&what) };
+    Ok(audit::note(conn, &entry, now).await?)
+}

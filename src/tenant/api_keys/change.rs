@@ -1,0 +1,200 @@
+//! Changing, rotating and revoking API keys.
+
+use actix_web::{delete, patch, post, web};
+use chrono::{DateTime, TimeDelta, Utc};
+use garde::Validate;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::api::{ApiKey, NewApiKey, Secret, note};
+use super::rules;
+use super::store::{self, KeyChange, KeyRow};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::ApiKeyId;
+use crate::rest::{
+    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Reply, Tagged,
+};
+use crate::router::{TenantConn, TenantTx};
+use crate::tenant::auth::Auth;
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::ApiKeysWrite;
+use crate::tenant::users::rules::{may_control, name_shape};
+use crate::tenant::users::store as users;
+
+/// A change of an API key.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchApiKey {
+    /// What it is for.
+    #[serde(default)]
+    #[garde(inner(length(chars, min = 1, max = 100), custom(name_shape)))]
+    #[schema(value_type = Option<String>, example = "Nightly import")]
+    pub name: Patch<String>,
+    /// Permissions, none that you do not have yourself; null for none.
+    #[serde(default)]
+    #[garde(inner(length(max = 200)))]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["contacts:read"]))]
+    pub scopes: Patch<Vec<String>>,
+    /// Networks that it may come from; null for everywhere.
+    #[serde(default)]
+    #[garde(inner(length(max = 50)))]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["203.0.113.0/24"]))]
+    pub allowed_addresses: Patch<Vec<String>>,
+    /// How often it may come within a minute, at each node; null for as often as it likes.
+    #[serde(default)]
+    #[garde(inner(range(min = 1, max = 1_000_000)))]
+    #[schema(value_type = Option<i32>, example = 600)]
+    pub requests_per_minute: Patch<i32>,
+    /// When it ends; null for never.
+    #[serde(default)]
+    #[garde(skip)]
+    #[schema(value_type = Option<DateTime<Utc>>, example = "2030-01-01T00:00:00Z")]
+    pub expires_at: Patch<DateTime<Utc>>,
+}
+
+/// Null as its own value.
+fn changed<T>(patch: Patch<T>) -> Option<Option<T>> {
+    match patch {
+        Patch::Absent => None,
+        Patch::Null => Some(None),
+        Patch::Value(value) => Some(Some(value)),
+    }
+}
+
+/// Holds a key that the caller may have power over: nobody gets at the rights of somebody who may do more.
+async fn hold(conn: &mut TenantConn, caller: &Authorized<ApiKeysWrite>, id: ApiKeyId) -> ApiResult<KeyRow> {
+    let row = store::hold(conn, id).await?;
+    if row.owner_id != caller.user() {
+        may_control(&caller.access.permissions, &users::permissions_of_user(conn, row.owner_id).await?)?;
+    }
+    Ok(row)
+}
+
+/// Changes an API key, at once on this node and within two seconds everywhere.
+#[utoipa::path(
+    tag = "api-keys",
+    request_body(content = PatchApiKey, content_type = "application/merge-patch+json"),
+    params(
+        ("id" = ApiKeyId, Path, description = "The key"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
+    responses(
+        (status = 200, description = "As changed", body = Envelope<ApiKey>),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        (status = 422, description = "Some fields are not valid, or a scope is beyond your own rights", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[patch("/api/v1/api-keys/{id}")]
+pub async fn patch_key(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<ApiKeysWrite>,
+    id: Path<ApiKeyId>,
+    if_match: IfMatch,
+    body: MergePatch<PatchApiKey>,
+) -> ApiResult<Tagged<ApiKey>> {
+    caller.in_person()?;
+    let (id, now) = (id.0, auth.clock.now());
+    let PatchApiKey { name, scopes, allowed_addresses, requests_per_minute, expires_at } = body.0;
+    if name == Patch::Null {
+        return Err(ApiError::invalid_field("name", "required", "A key has a name."));
+    }
+    let change = KeyChange {
+        name: name.value().map(|name| name.trim().to_owned()),
+        scopes: changed(scopes).map(Option::unwrap_or_default),
+        allowed_addresses: changed(allowed_addresses).map(Option::unwrap_or_default),
+        requests_per_minute: changed(requests_per_minute),
+        expires_at: changed(expires_at),
+    };
+    rules::check_scopes(change.scopes.as_deref().unwrap_or_default(), &caller.access.permissions)?;
+    rules::check_addresses(change.allowed_addresses.as_deref().unwrap_or_default())?;
+    rules::check_end(change.expires_at.flatten(), now)?;
+    let row = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<KeyRow> {
+            if_match.check(hold(conn, &caller, id).await?.version)?;
+            store::update(conn, id, &change, now).await
+        })
+        .await?;
+    auth.admission.forget_key(caller.db.tenant().id, id).await;
+    Ok(Tagged(row.into()))
+}
+
+/// For how long the old secret stays good.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotateApiKey {
+    /// Seconds, at most 30 days; a day if left out, none with 0.
+    #[garde(inner(range(min = 0, max = 2_592_000)))]
+    #[schema(example = 3600)]
+    pub overlap_seconds: Option<i64>,
+}
+
+/// Gives an API key another secret. The old one stays good for a while, so that programs can be changed one by one.
+#[utoipa::path(
+    tag = "api-keys",
+    request_body = RotateApiKey,
+    params(("id" = ApiKeyId, Path, description = "The key")),
+    responses(
+        (status = 200, description = "With its new secret", body = Envelope<NewApiKey>),
+        (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/api-keys/{id}/rotate")]
+pub async fn rotate_key(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<ApiKeysWrite>,
+    id: Path<ApiKeyId>,
+    body: Json<RotateApiKey>,
+) -> ApiResult<Reply<NewApiKey>> {
+    let actor = caller.in_person()?;
+    let (id, now) = (id.0, auth.clock.now());
+    let overlap = body.0.overlap_seconds.map_or(TimeDelta::days(1), TimeDelta::seconds).min(rules::LONGEST_OVERLAP);
+    let secret = &Secret::new(&caller.db);
+    let row = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<KeyRow> {
+            let before = hold(conn, &caller, id).await?;
+            // A new secret in the hands of whoever asks is as good as a new key.
+            rules::check_scopes(&before.scopes, &caller.access.permissions)?;
+            let row = store::rotate(conn, id, (&secret.hash, &secret.hint), now + overlap, now).await?;
+            note(conn, actor, &row, "api_key.rotated", now).await?;
+            Ok(row)
+        })
+        .await?;
+    auth.admission.forget_key(caller.db.tenant().id, id).await;
+    Ok(Reply(NewApiKey { api_key: row.into(), key: Some(secret.text.clone()) }))
+}
+
+/// Revokes an API key for good, at once on this node and within two seconds everywhere.
+#[utoipa::path(
+    tag = "api-keys",
+    params(("id" = ApiKeyId, Path, description = "The key")),
+    responses((status = 204, description = "Revoked"), Refusals),
+    security(("bearer" = [])),
+)]
+#[delete("/api/v1/api-keys/{id}")]
+pub async fn revoke_key(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<ApiKeysWrite>,
+    id: Path<ApiKeyId>,
+) -> ApiResult<NoContent> {
+    let actor = caller.in_person()?;
+    let (id, now) = (id.0, auth.clock.now());
+    caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            let row = hold(conn, &caller, id).await?;
+            note(conn, actor, &row, "api_key.revoked", now).await?;
+            Ok(store::remove(conn, id).await?)
+        })
+        .await?;
+    auth.admission.forget_key(caller.db.tenant().id, id).await;
+    Ok(NoContent)
+}

@@ -1,0 +1,83 @@
+//! Decisions about API keys that need no database.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::config::Network;
+use crate::error::{ApiError, ApiResult};
+
+/// How long the old key stays good at most when a new one is made.
+pub(super) const LONGEST_OVERLAP: TimeDelta = TimeDelta::days(30);
+
+/// What a key may do: its scopes, as far as its owner may do them.
+pub(super) fn effective(scopes: &[String], owner_s: &[String]) -> BTreeSet<String> {
+    scopes.iter().filter(|scope| owner_s.contains(scope)).cloned().collect()
+}
+
+/// Refuses scopes that are no permission, or that whoever asks does not have.
+///
+/// # Errors
+/// 422 on the first of them.
+pub(super) fn check_scopes(scopes: &[String], own: &BTreeSet<String>) -> ApiResult<()> {
+    match scopes.iter().position(|scope| !own.contains(scope)) {
+        None => Ok(()),
+        Some(at) => {
+            let said = format!("You do not have the permission '{}' yourself.", scopes[at]);
+            Err(ApiError::invalid_field(format!("scopes[{at}]"), "beyond_own_permissions", said))
+        }
+    }
+}
+
+/// Refuses what is no network.
+///
+/// # Errors
+/// 422 on the first of them.
+pub(super) fn check_addresses(addresses: &[String]) -> ApiResult<()> {
+    match addresses.iter().position(|text| text.parse::<Network>().is_err()) {
+        None => Ok(()),
+        Some(at) => {
+            let said = "Write an address or a network, as 203.0.113.7 or 2001:db8::/32.";
+            Err(ApiError::invalid_field(format!("allowedAddresses[{at}]"), "invalid", said))
+        }
+    }
+}
+
+/// Refuses an end that has passed.
+///
+/// # Errors
+/// 422 on `expiresAt`.
+pub(super) fn check_end(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> ApiResult<()> {
+    match expires_at {
+        Some(at) if at <= now => Err(ApiError::invalid_field("expiresAt", "past", "It has passed.")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_key_may_do_what_both_may() {
+        let both = effective(&words(&["a:read", "b:read"]), &words(&["b:read", "c:read"]));
+        assert_eq!(both.into_iter().collect::<Vec<_>>(), ["b:read"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_place() {
+        let own = BTreeSet::from(["a:read".to_owned()]);
+        assert!(check_scopes(&words(&["a:read"]), &own).is_ok());
+        let refused = check_scopes(&words(&["a:read", "x:y"]), &own).unwrap_err();
+        assert_eq!(refused.fields()[0].field, "scopes[1]");
+        assert!(check_addresses(&words(&["203.0.113.7", "2001:db8::/32"])).is_ok());
+        let refused = check_addresses(&words(&["203.0.113.7", "nowhere"])).unwrap_err();
+        assert_eq!(refused.fields()[0].field, "allowedAddresses[1]");
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        assert!(check_end(Some(now), now).is_err() && check_end(None, now).is_ok());
+    }
+}

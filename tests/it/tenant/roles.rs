@@ -1,0 +1,95 @@
+//! Roles of the organisation's own.
+
+use serde_json::json;
+use tenantry::testing::TestApp;
+
+use crate::support::unique;
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+
+#[actix_web::test]
+async fn a_role_is_made_given_changed_and_removed() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let name = unique("auditor");
+    let body = json!({"name": name, "description": "Looks", "permissions": ["contacts:read"]});
+    let made = admin.post("/api/v1/roles", body.clone()).await.expect(201);
+    assert_eq!((&made.data()["name"], &made.data()["system"]), (&json!(name), &json!(false)));
+    let path = format!("/api/v1/roles/{}", made.id());
+    assert_eq!(made.header("location"), Some(path.as_str()));
+    admin.post("/api/v1/roles", body).await.refused(409, "already_exists");
+
+    let email = format!("{}@example.com", unique("auditor"));
+    let person = json!({"email": email, "firstName": "A", "lastName": "A", "password": PASSWORD, "roles": [name]});
+    admin.post("/api/v1/users", person).await.expect(201);
+    let auditor = acme.person(&email, PASSWORD);
+    auditor.get("/api/v1/contacts").await.expect(200);
+    auditor.post("/api/v1/contacts", json!({"lastName": "X"})).await.refused(403, "permission_denied");
+
+    let stale = made.header("etag").expect("an ETag").to_owned();
+    let more = json!({"permissions": ["contacts:read", "contacts:write"]});
+    let changed = admin.with("if-match", &stale).patch(&path, more.clone()).await.expect(200);
+    assert_eq!(changed.data()["permissions"], json!(["contacts:read", "contacts:write"]));
+    admin.with("if-match", &stale).patch(&path, more).await.refused(412, "version_mismatch");
+    auditor.post("/api/v1/contacts", json!({"lastName": "X"})).await.expect(201);
+    let replaced = admin.put(&path, json!({"name": name})).await.expect(200);
+    assert_eq!((&replaced.data()["permissions"], &replaced.data()["description"]), (&json!([]), &json!("")));
+
+    admin.delete(&path).await.expect(204);
+    admin.get(&path).await.refused(404, "not_found");
+    auditor.get("/api/v1/contacts").await.refused(403, "permission_denied");
+}
+
+#[actix_web::test]
+async fn nobody_makes_a_role_beyond_their_own_rights() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let own = json!({"name": unique("makers"), "permissions": ["roles:write", "roles:read", "contacts:read"]});
+    let own = admin.post("/api/v1/roles", own).await.expect(201);
+    let email = format!("{}@example.com", unique("maker"));
+    let person =
+        json!({"email": email, "firstName": "M", "lastName": "M", "password": PASSWORD, "roles": [own.data()["name"]]});
+    admin.post("/api/v1/users", person).await.expect(201);
+    let maker = acme.person(&email, PASSWORD);
+    let beyond = json!({"name": unique("more"), "permissions": ["contacts:read", "users:write"]});
+    let refused = maker.post("/api/v1/roles", beyond).await.expect(422);
+    assert_eq!(refused.invalid(), [("permissions[1]".to_owned(), "beyond_own_permissions".to_owned())]);
+    let path = format!("/api/v1/roles/{}", own.id());
+    maker.patch(&path, json!({"permissions": ["users:write"]})).await.expect(422);
+    // Nor changes one that can do more.
+    let stronger = json!({"name": unique("strong"), "permissions": ["users:write"]});
+    let stronger = format!("/api/v1/roles/{}", admin.post("/api/v1/roles", stronger).await.expect(201).id());
+    maker.patch(&stronger, json!({"permissions": []})).await.refused(403, "permission_denied");
+    maker.delete(&stronger).await.refused(403, "permission_denied");
+    acme.user().post("/api/v1/roles", json!({"name": "x"})).await.refused(403, "permission_denied");
+}
+
+#[actix_web::test]
+async fn the_product_s_roles_stay_as_they_are() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let roles = acme.admin().get("/api/v1/roles").await.expect(200);
+    for role in roles.data().as_array().unwrap() {
+        let path = format!("/api/v1/roles/{}", role["id"].as_str().unwrap());
+        acme.admin().patch(&path, json!({"permissions": []})).await.refused(409, "conflict");
+        acme.admin().delete(&path).await.refused(409, "conflict");
+    }
+}
+
+#[actix_web::test]
+async fn what_is_demanded_of_a_role_goes_with_its_name() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let (before, after) = (unique("before"), unique("after"));
+    let role = admin.post("/api/v1/roles", json!({"name": before})).await.expect(201);
+    let path = format!("/api/v1/roles/{}", role.id());
+    admin.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": [before]})).await.expect(200);
+    admin.patch(&path, json!({"name": after})).await.expect(200);
+    let demanded = async || admin.get("/api/v1/security-policy").await.expect(200).data()["mfaRequiredRoles"].clone();
+    assert_eq!(demanded().await, json!([after]));
+    admin.delete(&path).await.expect(204);
+    assert_eq!(demanded().await, json!([]));
+}
