@@ -6,14 +6,15 @@
 //! failure before that the target is dropped and the source opened again, in this order: both are never writable.
 
 mod compare;
-mod copies;
 mod copy;
 mod fence;
 mod prepare;
 mod replicate;
 mod run;
+mod steps;
 mod target;
 mod undo;
+mod weigh;
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 pub use compare::TableChecksum;
+pub(super) use replicate::forget_at as forget_subscription;
+pub use steps::{Method, Step};
 
 use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
@@ -31,47 +34,8 @@ use crate::fleet::operation::Journal;
 use crate::fleet::rotate::in_the_way;
 use crate::fleet::{Fleet, OperationOptions, Progress, Silent, StepTime, refused};
 use crate::kernel::{OperationId, OperatorId, TenantId};
-use crate::router::tenant::words;
 use crate::router::{MainConn, TenantKind, TenantStatus};
 use run::Run;
-
-words! {
-    /// A step's name, as it is journaled and shown.
-    Step {
-        /// The target can take it; how it is copied.
-        Prepare = "prepare",
-        /// Its role, which cannot log in, and an empty database.
-        Target = "target",
-        /// By replication: the tables without their rows.
-        Schema = "schema",
-        /// By replication: the rows, while the tenant goes on serving.
-        Replicate = "replicate",
-        /// Requests wait from here on.
-        Hold = "hold",
-        /// Nobody is connected to the source, and its role cannot log in.
-        Fence = "fence",
-        /// Everything, or what replication has left to do.
-        Copy = "copy",
-        /// Rows, sequences and checksums are the same on both sides.
-        Compare = "compare",
-        /// The target's role may log in; seen to work.
-        Open = "open",
-        /// The registry says so, and requests go on.
-        Switch = "switch",
-        /// Statistics for the planner.
-        Analyze = "analyze",
-    }
-}
-
-words! {
-    /// How the rows get there.
-    Method {
-        /// A dump under the hold.
-        Dump = "dump",
-        /// Logical replication; only its end is under the hold.
-        Replicate = "replicate",
-    }
-}
 
 /// What a move is asked for.
 #[derive(Debug, Clone)]

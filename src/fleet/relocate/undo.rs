@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::run::Run;
 use super::{Method, MoveTenant, Step, fence, replicate};
+use crate::control::kept::{self, LeftBy};
 use crate::control::operations::{self, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
@@ -115,7 +116,7 @@ impl Fleet {
                 }
                 journal.progress().note("the target does not answer; what is left there is dropped later");
                 tracing::warn!(%error, cause = ?error.cause(), cluster = target.name, "leftovers of a move stay for now");
-                self.drop_later(run, journal).await?;
+                self.drop_later(run).await?;
             }
         }
         if run.plan.is_some_and(|plan| plan.method == Method::Replicate) {
@@ -128,12 +129,12 @@ impl Fleet {
         Ok(())
     }
 
-    async fn drop_later(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
-        let (by, id, cluster, now) = (journal.operation.id, run.tenant.id, run.target()?.id, self.control.clock.now());
+    async fn drop_later(&self, run: &Run<'_>) -> ApiResult<()> {
+        let (whose, now) = ((run.tenant.id, run.target()?.id), self.control.clock.now());
         let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
         let db = &self.control.db;
         db.read(async move |conn: &mut MainConn| {
-            tenants::keep_copy(conn, (by, id), cluster, (&database, &role), now).await
+            kept::keep(conn, whose, (&database, Some(&role)), LeftBy::Move, now).await
         })
         .await
     }

@@ -12,6 +12,7 @@ use super::{Input, Restored};
 use crate::control::backups::{self, Backup};
 use crate::control::clusters::{self, Cluster};
 use crate::control::installation;
+use crate::control::kept::{self, LeftBy};
 use crate::control::operations::{NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
@@ -79,11 +80,9 @@ impl Swap<'_> {
         // Whatever becomes of this run, the database is taken away again if the tenant never lives in it.
         let (tenant, cluster, name) = (self.tenant.id, self.cluster.id, self.own.database.clone());
         let until = self.fleet.grace_end()?;
-        let noted = self
-            .fleet
-            .control
-            .db
-            .read(async move |conn: &mut MainConn| backups::note_former(conn, tenant, cluster, &name, until).await);
+        let noted = self.fleet.control.db.read(async move |conn: &mut MainConn| {
+            kept::keep(conn, (tenant, cluster), (&name, None), LeftBy::Restore, until).await
+        });
         noted.await?;
         load.run().await
     }
@@ -100,7 +99,7 @@ impl Swap<'_> {
     /// Closes every former database of the tenant, as soon as nobody is in it, and in any case after a while.
     async fn fence(&self) -> ApiResult<()> {
         let id = self.tenant.id;
-        let former = self.fleet.control.db.read(async move |conn: &mut MainConn| backups::former_of(conn, id).await);
+        let former = self.fleet.control.db.read(async move |conn: &mut MainConn| kept::of_tenant(conn, id).await);
         let former: Vec<_> = former.await?.into_iter().filter(|one| one.cluster_id == self.cluster.id).collect();
         let mut server = admin::open(&self.cluster.admin).await?;
         for database in former {
