@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
             compared: None,
             relocation,
             deadline: None,
-            may_be_open: AtomicBool::new(journal.is_done(Step::Compare.as_str())),
+            may_be_open: AtomicBool::new(journal.has_begun(Step::Open.as_str())),
         })
     }
 

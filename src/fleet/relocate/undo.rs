@@ -92,12 +92,14 @@ impl Fleet {
     pub(super) async fn leave_to_worker(&self, run: &Run<'_>, journal: &Journal<'_>) {
         let (id, by) = (run.tenant.id, journal.operation.id);
         let pending = self.pending_move(id).await.ok().flatten().is_some_and(|pending| pending.id == by);
-        if !pending || journal.is_done(Step::Hold.as_str()) {
+        if !pending {
             return;
         }
-        let db = &self.control.db;
-        let noted = db.read(async move |conn: &mut MainConn| tenants::hold(conn, id, by, Duration::ZERO).await).await;
-        if let Err(error) = noted {
+        let note = async move |conn: &mut MainConn| match tenants::find_hold(conn, id, by).await? {
+            Some(_) => Ok(()),
+            None => tenants::hold(conn, id, by, Duration::ZERO).await,
+        };
+        if let Err(error) = self.control.db.transaction(note).await {
             tracing::warn!(tenant = %id, %error, "nobody is told that a move is to be taken back");
         }
     }
@@ -122,8 +124,7 @@ impl Fleet {
         if run.plan.is_some_and(|plan| plan.method == Method::Replicate) {
             replicate::forget_source(run).await?;
         }
-        // Not fenced before that was done.
-        if journal.is_done(Step::Hold.as_str()) {
+        if journal.has_begun(Step::Fence.as_str()) {
             fence::set_login(&run.source.admin, &run.tenant.role_name, true).await?;
         }
         Ok(())

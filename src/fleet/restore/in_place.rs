@@ -168,10 +168,10 @@ impl Fleet {
         let operation = self.begin_or_resume(new_restore(&tenant, backup)?).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        // Whoever sees that it is done sees what came of it.
+        journal.set_result(&serde_json::json!({"tenantId": id, "databaseName": swap.own.database})).await?;
         let steps = journal.drive(&mut swap, Step::ALL).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        let result = serde_json::json!({"tenantId": tenant.id, "databaseName": tenant.database_name});
-        journal.set_result(&result).await?;
         tracing::info!(tenant = %id, backup = %backup.id, "restored in place");
         Ok(Restored { tenant, backup: backup.id, steps })
     }

@@ -91,8 +91,8 @@ async fn what_was_kept_before_the_upgrade_is_kept_after_it() {
     for (_, text) in &files[..merge] {
         db::execute(database.target(), text).await;
     }
-    let cluster = "INSERT INTO clusters (id, name, host, port, admin_user, admin_database, admin_password_sealed) \
-                   VALUES (gen_random_uuid(), 'east', 'localhost', 5432, 'postgres', 'postgres', '\\x00')";
+    let cluster = "INSERT INTO clusters (id, name, host, port, admin_user, admin_database, admin_password_sealed, tls_mode) \
+                   VALUES (gen_random_uuid(), 'east', 'localhost', 5432, 'postgres', 'postgres', '\\x00', 'disable')";
     db::execute(database.target(), cluster).await;
     let rows = "INSERT INTO tenant_copies (id, tenant_id, cluster_id, database_name, role_name, purge_after) \
                     SELECT gen_random_uuid(), gen_random_uuid(), id, of_database, 'role', '2030-01-01' FROM clusters, \

@@ -1,5 +1,7 @@
 //! PostgreSQL servers of one test's own, to stop, to start again, and to speak TLS.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -108,7 +110,10 @@ impl Server {
     pub(crate) fn limit_files(&self, bytes: Option<u64>) {
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
         let limit_one = |process: i32| {
+            // The server's own user may, even where another one may not.
+            let Ok(owner) = std::fs::metadata(format!("/proc/{process}")) else { return false };
             let mut command = std::process::Command::new("prlimit");
+            command.uid(owner.uid()).gid(owner.gid());
             command.args(["--pid", &process.to_string(), &format!("--fsize={limit}:")]);
             command.output().expect("prlimit is part of every Linux").status.success()
         };

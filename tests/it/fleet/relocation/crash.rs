@@ -61,3 +61,25 @@ async fn crashes(ground: &Ground, cases: impl Iterator<Item = (usize, (Method, S
         every_number_once(&ground.server(here).with_database(tenant.role()), written, 0).await;
     }
 }
+
+/// Whoever goes on with a move does some steps again. If he dies there, what was done the first time still counts: the
+/// source is fenced, and the target may be open.
+#[actix_web::test]
+async fn what_was_done_before_a_second_crash_is_taken_back_too() {
+    const AGAIN: [Step; 4] = [Step::Weigh, Step::Hold, Step::Fence, Step::Compare];
+    let ground = Ground::new().await;
+    let by = async |method: Method| {
+        let tenant = ground.app.tenant_on("east", "twice").await;
+        let arguments = ["--to", "west", "--method", method.as_str(), "--hold-deadline", "60s"];
+        for step in method.steps().filter(|step| AGAIN.contains(step)) {
+            ground.crash(&tenant, &arguments, Step::Open, false).await;
+            ground.crash(&tenant, &arguments, step, true).await;
+            assert_eq!(ground.there(&tenant).await.0, ["west"], "{method} {step}");
+            ground.moving(&tenant, &["--abort"]).await.expect(0);
+            assert_eq!(ground.there(&tenant).await, (vec!["east"], vec!["east"]), "{method} {step}");
+            assert!(ground.leftovers(&tenant).await.is_empty(), "{method} {step}");
+            tenant.admin().get(CONTACTS).await.expect(200);
+        }
+    };
+    join_all(Method::ALL.iter().map(|method| by(*method))).await;
+}

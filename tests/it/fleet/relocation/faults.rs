@@ -130,8 +130,12 @@ async fn an_administrator_who_lost_a_right_leaves_the_source_serving() {
     let ground = Ground::new().await;
     let stays = Stays::new(&ground).await;
     let west = ground.server("west");
-    db::execute(&west, "CREATE ROLE mover LOGIN CREATEROLE CREATEDB PASSWORD 'of mover'; GRANT pg_monitor TO mover")
-        .await;
+    db::execute(
+        &west,
+        "CREATE ROLE mover LOGIN CREATEROLE CREATEDB PASSWORD 'of mover'; GRANT pg_monitor TO mover; \
+         GRANT CONNECT ON DATABASE postgres, template1 TO mover",
+    )
+    .await;
     ground.app.cluster("limited", &Target { user: "mover".into(), password: "of mover".into(), ..west.clone() }).await;
     let to_limited = ["--to", "limited"];
     ground.crash(&stays.tenant, &to_limited, Step::Prepare, false).await;
