@@ -7,6 +7,7 @@ pub mod clusters;
 pub mod docs;
 pub mod documents;
 pub mod installation;
+pub mod kept;
 pub mod migration_runs;
 pub mod migrations;
 mod names;

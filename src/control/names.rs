@@ -9,7 +9,8 @@ use crate::error::ApiResult;
 use crate::router::MainConn;
 
 /// The columns that name a database or a role on a cluster, whichever table they are in.
-const COLUMNS: &str = "SELECT format('SELECT %I::text AS name FROM %I.%I', column_name, table_schema, table_name) AS name \
+const COLUMNS: &str = "SELECT format('SELECT %1$I::text AS name FROM %2$I.%3$I WHERE %1$I IS NOT NULL', \
+    column_name, table_schema, table_name) AS name \
     FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) \
     WHERE column_name IN ('database_name', 'role_name') AND table_type = 'BASE TABLE' \
     AND table_schema = ANY (current_schemas(false))";

@@ -197,12 +197,14 @@ diesel::table! {
 }
 
 diesel::table! {
-    former_databases (id) {
+    kept_databases (id) {
         id -> Uuid,
         tenant_id -> Uuid,
         cluster_id -> Uuid,
         database_name -> Text,
-        created_at -> Timestamptz,
+        role_name -> Nullable<Text>,
+        left_by -> Text,
+        kept_since -> Timestamptz,
         purge_after -> Timestamptz,
     }
 }
@@ -221,18 +223,6 @@ diesel::table! {
         id -> Uuid,
         next_sealed -> Nullable<Binary>,
         former_sealed -> Nullable<Binary>,
-    }
-}
-
-diesel::table! {
-    tenant_copies (id) {
-        id -> Uuid,
-        tenant_id -> Uuid,
-        cluster_id -> Uuid,
-        database_name -> Text,
-        role_name -> Text,
-        left_at -> Timestamptz,
-        purge_after -> Timestamptz,
     }
 }
 
@@ -296,9 +286,17 @@ diesel::table! {
 }
 
 diesel::joinable!(tenants -> clusters (cluster_id));
+diesel::joinable!(kept_databases -> clusters (cluster_id));
 diesel::joinable!(cluster_facts -> clusters (cluster_id));
 diesel::joinable!(operator_sessions -> operators (operator_id));
-diesel::allow_tables_to_appear_in_same_query!(tenants, clusters, signing_keys, ready_tenants, cluster_facts);
+diesel::allow_tables_to_appear_in_same_query!(
+    tenants,
+    clusters,
+    signing_keys,
+    ready_tenants,
+    cluster_facts,
+    kept_databases
+);
 diesel::joinable!(operator_tenants -> tenants (tenant_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, backups);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);

@@ -14,6 +14,7 @@ pub mod drift;
 pub mod erase;
 pub mod export;
 pub mod impersonate;
+pub mod kept;
 mod lifecycle;
 mod lock;
 pub mod migrate;

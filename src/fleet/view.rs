@@ -10,6 +10,7 @@ use super::restore::Restored;
 use super::{Deleted, Drained, Moved, Provisioned, Relocation, Rotated, StepTime};
 use crate::control::backups::{Backup, BackupState};
 use crate::control::clusters::{Cluster, Facts};
+use crate::control::kept::{LeftBy, ListedKept};
 use crate::control::tenants::TenantRecord;
 use crate::kernel::{BackupId, ClusterId, Slug, TenantId};
 use crate::rest::Versioned;
@@ -224,6 +225,41 @@ impl From<Backup> for BackupView {
             schema_version: backup.schema_version,
             created_at: backup.created_at,
             finished_at: backup.finished_at,
+        }
+    }
+}
+
+/// A database that serves nobody any more and is kept for a while.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptView {
+    /// Whose it was.
+    pub tenant_id: TenantId,
+    /// The tenant's public name; null if it is gone.
+    pub slug: Option<String>,
+    /// The name of the cluster that it is on.
+    pub cluster: String,
+    /// Its name there.
+    pub database_name: String,
+    /// What left it behind.
+    pub left_by: LeftBy,
+    /// Since when it serves nobody.
+    pub kept_since: DateTime<Utc>,
+    /// When it is dropped.
+    pub purge_after: DateTime<Utc>,
+}
+
+impl From<ListedKept> for KeptView {
+    fn from(listed: ListedKept) -> Self {
+        let ListedKept { kept, slug, cluster } = listed;
+        Self {
+            tenant_id: kept.tenant_id,
+            slug,
+            cluster,
+            database_name: kept.database_name,
+            left_by: kept.left_by,
+            kept_since: kept.kept_since,
+            purge_after: kept.purge_after,
         }
     }
 }

@@ -37,8 +37,7 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("old-backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.prune_backups().await.map(drop) }))
         .every("sign-ups", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_sign_ups().await }))
         .every("registry-log", TRIM, on(fleet, |fleet: Fleet| async move { trim(&fleet).await }))
-        .every("moved-copies", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_copies().await.map(drop) }))
-        .every("former-databases", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_former().await.map(drop) }))
+        .every("kept-databases", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_kept().await.map(drop) }))
         .every("archived-tenants", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_due().await.map(drop) }))
 }
 

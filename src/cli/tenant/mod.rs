@@ -3,6 +3,7 @@
 mod backup;
 mod copies;
 mod erase;
+mod kept;
 mod make;
 mod manage;
 mod psql;
@@ -16,6 +17,7 @@ use clap::Subcommand;
 pub use backup::{BackupArgs, RestoreArgs};
 pub use copies::{CloneArgs, ExportArgs};
 pub use erase::EraseArgs;
+pub use kept::KeptArgs;
 pub(super) use make::target_file;
 pub use make::{AttachArgs, CreateArgs, HaltArgs, TlsArgs};
 pub(super) use manage::or_default;
@@ -104,6 +106,9 @@ pub enum TenantCommand {
         after_help = "Examples:\n  tenantry tenant move acme --to eu-2\n  tenantry tenant move acme --confirm --yes"
     )]
     Move(MoveArgs),
+    /// Lists the databases that moves and restores have left, and when each goes; with --drop, drops a tenant's now.
+    #[command(after_help = "Examples:\n  tenantry tenant kept\n  tenantry tenant kept acme --drop --yes")]
+    Kept(KeptArgs),
     /// Who waits for a tenant of their own, where operators decide about sign-ups.
     #[command(subcommand)]
     Signups(SignUpsCommand),
@@ -144,6 +149,7 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Token(args) => token::run(context, args).await,
         TenantCommand::RotateCredentials(args) => rotate::run(context, args).await,
         TenantCommand::Move(args) => relocate::run(context, args).await,
+        TenantCommand::Kept(args) => kept::run(context, args).await,
         TenantCommand::Signups(command) => signups::run(context, command).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }

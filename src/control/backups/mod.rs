@@ -1,14 +1,14 @@
-//! Backups of tenants, the keys that seal them, and the databases that tenants lived in before.
+//! Backups of tenants, the keys that seal them, and the switch to what was restored from one.
 
-mod former;
 mod keys;
 mod store;
+mod swap;
 
 use chrono::{DateTime, Utc};
 
-pub use former::{FormerDatabase, due_former, forget_former, former_of, move_database, note_former};
 pub use keys::{destroy_key, ensure_key, find_key, key_made_at};
 pub use store::{begin, due, finish, get, last_of_slug, list, outdated, page, remove, removing};
+pub use swap::move_database;
 
 use crate::kernel::{BackupId, Slug, TenantId};
 use crate::router::tenant::words;

@@ -313,11 +313,11 @@ pub async fn remove(conn: &mut MainConn, name: &str) -> ApiResult<()> {
         Ok(0) => Err(ApiError::not_found("cluster")),
         Ok(_) => Ok(()),
         Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, info))
-            if info.table_name() == Some("tenant_copies") =>
+            if info.table_name() == Some("kept_databases") =>
         {
             Err(ApiError::new(Code::Conflict).detail(
-                "Old copies of tenants that moved away are still on this cluster. Drop them with `tenant move SLUG \
-                 --confirm`, or wait until their grace period ends.",
+                "Databases that moves and restores have left are kept on this cluster. `tenant kept` lists them; drop \
+                 them with `tenant kept SLUG --drop`, or wait until their grace period ends.",
             ))
         }
         Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)) => Err(ApiError::new(Code::Conflict)

@@ -9,7 +9,7 @@ mod target;
 
 pub use hold::{Hold, expired_holds, find_hold, hold, release};
 pub use lifecycle::{activate, archive, due_for_purge, restore, schema_migrated, set_status};
-pub use relocation::{Switch, TenantCopy, copies, copies_due, forget_copy, keep_copy, switch};
+pub use relocation::{Switch, switch};
 pub use rotation::{forget_passwords, plan_password, rotating_passwords, set_urls, swap_password};
 pub use store::{
     NewTenant, TenantChanges, TenantFilter, TenantRecord, find, find_by_slug, get, insert, list, remove, set_plan,

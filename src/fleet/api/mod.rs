@@ -4,6 +4,7 @@ mod backups;
 mod clusters;
 mod doctor;
 mod jobs;
+mod kept;
 mod migrations;
 mod moves;
 mod pools;
@@ -37,6 +38,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(backups::erase_tenant)
         .service(moves::rotate_credentials)
         .service(moves::move_tenant)
+        .service(kept::list_kept_databases)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)
         .service(clusters::get_cluster)

@@ -2,6 +2,7 @@
 
 mod installation;
 mod journal;
+mod kept;
 mod orphans;
 mod secrets;
 mod server;
@@ -96,6 +97,7 @@ impl Fleet {
         let (mut findings, sound) = secrets::look(self).await?;
         findings.extend(journal::look(self, &held).await?);
         findings.extend(tenants::look(self, &all, &migrations, &held).await?);
+        findings.extend(kept::look(self).await?);
         let keys = self.control.keys.clone();
         let mut clusters = Vec::new();
         // With a secret that does not open, the list of clusters cannot be read; that has been said.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Facts;
 use super::certificate::{Certificate, ErasedBackup, SignedCertificate};
 use crate::control::operations::Operation;
-use crate::control::{backups, installation, signing_keys, tenants};
+use crate::control::{backups, installation, kept, signing_keys, tenants};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::fleet::backup::vault;
@@ -70,13 +70,12 @@ impl<'a> Run<'a> {
         let found = self.fleet.control.db.read(async move |conn: &mut MainConn| {
             let backups = backups::list(conn, id).await?.into_iter();
             let backups = backups.map(|one| ErasedBackup { id: one.id, created_at: one.created_at, bytes: one.bytes });
-            let copies = tenants::copies(conn, id).await?.into_iter().map(|one| one.database_name);
-            let former = backups::former_of(conn, id).await?.into_iter().map(|one| one.database_name).chain(copies);
+            let kept = kept::of_tenant(conn, id).await?.into_iter().map(|one| one.database_name);
             Ok::<_, ApiError>(Inventory {
                 backups: backups.collect(),
                 backup_key_made_at: backups::key_made_at(conn, id).await?,
                 signing_keys: signing_keys::ids_of(conn, id).await?,
-                former: former.collect(),
+                former: kept.collect(),
             })
         });
         journal.keep(&found.await?)
@@ -149,10 +148,10 @@ impl Steps for Run<'_> {
                 db.read(async move |conn: &mut MainConn| backups::destroy_key(conn, id).await).await
             }
             Step::Databases => {
-                self.fleet.drop_copies(self.id).await?;
+                self.fleet.drop_kept(self.id, None).await?;
                 match &mut self.undo {
                     Some(undo) => undo.take_back_databases().await,
-                    None => self.fleet.drop_all_former(self.id).await,
+                    None => Ok(()),
                 }
             }
             Step::Backups => self.backups(journal).await,

@@ -1,6 +1,6 @@
 //! The way along the journal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -25,6 +25,8 @@ pub(in crate::fleet) struct Journal<'a> {
     halt: Option<Halt>,
     /// Steps that are done: what each took, and what it found out.
     known: HashMap<String, (i64, Option<Value>)>,
+    /// Steps that some run has begun, whatever became of them.
+    begun: HashSet<String>,
     under_way: String,
     /// Its place, and how many there are.
     place: (i64, i64),
@@ -43,6 +45,7 @@ impl<'a> Journal<'a> {
     ) -> ApiResult<Self> {
         let id = operation.id;
         let steps = control.db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
+        let begun = steps.iter().map(|step| step.name.clone()).collect();
         let known = steps.into_iter().filter(operations::Step::is_done);
         let known = known.map(|step| (step.name, (step.ms.unwrap_or_default(), step.output))).collect();
         Ok(Self {
@@ -51,6 +54,7 @@ impl<'a> Journal<'a> {
             progress,
             halt,
             known,
+            begun,
             under_way: String::new(),
             place: (0, 1),
             output: None,
@@ -79,6 +83,12 @@ impl<'a> Journal<'a> {
     /// Whether a step is done.
     pub(in crate::fleet) fn is_done(&self, step: &str) -> bool {
         self.known.contains_key(step)
+    }
+
+    /// Whether a step was ever begun, in this run or another: one that is done again is not done meanwhile, and what it
+    /// did before still stands.
+    pub(in crate::fleet) fn has_begun(&self, step: &str) -> bool {
+        self.begun.contains(step)
     }
 
     /// Says how far the step under way has come; written down every so often. A safe point to stop at.
@@ -147,6 +157,7 @@ impl<'a> Journal<'a> {
         let begun = Instant::now();
         let written = name.clone();
         db.read(async move |conn: &mut MainConn| operations::step_started(conn, id, position, &written).await).await?;
+        self.begun.insert(name.clone());
         work.perform(step, self).await?;
         let halts = self.halt.as_ref().filter(|halt| halt.after == name);
         if halts.is_some_and(|halt| halt.before_journal) {

@@ -84,9 +84,7 @@ impl<'a> Undo<'a> {
     async fn take_back(&mut self, step: Step) -> ApiResult<()> {
         match (step, &mut self.server, &mut self.dedicated) {
             (Step::Database, Some(server), _) => {
-                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await?;
-                // The role owns them too.
-                self.fleet.drop_all_former(self.tenant.id).await
+                admin::run_each(server, sql::DATABASE_UNDO, &[("database", &self.tenant.database_name)]).await
             }
             (Step::Role, Some(server), _) => {
                 admin::run_each(server, sql::ROLE_UNDO, &[("role", &self.tenant.role_name)]).await
@@ -202,7 +200,8 @@ impl Fleet {
     async fn purge(&self, tenant: TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Deleted> {
         self.clear_move(tenant.id).await?;
         let operation = self.begin_purge(&tenant).await?;
-        self.drop_copies(tenant.id).await?;
+        // The role owns those on its server too.
+        self.drop_kept(tenant.id, None).await?;
         let mut undo = Undo::prepare(self, &tenant, data, progress).await?;
         let list = if tenant.kind == TenantKind::Shared { CREATE } else { ATTACH };
         let list: Vec<Step> = list.iter().rev().copied().collect();

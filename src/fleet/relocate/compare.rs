@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::run::{Run, open_patiently};
+use super::weigh::{self, Side, Sum};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{admin, refused};
-use crate::router::{AdminConn, Target};
+use crate::router::Target;
 
 /// A row reads the same on both sides.
-const READING: &str = "SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; \
+pub(super) const READING: &str = "SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; \
     SET bytea_output = 'hex'; SET extra_float_digits = 1";
 /// A query for the tenant's own tables, as words, with a condition on `c`, the table, and `n`, its schema. The stamp is not
 /// copied, and what an extension brings it brings itself.
@@ -48,10 +49,14 @@ pub(super) struct Compared {
     pub(super) large_objects: Vec<String>,
 }
 
-/// What both sides hold, if it is the same.
-pub(super) async fn compare(run: &Run<'_>) -> ApiResult<Compared> {
+/// What both sides hold, if it is the same. Tables that were weighed are not read as a whole again.
+pub(super) async fn compare(run: &Run<'_>, weighed: Option<&mut [Side; 2]>) -> ApiResult<Compared> {
     let (source, target) = (run.at_source(), run.at_target()?);
-    let (there, here) = tokio::try_join!(look(&source), look(&target))?;
+    let (there, here) = match weighed {
+        Some([there, here]) => (Some(there), Some(here)),
+        None => (None, None),
+    };
+    let (there, here) = tokio::try_join!(look(&source, there), look(&target, here))?;
     if there == here {
         return Ok(here);
     }
@@ -60,12 +65,20 @@ pub(super) async fn compare(run: &Run<'_>) -> ApiResult<Compared> {
     Err(refused(format!("The copy differs from the source in {what}. Nothing has changed; try again.")))
 }
 
-async fn look(target: &Target) -> ApiResult<Compared> {
+async fn look(target: &Target, mut weighed: Option<&mut Side>) -> ApiResult<Compared> {
     let mut conn = open_patiently(target).await?;
     conn.batch_execute(READING).await.map_err(ApiError::internal)?;
     let mut found = Vec::new();
     for table in admin::words(&mut conn, &tables("true")).await? {
-        found.push(checksum(&mut conn, table).await?);
+        let since = match &mut weighed {
+            Some(side) => side.since(&mut conn, &table).await?,
+            None => None,
+        };
+        let sum = match since {
+            Some(sum) => sum,
+            None => weigh::sum(&mut conn, &table, "true").await?,
+        };
+        found.push(checksum(table, sum)?);
     }
     let mut sequences = Vec::new();
     for name in admin::words(&mut conn, SEQUENCES).await? {
@@ -77,14 +90,7 @@ async fn look(target: &Target) -> ApiResult<Compared> {
     Ok(Compared { tables: found, sequences, large_objects })
 }
 
-async fn checksum(conn: &mut AdminConn, table: String) -> ApiResult<TableChecksum> {
-    // 64 bits of each row's digest; their sum is the same in whatever order they come.
-    let query = format!(
-        "SELECT count(*)::text || ' ' || coalesce(sum(('x' || substr(md5(t::text), 1, 16))::bit(64)::bigint::numeric), 0) \
-         AS word FROM {table} t"
-    );
-    let found = admin::words(conn, &query).await?.into_iter().next().unwrap_or_default();
-    let (rows, checksum) = found.split_once(' ').unwrap_or_default();
-    let rows = rows.parse().map_err(ApiError::internal)?;
-    Ok(TableChecksum { table, rows, checksum: checksum.to_owned() })
+fn checksum(table: String, sum: Sum) -> ApiResult<TableChecksum> {
+    let rows = u64::try_from(sum.rows).map_err(ApiError::internal)?;
+    Ok(TableChecksum { table, rows, checksum: sum.digests.to_string() })
 }

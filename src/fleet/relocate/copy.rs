@@ -15,6 +15,8 @@ use crate::router::Target;
 
 /// What of a program's complaint is kept.
 const SAID: usize = 2000;
+/// How programs and servers say that there is no room left.
+const FULL: [&str; 3] = ["No space left on device", "Check free disk space", "could not extend file"];
 
 /// Everything, under the hold.
 pub(super) async fn everything(run: &Run<'_>) -> ApiResult<()> {
@@ -85,8 +87,14 @@ async fn finish(program: &'static str, mut command: Command) -> ApiResult<String
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(SAID).collect();
-    Err(ApiError::internal(format!("{program}: {said}"))
-        .detail("The tenant's database could not be copied; the log says why."))
+    let is_full = FULL.iter().any(|words| said.contains(words));
+    let failed = format!("{program}: {said}");
+    if is_full {
+        let full = "A disk is full: the target server's, or that of this machine's temporary directory, by which the \
+                    dump goes. Make room there. Nothing has changed.";
+        return Err(refused(full).caused_by(failed));
+    }
+    Err(ApiError::internal(failed).detail("The tenant's database could not be copied; the log says why."))
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use super::run::{Plan, Run};
 use super::{Method, replicate};
 use crate::control::clusters::{self, Cluster};
-use crate::control::tenants;
+use crate::control::kept::{self, LeftBy};
 use crate::error::ApiResult;
 use crate::fleet::operation::Journal;
 use crate::fleet::{admin, refused, sql};
-use crate::router::MainConn;
+use crate::router::{AdminConn, MainConn};
 
 const VERSION: &str = "SELECT current_setting('server_version_num') AS word";
 const MAY_MAKE: &str =
@@ -29,20 +29,15 @@ pub(super) async fn prepare(run: &mut Run<'_>, journal: &mut Journal<'_>) -> Api
     }
     let id = run.tenant.id;
     let db = &run.fleet.control.db;
-    let copies = db.read(async move |conn: &mut MainConn| tenants::copies(conn, id).await).await?;
-    if copies.iter().any(|copy| copy.cluster_id == target.id) {
+    let kept = db.read(async move |conn: &mut MainConn| kept::of_tenant(conn, id).await).await?;
+    if kept.iter().any(|one| one.left_by == LeftBy::Move && one.cluster_id == target.id) {
         return Err(refused(format!(
             "An old copy of this tenant is still on '{}'. Drop it first with `tenantry tenant move {} --confirm`.",
             target.name, run.tenant.slug
         )));
     }
     let (mut server, mut inside) = (admin::open(&target.admin).await?, admin::open(&run.at_source()).await?);
-    if !admin::ask(&mut server, MAY_MAKE).await? {
-        return Err(refused(format!(
-            "The administrator of '{}' may not make roles and databases. Run there: ALTER ROLE <role> CREATEROLE CREATEDB.",
-            target.name
-        )));
-    }
+    may_make(&mut server, &target).await?;
     let (there, here) =
         (major(&admin::words(&mut server, VERSION).await?), major(&admin::words(&mut inside, VERSION).await?));
     if there < here {
@@ -77,6 +72,17 @@ pub(super) async fn prepare(run: &mut Run<'_>, journal: &mut Journal<'_>) -> Api
     journal.progress().note(&format!("{} MB, by {method}, to '{}'", bytes / 1_000_000, target.name));
     (run.target, run.plan) = (Some(target), Some(plan));
     journal.keep(&plan)
+}
+
+/// Its administrator may make roles and databases.
+pub(super) async fn may_make(server: &mut AdminConn, target: &Cluster) -> ApiResult<()> {
+    if admin::ask(server, MAY_MAKE).await? {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "The administrator of '{}' may not make roles and databases. Run there: ALTER ROLE <role> CREATEROLE CREATEDB.",
+        target.name
+    )))
 }
 
 async fn choose(run: &Run<'_>) -> ApiResult<Cluster> {

@@ -14,12 +14,14 @@ use super::run::{Run, open_patiently};
 use crate::control::clusters::Cluster;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::operation::Journal;
-use crate::fleet::{admin, scram, sql};
+use crate::fleet::{admin, refused, scram, sql};
 use crate::kernel::TenantId;
 use crate::router::{AdminConn, Target, TlsMode};
 
 /// The longest that the first copy may take.
 const FIRST_COPY: Duration = Duration::from_secs(12 * 60 * 60);
+/// After so many failures of its workers, each of which tries again by itself, the first copy is given up.
+const FAILURES: i64 = 3;
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(200);
 /// Between two looks at what is left under the hold.
@@ -59,7 +61,7 @@ const TARGET: &[(&str, &str)] = &[
 ];
 
 /// A table whose changes cannot be told by row: published, it could not be changed any more. It is copied under the hold.
-const NO_IDENTITY: &str = "(c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS \
+pub(super) const NO_IDENTITY: &str = "(c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS \
     (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))";
 
 /// Publication, subscription, slot and role have one name.
@@ -123,10 +125,18 @@ pub(super) async fn begin(run: &Run<'_>, journal: &mut Journal<'_>) -> ApiResult
     target.batch_execute(&subscribe).await.map_err(|error| {
         ApiError::internal(error).detail("The target could not subscribe to the source; the log says why.")
     })?;
-    first_copy(&mut target, journal).await
+    first_copy(run, &mut target, journal).await
 }
 
-async fn first_copy(target: &mut AdminConn, journal: &mut Journal<'_>) -> ApiResult<()> {
+async fn first_copy(run: &Run<'_>, target: &mut AdminConn, journal: &mut Journal<'_>) -> ApiResult<()> {
+    // PostgreSQL 15 and later count them.
+    let counted = "SELECT to_regclass('pg_catalog.pg_stat_subscription_stats') IS NOT NULL AS yes";
+    let counted = admin::ask(target, counted).await?;
+    let failed = format!(
+        "SELECT apply_error_count + sync_error_count >= {FAILURES} AS yes FROM pg_stat_subscription_stats \
+         WHERE subname = {}",
+        sql::literal(&name(run.tenant.id))
+    );
     let deadline = Instant::now() + FIRST_COPY;
     let look = "SELECT count(*) FILTER (WHERE srsubstate = 'r') || ' ' || count(*) AS word FROM pg_subscription_rel \
                 WHERE srsubid = (SELECT oid FROM pg_subscription WHERE subdbid = \
@@ -138,6 +148,13 @@ async fn first_copy(target: &mut AdminConn, journal: &mut Journal<'_>) -> ApiRes
         journal.advance(ready, all).await?;
         if ready == all {
             return Ok(());
+        }
+        if counted && admin::ask(target, &failed).await? {
+            return Err(refused(format!(
+                "The server of '{}' could not take the rows: its disk may be full, or the source out of its reach. Its log \
+                 says why. Nothing has changed.",
+                run.target()?.name
+            )));
         }
         if Instant::now() >= deadline {
             return Err(ApiError::internal("the first copy of a replication took too long"));
@@ -203,7 +220,7 @@ pub(super) async fn forget_target(run: &Run<'_>) -> ApiResult<()> {
 }
 
 /// The same wherever a copy was left: a database with a subscription cannot be dropped.
-pub(super) async fn forget_at(server: &Target, database: &str, tenant: TenantId) -> ApiResult<()> {
+pub(in crate::fleet) async fn forget_at(server: &Target, database: &str, tenant: TenantId) -> ApiResult<()> {
     let name = name(tenant);
     let exists = format!("SELECT datallowconn AS yes FROM pg_database WHERE datname = {}", sql::literal(database));
     if !admin::ask(&mut admin::open(server).await?, &exists).await? {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::compare::Compared;
+use super::weigh::{self, Side};
 use super::{Method, MoveTenant, Relocation, Step, compare, copy, fence, prepare, replicate, target};
 use crate::control::clusters::{self, Cluster};
 use crate::control::tenants::{self, Switch, TenantRecord};
@@ -41,6 +42,7 @@ pub(super) struct Run<'a> {
     pub(super) source: Cluster,
     /// Known once it is chosen.
     pub(super) target: Option<Cluster>,
+    weighed: Option<[Side; 2]>,
     compared: Option<Compared>,
     relocation: Option<Relocation>,
     /// When the hold must have ended.
@@ -58,6 +60,10 @@ impl Steps for Run<'_> {
             Step::Target => target::make(self).await,
             Step::Schema => copy::schema(self).await,
             Step::Replicate => replicate::begin(self, journal).await,
+            Step::Weigh => {
+                self.weighed = Some(weigh::weigh(self, journal).await?);
+                Ok(())
+            }
             Step::Hold => self.hold(journal).await,
             Step::Fence => self.held(fence::fence(self)).await,
             Step::Copy => match self.plan()?.method {
@@ -65,7 +71,9 @@ impl Steps for Run<'_> {
                 Method::Replicate => self.held(replicate::finish(self)).await,
             },
             Step::Compare => {
-                let compared = self.held(compare::compare(self)).await?;
+                // Its snapshots go with it.
+                let mut weighed = self.weighed.take();
+                let compared = self.held(compare::compare(self, weighed.as_mut())).await?;
                 journal.keep(&compared)?;
                 self.compared = Some(compared);
                 Ok(())
@@ -76,15 +84,13 @@ impl Steps for Run<'_> {
         }
     }
 
-    /// Nothing is switched that was not held, fenced and compared by whoever switches it.
+    /// Nothing is switched that was not weighed, held, fenced and compared by whoever switches it.
     fn is_repeated(&self, step: Step) -> bool {
-        !self.is_switched() && matches!(step, Step::Hold | Step::Fence | Step::Compare | Step::Open)
+        !self.is_switched() && matches!(step, Step::Weigh | Step::Hold | Step::Fence | Step::Compare | Step::Open)
     }
 
     fn is_left_out(&self, step: Step) -> bool {
-        let dumped = self.plan.is_some_and(|plan| plan.method == Method::Dump);
-        let before = !matches!(step, Step::Switch | Step::Analyze);
-        (dumped && matches!(step, Step::Schema | Step::Replicate)) || (self.is_switched() && before)
+        self.plan.is_some_and(|plan| !plan.method.has(step)) || (self.is_switched() && step < Step::Switch)
     }
 }
 
@@ -125,10 +131,11 @@ impl<'a> Run<'a> {
             plan,
             source,
             target,
+            weighed: None,
             compared: None,
             relocation,
             deadline: None,
-            may_be_open: AtomicBool::new(journal.is_done(Step::Compare.as_str())),
+            may_be_open: AtomicBool::new(journal.has_begun(Step::Open.as_str())),
         })
     }
 

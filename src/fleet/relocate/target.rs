@@ -3,6 +3,7 @@
 use diesel_async::SimpleAsyncConnection as _;
 use secrecy::ExposeSecret as _;
 
+use super::prepare;
 use super::run::Run;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::provision::role_connections;
@@ -11,6 +12,8 @@ use crate::fleet::{admin, scram, sql};
 /// The role, and an empty database that has its stamp already.
 pub(super) async fn make(run: &Run<'_>) -> ApiResult<()> {
     let mut server = admin::open(&run.target()?.admin).await?;
+    // Perhaps it has been a while since this was looked at.
+    prepare::may_make(&mut server, run.target()?).await?;
     let (role, verifier) = (&*run.tenant.role_name, scram::verifier(&run.own.password));
     let limit = role_connections(run.tenant.max_connections).to_string();
     let variables = [("role", role), ("verifier", verifier.expose_secret()), ("connection_limit", &*limit)];

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::run::Run;
 use super::{Method, MoveTenant, Step, fence, replicate};
+use crate::control::kept::{self, LeftBy};
 use crate::control::operations::{self, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
@@ -91,12 +92,14 @@ impl Fleet {
     pub(super) async fn leave_to_worker(&self, run: &Run<'_>, journal: &Journal<'_>) {
         let (id, by) = (run.tenant.id, journal.operation.id);
         let pending = self.pending_move(id).await.ok().flatten().is_some_and(|pending| pending.id == by);
-        if !pending || journal.is_done(Step::Hold.as_str()) {
+        if !pending {
             return;
         }
-        let db = &self.control.db;
-        let noted = db.read(async move |conn: &mut MainConn| tenants::hold(conn, id, by, Duration::ZERO).await).await;
-        if let Err(error) = noted {
+        let note = async move |conn: &mut MainConn| match tenants::find_hold(conn, id, by).await? {
+            Some(_) => Ok(()),
+            None => tenants::hold(conn, id, by, Duration::ZERO).await,
+        };
+        if let Err(error) = self.control.db.transaction(note).await {
             tracing::warn!(tenant = %id, %error, "nobody is told that a move is to be taken back");
         }
     }
@@ -115,25 +118,24 @@ impl Fleet {
                 }
                 journal.progress().note("the target does not answer; what is left there is dropped later");
                 tracing::warn!(%error, cause = ?error.cause(), cluster = target.name, "leftovers of a move stay for now");
-                self.drop_later(run, journal).await?;
+                self.drop_later(run).await?;
             }
         }
         if run.plan.is_some_and(|plan| plan.method == Method::Replicate) {
             replicate::forget_source(run).await?;
         }
-        // Not fenced before that was done.
-        if journal.is_done(Step::Hold.as_str()) {
+        if journal.has_begun(Step::Fence.as_str()) {
             fence::set_login(&run.source.admin, &run.tenant.role_name, true).await?;
         }
         Ok(())
     }
 
-    async fn drop_later(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
-        let (by, id, cluster, now) = (journal.operation.id, run.tenant.id, run.target()?.id, self.control.clock.now());
+    async fn drop_later(&self, run: &Run<'_>) -> ApiResult<()> {
+        let (whose, now) = ((run.tenant.id, run.target()?.id), self.control.clock.now());
         let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
         let db = &self.control.db;
         db.read(async move |conn: &mut MainConn| {
-            tenants::keep_copy(conn, (by, id), cluster, (&database, &role), now).await
+            kept::keep(conn, whose, (&database, Some(&role)), LeftBy::Move, now).await
         })
         .await
     }

@@ -12,6 +12,7 @@ use super::{Input, Restored};
 use crate::control::backups::{self, Backup};
 use crate::control::clusters::{self, Cluster};
 use crate::control::installation;
+use crate::control::kept::{self, LeftBy};
 use crate::control::operations::{NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
@@ -79,11 +80,9 @@ impl Swap<'_> {
         // Whatever becomes of this run, the database is taken away again if the tenant never lives in it.
         let (tenant, cluster, name) = (self.tenant.id, self.cluster.id, self.own.database.clone());
         let until = self.fleet.grace_end()?;
-        let noted = self
-            .fleet
-            .control
-            .db
-            .read(async move |conn: &mut MainConn| backups::note_former(conn, tenant, cluster, &name, until).await);
+        let noted = self.fleet.control.db.read(async move |conn: &mut MainConn| {
+            kept::keep(conn, (tenant, cluster), (&name, None), LeftBy::Restore, until).await
+        });
         noted.await?;
         load.run().await
     }
@@ -100,7 +99,7 @@ impl Swap<'_> {
     /// Closes every former database of the tenant, as soon as nobody is in it, and in any case after a while.
     async fn fence(&self) -> ApiResult<()> {
         let id = self.tenant.id;
-        let former = self.fleet.control.db.read(async move |conn: &mut MainConn| backups::former_of(conn, id).await);
+        let former = self.fleet.control.db.read(async move |conn: &mut MainConn| kept::of_tenant(conn, id).await);
         let former: Vec<_> = former.await?.into_iter().filter(|one| one.cluster_id == self.cluster.id).collect();
         let mut server = admin::open(&self.cluster.admin).await?;
         for database in former {
@@ -169,10 +168,10 @@ impl Fleet {
         let operation = self.begin_or_resume(new_restore(&tenant, backup)?).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        // Whoever sees that it is done sees what came of it.
+        journal.set_result(&serde_json::json!({"tenantId": id, "databaseName": swap.own.database})).await?;
         let steps = journal.drive(&mut swap, Step::ALL).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        let result = serde_json::json!({"tenantId": tenant.id, "databaseName": tenant.database_name});
-        journal.set_result(&result).await?;
         tracing::info!(tenant = %id, backup = %backup.id, "restored in place");
         Ok(Restored { tenant, backup: backup.id, steps })
     }

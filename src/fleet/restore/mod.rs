@@ -4,7 +4,6 @@
 //! with what was dumped before anybody is sent there.
 
 pub(super) mod beside;
-mod former;
 mod in_place;
 
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use futures_util::future::join_all;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
+use tenantry::fleet::provision::{ATTACH, Step};
 use tenantry::router::Target;
 use tenantry::testing::TestApp;
 
@@ -14,6 +16,10 @@ use crate::support::{db, eventually, seconds, unique};
 
 /// `tenant attach` with everything in files, as an operator does it.
 async fn attach(app: &TestApp, directory: &Path, slug: &str, target: &Target) -> Said {
+    attach_with(app, directory, slug, target, &[]).await
+}
+
+async fn attach_with(app: &TestApp, directory: &Path, slug: &str, target: &Target, more: &[&str]) -> Said {
     let file = |name: &str, content: &str| {
         let path = directory.join(name);
         fs::write(&path, content).unwrap();
@@ -33,6 +39,7 @@ async fn attach(app: &TestApp, directory: &Path, slug: &str, target: &Target) ->
             arguments.extend([flag, path]);
         }
     }
+    arguments.extend(more);
     run(app, &arguments).await
 }
 
@@ -128,4 +135,85 @@ async fn what_cannot_be_adopted_is_refused_with_its_remedy_and_nothing_is_left()
     // The one that was adopted before still serves.
     let body = json!({"tenant": "taken", "email": "admin@initech.test", "password": "correct horse battery staple"});
     app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+}
+
+/// A database of a customer's own, on the tests' server.
+async fn customers(app: &TestApp, name: &str) -> Target {
+    let server = app.server();
+    db::execute(&server, &format!("CREATE ROLE {name} LOGIN PASSWORD 'of {name}'")).await;
+    db::execute(&server, &format!("CREATE DATABASE {name} OWNER {name} TEMPLATE template0")).await;
+    Target { user: name.to_owned(), password: format!("of {name}").into(), ..server.with_database(name) }
+}
+
+/// What is in it of ours: stamps and people, and how many tables.
+async fn contents(inside: &Target) -> (String, String) {
+    let tables = "SELECT count(*)::text AS word FROM pg_tables WHERE schemaname = 'public'";
+    let counts = "SELECT (SELECT count(*) FROM tenantry.stamp) || ' ' || (SELECT count(*) FROM users) AS word";
+    (db::word(inside, tables).await, db::word(inside, counts).await)
+}
+
+/// `kill -9` at any step, before the journal has it or after: the same command again makes one active tenant.
+#[actix_web::test]
+async fn after_a_crash_at_any_step_the_same_command_adopts_it() {
+    let app = TestApp::shared().await;
+    let one = async |step: Step, before_journal: bool| {
+        let (name, files) = (unique("customer"), tempfile::tempdir().unwrap());
+        let target = customers(app, &name).await;
+        let mut halt = vec!["--halt-after", step.as_str()];
+        halt.extend(before_journal.then_some("--halt-before-journal"));
+        let died = attach_with(app, files.path(), &name, &target, &halt).await;
+        assert_eq!(died.code, None, "{step}: {died:#?}");
+        let status = format!("SELECT status AS word FROM tenants WHERE slug = '{name}'");
+        if step < Step::Activate {
+            assert_eq!(db::words(app.control_database(), &status).await, ["provisioning"], "{step}");
+        }
+        let again = attach(app, files.path(), &name, &target).await;
+        // The last step may have been journaled: then nothing is left to do, and the slug is taken.
+        if step == Step::Activate && !before_journal && again.code == Some(4) {
+            assert_eq!(again.stdout, "", "{again:#?}");
+        } else {
+            let made = again.expect(0).json();
+            assert_eq!((&made["status"], &made["kind"]), (&json!("active"), &json!("dedicated")), "{step}");
+        }
+        assert_eq!(db::words(app.control_database(), &status).await, ["active"], "{step}");
+        let inside = app.server().with_database(&name);
+        let (tables, counts) = contents(&inside).await;
+        assert_eq!(counts, "1 1", "{step}: stamps and people");
+        let body = json!({"tenant": name, "email": "admin@initech.test", "password": "correct horse battery staple"});
+        app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+        run(app, &["tenant", "delete", &name, "--now", "--yes"]).await.expect(0);
+        db::execute(&app.server(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        db::execute(&app.server(), &format!("DROP ROLE {name}")).await;
+        tables
+    };
+    let mut tables = Vec::new();
+    for step in ATTACH {
+        tables.extend(join_all([true, false].map(|before_journal| one(*step, before_journal))).await);
+    }
+    assert!(tables.iter().all(|count| *count == tables[0]), "{tables:?}");
+}
+
+/// Or it is taken back, and the customer's database is as it was.
+#[actix_web::test]
+async fn after_a_crash_at_any_step_an_adoption_can_be_taken_back() {
+    let app = TestApp::shared().await;
+    let one = async |step: Step| {
+        let (name, files) = (unique("given"), tempfile::tempdir().unwrap());
+        let target = customers(app, &name).await;
+        let halt = ["--halt-after", step.as_str(), "--halt-before-journal"];
+        let died = attach_with(app, files.path(), &name, &target, &halt).await;
+        assert_eq!(died.code, None, "{step}: {died:#?}");
+        run(app, &["tenant", "delete", &name, "--now", "--yes"]).await.expect(0);
+        let rows = format!("SELECT status AS word FROM tenants WHERE slug = '{name}'");
+        assert!(db::words(app.control_database(), &rows).await.is_empty(), "{step}");
+        let ours = "SELECT tablename::text AS word FROM pg_tables WHERE schemaname IN ('public', 'tenantry')";
+        if step < Step::Activate {
+            assert!(db::words(&app.server().with_database(&name), ours).await.is_empty(), "{step}");
+            // It can be begun anew.
+            attach(app, files.path(), &name, &target).await.expect(0);
+        }
+    };
+    for pair in ATTACH.chunks(2) {
+        join_all(pair.iter().map(|step| one(*step))).await;
+    }
 }

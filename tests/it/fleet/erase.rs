@@ -25,7 +25,7 @@ async fn traces(app: &TestApp, tenant: &Tenant) -> Vec<String> {
          UNION ALL SELECT 'signing key' FROM signing_keys WHERE tenant_id = '{id}' \
          UNION ALL SELECT 'backup key' FROM backup_keys WHERE id = '{id}' \
          UNION ALL SELECT 'backup' FROM backups WHERE tenant_id = '{id}' \
-         UNION ALL SELECT 'former' FROM former_databases WHERE tenant_id = '{id}'"
+         UNION ALL SELECT 'former' FROM kept_databases WHERE tenant_id = '{id}'"
     );
     let mut found = db::words(&app.server(), &server).await;
     found.extend(db::words(app.control_database(), &registry).await);

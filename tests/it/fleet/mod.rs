@@ -11,6 +11,7 @@ mod erase;
 mod export;
 mod hold;
 mod jobs;
+mod kept;
 mod migrate;
 mod migrations;
 mod proof;

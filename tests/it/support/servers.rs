@@ -1,5 +1,7 @@
 //! PostgreSQL servers of one test's own, to stop, to start again, and to speak TLS.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,27 +85,57 @@ impl Drop for Server {
 pub(crate) struct Frozen(Vec<Pid>);
 
 impl Server {
-    /// Stops every process of the server where it stands: nobody is refused, and nobody is answered.
-    pub(crate) fn freeze(&self) -> Frozen {
+    /// The server's first process.
+    fn postmaster(&self) -> i32 {
         let home = std::fs::read_to_string(self.options.dir.join("pgdata"));
         let home = home.map_or_else(|_| self.options.dir.join("cluster"), |text| PathBuf::from(text.trim()));
         let file = std::fs::read_to_string(home.join("data/postmaster.pid")).expect("a running server");
-        let postmaster: i32 = file.lines().next().and_then(|pid| pid.trim().parse().ok()).expect("a process id");
+        file.lines().next().and_then(|pid| pid.trim().parse().ok()).expect("a process id")
+    }
+
+    /// Stops every process of the server where it stands: nobody is refused, and nobody is answered.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let postmaster = self.postmaster();
         let mut frozen = Frozen(vec![Pid::from_raw(postmaster)]);
         signal::kill(frozen.0[0], Signal::SIGSTOP).expect("the postmaster stands still");
         // It starts no further children now.
-        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            // `pid (name) state parent …`: the name may hold anything, so count from its end.
-            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
-            if parent == Some(postmaster) && signal::kill(Pid::from_raw(pid), Signal::SIGSTOP).is_ok() {
-                frozen.0.push(Pid::from_raw(pid));
-            }
-        }
+        let children = children(postmaster).into_iter().map(Pid::from_raw);
+        frozen.0.extend(children.filter(|pid| signal::kill(*pid, Signal::SIGSTOP).is_ok()));
         assert!(frozen.0.len() > 3, "only {} processes", frozen.0.len());
         frozen
     }
+
+    /// No file of the server grows past so many bytes from here on, as on a disk that is full; or they do again. A number
+    /// that is no multiple of a page makes the server call it by the same name, too.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let limit_one = |process: i32| {
+            // The server's own user may, even where another one may not.
+            let Ok(owner) = std::fs::metadata(format!("/proc/{process}")) else { return false };
+            let mut command = std::process::Command::new("prlimit");
+            command.uid(owner.uid()).gid(owner.gid());
+            command.args(["--pid", &process.to_string(), &format!("--fsize={limit}:")]);
+            command.output().expect("prlimit is part of every Linux").status.success()
+        };
+        let postmaster = self.postmaster();
+        assert!(limit_one(postmaster));
+        // One that ends meanwhile needs none.
+        for child in children(postmaster) {
+            limit_one(child);
+        }
+    }
+}
+
+fn children(of: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let processes = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // `pid (name) state parent …`: the name may hold anything, so count from its end.
+        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<i32>().ok()?;
+        (parent == of).then_some(pid)
+    });
+    processes.collect()
 }
 
 impl Drop for Frozen {

@@ -1,0 +1,66 @@
+//! A cluster whose tenants go to others.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use serde_json::Value;
+
+use super::{CONTACTS, Ground};
+use crate::support::binary::{program, run};
+use crate::support::{db, eventually, seconds};
+
+#[actix_web::test]
+async fn a_drained_cluster_gives_its_tenants_to_others() {
+    let ground = Ground::new().await;
+    let (one, two) = (ground.app.tenant_on("east", "one").await, ground.app.tenant_on("east", "two").await);
+    run(&ground.app, &["cluster", "drain", "local", "--no-move"]).await.expect(0);
+    let drain = ["cluster", "drain", "east", "--output", "json"];
+    // One of them cannot be moved at first.
+    db::execute(&ground.server("west"), &format!("CREATE ROLE {}", two.role())).await;
+    let halted = ["cluster", "drain", "east", "--halt-after", "move", "--halt-before-journal"];
+    let died = program(&ground.app.environment(), &halted).output().await.expect("the program runs");
+    assert!(died.status.signal().is_some(), "{died:?}");
+    let said = run(&ground.app, &drain).await.expect(3);
+    let view = said.json();
+    assert_eq!((&view["draining"], &view["tenants"]), (&Value::from(true), &Value::from(1)), "{view}");
+    assert_eq!(view["moved"], Value::from(vec![one.slug.as_str()]), "{view}");
+    assert_eq!(view["failed"][0]["slug"], two.slug.as_str(), "{view}");
+    db::execute(&ground.server("west"), &format!("DROP ROLE {}", two.role())).await;
+    assert_eq!(run(&ground.app, &drain).await.expect(0).json()["moved"], Value::from(vec![two.slug.as_str()]));
+    for tenant in [&one, &two] {
+        tenant.admin().get(CONTACTS).await.expect(200);
+        assert_eq!(ground.there(tenant).await.0, ["west"]);
+    }
+    // The copies keep the cluster, until they are gone.
+    assert!(run(&ground.app, &["cluster", "remove", "east", "--yes"]).await.expect(4).stderr.contains("tenant kept"));
+    for tenant in [&one, &two] {
+        ground.moving(tenant, &["--confirm"]).await.expect(0);
+    }
+    run(&ground.app, &["cluster", "remove", "east", "--yes"]).await.expect(0);
+    let undone = run(&ground.app, &["cluster", "drain", "local", "--undo", "--output", "json"]).await.expect(0).json();
+    assert_eq!(undone["draining"], false);
+
+    // The same over REST, done by a worker.
+    let (operator, worker) = (ground.app.operator(), ground.app.fleet());
+    let job = async |path: String, body: Value| {
+        let asked = operator.post(&path, body).await.expect(202);
+        let location = asked.header("location").expect("where the job is").to_owned();
+        let done = async || {
+            worker.work().await.expect("the control plane answers");
+            let job = operator.get(&location).await.expect(200);
+            assert_ne!(job.data()["state"], "failed", "{job:?}");
+            job.data()["state"] == "done"
+        };
+        eventually(seconds(30), &path, done).await;
+        operator.get(&location).await.expect(200).data()["result"].clone()
+    };
+    let of_one = format!("/api/v1/admin/tenants/{}", one.slug);
+    job(format!("{of_one}/rotate-credentials"), serde_json::json!({})).await;
+    let moved = job(format!("{of_one}/move"), serde_json::json!({"to": "local"})).await;
+    assert!(moved["pauseMs"].as_u64().is_some_and(|ms| ms > 0) && moved["to"] == "local", "{moved}");
+    let drained = job("/api/v1/admin/clusters/west/drain".into(), serde_json::json!({})).await;
+    assert_eq!(drained["moved"], serde_json::json!([two.slug.as_str()]));
+    for tenant in [&one, &two] {
+        tenant.admin().get(CONTACTS).await.expect(200);
+        assert!(ground.there(tenant).await.0.is_empty());
+    }
+}

@@ -1,0 +1,220 @@
+//! A move with something in its way: the tenant is served where it was, and nothing is left behind.
+
+use serde_json::json;
+use tenantry::fleet::relocate::{Method, Step};
+use tenantry::router::Target;
+use tenantry::testing::{Fault, Tenant};
+
+use super::{CONTACTS, Ground, filler, is_moved};
+use crate::support::binary::{Said, run};
+use crate::support::{db, eventually, seconds};
+
+/// Whatever stands in the way: the tenant is served where it was, and nothing is left behind.
+#[actix_web::test]
+async fn a_move_that_fails_changes_nothing() {
+    let mut ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "staying").await;
+    let admin = tenant.admin();
+    let id = admin.contact("Faithful").await;
+    let west = ground.server("west");
+    let stays = async |ground: &Ground, what: &str| {
+        assert_eq!(ground.there(&tenant).await, (vec!["east"], vec!["east"]), "{what}");
+        admin.get(&format!("{CONTACTS}/{id}")).await.expect(200);
+        let held = "SELECT count(*)::text AS word FROM tenant_holds";
+        assert_eq!(db::word(ground.app.control_database(), held).await, "0", "{what}");
+    };
+
+    ground.moving(&tenant, &["--to", "nowhere"]).await.expect(4);
+    ground.moving(&tenant, &["--to", "east"]).await.expect(4);
+    stays(&ground, "no such cluster").await;
+    run(&ground.app, &["cluster", "set", "west", "--max-tenants", "1"]).await.expect(0);
+    let other = ground.app.tenant_on("west", "there").await;
+    assert!(ground.moving(&tenant, &["--to", "west"]).await.expect(4).stderr.contains("no room"));
+    stays(&ground, "target full").await;
+    run(&ground.app, &["cluster", "set", "west", "--max-tenants", "default"]).await.expect(0);
+    run(&ground.app, &["tenant", "delete", other.slug.as_str(), "--now", "--yes"]).await.expect(0);
+
+    let late = ground.moving(&tenant, &["--to", "west", "--hold-deadline", "1ms"]).await.expect(4);
+    assert!(late.stderr.contains("--hold-deadline"), "{late:?}");
+    stays(&ground, "hold deadline").await;
+
+    ground.crash(&tenant, &["--to", "west"], Step::Copy, false).await;
+    let copy = west.with_database(tenant.role());
+    db::execute(&copy, "UPDATE contacts SET last_name = 'Faithless'").await;
+    let differs = ground.moving(&tenant, &["--to", "west"]).await.expect(4);
+    assert!(differs.stderr.contains("public.contacts"), "{differs:?}");
+    stays(&ground, "verification differs").await;
+
+    // The mover dies and nobody comes back for it: when the hold has run out, a worker takes the move back.
+    ground.crash(&tenant, &["--to", "west", "--hold-deadline", "500ms"], Step::Fence, false).await;
+    let (fleet, waiting) = (ground.app.fleet(), admin.get(CONTACTS));
+    let worker = async {
+        let ended = async || fleet.end_expired_holds().await.expect("the control plane answers") == 1;
+        eventually(seconds(20), "the hold is ended", ended).await;
+    };
+    let (answer, ()) = tokio::join!(waiting, worker);
+    assert!(answer.status == 200 || answer.code() == "tenant_unavailable", "{answer:?}");
+    let serves = async || admin.get(CONTACTS).await.status == 200;
+    eventually(seconds(10), "the source serves", serves).await;
+    stays(&ground, "the mover is gone").await;
+
+    // The target goes away in the middle: what it has is dropped once it is back.
+    ground.crash(&tenant, &["--to", "west"], Step::Target, false).await;
+    ground.servers[1].1.stop().await;
+    ground.moving(&tenant, &["--to", "west"]).await.expect(1);
+    let served = async || admin.get(CONTACTS).await.status == 200;
+    eventually(seconds(10), "the source serves", served).await;
+    ground.servers[1].1.restart().await;
+    assert_eq!(ground.app.fleet().purge_kept().await.unwrap(), 1);
+    stays(&ground, "target unreachable").await;
+}
+
+/// A tenant on `east` that is to stay there whatever happens.
+struct Stays<'a> {
+    ground: &'a Ground,
+    tenant: Tenant,
+    id: String,
+}
+
+impl<'a> Stays<'a> {
+    async fn new(ground: &'a Ground) -> Self {
+        let tenant = ground.app.tenant_on("east", "faithful").await;
+        let id = tenant.admin().contact("Faithful").await;
+        Self { ground, tenant, id }
+    }
+
+    /// It is served, at its source alone, and nothing of it is left anywhere else.
+    async fn there(&self, what: &str) {
+        assert_eq!(self.ground.there(&self.tenant).await, (vec!["east"], vec!["east"]), "{what}");
+        assert!(self.ground.leftovers(&self.tenant).await.is_empty(), "{what}");
+        let serves = async || self.tenant.admin().get(&format!("{CONTACTS}/{}", self.id)).await.status == 200;
+        eventually(seconds(10), what, serves).await;
+        self.tenant.admin().contact("Written").await;
+    }
+
+    async fn moving(&self, method: Method, more: &[&str]) -> Said {
+        let arguments = [&["--to", "west", "--method", method.as_str()], more].concat();
+        self.ground.moving(&self.tenant, &arguments).await
+    }
+
+    async fn crash(&self, method: Method, step: Step) {
+        self.ground.crash(&self.tenant, &["--to", "west", "--method", method.as_str()], step, false).await;
+    }
+}
+
+/// A file of the target's server that can grow no more is what a full disk is to it.
+#[actix_web::test]
+async fn a_full_disk_at_the_target_leaves_the_source_serving() {
+    const ROOM: u64 = (17 << 20) + 4096;
+    let ground = Ground::new().await;
+    let stays = Stays::new(&ground).await;
+    db::execute(&ground.server("east").with_database(stays.tenant.role()), &filler(8, 14_000)).await;
+    ground.servers[1].1.limit_files(Some(ROOM));
+    for method in Method::ALL {
+        let full = stays.moving(*method, &[]).await.expect(4);
+        assert!(full.stderr.contains("disk"), "{method}: {full:#?}");
+        stays.there(&format!("full disk, {method}")).await;
+    }
+    ground.servers[1].1.limit_files(None);
+    // Connections that are cut in the middle of the rows.
+    ground.network("west").set(Fault::CutAfter(1 << 20)).await;
+    stays.moving(Method::Dump, &[]).await.expect(1);
+    stays.there("cut off").await;
+    ground.network("west").set(Fault::Pass).await;
+    // Nothing but that was in its way.
+    is_moved(&stays.moving(Method::Dump, &[]).await.expect(0).json(), "west");
+}
+
+#[actix_web::test]
+async fn an_administrator_who_lost_a_right_leaves_the_source_serving() {
+    let ground = Ground::new().await;
+    let stays = Stays::new(&ground).await;
+    let west = ground.server("west");
+    db::execute(
+        &west,
+        "CREATE ROLE mover LOGIN CREATEROLE CREATEDB PASSWORD 'of mover'; GRANT pg_monitor TO mover; \
+         GRANT CONNECT ON DATABASE postgres, template1 TO mover",
+    )
+    .await;
+    ground.app.cluster("limited", &Target { user: "mover".into(), password: "of mover".into(), ..west.clone() }).await;
+    let to_limited = ["--to", "limited"];
+    ground.crash(&stays.tenant, &to_limited, Step::Prepare, false).await;
+    for right in ["CREATEDB", "CREATEROLE"] {
+        db::execute(&west, &format!("ALTER ROLE mover NO{right}")).await;
+        let refused = ground.moving(&stays.tenant, &to_limited).await.expect(4);
+        assert!(refused.stderr.contains("CREATEROLE CREATEDB"), "{refused:#?}");
+        stays.there(right).await;
+        db::execute(&west, &format!("ALTER ROLE mover {right}")).await;
+    }
+    is_moved(&ground.moving(&stays.tenant, &to_limited).await.expect(0).json(), "limited");
+}
+
+#[actix_web::test]
+async fn a_target_that_falls_silent_leaves_the_source_serving() {
+    let ground = Ground::new().await;
+    let stays = Stays::new(&ground).await;
+    // Under the hold: past the deadline the source serves, and what is there is dropped later.
+    stays.crash(Method::Dump, Step::Fence).await;
+    ground.network("west").set(Fault::BlackHole).await;
+    let late = stays.moving(Method::Dump, &["--hold-deadline", "2s"]).await.expect(4);
+    assert!(late.stderr.contains("--hold-deadline"), "{late:#?}");
+    let served = async || stays.tenant.admin().get(CONTACTS).await.status == 200;
+    eventually(seconds(10), "the source serves", served).await;
+    ground.network("west").set(Fault::Pass).await;
+    assert_eq!(ground.app.fleet().purge_kept().await.unwrap(), 1);
+    stays.there("silent under the hold").await;
+
+    // With a subscription, which a database that is dropped must not have.
+    stays.crash(Method::Replicate, Step::Replicate).await;
+    ground.network("west").set(Fault::BlackHole).await;
+    ground.moving(&stays.tenant, &["--abort"]).await.expect(0);
+    ground.network("west").set(Fault::Pass).await;
+    assert_eq!(ground.leftovers(&stays.tenant).await.len(), 1, "the subscription");
+    assert_eq!(ground.app.fleet().purge_kept().await.unwrap(), 1);
+    stays.there("silent while it was taken back").await;
+}
+
+/// The source does not answer, so that what replication has made there stays: a worker takes it away, although the tenant
+/// was never held.
+#[actix_web::test]
+async fn a_move_that_could_not_be_taken_back_is_taken_back_by_a_worker() {
+    let ground = Ground::new().await;
+    let stays = Stays::new(&ground).await;
+    stays.crash(Method::Replicate, Step::Replicate).await;
+    ground.network("east").set(Fault::Refuse).await;
+    stays.moving(Method::Replicate, &[]).await.expect(1);
+    ground.network("east").set(Fault::Pass).await;
+    assert!(!ground.leftovers(&stays.tenant).await.is_empty(), "the slot keeps the source's log");
+    assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 1);
+    stays.there("taken back by a worker").await;
+    assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 0);
+}
+
+/// It failed when the target might have been open, and the target did not answer: nobody may write to either. Once it does
+/// answer, the same request goes on with the same job.
+#[actix_web::test]
+async fn a_failed_move_is_gone_on_with_over_rest() {
+    let ground = Ground::new().await;
+    let stays = Stays::new(&ground).await;
+    stays.crash(Method::Dump, Step::Open).await;
+    ground.network("west").set(Fault::BlackHole).await;
+    stays.moving(Method::Dump, &["--hold-deadline", "60s"]).await.expect(1);
+    assert_eq!(ground.there(&stays.tenant).await.0, ["west"], "the source stays shut");
+    ground.moving(&stays.tenant, &["--abort"]).await.expect(1);
+    ground.network("west").set(Fault::Pass).await;
+    let failed = "SELECT id::text AS word FROM operations WHERE kind = 'move' AND state = 'failed'";
+    let failed = db::word(ground.app.control_database(), failed).await;
+    let (operator, worker) = (ground.app.operator(), ground.app.fleet());
+    let path = format!("/api/v1/admin/tenants/{}/move", stays.tenant.slug);
+    let elsewhere = operator.post(&path, json!({"to": "local"})).await.expect(409);
+    assert!(elsewhere.text.contains("'west'"), "{elsewhere:?}");
+    let asked = operator.post(&path, json!({"to": "west"})).await.expect(202);
+    assert_eq!(asked.data()["id"], failed.as_str(), "not another one");
+    let done = async || {
+        worker.work().await.expect("the control plane answers");
+        operator.get(&format!("/api/v1/admin/jobs/{failed}")).await.expect(200).data()["state"] == "done"
+    };
+    eventually(seconds(30), "it is done", done).await;
+    stays.tenant.admin().get(&format!("{CONTACTS}/{}", stays.id)).await.expect(200);
+    assert_eq!(ground.there(&stays.tenant).await.0, ["west"]);
+}
