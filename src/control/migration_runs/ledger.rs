@@ -108,6 +108,15 @@ pub struct RunTenant {
     /// The cluster; none for a dedicated database.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub cluster_id: Option<ClusterId>,
+    /// Version of its built-in schema.
+    #[diesel(sql_type = Integer)]
+    pub schema_version: i32,
+    /// The newest of the operator's migrations that it has.
+    #[diesel(sql_type = Integer)]
+    pub operator_version: i32,
+    /// A digest of the migrations that it is known to have.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub migrations_hash: Option<String>,
 }
 
 /// What a run has not finished, wave by wave. A tenant that is gone is not in it any more.
@@ -116,8 +125,8 @@ pub struct RunTenant {
 /// If the control plane does not answer.
 pub async fn unfinished(conn: &mut MainConn, run: OperationId) -> ApiResult<Vec<RunTenant>> {
     let query = diesel::sql_query(
-        "SELECT m.tenant_id, m.slug, m.wave, m.attempts, t.cluster_id FROM migration_tenants m \
-         JOIN tenants t ON t.id = m.tenant_id \
+        "SELECT m.tenant_id, m.slug, m.wave, m.attempts, t.cluster_id, t.schema_version, t.operator_version, \
+         t.migrations_hash FROM migration_tenants m JOIN tenants t ON t.id = m.tenant_id \
          WHERE m.run_id = $1 AND m.state IN ('pending', 'running') ORDER BY m.wave, m.slug",
     );
     Ok(query.bind::<SqlUuid, _>(run).load(conn).await?)

@@ -129,6 +129,7 @@ impl<'a> Run<'a> {
             resumed: self.resumed,
             locks,
             ledger,
+            digests: Mutex::default(),
             stop: CancellationToken::new(),
             reason: Mutex::default(),
             broken: Mutex::default(),

@@ -1,7 +1,7 @@
 //! Who has a turn when: so many tenants of each cluster at a time, each cluster on its own. A tenant whose lock somebody
 //! else holds gives its place away, and comes back apart from the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub(super) struct Turns {
     pub(super) resumed: bool,
     pub(super) locks: Arc<ManyLocks>,
     pub(super) ledger: Ledger,
+    /// Whether a digest in the registry is that of today's migrations up to these versions.
+    pub(super) digests: Mutex<HashMap<(i32, i32, String), bool>>,
     /// Nobody begins a turn any more.
     pub(super) stop: CancellationToken,
     /// Why, if it is not that somebody asked for it.
@@ -121,9 +123,21 @@ impl Turns {
             .await?;
         let turn = |tenant: &RunTenant| {
             let (target, attempt) = (targets.remove(&tenant.tenant_id), tenant.attempts + 1);
-            (Turn { tenant: tenant.clone(), target, attempt, applied: 0, at: None }, locked.contains(&tenant.tenant_id))
+            let known = self.known(tenant);
+            let turn = Turn { tenant: tenant.clone(), target, attempt, applied: 0, at: None, known };
+            (turn, locked.contains(&tenant.tenant_id))
         };
         Ok(tenants.iter().map(turn).collect())
+    }
+
+    /// What a tenant is at, if the registry's digest is that of so much of today's migrations.
+    fn known(&self, tenant: &RunTenant) -> Option<Vec<i32>> {
+        let (built_in, operator, hash) = (tenant.schema_version, tenant.operator_version, tenant.migrations_hash.clone()?);
+        let mut known = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = *known
+            .entry((built_in, operator, hash))
+            .or_insert_with_key(|(built_in, operator, hash)| self.migrations.are_known(*built_in, *operator, hash));
+        is_known.then(|| vec![built_in, operator])
     }
 
     /// The first turn, which waits for nobody.
@@ -238,7 +252,6 @@ impl Turns {
         self.stop.cancel();
     }
 
-    /// The run itself cannot go on.
     /// How a tenant is reached now; none if it is gone.
     async fn direct_target(&self, id: TenantId) -> ApiResult<Option<Target>> {
         let keys = self.control.keys.clone();
@@ -246,6 +259,7 @@ impl Turns {
         Ok(self.control.db.read(read).await?.remove(&id))
     }
 
+    /// The run itself cannot go on.
     fn broke(&self, error: ApiError) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken.get_or_insert(error);
