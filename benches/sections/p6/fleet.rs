@@ -132,7 +132,8 @@ impl Installed {
     /// How many tenants of the latest run are done.
     pub async fn done(&self) -> Result<i64> {
         let latest = "SELECT id FROM operations WHERE kind = 'migrate' ORDER BY id DESC LIMIT 1";
-        self.asked(&format!("SELECT count(*) FROM migration_tenants WHERE state = 'done' AND run_id = ({latest})")).await
+        self.asked(&format!("SELECT count(*) FROM migration_tenants WHERE state = 'done' AND run_id = ({latest})"))
+            .await
     }
 
     /// A tenant's database by its number, as the superuser.

@@ -32,8 +32,10 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
     let half = count / 2;
     let made = try_join(estate.unregistered(&plane, "m", half), other.unregistered(&plane, "n", count - half));
     let (one, two) = made.await?;
-    let urls: Vec<Vec<String>> =
-        vec![one.iter().map(|entry| url(estate, entry)).collect(), two.iter().map(|entry| url(&other, entry)).collect()];
+    let urls: Vec<Vec<String>> = vec![
+        one.iter().map(|entry| url(estate, entry)).collect(),
+        two.iter().map(|entry| url(&other, entry)).collect(),
+    ];
     let installed = Installed::new(plane, estate, one, &other, two).await?;
 
     let list = installed.folder().join("urls");

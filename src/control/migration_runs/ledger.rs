@@ -108,6 +108,27 @@ pub struct RunTenant {
     /// The cluster; none for a dedicated database.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub cluster_id: Option<ClusterId>,
+}
+
+/// What a run has not finished, wave by wave. A tenant that is gone is not in it any more.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn unfinished(conn: &mut MainConn, run: OperationId) -> ApiResult<Vec<RunTenant>> {
+    let query = diesel::sql_query(
+        "SELECT m.tenant_id, m.slug, m.wave, m.attempts, t.cluster_id FROM migration_tenants m \
+         JOIN tenants t ON t.id = m.tenant_id \
+         WHERE m.run_id = $1 AND m.state IN ('pending', 'running') ORDER BY m.wave, m.slug",
+    );
+    Ok(query.bind::<SqlUuid, _>(run).load(conn).await?)
+}
+
+/// What the registry knows of a tenant's migrations.
+#[derive(Debug, Clone, diesel::QueryableByName)]
+pub struct KnownAt {
+    /// The tenant.
+    #[diesel(sql_type = SqlUuid)]
+    pub tenant_id: TenantId,
     /// Version of its built-in schema.
     #[diesel(sql_type = Integer)]
     pub schema_version: i32,
@@ -119,32 +140,17 @@ pub struct RunTenant {
     pub migrations_hash: Option<String>,
 }
 
-/// What a run has not finished, wave by wave. A tenant that is gone is not in it any more.
+/// Notes that these are begun, and says what they are at. Whoever asks has their locks: nobody else changes them.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn unfinished(conn: &mut MainConn, run: OperationId) -> ApiResult<Vec<RunTenant>> {
+pub async fn start(conn: &mut MainConn, run: OperationId, tenants: &[TenantId]) -> ApiResult<Vec<KnownAt>> {
     let query = diesel::sql_query(
-        "SELECT m.tenant_id, m.slug, m.wave, m.attempts, t.cluster_id, t.schema_version, t.operator_version, \
-         t.migrations_hash FROM migration_tenants m JOIN tenants t ON t.id = m.tenant_id \
-         WHERE m.run_id = $1 AND m.state IN ('pending', 'running') ORDER BY m.wave, m.slug",
+        "UPDATE migration_tenants m SET state = 'running', next_try_at = NULL FROM tenants t \
+         WHERE m.run_id = $1 AND m.tenant_id = ANY($2) AND t.id = m.tenant_id \
+         RETURNING t.id AS tenant_id, t.schema_version, t.operator_version, t.migrations_hash",
     );
-    Ok(query.bind::<SqlUuid, _>(run).load(conn).await?)
-}
-
-/// Notes that these are begun.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn start(conn: &mut MainConn, run: OperationId, tenants: &[TenantId]) -> ApiResult<()> {
-    diesel::sql_query(
-        "UPDATE migration_tenants SET state = 'running', next_try_at = NULL WHERE run_id = $1 AND tenant_id = ANY($2)",
-    )
-    .bind::<SqlUuid, _>(run)
-    .bind::<Array<SqlUuid>, _>(tenants)
-    .execute(conn)
-    .await?;
-    Ok(())
+    Ok(query.bind::<SqlUuid, _>(run).bind::<Array<SqlUuid>, _>(tenants).load(conn).await?)
 }
 
 /// Notes that a tenant was put aside, how often it was tried, why, and when it is tried again.
