@@ -16,6 +16,7 @@ use tenantry::router::Target;
 
 use crate::Effort;
 use crate::support::estate::{Entry, Estate};
+use crate::support::processor::Processor;
 use crate::support::spread::{Spread, ratios};
 use fleet::Installed;
 
@@ -48,7 +49,9 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
     }
     std::fs::write(&list, text)?;
 
+    let processor = Processor::of(installed.servers().iter().map(|server| &server.client)).await?;
     let mut figures: Vec<Vec<f64>> = vec![Vec::new(); 3 + AT_ONCE.len()];
+    let mut costs = figures.clone();
     for round in 1..=effort.rounds {
         eprintln!("  round {round} …");
         // Whoever is first in one round is last in the next.
@@ -58,6 +61,7 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
         }
         for turn in turns {
             let sql = ordinary(&format!("r{round}_{turn}"));
+            let spent = processor.seconds().await?;
             let begun = Instant::now();
             match turn {
                 0 => shell(&installed, &sql).await?,
@@ -70,20 +74,22 @@ pub async fn run(effort: Effort, estate: &Estate) -> Result<()> {
                 }
             }
             figures[turn].push(count as f64 / begun.elapsed().as_secs_f64());
+            costs[turn].push((processor.seconds().await? - spent) / count as f64 * 1000.0);
         }
     }
 
     println!("\n### P6: one migration of {count} databases on two servers, {} times\n", effort.rounds);
-    println!("| | tenants/s (min / median / max) | ratio to the loop |");
-    println!("|---|---|---|");
+    println!("| | tenants/s (min / median / max) | ratio to the loop | processor, ms per tenant |");
+    println!("|---|---|---|---|");
     let mut names = vec![
         format!("`xargs -P{PROCESSES} psql`"),
         format!("a connection and nothing else, {} at once for each server", AT_ONCE[0]),
         "a connection, and the migration in one message".to_owned(),
     ];
     names.extend(AT_ONCE.map(|at_once| format!("`tenantry fleet migrate --concurrency {at_once}`")));
-    for (name, series) in names.iter().zip(&figures) {
-        println!("| {name} | {:.0} | {:.2} |", Spread::of(series), Spread::of(&ratios(series, &figures[0])));
+    for ((name, series), costs) in names.iter().zip(&figures).zip(&costs) {
+        let ratio = Spread::of(&ratios(series, &figures[0]));
+        println!("| {name} | {:.0} | {ratio:.2} | {:.1} |", Spread::of(series), Spread::of(costs));
     }
     rough::run(&installed, count).await
 }
