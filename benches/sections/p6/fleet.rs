@@ -129,11 +129,15 @@ impl Installed {
         Ok(client.query_one(sql, &[]).await?.get(0))
     }
 
-    /// How many tenants of the latest run are done.
-    pub async fn done(&self) -> Result<i64> {
-        let latest = "SELECT id FROM operations WHERE kind = 'migrate' ORDER BY id DESC LIMIT 1";
-        self.asked(&format!("SELECT count(*) FROM migration_tenants WHERE state = 'done' AND run_id = ({latest})"))
-            .await
+    /// How many runs there have been.
+    pub async fn runs(&self) -> Result<i64> {
+        self.asked("SELECT count(*) FROM operations WHERE kind = 'migrate'").await
+    }
+
+    /// How many tenants of the run after so many others are done.
+    pub async fn done(&self, after: i64) -> Result<i64> {
+        let run = format!("SELECT id FROM operations WHERE kind = 'migrate' ORDER BY id OFFSET {after} LIMIT 1");
+        self.asked(&format!("SELECT count(*) FROM migration_tenants WHERE state = 'done' AND run_id = ({run})")).await
     }
 
     /// A tenant's database by its number, as the superuser.

@@ -28,8 +28,9 @@ pub async fn run(installed: &Installed, count: usize) -> Result<()> {
 async fn killed(installed: &Installed, count: usize) -> Result<String> {
     // A second time it would fail.
     let file = installed.write("CREATE TABLE killed (id int);")?;
+    let runs = installed.runs().await?;
     let mut run = installed.begin(&[])?;
-    let done = until(installed, count / 3).await?;
+    let done = until(installed, runs, count / 3).await?;
     run.kill().await?;
     ensure!(!run.wait().await?.success(), "it was over before it was killed");
     let there = "SELECT to_regclass('killed') IS NOT NULL";
@@ -57,9 +58,10 @@ async fn held(installed: &Installed, count: usize) -> Result<String> {
     installed.write(&ordinary("held"))?;
     let holder = installed.inside(count / 3).await?;
     holder.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS SHARE MODE").await?;
+    let runs = installed.runs().await?;
     let begun = Instant::now();
     let run = installed.begin(&["--lock-timeout", "500ms"])?;
-    until(installed, count - 1).await?;
+    until(installed, runs, count - 1).await?;
     let others = begun.elapsed();
     holder.batch_execute("ROLLBACK").await?;
     let said = installed.ended(run).await?;
@@ -147,10 +149,11 @@ async fn sessions(installed: &Installed) -> Result<(i64, i64)> {
     }
 }
 
-async fn until(installed: &Installed, count: usize) -> Result<i64> {
+/// Waits until so many tenants of the run after these are done.
+async fn until(installed: &Installed, runs: i64, count: usize) -> Result<i64> {
     let begun = Instant::now();
     loop {
-        let done = installed.done().await?;
+        let done = installed.done(runs).await?;
         if usize::try_from(done)? >= count {
             return Ok(done);
         }

@@ -94,7 +94,7 @@ async fn a_canary_whose_reads_get_slow_stops_the_fleet() {
         tenant.admin().contact("Lovelace").await;
     }
     let slow = "ALTER TABLE contacts RENAME TO all_contacts; CREATE VIEW contacts AS \
-                WITH waited AS MATERIALIZED (SELECT pg_sleep(0.3)) SELECT c.* FROM waited, all_contacts c;";
+                WITH waited AS MATERIALIZED (SELECT pg_sleep(0.15)) SELECT c.* FROM waited, all_contacts c;";
     ground.write("V1__slow.sql", slow);
     let run = ground.fleet(&["migrate", "--canary", "1", "--soak", "60s"]);
     let traffic = Traffic { callers: 8, pause: Duration::from_millis(100), ..READS };
