@@ -3,7 +3,7 @@
 
 use diesel_async::AsyncConnection as _;
 
-use super::steps::AdminRow;
+use super::admin::AdminToBe;
 use super::trail::Trail;
 use super::{Provisioned, verify};
 use crate::control::operations::Operation;
@@ -34,7 +34,7 @@ impl Fleet {
         &self,
         (tenant, operation): (&TenantRecord, &Operation),
         ready: &Ready,
-        admin: Option<&AdminRow>,
+        admin: Option<AdminToBe>,
         mut trail: Trail<'_>,
     ) -> ApiResult<Provisioned> {
         trail.done(0, CLAIM);
@@ -42,14 +42,17 @@ impl Fleet {
         let mut own = admin::open(&ready.address).await?;
         // It was looked at from all sides when it was made. That it is still there, and whose it is, is seen again.
         verify::stamp((tenant.id, installation.id), &mut own).await?;
-        if let Some((row, _)) = admin {
-            own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, row).await)
+        let mut generated = None;
+        if let Some(admin) = admin {
+            let (row, password) = admin.finish().await?;
+            generated = password;
+            own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
                 .await
                 .map_err(ApiError::internal)?;
         }
         trail.done(1, FIRST_ADMIN);
         let made = self.activate(operation, tenant.id, ready.made.head(), trail).await?;
         tracing::info!(tenant = %tenant.id, slug = %tenant.slug, "provisioned from the stock");
-        Ok(Provisioned { admin_password: admin.and_then(|(_, password)| password.clone()), ..made })
+        Ok(Provisioned { admin_password: generated, ..made })
     }
 }
