@@ -16,6 +16,8 @@ const LEASE_SECONDS: i32 = 20;
 const RENEW: Duration = Duration::from_secs(5);
 /// How long a node has to say what it sees. One of an earlier release never does.
 const NODES_PATIENCE: Duration = Duration::from_secs(4);
+/// Where nodes have answered nobody for so long, there is no traffic: a moment without an answer may be a slow one.
+const QUIET: Duration = Duration::from_secs(1);
 /// So many requests of the canary are enough to go on.
 const ENOUGH: i64 = 200;
 /// Looks in a row that have to find the migrated slow: the first requests after a migration open connections.
@@ -170,8 +172,9 @@ impl Watch {
         if i64::try_from(heard).unwrap_or(i64::MAX) < nodes {
             return Ok(waited >= NODES_PATIENCE);
         }
+        let is_quiet = migrated.requests + rest.requests == 0 && (nodes == 0 || waited >= QUIET);
         // What was seen has been looked at, too.
-        Ok(self.judged >= IN_A_ROW || migrated.requests + rest.requests == 0)
+        Ok(self.judged >= IN_A_ROW || is_quiet)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::{Value, json};
 use tenantry::fleet::migrate::Step;
 
@@ -76,11 +77,15 @@ async fn after_a_crash_at_any_step_the_same_command_resumes() {
 #[actix_web::test]
 async fn who_comes_meanwhile_lands_right() {
     let ground = Ground::new(3).await;
-    ground.write("V1__slow.sql", "SELECT pg_sleep(0.5); CREATE TABLE slow (id int);");
+    ground.write("V1__slow.sql", "ALTER TABLE contacts ADD COLUMN slow text; CREATE TABLE slow (id int);");
+    // It does not end before somebody came.
+    let mut holder = db::open(&ground.database("t00x").await).await;
+    holder.batch_execute("BEGIN; SELECT count(*) FROM contacts").await.unwrap();
     let run = ground.begin(&["--concurrency", "1"]);
-    ground.until("done", 1).await;
+    ground.until("done", 2).await;
     // Made by a program that does not know of the migration.
     ground.provision("later").await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
     let output = run.wait_with_output().await.unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &report["migrated"], &report["total"]), (Some(0), &json!(4), &json!(4)));
