@@ -7,7 +7,7 @@ mod p2_many;
 mod p3_tight;
 mod p4_cold;
 mod p5_provision;
-mod p6_migrate;
+mod p6;
 mod p7_memory;
 mod p8_login;
 mod p9_noisy;
@@ -38,7 +38,7 @@ pub async fn run(name: &str, effort: Effort, estate: &mut Option<Estate>) -> Res
                 None => estate.insert(Estate::start().await?),
             };
             if name == "p6" {
-                return p6_migrate::run(effort, estate).await;
+                return p6::run(effort, estate).await;
             }
             estate.grow(effort.tenants).await?;
             match name {

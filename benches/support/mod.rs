@@ -12,6 +12,7 @@ pub mod load;
 pub mod observer;
 pub mod postgres;
 pub mod process;
+pub mod processor;
 pub mod server;
 pub mod spread;
 pub mod wrk;

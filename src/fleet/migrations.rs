@@ -42,6 +42,12 @@ impl Migrations {
         Head { schema_version: self.built_in.head(), operator_version: self.operator.head(), hash: self.hash() }
     }
 
+    /// Whether a database is known to have exactly those up to these versions, by the digest that was noted of it.
+    #[must_use]
+    pub fn are_known(&self, built_in: i32, operator: i32, hash: &str) -> bool {
+        Self { built_in: self.built_in.up_to(built_in), operator: self.operator.up_to(operator) }.hash() == hash
+    }
+
     /// Twelve hexadecimal digits that change with any migration of either set.
     #[must_use]
     pub fn hash(&self) -> String {

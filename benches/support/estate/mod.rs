@@ -78,7 +78,8 @@ impl Estate {
         eprintln!("  making {} tenants …", missing.len());
         let begun = Instant::now();
         let (plane, stencil, server) = (&self.plane, &self.stencil, &self.server);
-        let entries = in_turns(&missing, async |slug: &str| stencil.copy(server, slug).await).await?;
+        let copy = async |slug: &str| stencil.copy(server, slug, plane.installation).await;
+        let entries = in_turns(&missing, copy).await?;
         let made: Vec<String> = entries.iter().map(|entry| entry.database.clone()).collect();
         plane.register(entries).await.context("the registry")?;
         let copied_in = begun.elapsed();
@@ -137,10 +138,10 @@ impl Estate {
         Observer::start(&self.server_url(), roles)
     }
 
-    /// So many databases of tenants that are in no registry yet.
-    pub async fn unregistered(&self, count: usize) -> Result<Vec<Entry>> {
-        let names: Vec<String> = (0..count).map(|number| format!("m{number:05}")).collect();
-        in_turns(&names, async |slug: &str| self.stencil.copy(&self.server, slug).await).await
+    /// The databases of so many tenants of an installation, in no registry yet; their slugs begin like this.
+    pub async fn unregistered(&self, of: &Plane, prefix: &str, count: usize) -> Result<Vec<Entry>> {
+        let names: Vec<String> = (0..count).map(|number| format!("{prefix}{number:05}")).collect();
+        in_turns(&names, async |slug: &str| self.stencil.copy(&self.server, slug, of.installation).await).await
     }
 
     /// The server's superuser, at database `postgres`.

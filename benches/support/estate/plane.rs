@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tenantry::config::{Config, Sources};
 use tenantry::control::clusters::{ClusterChanges, NewCluster};
 use tenantry::control::tenants::{self, NewTenant};
-use tenantry::control::{ControlPlane, signing_keys};
+use tenantry::control::{ControlPlane, migration_runs, signing_keys};
 use tenantry::error::ApiError;
 use tenantry::fleet::migrations;
 use tenantry::http::Node;
@@ -144,9 +144,9 @@ impl Plane {
 
     /// As [`Self::register`], on this cluster.
     pub async fn register_on(&self, cluster: ClusterId, entries: Vec<Entry>) -> Result<()> {
-        let version = migrations::built_in().head();
+        let head = migrations::Migrations::load(None).await?.head();
         for batch in entries.chunks(BATCH) {
-            let (keys, batch) = (self.control().keys.clone(), batch.to_vec());
+            let (keys, batch, head) = (self.control().keys.clone(), batch.to_vec(), head.clone());
             let done = self.control().db.transaction(async move |conn: &mut MainConn| {
                 for entry in batch {
                     let new = NewTenant {
@@ -165,7 +165,8 @@ impl Plane {
                     };
                     tenants::insert(conn, &keys, &new).await?;
                     signing_keys::ensure(conn, &keys, entry.id).await?;
-                    tenants::schema_migrated(conn, entry.id, version).await?;
+                    tenants::schema_migrated(conn, entry.id, head.schema_version).await?;
+                    migration_runs::at_head(conn, entry.id, &head).await?;
                     tenants::set_status(conn, entry.id, &[TenantStatus::Provisioning], TenantStatus::Active).await?;
                 }
                 Ok::<_, ApiError>(())

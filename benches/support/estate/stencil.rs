@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tenantry::control::tenants;
 use tenantry::error::ApiError;
 use tenantry::fleet::{AdminPassword, CreateTenant, FirstAdmin, OperationOptions, Silent};
-use tenantry::kernel::TenantId;
+use tenantry::kernel::{InstallationId, TenantId};
 use tenantry::router::{MainConn, Target};
 
 use super::super::postgres;
@@ -85,8 +85,8 @@ impl Stencil {
         Ok(stencil)
     }
 
-    /// A tenant of this slug with a copy as its own; it is still to be registered.
-    pub async fn copy(&self, server: &Target, slug: &str) -> Result<Entry> {
+    /// A tenant of this slug and installation with a copy as its own; it is still to be registered.
+    pub async fn copy(&self, server: &Target, slug: &str, installation: InstallationId) -> Result<Entry> {
         let id = TenantId::generate();
         let name = format!("t_{}", id.uuid().simple());
         let admin = postgres::connect(server.to_url().expose_secret()).await?;
@@ -95,7 +95,7 @@ impl Stencil {
         let hand_over = hand_over(&name);
         let statements = format!(
             "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC; ALTER DATABASE \"{name}\" OWNER TO \"{name}\"; \
-             {hand_over}; UPDATE tenantry.stamp SET tenant_id = '{id}'"
+             {hand_over}; UPDATE tenantry.stamp SET tenant_id = '{id}', installation_id = '{installation}'"
         );
         inside(server, &name).await?.batch_execute(&statements).await?;
         Ok(Entry { id, slug: slug.to_owned(), database: name.clone(), role: name, password: self.password.clone() })

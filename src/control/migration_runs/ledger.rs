@@ -123,19 +123,34 @@ pub async fn unfinished(conn: &mut MainConn, run: OperationId) -> ApiResult<Vec<
     Ok(query.bind::<SqlUuid, _>(run).load(conn).await?)
 }
 
-/// Notes that these are begun.
+/// What the registry knows of a tenant's migrations.
+#[derive(Debug, Clone, diesel::QueryableByName)]
+pub struct KnownAt {
+    /// The tenant.
+    #[diesel(sql_type = SqlUuid)]
+    pub tenant_id: TenantId,
+    /// Version of its built-in schema.
+    #[diesel(sql_type = Integer)]
+    pub schema_version: i32,
+    /// The newest of the operator's migrations that it has.
+    #[diesel(sql_type = Integer)]
+    pub operator_version: i32,
+    /// A digest of the migrations that it is known to have.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub migrations_hash: Option<String>,
+}
+
+/// Notes that these are begun, and says what they are at. Whoever asks has their locks: nobody else changes them.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn start(conn: &mut MainConn, run: OperationId, tenants: &[TenantId]) -> ApiResult<()> {
-    diesel::sql_query(
-        "UPDATE migration_tenants SET state = 'running', next_try_at = NULL WHERE run_id = $1 AND tenant_id = ANY($2)",
-    )
-    .bind::<SqlUuid, _>(run)
-    .bind::<Array<SqlUuid>, _>(tenants)
-    .execute(conn)
-    .await?;
-    Ok(())
+pub async fn start(conn: &mut MainConn, run: OperationId, tenants: &[TenantId]) -> ApiResult<Vec<KnownAt>> {
+    let query = diesel::sql_query(
+        "UPDATE migration_tenants m SET state = 'running', next_try_at = NULL FROM tenants t \
+         WHERE m.run_id = $1 AND m.tenant_id = ANY($2) AND t.id = m.tenant_id \
+         RETURNING t.id AS tenant_id, t.schema_version, t.operator_version, t.migrations_hash",
+    );
+    Ok(query.bind::<SqlUuid, _>(run).bind::<Array<SqlUuid>, _>(tenants).load(conn).await?)
 }
 
 /// Notes that a tenant was put aside, how often it was tried, why, and when it is tried again.

@@ -1,6 +1,8 @@
 //! The fleet's migration for operators.
 
-use actix_web::{get, post, web};
+use std::time::Duration;
+
+use actix_web::{Either, get, post, web};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -10,7 +12,7 @@ use super::{ChangeRefusals, Refusals};
 use crate::config::Span;
 use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::migrate::FleetStatus;
+use crate::fleet::migrate::{DryRun, FleetStatus};
 use crate::fleet::{Fleet, MigrateFleet};
 use crate::kernel::Slug;
 use crate::rest::{Accepted, Envelope, Json, NoQuery, Reply};
@@ -34,39 +36,57 @@ pub struct NewMigration {
     /// How long a statement waits for a lock, such as `3s`.
     #[garde(skip)]
     pub lock_timeout: Option<String>,
+    /// How long a statement may take, such as `15m`.
+    #[garde(skip)]
+    pub statement_timeout: Option<String>,
     /// Stop when so many tenants have failed.
     #[garde(inner(range(min = 1)))]
     pub max_failures: Option<usize>,
+    /// How long the canary is watched at most, such as `10s`.
+    #[garde(skip)]
+    pub soak: Option<String>,
+    /// Say what would be done, and do nothing of it.
+    #[garde(skip)]
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+fn time(field: &'static str, text: Option<String>, usual: Duration) -> ApiResult<Duration> {
+    match text.map(|text| text.parse::<Span>()) {
+        None => Ok(usual),
+        Some(Ok(span)) => Ok(span.0),
+        Some(Err(_)) => Err(ApiError::invalid_field(field, "invalid", "A time is written as 500ms or 3s.")),
+    }
 }
 
 impl NewMigration {
     fn read(self) -> ApiResult<MigrateFleet> {
         let usual = MigrateFleet::default();
-        let lock_timeout = match self.lock_timeout.map(|text| text.parse::<Span>()) {
-            None => usual.lock_timeout,
-            Some(Ok(span)) => span.0,
-            Some(Err(_)) => {
-                return Err(ApiError::invalid_field("lockTimeout", "invalid", "A time is written as 500ms or 3s."));
-            }
-        };
         Ok(MigrateFleet {
             canary: self.canary,
             wave: self.wave.unwrap_or(usual.wave),
             concurrency: self.concurrency.unwrap_or(usual.concurrency),
             only: self.only.unwrap_or_default(),
             max_failures: self.max_failures,
-            lock_timeout,
-            ..usual
+            lock_timeout: time("lockTimeout", self.lock_timeout, usual.lock_timeout)?,
+            statement_timeout: time("statementTimeout", self.statement_timeout, usual.statement_timeout)?,
+            soak: time("soak", self.soak, usual.soak)?,
         })
     }
 }
 
-/// Has a worker bring every tenant to the head of the migrations, in waves.
+/// Has a worker bring every tenant to the head of the migrations, in waves. With `dryRun` nothing is done, and the answer
+/// is what would be: per tenant the migrations that it lacks, per migration the locks that it takes.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminMigrateFleet",
     request_body = NewMigration,
-    responses((status = 202, description = "It is a job now", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    responses(
+        (status = 200, description = "What would be done (`dryRun`)", body = Envelope<DryRun>),
+        (status = 202, description = "It is a job now", body = Envelope<JobView>),
+        Refusals,
+        ChangeRefusals,
+    ),
     security(("operator" = [])),
 )]
 #[post("/api/v1/admin/fleet/migrations")]
@@ -75,8 +95,15 @@ pub async fn migrate_fleet(
     operator: Operator,
     fleet: web::Data<Fleet>,
     body: Json<NewMigration>,
-) -> ApiResult<Accepted<JobView>> {
-    Ok(accepted(fleet.migrate_later(&body.0.read()?, Some(operator.id)).await?))
+) -> ApiResult<Either<Reply<DryRun>, Accepted<JobView>>> {
+    let plans = body.0.dry_run;
+    let wanted = body.0.read()?;
+    if !plans {
+        return Ok(Either::Right(accepted(fleet.migrate_later(&wanted, Some(operator.id)).await?)));
+    }
+    // Apart: whoever hangs up leaves no database behind that the migrations were tried in.
+    let plan = tokio::spawn(async move { fleet.plan_migration(&wanted).await });
+    Ok(Either::Left(Reply(plan.await.map_err(ApiError::internal)??)))
 }
 
 /// How many tenants are at what version, and which of them failed.

@@ -9,8 +9,9 @@ use crate::control::clusters;
 use crate::control::clusters::Cluster;
 use crate::control::migration_runs::{self, Behind};
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
-use crate::fleet::{Fleet, admin, template};
+use crate::fleet::{Fleet, admin, refused, template};
 use crate::kernel::OperationId;
 use crate::router::MainConn;
 use crate::router::migrate::{LockTaken, MigrationSet, Trial};
@@ -92,7 +93,7 @@ impl Fleet {
             .await?;
         let skipped = total - i64::try_from(behind.len()).unwrap_or_default();
         let tried = match clusters.first() {
-            Some(cluster) if !behind.is_empty() => try_out(cluster, &migrations).await?,
+            Some(cluster) if !behind.is_empty() => self.try_out(cluster, &migrations).await?,
             _ => Vec::new(),
         };
         let lacks = |tenant: &Behind, operator: bool, version: i32| {
@@ -132,16 +133,20 @@ impl Fleet {
         });
         Ok(DryRun { head: (&head).into(), total, skipped, migrations: planned.collect(), tenants: tenants.collect() })
     }
-}
 
-/// Runs every migration in a database that is made for it, and dropped afterwards.
-async fn try_out(cluster: &Cluster, migrations: &Migrations) -> ApiResult<Vec<Tried>> {
-    let name = format!("tenantry_trial_{}", OperationId::generate().uuid().simple());
-    let mut server = admin::open(&cluster.admin).await?;
-    template::make_empty(&mut server, cluster, &name).await?;
-    let tried = try_in(cluster, migrations, &name).await;
-    template::drop_database(&mut server, &name).await?;
-    tried
+    /// Runs every migration in a database that is made for it, and dropped afterwards. One at a time: it is a whole
+    /// database, and anybody can ask again and again.
+    async fn try_out(&self, cluster: &Cluster, migrations: &Migrations) -> ApiResult<Vec<Tried>> {
+        let Some(_lock) = Lock::named(&self.locks, &self.control, "trial of migrations").await? else {
+            return Err(refused("Another plan is being made; ask again when it is there."));
+        };
+        let name = format!("tenantry_trial_{}", OperationId::generate().uuid().simple());
+        let mut server = admin::open(&cluster.admin).await?;
+        template::make_empty(&mut server, cluster, &name).await?;
+        let tried = try_in(cluster, migrations, &name).await;
+        template::drop_database(&mut server, &name).await?;
+        tried
+    }
 }
 
 async fn try_in(cluster: &Cluster, migrations: &Migrations, name: &str) -> ApiResult<Vec<Tried>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::control::ControlPlane;
@@ -17,6 +17,9 @@ use crate::router::MainConn;
 
 /// Tenants of one transaction, which holds the head of the registry until it ends.
 const BATCH: usize = 64;
+/// How long a transaction waits for more tenants: one for each tenant would cost a server nearly as much as a migration
+/// does. What a run that is killed has not written down is looked at again.
+const GATHER: Duration = Duration::from_millis(100);
 /// Tenants that wait to be written down.
 const WAITING: usize = 512;
 /// Two transactions may have waited for one another; the control plane may be away for a moment.
@@ -29,6 +32,8 @@ pub(super) struct Ledger {
     sender: mpsc::Sender<Finished>,
     taken: AtomicU64,
     written: watch::Receiver<u64>,
+    /// Somebody waits for what was taken.
+    hurry: Arc<Notify>,
 }
 
 impl Ledger {
@@ -42,9 +47,12 @@ impl Ledger {
     ) -> (Self, JoinHandle<ApiResult<()>>) {
         let (sender, mut receiver) = mpsc::channel(WAITING);
         let (tell, written) = watch::channel(0);
+        let hurry = Arc::new(Notify::new());
+        let hurried = hurry.clone();
         let task = tokio::spawn(async move {
             let mut batch = Vec::with_capacity(BATCH);
             while receiver.recv_many(&mut batch, BATCH).await > 0 {
+                gather(&mut receiver, &mut batch, &hurried).await;
                 write(&control, run, &head, &batch).await?;
                 let ids: Vec<_> = batch.drain(..).map(|finished| finished.tenant).collect();
                 locks.release(&ids).await?;
@@ -52,7 +60,7 @@ impl Ledger {
             }
             Ok(())
         });
-        (Self { sender, taken: AtomicU64::new(0), written }, task)
+        (Self { sender, taken: AtomicU64::new(0), written, hurry }, task)
     }
 
     /// Takes what became of one. False if nothing can be written down any more.
@@ -64,8 +72,22 @@ impl Ledger {
     /// Waits until everything that was taken is written down, or cannot be.
     pub(super) async fn settled(&self) {
         let taken = self.taken.load(Ordering::Acquire);
+        self.hurry.notify_one();
         // An error: the task has ended, and says itself why.
         let _ = self.written.clone().wait_for(|written| *written >= taken).await;
+    }
+}
+
+/// Fills a batch with what comes within a moment.
+async fn gather(receiver: &mut mpsc::Receiver<Finished>, batch: &mut Vec<Finished>, hurried: &Notify) {
+    let over = tokio::time::sleep(GATHER);
+    tokio::pin!(over);
+    while batch.len() < BATCH {
+        tokio::select! {
+            () = &mut over => return,
+            () = hurried.notified() => return,
+            got = receiver.recv_many(batch, BATCH) => if got == 0 { return },
+        }
     }
 }
 

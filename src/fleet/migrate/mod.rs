@@ -1,16 +1,21 @@
 //! Every tenant to the head of the migrations: canary, waves, and whoever gives way to traffic put aside and tried again.
 //!
-//! `run.rs` is the way of a run along its journal, `wave.rs` who has a turn when, `tenant.rs` one tenant, `ledger.rs` what
-//! is written down of it, `jump.rs` a tenant that a request waits for, `watch.rs` what the nodes see meanwhile, `dry.rs` the plan and its locks, `status.rs` how the
-//! fleet stands.
+//! `begin.rs` finds the run there is or begins one, `run.rs` is its way along the journal, `plan.rs` who has a turn when,
+//! `wave.rs` the turns of a wave, `turns.rs` what they share, `aside.rs` who gave way, `tenant.rs` one tenant, `ledger.rs`
+//! what is written down of it, `outcome.rs` what it came to. `jump.rs` is a tenant that a request waits for, `watch.rs`
+//! what the nodes see meanwhile, `dry.rs` the plan and its locks, `status.rs` how the fleet stands.
 
+mod aside;
 mod begin;
 mod dry;
 mod jump;
 mod ledger;
+mod outcome;
+mod plan;
 mod run;
 mod status;
 mod tenant;
+mod turns;
 mod watch;
 mod wave;
 

@@ -1,6 +1,5 @@
-//! The way of a run: who is behind, wave after wave, and a last look for those that came meanwhile.
+//! The way of a run along its journal: wave after wave, and a last look for those that came meanwhile.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +8,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
+use super::turns::Turns;
 use super::watch::Watch;
-use super::wave::Turns;
-use super::{MigrateFleet, MigrationReport, RunOutcome};
+use super::{MigrateFleet, MigrationReport};
 use crate::control::installation;
-use crate::control::migration_runs::{self, Behind, Head, Planned, RunTenant};
+use crate::control::migration_runs::{self, Head};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::ManyLocks;
 use crate::fleet::migrations::Migrations;
@@ -38,17 +37,17 @@ words! {
 
 /// One run, while it is driven.
 pub(super) struct Run<'a> {
-    fleet: &'a Fleet,
-    id: OperationId,
+    pub(super) fleet: &'a Fleet,
+    pub(super) id: OperationId,
     migrations: Migrations,
-    head: Head,
-    wanted: MigrateFleet,
+    pub(super) head: Head,
+    pub(super) wanted: MigrateFleet,
     installation: InstallationId,
     resumed: bool,
-    begun: Instant,
+    pub(super) begun: Instant,
     /// Time in which the canary was watched and nobody migrated.
-    watched: Duration,
-    report: Option<MigrationReport>,
+    pub(super) watched: Duration,
+    pub(super) report: Option<MigrationReport>,
 }
 
 impl<'a> Run<'a> {
@@ -80,36 +79,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Those that are behind and not yet in the run get their turn. Gives how many.
-    async fn plan(&self, later_than: Option<i32>) -> ApiResult<usize> {
-        let (head, only, id) = (self.head.clone(), self.wanted.named(), self.id);
-        let wanted = self.wanted.clone();
-        self.fleet
-            .control
-            .db
-            .transaction(async move |conn: &mut MainConn| {
-                let behind = migration_runs::behind(conn, &head, only.as_deref()).await?;
-                let known = migration_runs::known(conn, id).await?;
-                let behind: Vec<_> = behind.into_iter().filter(|tenant| !known.contains(&tenant.id)).collect();
-                let planned = in_waves(behind, &wanted, later_than, head.schema_version);
-                migration_runs::forget(conn).await?;
-                migration_runs::plan(conn, id, &planned).await?;
-                Ok(planned.iter().filter(|planned| !planned.newer).count())
-            })
-            .await
-    }
-
-    async fn unfinished(&self) -> ApiResult<BTreeMap<i32, Vec<RunTenant>>> {
-        let id = self.id;
-        let db = &self.fleet.control.db;
-        let tenants = db.read(async move |conn: &mut MainConn| migration_runs::unfinished(conn, id).await).await?;
-        let mut waves: BTreeMap<i32, Vec<RunTenant>> = BTreeMap::new();
-        for tenant in tenants {
-            waves.entry(tenant.wave).or_default().push(tenant);
-        }
-        Ok(waves)
-    }
-
     async fn migrate(&mut self, journal: &mut Journal<'_>) -> ApiResult<()> {
         let id = self.id;
         let control = self.fleet.control.clone();
@@ -129,6 +98,7 @@ impl<'a> Run<'a> {
             resumed: self.resumed,
             locks,
             ledger,
+            digests: Mutex::default(),
             stop: CancellationToken::new(),
             reason: Mutex::default(),
             broken: Mutex::default(),
@@ -209,41 +179,6 @@ impl<'a> Run<'a> {
             turns.ledger.settled().await;
         }
     }
-
-    /// What it came to. An error if not everybody is at the head, so that the journal says so.
-    async fn end(&mut self, reason: Option<String>) -> ApiResult<()> {
-        let (id, head, only) = (self.id, self.head.clone(), self.wanted.named());
-        let db = &self.fleet.control.db;
-        let (totals, failed, count) = db
-            .read(async move |conn: &mut MainConn| {
-                let totals = migration_runs::totals(conn, id).await?;
-                let failed = migration_runs::failed(conn, id, &head).await?;
-                Ok::<_, ApiError>((totals, failed, migration_runs::count(conn, only.as_deref()).await?))
-            })
-            .await?;
-        let failed: Vec<_> = failed.into_iter().map(super::FailedView::from).collect();
-        let state = match (&reason, failed.is_empty() && totals.pending == 0) {
-            (None, true) => RunOutcome::Done,
-            (None, false) => RunOutcome::Partial,
-            (Some(_), _) => RunOutcome::Stopped,
-        };
-        let active = self.begun.elapsed().saturating_sub(self.watched).as_secs_f64().max(0.001);
-        let not_there = totals.migrated + totals.pending + i64::try_from(failed.len()).unwrap_or_default();
-        self.report = Some(MigrationReport {
-            run_id: self.id,
-            state,
-            reason,
-            head: (&self.head).into(),
-            total: count,
-            migrated: totals.migrated,
-            skipped: (count - not_there).max(0),
-            pending: totals.pending,
-            failed,
-            tenants_per_second: (totals.migrated as f64 / active * 10.0).round() / 10.0,
-            duration_ms: i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX),
-        });
-        Ok(())
-    }
 }
 
 impl Steps for Run<'_> {
@@ -306,55 +241,4 @@ async fn attended(
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The canary from all over the list, so that no cluster's or customer's tenants are all of it; then wave after wave.
-fn in_waves(behind: Vec<Behind>, wanted: &MigrateFleet, later_than: Option<i32>, newest: i32) -> Vec<Planned> {
-    let (newer, behind): (Vec<_>, Vec<_>) = behind.into_iter().partition(|tenant| tenant.schema_version > newest);
-    let canaries = if later_than.is_some() { 0 } else { wanted.canaries(behind.len()) };
-    let (of, first) = (behind.len(), later_than.unwrap_or(1));
-    let is_canary = |at: usize| (at * canaries) / of.max(1) != ((at + 1) * canaries) / of.max(1);
-    let mut others = 0;
-    let planned = behind.into_iter().enumerate().map(|(at, tenant)| {
-        let wave = if is_canary(at) {
-            0
-        } else {
-            others += 1;
-            first + i32::try_from((others - 1) / wanted.wave.max(1)).unwrap_or(i32::MAX - first)
-        };
-        Planned { tenant, wave, newer: false }
-    });
-    let mut planned: Vec<_> = planned.collect();
-    planned.extend(newer.into_iter().map(|tenant| Planned { tenant, wave: first, newer: true }));
-    planned
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::TenantId;
-
-    fn behind(count: usize) -> Vec<Behind> {
-        let one = |at: usize| Behind {
-            id: TenantId::generate(),
-            slug: format!("t{at:03}"),
-            cluster_id: None,
-            schema_version: if at == 0 { 9 } else { 1 },
-            operator_version: 0,
-        };
-        (0..count).map(one).collect()
-    }
-
-    #[test]
-    fn the_canary_is_spread_and_waves_are_full() {
-        let wanted = MigrateFleet { canary: Some(3), wave: 10, ..MigrateFleet::default() };
-        let planned = in_waves(behind(31), &wanted, None, 3);
-        let of = |wave| planned.iter().filter(|one| one.wave == wave && !one.newer).count();
-        assert_eq!([of(0), of(1), of(2), of(3)], [3, 10, 10, 7]);
-        let canary: Vec<_> = planned.iter().filter(|one| one.wave == 0).map(|one| one.tenant.slug.as_str()).collect();
-        assert_eq!(canary, ["t010", "t020", "t030"]);
-        assert_eq!(planned.iter().filter(|one| one.newer).count(), 1);
-        let later = in_waves(behind(5), &wanted, Some(4), 3);
-        assert!(later.iter().all(|one| one.wave == 4), "no second canary");
-    }
 }

@@ -24,6 +24,8 @@ pub(super) struct Turn {
     pub(super) applied: i32,
     /// What it is at, as far as anybody could look.
     pub(super) at: Option<(i32, i32)>,
+    /// What it is at by the registry, if that is exactly a part of today's migrations.
+    pub(super) known: Option<Vec<i32>>,
 }
 
 /// What a try led to.
@@ -54,6 +56,8 @@ impl Turn {
             statement_timeout: Some(patience.statement),
             role: None,
             stamp: Some(Stamp { tenant_id: self.tenant.tenant_id, installation_id: installation }),
+            // Told the first time alone: whoever was in the way may have migrated it.
+            at: self.known.take(),
         };
         let (applied, done) = migrate_all(target, &[&migrations.built_in, &migrations.operator], &options).await;
         self.applied += applied.iter().map(|applied| i32::try_from(applied.count).unwrap_or(i32::MAX)).sum::<i32>();

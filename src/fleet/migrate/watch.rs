@@ -16,8 +16,12 @@ const LEASE_SECONDS: i32 = 20;
 const RENEW: Duration = Duration::from_secs(5);
 /// How long a node has to say what it sees. One of an earlier release never does.
 const NODES_PATIENCE: Duration = Duration::from_secs(4);
+/// Where nodes have answered nobody for so long, there is no traffic: a moment without an answer may be a slow one.
+const QUIET: Duration = Duration::from_secs(1);
 /// So many requests of the canary are enough to go on.
 const ENOUGH: i64 = 200;
+/// Looks in a row that have to find the migrated slow: the first requests after a migration open connections.
+const IN_A_ROW: u32 = 2;
 /// Looks that make up the recent past: what is wrong with the latest wave must not drown in all before it.
 const RECENT: usize = 20;
 
@@ -74,13 +78,15 @@ pub(super) struct Watch {
     recent: VecDeque<Sides>,
     /// How many looks in a row have found the migrated slow.
     slow: u32,
+    /// How many looks have had enough of the migrated to judge by.
+    judged: u32,
     canary_out: Instant,
 }
 
 impl Watch {
     pub(super) fn new(control: ControlPlane, run: OperationId, head: Head) -> Self {
         let now = Instant::now();
-        Self { control, run, head, renewed: now, recent: VecDeque::new(), slow: 0, canary_out: now }
+        Self { control, run, head, renewed: now, recent: VecDeque::new(), slow: 0, judged: 0, canary_out: now }
     }
 
     /// The nodes begin to count.
@@ -142,9 +148,10 @@ impl Watch {
         if let Some(why) = views.into_iter().flatten().find_map(|(migrated, rest)| more_errors(migrated, rest)) {
             return Some(why);
         }
-        let why = slower(&sides.0, &sides.1);
+        let why = views.into_iter().flatten().find_map(|(migrated, rest)| slower(migrated, rest));
         self.slow = if why.is_some() { self.slow + 1 } else { 0 };
-        why.filter(|_| self.slow > 1)
+        self.judged += u32::from(sides.0.requests >= ENOUGH);
+        why.filter(|_| self.slow >= IN_A_ROW)
     }
 
     /// From here on the canary is looked at.
@@ -165,7 +172,9 @@ impl Watch {
         if i64::try_from(heard).unwrap_or(i64::MAX) < nodes {
             return Ok(waited >= NODES_PATIENCE);
         }
-        Ok(migrated.requests >= ENOUGH || migrated.requests + rest.requests == 0)
+        let is_quiet = migrated.requests + rest.requests == 0 && (nodes == 0 || waited >= QUIET);
+        // What was seen has been looked at, too.
+        Ok(self.judged >= IN_A_ROW || is_quiet)
     }
 }
 

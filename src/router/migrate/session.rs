@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use refinery::Migration;
 use tokio::sync::oneshot;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error as PgError, SimpleQueryMessage, SimpleQueryRow};
 
 use super::set::{MigrationSet, file_name, without_transaction};
 use super::statements::statements;
 use super::{MigrateError, MigrateOptions};
+use crate::kernel::Clock;
 use crate::router::connect::{ConnectError, ConnectFailure, ConnectOptions, Target, open_client};
 use crate::router::stamp::Stamp;
 
@@ -34,11 +35,25 @@ pub(super) struct Session {
 pub(super) struct History {
     /// Whether its table is there.
     known: bool,
+    /// Somebody else's word, which the database was not asked about.
+    assumed: bool,
     /// Version, name and checksum.
     applied: Vec<(i32, String, String)>,
 }
 
 impl History {
+    /// Whether the database may say otherwise.
+    pub(super) const fn is_assumed(&self) -> bool {
+        self.assumed
+    }
+
+    /// What a database has that is known to be at this version of a set. The table may be missing where that is 0.
+    fn assume(set: &MigrationSet, version: i32) -> Self {
+        let had = set.migrations.iter().filter(|migration| migration.version() <= version);
+        let row = |it: &Migration| (it.version(), it.name().to_owned(), it.checksum().to_string());
+        Self { known: version > 0, assumed: true, applied: had.map(row).collect() }
+    }
+
     /// The latest version; 0 if there is none.
     pub(super) fn version(&self) -> i32 {
         self.applied.last().map_or(0, |(version, ..)| *version)
@@ -91,17 +106,20 @@ impl Session {
     }
 
     /// Takes the lock if it is free, makes sure whose database it is, and reads the histories: one round trip where
-    /// they are all there.
+    /// they are all there. Those that are known to be `at` a version are not read: a backend that has just started has
+    /// everything to learn of each table that it is asked about.
     pub(super) async fn look(
         &mut self,
         sets: &[&MigrationSet],
         stamp: Option<Stamp>,
+        at: Option<&[i32]>,
     ) -> Result<Vec<History>, MigrateError> {
         let lock = if self.locked { String::new() } else { format!("SELECT pg_try_advisory_lock({LOCK_KEY});") };
-        let mut known: Vec<bool> = sets.iter().map(|_| true).collect();
+        let mut known: Vec<bool> = sets.iter().map(|_| at.is_none()).collect();
         let answers = if self.all_there { self.ask(&lock, sets, &known, stamp.is_some()).await } else { Ok(None) };
         let answers = match answers? {
             Some(answers) => answers,
+            None if at.is_some() => return Err(unstamped("the database is stamped for nobody")),
             None => {
                 self.all_there = false;
                 known = self.known(sets).await.map_err(MigrateError::History)?;
@@ -122,8 +140,12 @@ impl Session {
                 return Err(unstamped("the database is stamped for another tenant"));
             }
         }
+        if let Some(at) = at {
+            return Ok(sets.iter().zip(at).map(|(set, version)| History::assume(set, *version)).collect());
+        }
         let histories = known.into_iter().map(|known| History {
             known,
+            assumed: false,
             applied: if known { read(&answers.next().unwrap_or_default()) } else { Vec::new() },
         });
         Ok(histories.collect())
@@ -142,7 +164,7 @@ impl Session {
             sql.push_str("SELECT tenant_id, installation_id FROM tenantry.stamp;");
         }
         for (set, _) in sets.iter().zip(known).filter(|(_, known)| **known) {
-            let _ = write!(sql, "SELECT version, name, checksum FROM {} ORDER BY version;", set.history);
+            let _ = write!(sql, "SELECT version, name, checksum FROM {};", set.history);
         }
         match self.client.simple_query(&sql).await {
             Ok(messages) => Ok(Some(split(messages))),
@@ -197,8 +219,9 @@ impl Session {
             let lock_timeout = format!("SET lock_timeout = {};", options.wait.as_millis().max(1));
             self.one_by_one(sql, &lock_timeout, &remember).await
         } else {
+            // The history first: who had it already is told so before anything is done twice.
             let whole = format!(
-                "{lock_timeout}SET statement_timeout = {statement_timeout};BEGIN;\n{sql}\n;\n{remember};\nCOMMIT"
+                "{lock_timeout}SET statement_timeout = {statement_timeout};BEGIN;\n{remember};\n{sql}\n;\nCOMMIT"
             );
             let done = self.client.batch_execute(&whole).await;
             if done.is_err() {
@@ -248,8 +271,12 @@ fn text(row: &SimpleQueryRow, at: usize) -> String {
     row.get(at).unwrap_or_default().to_owned()
 }
 
+/// In the order of versions, which the server would have to be asked for.
 fn read(rows: &[SimpleQueryRow]) -> Vec<(i32, String, String)> {
-    rows.iter().map(|row| (text(row, 0).parse().unwrap_or_default(), text(row, 1), text(row, 2))).collect()
+    let mut applied: Vec<_> =
+        rows.iter().map(|row| (text(row, 0).parse().unwrap_or_default(), text(row, 1), text(row, 2))).collect();
+    applied.sort_unstable();
+    applied
 }
 
 fn is_missing(error: &PgError) -> bool {
@@ -272,15 +299,25 @@ fn table(history: &str) -> String {
     )
 }
 
+/// Without a function or an operator, which a backend that has just started would have to look up.
 fn row(set: &MigrationSet, migration: &Migration) -> String {
     format!(
-        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, '{}', \
-         to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), '{}')",
+        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, '{}', '{}', '{}')",
         set.history,
         migration.version(),
         migration.name().replace('\'', "''"),
+        Clock::system().now().format("%Y-%m-%dT%H:%M:%S%.6fZ"),
         migration.checksum()
     )
+}
+
+/// Whether an error may come of a history that is not what it was said to be.
+pub(super) fn contradicts(error: &MigrateError, set: &MigrationSet) -> bool {
+    let MigrateError::Failed { source, .. } = error else { return false };
+    let Some(said) = source.downcast_ref::<DbError>() else { return false };
+    let table = set.history.rsplit('.').next();
+    (*said.code() == SqlState::UNIQUE_VIOLATION && said.table() == table)
+        || [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME].contains(&said.code())
 }
 
 /// Whether a text has this name as a word of its own.
@@ -316,7 +353,7 @@ mod tests {
 
     fn applied(migrations: &[&Migration]) -> History {
         let row = |m: &&Migration| (m.version(), m.name().to_owned(), m.checksum().to_string());
-        History { known: true, applied: migrations.iter().map(row).collect() }
+        History { known: true, assumed: false, applied: migrations.iter().map(row).collect() }
     }
 
     #[test]

@@ -104,6 +104,12 @@ impl MigrationSet {
         self.migrations.is_empty()
     }
 
+    /// Whether each migration after a version runs in a transaction.
+    pub(super) fn is_transactional_after(&self, version: i32) -> bool {
+        let mut later = self.migrations.iter().filter(|migration| migration.version() > version);
+        later.all(|migration| !without_transaction(migration.sql().unwrap_or_default()))
+    }
+
     /// The migrations after a version, by number: their files' names.
     pub fn after(&self, version: i32) -> impl Iterator<Item = (i32, String)> {
         let later = self.migrations.iter().filter(move |migration| migration.version() > version);

@@ -39,10 +39,14 @@ impl Ground {
         std::fs::write(self.directory.path().join(file), sql).expect("a file");
     }
 
+    /// The directory of the operator's migrations.
+    pub(super) fn path(&self) -> &str {
+        self.directory.path().to_str().expect("a path")
+    }
+
     fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.app.environment();
-        let directory = self.directory.path().to_str().expect("a path").to_owned();
-        environment.push(("TENANTRY_TENANT_MIGRATIONS".into(), directory));
+        environment.push(("TENANTRY_TENANT_MIGRATIONS".into(), self.path().to_owned()));
         environment
     }
 

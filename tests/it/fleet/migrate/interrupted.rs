@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::{Value, json};
 use tenantry::fleet::migrate::Step;
 
@@ -31,6 +32,31 @@ async fn a_killed_run_is_gone_on_with_and_everybody_has_it_once() {
     assert_eq!(epochs, ["2"], "each tenant's connections are retired, once");
 }
 
+/// The registry says less than the database has: what is there is neither done again nor taken for a failure.
+#[actix_web::test]
+async fn who_had_it_after_all_is_found_out() {
+    let ground = Ground::new(2).await;
+    let known = ground.asked("SELECT migrations_hash AS word FROM tenants WHERE slug = 't00x'").await.remove(0);
+    assert!(!known.is_empty(), "a tenant that was just made is known by its digest");
+    ground.write("V1__once.sql", "CREATE TABLE once (id int);");
+    ground.migrate(&["--only", "t00x"], 0).await;
+    let forget = format!("UPDATE tenants SET operator_version = 0, migrations_hash = '{known}' WHERE slug = 't00x'");
+    db::execute(ground.app.control_database(), &forget).await;
+    ground.write("V2__then.sql", "CREATE TABLE \"then\" (id int);");
+    let report = ground.migrate(&[], 0).await;
+    assert_eq!((&report["migrated"], &report["failed"]), (&json!(2), &json!([])), "{report}");
+    assert_eq!((ground.count(&has("once")).await, ground.count(&has("then")).await), (2, 2));
+    db::execute(ground.app.control_database(), &forget).await;
+    let report = ground.migrate(&[], 0).await;
+    assert_eq!((&report["migrated"], &report["skipped"]), (&json!(0), &json!(2)), "{report}");
+    // Of one that was changed since the registry knows nothing.
+    db::execute(ground.app.control_database(), &forget).await;
+    ground.write("V1__once.sql", "CREATE TABLE once (id bigint);");
+    let report = ground.migrate(&["--only", "t00x"], 3).await;
+    let why = report["failed"][0]["error"].as_str().unwrap();
+    assert!(why.contains("V1__once.sql was changed after it was applied"), "{report}");
+}
+
 #[actix_web::test]
 async fn after_a_crash_at_any_step_the_same_command_resumes() {
     let ground = Ground::new(2).await;
@@ -51,11 +77,15 @@ async fn after_a_crash_at_any_step_the_same_command_resumes() {
 #[actix_web::test]
 async fn who_comes_meanwhile_lands_right() {
     let ground = Ground::new(3).await;
-    ground.write("V1__slow.sql", "SELECT pg_sleep(0.5); CREATE TABLE slow (id int);");
+    ground.write("V1__slow.sql", "ALTER TABLE contacts ADD COLUMN slow text; CREATE TABLE slow (id int);");
+    // It does not end before somebody came.
+    let mut holder = db::open(&ground.database("t00x").await).await;
+    holder.batch_execute("BEGIN; SELECT count(*) FROM contacts").await.unwrap();
     let run = ground.begin(&["--concurrency", "1"]);
-    ground.until("done", 1).await;
+    ground.until("done", 2).await;
     // Made by a program that does not know of the migration.
     ground.provision("later").await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
     let output = run.wait_with_output().await.unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &report["migrated"], &report["total"]), (Some(0), &json!(4), &json!(4)));

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tenantry::testing::TestApp;
 
+use super::ground::Ground;
 use crate::support::{eventually, seconds};
 
 #[actix_web::test]
@@ -28,4 +29,30 @@ async fn an_operator_has_the_fleet_migrated_as_a_job() {
     let status = operator.get("/api/v1/admin/fleet/status").await.expect(200);
     assert_eq!((&status.data()["atHead"], &status.data()["total"]), (&json!(1), &json!(1)));
     app.anonymous().get("/api/v1/admin/fleet/status").await.refused(401, "unauthenticated");
+}
+
+#[actix_web::test]
+async fn an_operator_sees_the_plan_before_anything_is_done() {
+    let ground = Ground::new(2).await;
+    ground.write("V1__fax.sql", "ALTER TABLE contacts ADD COLUMN fax text; CREATE TABLE faxes (id int);");
+    // A node that has the operator's migrations.
+    let node = TestApp::builder().beside(&ground.app).set("TENANTRY_TENANT_MIGRATIONS", ground.path()).start().await;
+    let operator = node.operator();
+    let body = json!({"dryRun": true, "only": ["t01x"], "soak": "1s", "statementTimeout": "1m"});
+    let answer = operator.post("/api/v1/admin/fleet/migrations", body).await.expect(200);
+    let plan = answer.data();
+    assert_eq!((&plan["total"], &plan["skipped"], &plan["head"]["operatorVersion"]), (&json!(1), &json!(0), &json!(1)));
+    let lacking = plan["tenants"].as_array().unwrap();
+    assert_eq!(lacking.len(), 1, "{plan}");
+    assert_eq!((&lacking[0]["slug"], &lacking[0]["migrations"]), (&json!("t01x"), &json!(["V1__fax.sql"])));
+    let locks = plan["migrations"][0]["locks"].as_array().unwrap();
+    assert!(locks.contains(&json!({"relation": "contacts", "mode": "AccessExclusiveLock"})), "{plan}");
+    let told = ground.migrate(&["--dry-run", "--only", "t01x"], 0).await;
+    assert_eq!(plan, &told, "as the command says it");
+    let jobs = operator.get("/api/v1/admin/jobs?kind=migrate").await.expect(200);
+    assert_eq!(jobs.data(), &json!([]), "nothing was asked of a worker");
+    let made = "SELECT count(*)::text AS word FROM pg_attribute WHERE attname = 'fax'";
+    assert_eq!(ground.count(made).await, 0, "nothing was done");
+    let body = json!({"dryRun": true, "soak": "a while"});
+    operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
 }

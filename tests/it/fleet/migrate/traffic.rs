@@ -9,10 +9,23 @@ use tenantry::testing::Tenant;
 
 use super::ground::{Ground, has};
 
+/// How each tenant is asked.
+#[derive(Clone, Copy)]
+struct Traffic {
+    writes: bool,
+    /// By so many callers at once.
+    callers: usize,
+    /// What each of them waits before it asks again.
+    pause: Duration,
+}
+
+const READS: Traffic = Traffic { writes: false, callers: 1, pause: Duration::from_millis(2) };
+
 /// Asks each tenant over and over, until `until` ends; gives how many requests were answered well, and what others said.
-async fn with_traffic<T>(tenants: &[Tenant], writes: bool, until: impl Future<Output = T>) -> (T, u32, Vec<u16>) {
+async fn with_traffic<T>(tenants: &[Tenant], traffic: Traffic, until: impl Future<Output = T>) -> (T, u32, Vec<u16>) {
+    let Traffic { writes, callers, pause } = traffic;
     let (well, ill) = (Cell::new(0), Cell::new(Vec::new()));
-    let asking = join_all(tenants.iter().map(async |tenant| {
+    let asking = join_all(tenants.iter().flat_map(|tenant| std::iter::repeat_n(tenant, callers)).map(async |tenant| {
         let admin = tenant.admin();
         loop {
             let mut answers = vec![admin.get("/api/v1/contacts").await];
@@ -28,7 +41,7 @@ async fn with_traffic<T>(tenants: &[Tenant], writes: bool, until: impl Future<Ou
                     ill.set(all);
                 }
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(pause).await;
         }
     }));
     tokio::select! {
@@ -52,7 +65,7 @@ async fn reads_and_writes_go_on_while_a_column_is_added() {
     let ground = Ground::new(0).await;
     let tenants = tenants(&ground, 3).await;
     ground.write("V1__fax.sql", "ALTER TABLE contacts ADD COLUMN fax text; CREATE TABLE fax (id int);");
-    let (report, well, ill) = with_traffic(&tenants, true, ground.migrate(&[], 0)).await;
+    let (report, well, ill) = with_traffic(&tenants, Traffic { writes: true, ..READS }, ground.migrate(&[], 0)).await;
     assert_eq!((&report["migrated"], &ill), (&json!(3), &Vec::new()), "{well} were answered well");
     assert!(well > 10, "{well} requests");
     assert_eq!(ground.count(&has("fax")).await, 3);
@@ -64,10 +77,31 @@ async fn a_canary_whose_reads_break_stops_the_fleet() {
     let tenants = tenants(&ground, 4).await;
     ground.write("V1__broken.sql", "ALTER TABLE contacts RENAME COLUMN title TO headline;");
     let run = ground.fleet(&["migrate", "--canary", "1", "--soak", "60s"]);
-    let (said, _, ill) = with_traffic(&tenants, false, run).await;
+    let (said, _, ill) = with_traffic(&tenants, READS, run).await;
     let report: Value = said.expect(3).json();
     assert_eq!((&report["state"], &report["migrated"], &report["pending"]), (&json!("stopped"), &json!(1), &json!(3)));
     let reason = report["reason"].as_str().unwrap();
     assert!(reason.contains("of the requests of migrated tenants"), "{reason}");
     assert!(!ill.is_empty());
+}
+
+/// Everything is answered well, only later.
+#[actix_web::test]
+async fn a_canary_whose_reads_get_slow_stops_the_fleet() {
+    let ground = Ground::new(0).await;
+    let tenants = tenants(&ground, 4).await;
+    for tenant in &tenants {
+        tenant.admin().contact("Lovelace").await;
+    }
+    let slow = "ALTER TABLE contacts RENAME TO all_contacts; CREATE VIEW contacts AS \
+                WITH waited AS MATERIALIZED (SELECT pg_sleep(0.15)) SELECT c.* FROM waited, all_contacts c;";
+    ground.write("V1__slow.sql", slow);
+    let run = ground.fleet(&["migrate", "--canary", "1", "--soak", "60s"]);
+    let traffic = Traffic { callers: 8, pause: Duration::from_millis(100), ..READS };
+    let (said, well, ill) = with_traffic(&tenants, traffic, run).await;
+    let report: Value = said.expect(3).json();
+    assert_eq!((&report["state"], &report["migrated"], &report["pending"]), (&json!("stopped"), &json!(1), &json!(3)));
+    let reason = report["reason"].as_str().unwrap();
+    assert!(reason.starts_with("p95 of migrated tenants is") && reason.contains("of the others"), "{reason}");
+    assert!(ill.is_empty(), "{well} were answered well, and {ill:?}");
 }
