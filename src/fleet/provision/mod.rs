@@ -1,6 +1,7 @@
 //! Making, adopting and unmaking a tenant: a list of named steps, each of them safe to repeat, journaled in the control
 //! plane, resumable after a crash at any point, and undoable.
 
+mod again;
 pub mod attach;
 mod claimed;
 mod create;
@@ -13,6 +14,7 @@ pub(super) mod steps;
 mod trail;
 pub(super) mod verify;
 
+pub(super) use again::Asked;
 pub(super) use verify::read_stamp;
 
 use secrecy::SecretString;

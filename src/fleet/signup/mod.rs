@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 pub use limit::Standing;
 
+use super::provision::Asked;
 use super::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent};
 use crate::config::{Network, SignUpMode};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
@@ -89,7 +90,8 @@ impl Fleet {
             admin: Some(wanted.admin.clone()),
             ..CreateTenant::named(wanted.slug.clone())
         };
-        let made = self.create_for(&create, Some(request), &OperationOptions::default(), &Silent).await;
+        let asked = Asked { sign_up: Some(request), request: None };
+        let made = self.create_for(&create, asked, &OperationOptions::default(), &Silent).await;
         match made {
             Ok(made) => Ok((made.tenant.id, true)),
             Err(error) => {
@@ -117,11 +119,20 @@ impl Fleet {
         }
     }
 
-    /// Keeps a stranger's wish until an operator decides: see [`Self::approve_sign_up`].
+    /// Keeps a stranger's wish until an operator decides: see [`Self::approve_sign_up`]. What the request of this id has
+    /// asked for before is given again.
     ///
     /// # Errors
     /// `already_exists` for a slug that is taken, or waited for.
-    pub async fn ask_for_tenant(&self, wanted: &Wanted) -> ApiResult<Operation> {
+    pub async fn ask_for_tenant(&self, wanted: &Wanted, request: Option<Uuid>) -> ApiResult<Operation> {
+        if let Some(request) = request {
+            let db = &self.control.db;
+            let asked =
+                db.read(async move |conn: &mut MainConn| operations::find_requested(conn, request).await).await?;
+            if let Some(asked) = asked {
+                return Ok(asked);
+            }
+        }
         let AdminPassword::Given(password) = &wanted.admin.password else {
             return Err(ApiError::internal("a stranger chooses the password"));
         };
@@ -138,7 +149,7 @@ impl Fleet {
                 if tenants::find_by_slug(conn, &slug).await?.is_some() {
                     return Err(taken(&slug));
                 }
-                let input = json!({"slug": slug, "approval": true});
+                let input = json!({"slug": slug, "approval": true, "request": request});
                 let new = NewOperation {
                     kind: OperationKind::Create,
                     tenant: None,
