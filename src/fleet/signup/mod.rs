@@ -78,12 +78,19 @@ impl Fleet {
                     return Err(taken(&slug));
                 }
                 let Some(tenant) = tenants::find_by_slug(conn, &slug).await? else { return Ok(None) };
-                if operations::began(conn, tenant.id, request).await? { Ok(Some(tenant)) } else { Err(taken(&slug)) }
+                if !operations::began(conn, tenant.id, request).await? {
+                    return Err(taken(&slug));
+                }
+                let open = operations::find_open(conn, tenant.id).await?;
+                Ok(Some((tenant, open.is_some_and(|open| open.kind == OperationKind::Delete))))
             })
             .await?;
-        // It was made, and nobody could be told.
-        if let Some(made) = found.filter(|tenant| tenant.status != TenantStatus::Provisioning) {
-            return Ok((made.id, false));
+        match found {
+            // It was made, and nobody could be told.
+            Some((made, _)) if made.status != TenantStatus::Provisioning => return Ok((made.id, false)),
+            // It failed, and could not be taken back then.
+            Some((failed, true)) => self.delete_unfinished(failed.id).await?,
+            _ => {}
         }
         let create = CreateTenant {
             name: Some(wanted.name.clone()),

@@ -126,19 +126,27 @@ async fn an_answer_is_kept_though_its_caller_is_gone() {
     }
 }
 
-/// What a server that is away has left half done is gone on with under its key.
+/// What a server that is away has left half done is gone on with under its key; what nobody asks for again is swept.
 #[actix_web::test]
-async fn a_key_whose_server_was_away_goes_on_once_it_is_back() {
+async fn a_sign_up_whose_server_was_away_goes_on_once_it_is_back() {
     let app = open().await;
     let mut server = Server::start().await;
     app.cluster("own", &server.target()).await;
     run(&app, &["cluster", "drain", "local", "--no-move"]).await.expect(0);
     let (slug, once) = (unique("late"), app.anonymous().with("idempotency-key", &unique("key")));
+    let never = unique("never");
     server.stop().await;
-    let away = once.post("/api/v1/tenants", sign_up(&slug)).await;
-    assert!(away.status >= 500, "{away:?}");
+    for (who, slug) in [(&once, &slug), (&app.anonymous(), &never)] {
+        let away = who.post("/api/v1/tenants", sign_up(slug)).await;
+        assert!(away.status >= 500, "{away:?}");
+    }
     server.restart().await;
     once.post("/api/v1/tenants", sign_up(&slug)).await.expect(201);
+    app.anonymous().post("/api/v1/tenants", sign_up(&never)).await.refused(409, "already_exists");
+    db::execute(app.control_database(), "UPDATE operations SET started_at = now() - interval '1 hour'").await;
+    app.fleet().sweep_sign_ups().await.unwrap();
+    let left = "SELECT slug AS word FROM tenants ORDER BY 1";
+    assert_eq!(db::words(app.control_database(), left).await, [slug]);
 }
 
 /// Whoever has just made a ready tenant gives its lock back a moment after it can be taken.
