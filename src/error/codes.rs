@@ -69,6 +69,9 @@ codes! {
         "Your roles do not allow this.", "Ask an administrator of your organisation for the permission.";
     PasswordChangeRequired, 403, "password_change_required", "Password change required",
         "This needs a password of your own choice.", "Call `POST /api/v1/auth/change-password` first.";
+    StepUpRequired, 403, "step_up_required", "Step-up required",
+        "This needs proof of who you are that is not older than ten minutes.",
+        "Call `POST /api/v1/auth/step-up`, and repeat with the token it gives.";
     TenantSuspended, 403, "tenant_suspended", "Tenant suspended",
         "This organisation is suspended.", "Ask the operator of the service to resume it.";
     RegistrationClosed, 403, "registration_closed", "Registration closed",

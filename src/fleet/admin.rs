@@ -44,6 +44,11 @@ pub(super) async fn open(target: &Target) -> ApiResult<AdminConn> {
     AdminConn::open(target, &options()).await.map_err(unavailable)
 }
 
+/// Opens one whose commits become durable with a later commit of another connection.
+pub(super) async fn open_relaxed(target: &Target) -> ApiResult<AdminConn> {
+    AdminConn::open(target, &ConnectOptions { relaxed: true, ..options() }).await.map_err(unavailable)
+}
+
 /// 503: the server with the tenant's database refuses or does not answer.
 pub(super) fn unavailable(error: ConnectError) -> ApiError {
     let said = match error.kind {

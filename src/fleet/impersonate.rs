@@ -12,7 +12,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::{SessionId, Slug, UserId};
 use crate::router::token::{ACCESS_TYP, Actor, IMPERSONATION};
 use crate::router::{AccessClaims, AdminConn, KeyId, MainConn, SigningKey, TenantStatus};
-use crate::tenant::impersonation::{AUDITED_SINCE, Impersonation, impersonate};
+use crate::tenant::audit::AUDITED_SINCE;
+use crate::tenant::impersonation::{Impersonation, impersonate};
 
 /// How long a token is good, and with it its session: there is no refresh token.
 const LIFETIME: TimeDelta = TimeDelta::minutes(15);

@@ -21,6 +21,7 @@ use super::app;
         (name = "users", description = "People of the tenant."),
         (name = "roles", description = "Roles of the tenant."),
         (name = "permissions", description = "What roles may allow."),
+        (name = "security", description = "What the organisation demands of its people."),
         (name = "contacts", description = "The tenant's address book."),
         (name = "tenants", description = "The tenant itself."),
         (name = "admin", description = "Operators of the installation."),

@@ -218,6 +218,53 @@ impl MacKey {
     }
 }
 
+/// A key made of another one, for secrets in tenants' databases. What it seals is `version (1) ‖ nonce (12) ‖ AES-256-GCM
+/// ciphertext and tag`, bound to its place as by [`MasterKeys`].
+#[derive(Debug)]
+pub struct SealKey(RandomizedNonceKey);
+
+impl MacKey {
+    /// The key for one purpose, always the same.
+    #[must_use]
+    pub fn seal_key(&self, purpose: &'static str) -> SealKey {
+        let bytes = Zeroizing::new(self.digest("seal-key", &[purpose.as_bytes()]));
+        SealKey(RandomizedNonceKey::new(&AES_256_GCM, &*bytes).expect("a digest has the length of a key"))
+    }
+}
+
+impl SealKey {
+    /// Seals `plain` for one place.
+    #[must_use]
+    pub fn seal(&self, place: Place, plain: &[u8]) -> Sealed {
+        let mut body = plain.to_vec();
+        let nonce = self
+            .0
+            .seal_in_place_append_tag(Aad::from(place.associated_data()), &mut body)
+            .expect("AES-GCM seals anything shorter than 64 GiB");
+        Sealed([&[VERSION], &nonce.as_ref()[..], &body].concat())
+    }
+
+    /// Opens a value that was sealed for the same place.
+    ///
+    /// # Errors
+    /// If the value was tampered with or belongs elsewhere.
+    pub fn open(&self, place: Place, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        let bytes = sealed.as_bytes();
+        if bytes.len() < 1 + NONCE_LEN || bytes[0] != VERSION {
+            return Err(CryptoError::DoesNotOpen);
+        }
+        let nonce = Nonce::try_assume_unique_for_key(&bytes[1..=NONCE_LEN]).map_err(|_| CryptoError::DoesNotOpen)?;
+        let mut body = Zeroizing::new(bytes[1 + NONCE_LEN..].to_vec());
+        let length = self
+            .0
+            .open_in_place(nonce, Aad::from(place.associated_data()), &mut body)
+            .map_err(|_| CryptoError::DoesNotOpen)?
+            .len();
+        body.truncate(length);
+        Ok(body)
+    }
+}
+
 /// Cryptographically secure random bytes.
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
@@ -262,6 +309,23 @@ mod tests {
             bytes[at] ^= 1;
             assert!(keys.open(place, &bytes.into()).is_err(), "byte {at} flipped");
         }
+    }
+
+    #[test]
+    fn a_derived_key_seals_for_one_place_and_one_purpose() {
+        let mac = MacKey::new(&random::<32>());
+        let place = Place::new("t", "c", Uuid::now_v7());
+        let sealed = mac.seal_key("a").seal(place, b"seed");
+        assert_eq!(mac.seal_key("a").open(place, &sealed).unwrap().as_slice(), b"seed");
+        assert_eq!(mac.seal_key("b").open(place, &sealed).unwrap_err(), CryptoError::DoesNotOpen);
+        let elsewhere = Place::new("t", "c", Uuid::now_v7());
+        assert_eq!(mac.seal_key("a").open(elsewhere, &sealed).unwrap_err(), CryptoError::DoesNotOpen);
+        for at in 0..sealed.as_bytes().len() {
+            let mut bytes = sealed.as_bytes().to_vec();
+            bytes[at] ^= 1;
+            assert!(mac.seal_key("a").open(place, &bytes.into()).is_err(), "byte {at} flipped");
+        }
+        assert!(mac.seal_key("a").open(place, &vec![VERSION].into()).is_err(), "cut short");
     }
 
     #[test]

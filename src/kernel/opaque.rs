@@ -25,6 +25,10 @@ pub enum TokenKind {
     Refresh,
     /// Lets an invited person choose a password.
     Invitation,
+    /// The second half of a login.
+    SecondFactor,
+    /// A device that is asked for no second factor.
+    Device,
 }
 
 impl TokenKind {
@@ -32,6 +36,8 @@ impl TokenKind {
         match self {
             Self::Refresh => "trf",
             Self::Invitation => "tin",
+            Self::SecondFactor => "tmf",
+            Self::Device => "tdv",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use chrono::TimeDelta;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 use super::gate::Gate;
@@ -84,6 +85,13 @@ impl SignedIn {
 #[derive(Debug, Clone)]
 pub struct InPerson(pub SignedIn);
 
+/// A person who has proved who they are a moment ago: nothing less changes how they prove it.
+#[derive(Debug, Clone)]
+pub struct Recent(pub SignedIn);
+
+/// How old the proof may be.
+pub const RECENT: TimeDelta = TimeDelta::minutes(10);
+
 async fn authenticate(request: HttpRequest, permission: Option<(&'static str, bool)>) -> ApiResult<Authenticated> {
     let who = extractor::authenticate(&request).await?;
     let tenant = who.db.tenant();
@@ -149,6 +157,24 @@ impl FromRequest for InPerson {
             if caller.claims.act.is_some() {
                 let said = "Only the person themselves may do this, nobody in their name.";
                 return Err(ApiError::new(Code::PermissionDenied).detail(said));
+            }
+            Ok(Self(caller))
+        }
+        .boxed_local()
+    }
+}
+
+impl FromRequest for Recent {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = InPerson::from_request(request, payload);
+        async move {
+            let InPerson(caller) = caller.await?;
+            let now = caller.db.router().config().clock.now();
+            if caller.claims.auth_time < (now - RECENT).timestamp() {
+                return Err(ApiError::new(Code::StepUpRequired));
             }
             Ok(Self(caller))
         }

@@ -22,7 +22,7 @@ pub mod problem;
 mod reply;
 pub mod totp;
 
-pub use access::{Authorized, Caller, InPerson, Permission, SignedIn};
+pub use access::{Authorized, Caller, InPerson, Permission, Recent, SignedIn};
 pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies};

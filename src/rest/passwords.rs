@@ -10,6 +10,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::error::{ApiError, ApiResult, Code, FieldError};
@@ -77,7 +78,15 @@ impl Passwords {
     /// # Errors
     /// `overloaded` if too many wait, or its turn does not come in time.
     pub async fn hash(&self, password: SecretString) -> ApiResult<String> {
-        self.run(move || hash_now(password.expose_secret().as_bytes())).await?.map_err(ApiError::internal)
+        self.begin(password).await?.finish().await
+    }
+
+    /// As [`Self::hash`], but answers when its turn has come: the caller has other things to do meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::hash`].
+    pub async fn begin(&self, password: SecretString) -> ApiResult<Hashing> {
+        self.start(move || hash_now(password.expose_secret().as_bytes())).await.map(Hashing)
     }
 
     /// Whether `password` is the one behind `hash`. With `None` the answer is no, after the same work.
@@ -87,25 +96,38 @@ impl Passwords {
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> ApiResult<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.to_string());
-        let matches = self.run(move || verify_now(password.expose_secret().as_bytes(), &hash)).await?;
+        let verifying = self.start(move || verify_now(password.expose_secret().as_bytes(), &hash)).await?;
+        let matches = verifying.await.map_err(ApiError::internal)?;
         Ok(matches.map_err(ApiError::internal)? && known)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ApiResult<T> {
+    async fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ApiResult<JoinHandle<T>> {
         let overloaded = || ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2));
-        let _place = self.admitted.try_acquire().map_err(|_| overloaded())?;
+        let place = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| overloaded())?;
         let turn = timeout(QUEUE_DEADLINE, Arc::clone(&self.running).acquire_owned())
             .await
             .map_err(|_| overloaded())?
             .map_err(ApiError::internal)?;
         // The turn goes with the work: a caller who leaves does not make room for one more.
-        tokio::task::spawn_blocking(move || {
+        Ok(tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(turn);
+            drop((turn, place));
             done
-        })
-        .await
-        .map_err(ApiError::internal)
+        }))
+    }
+}
+
+/// A hash that is being made.
+#[derive(Debug)]
+pub struct Hashing(JoinHandle<Result<String, argon2::password_hash::Error>>);
+
+impl Hashing {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// An internal error, if the runtime ends first.
+    pub async fn finish(self) -> ApiResult<String> {
+        self.0.await.map_err(ApiError::internal)?.map_err(ApiError::internal)
     }
 }
 

@@ -46,6 +46,9 @@ pub struct ConnectOptions {
     pub lock_timeout: Option<Duration>,
     /// A statement outside of a transaction that asks to write may not: PostgreSQL refuses it.
     pub read_only: bool,
+    /// Commits do not wait for the disk. The next one that does, on whatever connection to the same server, makes them
+    /// durable too: the server's log is one sequence.
+    pub relaxed: bool,
 }
 
 impl Default for ConnectOptions {
@@ -57,6 +60,7 @@ impl Default for ConnectOptions {
             idle_in_transaction_timeout: Some(Duration::from_secs(30)),
             lock_timeout: None,
             read_only: false,
+            relaxed: false,
         }
     }
 }
@@ -72,6 +76,7 @@ impl ConnectOptions {
             .iter()
             .filter_map(|(name, value)| value.map(|v| format!("-c {name}={}", v.as_millis())))
             .chain(self.read_only.then(|| "-c default_transaction_read_only=on".to_owned()))
+            .chain(self.relaxed.then(|| "-c synchronous_commit=off".to_owned()))
             .collect::<Vec<_>>()
             .join(" ")
     }

@@ -26,7 +26,14 @@ pub async fn forget_credentials<C>(conn: &mut C) -> QueryResult<()>
 where
     C: AsyncConnection<Backend = diesel::pg::Pg>,
 {
-    for statement in ["UPDATE public.users SET password_hash = NULL", "DELETE FROM public.invitations"] {
+    for statement in [
+        "UPDATE public.users SET password_hash = NULL",
+        "DELETE FROM public.invitations",
+        "DELETE FROM public.second_factors",
+        "DELETE FROM public.recovery_codes",
+        "DELETE FROM public.trusted_devices",
+        "DELETE FROM public.mfa_challenges",
+    ] {
         diesel::sql_query(statement).execute(conn).await?;
     }
     Ok(())

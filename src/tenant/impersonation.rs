@@ -4,27 +4,12 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use uuid::Uuid;
 
+use super::audit::{self, Entry};
 use super::schema::{roles, sessions, user_roles, users};
 use super::users::rules::{UserStatus, email_key};
 use crate::kernel::{SessionId, UserId};
 use crate::router::token::IMPERSONATION;
-
-/// The built-in schema that has the audit (`V4__audit.sql`).
-pub const AUDITED_SINCE: i32 = 4;
-
-diesel::table! {
-    audit (id) {
-        id -> Uuid,
-        at -> Timestamptz,
-        actor -> Text,
-        action -> Text,
-        user_id -> Nullable<Uuid>,
-        session_id -> Nullable<Uuid>,
-        reason -> Nullable<Text>,
-    }
-}
 
 /// Who acts as whom, and why.
 #[derive(Debug, Clone)]
@@ -85,17 +70,13 @@ where
         ))
         .execute(conn)
         .await?;
-    diesel::insert_into(audit::table)
-        .values((
-            audit::id.eq(Uuid::now_v7()),
-            audit::at.eq(wanted.now),
-            audit::actor.eq(wanted.actor),
-            audit::action.eq("session.impersonated"),
-            audit::user_id.eq(user),
-            audit::session_id.eq(session.uuid()),
-            audit::reason.eq(wanted.reason),
-        ))
-        .execute(conn)
-        .await?;
+    let entry = Entry {
+        actor: wanted.actor,
+        action: "session.impersonated",
+        user,
+        session: Some(session),
+        reason: Some(wanted.reason),
+    };
+    audit::note(conn, &entry, wanted.now).await?;
     Ok(Some(Impersonated { session, user, roles: names, auth_version }))
 }

@@ -2,6 +2,7 @@
 //!
 //! A feature is one folder, one migration in `tenant-migrations/`, one line in [`routes`].
 
+pub mod audit;
 pub mod auth;
 pub mod contacts;
 mod copied;
@@ -10,6 +11,7 @@ pub mod impersonation;
 pub mod permissions;
 pub mod roles;
 mod schema;
+pub mod security;
 mod seed;
 pub mod tenants;
 pub mod users;
@@ -27,5 +29,6 @@ pub fn routes(cfg: &mut ServiceConfig) {
     roles::routes(cfg);
     permissions::routes(cfg);
     tenants::routes(cfg);
+    security::routes(cfg);
     contacts::routes(cfg);
 }

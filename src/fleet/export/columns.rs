@@ -16,6 +16,10 @@ pub const SECRET: &[&str] = &[
     "public.refresh_tokens.successor_hash",
     "public.invitations.token_hash",
     "public.login_attempts.email_hash",
+    "public.second_factors.totp_sealed",
+    "public.recovery_codes.digest",
+    "public.mfa_challenges.token_hash",
+    "public.trusted_devices.token_hash",
 ];
 
 /// Columns whose names look like a secret's, and that are none.

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use diesel_async::AsyncConnection as _;
 
+use super::admin::AdminToBe;
 use super::again::Asked;
 use super::create::Reserved;
-use super::steps::AdminRow;
 use super::trail::Trail;
 use super::{CreateTenant, Provisioned, verify};
 use crate::control::operations::Operation;
@@ -57,7 +57,7 @@ impl Fleet {
         &self,
         (tenant, operation): (&TenantRecord, &Operation),
         ready: &Ready,
-        admin: Option<&AdminRow>,
+        admin: Option<AdminToBe>,
         mut trail: Trail<'_>,
     ) -> ApiResult<Provisioned> {
         trail.done(0, CLAIM);
@@ -65,14 +65,17 @@ impl Fleet {
         let mut own = admin::open(&ready.address).await?;
         // It was looked at from all sides when it was made. That it is still there, and whose it is, is seen again.
         verify::stamp((tenant.id, installation.id), &mut own).await?;
-        if let Some((row, _)) = admin {
-            own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, row).await)
+        let mut generated = None;
+        if let Some(admin) = admin {
+            let (row, password) = admin.finish().await?;
+            generated = password;
+            own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
                 .await
                 .map_err(ApiError::internal)?;
         }
         trail.done(1, FIRST_ADMIN);
         let made = self.activate(operation, tenant.id, ready.made.head(), trail).await?;
         tracing::info!(tenant = %tenant.id, slug = %tenant.slug, "provisioned from the stock");
-        Ok(Provisioned { admin_password: admin.and_then(|(_, password)| password.clone()), ..made })
+        Ok(Provisioned { admin_password: generated, ..made })
     }
 }

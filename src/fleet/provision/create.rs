@@ -5,11 +5,11 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::admin::AdminToBe;
 use super::again::Asked;
 use super::claimed::Ready;
 use super::drive::drive;
 use super::run::{Run, own_address};
-use super::steps::{AdminRow, admin_row};
 use super::trail::Trail;
 use super::{CREATE, FirstAdmin, Provisioned};
 use crate::control::clusters::{Cluster, Placement};
@@ -100,17 +100,18 @@ impl Fleet {
             let (tenant, operation) = reopen(&self.control, found.id, kind).await?;
             return self.go_on(tenant, operation, migrations, wanted, options, progress).await;
         }
-        let admin = Box::pin(self.first_admin(wanted)).await?;
+        // Before anything is taken: a crowd in front of the hashes holds no slug.
+        let admin = self.first_admin(wanted).await?;
         let trail = |since| Trail::new(since, options.halt.as_ref(), progress);
         let begun = Instant::now();
         let Reserved { tenant, operation, _lock, ready } =
             self.reserve(wanted, asked, false, Some(&migrations.hash())).await?;
         let Some(ready) = ready else {
             let mut run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
-            run.admin_row = admin;
+            (run.admin, run.in_one_go) = (admin, true);
             return Box::pin(self.make(run, &operation, trail(begun))).await;
         };
-        match Box::pin(self.open_claimed((&tenant, &operation), &ready, admin.as_ref(), trail(begun))).await {
+        match Box::pin(self.open_claimed((&tenant, &operation), &ready, admin, trail(begun))).await {
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
                     "a ready tenant was not what it should be; its making is gone through again");
@@ -136,10 +137,9 @@ impl Fleet {
         Box::pin(drive(run, CREATE, journal)).await
     }
 
-    /// The first administrator's row, hashed before anything is taken: a crowd in front of the hashes holds no slug.
-    async fn first_admin(&self, wanted: &CreateTenant) -> ApiResult<Option<AdminRow>> {
+    async fn first_admin(&self, wanted: &CreateTenant) -> ApiResult<Option<AdminToBe>> {
         match &wanted.admin {
-            Some(admin) => admin_row(&self.passwords, admin).await.map(Some),
+            Some(admin) => AdminToBe::begin(&self.passwords, admin).await.map(Some),
             None => Ok(None),
         }
     }
@@ -208,9 +208,7 @@ impl Fleet {
                     tenants::set_plan(conn, id, plan).await?;
                     tenant.plan = Some(plan.clone());
                 }
-                if ready.is_some() {
-                    signing_keys::ensure(conn, &keys, id).await?;
-                }
+                signing_keys::ensure(conn, &keys, id).await?;
                 let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
                     "ready": ready.is_some(), "signUp": asked.sign_up, "request": asked.request});
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);

@@ -1,6 +1,7 @@
 //! Making, adopting and unmaking a tenant: a list of named steps, each of them safe to repeat, journaled in the control
 //! plane, resumable after a crash at any point, and undoable.
 
+mod admin;
 mod again;
 pub mod attach;
 mod claimed;

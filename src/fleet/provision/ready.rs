@@ -18,6 +18,7 @@ impl Fleet {
         migrations: Migrations,
     ) -> ApiResult<()> {
         let mut run = Run::ready(self, ready, cluster, migrations).await?;
+        run.in_one_go = true;
         steps::role(&mut run).await?;
         steps::database(&mut run).await?;
         steps::grants(&mut run).await?;

@@ -1,9 +1,10 @@
 //! What the steps of one run work with: the tenant, its addresses, and connections opened when first needed.
 
 use secrecy::SecretString;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::FirstAdmin;
-use super::steps::AdminRow;
+use super::admin::AdminToBe;
 use crate::control::clusters::{self, Cluster};
 use crate::control::ready::ReadyTenant;
 use crate::control::tenants::{TenantRecord, target};
@@ -11,7 +12,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, admin};
 use crate::kernel::TenantId;
-use crate::router::{AdminConn, Installation, MainConn, Target};
+use crate::router::{AdminConn, ConnectError, Installation, MainConn, Target};
 
 /// Whose database it is.
 pub(in crate::fleet) struct Subject {
@@ -34,8 +35,10 @@ pub(in crate::fleet) struct Run<'a> {
     pub(in crate::fleet) installation: Installation,
     pub(in crate::fleet) migrations: Migrations,
     pub(in crate::fleet) first_admin: Option<&'a FirstAdmin>,
-    /// The row of the first administrator, where the password was hashed before.
-    pub(super) admin_row: Option<AdminRow>,
+    /// The first administrator, where the password was asked to be hashed before.
+    pub(super) admin: Option<AdminToBe>,
+    /// Nothing is journaled before the whole is done: only the last commit has to be durable by itself.
+    pub(super) in_one_go: bool,
     /// The database was cloned in this run, from a template at the head of the migrations.
     pub(super) cloned: bool,
     /// The first administrator's password, once it was made.
@@ -43,7 +46,12 @@ pub(in crate::fleet) struct Run<'a> {
     server: Option<AdminConn>,
     inside: Option<AdminConn>,
     own: Option<AdminConn>,
+    own_ahead: Option<Ahead<ApiResult<AdminConn>>>,
+    knocking: Option<Ahead<Result<AdminConn, ConnectError>>>,
 }
+
+/// Begun before it is needed; given up with the run.
+type Ahead<T> = AbortOnDropHandle<T>;
 
 impl<'a> Run<'a> {
     /// Reads what the registry knows of a reserved tenant.
@@ -110,12 +118,15 @@ impl<'a> Run<'a> {
             installation: fleet.installation().await?.clone(),
             migrations,
             first_admin: None,
-            admin_row: None,
+            admin: None,
+            in_one_go: false,
             cloned: false,
             generated: None,
             server: None,
             inside: None,
             own: None,
+            own_ahead: None,
+            knocking: None,
         })
     }
 
@@ -127,7 +138,7 @@ impl<'a> Run<'a> {
     /// The administrator, in the cluster's administrative database.
     pub(in crate::fleet) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
         if self.server.is_none() {
-            self.server = Some(admin::open(&self.cluster()?.admin).await?);
+            self.server = Some(self.open(&self.cluster()?.admin).await?);
         }
         self.server.as_mut().ok_or_else(|| ApiError::internal("opened above"))
     }
@@ -136,7 +147,7 @@ impl<'a> Run<'a> {
     pub(in crate::fleet) async fn inside(&mut self) -> ApiResult<&mut AdminConn> {
         if self.inside.is_none() {
             self.inside = Some(match &self.cluster {
-                Some(cluster) => admin::open(&cluster.admin.with_database(&self.tenant.database_name)).await?,
+                Some(cluster) => self.open(&cluster.admin.with_database(&self.tenant.database_name)).await?,
                 None => admin::open(&self.direct).await?,
             });
         }
@@ -146,9 +157,41 @@ impl<'a> Run<'a> {
     /// The tenant's own role, in its own database.
     pub(in crate::fleet) async fn own(&mut self) -> ApiResult<&mut AdminConn> {
         if self.own.is_none() {
-            self.own = Some(admin::open(&self.direct).await?);
+            self.own = Some(match self.own_ahead.take() {
+                Some(opening) => opening.await.map_err(ApiError::internal)??,
+                None => admin::open(&self.direct).await?,
+            });
         }
         self.own.as_mut().ok_or_else(|| ApiError::internal("opened above"))
+    }
+
+    async fn open(&self, target: &Target) -> ApiResult<AdminConn> {
+        if self.in_one_go { admin::open_relaxed(target).await } else { admin::open(target).await }
+    }
+
+    /// Begins to open the tenant's own connection: from here on its database lets it in.
+    pub(super) fn open_own_ahead(&mut self) {
+        if self.own.is_none() {
+            let target = self.direct.clone();
+            self.own_ahead = Some(AbortOnDropHandle::new(tokio::spawn(async move { admin::open(&target).await })));
+        }
+    }
+
+    /// Begins to knock, as the tenant's role, at the database of the cluster's administrator.
+    pub(super) fn knock_ahead(&mut self) -> ApiResult<()> {
+        let elsewhere = self.direct.with_database(&self.cluster()?.admin.database);
+        let knock = async move { AdminConn::open(&elsewhere, &admin::options()).await };
+        self.knocking = Some(AbortOnDropHandle::new(tokio::spawn(knock)));
+        Ok(())
+    }
+
+    /// Whether it was let in there, which is the fault.
+    pub(super) async fn knocked(&mut self) -> ApiResult<Result<AdminConn, ConnectError>> {
+        if self.knocking.is_none() {
+            self.knock_ahead()?;
+        }
+        let knocking = self.knocking.take().ok_or_else(|| ApiError::internal("begun above"))?;
+        knocking.await.map_err(ApiError::internal)
     }
 }
 

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
+use super::admin::AdminToBe;
 use super::run::Run;
-use super::{AdminPassword, FirstAdmin, verify};
+use super::verify;
 use crate::control::migration_runs::Head;
 use crate::control::{signing_keys, tenants};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{admin, migrate_error, scram, sql, template};
-use crate::rest::passwords::Passwords;
 use crate::router::migrate::{MigrationSet, migrate_all};
 use crate::router::{AdminConn, MainConn};
 
@@ -31,7 +31,8 @@ pub(in crate::fleet) async fn role(run: &mut Run<'_>) -> ApiResult<()> {
     let verifier = scram::verifier(&run.direct.password);
     let limit = super::role_connections(run.tenant.max_connections).to_string();
     let variables = [("role", &*name), ("verifier", verifier.expose_secret()), ("connection_limit", &*limit)];
-    admin::run(run.server().await?, sql::ROLE, &variables).await
+    admin::run(run.server().await?, sql::ROLE, &variables).await?;
+    run.knock_ahead()
 }
 
 /// The tenant's own database, cloned from the cluster's template; closed until the next step.
@@ -82,6 +83,7 @@ async fn drop_invalid(server: &mut AdminConn, name: &str) -> ApiResult<()> {
 pub(in crate::fleet) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
     let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
     admin::run(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
+    run.open_own_ahead();
     admin::run(run.inside().await?, sql::GRANTS, &[("role", &role)]).await
 }
 
@@ -115,45 +117,32 @@ async fn apply(run: &Run<'_>, sets: &[&MigrationSet]) -> ApiResult<()> {
 
 /// Permissions and system roles.
 pub(in crate::fleet) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
+    let is_last = !run.in_one_go || run.first_admin.is_none();
     let own = run.own().await?;
-    own.transaction(async |conn: &mut AdminConn| crate::tenant::seed(conn).await).await.map_err(ApiError::internal)
+    own.transaction(async |conn: &mut AdminConn| {
+        if !is_last {
+            conn.batch_execute("SET LOCAL synchronous_commit = off").await?;
+        }
+        crate::tenant::seed(conn).await
+    })
+    .await
+    .map_err(ApiError::internal)
 }
 
 /// The first administrator. Repeated, the password is the new one.
 pub(in crate::fleet) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
     let Some(wanted) = run.first_admin else { return Ok(()) };
-    let (row, generated) = match run.admin_row.take() {
-        Some(hashed) => hashed,
-        None => admin_row(&run.fleet.passwords, wanted).await?,
+    let admin = match run.admin.take() {
+        Some(begun) => begun,
+        None => AdminToBe::begin(&run.fleet.passwords, wanted).await?,
     };
+    let (row, generated) = admin.finish().await?;
     let own = run.own().await?;
     own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
         .await
         .map_err(ApiError::internal)?;
     run.generated = generated;
     Ok(())
-}
-
-/// What the tenant's database is told of its first administrator; and his password, if it was made here.
-pub(super) type AdminRow = (crate::tenant::FirstAdmin, Option<SecretString>);
-
-pub(super) async fn admin_row(passwords: &Passwords, wanted: &FirstAdmin) -> ApiResult<AdminRow> {
-    let (password_hash, generated): (SecretString, _) = match &wanted.password {
-        AdminPassword::Given(password) => (passwords.hash(password.clone()).await?.into(), None),
-        AdminPassword::Hashed(hash) => (hash.clone(), None),
-        AdminPassword::Generate => {
-            let password = scram::generate_password();
-            (passwords.hash(password.clone()).await?.into(), Some(password))
-        }
-    };
-    let row = crate::tenant::FirstAdmin {
-        email: wanted.email.clone(),
-        password_hash,
-        password_change_required: generated.is_some(),
-        first_name: wanted.first_name.clone(),
-        last_name: wanted.last_name.clone(),
-    };
-    Ok((row, generated))
 }
 
 /// Routable, from the moment this commits, with the migrations of this moment: a run over the fleet that ended while it

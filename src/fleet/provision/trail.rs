@@ -110,13 +110,13 @@ impl Fleet {
         }
     }
 
-    /// Notes in the journal how far it came, and why no further.
+    /// Notes in the journal which step failed, and why. The steps before it are not noted: not all of their commits
+    /// are known to be durable, and each may be done again.
     async fn fail(&self, operation: &Operation, step: Step, trail: &Trail<'_>, error: ApiError) -> ApiError {
-        let (job, journal) = (operation.id, trail.journal());
+        let job = operation.id;
         let note = format!("{step}: {}", error.client_detail());
         tracing::warn!(%job, %step, %error, cause = ?error.cause(), "a step did not come to its end");
         let noted = self.control.db.transaction(async move |conn: &mut MainConn| {
-            operations::steps_done(conn, job, &journal).await?;
             operations::finish(conn, job, OperationState::Failed, Some(&note)).await
         });
         if let Err(error) = noted.await {

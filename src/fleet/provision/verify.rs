@@ -2,7 +2,6 @@
 
 use diesel::sql_types;
 use diesel_async::RunQueryDsl;
-use futures_util::future::join;
 use uuid::Uuid;
 
 use super::run::Run;
@@ -54,14 +53,11 @@ pub(in crate::fleet) async fn stamp(ours: (TenantId, InstallationId), conn: &mut
 /// Looks at the tenant as a request will: the right stamp, and its role in no other database.
 pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
     let ours = (run.tenant.id, run.installation.id);
-    let Some(cluster) = &run.cluster else {
+    if run.cluster.is_none() {
         return stamp(ours, &mut admin::open(&run.pooled).await?).await;
-    };
-    let elsewhere = run.direct.with_database(&cluster.admin.database);
-    let knocked = async { AdminConn::open(&elsewhere, &admin::options()).await };
-    let (looked, knocked) = join(look(ours, run), knocked).await;
-    looked?;
-    match knocked {
+    }
+    look(ours, run).await?;
+    match run.knocked().await? {
         Err(error) if error.kind == ConnectFailure::Authentication => Ok(()),
         Err(error) => Err(admin::unavailable(error)),
         Ok(_) => Err(refused("The tenant's role was let into the cluster's administrative database.")),

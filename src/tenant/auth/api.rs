@@ -6,7 +6,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{Outcome, Try, email_hash, judge, locked};
+use super::attempts::{self, Line, Outcome, Try, email_hash, judge, locked};
+use super::mfa::{self, LoggedIn};
 use super::rules::{Rotation, lockout, rotation, slowdown};
 use super::session::{self, Identity, SignIn};
 use super::settings::{Auth, delta};
@@ -35,6 +36,10 @@ pub struct LoginRequest {
     #[garde(skip)]
     #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     pub password: SecretString,
+    /// Of a device that was trusted with the second factor: `deviceToken` of `/api/v1/auth/mfa`.
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, example = "tdv_AZq…")]
+    pub device_token: Option<SecretString>,
 }
 
 /// Logs in.
@@ -42,11 +47,13 @@ pub struct LoginRequest {
 /// An unknown tenant, a suspended one, an unknown address, a wrong password and a person who may not come in answer
 /// alike. After five failures within 15 minutes the address is locked, whether it is anybody's or not, and answers 429
 /// to the right password too. Each call opens a session of its own; `Idempotency-Key` has no effect here.
+///
+/// Who has a second factor gets `mfaRequired` and a token for `/api/v1/auth/mfa` instead.
 #[utoipa::path(
     tag = "auth",
     request_body = LoginRequest,
     responses(
-        (status = 200, description = "Signed in", body = Envelope<SignIn>),
+        (status = 200, description = "Signed in, or the second factor is asked for", body = Envelope<LoggedIn>),
         (status = 401, description = "`invalid_credentials`", body = ErrorEnvelope),
         (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
         StrangerRefusals,
@@ -60,11 +67,11 @@ pub async fn login(
     hints: Hints,
     client: Client,
     body: Json<LoginRequest>,
-) -> ApiResult<Reply<SignIn>> {
-    let LoginRequest { tenant, email, password } = body.0;
+) -> ApiResult<Reply<LoggedIn>> {
+    let LoginRequest { tenant, email, password, device_token } = body.0;
     let email = email_key(&email);
     match router.named(tenant.as_deref(), &hints).await {
-        Ok(db) => login_to(&auth, &db, &email, password, &client).await.map(Reply),
+        Ok(db) => login_to(&auth, &db, &email, (password, device_token), &client).await.map(Reply),
         Err(router::Error::TenantUnknown) => {
             let named = tenant.as_deref().or(hints.header.as_deref()).or(hints.host.as_deref()).unwrap_or_default();
             let mac = &router.installation().mac;
@@ -79,9 +86,9 @@ async fn login_to(
     auth: &Auth,
     db: &TenantDb,
     email: &str,
-    password: SecretString,
+    (password, device): (SecretString, Option<SecretString>),
     client: &Client,
-) -> ApiResult<SignIn> {
+) -> ApiResult<LoggedIn> {
     let email_hash = email_hash(db, email);
     let now = auth.clock.now();
     let (failures, found) = db
@@ -98,12 +105,16 @@ async fn login_to(
     let known = found.as_ref().map(|c| c.user);
     let matched = found.filter(|_| matches);
     // A refusal is an outcome, not an error: what was counted has to stay.
-    db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<SignIn>> {
-        let attempt = Try { email_hash: &email_hash, client, known, matched: matched.as_ref() };
-        match judge(conn, &attempt, auth.clock.now()).await? {
+    db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<LoggedIn>> {
+        let line = Line { email_hash: &email_hash, client, now: auth.clock.now() };
+        match judge(conn, &Try { line, known, matched: matched.as_ref() }).await? {
             Outcome::Passed(user) => {
-                let user = users::store::get(conn, user).await?;
-                session::open(conn, auth, db, user, client).await.map(Ok)
+                let person = users::store::get(conn, user).await?;
+                let next = mfa::gate::enter(conn, auth, db, person, client, device.as_ref()).await?;
+                if matches!(next, LoggedIn::In(_)) {
+                    attempts::succeed(conn, &line, user).await?;
+                }
+                Ok(Ok(next))
             }
             Outcome::Refused => Ok(Err(ApiError::new(Code::InvalidCredentials))),
             Outcome::Locked(left) => Ok(Err(locked(left))),
@@ -192,11 +203,15 @@ pub async fn refresh(
                 amr: family.amr,
                 auth_time: family.auth_time,
             };
+            let user = users::store::get(conn, family.user).await?;
+            if !mfa::gate::is_satisfied(&identity.amr) && mfa::gate::is_demanded(conn, db_ref, &user.roles).await? {
+                store::end_session(conn, family.session, "second_factor_demanded", now).await?;
+                return refused(Code::TokenRevoked);
+            }
             if verdict == Rotation::Rotate {
                 let expires_at = session::refresh_expiry(auth, &identity, now);
                 store::rotate(conn, identity.session, &token.hash(), &successor.hash(), now, expires_at).await?;
             }
-            let user = users::store::get(conn, family.user).await?;
             Ok((session::answer(auth, db_ref, user, &identity, &successor, now), None))
         })
         .await?;

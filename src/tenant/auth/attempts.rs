@@ -22,11 +22,25 @@ pub(super) fn locked(left: Duration) -> ApiError {
     ApiError::new(Code::TooManyAttempts).retry_after(left)
 }
 
+/// Where and when a try is noted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub email_hash: &'a [u8; 32],
+    pub client: &'a Client,
+    pub now: DateTime<Utc>,
+}
+
+/// Judges tries on one address one after the other, so that a hundred at once get no more guesses than one by one: held
+/// until the transaction ends. Gives how long the address is locked.
+pub(super) async fn hold(conn: &mut TenantConn, line: &Line<'_>) -> ApiResult<Option<Duration>> {
+    store::hold_attempts(conn, line.email_hash).await?;
+    Ok(lockout(&store::failures(conn, line.email_hash, line.now).await?, line.now))
+}
+
 /// One try of a password, after the hashing and before anything comes of it.
 #[derive(Debug)]
 pub(super) struct Try<'a> {
-    pub email_hash: &'a [u8; 32],
-    pub client: &'a Client,
+    pub line: Line<'a>,
     /// Whose address it is.
     pub known: Option<UserId>,
     /// The credentials that the password matched.
@@ -36,7 +50,7 @@ pub(super) struct Try<'a> {
 /// What comes of a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It may go on.
+    /// It may go on. Nothing is counted yet: there may be a second factor to come.
     Passed(UserId),
     /// Wrong; counted.
     Refused,
@@ -44,25 +58,33 @@ pub(super) enum Outcome {
     Locked(Duration),
 }
 
-/// Judges tries on one address one after the other, so that a hundred at once get no more guesses than one by one. The
-/// credentials have to be what they were when the password was compared: it may have been changed meanwhile.
-pub(super) async fn judge(conn: &mut TenantConn, attempt: &Try<'_>, now: DateTime<Utc>) -> ApiResult<Outcome> {
-    store::hold_attempts(conn, attempt.email_hash).await?;
-    if let Some(left) = lockout(&store::failures(conn, attempt.email_hash, now).await?, now) {
+/// Judges a try of a password. The credentials have to be what they were when it was compared: it may have been changed
+/// meanwhile.
+pub(super) async fn judge(conn: &mut TenantConn, attempt: &Try<'_>) -> ApiResult<Outcome> {
+    if let Some(left) = hold(conn, &attempt.line).await? {
         return Ok(Outcome::Locked(left));
     }
-    let mut passed = None;
     if let Some(matched) = attempt.matched {
         let current = store::hold_credentials(conn, matched.user).await?;
-        passed = current.filter(|c| c.usable_hash() == matched.password_hash).map(|c| c.user);
+        if let Some(current) = current.filter(|c| c.usable_hash() == matched.password_hash) {
+            return Ok(Outcome::Passed(current.user));
+        }
     }
-    let line = NewAttempt {
-        email_hash: attempt.email_hash,
-        user: attempt.known,
-        succeeded: passed.is_some(),
-        client: attempt.client,
-        at: now,
-    };
-    store::insert_attempt(conn, &line).await?;
-    Ok(passed.map_or(Outcome::Refused, Outcome::Passed))
+    fail(conn, &attempt.line, attempt.known).await?;
+    Ok(Outcome::Refused)
+}
+
+/// Counts a failure.
+pub(super) async fn fail(conn: &mut TenantConn, line: &Line<'_>, user: Option<UserId>) -> ApiResult<()> {
+    note(conn, line, user, false).await
+}
+
+/// Notes that somebody came in, which forgives the failures before it.
+pub(super) async fn succeed(conn: &mut TenantConn, line: &Line<'_>, user: UserId) -> ApiResult<()> {
+    note(conn, line, Some(user), true).await
+}
+
+async fn note(conn: &mut TenantConn, line: &Line<'_>, user: Option<UserId>, succeeded: bool) -> ApiResult<()> {
+    let Line { email_hash, client, now: at } = *line;
+    Ok(store::insert_attempt(conn, &NewAttempt { email_hash, user, succeeded, client, at }).await?)
 }

@@ -8,6 +8,7 @@ pub mod admission;
 mod api;
 mod attempts;
 mod history;
+pub mod mfa;
 mod newcomer;
 mod password;
 mod register;
@@ -15,6 +16,7 @@ mod rights;
 mod rules;
 pub mod session;
 mod settings;
+mod step_up;
 mod store;
 mod strangers;
 
@@ -34,5 +36,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(api::logout)
         .service(api::logout_all)
         .service(password::change_password)
+        .service(step_up::step_up)
         .service(history::login_history);
+    mfa::routes(cfg);
 }

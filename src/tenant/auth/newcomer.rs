@@ -2,7 +2,8 @@
 
 use secrecy::SecretString;
 
-use super::session::{self, SignIn};
+use super::mfa::{LoggedIn, gate};
+use super::session::SignIn;
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
@@ -20,7 +21,12 @@ pub async fn sign_in_newcomer(auth: &Auth, db: &TenantDb, email: &str, client: &
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
         let user = users::find_by_email(conn, &email).await?;
         let user = user.ok_or_else(|| ApiError::internal("the first administrator is not there"))?;
-        session::open(conn, auth, db, user, client).await
+        match gate::enter(conn, auth, db, user, client, None).await? {
+            LoggedIn::In(sign_in) => Ok(*sign_in),
+            LoggedIn::SecondFactor(_) => {
+                Err(ApiError::new(Code::Conflict).detail("It was made before, and has a second factor now: log in."))
+            }
+        }
     })
     .await
 }

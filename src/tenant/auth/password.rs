@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{Outcome, Try, email_hash, judge, locked};
+use super::attempts::{Line, Outcome, Try, email_hash, judge, locked};
 use super::rules::lockout;
 use super::settings::Auth;
 use super::store::{self, Credentials};
@@ -112,8 +112,8 @@ pub async fn change_password(
 /// Counts a wrong guess, and gives its answer.
 async fn count(auth: &Auth, db: &TenantDb, me: UserId, email_hash: &[u8; 32], client: &Client) -> ApiResult<ApiError> {
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiError> {
-        let attempt = Try { email_hash, client, known: Some(me), matched: None };
-        Ok(match judge(conn, &attempt, auth.clock.now()).await? {
+        let line = Line { email_hash, client, now: auth.clock.now() };
+        Ok(match judge(conn, &Try { line, known: Some(me), matched: None }).await? {
             Outcome::Locked(left) => locked(left),
             Outcome::Passed(_) | Outcome::Refused => wrong(),
         })

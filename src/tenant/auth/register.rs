@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::session::{self, SignIn};
+use super::mfa::{LoggedIn, gate};
 use super::settings::Auth;
 use super::store;
 use crate::error::{ApiError, ApiResult, Code};
@@ -61,7 +61,7 @@ pub struct RegisterRequest {
     request_body = RegisterRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Registers once, however often it is sent")),
     responses(
-        (status = 201, description = "Registered and signed in", body = Envelope<SignIn>),
+        (status = 201, description = "Registered, and signed in as by a login", body = Envelope<LoggedIn>),
         (status = 403, description = "`registration_closed`", body = ErrorEnvelope),
         (status = 409, description = "`already_exists`: `email`", body = ErrorEnvelope),
         StrangerRefusals,
@@ -104,14 +104,14 @@ pub async fn register(
     let hash = auth.passwords.hash(request.password.clone()).await?;
     let (auth, db) = (&**auth, &db);
     idempotency
-        .run_secret(db, "register", async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<SignIn>> {
+        .run_secret(db, "register", async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<LoggedIn>> {
             let user = match (replay, &invitation) {
                 (Replay::Again, _) => again(conn, auth, &request).await?,
                 (Replay::First, None) => join(conn, auth, &request, &hash).await?,
                 (Replay::First, Some(token)) => accept(conn, auth, &request, &hash, token).await?,
             };
             let version = user.version;
-            let answer = session::open(conn, auth, db, user, &client).await?;
+            let answer = gate::enter(conn, auth, db, user, &client, None).await?;
             Ok(Answer::created(answer).location("/api/v1/users/me").etag(version))
         })
         .await

@@ -44,6 +44,14 @@ pub(crate) fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Res
     serializer.serialize_str(secret.expose_secret())
 }
 
+/// The same for one that may be missing.
+pub(crate) fn expose_some<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => expose(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// What every token of a session says alike.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
@@ -53,19 +61,20 @@ pub(super) struct Identity {
     pub auth_time: DateTime<Utc>,
 }
 
-/// Opens a session for somebody who has just proved their password.
+/// Opens a session for somebody who has just proved who they are, in these ways (RFC 8176).
 pub(super) async fn open(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
     user: UserRow,
     client: &Client,
+    amr: &[&str],
 ) -> ApiResult<SignIn> {
     let now = auth.clock.now();
     let identity = Identity {
         session: SessionId::generate(),
         expires_at: now + delta(auth.settings.session_ttl),
-        amr: vec!["pwd".to_owned()],
+        amr: amr.iter().map(|&method| method.to_owned()).collect(),
         auth_time: now,
     };
     let row = NewSession {
@@ -100,6 +109,35 @@ pub(super) fn answer(
     refresh: &OpaqueToken,
     now: DateTime<Utc>,
 ) -> ApiResult<SignIn> {
+    let AccessToken { access_token, token_type, expires_in } = access_token(auth, db, &user, identity, now)?;
+    let refresh_token = refresh.text().clone();
+    Ok(SignIn { access_token, refresh_token, token_type, expires_in, user: User::new(user, db.tenant().id) })
+}
+
+/// An access token alone.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessToken {
+    /// For `Authorization: Bearer …`.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, example = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSIsImtpZCI6Ii4uLiJ9…")]
+    pub access_token: SecretString,
+    /// Always `Bearer`.
+    #[schema(example = "Bearer")]
+    pub token_type: &'static str,
+    /// Its life in seconds.
+    #[schema(example = 900)]
+    pub expires_in: i64,
+}
+
+/// A fresh access token of a session.
+pub(super) fn access_token(
+    auth: &Auth,
+    db: &TenantDb,
+    user: &UserRow,
+    identity: &Identity,
+    now: DateTime<Utc>,
+) -> ApiResult<AccessToken> {
     let tenant = db.tenant();
     let key = tenant.signing_key.as_ref().ok_or_else(|| ApiError::new(Code::TenantUnavailable))?;
     let issuer = db.router().issuer(&tenant.slug);
@@ -119,11 +157,9 @@ pub(super) fn answer(
         ver: user.auth_version,
         act: None,
     };
-    Ok(SignIn {
+    Ok(AccessToken {
         access_token: key.sign(ACCESS_TYP, &claims)?.into(),
-        refresh_token: refresh.text().clone(),
         token_type: "Bearer",
         expires_in: claims.exp - claims.iat,
-        user: User::new(user, tenant.id),
     })
 }

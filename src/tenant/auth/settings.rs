@@ -23,6 +23,8 @@ pub struct AuthSettings {
     pub refresh_grace: Duration,
     /// An invitation that is not accepted.
     pub invitation_ttl: Duration,
+    /// A device that is asked for no second factor.
+    pub trusted_device_ttl: Duration,
 }
 
 impl Default for AuthSettings {
@@ -34,6 +36,7 @@ impl Default for AuthSettings {
             session_ttl: 90 * DAY,
             refresh_grace: Duration::from_secs(30),
             invitation_ttl: 7 * DAY,
+            trusted_device_ttl: 30 * DAY,
         }
     }
 }

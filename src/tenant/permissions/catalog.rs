@@ -24,6 +24,8 @@ pub const PERMISSIONS: &[Entry] = &[
     Entry { name: UsersWrite::NAME, description: "Create, change and remove people, and give them roles", user: false },
     Entry { name: RolesRead::NAME, description: "See the roles", user: true },
     Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
+    Entry { name: SecurityRead::NAME, description: "See what the organisation demands of its people", user: false },
+    Entry { name: SecurityWrite::NAME, description: "Decide what the organisation demands of its people", user: false },
     Entry { name: "contacts:read", description: "See the address book", user: true },
     Entry { name: "contacts:write", description: "Change the address book", user: true },
 ];
@@ -59,6 +61,23 @@ impl Permission for RolesRead {
 pub struct PermissionsRead;
 impl Permission for PermissionsRead {
     const NAME: &'static str = "permissions:read";
+}
+
+/// May see what the organisation demands of its people.
+#[derive(Debug)]
+pub struct SecurityRead;
+impl Permission for SecurityRead {
+    const NAME: &'static str = "security:read";
+    const SCHEMA: i32 = 5;
+}
+
+/// May decide what the organisation demands of its people.
+#[derive(Debug)]
+pub struct SecurityWrite;
+impl Permission for SecurityWrite {
+    const NAME: &'static str = "security:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = 5;
 }
 
 #[cfg(test)]

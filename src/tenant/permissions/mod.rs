@@ -5,7 +5,7 @@
 mod api;
 pub mod catalog;
 
-pub use catalog::{PermissionsRead, RolesRead, UsersRead, UsersWrite};
+pub use catalog::{PermissionsRead, RolesRead, SecurityRead, SecurityWrite, UsersRead, UsersWrite};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The endpoints.

@@ -16,7 +16,7 @@ use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned, passwords,
 };
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
-use crate::tenant::auth::session::expose;
+use crate::tenant::auth::session::expose_some;
 use crate::tenant::auth::{Auth, delta, insert_invitation};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{UsersRead, UsersWrite};
@@ -93,13 +93,6 @@ pub struct NewUserView {
     /// When the invitation runs out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invitation_expires_at: Option<DateTime<Utc>>,
-}
-
-fn expose_some<S: serde::Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(secret) => expose(secret, serializer),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// A person to be made.

@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tenantry::testing::{Persona, TestApp};
-use totp_rs::{Builder, Secret};
 
+use crate::support::authenticator::code;
 use crate::support::binary::run;
 use crate::support::matrix::fill_with_nothing;
 use crate::support::openapi::OpenApi;
@@ -25,13 +25,6 @@ async fn operator(app: &TestApp, role: &str, tenants: &[&str]) -> (String, Strin
     let token = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
     let token = token.data()["accessToken"].as_str().expect("a token").to_owned();
     (id, email, app.anonymous().bearing(&token))
-}
-
-/// The code that an authenticator with this seed shows now.
-fn code(app: &TestApp, secret: &str) -> String {
-    let secret = Secret::try_from_base32(secret).expect("base 32");
-    let totp = Builder::new().with_secret(secret).build().expect("a seed");
-    totp.generate(u64::try_from(app.clock().now().timestamp()).expect("after 1970")).to_string()
 }
 
 #[actix_web::test]

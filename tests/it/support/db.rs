@@ -40,7 +40,7 @@ pub(crate) async fn execute(target: &Target, sql: &str) {
 /// What the tables of schema `public` hold, as one digest: sessions and the memory of requests aside, which every login
 /// changes.
 pub(crate) async fn fingerprint(target: &Target) -> Vec<String> {
-    const ASIDE: &str = "'sessions', 'refresh_tokens', 'login_attempts', 'idempotency_records'";
+    const ASIDE: &str = "'sessions', 'refresh_tokens', 'login_attempts', 'idempotency_records', 'mfa_challenges'";
     let mut conn = open(target).await;
     let tables = format!(
         "SELECT table_name::text AS word FROM information_schema.tables \

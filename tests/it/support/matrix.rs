@@ -19,6 +19,9 @@ pub(crate) const OPEN: &[&str] = &[
     "POST /api/v1/admin/auth/login",
     "POST /api/v1/admin/auth/mfa",
     "POST /api/v1/auth/login",
+    "POST /api/v1/auth/mfa",
+    "POST /api/v1/auth/mfa/enrolment",
+    "POST /api/v1/auth/mfa/enrolment/confirm",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",
     "POST /api/v1/tenants",
@@ -49,8 +52,16 @@ impl Party {
         let role = roles.data()[0]["id"].as_str().expect("a role's id").to_owned();
         let job = format!("SELECT id::text AS word FROM operations WHERE tenant_id = '{}'", tenant.id);
         let job = db::word(app.control_database(), &job).await;
+        let device = format!(
+            "INSERT INTO trusted_devices (id, user_id, token_hash, user_agent, created_at, last_used_at, expires_at) \
+             SELECT gen_random_uuid(), id, sha256(id::text::bytea), '{canary}', now(), now(), now() + interval '1 day' \
+             FROM users WHERE email = '{}' RETURNING id::text AS word",
+            tenant.email()
+        );
+        let device = db::word(tenant.database(), &device).await;
         let ids = [
             ("contacts/id", contact),
+            ("devices/id", device),
             ("users/id", user.clone()),
             ("users/userId", user),
             ("roles/roleId", role.clone()),

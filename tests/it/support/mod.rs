@@ -1,5 +1,6 @@
 //! What several tests stand on.
 
+pub(crate) mod authenticator;
 pub(crate) mod binary;
 pub(crate) mod certificates;
 pub(crate) mod db;

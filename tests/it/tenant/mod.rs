@@ -7,4 +7,5 @@ mod people;
 mod refresh;
 mod register;
 mod rights;
+mod second_factor;
 mod sessions;

@@ -160,3 +160,18 @@ pub async fn end_sessions(
     .await
     .map(drop)
 }
+
+/// Notes that the person behind an open session proved again who they are; gives when it runs out.
+pub async fn prove_again(
+    conn: &mut TenantConn,
+    session: SessionId,
+    amr: &[String],
+    now: DateTime<Utc>,
+) -> QueryResult<Option<DateTime<Utc>>> {
+    diesel::update(sessions::table.find(session).filter(sessions::revoked_at.is_null()))
+        .set((sessions::amr.eq(amr), sessions::auth_time.eq(now)))
+        .returning(sessions::expires_at)
+        .get_result(conn)
+        .await
+        .optional()
+}

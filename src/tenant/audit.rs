@@ -1,0 +1,61 @@
+//! What was done in somebody's name, or to how somebody proves who they are, for the tenant to read.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncConnectionCore, RunQueryDsl};
+use uuid::Uuid;
+
+use crate::kernel::{SessionId, UserId};
+
+/// The built-in schema that has the audit (`V4__audit.sql`).
+pub const AUDITED_SINCE: i32 = 4;
+
+diesel::table! {
+    audit (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        actor -> Text,
+        action -> Text,
+        user_id -> Nullable<Uuid>,
+        session_id -> Nullable<Uuid>,
+        reason -> Nullable<Text>,
+    }
+}
+
+/// One line. Written in the transaction of the deed.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Who did it: `cli:account`, `operator:id`, or `user:id`.
+    pub actor: &'a str,
+    /// What: words with dots between them.
+    pub action: &'static str,
+    /// Whom it is about.
+    pub user: UserId,
+    /// Which session, if it is about one.
+    pub session: Option<SessionId>,
+    /// Why, if it was said.
+    pub reason: Option<&'a str>,
+}
+
+/// Writes a line.
+///
+/// # Errors
+/// What the database answers.
+pub async fn note<C>(conn: &mut C, entry: &Entry<'_>, now: DateTime<Utc>) -> QueryResult<()>
+where
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+{
+    diesel::insert_into(audit::table)
+        .values((
+            audit::id.eq(Uuid::now_v7()),
+            audit::at.eq(now),
+            audit::actor.eq(entry.actor),
+            audit::action.eq(entry.action),
+            audit::user_id.eq(entry.user),
+            audit::session_id.eq(entry.session.map(SessionId::uuid)),
+            audit::reason.eq(entry.reason),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,116 @@
+//! The second half of a login.
+
+use secrecy::SecretString;
+
+use super::{factor, store};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::rest::totp::Enrolment;
+use crate::rest::{Client, Hints};
+use crate::router::{Router, TenantConn, TenantDb, TenantTx};
+use crate::tenant::auth::attempts::{self, email_hash, locked};
+use crate::tenant::auth::session::{self, SignIn};
+use crate::tenant::auth::settings::{Auth, delta};
+use crate::tenant::users::rules::{UserStatus, email_key};
+use crate::tenant::users::store::{self as users, UserRow};
+
+/// What a session with a second factor says of how its person proved who they are (RFC 8176).
+const AMR: &[&str] = &["pwd", "otp"];
+
+/// A login that waits for its second half.
+pub(super) struct Waiting {
+    pub db: TenantDb,
+    token: OpaqueToken,
+}
+
+impl Waiting {
+    /// Finds the tenant behind a token; the login itself is found in the tenant's database.
+    pub(super) async fn find(router: &Router, hints: &Hints, token: &SecretString) -> ApiResult<Self> {
+        let invalid = || ApiError::new(Code::TokenInvalid);
+        let mac = &router.installation().mac;
+        let token = OpaqueToken::parse(mac, TokenKind::SecondFactor, token).ok_or_else(invalid)?;
+        let db = router.routed(&token, hints).await?;
+        Ok(Self { db: router.at_schema(db, super::SINCE).await?, token })
+    }
+
+    /// The person, if the login still waits and they may come in.
+    async fn person(&self, conn: &mut TenantConn, auth: &Auth) -> ApiResult<UserRow> {
+        let found = store::challenge(conn, &self.token.hash()).await?;
+        let (user, expires_at) = found.ok_or_else(|| ApiError::new(Code::TokenInvalid))?;
+        if auth.clock.now() >= expires_at {
+            return Err(ApiError::new(Code::TokenExpired));
+        }
+        let person = users::find(conn, user).await?.filter(|person| person.status == UserStatus::Active);
+        person.ok_or_else(|| ApiError::new(Code::TokenInvalid))
+    }
+
+    /// What an authenticator is told, where a second factor is demanded of somebody who has none.
+    pub(super) async fn enrol(&self, auth: &Auth) -> ApiResult<Enrolment> {
+        let db = &self.db;
+        db.transaction(async |conn: &mut TenantTx| -> ApiResult<Enrolment> {
+            let person = self.person(conn, auth).await?;
+            factor::enrol(conn, db, (person.id, &person.email), auth.clock.now()).await
+        })
+        .await
+    }
+
+    /// Opens the session, for a right code. A wrong one counts like a wrong password.
+    pub(super) async fn pass(
+        &self,
+        auth: &Auth,
+        client: &Client,
+        code: &SecretString,
+        with: With,
+    ) -> ApiResult<Passed> {
+        let db = &self.db;
+        // A refusal is an outcome, not an error: what was counted has to stay.
+        db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Passed>> {
+            let now = auth.clock.now();
+            let person = self.person(conn, auth).await?;
+            let line = attempts::Line { email_hash: &email_hash(db, &email_key(&person.email)), client, now };
+            if let Some(left) = attempts::hold(conn, &line).await? {
+                return Ok(Err(locked(left)));
+            }
+            let recovery_codes = match with {
+                With::FirstCode => factor::confirm(conn, db, person.id, code, now).await?,
+                With::Code { .. } => factor::take_any(conn, db, person.id, code, now).await?.then(Vec::new),
+            };
+            let Some(recovery_codes) = recovery_codes else {
+                attempts::fail(conn, &line, Some(person.id)).await?;
+                return Ok(Err(ApiError::new(Code::InvalidCredentials)));
+            };
+            if !store::take_challenge(conn, &self.token.hash()).await? {
+                return Err(ApiError::new(Code::TokenInvalid));
+            }
+            attempts::succeed(conn, &line, person.id).await?;
+            let mut device = None;
+            if matches!(with, With::Code { trust: true }) {
+                let mac = &db.router().installation().mac;
+                let token = OpaqueToken::generate(mac, TokenKind::Device, db.tenant().id);
+                let kept = delta(auth.settings.trusted_device_ttl);
+                store::insert_device(conn, &token.hash(), person.id, client, now, kept).await?;
+                device = Some(token.text().clone());
+            }
+            let sign_in = session::open(conn, auth, db, person, client, AMR).await?;
+            Ok(Ok(Passed { sign_in, device, recovery_codes }))
+        })
+        .await?
+    }
+}
+
+/// What the code is given for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum With {
+    /// A code of the second factor; the device may be trusted from here on.
+    Code { trust: bool },
+    /// The first code of one just enrolled.
+    FirstCode,
+}
+
+/// A login that is complete.
+pub(super) struct Passed {
+    pub sign_in: SignIn,
+    pub device: Option<SecretString>,
+    /// Of a factor just confirmed.
+    pub recovery_codes: Vec<SecretString>,
+}

@@ -1,0 +1,111 @@
+//! What a code is worth: the authenticator's and the recovery codes, each taken once.
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+
+use super::store;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::UserId;
+use crate::kernel::crypto::{Place, SealKey, Sealed};
+use crate::rest::totp::{self, Enrolment};
+use crate::router::{TenantConn, TenantDb};
+
+const fn place(user: UserId) -> Place {
+    Place::new("second_factors", "totp_sealed", user.uuid())
+}
+
+/// What seeds are sealed with: of the installation, so that a restored or moved database keeps its people's factors.
+fn key(db: &TenantDb) -> SealKey {
+    db.router().installation().mac.seal_key("tenant-secrets")
+}
+
+/// A new seed for a person, which does not count before [`confirm`].
+///
+/// # Errors
+/// 409 while there is a second factor that counts.
+pub(super) async fn enrol(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    (user, email): (UserId, &str),
+    now: DateTime<Utc>,
+) -> ApiResult<Enrolment> {
+    let seed = totp::seed();
+    let told = totp::enrolment(&seed, db.tenant().slug.as_str(), email)?;
+    let sealed = key(db).seal(place(user), seed.expose_secret());
+    if store::enrol(conn, user, sealed.as_bytes(), now).await? {
+        Ok(told)
+    } else {
+        Err(ApiError::new(Code::Conflict).detail("There is a second factor already. Remove it first."))
+    }
+}
+
+/// The factor counts from here on, if the code is of its seed; gives the recovery codes, to be shown once.
+///
+/// # Errors
+/// 409 if none was enrolled, or it counts already. `Ok(None)` for a wrong code.
+pub(super) async fn confirm(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+    code: &SecretString,
+    now: DateTime<Utc>,
+) -> ApiResult<Option<Vec<SecretString>>> {
+    let waits = store::find(conn, user).await?.is_some_and(|factor| factor.confirmed_at.is_none());
+    if !waits {
+        return Err(ApiError::new(Code::Conflict).detail("No second factor waits for its first code."));
+    }
+    if !take_totp(conn, db, user, code, now).await? {
+        return Ok(None);
+    }
+    let (codes, digests) = totp::recovery_codes();
+    store::confirm(conn, user, now).await?;
+    store::set_recovery_codes(conn, user, &digests).await?;
+    Ok(Some(codes))
+}
+
+/// Takes a code of the authenticator, once: the step is noted by the statement that checks it.
+async fn take_totp(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+    code: &SecretString,
+    now: DateTime<Utc>,
+) -> ApiResult<bool> {
+    let Some(factor) = store::find(conn, user).await? else { return Ok(false) };
+    let seed = key(db).open(place(user), &Sealed::from(factor.totp_sealed)).map_err(ApiError::internal)?;
+    let seed: SecretSlice<u8> = seed.to_vec().into();
+    match totp::step_of(&seed, code.expose_secret(), now.timestamp()) {
+        Some(step) => Ok(store::take_step(conn, user, step).await?),
+        None => Ok(false),
+    }
+}
+
+/// Takes a code of the authenticator or a recovery code, once.
+pub(super) async fn take_any(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+    code: &SecretString,
+    now: DateTime<Utc>,
+) -> ApiResult<bool> {
+    if take_totp(conn, db, user, code, now).await? {
+        return Ok(true);
+    }
+    Ok(store::take_recovery_code(conn, user, &totp::recovery_digest(code.expose_secret())).await?)
+}
+
+/// New recovery codes, for a code of the authenticator. `Ok(None)` for a wrong one.
+pub(super) async fn renew(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+    code: &SecretString,
+    now: DateTime<Utc>,
+) -> ApiResult<Option<Vec<SecretString>>> {
+    if !store::is_enrolled(conn, user).await? || !take_totp(conn, db, user, code, now).await? {
+        return Ok(None);
+    }
+    let (codes, digests) = totp::recovery_codes();
+    store::set_recovery_codes(conn, user, &digests).await?;
+    Ok(Some(codes))
+}

@@ -1,0 +1,144 @@
+//! Between the password and the session: whether a second factor is asked for.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::SecretString;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{SINCE, factor, store};
+use crate::error::ApiResult;
+use crate::kernel::UserId;
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::rest::Client;
+use crate::router::{TenantConn, TenantDb};
+use crate::tenant::auth::session::{self, SignIn, expose};
+use crate::tenant::auth::settings::Auth;
+use crate::tenant::users::store::UserRow;
+
+/// How long a login waits for its second half.
+pub(in crate::tenant::auth) const CHALLENGE: TimeDelta = TimeDelta::minutes(5);
+
+/// How a login goes on.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum LoggedIn {
+    /// In.
+    In(Box<SignIn>),
+    /// The second factor is asked for.
+    SecondFactor(SecondFactorRequired),
+}
+
+/// A token for the second half of a login, good for five minutes.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecondFactorRequired {
+    /// `true`.
+    #[schema(example = true)]
+    pub mfa_required: bool,
+    /// For `/api/v1/auth/mfa`, or, where `methods` is `["enrolment"]`, for `/api/v1/auth/mfa/enrolment`.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, example = "tmf_AZq…")]
+    pub mfa_token: SecretString,
+    /// `otp` and `recovery`; or `enrolment`, where the organisation demands a second factor and there is none yet.
+    #[schema(example = json!(["otp", "recovery"]))]
+    pub methods: Vec<&'static str>,
+}
+
+/// Lets somebody in who has just proved their password, or asks for the second factor.
+pub(in crate::tenant::auth) async fn enter(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    user: UserRow,
+    client: &Client,
+    device: Option<&SecretString>,
+) -> ApiResult<LoggedIn> {
+    let now = auth.clock.now();
+    let methods = match exists(conn, db).await? {
+        false => None,
+        true if store::is_enrolled(conn, user.id).await? => Some(vec!["otp", "recovery"]),
+        true => store::is_demanded(conn, &user.roles).await?.then(|| vec!["enrolment"]),
+    };
+    let amr = match &methods {
+        None => &["pwd"][..],
+        Some(methods) if *methods != ["enrolment"] && is_trusted(conn, db, &user, device, now).await? => {
+            &["pwd", "mfa"][..]
+        }
+        Some(methods) => return challenge(conn, db, &user, methods.clone(), now).await,
+    };
+    session::open(conn, auth, db, user, client, amr).await.map(Box::new).map(LoggedIn::In)
+}
+
+async fn exists(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<bool> {
+    Ok(db.tenant().schema_version >= SINCE || store::exists(conn).await?)
+}
+
+/// Whether the organisation demands a second factor of people with these roles.
+pub(in crate::tenant::auth) async fn is_demanded(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    roles: &[String],
+) -> ApiResult<bool> {
+    Ok(exists(conn, db).await? && store::is_demanded(conn, roles).await?)
+}
+
+/// Whether a session with these methods has seen a second factor.
+pub(in crate::tenant::auth) fn is_satisfied(amr: &[String]) -> bool {
+    amr.iter().any(|method| method == "otp" || method == "mfa")
+}
+
+async fn is_trusted(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: &UserRow,
+    device: Option<&SecretString>,
+    now: DateTime<Utc>,
+) -> ApiResult<bool> {
+    let Some(device) = device else { return Ok(false) };
+    match OpaqueToken::parse(&db.router().installation().mac, TokenKind::Device, device) {
+        Some(token) if token.tenant() == db.tenant().id => {
+            Ok(store::use_device(conn, &token.hash(), user.id, now).await?)
+        }
+        _ => Ok(false),
+    }
+}
+
+async fn challenge(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: &UserRow,
+    methods: Vec<&'static str>,
+    now: DateTime<Utc>,
+) -> ApiResult<LoggedIn> {
+    let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::SecondFactor, db.tenant().id);
+    store::insert_challenge(conn, &token.hash(), user.id, now, now + CHALLENGE).await?;
+    Ok(LoggedIn::SecondFactor(SecondFactorRequired { mfa_required: true, mfa_token: token.text().clone(), methods }))
+}
+
+/// What a code that came with a password is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::tenant::auth) enum Proof {
+    /// There is no second factor.
+    None,
+    /// It is one of the factor's, and was taken.
+    Right,
+    /// None came.
+    Missing,
+    /// It is none of the factor's.
+    Wrong,
+}
+
+/// Takes the code of a person, if they have a second factor.
+pub(in crate::tenant::auth) async fn prove(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+    code: Option<&SecretString>,
+    now: DateTime<Utc>,
+) -> ApiResult<Proof> {
+    if !exists(conn, db).await? || !store::is_enrolled(conn, user).await? {
+        return Ok(Proof::None);
+    }
+    let Some(code) = code else { return Ok(Proof::Missing) };
+    Ok(if factor::take_any(conn, db, user, code, now).await? { Proof::Right } else { Proof::Wrong })
+}

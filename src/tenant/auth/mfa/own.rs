@@ -1,0 +1,243 @@
+//! One's own second factor.
+
+use actix_web::{get, post, web};
+use chrono::{DateTime, Utc};
+use garde::Validate;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{SINCE, factor, store};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::rest::totp::Enrolment;
+use crate::rest::{Client, Envelope, ErrorEnvelope, Json, NoContent, NoQuery, Recent, Reply, SignedIn};
+use crate::router::{TenantConn, TenantDb, TenantTx};
+use crate::tenant::auth::attempts::{self, Line, email_hash, locked};
+use crate::tenant::auth::settings::Auth;
+use crate::tenant::docs::Refusals;
+use crate::tenant::users::rules::email_key;
+use crate::tenant::users::store as users;
+
+/// How one's second factor stands.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MySecondFactor {
+    /// Whether a login asks for it.
+    pub enrolled: bool,
+    /// Whether the organisation demands one of one's roles.
+    pub required: bool,
+    /// Since when it counts.
+    pub confirmed_at: Option<DateTime<Utc>>,
+    /// How many recovery codes are left.
+    #[schema(example = 10)]
+    pub recovery_codes_left: i64,
+}
+
+/// A code, to show that the authenticator is at hand.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OtpCode {
+    /// The authenticator's code of now.
+    #[garde(skip)]
+    #[schema(value_type = String, example = "123456")]
+    pub code: SecretString,
+}
+
+/// Codes for whoever lost the authenticator, each good once. Shown once.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryCodes {
+    /// Ten of them.
+    #[schema(example = json!(["8f3k-…"]))]
+    pub recovery_codes: Vec<String>,
+}
+
+impl RecoveryCodes {
+    fn new(codes: &[SecretString]) -> Self {
+        Self { recovery_codes: codes.iter().map(|code| code.expose_secret().to_owned()).collect() }
+    }
+}
+
+/// How one's second factor stands.
+#[utoipa::path(
+    tag = "auth",
+    responses((status = 200, description = "As it stands", body = Envelope<MySecondFactor>), Refusals),
+    security(("bearer" = [])),
+)]
+#[get("/api/v1/auth/mfa")]
+pub async fn my_second_factor(_: NoQuery, caller: SignedIn) -> ApiResult<Reply<MySecondFactor>> {
+    let me = caller.user();
+    let db = at_schema(&caller.db).await?;
+    let roles = &caller.access.roles;
+    let seen = db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            let factor = store::find(conn, me).await?;
+            let confirmed_at = factor.and_then(|factor| factor.confirmed_at);
+            Ok(MySecondFactor {
+                enrolled: confirmed_at.is_some(),
+                required: store::is_demanded(conn, roles).await?,
+                confirmed_at,
+                recovery_codes_left: store::recovery_codes_left(conn, me).await?,
+            })
+        })
+        .await?;
+    Ok(Reply(seen))
+}
+
+/// Begins a second factor: what the authenticator is told, shown once. It counts once a code is confirmed.
+#[utoipa::path(
+    tag = "auth",
+    responses(
+        (status = 200, description = "For the authenticator", body = Envelope<Enrolment>),
+        (status = 409, description = "There is a second factor already", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/mfa/totp")]
+pub async fn enrol_totp(_: NoQuery, auth: web::Data<Auth>, Recent(caller): Recent) -> ApiResult<Reply<Enrolment>> {
+    let (me, now) = (caller.user(), auth.clock.now());
+    let db = &at_schema(&caller.db).await?;
+    let told = db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<Enrolment> {
+            let email = users::get(conn, me).await?.email;
+            factor::enrol(conn, db, (me, &email), now).await
+        })
+        .await?;
+    Ok(Reply(told))
+}
+
+/// Confirms the second factor by its first code: from here on a login asks for one. One's other sessions end.
+#[utoipa::path(
+    tag = "auth",
+    request_body = OtpCode,
+    responses(
+        (status = 200, description = "It counts", body = Envelope<RecoveryCodes>),
+        (status = 409, description = "No second factor waits for its first code", body = ErrorEnvelope),
+        (status = 422, description = "`code` is not the code of now", body = ErrorEnvelope),
+        (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/mfa/totp/confirm")]
+pub async fn confirm_totp(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    Recent(caller): Recent,
+    client: Client,
+    body: Json<OtpCode>,
+) -> ApiResult<Reply<RecoveryCodes>> {
+    let codes = prove(&auth, &caller, &client, &body.0.code, Deed::Confirm).await?;
+    Ok(Reply(RecoveryCodes::new(&codes)))
+}
+
+/// Takes one's second factor away, by a code of it or a recovery code. Refused where the organisation demands one.
+#[utoipa::path(
+    tag = "auth",
+    request_body = OtpCode,
+    responses(
+        (status = 204, description = "A login asks for none any more"),
+        (status = 409, description = "The organisation demands a second factor", body = ErrorEnvelope),
+        (status = 422, description = "`code` is neither of the authenticator nor a recovery code", body = ErrorEnvelope),
+        (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/mfa/totp/remove")]
+pub async fn remove_totp(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    Recent(caller): Recent,
+    client: Client,
+    body: Json<OtpCode>,
+) -> ApiResult<NoContent> {
+    prove(&auth, &caller, &client, &body.0.code, Deed::Remove).await?;
+    Ok(NoContent)
+}
+
+/// Replaces one's recovery codes, by a code of the authenticator. Those from before are good no more.
+#[utoipa::path(
+    tag = "auth",
+    request_body = OtpCode,
+    responses(
+        (status = 200, description = "The new ones", body = Envelope<RecoveryCodes>),
+        (status = 422, description = "`code` is not the code of now", body = ErrorEnvelope),
+        (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/mfa/recovery-codes")]
+pub async fn new_recovery_codes(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    Recent(caller): Recent,
+    client: Client,
+    body: Json<OtpCode>,
+) -> ApiResult<Reply<RecoveryCodes>> {
+    let codes = prove(&auth, &caller, &client, &body.0.code, Deed::Renew).await?;
+    Ok(Reply(RecoveryCodes::new(&codes)))
+}
+
+/// What a code is given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Confirm,
+    Remove,
+    Renew,
+}
+
+/// Does it for a right code; a wrong one counts like a wrong password, so that a stolen token is no way to guess it.
+async fn prove(
+    auth: &Auth,
+    caller: &SignedIn,
+    client: &Client,
+    code: &SecretString,
+    deed: Deed,
+) -> ApiResult<Vec<SecretString>> {
+    let (me, session, now) = (caller.user(), caller.claims.sid, auth.clock.now());
+    let db = &at_schema(&caller.db).await?;
+    let roles = &caller.access.roles;
+    let done = db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Vec<SecretString>>> {
+            let email = users::hold(conn, me).await?.email;
+            let line = Line { email_hash: &email_hash(db, &email_key(&email)), client, now };
+            if let Some(left) = attempts::hold(conn, &line).await? {
+                return Ok(Err(locked(left)));
+            }
+            let right = match deed {
+                Deed::Confirm => factor::confirm(conn, db, me, code, now).await?,
+                Deed::Remove if store::is_demanded(conn, roles).await? => {
+                    let said = "Your organisation demands a second factor of your roles.";
+                    return Err(ApiError::new(Code::Conflict).detail(said));
+                }
+                Deed::Remove => factor::take_any(conn, db, me, code, now).await?.then(Vec::new),
+                Deed::Renew => factor::renew(conn, db, me, code, now).await?,
+            };
+            let Some(codes) = right else {
+                attempts::fail(conn, &line, Some(me)).await?;
+                return Ok(Err(ApiError::invalid_field("code", "invalid", "Not a code of now.")));
+            };
+            match deed {
+                Deed::Remove => drop(store::remove(conn, me).await?),
+                Deed::Confirm => {
+                    crate::tenant::auth::store::end_sessions(conn, me, Some(session), "second_factor_added", now)
+                        .await?;
+                }
+                Deed::Renew => {}
+            }
+            Ok(Ok(codes))
+        })
+        .await??;
+    if deed == Deed::Confirm {
+        auth.admission.forget_user(db.tenant().id, me).await;
+    }
+    Ok(done)
+}
+
+/// The database with second factors in it.
+pub(super) async fn at_schema(db: &TenantDb) -> ApiResult<TenantDb> {
+    Ok(db.router().at_schema(db.clone(), SINCE).await?)
+}

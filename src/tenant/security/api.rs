@@ -1,0 +1,118 @@
+//! The policy over HTTP.
+
+use actix_web::{get, patch, web};
+use chrono::{DateTime, Utc};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::store::{self, PolicyRow};
+use crate::error::{ApiError, ApiResult};
+use crate::rest::{Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, Tagged, Versioned};
+use crate::router::{TenantConn, TenantTx};
+use crate::tenant::auth::Auth;
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::{SecurityRead, SecurityWrite};
+
+/// What the organisation demands of its people.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityPolicy {
+    /// Names of the roles whose people need a second factor.
+    #[schema(example = json!(["admin"]))]
+    pub mfa_required_roles: Vec<String>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// As in `ETag`.
+    pub version: i64,
+}
+
+impl From<PolicyRow> for SecurityPolicy {
+    fn from(row: PolicyRow) -> Self {
+        let PolicyRow { mfa_required_roles, updated_at, version } = row;
+        Self { mfa_required_roles, updated_at, version }
+    }
+}
+
+impl Versioned for SecurityPolicy {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+/// A change of it.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchSecurityPolicy {
+    /// Names of the roles whose people need a second factor; null for none.
+    #[serde(default)]
+    #[garde(inner(length(max = 100)))]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["auditor"]))]
+    pub mfa_required_roles: Patch<Vec<String>>,
+}
+
+/// What the organisation demands of its people.
+#[utoipa::path(
+    tag = "security",
+    responses(
+        (status = 200, description = "The policy, with `ETag`", body = Envelope<SecurityPolicy>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[get("/api/v1/security-policy")]
+pub async fn get_policy(_: NoQuery, caller: Authorized<SecurityRead>) -> ApiResult<Tagged<SecurityPolicy>> {
+    let row = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::get(conn).await?) }).await?;
+    Ok(Tagged(row.into()))
+}
+
+/// Changes what the organisation demands of its people.
+///
+/// Sessions of those who have shown no second factor and need one from here on end, but for the caller's own, which is
+/// refreshed no more. Their next login has them enrol one.
+#[utoipa::path(
+    tag = "security",
+    request_body(content = PatchSecurityPolicy, content_type = "application/merge-patch+json"),
+    params(("If-Match" = Option<String>, Header, description = "The `ETag` that was read")),
+    responses(
+        (status = 200, description = "As changed", body = Envelope<SecurityPolicy>),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        (status = 422, description = "A role is unknown", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[patch("/api/v1/security-policy")]
+pub async fn patch_policy(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<SecurityWrite>,
+    if_match: IfMatch,
+    body: MergePatch<PatchSecurityPolicy>,
+) -> ApiResult<Tagged<SecurityPolicy>> {
+    let wanted = match body.0.mfa_required_roles {
+        Patch::Absent => None,
+        Patch::Null => Some(Vec::new()),
+        Patch::Value(names) => Some(names),
+    };
+    let (session, now) = (caller.claims.sid, auth.clock.now());
+    let row = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<PolicyRow> {
+            let row = store::hold(conn).await?;
+            if_match.check(row.version)?;
+            let Some(mut names) = wanted else { return Ok(row) };
+            let known = store::known_roles(conn, &names).await?;
+            if let Some(at) = names.iter().position(|name| !known.contains(name)) {
+                let said = "There is no such role.";
+                return Err(ApiError::invalid_field(format!("mfaRequiredRoles[{at}]"), "unknown_role", said));
+            }
+            names.sort_unstable();
+            names.dedup();
+            store::end_sessions_without_factor(conn, &names, session, now).await?;
+            Ok(store::set_mfa_required_roles(conn, &names, now).await?)
+        })
+        .await?;
+    Ok(Tagged(row.into()))
+}

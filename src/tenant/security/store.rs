@@ -1,0 +1,78 @@
+//! The one row of the policy.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+
+use crate::kernel::SessionId;
+use crate::router::TenantConn;
+use crate::tenant::schema::roles;
+
+diesel::table! {
+    security_policy (only_row) {
+        only_row -> Bool,
+        mfa_required_roles -> Array<Text>,
+        updated_at -> Timestamptz,
+        version -> BigInt,
+    }
+}
+
+use security_policy as p;
+
+/// The policy.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = security_policy)]
+pub(super) struct PolicyRow {
+    pub mfa_required_roles: Vec<String>,
+    pub updated_at: DateTime<Utc>,
+    pub version: i64,
+}
+
+/// The policy as it is.
+pub(super) async fn get(conn: &mut TenantConn) -> QueryResult<PolicyRow> {
+    p::table.find(true).select(PolicyRow::as_select()).first(conn).await
+}
+
+/// The same, held until the transaction ends.
+pub(super) async fn hold(conn: &mut TenantConn) -> QueryResult<PolicyRow> {
+    p::table.find(true).select(PolicyRow::as_select()).for_update().first(conn).await
+}
+
+/// Changes it.
+pub(super) async fn set_mfa_required_roles(
+    conn: &mut TenantConn,
+    names: &[String],
+    now: DateTime<Utc>,
+) -> QueryResult<PolicyRow> {
+    diesel::update(p::table.find(true))
+        .set((p::mfa_required_roles.eq(names), p::updated_at.eq(now), p::version.eq(p::version + 1)))
+        .returning(PolicyRow::as_returning())
+        .get_result(conn)
+        .await
+}
+
+/// Those of the names that are a role's.
+pub(super) async fn known_roles(conn: &mut TenantConn, names: &[String]) -> QueryResult<Vec<String>> {
+    roles::table.filter(roles::name.eq_any(names)).select(roles::name).load(conn).await
+}
+
+/// Ends the sessions of people with these roles that have seen no second factor, but for one.
+pub(super) async fn end_sessions_without_factor(
+    conn: &mut TenantConn,
+    names: &[String],
+    but: SessionId,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::sql_query(
+        "UPDATE sessions SET revoked_at = $1, revoked_reason = 'second_factor_demanded' \
+         WHERE revoked_at IS NULL AND id <> $2 AND NOT amr && ARRAY['otp', 'mfa'] AND user_id IN \
+         (SELECT ur.user_id FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE r.name = ANY ($3))",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<SqlUuid, _>(but.uuid())
+    .bind::<Array<Text>, _>(names)
+    .execute(conn)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,284 @@
+//! The second factor of people, from the first code to the lost phone.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tenantry::testing::{Answer, Persona, Tenant, TestApp};
+
+use crate::support::authenticator::{code, code_at};
+use crate::support::jwt::part;
+use crate::support::{db, unique};
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+const TOTP: &str = "/api/v1/auth/mfa/totp";
+
+/// Somebody with a role, signed in.
+async fn person(tenant: &Tenant, role: &str) -> (String, String, Persona) {
+    let email = format!("{}@example.com", unique(role));
+    let body = json!({"email": email, "firstName": "A", "lastName": "B", "password": PASSWORD, "roles": [role]});
+    let id = tenant.admin().post("/api/v1/users", body).await.expect(201).id();
+    let persona = tenant.person(&email, PASSWORD);
+    (id, email, persona)
+}
+
+/// Gives somebody a second factor; its seed and recovery codes.
+async fn enrol(app: &TestApp, who: &Persona) -> (String, Vec<String>) {
+    let told = who.post(TOTP, json!({})).await.expect(200);
+    let secret = told.data()["secret"].as_str().expect("a seed").to_owned();
+    assert!(told.data()["uri"].as_str().is_some_and(|uri| uri.starts_with("otpauth://totp/")), "{told:?}");
+    assert!(told.data()["qrSvg"].as_str().is_some_and(|svg| svg.contains("<svg")), "{told:?}");
+    let confirmed = who.post(&format!("{TOTP}/confirm"), json!({"code": code(app, &secret)})).await.expect(200);
+    let codes = confirmed.data()["recoveryCodes"].as_array().expect("codes");
+    (secret, codes.iter().map(|code| code.as_str().expect("a code").to_owned()).collect())
+}
+
+/// The first half of a login.
+async fn token(tenant: &Tenant, email: &str) -> String {
+    let asked = tenant.log_in_as(email, PASSWORD).await.expect(200);
+    assert_eq!(asked.data()["mfaRequired"], true, "{asked:?}");
+    assert!(asked.data().get("accessToken").is_none(), "{asked:?}");
+    asked.data()["mfaToken"].as_str().expect("a token").to_owned()
+}
+
+async fn second(tenant: &Tenant, token: &str, code: &str) -> Answer {
+    tenant.anonymous().post("/api/v1/auth/mfa", json!({"mfaToken": token, "code": code})).await
+}
+
+fn bearer(tenant: &Tenant, answer: &Answer) -> Persona {
+    tenant.anonymous().bearing(answer.data()["accessToken"].as_str().expect("a token"))
+}
+
+#[actix_web::test]
+async fn a_login_asks_for_the_code_and_the_tokens_say_so() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (_, email, ada) = person(&acme, "user").await;
+    let other = bearer(&acme, &acme.log_in_as(&email, PASSWORD).await.expect(200));
+    let (secret, codes) = enrol(app, &ada).await;
+    assert_eq!(codes.len(), 10);
+    // Whoever was signed in as Ada elsewhere has shown no second factor.
+    other.get("/api/v1/users/me").await.refused(401, "token_revoked");
+    ada.get("/api/v1/users/me").await.expect(200);
+    let stands = ada.get("/api/v1/auth/mfa").await.expect(200);
+    assert_eq!((&stands.data()["enrolled"], &stands.data()["recoveryCodesLeft"]), (&json!(true), &json!(10)));
+
+    let mfa = token(&acme, &email).await;
+    assert!(mfa.starts_with("tmf_"));
+    // It is no access token.
+    acme.anonymous().bearing(&mfa).get("/api/v1/users/me").await.refused(401, "token_invalid");
+    let answer = second(&acme, &mfa, &code_at(app, &secret, 30)).await.expect(200);
+    assert_eq!(part(answer.data()["accessToken"].as_str().unwrap(), 1)["amr"], json!(["pwd", "otp"]));
+    bearer(&acme, &answer).get("/api/v1/users/me").await.expect(200);
+    // Neither the token nor the code is good again.
+    second(&acme, &mfa, &codes[0]).await.refused(401, "token_invalid");
+    let mfa = token(&acme, &email).await;
+    second(&acme, &mfa, &code_at(app, &secret, 30)).await.refused(401, "invalid_credentials");
+    // A recovery code is, once.
+    let answer = second(&acme, &mfa, &codes[0].to_uppercase()).await.expect(200);
+    let stands = bearer(&acme, &answer).get("/api/v1/auth/mfa").await.expect(200);
+    assert_eq!(stands.data()["recoveryCodesLeft"], 9);
+    let mfa = token(&acme, &email).await;
+    second(&acme, &mfa, &codes[0]).await.refused(401, "invalid_credentials");
+    // The refreshed token says the same.
+    let refresh = json!({"refreshToken": answer.data()["refreshToken"]});
+    let refreshed = acme.anonymous().post("/api/v1/auth/refresh", refresh).await.expect(200);
+    assert_eq!(part(refreshed.data()["accessToken"].as_str().unwrap(), 1)["amr"], json!(["pwd", "otp"]));
+}
+
+#[actix_web::test]
+async fn of_a_hundred_with_one_code_one_comes_in() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    for kind in ["otp", "recovery"] {
+        let (_, email, ada) = person(&acme, "user").await;
+        let (secret, codes) = enrol(app, &ada).await;
+        let code = if kind == "otp" { code_at(app, &secret, 30) } else { codes[0].clone() };
+        let mfa = token(&acme, &email).await;
+        let answers = join_all((0..100).map(|_| second(&acme, &mfa, &code))).await;
+        let inside = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(inside, 1, "{kind}");
+        assert!(answers.iter().all(|answer| [200, 401, 429, 503].contains(&answer.status)), "{kind}");
+    }
+}
+
+#[actix_web::test]
+async fn wrong_codes_and_wrong_passwords_count_together() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (_, email, ada) = person(&acme, "user").await;
+    let (secret, _) = enrol(app, &ada).await;
+    for _ in 0..2 {
+        acme.log_in_as(&email, "wrong").await.refused(401, "invalid_credentials");
+    }
+    // The right password alone forgives nothing.
+    let mfa = token(&acme, &email).await;
+    for _ in 0..3 {
+        second(&acme, &mfa, "000000").await.refused(401, "invalid_credentials");
+    }
+    let locked = second(&acme, &mfa, &code_at(app, &secret, 30)).await.refused(429, "too_many_attempts");
+    assert!(locked.header("retry-after").is_some(), "{locked:?}");
+    acme.log_in_as(&email, PASSWORD).await.refused(429, "too_many_attempts");
+}
+
+#[actix_web::test]
+async fn a_challenge_is_of_one_tenant_and_of_five_minutes() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).start().await;
+    let (acme, globex) = (home.tenant("acme").await, home.tenant("globex").await);
+    let (_, email, ada) = person(&acme, "user").await;
+    let (secret, codes) = enrol(home, &ada).await;
+    let mfa = token(&acme, &email).await;
+    let elsewhere = acme.anonymous().with("x-tenant-id", globex.slug.as_str());
+    let body = json!({"mfaToken": mfa, "code": codes[0]});
+    elsewhere.post("/api/v1/auth/mfa", body.clone()).await.refused(404, "tenant_mismatch");
+    for bad in ["", "tmf_", &format!("trf_{}", &mfa[4..]), &format!("{}x", &mfa[..mfa.len() - 1])] {
+        second(&acme, bad, &codes[0]).await.refused(401, "token_invalid");
+    }
+    let there = app.at(&acme);
+    app.clock().advance(chrono::TimeDelta::minutes(5));
+    there.anonymous().post("/api/v1/auth/mfa", body).await.refused(401, "token_expired");
+    let _ = secret;
+}
+
+#[actix_web::test]
+async fn a_trusted_device_is_asked_once() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (_, email, ada) = person(&acme, "user").await;
+    let (secret, codes) = enrol(app, &ada).await;
+    let mfa = token(&acme, &email).await;
+    let body = json!({"mfaToken": mfa, "code": code_at(app, &secret, 30), "trustDevice": true});
+    let answer = acme.anonymous().post("/api/v1/auth/mfa", body).await.expect(200);
+    let device = answer.data()["deviceToken"].as_str().expect("a token").to_owned();
+    let login = |email: &str, device: &str| json!({"tenant": acme.slug.as_str(), "email": email, "password": PASSWORD, "deviceToken": device});
+    let again = acme.anonymous().post("/api/v1/auth/login", login(&email, &device)).await.expect(200);
+    assert_eq!(part(again.data()["accessToken"].as_str().unwrap(), 1)["amr"], json!(["pwd", "mfa"]));
+    // It is Ada's alone.
+    let (_, bob_s, bob) = person(&acme, "user").await;
+    enrol(app, &bob).await;
+    let asked = acme.anonymous().post("/api/v1/auth/login", login(&bob_s, &device)).await.expect(200);
+    assert_eq!(asked.data()["mfaRequired"], true);
+    // She sees it, Bob does not, and forgotten it is asked again.
+    let me = bearer(&acme, &again);
+    let list = me.get("/api/v1/auth/mfa/devices").await.expect(200);
+    let id = list.data()[0]["id"].as_str().expect("a device").to_owned();
+    bob.delete(&format!("/api/v1/auth/mfa/devices/{id}")).await.refused(404, "not_found");
+    me.delete(&format!("/api/v1/auth/mfa/devices/{id}")).await.expect(204);
+    let asked = acme.anonymous().post("/api/v1/auth/login", login(&email, &device)).await.expect(200);
+    assert_eq!(asked.data()["mfaRequired"], true);
+    drop(codes);
+}
+
+#[actix_web::test]
+async fn an_organisation_that_demands_one_has_people_enrol_before_they_come_in() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (_, email, ada) = person(&acme, "user").await;
+    ada.get("/api/v1/users/me").await.expect(200);
+    let refresh = json!({"refreshToken": ada.refresh_token().await});
+    let admin = acme.admin();
+    ada.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": []})).await.refused(403, "permission_denied");
+    let unknown = admin.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["nobody"]})).await.expect(422);
+    assert_eq!(unknown.invalid(), [("mfaRequiredRoles[0]".to_owned(), "unknown_role".to_owned())]);
+    let set = admin.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    assert_eq!(set.data()["mfaRequiredRoles"], json!(["user"]));
+    // Who has shown none is out, within two seconds everywhere; the session is refreshed no more.
+    crate::support::eventually(Duration::from_secs(2), "signed out", async || {
+        ada.get("/api/v1/users/me").await.status == 401
+    })
+    .await;
+    acme.anonymous().post("/api/v1/auth/refresh", refresh).await.refused(401, "token_revoked");
+
+    let asked = acme.log_in_as(&email, PASSWORD).await.expect(200);
+    assert_eq!(asked.data()["methods"], json!(["enrolment"]), "{asked:?}");
+    let mfa = asked.data()["mfaToken"].clone();
+    // There is no code yet that would be right.
+    second(&acme, mfa.as_str().unwrap(), "000000").await.refused(401, "invalid_credentials");
+    let begin = json!({"mfaToken": mfa});
+    let told = acme.anonymous().post("/api/v1/auth/mfa/enrolment", begin).await.expect(200);
+    let secret = told.data()["secret"].as_str().unwrap().to_owned();
+    let confirm = |code: &str| json!({"mfaToken": mfa, "code": code});
+    let path = "/api/v1/auth/mfa/enrolment/confirm";
+    acme.anonymous().post(path, confirm("000000")).await.refused(401, "invalid_credentials");
+    let inside = acme.anonymous().post(path, confirm(&code(app, &secret))).await.expect(200);
+    assert_eq!(inside.data()["recoveryCodes"].as_array().map(Vec::len), Some(10));
+    let ada = bearer(&acme, &inside);
+    ada.get("/api/v1/users/me").await.expect(200);
+    // And cannot be taken away again.
+    let body = json!({"code": code_at(app, &secret, 30)});
+    ada.post(&format!("{TOTP}/remove"), body.clone()).await.refused(409, "conflict");
+    admin.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": null})).await.expect(200);
+    ada.post(&format!("{TOTP}/remove"), body).await.expect(204);
+    acme.log_in_as(&email, PASSWORD).await.expect(200).data()["accessToken"].as_str().expect("no code is asked for");
+}
+
+#[actix_web::test]
+async fn what_changes_the_factor_wants_fresh_proof() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).start().await;
+    let acme = home.tenant("acme").await;
+    let (_, email, _) = person(&acme, "user").await;
+    let there = app.at(&acme);
+    let ada = bearer(&there, &there.log_in_as(&email, PASSWORD).await.expect(200));
+    app.clock().advance(chrono::TimeDelta::minutes(11));
+    for (path, body) in [
+        (TOTP, json!({})),
+        ("/api/v1/auth/mfa/totp/confirm", json!({"code": "000000"})),
+        ("/api/v1/auth/mfa/totp/remove", json!({"code": "000000"})),
+        ("/api/v1/auth/mfa/recovery-codes", json!({"code": "000000"})),
+    ] {
+        ada.post(path, body).await.refused(403, "step_up_required");
+    }
+    let wrong = ada.post("/api/v1/auth/step-up", json!({"password": "wrong"})).await.expect(422);
+    assert_eq!(wrong.invalid(), [("password".to_owned(), "incorrect".to_owned())]);
+    let proof = ada.post("/api/v1/auth/step-up", json!({"password": PASSWORD})).await.expect(200);
+    let fresh = bearer(&there, &proof);
+    let (secret, codes) = enrol(&app, &fresh).await;
+    // From here on a password is not enough.
+    let without = fresh.post("/api/v1/auth/step-up", json!({"password": PASSWORD})).await.expect(422);
+    assert_eq!(without.invalid(), [("code".to_owned(), "incorrect".to_owned())]);
+    let body = json!({"password": PASSWORD, "code": code_at(&app, &secret, 30)});
+    let proof = fresh.post("/api/v1/auth/step-up", body).await.expect(200);
+    assert_eq!(part(proof.data()["accessToken"].as_str().unwrap(), 1)["amr"], json!(["pwd", "otp"]));
+    let renewed = bearer(&there, &proof);
+    app.clock().advance(chrono::TimeDelta::minutes(1));
+    let body = json!({"code": code(&app, &secret)});
+    let new = renewed.post("/api/v1/auth/mfa/recovery-codes", body).await.expect(200);
+    let new: Vec<Value> = new.data()["recoveryCodes"].as_array().unwrap().clone();
+    assert!(!new.contains(&json!(codes[0])) && new.len() == 10);
+}
+
+#[actix_web::test]
+async fn a_lost_phone_is_an_administrator_s_to_mend_and_noted() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (id, email, ada) = person(&acme, "user").await;
+    enrol(app, &ada).await;
+    let (_, _, bob) = person(&acme, "user").await;
+    let path = format!("/api/v1/users/{id}/mfa");
+    bob.delete(&path).await.refused(403, "permission_denied");
+    acme.admin().delete(&path).await.expect(204);
+    acme.admin().delete(&path).await.refused(404, "not_found");
+    ada.get("/api/v1/users/me").await.refused(401, "token_revoked");
+    acme.log_in_as(&email, PASSWORD).await.expect(200).data()["accessToken"].as_str().expect("no code is asked for");
+    let noted = format!("SELECT actor || ' ' || action AS word FROM audit WHERE user_id = '{id}'");
+    let noted = db::word(acme.database(), &noted).await;
+    assert_eq!(noted, format!("user:{} mfa.reset", acme.admin().user_id().await));
+}
+
+#[actix_web::test]
+async fn a_seed_is_kept_sealed() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (id, _, ada) = person(&acme, "user").await;
+    let (secret, codes) = enrol(app, &ada).await;
+    let rows = format!(
+        "SELECT second_factors::text || (SELECT string_agg(r::text, ',') FROM recovery_codes r) AS word \
+         FROM second_factors WHERE user_id = '{id}'"
+    );
+    let rows = db::word(acme.database(), &rows).await;
+    let seed = totp_rs::Secret::try_from_base32(&secret).unwrap();
+    let hex: String = seed.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(rows.len() > 100 && !rows.contains(&hex) && !rows.contains(&secret) && !rows.contains(&codes[0]), "{rows}");
+}
