@@ -40,3 +40,26 @@ pub enum ChangeRefusals {
     #[response(status = 422)]
     Invalid(ErrorEnvelope),
 }
+
+/// The answers of an operator's login.
+#[derive(Debug, IntoResponses)]
+pub enum LoginRefusals {
+    /// Not JSON.
+    #[response(status = 400)]
+    Malformed(ErrorEnvelope),
+    /// `invalid_credentials`; of a second factor also `token_invalid`, `token_expired`.
+    #[response(status = 401)]
+    Unknown(ErrorEnvelope),
+    /// The body is not `application/json`.
+    #[response(status = 415)]
+    UnsupportedMediaType(ErrorEnvelope),
+    /// Some fields are not valid.
+    #[response(status = 422)]
+    Invalid(ErrorEnvelope),
+    /// `too_many_attempts`: wait for `Retry-After`.
+    #[response(status = 429)]
+    TooMany(ErrorEnvelope),
+    /// Busy, or the control plane does not answer.
+    #[response(status = 503)]
+    Unavailable(ErrorEnvelope),
+}

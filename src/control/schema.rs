@@ -299,6 +299,8 @@ diesel::allow_tables_to_appear_in_same_query!(
 );
 diesel::joinable!(operator_tenants -> tenants (tenant_id));
 diesel::allow_tables_to_appear_in_same_query!(tenants, backups);
+diesel::allow_tables_to_appear_in_same_query!(operations, backups);
+diesel::allow_tables_to_appear_in_same_query!(operations, tenants);
 diesel::allow_tables_to_appear_in_same_query!(operators, operator_sessions);
 diesel::allow_tables_to_appear_in_same_query!(operator_tenants, tenants);
 diesel::allow_tables_to_appear_in_same_query!(signups, operations);

@@ -1,8 +1,9 @@
 //! Effects on the control plane that come with an `Idempotency-Key`: done once, however often they are asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -32,6 +33,13 @@ pub(super) struct Claim {
     lock: Option<Box<(Lock, OwnedSemaphorePermit)>>,
 }
 
+impl Claim {
+    /// The request, if the same may be sent again.
+    pub(super) fn request(&self) -> Option<Uuid> {
+        self.lock.is_some().then_some(self.id)
+    }
+}
+
 impl Fleet {
     /// Looks up what a request's key did before. `scope` says whose keys these are, and for what.
     ///
@@ -39,9 +47,7 @@ impl Fleet {
     /// 409 `idempotency_in_progress`, 422 `idempotency_key_reused`.
     pub(super) async fn turn(&self, scope: &str, keyed: Option<Keyed>) -> ApiResult<Turn> {
         let Some(keyed) = keyed else { return Ok(Turn::Do(Claim { id: Uuid::now_v7(), lock: None })) };
-        let busy = || ApiError::new(Code::Overloaded);
-        let place = timeout(PATIENCE, self.keyed.clone().acquire_owned()).await.map_err(|_| busy())?;
-        let place = place.map_err(ApiError::internal)?;
+        let place = place(&self.keyed, PATIENCE).await?;
         let name = format!("request {scope}\n{}", keyed.key);
         let Some(lock) = Lock::named(&self.locks, &self.control, &name).await? else {
             return Err(ApiError::new(Code::IdempotencyInProgress).retry_after(Duration::from_secs(1)));
@@ -84,5 +90,26 @@ impl Fleet {
             }
         }
         done
+    }
+}
+
+/// A place among the requests that are worked on: nobody waits for one for ever.
+async fn place(places: &Arc<Semaphore>, patience: Duration) -> ApiResult<OwnedSemaphorePermit> {
+    let got = timeout(patience, places.clone().acquire_owned()).await;
+    got.map_err(|_| ApiError::new(Code::Overloaded))?.map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_finds_no_place_is_told_so() {
+        let places = Arc::new(Semaphore::new(1));
+        let held = place(&places, PATIENCE).await.expect("a place");
+        let refused = place(&places, Duration::from_millis(1)).await.expect_err("none is left");
+        assert_eq!(refused.code(), Code::Overloaded);
+        drop(held);
+        drop(place(&places, PATIENCE).await.expect("it is free again"));
     }
 }

@@ -5,10 +5,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::backup::BackedUp;
 use super::restore::Restored;
 use super::{Deleted, Drained, Moved, Provisioned, Relocation, Rotated, StepTime};
-use crate::control::backups::{Backup, BackupState};
 use crate::control::clusters::{Cluster, Facts};
 use crate::control::kept::{LeftBy, ListedKept};
 use crate::control::tenants::TenantRecord;
@@ -186,49 +184,6 @@ impl From<Deleted> for DeletedView {
     }
 }
 
-/// A backup.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BackupView {
-    /// Identity.
-    pub id: BackupId,
-    /// Whose data it holds.
-    pub tenant_id: TenantId,
-    /// The tenant's public name at that time.
-    pub slug: Slug,
-    /// Whether it can be restored: only one that is `done` can.
-    pub state: BackupState,
-    /// Made by itself; else somebody asked for it.
-    pub scheduled: bool,
-    /// Bytes in the storage.
-    pub bytes: Option<i64>,
-    /// Rows of all its tables.
-    pub rows: Option<i64>,
-    /// Version of the built-in schema in it.
-    pub schema_version: i32,
-    /// The moment whose data it holds.
-    pub created_at: DateTime<Utc>,
-    /// When it was whole.
-    pub finished_at: Option<DateTime<Utc>>,
-}
-
-impl From<Backup> for BackupView {
-    fn from(backup: Backup) -> Self {
-        Self {
-            id: backup.id,
-            tenant_id: backup.tenant_id,
-            slug: backup.slug,
-            state: backup.state,
-            scheduled: backup.scheduled,
-            bytes: backup.bytes,
-            rows: backup.rows,
-            schema_version: backup.schema_version,
-            created_at: backup.created_at,
-            finished_at: backup.finished_at,
-        }
-    }
-}
-
 /// A database that serves nobody any more and is kept for a while.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -261,23 +216,6 @@ impl From<ListedKept> for KeptView {
             kept_since: kept.kept_since,
             purge_after: kept.purge_after,
         }
-    }
-}
-
-/// A backup that was just made.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BackedUpView {
-    /// The backup.
-    #[serde(flatten)]
-    pub backup: BackupView,
-    /// What was done, and how long it took.
-    pub steps: Vec<StepTime>,
-}
-
-impl From<BackedUp> for BackedUpView {
-    fn from(made: BackedUp) -> Self {
-        Self { backup: made.backup.into(), steps: made.steps }
     }
 }
 

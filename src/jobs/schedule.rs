@@ -20,7 +20,7 @@ const HOLDS: Duration = Duration::from_secs(2);
 const BACKUPS: Duration = Duration::from_secs(60);
 /// How often what strangers left behind is swept.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How often the log of registry changes is shortened.
+/// How often the log of registry changes is shortened, and what ended long ago forgotten.
 const TRIM: Duration = Duration::from_secs(10 * 60);
 /// How often databases are looked for whose grace period has ended.
 const PURGE: Duration = Duration::from_secs(10 * 60);
@@ -36,6 +36,12 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.schedule_backups().await.map(drop) }))
         .every("old-backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.prune_backups().await.map(drop) }))
         .every("sign-ups", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_sign_ups().await }))
+        .every("left-behind", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_left_behind().await }))
+        .every(
+            "operations-kept",
+            TRIM,
+            on(fleet, |fleet: Fleet| async move { fleet.sweep_operations().await.map(drop) }),
+        )
         .every("registry-log", TRIM, on(fleet, |fleet: Fleet| async move { trim(&fleet).await }))
         .every("kept-databases", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_kept().await.map(drop) }))
         .every("archived-tenants", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_due().await.map(drop) }))

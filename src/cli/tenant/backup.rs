@@ -8,7 +8,7 @@ use super::{explain, fleet};
 use crate::cli::Context;
 use crate::fleet::backup::BackupTenant;
 use crate::fleet::restore::RestoreTenant;
-use crate::fleet::view::{BackedUpView, BackupView, RestoredView};
+use crate::fleet::view::RestoredView;
 use crate::kernel::{BackupId, Slug};
 
 /// Options of `tenant backup`.
@@ -41,8 +41,8 @@ pub(super) async fn backup(context: &Context, args: &BackupArgs) -> anyhow::Resu
     let fleet = fleet(context)?;
     let tenant = fleet.get(&args.tenant).await.map_err(explain)?;
     let made = fleet.backup(tenant.id, BackupTenant::default(), &args.halt.options(), context).await;
-    let view = BackedUpView::from(made.map_err(explain)?);
-    let backup = &view.backup;
+    let made = made.map_err(explain)?;
+    let backup = &made.backup;
     let fields = [
         ("id", backup.id.to_string()),
         ("slug", backup.slug.to_string()),
@@ -50,13 +50,12 @@ pub(super) async fn backup(context: &Context, args: &BackupArgs) -> anyhow::Resu
         ("rows", number(backup.rows)),
         ("createdAt", backup.created_at.to_rfc3339()),
     ];
-    context.print_one(&view, &fields)
+    context.print_one(&made, &fields)
 }
 
 pub(super) async fn backups(context: &Context, tenant: &str) -> anyhow::Result<()> {
     let found = fleet(context)?.backups(tenant).await.map_err(explain)?;
-    let views: Vec<BackupView> = found.into_iter().map(Into::into).collect();
-    let rows = views.iter().map(|backup| {
+    let rows = found.iter().map(|backup| {
         vec![
             backup.id.to_string(),
             backup.state.to_string(),
@@ -67,7 +66,7 @@ pub(super) async fn backups(context: &Context, tenant: &str) -> anyhow::Result<(
             backup.created_at.to_rfc3339(),
         ]
     });
-    context.print(&views, &["id", "state", "made by", "bytes", "rows", "schema", "created"], rows)
+    context.print(&found, &["id", "state", "made by", "bytes", "rows", "schema", "created"], rows)
 }
 
 pub(super) async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<()> {

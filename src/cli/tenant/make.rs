@@ -74,7 +74,7 @@ pub struct CreateArgs {
     /// Ceiling of its connections [default: router.tenant_max_connections].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     max_connections: Option<i32>,
-    /// Return at once; a worker makes the tenant. Not with a first administrator, whose password is kept nowhere.
+    /// Return at once; a worker makes the tenant, unless the stock has one. Not with a first administrator, whose password is kept nowhere.
     #[arg(long, conflicts_with = "admin_email")]
     no_wait: bool,
     #[command(flatten)]

@@ -5,9 +5,11 @@ mod store;
 mod swap;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 pub use keys::{destroy_key, ensure_key, find_key, key_made_at};
-pub use store::{begin, due, finish, get, last_of_slug, list, outdated, page, remove, removing};
+pub use store::{abandoned, begin, due, finish, get, last_of_slug, list, outdated, page, remove, removing};
 pub use swap::move_database;
 
 use crate::kernel::{BackupId, Slug, TenantId};
@@ -25,8 +27,9 @@ words! {
     }
 }
 
-/// A backup.
-#[derive(Debug, Clone)]
+/// A backup, as operators see it too.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Backup {
     /// Identity.
     pub id: BackupId,
@@ -34,7 +37,7 @@ pub struct Backup {
     pub tenant_id: TenantId,
     /// The tenant's public name at that time.
     pub slug: Slug,
-    /// How far it has come.
+    /// Whether it can be restored: only one that is `done` can.
     pub state: BackupState,
     /// Made by itself, and taken away by itself.
     pub scheduled: bool,

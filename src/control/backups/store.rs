@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{Backup, BackupState};
-use crate::control::schema::{backups as b, tenants as t};
+use crate::control::schema::{backups as b, operations as o, tenants as t};
 use crate::control::word;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{BackupId, Slug, TenantId};
@@ -163,6 +163,23 @@ pub async fn due(conn: &mut MainConn, since: DateTime<Utc>, limit: i64) -> ApiRe
         .limit(limit)
         .select(t::id);
     Ok(tenants.load(conn).await?)
+}
+
+/// Backups that nobody makes any more: their job ended without them, or was begun before `before` by a command of which
+/// nobody knows whether it still runs (its lock does).
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn abandoned(conn: &mut MainConn, before: DateTime<Utc>, limit: i64) -> ApiResult<Vec<Backup>> {
+    let driven = o::finished_at.is_null().and(o::background.or(o::started_at.ge(before)));
+    let fresh = o::table.filter(o::id.eq(b::id)).filter(driven.or(o::finished_at.ge(before).assume_not_null()));
+    let rows = b::table
+        .filter(b::state.eq(BackupState::Running.as_str()))
+        .filter(diesel::dsl::not(diesel::dsl::exists(fresh)))
+        .order(b::created_at)
+        .limit(limit)
+        .select(Row::as_select());
+    rows.load(conn).await?.into_iter().map(TryInto::try_into).collect()
 }
 
 /// Backups made by themselves before `before`, but for the newest whole one of each tenant; and those on their way out.

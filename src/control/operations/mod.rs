@@ -2,16 +2,20 @@
 //! operators see as a job.
 
 mod parts;
+mod requested;
+mod retention;
 mod steps;
 mod store;
 
 use chrono::{DateTime, Utc};
 
 pub use parts::parts_done;
+pub use requested::{began, find_requested};
+pub use retention::{Litter, forget_steps, left_behind, step_undone, trim};
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
-    NewOperation, OperationFilter, began, begin, begin_waiting, find_open, finish, get, list, reopen, report,
-    request_cancel, requeue, set_result, start, waiting,
+    NewOperation, OperationFilter, begin, begin_waiting, find_open, finish, get, list, reopen, report, request_cancel,
+    requeue, set_result, start, waiting,
 };
 
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
@@ -44,6 +48,8 @@ words! {
         Drain = "drain",
         /// Every tenant to the head of the migrations.
         Migrate = "migrate",
+        /// Every tenant's catalog compared with what its migrations make.
+        Drift = "drift",
     }
 }
 

@@ -129,21 +129,6 @@ pub async fn begin_waiting(conn: &mut MainConn, new: &NewOperation) -> ApiResult
     get(conn, begun.id).await
 }
 
-/// Whether a sign-up is what a tenant's making was begun for.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn began(conn: &mut MainConn, tenant: TenantId, sign_up: uuid::Uuid) -> ApiResult<bool> {
-    let made = o::table
-        .filter(o::tenant_id.eq(tenant))
-        .filter(o::kind.eq(OperationKind::Create.as_str()))
-        .select(o::input)
-        .load::<serde_json::Value>(conn)
-        .await?;
-    let sign_up = serde_json::json!(sign_up);
-    Ok(made.iter().any(|input| input.get("signUp") == Some(&sign_up)))
-}
-
 /// Runs a failed operation again, or one whose driver is gone; its done steps stay done.
 ///
 /// # Errors
@@ -191,7 +176,7 @@ pub async fn start(conn: &mut MainConn, id: OperationId) -> ApiResult<bool> {
     Ok(changed == 1)
 }
 
-async fn find(conn: &mut MainConn, id: OperationId) -> ApiResult<Option<Operation>> {
+pub(super) async fn find(conn: &mut MainConn, id: OperationId) -> ApiResult<Option<Operation>> {
     let row = o::table.find(id).select(Row::as_select()).first(conn).await.optional()?;
     row.map(TryInto::try_into).transpose()
 }

@@ -11,11 +11,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::control::operations::{OperationKind, OperationState};
-use crate::control::schema::{operations as o, signups as s};
+use crate::control::schema::{operations as o, signups as s, tenants as t};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::crypto::{MasterKeys, Place, Sealed};
 use crate::kernel::{OperationId, Slug, TenantId};
-use crate::router::MainConn;
+use crate::router::{MainConn, TenantStatus};
 
 const fn place(id: OperationId) -> Place {
     Place::new("signups", "admin_sealed", id.uuid())
@@ -183,16 +183,17 @@ pub async fn purge(conn: &mut MainConn, since: DateTime<Utc>) -> ApiResult<()> {
     Ok(())
 }
 
-/// Tenants whose making was begun by a stranger before `since` and never came to its end.
+/// Tenants whose making was begun by a stranger before `since` and never came to its end, nor was wholly taken back.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn unfinished(conn: &mut MainConn, since: DateTime<Utc>) -> ApiResult<Vec<TenantId>> {
     let strangers = diesel::dsl::sql::<Bool>("input->>'signUp' IS NOT NULL");
+    let half_made = t::table.filter(t::status.eq(TenantStatus::Provisioning.as_str())).select(t::id.nullable());
     let found: Vec<Option<TenantId>> = o::table
         .filter(o::kind.eq(OperationKind::Create.as_str()))
-        .filter(o::state.eq_any([OperationState::Running.as_str(), OperationState::Failed.as_str()]))
-        .filter(o::tenant_id.is_not_null())
+        .filter(o::state.ne(OperationState::Done.as_str()))
+        .filter(o::tenant_id.eq_any(half_made))
         .filter(o::started_at.le(since))
         .filter(strangers)
         .select(o::tenant_id)

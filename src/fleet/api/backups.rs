@@ -8,12 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::jobs::{JobView, accepted};
 use super::tenants::OperatedTenant;
 use super::{ChangeRefusals, Refusals, tenant_of};
+use crate::control::backups::Backup;
 use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::clone::{CloneTenant, Mask};
 use crate::fleet::restore::RestoreTenant;
-use crate::fleet::view::BackupView;
 use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{BackupId, Slug};
 use crate::rest::{Accepted, Envelope, Json, ListEnvelope, Listed, NoQuery, OptionalJson, Paging, Path, Query, Tagged};
@@ -91,7 +91,7 @@ pub async fn back_up_tenant(
     tag = "admin",
     operation_id = "adminListBackups",
     params(("id" = String, Path, description = "Id or slug"), ListBackups),
-    responses((status = 200, description = "A page", body = ListEnvelope<BackupView>), Refusals),
+    responses((status = 200, description = "A page", body = ListEnvelope<Backup>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/tenants/{id}/backups")]
@@ -101,7 +101,7 @@ pub async fn list_backups(
     router: web::Data<Router>,
     id: Path<String>,
     query: Query<ListBackups>,
-) -> ApiResult<Listed<BackupView>> {
+) -> ApiResult<Listed<Backup>> {
     let tenant = fleet.tenant_or_former(&id.0).await?;
     let paging = Paging::new(None, query.0.page_size, query.0.cursor, None)?;
     let filter = tenant.to_string();
@@ -114,7 +114,7 @@ pub async fn list_backups(
         None => {}
     }
     let rows = fleet.backups_page(tenant, paging.limit(), after, before).await?;
-    Ok(paging.listed(rows, &scope, mac, |backup| backup.id, None).map(Into::into))
+    Ok(paging.listed(rows, &scope, mac, |backup| backup.id, None))
 }
 
 /// Gives an archived tenant back to its users; with a backup, restores that in place or as a new tenant.

@@ -3,6 +3,7 @@
 mod backups;
 mod clusters;
 mod doctor;
+mod drift;
 mod jobs;
 mod kept;
 mod migrations;
@@ -25,12 +26,12 @@ use crate::fleet::Fleet;
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {
     cfg.service(tenants::list_tenants)
-        .service(tenants::create_tenant)
+        .service(tenants::create::create_tenant)
         .service(tenants::get_tenant)
-        .service(tenants::change_tenant)
-        .service(tenants::delete_tenant)
-        .service(tenants::suspend_tenant)
-        .service(tenants::resume_tenant)
+        .service(tenants::change::change_tenant)
+        .service(tenants::change::delete_tenant)
+        .service(tenants::change::suspend_tenant)
+        .service(tenants::change::resume_tenant)
         .service(backups::restore_tenant)
         .service(backups::back_up_tenant)
         .service(backups::list_backups)
@@ -47,6 +48,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(moves::drain_cluster)
         .service(pools::list_pools)
         .service(doctor::diagnose_fleet)
+        .service(drift::compare_fleet)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
         .service(jobs::cancel_job)

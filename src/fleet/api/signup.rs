@@ -182,7 +182,7 @@ impl Desk {
             // The work goes on if the caller goes away, and its answer is kept.
             Turn::Do(claim) if mode == SignUpMode::Approval => {
                 let asking = actix_web::rt::spawn(async move {
-                    let asked = self.fleet.ask_for_tenant(&body.wanted()).await.map(|job| {
+                    let asked = self.fleet.ask_for_tenant(&body.wanted(), claim.request()).await.map(|job| {
                         let location = format!("/api/v1/jobs/{}", job.id);
                         Answer::accepted(JobView::from(job)).location(location)
                     });

@@ -3,6 +3,7 @@
 //! The dump, and the counts and checksums that a restore is measured by, are of one snapshot. What the storage holds is
 //! a sealed dump and a sealed manifest; both open with the tenant's key alone, and not if a bit of them was changed.
 
+mod abandoned;
 mod begin;
 pub(super) mod contents;
 pub(super) mod dump;
@@ -38,12 +39,13 @@ pub struct BackupTenant {
     pub scheduled: bool,
 }
 
-/// A backup that can be restored.
-#[derive(Debug)]
+/// A backup that was just made, and can be restored.
+#[derive(Debug, Serialize)]
 pub struct BackedUp {
     /// The backup.
+    #[serde(flatten)]
     pub backup: Backup,
-    /// What was done.
+    /// What was done, and how long it took.
     pub steps: Vec<StepTime>,
 }
 

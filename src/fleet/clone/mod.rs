@@ -1,6 +1,7 @@
 //! `tenant clone`: a new tenant from a live one, for staging. Its dump passes through the storage sealed, as a backup
 //! does, and is taken away again; nobody's session or password comes along, and where rules are given, no personal data.
 
+mod dumps;
 mod mask;
 mod run;
 

@@ -68,5 +68,6 @@ fn remedy(operation: &Operation) -> String {
         OperationKind::Erase => format!("tenantry tenant erase {slug} --certificate FILE --yes"),
         OperationKind::Drain => format!("tenantry cluster drain {}", asked("cluster", "NAME")),
         OperationKind::Migrate => "tenantry fleet migrate".to_owned(),
+        OperationKind::Drift => "tenantry fleet drift".to_owned(),
     }
 }

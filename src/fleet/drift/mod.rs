@@ -2,12 +2,14 @@
 
 mod catalog;
 mod diff;
+mod job;
 mod reference;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -45,13 +47,23 @@ pub struct TenantDrift {
 }
 
 /// What was found of the fleet.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftReport {
     /// Tenants that were compared.
     pub compared: usize,
     /// Those that differ, or could not be compared, by slug.
     pub tenants: Vec<TenantDrift>,
+}
+
+impl DriftReport {
+    fn take_in(&mut self, found: TenantDrift) {
+        self.compared += usize::from(found.error.is_none());
+        if found.error.is_some() || !found.differences.is_empty() {
+            let at = self.tenants.partition_point(|known| known.slug.as_str() < found.slug.as_str());
+            self.tenants.insert(at, found);
+        }
+    }
 }
 
 type Shared = Arc<OnceCell<Result<Arc<Catalog>, String>>>;
@@ -70,27 +82,30 @@ impl Fleet {
     /// # Errors
     /// 404 for an unknown name; if the control plane does not answer, or the operator's migrations cannot be read.
     pub async fn drift(&self, only: &[String], progress: &dyn Progress) -> ApiResult<DriftReport> {
-        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let tenants = self.chosen(only).await?;
-        let keys = self.control.keys.clone();
-        let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
-        let clusters = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
-        let references = References { migrations, clusters, made: Mutex::default() };
-        let total = i64::try_from(tenants.len()).unwrap_or(i64::MAX);
-        let mut looked =
-            stream::iter(tenants.iter().map(|tenant| self.compare(tenant, &references))).buffer_unordered(AT_ONCE);
-        let mut report = DriftReport { compared: 0, tenants: Vec::new() };
-        let mut done = 0;
+        let references = self.references().await?;
+        let (total, mut done) = (i64::try_from(tenants.len()).unwrap_or(i64::MAX), 0);
+        let mut report = DriftReport::default();
+        let mut looked = pin!(self.compared(&tenants, &references));
         while let Some(found) = looked.next().await {
             done += 1;
             progress.advanced("compare", done, total);
-            report.compared += usize::from(found.error.is_none());
-            if found.error.is_some() || !found.differences.is_empty() {
-                report.tenants.push(found);
-            }
+            report.take_in(found);
         }
-        report.tenants.sort_by(|a, b| a.slug.as_str().cmp(b.slug.as_str()));
         Ok(report)
+    }
+
+    async fn references(&self) -> ApiResult<References> {
+        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
+        let keys = self.control.keys.clone();
+        let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
+        let clusters = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
+        Ok(References { migrations, clusters, made: Mutex::default() })
+    }
+
+    /// What is found of each, as it comes.
+    fn compared(&self, tenants: &[TenantRecord], references: &References) -> impl Stream<Item = TenantDrift> + Send {
+        stream::iter(tenants.iter().map(move |tenant| self.compare(tenant, references))).buffer_unordered(AT_ONCE)
     }
 
     /// The tenants of these names; without any, all that have a database.

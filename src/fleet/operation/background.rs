@@ -122,6 +122,7 @@ impl Fleet {
             OperationKind::Migrate => {
                 self.refused(operation, self.migrate_in_background(operation, &Silent).await).await
             }
+            OperationKind::Drift => self.ended(operation, self.carry_out_drift(operation).await).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod background;
 mod journal;
+pub(in crate::fleet) mod retention;
 
 use std::fmt;
 use std::future::Future;

@@ -1,16 +1,21 @@
 //! The short way to a tenant: a ready one was taken from the stock, in the transaction that made its registry entry.
 //! What is left is its first administrator, one look at the database, and the transaction that makes it routable.
 
+use std::time::Instant;
+
 use diesel_async::AsyncConnection as _;
 
 use super::admin::AdminToBe;
+use super::again::Asked;
+use super::create::Reserved;
 use super::trail::Trail;
-use super::{Provisioned, verify};
+use super::{CreateTenant, Provisioned, verify};
 use crate::control::operations::Operation;
 use crate::control::ready::ReadyTenant;
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::{Fleet, admin};
+use crate::fleet::migrations::Migrations;
+use crate::fleet::{Fleet, Silent, admin};
 use crate::router::{AdminConn, Target};
 
 /// The registry entry, made of a ready tenant.
@@ -29,6 +34,24 @@ pub(super) struct Ready {
 }
 
 impl Fleet {
+    /// Takes in a tenant that nobody waits for. Of the stock it is routable at once, else a worker makes it.
+    pub(super) async fn begin_later(&self, wanted: &CreateTenant) -> ApiResult<TenantRecord> {
+        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
+        let begun = Instant::now();
+        let reserved = self.reserve(wanted, Asked::default(), true, Some(&migrations.hash())).await?;
+        let Reserved { tenant, operation, _lock, ready } = reserved;
+        let Some(ready) = ready else { return Ok(tenant) };
+        let trail = Trail::new(begun, None, &Silent);
+        match self.open_claimed((&tenant, &operation), &ready, None, trail).await {
+            Ok(made) => Ok(made.tenant),
+            Err(error) => {
+                tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
+                    "a ready tenant was not what it should be; a worker goes through its making");
+                Ok(tenant)
+            }
+        }
+    }
+
     /// Makes a tenant of a ready one routable; the caller holds its lock.
     pub(super) async fn open_claimed(
         &self,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::admin::AdminToBe;
+use super::again::Asked;
 use super::claimed::Ready;
 use super::drive::drive;
 use super::run::{Run, own_address};
@@ -74,14 +75,14 @@ impl Fleet {
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
-        self.create_for(wanted, None, options, progress).await
+        self.create_for(wanted, Asked::default(), options, progress).await
     }
 
-    /// As [`Self::create`], for the sign-up of this id. What one sign-up has begun, nobody else goes on with.
+    /// As [`Self::create`], for a sign-up or a request. What one sign-up has begun, nobody else goes on with.
     pub(in crate::fleet) async fn create_for(
         &self,
         wanted: &CreateTenant,
-        sign_up: Option<Uuid>,
+        asked: Asked,
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
@@ -93,7 +94,7 @@ impl Fleet {
         // Before anything of the control plane is used: a crowd waits here, not for its connections.
         let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
         let kind = OperationKind::Create;
-        if let Some(found) = unfinished(&self.control, &wanted.slug, kind, sign_up).await? {
+        if let Some(found) = unfinished(&self.control, &wanted.slug, kind, asked.sign_up).await? {
             let _lock = Lock::tenant(&self.control, found.id).await?;
             // Whoever held the lock until now may have finished it, or taken it back.
             let (tenant, operation) = reopen(&self.control, found.id, kind).await?;
@@ -104,7 +105,7 @@ impl Fleet {
         let trail = |since| Trail::new(since, options.halt.as_ref(), progress);
         let begun = Instant::now();
         let Reserved { tenant, operation, _lock, ready } =
-            self.reserve(wanted, sign_up, false, Some(&migrations.hash())).await?;
+            self.reserve(wanted, asked, false, Some(&migrations.hash())).await?;
         let Some(ready) = ready else {
             let mut run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
             (run.admin, run.in_one_go) = (admin, true);
@@ -143,8 +144,8 @@ impl Fleet {
         }
     }
 
-    /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]). It cannot have a first administrator,
-    /// whose password is kept nowhere.
+    /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]); one of the stock serves at once. It cannot
+    /// have a first administrator, whose password is kept nowhere.
     ///
     /// # Errors
     /// As [`Fleet::create`]; 422 for a first administrator.
@@ -158,15 +159,15 @@ impl Fleet {
         if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
             return Ok(begun);
         }
-        self.reserve(wanted, None, true, None).await.map(|reserved| reserved.tenant)
+        Box::pin(self.begin_later(wanted)).await
     }
 
     /// The registry entry and its journal, in one transaction; of a ready tenant with these migrations, where the
     /// cluster has one.
-    async fn reserve(
+    pub(super) async fn reserve(
         &self,
         wanted: &CreateTenant,
-        sign_up: Option<Uuid>,
+        asked: Asked,
         background: bool,
         migrations: Option<&str>,
     ) -> ApiResult<Reserved> {
@@ -209,7 +210,7 @@ impl Fleet {
                 }
                 signing_keys::ensure(conn, &keys, id).await?;
                 let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
-                    "ready": ready.is_some(), "signUp": sign_up});
+                    "ready": ready.is_some(), "signUp": asked.sign_up, "request": asked.request});
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
                 let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
                 let ready = ready.map(|ready| Ready { address: own_address(&cluster, &ready), made: ready });
@@ -260,11 +261,11 @@ pub(in crate::fleet) fn generated_name(id: TenantId) -> String {
 }
 
 /// A tenant that is not routable yet, and the right to work on it.
-struct Reserved {
-    tenant: TenantRecord,
-    operation: Operation,
-    _lock: Lock,
-    ready: Option<Ready>,
+pub(super) struct Reserved {
+    pub(super) tenant: TenantRecord,
+    pub(super) operation: Operation,
+    pub(super) _lock: Lock,
+    pub(super) ready: Option<Ready>,
 }
 
 impl FirstAdmin {

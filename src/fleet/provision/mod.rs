@@ -2,6 +2,7 @@
 //! plane, resumable after a crash at any point, and undoable.
 
 mod admin;
+mod again;
 pub mod attach;
 mod claimed;
 mod create;
@@ -14,6 +15,7 @@ pub(super) mod steps;
 mod trail;
 pub(super) mod verify;
 
+pub(super) use again::Asked;
 pub(super) use verify::read_stamp;
 
 use secrecy::SecretString;

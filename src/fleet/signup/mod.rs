@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 pub use limit::Standing;
 
+use super::provision::Asked;
 use super::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent};
 use crate::config::{Network, SignUpMode};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
@@ -77,19 +78,27 @@ impl Fleet {
                     return Err(taken(&slug));
                 }
                 let Some(tenant) = tenants::find_by_slug(conn, &slug).await? else { return Ok(None) };
-                if operations::began(conn, tenant.id, request).await? { Ok(Some(tenant)) } else { Err(taken(&slug)) }
+                if !operations::began(conn, tenant.id, request).await? {
+                    return Err(taken(&slug));
+                }
+                let open = operations::find_open(conn, tenant.id).await?;
+                Ok(Some((tenant, open.is_some_and(|open| open.kind == OperationKind::Delete))))
             })
             .await?;
-        // It was made, and nobody could be told.
-        if let Some(made) = found.filter(|tenant| tenant.status != TenantStatus::Provisioning) {
-            return Ok((made.id, false));
+        match found {
+            // It was made, and nobody could be told.
+            Some((made, _)) if made.status != TenantStatus::Provisioning => return Ok((made.id, false)),
+            // It failed, and could not be taken back then.
+            Some((failed, true)) => self.delete_unfinished(failed.id).await?,
+            _ => {}
         }
         let create = CreateTenant {
             name: Some(wanted.name.clone()),
             admin: Some(wanted.admin.clone()),
             ..CreateTenant::named(wanted.slug.clone())
         };
-        let made = self.create_for(&create, Some(request), &OperationOptions::default(), &Silent).await;
+        let asked = Asked { sign_up: Some(request), request: None };
+        let made = self.create_for(&create, asked, &OperationOptions::default(), &Silent).await;
         match made {
             Ok(made) => Ok((made.tenant.id, true)),
             Err(error) => {
@@ -117,11 +126,20 @@ impl Fleet {
         }
     }
 
-    /// Keeps a stranger's wish until an operator decides: see [`Self::approve_sign_up`].
+    /// Keeps a stranger's wish until an operator decides: see [`Self::approve_sign_up`]. What the request of this id has
+    /// asked for before is given again.
     ///
     /// # Errors
     /// `already_exists` for a slug that is taken, or waited for.
-    pub async fn ask_for_tenant(&self, wanted: &Wanted) -> ApiResult<Operation> {
+    pub async fn ask_for_tenant(&self, wanted: &Wanted, request: Option<Uuid>) -> ApiResult<Operation> {
+        if let Some(request) = request {
+            let db = &self.control.db;
+            let asked =
+                db.read(async move |conn: &mut MainConn| operations::find_requested(conn, request).await).await?;
+            if let Some(asked) = asked {
+                return Ok(asked);
+            }
+        }
         let AdminPassword::Given(password) = &wanted.admin.password else {
             return Err(ApiError::internal("a stranger chooses the password"));
         };
@@ -138,7 +156,7 @@ impl Fleet {
                 if tenants::find_by_slug(conn, &slug).await?.is_some() {
                     return Err(taken(&slug));
                 }
-                let input = json!({"slug": slug, "approval": true});
+                let input = json!({"slug": slug, "approval": true, "request": request});
                 let new = NewOperation {
                     kind: OperationKind::Create,
                     tenant: None,

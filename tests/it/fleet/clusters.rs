@@ -127,3 +127,32 @@ async fn a_tenant_is_made_once_per_key_and_lists_have_numbered_pages() {
     assert_eq!(page.data().as_array().map(Vec::len), Some(1));
     operator.get("/api/v1/admin/tenants?page=0").await.refused(400, "invalid_query");
 }
+
+/// As `kill -9` leaves it between the tenant and the answer: the same key finds what it made.
+#[actix_web::test]
+async fn a_key_whose_answer_was_lost_finds_its_tenant() {
+    let app = TestApp::builder().start().await;
+    let once = app.operator().with("idempotency-key", &unique("key"));
+    let slug = unique("lost");
+    let body = json!({"slug": slug, "adminEmail": format!("a@{slug}.test")});
+    let first = once.post("/api/v1/admin/tenants", body.clone()).await.expect(201);
+    let lost = "UPDATE request_records SET status = NULL, location = NULL, version = NULL, body = NULL";
+    db::execute(app.control_database(), lost).await;
+    app.operator().post("/api/v1/admin/tenants", body.clone()).await.refused(409, "already_exists");
+    for _ in 0..2 {
+        let again = once.post("/api/v1/admin/tenants", body.clone()).await.expect(201);
+        assert_eq!((again.id(), again.header("location")), (first.id(), first.header("location")));
+        assert_eq!(again.data()["steps"].as_array().map(Vec::len), first.data()["steps"].as_array().map(Vec::len));
+        assert!(first.data()["adminPassword"].is_string() && again.data()["adminPassword"].is_null(), "{again:?}");
+    }
+    // It goes on with what was half made, and then there is a password to tell.
+    let interrupted = format!(
+        "{lost}; UPDATE tenants SET status = 'provisioning'; DELETE FROM operation_steps; \
+         UPDATE operations SET state = 'running', finished_at = NULL"
+    );
+    db::execute(app.control_database(), &interrupted).await;
+    let again = once.post("/api/v1/admin/tenants", body).await.expect(201);
+    assert_eq!((again.id(), &again.data()["status"]), (first.id(), &json!("active")));
+    let login = json!({"tenant": slug, "email": format!("a@{slug}.test"), "password": again.data()["adminPassword"]});
+    app.anonymous().post("/api/v1/auth/login", login).await.expect(200);
+}

@@ -1,11 +1,11 @@
 //! `fleet drift`: nothing is said of a tenant as its migrations make it, and everything of one that is not.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tenantry::fleet::{CreateTenant, Silent};
 use tenantry::testing::TestApp;
 
 use crate::support::binary::run;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
 async fn every_change_behind_the_migrations_is_a_line() {
@@ -58,10 +58,8 @@ async fn every_change_behind_the_migrations_is_a_line() {
     assert!(differences.iter().any(|it| it["kind"] == "extra" && it["object"] == "table public.notes"), "{json}");
     let left = "SELECT datname::text AS word FROM pg_database WHERE datname LIKE 'tenantry_reference_%' \
                 AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = pg_database.datname)";
-    crate::support::eventually(crate::support::seconds(20), "no scratch database is left", async || {
-        db::words(&app.server(), left).await.is_empty()
-    })
-    .await;
+    eventually(seconds(20), "no scratch database is left", async || db::words(&app.server(), left).await.is_empty())
+        .await;
 }
 
 #[actix_web::test]
@@ -93,4 +91,35 @@ async fn who_cannot_be_compared_is_listed() {
     let said = run(app, &["fleet", "drift", "--only", acme.slug.as_str(), "--output", "json"]).await.expect(3);
     assert!(said.json()["tenants"][0]["error"].is_string(), "{said:#?}");
     run(app, &["fleet", "drift", "--only", "nobody-has-this"]).await.expect(4);
+}
+
+#[actix_web::test]
+async fn a_worker_compares_and_its_job_says_what_it_found() {
+    const PATH: &str = "/api/v1/admin/fleet/drift";
+    // Its own: workers of other tests would take what waits here.
+    let app = TestApp::builder().start().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    db::execute(acme.database(), "ALTER TABLE contacts ADD age int").await;
+    let (operator, worker) = (app.operator(), app.fleet());
+    operator.post(PATH, json!({"only": ["nobody-has-this"]})).await.refused(404, "not_found");
+    operator.post(PATH, json!({"every": true})).await.refused(422, "validation_failed");
+    for (body, compared, differs) in [(json!({}), 2, true), (json!({"only": [globex.slug]}), 1, false)] {
+        let asked = operator.post(PATH, body).await.expect(202);
+        let location = asked.header("location").expect("where the job is").to_owned();
+        assert_eq!((&asked.data()["kind"], &asked.data()["state"]), (&json!("drift"), &json!("queued")));
+        assert_eq!(location, format!("/api/v1/admin/jobs/{}", asked.id()));
+        operator.post(PATH, json!({})).await.refused(409, "conflict");
+        eventually(seconds(60), "it is done", async || {
+            worker.work().await.expect("the control plane answers");
+            operator.get(&location).await.expect(200).data()["state"] == "done"
+        })
+        .await;
+        let job = operator.get(&location).await.expect(200);
+        let result = &job.data()["result"];
+        assert_eq!((&result["compared"], &result["leftOut"]), (&json!(compared), &json!(0)), "{job:?}");
+        let tenants = result["tenants"].as_array().expect("tenants");
+        let found = tenants.iter().map(|one| (&one["slug"], &one["differences"][0]["object"]));
+        let expected = (json!(acme.slug), json!("column public.contacts.age"));
+        assert!(found.eq(differs.then_some((&expected.0, &expected.1))), "{job:?}");
+    }
 }

@@ -258,9 +258,36 @@ async fn an_operator_decides_where_sign_ups_need_approval() {
     let job =
         db::word(app.control_database(), "SELECT id::text AS word FROM operations WHERE tenant_id IS NOT NULL").await;
     app.anonymous().get(&format!("/api/v1/jobs/{job}")).await.refused(404, "not_found");
-    // The same request again is the same job.
+    // The same request again is the same job, though it died before it could say so.
     let key = unique("key");
     let asked = keyed(&key).post(PATH, request(&unwanted)).await.expect(202);
     let again = keyed(&key).post(PATH, request(&unwanted)).await.expect(202);
     assert_eq!((again.id(), again.header("idempotency-replayed")), (asked.id(), Some("true")));
+    db::execute(app.control_database(), "UPDATE request_records SET status = NULL, body = NULL").await;
+    assert_eq!(keyed(&key).post(PATH, request(&unwanted)).await.expect(202).id(), asked.id());
+    // It is refused, not cancelled: what they said of themselves would stay.
+    let cancel = format!("/api/v1/admin/jobs/{}/cancel", asked.id());
+    operator.post(&cancel, json!({})).await.refused(409, "conflict");
+    operator.post(&format!("/api/v1/admin/sign-ups/{}/refuse", asked.id()), json!({})).await.expect(200);
+}
+
+#[actix_web::test]
+async fn a_sign_up_is_decided_once_however_many_operators_try() {
+    let app = TestApp::builder().set("TENANTRY_SIGNUP__MODE", "approval").set("TENANTRY_SIGNUP__PER_HOUR", "1000");
+    let app = app.start().await;
+    let operator = app.operator();
+    for other in ["approve", "refuse"] {
+        let slug = unique("decided");
+        let job = app.anonymous().post(PATH, request(&slug)).await.expect(202).id();
+        let paths = ["approve", other].map(|verb| format!("/api/v1/admin/sign-ups/{job}/{verb}"));
+        let decide = paths.iter().map(|path| operator.post(path, json!({})));
+        let [one, two] = join_all(decide).await.try_into().expect("two answers");
+        let (won, lost) = if one.status == 200 { ("approve", two) } else { (other, one) };
+        assert!([404, 409].contains(&lost.status), "{other}: {lost:?}");
+        let state = app.anonymous().get(&format!("/api/v1/jobs/{job}")).await.expect(200).data()["state"].clone();
+        let made = format!("SELECT status AS word FROM tenants WHERE slug = '{slug}'");
+        let made = db::words(app.control_database(), &made).await;
+        let expected = if won == "approve" { ("done", vec!["active".to_owned()]) } else { ("cancelled", vec![]) };
+        assert_eq!((state.as_str(), made), (Some(expected.0), expected.1), "{other}");
+    }
 }

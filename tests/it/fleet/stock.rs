@@ -87,6 +87,21 @@ async fn a_tenant_is_taken_from_the_stock_and_the_stock_is_filled_again() {
     assert_eq!(db::words(app.control_database(), &steps).await, CLAIMED);
     assert_eq!(fleet.keep_stock().await.unwrap(), Kept { made: 1, dropped: 0 });
 
+    // One that nobody waits for is taken from it too, and serves at once; without one, a worker makes it.
+    for (status, job) in
+        [(TenantStatus::Active, "done"), (TenantStatus::Active, "done"), (TenantStatus::Provisioning, "queued")]
+    {
+        let later = unique("later");
+        let begun = fleet.create_later(&CreateTenant::named(later.parse().unwrap())).await.unwrap();
+        let state = format!("SELECT state AS word FROM operations WHERE slug = '{later}'");
+        assert_eq!((begun.status, &*db::word(app.control_database(), &state).await), (status, job));
+    }
+    assert_eq!(stock(&app).await, Vec::<String>::new());
+    assert_eq!(fleet.keep_stock().await.unwrap(), Kept { made: 2, dropped: 0 });
+    // Its role is made for the usual ceiling.
+    let wide = CreateTenant { max_connections: Some(200), ..CreateTenant::named(unique("wide").parse().unwrap()) };
+    assert!(!is_from_stock(&fleet.create(&wide, &Default::default(), &Silent).await.unwrap()));
+
     // Without an administrator there is as little to do.
     let bare = CreateTenant::named(unique("bare").parse().unwrap());
     assert!(is_from_stock(&fleet.create(&bare, &Default::default(), &Silent).await.unwrap()));
@@ -94,6 +109,23 @@ async fn a_tenant_is_taken_from_the_stock_and_the_stock_is_filled_again() {
     let refused = fleet.create(&wanted(&slug), &Default::default(), &Silent).await.unwrap_err();
     assert_eq!(refused.code(), Code::AlreadyExists);
     assert_eq!(stock(&app).await, ["ready"]);
+}
+
+/// A worker makes whole what was taken and was not what it should be.
+#[actix_web::test]
+async fn one_that_nobody_waits_for_is_made_by_a_worker_where_the_stock_is_ill() {
+    let app = TestApp::builder().start().await;
+    let fleet = app.fleet_with_stock(1, None);
+    fleet.keep_stock().await.unwrap();
+    let name = db::word(app.control_database(), "SELECT database_name AS word FROM ready_tenants").await;
+    db::execute(&app.server(), &format!("DROP DATABASE {name}")).await;
+    let later = fleet.create_later(&CreateTenant::named(unique("ill").parse().unwrap())).await.unwrap();
+    assert_eq!((later.status, later.database_name), (TenantStatus::Provisioning, name));
+    eventually(seconds(30), "it serves", async || {
+        fleet.work().await.unwrap();
+        fleet.get(&later.id.to_string()).await.unwrap().status == TenantStatus::Active
+    })
+    .await;
 }
 
 #[actix_web::test]

@@ -1,0 +1,47 @@
+//! What a request has begun, so that the same request finds it again after a crash.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::{Operation, OperationKind, store};
+use crate::control::schema::operations as o;
+use crate::error::ApiResult;
+use crate::kernel::{OperationId, TenantId};
+use crate::router::MainConn;
+
+#[derive(diesel::QueryableByName)]
+struct Begun {
+    #[diesel(sql_type = SqlUuid)]
+    id: OperationId,
+}
+
+/// The latest operation that a request with an `Idempotency-Key` has begun: its input has the request's id.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn find_requested(conn: &mut MainConn, request: Uuid) -> ApiResult<Option<Operation>> {
+    let latest = "SELECT id FROM operations WHERE input ->> 'request' = $1 ORDER BY id DESC LIMIT 1";
+    let begun: Option<Begun> =
+        diesel::sql_query(latest).bind::<Text, _>(request.to_string()).get_result(conn).await.optional()?;
+    match begun {
+        Some(begun) => store::find(conn, begun.id).await,
+        None => Ok(None),
+    }
+}
+
+/// Whether a sign-up is what a tenant's making was begun for.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn began(conn: &mut MainConn, tenant: TenantId, sign_up: Uuid) -> ApiResult<bool> {
+    let made = o::table
+        .filter(o::tenant_id.eq(tenant))
+        .filter(o::kind.eq(OperationKind::Create.as_str()))
+        .select(o::input)
+        .load::<serde_json::Value>(conn)
+        .await?;
+    let sign_up = serde_json::json!(sign_up);
+    Ok(made.iter().any(|input| input.get("signUp") == Some(&sign_up)))
+}

@@ -1,0 +1,133 @@
+//! A tenant to be.
+
+use actix_web::{HttpResponse, post, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::control::operators::Operator;
+use crate::control::requests::Kept;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::api::{ChangeRefusals, Refusals};
+use crate::fleet::once::Turn;
+use crate::fleet::view::ProvisionedView;
+use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet};
+use crate::kernel::Slug;
+use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery};
+use crate::router::{Registration, Router};
+
+/// A tenant to be made on a cluster.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewTenant {
+    /// Public name.
+    #[garde(skip)]
+    pub slug: Slug,
+    /// Display name; the slug if left out.
+    #[garde(inner(length(chars, min = 1, max = 200)))]
+    pub name: Option<String>,
+    /// The cluster's name; the least loaded one if left out.
+    #[garde(inner(length(max = 63)))]
+    pub cluster: Option<String>,
+    /// Region its cluster must stand in, if no cluster is named.
+    #[garde(inner(length(max = 100)))]
+    pub region: Option<String>,
+    /// The plan's name.
+    #[garde(inner(length(max = 63)))]
+    pub plan: Option<String>,
+    /// Who may register; nobody if left out.
+    #[garde(skip)]
+    pub registration: Option<Registration>,
+    /// Ceiling of its connections; the router's default if left out.
+    #[garde(inner(range(min = 1)))]
+    pub max_connections: Option<i32>,
+    /// E-mail of the first administrator.
+    #[garde(inner(email))]
+    pub admin_email: Option<String>,
+    /// That administrator's password; made and answered once if left out.
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub admin_password: Option<SecretString>,
+}
+
+impl NewTenant {
+    fn read(self) -> ApiResult<CreateTenant> {
+        let admin = match (self.admin_email, self.admin_password) {
+            (Some(email), password) => Some(FirstAdmin {
+                email,
+                password: password.map_or(AdminPassword::Generate, AdminPassword::Given),
+                first_name: String::new(),
+                last_name: String::new(),
+            }),
+            (None, Some(_)) => {
+                return Err(ApiError::invalid_field("adminEmail", "required", "A password needs its e-mail."));
+            }
+            (None, None) => None,
+        };
+        Ok(CreateTenant {
+            slug: self.slug,
+            name: self.name,
+            cluster: self.cluster,
+            region: self.region,
+            plan: self.plan,
+            registration: self.registration,
+            max_connections: self.max_connections,
+            admin,
+        })
+    }
+}
+
+/// Makes a tenant on a cluster, and answers when it serves.
+///
+/// The same call resumes one that was interrupted. The work goes on if the caller goes away. A repetition under an
+/// `Idempotency-Key` answers the same, but for a password that was made: that is shown once.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminCreateTenant",
+    request_body = NewTenant,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes it once, however often it is sent")),
+    responses(
+        (status = 201, description = "It serves", body = Envelope<ProvisionedView>),
+        Refusals,
+        ChangeRefusals,
+    ),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants")]
+pub async fn create_tenant(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    idempotency: Idempotency,
+    body: Json<NewTenant>,
+) -> ApiResult<HttpResponse> {
+    let wanted = body.0.read()?;
+    let fleet = fleet.into_inner();
+    let keyed = idempotency.keyed(&router.installation().mac);
+    let claim = match fleet.turn(&format!("POST /api/v1/admin/tenants {}", operator.id), keyed).await? {
+        Turn::Do(claim) => claim,
+        Turn::Repeat(Kept { status, location, version, body }) => {
+            return idempotency.respond(Answer::again(status, location, version, body)?, true);
+        }
+    };
+    // The work goes on if the caller goes away, and its answer is kept.
+    let making = actix_web::rt::spawn(async move {
+        let made = fleet.create_once(&wanted, claim.request()).await;
+        let answer = made.map(|made| {
+            let view = ProvisionedView::from(made);
+            let (location, version) = (format!("/api/v1/admin/tenants/{}", view.tenant.id), view.tenant.version);
+            Answer::created(view).location(location).etag(version)
+        });
+        fleet.settle(claim, answer, without_password).await
+    });
+    idempotency.respond(making.await.map_err(ApiError::internal)??, false)
+}
+
+/// What is kept of an answer: a password is shown once.
+fn without_password(answer: &Answer<ProvisionedView>) -> Option<serde_json::Value> {
+    let mut kept = serde_json::to_value(answer.data()?).ok()?;
+    kept.as_object_mut()?.remove("adminPassword");
+    Some(kept)
+}

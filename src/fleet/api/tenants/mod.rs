@@ -1,0 +1,123 @@
+//! Tenants, for operators.
+
+pub mod change;
+pub mod create;
+
+use actix_web::{get, web};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Refusals, tenant_of};
+use crate::control::operators::{Operator, Tend};
+use crate::control::tenants::{TenantFilter, TenantRecord};
+use crate::error::ApiResult;
+use crate::fleet::Fleet;
+use crate::fleet::view::TenantView;
+use crate::kernel::page::{CursorScope, Direction};
+use crate::rest::{Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Tagged, Versioned};
+use crate::router::pools::PoolSnapshot;
+use crate::router::{Router, TenantStatus};
+
+/// A tenant, and its pool on the node that answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatedTenant {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// Its connections on this node; null while there are none.
+    pub pool: Option<PoolSnapshot>,
+}
+
+impl OperatedTenant {
+    pub(super) fn new(tenant: TenantRecord, router: &Router) -> Self {
+        Self { pool: router.pools().snapshot(tenant.id), tenant: tenant.into() }
+    }
+}
+
+impl Versioned for OperatedTenant {
+    fn version(&self) -> i64 {
+        self.tenant.version
+    }
+}
+
+/// Which tenants.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListTenants {
+    /// Only those in this state.
+    pub status: Option<TenantStatus>,
+    /// Only those whose slug or name contains this.
+    pub q: Option<String>,
+    /// Number of a page, from 1; instead of a cursor.
+    pub page: Option<u32>,
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+}
+
+/// Tenants, by slug.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminListTenants",
+    params(ListTenants),
+    responses((status = 200, description = "A page", body = ListEnvelope<OperatedTenant>), Refusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/tenants")]
+pub async fn list_tenants(
+    operator: Operator<Tend>,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    query: Query<ListTenants>,
+) -> ApiResult<Listed<OperatedTenant>> {
+    let ListTenants { status, q, page, page_size, cursor } = query.0;
+    let paging = Paging::new(page, page_size, cursor, None)?;
+    let filter = format!("{} {}", status.map_or("", TenantStatus::as_str), q.as_deref().unwrap_or_default());
+    let scope = CursorScope { tenant: None, list: "admin/tenants", sort: "slug", filter: &filter };
+    let mac = &router.installation().mac;
+    let (mut after, mut before) = (None, None);
+    match paging.decode::<String>(&scope, mac)? {
+        Some((Direction::Next, slug)) => after = Some(slug),
+        Some((Direction::Previous, slug)) => before = Some(slug),
+        None => {}
+    }
+    let rows = fleet
+        .list(TenantFilter {
+            status,
+            q,
+            only: operator.reach().only(),
+            limit: Some(paging.limit()),
+            offset: paging.offset(),
+            after,
+            before,
+        })
+        .await?;
+    let page = paging.listed(rows, &scope, mac, |tenant| tenant.slug.to_string(), None);
+    Ok(page.map(|tenant| OperatedTenant::new(tenant, &router)))
+}
+
+/// A tenant, by id or slug.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminGetTenant",
+    params(("id" = String, Path, description = "Id or slug")),
+    responses(
+        (status = 200, description = "The tenant, with `ETag`", body = Envelope<OperatedTenant>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/tenants/{id}")]
+pub async fn get_tenant(
+    _: NoQuery,
+    operator: Operator<Tend>,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    id: Path<String>,
+) -> ApiResult<Tagged<OperatedTenant>> {
+    Ok(Tagged(OperatedTenant::new(tenant_of(&operator, &fleet, &id.0).await?, &router)))
+}

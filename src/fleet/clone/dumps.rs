@@ -1,0 +1,46 @@
+//! Dumps of clones that were given up: sealed, but nobody's any more.
+
+use super::{Input, Step};
+use crate::control::operations::{self, Litter, Operation, OperationKind};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::Fleet;
+use crate::fleet::backup::vault::{away, folder_of};
+use crate::fleet::lock::{self, Lock};
+use crate::fleet::operation::retention::{ABANDONED, tell};
+use crate::kernel::BackupId;
+use crate::router::MainConn;
+
+/// How many a look takes in: the rest is for the next one.
+const LOOK: i64 = 32;
+const DUMPS: Litter = Litter { kind: OperationKind::Clone, leaves: Step::Dump.as_str(), clears: Step::Clean.as_str() };
+
+impl Fleet {
+    pub(in crate::fleet) async fn sweep_dumps(&self) -> ApiResult<()> {
+        let before = self.control.clock.now() - ABANDONED;
+        let db = &self.control.db;
+        let found =
+            db.read(async move |conn: &mut MainConn| operations::left_behind(conn, DUMPS, before, LOOK).await).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let driven = lock::held(&self.control).await?;
+        for clone in found.iter().filter(|clone| !driven.contains(&lock::key_of(clone))) {
+            tell("the dump of a clone that was given up", self.drop_dump(clone).await);
+        }
+        Ok(())
+    }
+
+    async fn drop_dump(&self, clone: &Operation) -> ApiResult<()> {
+        let _lock = Lock::operation(&self.control, clone).await?;
+        let Input { source, .. } = serde_json::from_value(clone.input.clone()).map_err(ApiError::internal)?;
+        let (id, db) = (clone.id, &self.control.db);
+        // Whoever goes on with it after all takes a new one.
+        db.transaction(async move |conn: &mut MainConn| {
+            operations::forget_steps(conn, id, Step::Load.as_str()).await?;
+            operations::step_undone(conn, id, Step::Dump.as_str()).await
+        })
+        .await?;
+        self.storage()?.remove_all(&folder_of(source, BackupId::from(id.uuid()))).await.map_err(away)?;
+        db.read(async move |conn: &mut MainConn| operations::forget_steps(conn, id, Step::Dump.as_str()).await).await
+    }
+}

@@ -1,0 +1,56 @@
+//! A tenant that is asked for under an `Idempotency-Key`: made once, though its maker died before it could say so.
+
+use uuid::Uuid;
+
+use super::{CreateTenant, Provisioned};
+use crate::control::operations::{self, Step};
+use crate::control::tenants;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{Fleet, OperationOptions, Silent, StepTime};
+use crate::router::{MainConn, TenantStatus};
+
+/// Who asks for a tenant, to be known again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::fleet) struct Asked {
+    /// A sign-up.
+    pub(in crate::fleet) sign_up: Option<Uuid>,
+    /// A request with an `Idempotency-Key`.
+    pub(in crate::fleet) request: Option<Uuid>,
+}
+
+impl Fleet {
+    /// As [`Fleet::create`], for the request of this id, if it has one. What that has made before is given again, without
+    /// its administrator's password.
+    ///
+    /// # Errors
+    /// As [`Fleet::create`].
+    pub(in crate::fleet) async fn create_once(
+        &self,
+        wanted: &CreateTenant,
+        request: Option<Uuid>,
+    ) -> ApiResult<Provisioned> {
+        if let Some(request) = request
+            && let Some(made) = self.made_for(request).await?
+        {
+            return Ok(made);
+        }
+        let asked = Asked { sign_up: None, request };
+        self.create_for(wanted, asked, &OperationOptions::default(), &Silent).await
+    }
+
+    async fn made_for(&self, request: Uuid) -> ApiResult<Option<Provisioned>> {
+        let found = self.control.db.read(async move |conn: &mut MainConn| {
+            let Some(made) = operations::find_requested(conn, request).await? else { return Ok(None) };
+            let Some((id, _)) = made.tenant else { return Ok(None) };
+            let Some(tenant) = tenants::find(conn, id).await? else { return Ok(None) };
+            Ok::<_, ApiError>(Some((tenant, operations::steps(conn, made.id).await?)))
+        });
+        // One that is still being made is gone on with.
+        let made = found.await?.filter(|(tenant, _)| tenant.status != TenantStatus::Provisioning);
+        Ok(made.map(|(tenant, steps)| {
+            let steps = steps.into_iter().filter(Step::is_done);
+            let steps = steps.map(|step| StepTime { ms: step.ms.unwrap_or_default(), name: step.name }).collect();
+            Provisioned { tenant, steps, admin_password: None }
+        }))
+    }
+}
