@@ -37,3 +37,36 @@ async fn operations_by_role() {
     }
     insta::assert_snapshot!(picture);
 }
+
+/// `docs/api.md` says of each operation which permission it asks for: that which somebody without any is told.
+#[actix_web::test]
+async fn the_permissions_of_operations_are_documented() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let email = format!("{}@example.com", unique("nobody"));
+    let body = json!({"email": email, "firstName": "N", "lastName": "N", "password": "an uncommon sentence of five words"});
+    acme.admin().post("/api/v1/users", body).await.expect(201);
+    let openapi = OpenApi::of(app).await;
+    let mut table = String::from("| Call | Permission |\n|---|---|\n");
+    let operations = openapi.operations();
+    for operation in operations.iter().filter(|o| !o.is_admin() && !OPEN.contains(&o.name().as_str())) {
+        // Each signs in anew: some of them sign out.
+        let who = acme.person(&email, "an uncommon sentence of five words");
+        let body = openapi.body(operation, &std::collections::BTreeMap::new());
+        let body = body.as_ref().map(|(kind, body)| (kind.as_str(), body.to_string()));
+        let answer = who.send(operation.method.clone(), &fill_with_nothing(operation), body).await;
+        let permission = match answer.code() {
+            "permission_denied" => {
+                let detail = answer.body["error"]["detail"].as_str().expect("a detail");
+                format!("`{}`", detail.split('\'').nth(1).expect("a permission"))
+            }
+            _ => String::from("–"),
+        };
+        table.push_str(&format!("| `{}` | {permission} |\n", operation.name()));
+    }
+    let page = include_str!("../../../docs/api.md");
+    let (_, after) = page.split_once("<!-- permissions: ").expect("the mark");
+    let (_, after) = after.split_once("-->\n").expect("its end");
+    let (shown, _) = after.split_once("<!-- end of permissions -->").expect("the other mark");
+    assert_eq!(shown.trim(), table.trim(), "put this into docs/api.md:\n{table}");
+}
