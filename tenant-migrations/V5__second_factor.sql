@@ -22,6 +22,8 @@ CREATE TABLE recovery_codes (
 CREATE TABLE mfa_challenges (
     token_hash bytea       PRIMARY KEY,
     user_id    uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    -- The person's when the password was right: with another one, the login begins anew.
+    auth_version bigint    NOT NULL,
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL
 );

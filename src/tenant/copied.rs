@@ -12,7 +12,7 @@ pub async fn sign_everybody_out<C>(conn: &mut C) -> QueryResult<()>
 where
     C: AsyncConnection<Backend = diesel::pg::Pg>,
 {
-    for table in ["sessions", "idempotency_records"] {
+    for table in ["sessions", "idempotency_records", "mfa_challenges", "trusted_devices"] {
         diesel::sql_query(format!("DELETE FROM public.{table}")).execute(conn).await?;
     }
     Ok(())

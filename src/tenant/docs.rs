@@ -19,6 +19,9 @@ pub enum Refusals {
     /// There is nothing here, or nothing the caller may know of; or the request names another tenant than its token.
     #[response(status = 404)]
     NotFound(ErrorEnvelope),
+    /// An API key came more often than it may; see `Retry-After`.
+    #[response(status = 429)]
+    TooOften(ErrorEnvelope),
     /// The tenant or its database cannot serve now; see `Retry-After`.
     #[response(status = 503)]
     Unavailable(ErrorEnvelope),

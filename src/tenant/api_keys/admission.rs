@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -40,6 +41,9 @@ struct Known {
     requests_per_minute: Option<NonZeroU32>,
     expires_at: Option<DateTime<Utc>>,
     owner_active: bool,
+    last_used_at: Option<DateTime<Utc>>,
+    /// Whether its use was noted since it was read.
+    noted: AtomicBool,
 }
 
 /// The keys that were seen lately, and how often each came.
@@ -86,12 +90,12 @@ impl KeyAdmission {
         let db = db.router().at_schema(db.clone(), SINCE).await?;
         let tenant = db.tenant().id;
         let place = (tenant, token.hash());
-        let mut verdict = self.remembered(&db, place, from).await?;
+        let mut verdict = self.remembered(&db, place).await?;
         if let Some(key) = &verdict.key
             && self.changes.get(&(tenant, key.holder.id)).await.is_some_and(|changed| changed >= verdict.read_at)
         {
             self.verdicts.invalidate(&place).await;
-            verdict = self.remembered(&db, place, from).await?;
+            verdict = self.remembered(&db, place).await?;
         }
         let key = verdict.key.ok_or(Error::TokenInvalid("API key"))?;
         if !key.owner_active {
@@ -106,6 +110,7 @@ impl KeyAdmission {
             return Err(Error::TokenInvalid("address"));
         }
         self.count(tenant, &key).await?;
+        self.note(&db, &key, from).await;
         Ok((key.holder, key.access.clone()))
     }
 
@@ -120,17 +125,16 @@ impl KeyAdmission {
         })
     }
 
-    async fn remembered(&self, db: &TenantDb, place: (TenantId, [u8; 32]), from: Option<IpAddr>) -> Result<Verdict> {
-        let read = self.read(db, place.1, from);
+    async fn remembered(&self, db: &TenantDb, place: (TenantId, [u8; 32])) -> Result<Verdict> {
+        let read = self.read(db, place.1);
         self.verdicts.try_get_with(place, read).await.map_err(crate::tenant::auth::admission::shared)
     }
 
-    async fn read(&self, db: &TenantDb, hash: [u8; 32], from: Option<IpAddr>) -> Result<Verdict> {
+    async fn read(&self, db: &TenantDb, hash: [u8; 32]) -> Result<Verdict> {
         let read_at = Instant::now();
         let found =
             db.read(async |conn: &mut TenantConn| store::presented(conn, &hash).await.map_err(Error::from)).await?;
         let Some(found) = found else { return Ok(Verdict { read_at, key: None }) };
-        self.note(db, &found, from).await;
         let Presented { id, owner_id, scopes, permissions, password_change_required, .. } = found;
         let permissions = rules::effective(&scopes, &permissions);
         let key = Known {
@@ -141,17 +145,19 @@ impl KeyAdmission {
             requests_per_minute: found.requests_per_minute.and_then(|n| NonZeroU32::new(n.try_into().ok()?)),
             expires_at: found.expires_at,
             owner_active: found.owner_active,
+            last_used_at: found.last_used_at,
+            noted: AtomicBool::new(false),
         };
         Ok(Verdict { read_at, key: Some(Arc::new(key)) })
     }
 
     /// Notes the use, every so often. A request is not refused because that could not be noted.
-    async fn note(&self, db: &TenantDb, key: &Presented, from: Option<IpAddr>) {
+    async fn note(&self, db: &TenantDb, key: &Known, from: Option<IpAddr>) {
         let now = self.clock.now();
-        if key.last_used_at.is_some_and(|at| now - at < NOTED) {
+        if key.last_used_at.is_some_and(|at| now - at < NOTED) || key.noted.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (id, ip) = (key.id, from.map(|ip| ip.to_string()));
+        let (id, ip) = (key.holder.id, from.map(|ip| ip.to_string()));
         let noted = db
             .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
                 Ok(store::used(conn, id, ip, now).await?)

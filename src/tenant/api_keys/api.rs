@@ -24,7 +24,7 @@ use crate::tenant::auth::Auth;
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{ApiKeysRead, ApiKeysWrite};
-use crate::tenant::users::rules::name_shape;
+use crate::tenant::users::rules::{name_shape, not_blank};
 
 /// An API key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -109,7 +109,7 @@ pub struct NewApiKey {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateApiKey {
     /// What it is for.
-    #[garde(length(chars, min = 1, max = 100), custom(name_shape))]
+    #[garde(length(chars, max = 100), custom(name_shape), custom(not_blank))]
     #[schema(example = "Nightly import")]
     pub name: String,
     /// Permissions, none that you do not have yourself.
@@ -186,13 +186,14 @@ pub async fn get_key(_: NoQuery, caller: Authorized<ApiKeysRead>, id: Path<ApiKe
 ///
 /// The answer holds the key, which is kept nowhere. It may do what its scopes say, and never more than the caller may do
 /// at that moment; it ends with the caller. Only a person makes one, not another key. Sent again with the same
-/// `Idempotency-Key`, the answer shows the key's entry without its secret: revoke it and make another one.
+/// `Idempotency-Key`, it is refused: the key is there, and nobody has its secret unless the first answer came.
 #[utoipa::path(
     tag = "api-keys",
     request_body = CreateApiKey,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes one, however often it is sent")),
     responses(
         (status = 201, description = "Made", body = Envelope<NewApiKey>),
+        (status = 409, description = "`already_exists`: it was made before, under this `Idempotency-Key`", body = ErrorEnvelope),
         (status = 422, description = "Some fields are not valid, or a scope is beyond your own rights", body = ErrorEnvelope),
         Refusals,
     ),

@@ -1,6 +1,6 @@
 //! Changing, rotating and revoking API keys.
 
-use actix_web::{delete, patch, post, web};
+use actix_web::{HttpResponse, delete, patch, post, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use garde::Validate;
 use serde::Deserialize;
@@ -9,16 +9,17 @@ use utoipa::ToSchema;
 use super::api::{ApiKey, NewApiKey, Secret, note};
 use super::rules;
 use super::store::{self, KeyChange, KeyRow};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::ApiKeyId;
 use crate::rest::{
-    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Reply, Tagged,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch,
+    Path, Replay, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::ApiKeysWrite;
-use crate::tenant::users::rules::{may_control, name_shape};
+use crate::tenant::users::rules::{may_control, name_shape, not_blank};
 use crate::tenant::users::store as users;
 
 /// A change of an API key.
@@ -27,7 +28,7 @@ use crate::tenant::users::store as users;
 pub struct PatchApiKey {
     /// What it is for.
     #[serde(default)]
-    #[garde(inner(length(chars, min = 1, max = 100), custom(name_shape)))]
+    #[garde(inner(length(chars, max = 100), custom(name_shape), custom(not_blank)))]
     #[schema(value_type = Option<String>, example = "Nightly import")]
     pub name: Patch<String>,
     /// Permissions, none that you do not have yourself; null for none.
@@ -95,7 +96,7 @@ pub async fn patch_key(
     if_match: IfMatch,
     body: MergePatch<PatchApiKey>,
 ) -> ApiResult<Tagged<ApiKey>> {
-    caller.in_person()?;
+    let actor = caller.in_person()?;
     let (id, now) = (id.0, auth.clock.now());
     let PatchApiKey { name, scopes, allowed_addresses, requests_per_minute, expires_at } = body.0;
     if name == Patch::Null {
@@ -115,7 +116,9 @@ pub async fn patch_key(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<KeyRow> {
             if_match.check(hold(conn, &caller, id).await?.version)?;
-            store::update(conn, id, &change, now).await
+            let row = store::update(conn, id, &change, now).await?;
+            note(conn, actor, &row, "api_key.changed", now).await?;
+            Ok(row)
         })
         .await?;
     auth.admission.forget_key(caller.db.tenant().id, id).await;
@@ -136,9 +139,13 @@ pub struct RotateApiKey {
 #[utoipa::path(
     tag = "api-keys",
     request_body = RotateApiKey,
-    params(("id" = ApiKeyId, Path, description = "The key")),
+    params(
+        ("id" = ApiKeyId, Path, description = "The key"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Rotates once, however often it is sent"),
+    ),
     responses(
         (status = 200, description = "With its new secret", body = Envelope<NewApiKey>),
+        (status = 409, description = "The secret before the last rotation is still good", body = ErrorEnvelope),
         (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
         Refusals,
     ),
@@ -150,25 +157,37 @@ pub async fn rotate_key(
     auth: web::Data<Auth>,
     caller: Authorized<ApiKeysWrite>,
     id: Path<ApiKeyId>,
+    idempotency: Idempotency,
     body: Json<RotateApiKey>,
-) -> ApiResult<Reply<NewApiKey>> {
+) -> ApiResult<HttpResponse> {
     let actor = caller.in_person()?;
     let (id, now) = (id.0, auth.clock.now());
     let overlap = body.0.overlap_seconds.map_or(TimeDelta::days(1), TimeDelta::seconds).min(rules::LONGEST_OVERLAP);
     let secret = &Secret::new(&caller.db);
-    let row = caller
-        .db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<KeyRow> {
-            let before = hold(conn, &caller, id).await?;
+    let caller_ref = &caller;
+    let answer = idempotency
+        .run_secret(&caller.db, &actor.to_string(), async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<_> {
+            let caller = caller_ref;
+            let before = hold(conn, caller, id).await?;
+            if replay == Replay::Again {
+                let said =
+                    "It was rotated before, and the new secret is kept nowhere: rotate it again, with another key.";
+                return Err(ApiError::new(Code::Conflict).detail(said));
+            }
+            if overlap > TimeDelta::zero() && before.previous_expires_at.is_some_and(|until| until > now) {
+                let said = "The secret before the last rotation is still good, and would be forgotten: wait until \
+                            `previousExpiresAt`, or give `overlapSeconds: 0`.";
+                return Err(ApiError::new(Code::Conflict).detail(said));
+            }
             // A new secret in the hands of whoever asks is as good as a new key.
             rules::check_scopes(&before.scopes, &caller.access.permissions)?;
             let row = store::rotate(conn, id, (&secret.hash, &secret.hint), now + overlap, now).await?;
             note(conn, actor, &row, "api_key.rotated", now).await?;
-            Ok(row)
+            Ok(Answer::ok(NewApiKey { api_key: row.into(), key: Some(secret.text.clone()) }))
         })
         .await?;
     auth.admission.forget_key(caller.db.tenant().id, id).await;
-    Ok(Reply(NewApiKey { api_key: row.into(), key: Some(secret.text.clone()) }))
+    Ok(answer)
 }
 
 /// Revokes an API key for good, at once on this node and within two seconds everywhere.

@@ -45,7 +45,8 @@ struct Verdict {
 #[derive(Debug)]
 pub struct SessionAdmission {
     clock: Clock,
-    verdicts: Cache<(TenantId, SessionId), Verdict>,
+    /// By the schema that they were read from, too: rights may come with a newer one.
+    verdicts: Cache<(TenantId, SessionId, i32), Verdict>,
     /// When a session, a person or (nil) what concerns a whole tenant was last changed here: what was read before does
     /// not count any more.
     changes: Cache<(TenantId, Uuid), Instant>,
@@ -102,7 +103,7 @@ impl SessionAdmission {
 
     async fn verdict(&self, db: &TenantDb, claims: &AccessClaims) -> Result<Verdict> {
         let tenant = db.tenant().id;
-        let key = (tenant, claims.sid);
+        let key = (tenant, claims.sid, db.tenant().schema_version);
         let mut verdict = self.remembered(db, key, claims.sub).await?;
         for _ in 1..ATTEMPTS {
             if self.is_current(tenant, claims.sid, &verdict).await {
@@ -114,7 +115,7 @@ impl SessionAdmission {
         Ok(verdict)
     }
 
-    async fn remembered(&self, db: &TenantDb, key: (TenantId, SessionId), user: UserId) -> Result<Verdict> {
+    async fn remembered(&self, db: &TenantDb, key: (TenantId, SessionId, i32), user: UserId) -> Result<Verdict> {
         self.verdicts.try_get_with(key, self.read(db, key.1, user)).await.map_err(shared)
     }
 

@@ -249,10 +249,11 @@ pub async fn logout(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiR
 )]
 #[post("/api/v1/auth/logout-all")]
 pub async fn logout_all(_: NoQuery, auth: web::Data<Auth>, InPerson(caller): InPerson) -> ApiResult<NoContent> {
-    let (user, now) = (caller.user(), auth.clock.now());
+    let (db, user, now) = (&caller.db, caller.user(), auth.clock.now());
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            mfa::gate::forget_challenges(conn, db, user).await?;
             Ok(store::end_sessions(conn, user, None, "logout_all", now).await?)
         })
         .await?;

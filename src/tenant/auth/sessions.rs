@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::mfa;
 use super::settings::Auth;
 use super::store::{self, SessionRow};
 use crate::error::{ApiError, ApiResult};
@@ -128,11 +129,14 @@ pub async fn end_sessions_of(
     id: Path<UserId>,
 ) -> ApiResult<NoContent> {
     let (id, now) = (id.0, auth.clock.now());
+    caller.in_person_on(id)?;
+    let db = &caller.db;
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
             rules::may_control(&caller.access.permissions, &users::permissions_of_user(conn, id).await?)?;
+            mfa::gate::forget_challenges(conn, db, id).await?;
             Ok(store::end_sessions(conn, id, None, "ended_by_admin", now).await?)
         })
         .await?;

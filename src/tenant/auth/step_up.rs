@@ -82,7 +82,13 @@ pub async fn step_up(
             }
             let mut amr = vec!["pwd".to_owned()];
             match mfa::gate::prove(conn, db, me, code, line.now).await? {
-                mfa::gate::Proof::None => {}
+                mfa::gate::Proof::None => {
+                    let roles = users::get(conn, me).await?.roles;
+                    if mfa::gate::is_demanded(conn, db, &roles).await? {
+                        store::end_session(conn, sid, "second_factor_demanded", line.now).await?;
+                        return Ok(Err(ApiError::new(Code::TokenRevoked)));
+                    }
+                }
                 mfa::gate::Proof::Right => amr.push("otp".to_owned()),
                 mfa::gate::Proof::Missing => return Ok(Err(wrong("code", "Your second factor is asked for too."))),
                 mfa::gate::Proof::Wrong => {

@@ -18,14 +18,14 @@ use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::RolesWrite;
 use crate::tenant::security::rename_role;
-use crate::tenant::users::rules::{may_control, name_shape};
+use crate::tenant::users::rules::{may_control, name_shape, not_blank};
 
 /// A role to be made, or to take another one's place.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WriteRole {
     /// Name, which no other role has.
-    #[garde(length(chars, min = 1, max = 64), custom(name_shape))]
+    #[garde(length(chars, max = 64), custom(name_shape), custom(not_blank))]
     #[schema(example = "auditor")]
     pub name: String,
     /// Whom it is for.
@@ -46,7 +46,7 @@ pub struct WriteRole {
 pub struct PatchRole {
     /// Name, which no other role has.
     #[serde(default)]
-    #[garde(inner(length(chars, min = 1, max = 64), custom(name_shape)))]
+    #[garde(inner(length(chars, max = 64), custom(name_shape), custom(not_blank)))]
     #[schema(value_type = Option<String>, example = "auditor")]
     pub name: Patch<String>,
     /// Whom it is for; null empties it.
@@ -95,7 +95,7 @@ pub async fn create_role(
 ) -> ApiResult<HttpResponse> {
     let WriteRole { name, description, permissions } = body.0;
     check(&caller, &permissions)?;
-    let (actor, now) = (caller.user().to_string(), auth.clock.now());
+    let (actor, now) = (caller.actor(), auth.clock.now());
     let change = RoleChange { name: Some(name.trim().to_owned()), description: Some(description.trim().to_owned()) };
     idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Role>> {
@@ -205,7 +205,7 @@ async fn rewrite(
             if_match.check(before.version)?;
             store::update(conn, id, &change, now).await?;
             if let Some(name) = change.name.as_deref().filter(|name| *name != before.name) {
-                rename_role(conn, &before.name, Some(name)).await?;
+                rename_role(conn, &before.name, Some(name), now).await?;
             }
             if let Some(names) = &permissions {
                 store::set_permissions(conn, id, names).await?;
@@ -252,14 +252,15 @@ pub async fn delete_role(
     id: Path<RoleId>,
     if_match: IfMatch,
 ) -> ApiResult<NoContent> {
-    let id = id.0;
+    let (id, now) = (id.0, auth.clock.now());
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            store::hold_members(conn, id).await?;
             let before = hold(conn, &caller, id).await?;
             if_match.check(before.version)?;
-            rename_role(conn, &before.name, None).await?;
-            Ok(store::remove(conn, id).await?)
+            store::remove(conn, id).await?;
+            Ok(rename_role(conn, &before.name, None, now).await?)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;

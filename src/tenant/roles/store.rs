@@ -10,9 +10,9 @@ use diesel_async::RunQueryDsl;
 
 use crate::error::ApiResult;
 use crate::kernel::page::Direction;
-use crate::kernel::{PermissionId, RoleId};
+use crate::kernel::{PermissionId, RoleId, UserId};
 use crate::router::TenantConn;
-use crate::tenant::schema::{permissions, role_permissions, roles};
+use crate::tenant::schema::{permissions, role_permissions, roles, user_roles, users};
 
 /// A role with the names of its permissions.
 #[derive(Debug, Queryable, Selectable)]
@@ -73,6 +73,14 @@ pub struct RoleChange {
 pub async fn hold(conn: &mut TenantConn, id: RoleId) -> QueryResult<()> {
     let held = roles::table.find(id).select(roles::id).for_update();
     held.first::<RoleId>(conn).await.optional().map(drop)
+}
+
+/// Holds the people who have a role, in the order in which everybody does: before the role itself, as when one of them
+/// changes.
+pub async fn hold_members(conn: &mut TenantConn, id: RoleId) -> QueryResult<()> {
+    let members = user_roles::table.filter(user_roles::role_id.eq(id)).select(user_roles::user_id);
+    let held = users::table.filter(users::id.eq_any(members)).order(users::id).select(users::id).for_no_key_update();
+    held.load::<UserId>(conn).await.map(drop)
 }
 
 /// Makes a role without permissions. 409 if the name is taken.

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::kernel::SessionId;
 use crate::router::TenantConn;
 use crate::tenant::schema::roles;
+use crate::tenant::users::rules::comparable;
 
 diesel::table! {
     security_policy (only_row) {
@@ -55,6 +56,7 @@ pub(super) async fn set_mfa_required_roles(
 
 /// Those of the names that are a role's.
 pub(super) async fn known_roles(conn: &mut TenantConn, names: &[String]) -> QueryResult<Vec<String>> {
+    let names: Vec<String> = names.iter().map(|name| comparable(name)).collect();
     roles::table.filter(roles::name.eq_any(names)).select(roles::name).load(conn).await
 }
 
@@ -79,23 +81,22 @@ pub(super) async fn end_sessions_without_factor(
 }
 
 /// A role has another name, or is gone: what is demanded of it goes with it.
-pub(crate) async fn rename_role(conn: &mut TenantConn, from: &str, to: Option<&str>) -> QueryResult<()> {
-    let changed = match to {
-        Some(to) => {
-            diesel::sql_query(
-                "UPDATE security_policy SET mfa_required_roles = array_replace(mfa_required_roles, $1, $2)",
-            )
-            .bind::<Text, _>(from)
-            .bind::<Text, _>(to)
-            .execute(conn)
-            .await
-        }
-        None => {
-            diesel::sql_query("UPDATE security_policy SET mfa_required_roles = array_remove(mfa_required_roles, $1)")
-                .bind::<Text, _>(from)
-                .execute(conn)
-                .await
-        }
-    };
-    changed.map(drop)
+pub(crate) async fn rename_role(
+    conn: &mut TenantConn,
+    from: &str,
+    to: Option<&str>,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    // Without another name the place is emptied, and what is empty is removed.
+    diesel::sql_query(
+        "UPDATE security_policy SET version = version + 1, updated_at = $3, \
+         mfa_required_roles = array_remove(array_replace(mfa_required_roles, $1, $2), NULL) \
+         WHERE $1 = ANY (mfa_required_roles)",
+    )
+    .bind::<Text, _>(from)
+    .bind::<Nullable<Text>, _>(to)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)
+    .await
+    .map(drop)
 }

@@ -154,7 +154,7 @@ pub async fn create_user(
         Some(password) => Some(new_password_hash(&auth, password, &request.email).await?),
     };
     let (auth, db, access, request) = (&**auth, &caller.db, &*caller.access, &request);
-    let actor = caller.user().to_string();
+    let actor = caller.actor();
     if let Some(hash) = hash {
         return idempotency
             .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewUserView>> {

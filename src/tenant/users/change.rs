@@ -202,6 +202,7 @@ async fn change(
     if_match: IfMatch,
     mut wanted: Wanted,
 ) -> ApiResult<Tagged<User>> {
+    caller.in_person_on(id)?;
     let db = &caller.db;
     // Before the hashing, so that a stale or vain request costs little.
     let before = db.read(async |conn: &mut TenantConn| store::get(conn, id).await).await?;
@@ -281,6 +282,7 @@ pub async fn delete_user(
     if_match: IfMatch,
 ) -> ApiResult<NoContent> {
     let id = id.0;
+    caller.in_person_on(id)?;
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {

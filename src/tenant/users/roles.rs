@@ -55,7 +55,7 @@ pub async fn add_role(
     let (id, role) = (id.0, body.0.role_id);
     let (auth, caller) = (&**auth, &caller);
     let tenant = caller.db.tenant().id;
-    let actor = caller.user().to_string();
+    let actor = caller.actor();
     let answer = idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<User>> {
             store::hold(conn, id).await?;

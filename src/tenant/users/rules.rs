@@ -62,6 +62,14 @@ pub fn name_shape<C>(name: &str, _: &C) -> garde::Result {
     if name.chars().any(char::is_control) { Err(garde::Error::new("has control characters")) } else { Ok(()) }
 }
 
+/// Whether a text says anything.
+///
+/// # Errors
+/// A sentence about what is wrong, for garde.
+pub fn not_blank<C>(name: &str, _: &C) -> garde::Result {
+    if name.trim().is_empty() { Err(garde::Error::new("is blank")) } else { Ok(()) }
+}
+
 /// Nobody gives a role that can do more than they themselves.
 ///
 /// # Errors

@@ -118,6 +118,9 @@ async fn a_key_ends_is_rotated_and_revoked() {
     there.get("/api/v1/contacts").await.expect(200);
 
     let rotated = acme.admin().post(&format!("{PATH}/{id}/rotate"), json!({"overlapSeconds": 3600})).await.expect(200);
+    // A second rotation would forget the secret that programs still use.
+    let again = json!({"overlapSeconds": 3600});
+    acme.admin().post(&format!("{PATH}/{id}/rotate"), again).await.refused(409, "conflict");
     let new = rotated.data()["key"].as_str().unwrap().to_owned();
     assert_ne!(old, new);
     let renewed = acme.anonymous().with("x-api-key", &new).at(app.url());
@@ -199,7 +202,8 @@ async fn what_is_wrong_with_a_key_is_said_by_field() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
     for (body, field, code) in [
-        (json!({"name": "", "scopes": []}), "name", "length"),
+        (json!({"name": "", "scopes": []}), "name", "blank"),
+        (json!({"name": " ", "scopes": []}), "name", "blank"),
         (json!({"name": "x", "scopes": ["no:such"]}), "scopes[0]", "beyond_own_permissions"),
         (json!({"name": "x", "scopes": [], "allowedAddresses": ["nowhere"]}), "allowedAddresses[0]", "invalid"),
         (json!({"name": "x", "scopes": [], "requestsPerMinute": 0}), "requestsPerMinute", "range"),

@@ -26,6 +26,16 @@ async fn a_token_acts_as_its_person_says_so_and_is_noted() {
     let body = json!({"currentPassword": acme.password(), "newPassword": "another long password, which is good"});
     someone.post("/api/v1/auth/change-password", body).await.refused(403, "permission_denied");
     someone.post("/api/v1/auth/logout-all", json!({})).await.refused(403, "permission_denied");
+    let user = someone.get("/api/v1/users/me").await.expect(200).id();
+    let key = json!({"name": "for later", "scopes": ["contacts:read"]});
+    someone.post("/api/v1/api-keys", key).await.refused(403, "permission_denied");
+    someone.patch("/api/v1/security-policy", json!({})).await.refused(403, "permission_denied");
+    let new = json!({"password": "another long password, which is good"});
+    someone.patch(&format!("/api/v1/users/{user}"), new).await.refused(403, "permission_denied");
+    for own in ["mfa", "sessions"] {
+        someone.delete(&format!("/api/v1/users/{user}/{own}")).await.refused(403, "permission_denied");
+    }
+    someone.delete(&format!("/api/v1/users/{user}")).await.refused(403, "permission_denied");
     let noted = db::words(
         acme.database(),
         "SELECT actor || '|' || action || '|' || reason || '|' || user_id || '|' || session_id AS word FROM audit",

@@ -63,6 +63,11 @@ async fn a_login_asks_for_the_code_and_the_tokens_say_so() {
     let stands = ada.get("/api/v1/auth/mfa").await.expect(200);
     assert_eq!((&stands.data()["enrolled"], &stands.data()["recoveryCodesLeft"]), (&json!(true), &json!(10)));
 
+    // The session that enrolled has shown it.
+    let refresh = json!({"refreshToken": ada.refresh_token().await});
+    let refreshed = acme.anonymous().post("/api/v1/auth/refresh", refresh).await.expect(200);
+    assert_eq!(part(refreshed.data()["accessToken"].as_str().unwrap(), 1)["amr"], json!(["pwd", "otp"]));
+
     let mfa = token(&acme, &email).await;
     assert!(mfa.starts_with("tmf_"));
     // It is no access token.
@@ -141,6 +146,25 @@ async fn a_challenge_is_of_one_tenant_and_of_five_minutes() {
     let _ = secret;
 }
 
+/// Whoever has the old password has nothing, halfway in or not.
+#[actix_web::test]
+async fn a_login_halfway_ends_with_the_sessions_and_the_password() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (id, email, ada) = person(&acme, "user").await;
+    let (_, codes) = enrol(app, &ada).await;
+    let mfa = token(&acme, &email).await;
+    ada.post("/api/v1/auth/logout-all", json!({})).await.expect(204);
+    second(&acme, &mfa, &codes[0]).await.refused(401, "token_invalid");
+    let mfa = token(&acme, &email).await;
+    acme.admin().delete(&format!("/api/v1/users/{id}/sessions")).await.expect(204);
+    second(&acme, &mfa, &codes[0]).await.refused(401, "token_invalid");
+    let mfa = token(&acme, &email).await;
+    let new = json!({"password": "another uncommon sentence of words"});
+    acme.admin().patch(&format!("/api/v1/users/{id}"), new).await.expect(200);
+    second(&acme, &mfa, &codes[0]).await.refused(401, "token_invalid");
+}
+
 #[actix_web::test]
 async fn a_trusted_device_is_asked_once() {
     let app = TestApp::shared().await;
@@ -198,6 +222,8 @@ async fn an_organisation_that_demands_one_has_people_enrol_before_they_come_in()
     let begin = json!({"mfaToken": mfa});
     let told = acme.anonymous().post("/api/v1/auth/mfa/enrolment", begin).await.expect(200);
     let secret = told.data()["secret"].as_str().unwrap().to_owned();
+    // What was begun is no factor yet, whoever has begun it.
+    second(&acme, mfa.as_str().unwrap(), &code(app, &secret)).await.refused(401, "invalid_credentials");
     let confirm = |code: &str| json!({"mfaToken": mfa, "code": code});
     let path = "/api/v1/auth/mfa/enrolment/confirm";
     acme.anonymous().post(path, confirm("000000")).await.refused(401, "invalid_credentials");
@@ -232,6 +258,14 @@ async fn what_changes_the_factor_wants_fresh_proof() {
     }
     let wrong = ada.post("/api/v1/auth/step-up", json!({"password": "wrong"})).await.expect(422);
     assert_eq!(wrong.invalid(), [("password".to_owned(), "incorrect".to_owned())]);
+    // Where a factor is demanded, a password alone proves nothing any more.
+    let demanded = acme.admin();
+    let other = bearer(&there, &there.log_in_as(&email, PASSWORD).await.expect(200));
+    demanded.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    let refused = other.post("/api/v1/auth/step-up", json!({"password": PASSWORD})).await;
+    assert_eq!((refused.status, refused.code()), (401, "token_revoked"), "{refused:?}");
+    demanded.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": null})).await.expect(200);
+    let ada = bearer(&there, &there.log_in_as(&email, PASSWORD).await.expect(200));
     let proof = ada.post("/api/v1/auth/step-up", json!({"password": PASSWORD})).await.expect(200);
     let fresh = bearer(&there, &proof);
     let (secret, codes) = enrol(&app, &fresh).await;

@@ -9,6 +9,7 @@ use crate::rest::totp::Enrolment;
 use crate::rest::{Client, Hints};
 use crate::router::{Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::attempts::{self, email_hash, locked};
+use crate::tenant::auth::end_sessions;
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::{Auth, delta};
 use crate::tenant::users::rules::{UserStatus, email_key};
@@ -36,12 +37,13 @@ impl Waiting {
     /// The person, if the login still waits and they may come in.
     async fn person(&self, conn: &mut TenantConn, auth: &Auth) -> ApiResult<UserRow> {
         let found = store::challenge(conn, &self.token.hash()).await?;
-        let (user, expires_at) = found.ok_or_else(|| ApiError::new(Code::TokenInvalid))?;
+        let (user, auth_version, expires_at) = found.ok_or_else(|| ApiError::new(Code::TokenInvalid))?;
         if auth.clock.now() >= expires_at {
             return Err(ApiError::new(Code::TokenExpired));
         }
-        let person = users::find(conn, user).await?.filter(|person| person.status == UserStatus::Active);
-        person.ok_or_else(|| ApiError::new(Code::TokenInvalid))
+        let person = users::find(conn, user).await?;
+        let same = |person: &UserRow| person.status == UserStatus::Active && person.auth_version == auth_version;
+        person.filter(same).ok_or_else(|| ApiError::new(Code::TokenInvalid))
     }
 
     /// What an authenticator is told, where a second factor is demanded of somebody who has none.
@@ -83,6 +85,10 @@ impl Waiting {
                 return Err(ApiError::new(Code::TokenInvalid));
             }
             attempts::succeed(conn, &line, person.id).await?;
+            if matches!(with, With::FirstCode) {
+                // Whoever is signed in elsewhere has shown no second factor.
+                end_sessions(conn, person.id, None, "second_factor_added", now).await?;
+            }
             let mut device = None;
             if matches!(with, With::Code { trust: true }) {
                 let mac = &db.router().installation().mac;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
-use super::store;
+use super::store::{self, FactorRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
 use crate::kernel::crypto::{Place, SealKey, Sealed};
@@ -50,11 +50,11 @@ pub(super) async fn confirm(
     code: &SecretString,
     now: DateTime<Utc>,
 ) -> ApiResult<Option<Vec<SecretString>>> {
-    let waits = store::find(conn, user).await?.is_some_and(|factor| factor.confirmed_at.is_none());
-    if !waits {
+    let waiting = store::hold(conn, user).await?.filter(|factor| factor.confirmed_at.is_none());
+    let Some(waiting) = waiting else {
         return Err(ApiError::new(Code::Conflict).detail("No second factor waits for its first code."));
-    }
-    if !take_totp(conn, db, user, code, now).await? {
+    };
+    if !take_totp(conn, db, (user, waiting), code, now).await? {
         return Ok(None);
     }
     let (codes, digests) = totp::recovery_codes();
@@ -67,12 +67,18 @@ pub(super) async fn confirm(
 async fn take_totp(
     conn: &mut TenantConn,
     db: &TenantDb,
-    user: UserId,
+    (user, factor): (UserId, FactorRow),
     code: &SecretString,
     now: DateTime<Utc>,
 ) -> ApiResult<bool> {
-    let Some(factor) = store::find(conn, user).await? else { return Ok(false) };
-    let seed = key(db).open(place(user), &Sealed::from(factor.totp_sealed)).map_err(ApiError::internal)?;
+    let seed = match key(db).open(place(user), &Sealed::from(factor.totp_sealed)) {
+        Ok(seed) => seed,
+        Err(error) => {
+            // The recovery codes are still good.
+            tracing::error!(%user, %error, "the seed of a second factor does not open");
+            return Ok(false);
+        }
+    };
     let seed: SecretSlice<u8> = seed.to_vec().into();
     match totp::step_of(&seed, code.expose_secret(), now.timestamp()) {
         Some(step) => Ok(store::take_step(conn, user, step).await?),
@@ -80,7 +86,7 @@ async fn take_totp(
     }
 }
 
-/// Takes a code of the authenticator or a recovery code, once.
+/// Takes a code of the authenticator or a recovery code, once. A factor that does not count yet has none.
 pub(super) async fn take_any(
     conn: &mut TenantConn,
     db: &TenantDb,
@@ -88,7 +94,8 @@ pub(super) async fn take_any(
     code: &SecretString,
     now: DateTime<Utc>,
 ) -> ApiResult<bool> {
-    if take_totp(conn, db, user, code, now).await? {
+    let Some(factor) = hold_confirmed(conn, user).await? else { return Ok(false) };
+    if take_totp(conn, db, (user, factor), code, now).await? {
         return Ok(true);
     }
     Ok(store::take_recovery_code(conn, user, &totp::recovery_digest(code.expose_secret())).await?)
@@ -102,10 +109,15 @@ pub(super) async fn renew(
     code: &SecretString,
     now: DateTime<Utc>,
 ) -> ApiResult<Option<Vec<SecretString>>> {
-    if !store::is_enrolled(conn, user).await? || !take_totp(conn, db, user, code, now).await? {
+    let Some(factor) = hold_confirmed(conn, user).await? else { return Ok(None) };
+    if !take_totp(conn, db, (user, factor), code, now).await? {
         return Ok(None);
     }
     let (codes, digests) = totp::recovery_codes();
     store::set_recovery_codes(conn, user, &digests).await?;
     Ok(Some(codes))
+}
+
+async fn hold_confirmed(conn: &mut TenantConn, user: UserId) -> ApiResult<Option<FactorRow>> {
+    Ok(store::hold(conn, user).await?.filter(|factor| factor.confirmed_at.is_some()))
 }

@@ -111,8 +111,20 @@ async fn challenge(
     now: DateTime<Utc>,
 ) -> ApiResult<LoggedIn> {
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::SecondFactor, db.tenant().id);
-    store::insert_challenge(conn, &token.hash(), user.id, now, now + CHALLENGE).await?;
+    store::insert_challenge(conn, &token.hash(), (user.id, user.auth_version), now, now + CHALLENGE).await?;
     Ok(LoggedIn::SecondFactor(SecondFactorRequired { mfa_required: true, mfa_token: token.text().clone(), methods }))
+}
+
+/// Ends a person's logins that wait for their second half.
+pub(in crate::tenant::auth) async fn forget_challenges(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+) -> ApiResult<()> {
+    if exists(conn, db).await? {
+        store::forget_challenges(conn, user).await?;
+    }
+    Ok(())
 }
 
 /// What a code that came with a password is worth.

@@ -14,6 +14,7 @@ use crate::rest::{Client, Envelope, ErrorEnvelope, Json, NoContent, NoQuery, Rec
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::attempts::{self, Line, email_hash, locked};
 use crate::tenant::auth::settings::Auth;
+use crate::tenant::auth::store as sessions;
 use crate::tenant::docs::Refusals;
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store as users;
@@ -202,7 +203,7 @@ async fn prove(
     let roles = &caller.access.roles;
     let done = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Vec<SecretString>>> {
-            let email = users::hold(conn, me).await?.email;
+            let email = users::get(conn, me).await?.email;
             let line = Line { email_hash: &email_hash(db, &email_key(&email)), client, now };
             if let Some(left) = attempts::hold(conn, &line).await? {
                 return Ok(Err(locked(left)));
@@ -223,8 +224,8 @@ async fn prove(
             match deed {
                 Deed::Remove => drop(store::remove(conn, me).await?),
                 Deed::Confirm => {
-                    crate::tenant::auth::store::end_sessions(conn, me, Some(session), "second_factor_added", now)
-                        .await?;
+                    sessions::end_sessions(conn, me, Some(session), "second_factor_added", now).await?;
+                    sessions::prove_again(conn, session, &["pwd".to_owned(), "otp".to_owned()], now).await?;
                 }
                 Deed::Renew => {}
             }

@@ -31,6 +31,7 @@ diesel::table! {
     mfa_challenges (token_hash) {
         token_hash -> Bytea,
         user_id -> Uuid,
+        auth_version -> BigInt,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
     }
@@ -90,6 +91,11 @@ pub(super) async fn find(conn: &mut TenantConn, user: UserId) -> QueryResult<Opt
     f::table.find(user).select(FactorRow::as_select()).first(conn).await.optional()
 }
 
+/// The same, held until the transaction ends: the seed that a code is compared with is the one that it is taken of.
+pub(super) async fn hold(conn: &mut TenantConn, user: UserId) -> QueryResult<Option<FactorRow>> {
+    f::table.find(user).select(FactorRow::as_select()).for_update().first(conn).await.optional()
+}
+
 /// Whether a person has a second factor that counts.
 pub(super) async fn is_enrolled(conn: &mut TenantConn, user: UserId) -> QueryResult<bool> {
     let confirmed = f::table.find(user).filter(f::confirmed_at.is_not_null());
@@ -115,17 +121,25 @@ pub(super) async fn take_step(conn: &mut TenantConn, user: UserId, step: i64) ->
     Ok(taken.execute(conn).await? == 1)
 }
 
-/// The factor counts from here on.
+/// The factor counts from here on. What stood for one before it does not stand for this one.
 pub(super) async fn confirm(conn: &mut TenantConn, user: UserId, now: DateTime<Utc>) -> QueryResult<()> {
+    diesel::delete(d::table.filter(d::user_id.eq(user))).execute(conn).await?;
     diesel::update(f::table.find(user)).set(f::confirmed_at.eq(now)).execute(conn).await.map(drop)
 }
 
 /// Takes the factor away, with all that stands for it.
 pub(super) async fn remove(conn: &mut TenantConn, user: UserId) -> QueryResult<bool> {
+    // In the order in which a login takes them.
+    let removed = diesel::delete(f::table.find(user)).execute(conn).await? == 1;
     diesel::delete(r::table.filter(r::user_id.eq(user))).execute(conn).await?;
+    forget_challenges(conn, user).await?;
     diesel::delete(d::table.filter(d::user_id.eq(user))).execute(conn).await?;
-    diesel::delete(c::table.filter(c::user_id.eq(user))).execute(conn).await?;
-    Ok(diesel::delete(f::table.find(user)).execute(conn).await? == 1)
+    Ok(removed)
+}
+
+/// Ends a person's logins that wait for their second half.
+pub(super) async fn forget_challenges(conn: &mut TenantConn, user: UserId) -> QueryResult<()> {
+    diesel::delete(c::table.filter(c::user_id.eq(user))).execute(conn).await.map(drop)
 }
 
 /// Replaces a person's recovery codes.
@@ -149,7 +163,7 @@ pub(super) async fn recovery_codes_left(conn: &mut TenantConn, user: UserId) -> 
 pub(super) async fn insert_challenge(
     conn: &mut TenantConn,
     hash: &[u8; 32],
-    user: UserId,
+    (user, auth_version): (UserId, i64),
     now: DateTime<Utc>,
     expires_at: DateTime<Utc>,
 ) -> QueryResult<()> {
@@ -165,6 +179,7 @@ pub(super) async fn insert_challenge(
         .values((
             c::token_hash.eq(hash.as_slice()),
             c::user_id.eq(user),
+            c::auth_version.eq(auth_version),
             c::created_at.eq(now),
             c::expires_at.eq(expires_at),
         ))
@@ -173,9 +188,12 @@ pub(super) async fn insert_challenge(
         .map(drop)
 }
 
-/// Whose login waits under this token, and until when.
-pub(super) async fn challenge(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Option<(UserId, DateTime<Utc>)>> {
-    c::table.find(hash.as_slice()).select((c::user_id, c::expires_at)).first(conn).await.optional()
+/// Whose login waits under this token, with which rights it began, and until when.
+pub(super) async fn challenge(
+    conn: &mut TenantConn,
+    hash: &[u8; 32],
+) -> QueryResult<Option<(UserId, i64, DateTime<Utc>)>> {
+    c::table.find(hash.as_slice()).select((c::user_id, c::auth_version, c::expires_at)).first(conn).await.optional()
 }
 
 /// Ends a challenge. False if it was ended before.

@@ -10,6 +10,8 @@ use crate::support::{db, eventually, seconds};
 async fn take_back(app: &TestApp, tenant: &Tenant) {
     let undo = "DROP FUNCTION mark_rights_of_people(), mark_rights_of_roles() CASCADE; DROP TABLE roles_mark; \
                 ALTER TABLE users DROP COLUMN rights_mark; DROP TABLE contacts; DROP FUNCTION contact_tags_text; DROP TABLE audit; \
+                DROP TABLE second_factors, recovery_codes, mfa_challenges, trusted_devices, security_policy, api_keys; \
+                DELETE FROM permissions WHERE name ~ '^(security|api-keys):' OR name = 'roles:write'; \
                 DELETE FROM tenantry.schema_history WHERE version > 1";
     db::execute(tenant.database(), undo).await;
     let known = format!(
@@ -38,6 +40,18 @@ async fn a_request_that_needs_more_waits_for_its_tenant_s_migration() {
         acme.id
     );
     assert_eq!(db::word(app.control_database(), &at).await, "true");
+}
+
+/// The right to do something may come with the schema that has it.
+#[actix_web::test]
+async fn a_right_that_comes_with_a_migration_is_waited_for() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    admin.signed_in().await;
+    take_back(app, &acme).await;
+    admin.get("/api/v1/users/me").await.expect(200);
+    admin.post("/api/v1/roles", json!({"name": "new"})).await.expect(201);
 }
 
 #[actix_web::test]
