@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel_async::SimpleAsyncConnection as _;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tenantry::router::{
     AdminConn, ClaimsOnly, ControlPlaneRegistry, Registry, Router, RouterConfig, Target, TenantDb, TenantHints,
     TenantTx,
@@ -110,12 +110,13 @@ pub(super) async fn until_open(app: &TestApp, tenant: &Tenant) -> &'static str {
 
 /// While `during` lasts, the neighbours ask on and on, and every single answer is a good one.
 pub(super) async fn undisturbed<T>(neighbours: &[Tenant], during: impl Future<Output = T>) -> T {
-    let (count, slowest) = (Cell::new(0_u32), Cell::new(Duration::ZERO));
+    let (count, slowest, over) = (Cell::new(0_u32), Cell::new(Duration::ZERO), Cell::new(false));
     let asking = neighbours.iter().map(|tenant| {
-        let (admin, count, slowest) = (tenant.admin(), &count, &slowest);
+        let (admin, count, slowest, over) = (tenant.admin(), &count, &slowest, &over);
         async move {
             let mut own = 0;
-            loop {
+            // Each waits for its last answer: a client that goes away is another test's affair.
+            while !over.get() {
                 let begun = Instant::now();
                 read(&admin).await.expect(200);
                 own += 1;
@@ -128,11 +129,13 @@ pub(super) async fn undisturbed<T>(neighbours: &[Tenant], during: impl Future<Ou
             }
         }
     });
-    let done = tokio::select! {
-        done = during => done,
-        endless = join_all(asking) => { let _: Vec<std::convert::Infallible> = endless; unreachable!("they ask on and on") }
+    let during = async {
+        let done = during.await;
+        over.set(true);
+        done
     };
-    // A neighbour that hangs would have made its last request and no other.
+    let (done, _) = join(during, join_all(asking)).await;
+    // Whoever asked once before the work was over asks again after it.
     for tenant in neighbours {
         read(&tenant.admin()).await.expect(200);
     }
