@@ -44,7 +44,8 @@ async fn the_permissions_of_operations_are_documented() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
     let email = format!("{}@example.com", unique("nobody"));
-    let body = json!({"email": email, "firstName": "N", "lastName": "N", "password": "an uncommon sentence of five words"});
+    let body =
+        json!({"email": email, "firstName": "N", "lastName": "N", "password": "an uncommon sentence of five words"});
     acme.admin().post("/api/v1/users", body).await.expect(201);
     let openapi = OpenApi::of(app).await;
     let mut table = String::from("| Call | Permission |\n|---|---|\n");
