@@ -87,6 +87,19 @@ async fn operations_go_after_ninety_days_but_for_what_is_looked_back_to() {
     run(&app, &["tenant", "restore", slug]).await.expect(0);
 }
 
+/// During an upgrade, newer nodes begin what older ones do not know.
+#[actix_web::test]
+async fn what_only_a_newer_program_knows_is_left_to_it() {
+    let app = TestApp::builder().start().await;
+    let newer = "ALTER TABLE operations DROP CONSTRAINT operations_kind; \
+                 INSERT INTO operations (id, kind, state, background) \
+                 VALUES (gen_random_uuid(), 'from the future', 'queued', true)";
+    db::execute(app.control_database(), newer).await;
+    assert_eq!(app.fleet().work().await.unwrap(), 0);
+    let listed = app.operator().get("/api/v1/admin/jobs").await.expect(200);
+    assert_eq!(listed.data(), &json!([]));
+}
+
 /// Objects of a tenant in the storage.
 fn stored(app: &TestApp, tenant: &Tenant) -> usize {
     fn count(folder: &Path) -> usize {
