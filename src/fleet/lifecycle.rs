@@ -4,6 +4,7 @@ use diesel_async::SimpleAsyncConnection;
 
 use super::{Fleet, admin, sql};
 use crate::control::clusters;
+use crate::control::operations::{self, OperationKind};
 use crate::control::tenants::{self, TenantChanges, TenantFilter, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{Slug, TenantId};
@@ -109,12 +110,9 @@ impl Fleet {
     /// 404 if there is none; 409 if it is not archived, or its end has begun.
     pub async fn restore(&self, id: TenantId) -> ApiResult<TenantRecord> {
         let _lock = super::lock::Lock::tenant(&self.control, id).await?;
-        let ending = self
-            .control
-            .db
-            .read(async move |conn: &mut MainConn| crate::control::operations::find_open(conn, id).await)
-            .await?;
-        if ending.is_some() {
+        let ending =
+            self.control.db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
+        if ending.is_some_and(|open| matches!(open.kind, OperationKind::Delete | OperationKind::Erase)) {
             return Err(super::refused("The tenant's deletion has begun; it cannot be restored."));
         }
         self.control.db.read(async move |conn: &mut MainConn| tenants::restore(conn, id).await).await

@@ -5,13 +5,14 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::control::kept::{self, LeftBy};
+use crate::control::migration_runs::Head;
 use crate::control::schema::tenants as t;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{ClusterId, TenantId};
 use crate::router::MainConn;
 
-/// A shared tenant lives in another database of its cluster from here on; the one before is kept until `purge_after`.
-/// Every node retires the tenant's connections. Running it twice is running it once.
+/// A shared tenant lives in another database of its cluster from here on, which has the migrations of `head`; the one
+/// before is kept until `purge_after`. Every node retires the tenant's connections. Running it twice is running it once.
 ///
 /// # Errors
 /// 404 if there is no such shared tenant.
@@ -19,7 +20,7 @@ pub async fn move_database(
     conn: &mut MainConn,
     tenant: TenantId,
     to: &str,
-    schema_version: i32,
+    head: &Head,
     purge_after: DateTime<Utc>,
 ) -> ApiResult<()> {
     let found = t::table
@@ -37,7 +38,13 @@ pub async fn move_database(
     kept::keep(conn, (tenant, cluster), (&from, None), LeftBy::Restore, purge_after).await?;
     kept::lived_in(conn, cluster, to).await?;
     diesel::update(t::table.find(tenant))
-        .set((t::database_name.eq(to), t::schema_version.eq(schema_version), t::epoch.eq(t::epoch + 1)))
+        .set((
+            t::database_name.eq(to),
+            t::schema_version.eq(head.schema_version),
+            t::operator_version.eq(head.operator_version),
+            t::migrations_hash.eq(&head.hash),
+            t::epoch.eq(t::epoch + 1),
+        ))
         .execute(conn)
         .await?;
     Ok(())

@@ -9,8 +9,8 @@ use crate::error::ApiResult;
 use crate::kernel::OperationId;
 use crate::router::MainConn;
 
-/// What goes, and what stays though it ended long ago: the certificate of an erasure, the latest run over the fleet, what
-/// a tenant's next command looks back to because it was not done, a part of what is not done, and what other rows name.
+/// What goes, and what stays though it ended long ago: the certificate of an erasure, the latest run over the fleet, a
+/// living tenant's latest operation and what its next command looks back to because it was not done, a part of what is not done, and what other rows name.
 const TRIM: &str = "DELETE FROM operations WHERE id IN (SELECT o.id FROM operations o \
     WHERE o.finished_at < $1 AND o.kind <> 'erase' \
     AND NOT (o.kind = 'migrate' AND NOT EXISTS ( \
@@ -18,6 +18,9 @@ const TRIM: &str = "DELETE FROM operations WHERE id IN (SELECT o.id FROM operati
     AND NOT (o.state IN ('failed', 'cancelled') AND EXISTS (SELECT FROM tenants t WHERE t.id = o.tenant_id) \
         AND NOT EXISTS (SELECT FROM operations newer \
             WHERE newer.tenant_id = o.tenant_id AND newer.kind = o.kind AND newer.id > o.id)) \
+    AND NOT (EXISTS (SELECT FROM tenants t WHERE t.id = o.tenant_id) \
+        AND NOT EXISTS (SELECT FROM operations newer WHERE newer.tenant_id = o.tenant_id \
+            AND (newer.started_at, newer.id) > (o.started_at, o.id))) \
     AND NOT EXISTS (SELECT FROM operations whole \
         WHERE whole.finished_at IS NULL AND whole.id::text = o.input ->> 'partOf') \
     AND NOT EXISTS (SELECT FROM tenant_holds h WHERE h.operation_id = o.id) \

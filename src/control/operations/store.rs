@@ -206,6 +206,11 @@ pub async fn find_open(conn: &mut MainConn, tenant: TenantId) -> ApiResult<Optio
     Ok(latest.filter(|operation| !matches!(operation.state, OperationState::Done | OperationState::Undone)))
 }
 
+/// Those that this program knows: a newer one's are left to it.
+fn known_kinds() -> Vec<&'static str> {
+    OperationKind::ALL.iter().map(|kind| kind.as_str()).collect()
+}
+
 /// Which operations to list, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct OperationFilter {
@@ -230,7 +235,7 @@ pub struct OperationFilter {
 /// # Errors
 /// If the control plane does not answer.
 pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Vec<Operation>> {
-    let mut query = o::table.select(Row::as_select()).into_boxed();
+    let mut query = o::table.filter(o::kind.eq_any(known_kinds())).select(Row::as_select()).into_boxed();
     query = match filter.before {
         Some(before) => query.filter(o::id.gt(before)).order(o::id.asc()),
         None => query.order(o::id.desc()),
@@ -263,6 +268,7 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
 pub async fn waiting(conn: &mut MainConn, limit: i64) -> ApiResult<Vec<Operation>> {
     let rows = o::table
         .filter(o::background)
+        .filter(o::kind.eq_any(known_kinds()))
         .filter(o::state.eq_any(OPEN))
         .order(o::started_at)
         .limit(limit)
@@ -282,6 +288,27 @@ pub async fn finish(conn: &mut MainConn, id: OperationId, state: OperationState,
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Ends an operation as failed, unless it has ended: one whose end is just being committed is waited for.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn fail_open(conn: &mut MainConn, id: OperationId, error: &str) -> ApiResult<()> {
+    diesel::update(o::table.find(id).filter(o::state.eq_any(OPEN)))
+        .set((o::state.eq(OperationState::Failed.as_str()), o::error.eq(error), o::finished_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Whether an operation is done, once whoever is just ending it has done so.
+///
+/// # Errors
+/// If the control plane does not answer, or not in time.
+pub async fn is_done_after_all(conn: &mut MainConn, id: OperationId) -> ApiResult<bool> {
+    let state = o::table.find(id).select(o::state).for_update().first::<String>(conn).await.optional()?;
+    Ok(state.is_some_and(|state| state == OperationState::Done.as_str()))
 }
 
 /// Keeps what came of an operation.

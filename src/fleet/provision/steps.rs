@@ -156,10 +156,11 @@ pub(in crate::fleet) async fn activate(run: &mut Run<'_>) -> ApiResult<()> {
         .await
 }
 
-/// Applies what was added to the migrations while the tenant was made, and says what it is at.
+/// Applies what was added to the migrations while the tenant was made, and says what it is at. A journal that calls the
+/// migrations done may be that of an older program: only what this run has cloned is known to have today's.
 pub(super) async fn catch_up(run: &mut Run<'_>) -> ApiResult<Head> {
     let now = Migrations::load(run.fleet.settings.operator_migrations.as_deref()).await?;
-    if now.hash() != run.migrations.hash() {
+    if !run.cloned || now.hash() != run.migrations.hash() {
         run.cloned = false;
         apply(run, &[&now.built_in, &now.operator]).await?;
     }

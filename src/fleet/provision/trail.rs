@@ -7,11 +7,11 @@ use std::time::Instant;
 use super::{CREATE, Provisioned, Step, steps};
 use crate::control::migration_runs::Head;
 use crate::control::operations::{self, Operation, OperationState};
-use crate::control::tenants;
+use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::provision::run::Run;
 use crate::fleet::{Fleet, Halt, Progress, StepTime};
-use crate::kernel::TenantId;
+use crate::kernel::{OperationId, TenantId};
 use crate::router::MainConn;
 
 /// The steps so far, as they are shown and journaled.
@@ -61,7 +61,7 @@ impl Fleet {
         let job = operation.id;
         let mut journal = trail.journal();
         journal.push((position, NAME.to_owned(), 0));
-        let tenant = self
+        let made = self
             .control
             .db
             .transaction(async move |conn: &mut MainConn| {
@@ -69,10 +69,24 @@ impl Fleet {
                 operations::finish(conn, job, OperationState::Done, None).await?;
                 tenants::activate(conn, id, &head).await
             })
-            .await?;
+            .await;
+        let tenant = match made {
+            Ok(tenant) => tenant,
+            // It may have committed though nobody heard of it in time.
+            Err(error) => self.active_after_all(job, id).await.ok_or(error)?,
+        };
         trail.done(position, NAME);
         let steps = trail.done.into_iter().map(|(_, step)| step).collect();
         Ok(Provisioned { tenant, steps, admin_password: None })
+    }
+
+    async fn active_after_all(&self, job: OperationId, id: TenantId) -> Option<TenantRecord> {
+        let found = self.control.db.transaction(async move |conn: &mut MainConn| {
+            let is_done = operations::is_done_after_all(conn, job).await?;
+            Ok::<_, ApiError>(if is_done { tenants::find(conn, id).await? } else { None })
+        });
+        let found = found.await.inspect_err(|error| tracing::warn!(%job, %error, "nobody knows whether it is active"));
+        found.ok().flatten()
     }
 
     /// Makes a tenant that was just reserved; the caller holds its lock.
@@ -116,9 +130,8 @@ impl Fleet {
         let job = operation.id;
         let note = format!("{step}: {}", error.client_detail());
         tracing::warn!(%job, %step, %error, cause = ?error.cause(), "a step did not come to its end");
-        let noted = self.control.db.transaction(async move |conn: &mut MainConn| {
-            operations::finish(conn, job, OperationState::Failed, Some(&note)).await
-        });
+        let noted =
+            self.control.db.transaction(async move |conn: &mut MainConn| operations::fail_open(conn, job, &note).await);
         if let Err(error) = noted.await {
             tracing::warn!(%error, "could not note the failure in the journal");
         }

@@ -8,18 +8,23 @@
 //! tables as such: whoever has read one in an open transaction keeps a lock on it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection as _;
+use tokio::time::timeout;
 
 use super::compare::{READING, tables};
 use super::replicate::NO_IDENTITY;
 use super::run::{Run, open_patiently};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::admin;
 use crate::fleet::operation::Journal;
+use crate::fleet::{admin, refused};
 use crate::router::{AdminConn, Target};
 
-const BEGIN: &str = "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; \
+/// The longest that it may take: nobody changes the tables meanwhile, nor are old rows cleared away.
+const WEIGHING: Duration = Duration::from_secs(4 * 60 * 60);
+/// A statement that is left alone ends by itself, as late as that.
+const BEGIN: &str = "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = '4h'; \
     BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The oldest transaction that had not ended. Whatever a version of a row was made by before it, is seen.
 const SINCE: &str = "SELECT (txid_snapshot_xmin(txid_current_snapshot()) % 4294967296)::text AS word";
@@ -39,7 +44,16 @@ pub(super) struct Side {
 }
 
 /// Reads every row that is replicated, on both sides at the same time: the source first.
+///
+/// # Errors
+/// 409 if it takes too long.
 pub(super) async fn weigh(run: &Run<'_>, journal: &mut Journal<'_>) -> ApiResult<[Side; 2]> {
+    timeout(WEIGHING, weigh_all(run, journal)).await.unwrap_or_else(|_| {
+        Err(refused("Reading every row on both sides took longer than four hours. Nothing has changed."))
+    })
+}
+
+async fn weigh_all(run: &Run<'_>, journal: &mut Journal<'_>) -> ApiResult<[Side; 2]> {
     let (mut source, mut target) = tokio::try_join!(Side::begin(run.at_source()), Side::begin(run.at_target()?))?;
     let listed = admin::words(&mut source.then, &tables(&format!("NOT {NO_IDENTITY}"))).await?;
     let all = i64::try_from(listed.len()).unwrap_or(i64::MAX);

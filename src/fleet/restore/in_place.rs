@@ -74,9 +74,6 @@ impl Swap<'_> {
             vault: &self.vault,
             manifest: &manifest,
         };
-        if only_compare {
-            return load.compare().await;
-        }
         // Whatever becomes of this run, the database is taken away again if the tenant never lives in it.
         let (tenant, cluster, name) = (self.tenant.id, self.cluster.id, self.own.database.clone());
         let until = self.fleet.grace_end()?;
@@ -84,15 +81,16 @@ impl Swap<'_> {
             kept::keep(conn, (tenant, cluster), (&name, None), LeftBy::Restore, until).await
         });
         noted.await?;
-        load.run().await
+        if only_compare { load.compare().await } else { load.run().await }
     }
 
     async fn switch(&self) -> ApiResult<()> {
-        let (id, name, version) = (self.tenant.id, self.own.database.clone(), self.migrations.built_in.head());
+        let (id, name, head) = (self.tenant.id, self.own.database.clone(), self.migrations.head());
         let until = self.fleet.grace_end()?;
-        let done = self.fleet.control.db.transaction(async move |conn: &mut MainConn| {
-            backups::move_database(conn, id, &name, version, until).await
-        });
+        let done =
+            self.fleet.control.db.transaction(async move |conn: &mut MainConn| {
+                backups::move_database(conn, id, &name, &head, until).await
+            });
         done.await
     }
 
@@ -149,6 +147,13 @@ impl Steps for Swap<'_> {
             Step::Switch => self.switch().await,
             Step::Fence => self.fence().await,
         }
+    }
+
+    /// What an interrupted run has loaded may have been dropped since, or lack migrations that were added since: before
+    /// the tenant lives in it, whoever switches looks at it.
+    fn is_repeated(&self, step: Step) -> bool {
+        let lives_there = self.tenant.database_name == self.own.database;
+        !lives_there && matches!(step, Step::Compare | Step::Migrations | Step::Sessions)
     }
 }
 

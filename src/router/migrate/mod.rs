@@ -19,7 +19,7 @@ pub(crate) use trial::{LockTaken, Trial};
 use super::connect::{ConnectError, ConnectFailure, Target};
 use super::stamp::Stamp;
 use crate::kernel::crypto::random;
-use session::{History, Session, contradicts};
+use session::{History, Session, check, contradicts};
 
 /// History of the built-in migrations of a tenant's database.
 pub const BUILT_IN_HISTORY: &str = "tenantry.schema_history";
@@ -185,29 +185,49 @@ async fn bring(
         histories = session.look(sets, options.stamp, None).await?;
     }
     session.prepare(options).await?;
-    for (at, set) in sets.iter().enumerate() {
-        let mut done = apply_all(&session, set, &histories[at], options, &mut applied[at]).await;
-        if histories[at].is_assumed() && done.as_ref().is_err_and(|error| contradicts(error, set)) {
+    let assumed = histories.iter().any(History::is_assumed);
+    match apply_all(&session, sets, &histories, options, applied).await {
+        Err(error) if assumed && sets.iter().any(|set| contradicts(&error, set)) => {
             histories = session.look(sets, options.stamp, None).await?;
-            done = apply_all(&session, set, &histories[at], options, &mut applied[at]).await;
+            apply_all(&session, sets, &histories, options, applied).await
         }
-        done?;
+        done => done,
+    }
+}
+
+/// Applies what each history lacks of its set. Those that were assumed are checked as the first of all is applied: the
+/// database may be another one than the one that was written down, an older state of it for example.
+async fn apply_all(
+    session: &Session,
+    sets: &[&MigrationSet],
+    histories: &[History],
+    options: &MigrateOptions,
+    applied: &mut [Applied],
+) -> Result<(), MigrateError> {
+    let mut is_checked = false;
+    for (at, set) in sets.iter().enumerate() {
+        let checked = if is_checked { String::new() } else { check(sets, histories, at) };
+        is_checked |= apply_set(session, set, &histories[at], checked, options, &mut applied[at]).await?;
     }
     Ok(())
 }
 
-/// Applies what a history lacks of a set.
-async fn apply_all(
+/// Applies what a history lacks of a set, and says whether that was anything.
+async fn apply_set(
     session: &Session,
     set: &MigrationSet,
     history: &History,
+    mut checked: String,
     options: &MigrateOptions,
     applied: &mut Applied,
-) -> Result<(), MigrateError> {
-    (applied.from, applied.to) = (history.version(), history.version());
+) -> Result<bool, MigrateError> {
+    if applied.count == 0 {
+        applied.from = history.version();
+    }
+    applied.to = history.version();
     for migration in history.pending(set)? {
         let mut attempt = 1;
-        while let Err(error) = session.apply(set, history, migration, attempt, options).await {
+        while let Err(error) = session.apply(set, history, migration, &checked, attempt, options).await {
             if !error.is_conflict() || attempt >= options.attempts {
                 return Err(error);
             }
@@ -215,10 +235,11 @@ async fn apply_all(
             tokio::time::sleep(back_off(attempt)).await;
             attempt += 1;
         }
+        checked.clear();
         applied.count += 1;
         applied.to = migration.version();
     }
-    Ok(())
+    Ok(applied.count > 0)
 }
 
 /// Twice as long each time, and never the same twice, so that many nodes do not come back at once.

@@ -77,10 +77,8 @@ async fn what_moves_and_restores_leave_is_shown_and_dropped_alike() {
     app.anonymous().get("/api/v1/admin/kept-databases").await.expect(401);
 }
 
-/// The two tables of before become one, and nothing that was kept is forgotten.
-#[actix_web::test]
-async fn what_was_kept_before_the_upgrade_is_kept_after_it() {
-    let database = TestCluster::get().await.database("upgrade").await;
+/// The control plane's migrations, in their order.
+fn main_migrations() -> Vec<(u32, String)> {
     let mut files: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("main-migrations"))
         .expect("migrations")
         .map(|entry| entry.expect("an entry").path())
@@ -91,6 +89,14 @@ async fn what_was_kept_before_the_upgrade_is_kept_after_it() {
         })
         .collect();
     files.sort();
+    files
+}
+
+/// The two tables of before become one, and nothing that was kept is forgotten.
+#[actix_web::test]
+async fn what_was_kept_before_the_upgrade_is_kept_after_it() {
+    let database = TestCluster::get().await.database("upgrade").await;
+    let files = main_migrations();
     let merge = files.iter().position(|(_, text)| text.contains("CREATE TABLE kept_databases")).expect("the merge");
     for (_, text) in &files[..merge] {
         db::execute(database.target(), text).await;
@@ -110,4 +116,35 @@ async fn what_was_kept_before_the_upgrade_is_kept_after_it() {
                 FROM kept_databases ORDER BY 1";
     let expected = ["both move role 2030", "moved move role 2030", "restored restore 2031"];
     assert_eq!(db::words(database.target(), kept).await, expected);
+}
+
+/// A step came in front of the hold: what was begun before is gone on with in its places.
+#[actix_web::test]
+async fn a_move_across_the_upgrade_keeps_its_steps() {
+    let database = TestCluster::get().await.database("moving").await;
+    let files = main_migrations();
+    let shift = files.iter().position(|(_, text)| text.contains("name = 'hold'")).expect("the shift");
+    for (_, text) in &files[..shift] {
+        db::execute(database.target(), text).await;
+    }
+    for (state, kind, steps) in [
+        ("failed", "move", "prepare target schema replicate hold fence copy"),
+        ("done", "move", "prepare target schema replicate hold fence copy"),
+        ("cancelled", "move", "prepare target schema replicate weigh hold"),
+        ("failed", "drain", "a b c d hold e"),
+    ] {
+        let row = format!(
+            "WITH begun AS (INSERT INTO operations (id, kind, state, finished_at) \
+                 VALUES (gen_random_uuid(), '{kind}', '{state}', now()) RETURNING id) \
+             INSERT INTO operation_steps (operation_id, position, name, state) \
+                 SELECT id, place - 1, name, 'done' FROM begun, \
+                 string_to_table('{steps}', ' ') WITH ORDINALITY AS listed (name, place)"
+        );
+        db::execute(database.target(), &row).await;
+    }
+    db::execute(database.target(), &files[shift].1).await;
+    let places = "SELECT kind || ' ' || o.state || ' ' || string_agg(position::text, '' ORDER BY position) AS word \
+                  FROM operation_steps s JOIN operations o ON o.id = operation_id GROUP BY o.id ORDER BY 1";
+    let expected = ["drain failed 012345", "move cancelled 012345", "move done 0123456", "move failed 0123567"];
+    assert_eq!(db::words(database.target(), places).await, expected);
 }

@@ -15,7 +15,14 @@ use crate::support::{db, unique};
 async fn operations_go_after_ninety_days_but_for_what_is_looked_back_to() {
     let app = TestApp::builder().start().await;
     let acme = app.tenant("acme").await;
+    let beta = app.tenant("beta").await;
     let control = app.control_database();
+    let long_ago = format!(
+        "UPDATE operations SET started_at = now() - interval '500 days', finished_at = now() - interval '500 days' \
+         WHERE slug = '{}'",
+        beta.slug
+    );
+    db::execute(control, &long_ago).await;
     // The tenant's own making ended just now.
     let rows = [
         ("done long ago", "backup", "done", 91, "", "{}"),
@@ -25,6 +32,8 @@ async fn operations_go_after_ninety_days_but_for_what_is_looked_back_to() {
         ("latest run", "migrate", "failed", 200, "", "{}"),
         ("failed of a tenant", "move", "failed", 120, "acme", "{}"),
         ("failed before", "move", "cancelled", 130, "acme", "{}"),
+        ("failed before the last", "restore", "failed", 150, "beta", "{}"),
+        ("last of a tenant", "backup", "done", 140, "beta", "{}"),
         ("taken back", "clone", "undone", 100, "acme", "{}"),
         ("failed of nobody", "restore", "failed", 100, "gone", "{}"),
         ("left a copy", "move", "done", 100, "gone", "{}"),
@@ -37,6 +46,7 @@ async fn operations_go_after_ninety_days_but_for_what_is_looked_back_to() {
     for (at, (name, kind, state, days, of, input)) in rows.into_iter().enumerate() {
         let (tenant, slug) = match of {
             "acme" => (format!("'{}'", acme.id), format!("'{}'", acme.slug)),
+            "beta" => (format!("'{}'", beta.id), format!("'{}'", beta.slug)),
             "gone" => (format!("'00000000-0000-7000-8000-{at:012}'"), "'gone'".to_owned()),
             _ => ("NULL".to_owned(), "NULL".to_owned()),
         };
@@ -54,14 +64,40 @@ async fn operations_go_after_ninety_days_but_for_what_is_looked_back_to() {
     let copy = "INSERT INTO kept_databases (id, tenant_id, cluster_id, database_name, left_by, purge_after) \
                 SELECT o.id, o.tenant_id, c.id, 'a', 'move', now() + interval '1 day' FROM operations o, clusters c WHERE error = 'left a copy'";
     db::execute(control, copy).await;
-    assert_eq!(app.fleet().sweep_operations().await.unwrap(), 6);
+    assert_eq!(app.fleet().sweep_operations().await.unwrap(), 7);
     assert_eq!(app.fleet().sweep_operations().await.unwrap(), 0);
     let left = "SELECT error AS word FROM operations WHERE error IS NOT NULL ORDER BY 1";
-    let stays =
-        ["certificate", "done a while ago", "failed of a tenant", "latest run", "left a copy", "part of what goes on"];
+    let stays = [
+        "certificate",
+        "done a while ago",
+        "failed before the last",
+        "failed of a tenant",
+        "last of a tenant",
+        "latest run",
+        "left a copy",
+        "part of what goes on",
+    ];
     assert_eq!(db::words(control, left).await, stays);
     let steps = "SELECT count(*)::text AS word FROM operation_steps WHERE name = 'a step'";
     assert_eq!(db::word(control, steps).await, stays.len().to_string());
+    // What failed and was not gone on with is in nobody's way.
+    let slug = beta.slug.as_str();
+    run(&app, &["tenant", "delete", slug, "--yes"]).await.expect(0);
+    db::execute(control, "DELETE FROM operations WHERE error = 'last of a tenant'").await;
+    run(&app, &["tenant", "restore", slug]).await.expect(0);
+}
+
+/// During an upgrade, newer nodes begin what older ones do not know.
+#[actix_web::test]
+async fn what_only_a_newer_program_knows_is_left_to_it() {
+    let app = TestApp::builder().start().await;
+    let newer = "ALTER TABLE operations DROP CONSTRAINT operations_kind; \
+                 INSERT INTO operations (id, kind, state, background) \
+                 VALUES (gen_random_uuid(), 'from the future', 'queued', true)";
+    db::execute(app.control_database(), newer).await;
+    assert_eq!(app.fleet().work().await.unwrap(), 0);
+    let listed = app.operator().get("/api/v1/admin/jobs").await.expect(200);
+    assert_eq!(listed.data(), &json!([]));
 }
 
 /// Objects of a tenant in the storage.

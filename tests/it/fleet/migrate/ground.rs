@@ -44,7 +44,7 @@ impl Ground {
         self.directory.path().to_str().expect("a path")
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
+    pub(super) fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.app.environment();
         environment.push(("TENANTRY_TENANT_MIGRATIONS".into(), self.path().to_owned()));
         environment

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tenantry::fleet::migrate::Step;
 
 use super::ground::{Ground, has};
+use crate::support::binary::{program, run_with};
 use crate::support::db;
 
 #[actix_web::test]
@@ -55,6 +56,44 @@ async fn who_had_it_after_all_is_found_out() {
     let report = ground.migrate(&["--only", "t00x"], 3).await;
     let why = report["failed"][0]["error"].as_str().unwrap();
     assert!(why.contains("V1__once.sql was changed after it was applied"), "{report}");
+}
+
+/// The registry says more than the database has, as after a failover to a server that was behind: what is lost is applied
+/// again, before what is new.
+#[actix_web::test]
+async fn who_lost_it_gets_it_again() {
+    let ground = Ground::new(2).await;
+    ground.write("V1__once.sql", "CREATE TABLE once (id int);");
+    ground.write("V2__lost.sql", "CREATE TABLE lost (id int);");
+    ground.migrate(&[], 0).await;
+    let lose = "DROP TABLE lost; DELETE FROM tenantry.operator_history WHERE version = 2";
+    db::execute(&ground.database("t00x").await, lose).await;
+    ground.write("V3__then.sql", "CREATE TABLE \"then\" (id int);");
+    let report = ground.migrate(&[], 0).await;
+    assert_eq!((&report["migrated"], &report["failed"]), (&json!(2), &json!([])), "{report}");
+    for table in ["once", "lost", "then"] {
+        assert_eq!(ground.count(&has(table)).await, 2, "{table}");
+    }
+    ground.fleet(&["status"]).await.expect(0);
+}
+
+/// Its journal calls the migrations done: those that the program before the upgrade knew.
+#[actix_web::test]
+async fn who_was_half_made_before_the_upgrade_has_what_came_with_it() {
+    let ground = Ground::new(0).await;
+    let create = ["tenant", "create", "half"];
+    // The first one journals nothing but the end.
+    for _ in 0..2 {
+        let arguments = [&create[..], &["--halt-after", "verify"]].concat();
+        let died = program(&ground.environment(), &arguments).output().await.unwrap();
+        assert!(died.status.signal().is_some(), "{died:?}");
+    }
+    let done = "SELECT name AS word FROM operation_steps WHERE name = 'operator_migrations' AND state = 'done'";
+    assert_eq!(ground.asked(done).await.len(), 1);
+    ground.write("V1__came.sql", "CREATE TABLE came (id int);");
+    run_with(&ground.environment(), &create).await.expect(0);
+    assert_eq!(ground.count(&has("came")).await, 1);
+    ground.fleet(&["status"]).await.expect(0);
 }
 
 #[actix_web::test]

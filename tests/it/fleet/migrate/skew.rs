@@ -8,7 +8,8 @@ use crate::support::{db, eventually, seconds};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
-    let undo = "DROP FUNCTION mark_rights_of_people(), mark_rights_of_roles() CASCADE; DROP TABLE roles_mark; \
+    let undo = "DROP TABLE api_keys, security_policy, trusted_devices, mfa_challenges, recovery_codes, second_factors; \
+                DROP FUNCTION mark_rights_of_people(), mark_rights_of_roles() CASCADE; DROP TABLE roles_mark; \
                 ALTER TABLE users DROP COLUMN rights_mark; DROP TABLE contacts; DROP FUNCTION contact_tags_text; DROP TABLE audit; \
                 DROP TABLE second_factors, recovery_codes, mfa_challenges, trusted_devices, security_policy, api_keys; \
                 DELETE FROM permissions WHERE name ~ '^(security|api-keys):' OR name = 'roles:write'; \
