@@ -239,6 +239,23 @@ async fn an_organisation_that_demands_one_has_people_enrol_before_they_come_in()
     acme.log_in_as(&email, PASSWORD).await.expect(200).data()["accessToken"].as_str().expect("no code is asked for");
 }
 
+/// The session that made the demand was spared; once its person has a factor, it has shown none.
+#[actix_web::test]
+async fn an_enrolment_ends_the_sessions_without_it_at_once() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let spared = acme.another_login().await;
+    spared.patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["admin"]})).await.expect(200);
+    let asked = acme.log_in_as(acme.email(), acme.password()).await.expect(200);
+    let mfa = asked.data()["mfaToken"].clone();
+    let told = acme.anonymous().post("/api/v1/auth/mfa/enrolment", json!({"mfaToken": mfa})).await.expect(200);
+    let secret = told.data()["secret"].as_str().unwrap().to_owned();
+    spared.get("/api/v1/users/me").await.expect(200);
+    let confirm = json!({"mfaToken": mfa, "code": code(app, &secret)});
+    acme.anonymous().post("/api/v1/auth/mfa/enrolment/confirm", confirm).await.expect(200);
+    spared.get("/api/v1/users/me").await.refused(401, "token_revoked");
+}
+
 #[actix_web::test]
 async fn what_changes_the_factor_wants_fresh_proof() {
     let home = TestApp::shared().await;

@@ -66,41 +66,46 @@ impl Waiting {
     ) -> ApiResult<Passed> {
         let db = &self.db;
         // A refusal is an outcome, not an error: what was counted has to stay.
-        db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Passed>> {
-            let now = auth.clock.now();
-            let person = self.person(conn, auth).await?;
-            let line = attempts::Line { email_hash: &email_hash(db, &email_key(&person.email)), client, now };
-            if let Some(left) = attempts::hold(conn, &line).await? {
-                return Ok(Err(locked(left)));
-            }
-            let recovery_codes = match with {
-                With::FirstCode => factor::confirm(conn, db, person.id, code, now).await?,
-                With::Code { .. } => factor::take_any(conn, db, person.id, code, now).await?.then(Vec::new),
-            };
-            let Some(recovery_codes) = recovery_codes else {
-                attempts::fail(conn, &line, Some(person.id)).await?;
-                return Ok(Err(ApiError::new(Code::InvalidCredentials)));
-            };
-            if !store::take_challenge(conn, &self.token.hash()).await? {
-                return Err(ApiError::new(Code::TokenInvalid));
-            }
-            attempts::succeed(conn, &line, person.id).await?;
-            if matches!(with, With::FirstCode) {
-                // Whoever is signed in elsewhere has shown no second factor.
-                end_sessions(conn, person.id, None, "second_factor_added", now).await?;
-            }
-            let mut device = None;
-            if matches!(with, With::Code { trust: true }) {
-                let mac = &db.router().installation().mac;
-                let token = OpaqueToken::generate(mac, TokenKind::Device, db.tenant().id);
-                let kept = delta(auth.settings.trusted_device_ttl);
-                store::insert_device(conn, &token.hash(), person.id, client, now, kept).await?;
-                device = Some(token.text().clone());
-            }
-            let sign_in = session::open(conn, auth, db, person, client, AMR).await?;
-            Ok(Ok(Passed { sign_in, device, recovery_codes }))
-        })
-        .await?
+        let passed = db
+            .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Passed>> {
+                let now = auth.clock.now();
+                let person = self.person(conn, auth).await?;
+                let line = attempts::Line { email_hash: &email_hash(db, &email_key(&person.email)), client, now };
+                if let Some(left) = attempts::hold(conn, &line).await? {
+                    return Ok(Err(locked(left)));
+                }
+                let recovery_codes = match with {
+                    With::FirstCode => factor::confirm(conn, db, person.id, code, now).await?,
+                    With::Code { .. } => factor::take_any(conn, db, person.id, code, now).await?.then(Vec::new),
+                };
+                let Some(recovery_codes) = recovery_codes else {
+                    attempts::fail(conn, &line, Some(person.id)).await?;
+                    return Ok(Err(ApiError::new(Code::InvalidCredentials)));
+                };
+                if !store::take_challenge(conn, &self.token.hash()).await? {
+                    return Err(ApiError::new(Code::TokenInvalid));
+                }
+                attempts::succeed(conn, &line, person.id).await?;
+                if matches!(with, With::FirstCode) {
+                    // Whoever is signed in elsewhere has shown no second factor.
+                    end_sessions(conn, person.id, None, "second_factor_added", now).await?;
+                }
+                let mut device = None;
+                if matches!(with, With::Code { trust: true }) {
+                    let mac = &db.router().installation().mac;
+                    let token = OpaqueToken::generate(mac, TokenKind::Device, db.tenant().id);
+                    let kept = delta(auth.settings.trusted_device_ttl);
+                    store::insert_device(conn, &token.hash(), person.id, client, now, kept).await?;
+                    device = Some(token.text().clone());
+                }
+                let sign_in = session::open(conn, auth, db, person, client, AMR).await?;
+                Ok(Ok(Passed { sign_in, device, recovery_codes }))
+            })
+            .await??;
+        if matches!(with, With::FirstCode) {
+            auth.admission.forget_user(db.tenant().id, passed.sign_in.user.id).await;
+        }
+        Ok(passed)
     }
 }
 
