@@ -16,7 +16,8 @@ dev: setup ## Run everything on this machine: PostgreSQL, server, two demo tenan
 	@cargo build
 	@exec cargo run --quiet -- dev $(ARGS)
 
-test: setup ## Run every test, against a PostgreSQL of its own
+test: ## Run every test, against a PostgreSQL of its own
+	@scripts/setup test
 	cargo test --all-features $(ARGS)
 
 # rustdoc reuses what clippy checked: same features, same profile. The second clippy is the crate as embedders build it.

@@ -9,6 +9,7 @@ pub(crate) mod dir;
 pub(crate) mod jwt;
 pub(crate) mod matrix;
 pub(crate) mod openapi;
+pub(crate) mod peers;
 pub(crate) mod s3;
 pub(crate) mod servers;
 
