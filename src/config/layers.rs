@@ -18,8 +18,11 @@ const DATA_DIR: &str = ".tenantry";
 const CONFIG_VARIABLE: &str = "TENANTRY_CONFIG";
 const DATA_DIR_VARIABLE: &str = "TENANTRY_DATA_DIR";
 /// Settings that may be given as a file.
-const FILES: [(&str, &str); 2] =
-    [("TENANTRY_DATABASE_URL_FILE", "database_url"), ("TENANTRY_MASTER_KEY_FILE", "master_key")];
+const FILES: [(&str, &str); 3] = [
+    ("TENANTRY_DATABASE_URL_FILE", "database_url"),
+    ("TENANTRY_MASTER_KEY_FILE", "master_key"),
+    ("TENANTRY_PASSWORD_PEPPER_FILE", "password_pepper"),
+];
 
 /// Variables of capabilities that this release does not have: known, so that an environment written for a later one
 /// starts this one too, and warned about.
@@ -188,7 +191,9 @@ pub(super) fn assemble(sources: &Sources, data_dir: Option<&Path>) -> Result<Fig
             figment = figment.merge(Layer::one(name, key, secret.expose_secret()));
         }
     }
-    let no_settings = |name: &str| [CONFIG_VARIABLE, DATA_DIR_VARIABLE, FILES[0].0, FILES[1].0].contains(&name);
+    let no_settings = |name: &str| {
+        [CONFIG_VARIABLE, DATA_DIR_VARIABLE].contains(&name) || FILES.iter().any(|(file, _)| *file == name)
+    };
     for (name, value) in
         sources.variables.iter().filter(|(name, _)| !no_settings(name) && !LATER.contains(&name.as_str()))
     {

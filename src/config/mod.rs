@@ -80,6 +80,12 @@ impl Config {
         })
     }
 
+    /// Secrets that go into hashes of passwords, newest first; without them, nothing does.
+    #[must_use]
+    pub fn password_pepper(&self) -> Option<&SecretString> {
+        self.settings.password_pepper.as_ref()
+    }
+
     /// Base of issuers and links, without a trailing slash.
     #[must_use]
     pub fn public_url(&self) -> &str {

@@ -17,6 +17,8 @@ use super::units::{Network, Size, Span};
 pub(super) struct Settings {
     pub(super) database_url: Option<SecretString>,
     pub(super) master_key: Option<SecretString>,
+    /// `TENANTRY_PASSWORD_PEPPER`
+    pub(super) password_pepper: Option<SecretString>,
     pub(super) listen: SocketAddr,
     pub(super) management_listen: SocketAddr,
     pub(super) public_url: Option<String>,

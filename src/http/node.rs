@@ -19,7 +19,7 @@ use crate::fleet::signup::SignUpSettings;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
-use crate::rest::passwords::Passwords;
+use crate::rest::passwords::{Passwords, Peppers};
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
 use crate::storage::Storage;
@@ -49,6 +49,15 @@ pub fn control_target(config: &Config) -> Result<Target, ConfigError> {
 pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
     MasterKeys::parse(config.master_key()?).map_err(|error| {
         ConfigError::new("TENANTRY_MASTER_KEY", format!("cannot be used: {error}"), "correct the entry")
+    })
+}
+
+/// What goes into hashes of passwords; nothing, unless it is set.
+fn peppers(config: &Config) -> Result<Peppers, ConfigError> {
+    let Some(list) = config.password_pepper() else { return Ok(Peppers::default()) };
+    Peppers::parse(list).map_err(|error| {
+        let remedy = "make one with `tenantry key generate`, newest first, separated by commas";
+        ConfigError::new("TENANTRY_PASSWORD_PEPPER", format!("cannot be used: {error}"), remedy)
     })
 }
 
@@ -83,7 +92,8 @@ impl Node {
         let keys = Arc::new(master_keys(config)?);
         let db = MainDb::new(control_target(config)?, CONTROL_CONNECTIONS);
         let control = ControlPlane::new(db, keys, Clock::system());
-        let passwords = Passwords::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get));
+        let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let passwords = Passwords::new(parallel, peppers(config)?);
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),

@@ -20,6 +20,7 @@ pub mod passwords;
 mod patch;
 pub mod problem;
 mod reply;
+mod strict;
 pub mod totp;
 
 pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Principal, Recent, SignedIn};

@@ -31,6 +31,7 @@ where
         "DELETE FROM public.invitations",
         "DELETE FROM public.second_factors",
         "DELETE FROM public.recovery_codes",
+        "DELETE FROM public.password_history",
         "DELETE FROM public.trusted_devices",
         "DELETE FROM public.mfa_challenges",
         "DELETE FROM public.api_keys",

@@ -18,6 +18,7 @@ pub const SECRET: &[&str] = &[
     "public.login_attempts.email_hash",
     "public.second_factors.totp_sealed",
     "public.recovery_codes.digest",
+    "public.password_history.password_hash",
     "public.mfa_challenges.token_hash",
     "public.trusted_devices.token_hash",
     "public.api_keys.key_hash",

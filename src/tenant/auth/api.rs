@@ -17,6 +17,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, Reply, SignedIn};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
+use crate::tenant::teams;
 use crate::tenant::users;
 use crate::tenant::users::rules::email_key;
 
@@ -101,14 +102,17 @@ async fn login_to(
     }
     tokio::time::sleep(slowdown(failures.len())).await;
     let hash = found.as_ref().and_then(Credentials::usable_hash);
-    let matches = auth.passwords.verify(password, hash).await?;
+    let checked = auth.passwords.of(db.tenant().id).check(password, hash).await?;
     let known = found.as_ref().map(|c| c.user);
-    let matched = found.filter(|_| matches);
+    let matched = found.filter(|_| checked.matches());
     // A refusal is an outcome, not an error: what was counted has to stay.
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<LoggedIn>> {
         let line = Line { email_hash: &email_hash, client, now: auth.clock.now() };
         match judge(conn, &Try { line, known, matched: matched.as_ref() }).await? {
             Outcome::Passed(user) => {
+                if let Some(renewed) = checked.renewed() {
+                    store::renew_hash(conn, user, renewed).await?;
+                }
                 let person = users::store::get(conn, user).await?;
                 let next = mfa::gate::enter(conn, auth, db, person, client, device.as_ref()).await?;
                 if matches!(next, LoggedIn::In(_)) {
@@ -130,7 +134,7 @@ async fn login_nowhere(auth: &Auth, who: [u8; 32], password: SecretString) -> Ap
         return locked(left);
     }
     tokio::time::sleep(slowdown(failures.len())).await;
-    if let Err(overloaded) = auth.passwords.verify(password, None).await {
+    if let Err(overloaded) = auth.passwords.of_nobody().verify(password, None).await {
         return overloaded;
     }
     match auth.strangers.fail(who, auth.clock.now()).await {
@@ -197,14 +201,15 @@ pub async fn refresh(
                 Rotation::Rotate | Rotation::Repeat => {}
             }
             let successor = token.successor(mac, TokenKind::Refresh);
+            let user = users::store::get(conn, family.user).await?;
             let identity = Identity {
                 session: family.session,
+                roles: teams::all_roles(conn, db_ref, &user).await?,
                 expires_at: family.session_expires_at,
                 amr: family.amr,
                 auth_time: family.auth_time,
             };
-            let user = users::store::get(conn, family.user).await?;
-            if !mfa::gate::is_satisfied(&identity.amr) && mfa::gate::is_demanded(conn, db_ref, &user.roles).await? {
+            if !mfa::gate::is_satisfied(&identity.amr) && mfa::gate::is_demanded(conn, db_ref, &identity.roles).await? {
                 store::end_session(conn, family.session, "second_factor_demanded", now).await?;
                 return refused(Code::TokenRevoked);
             }

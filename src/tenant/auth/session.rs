@@ -14,6 +14,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
+use crate::tenant::teams;
 use crate::tenant::users::api::User;
 use crate::tenant::users::store::UserRow;
 
@@ -56,6 +57,8 @@ pub(crate) fn expose_some<S: Serializer>(secret: &Option<SecretString>, serializ
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub session: SessionId,
+    /// Names of all roles, those by teams included.
+    pub roles: Vec<String>,
     pub expires_at: DateTime<Utc>,
     pub amr: Vec<String>,
     pub auth_time: DateTime<Utc>,
@@ -73,6 +76,7 @@ pub(super) async fn open(
     let now = auth.clock.now();
     let identity = Identity {
         session: SessionId::generate(),
+        roles: teams::all_roles(conn, db, &user).await?,
         expires_at: now + delta(auth.settings.session_ttl),
         amr: amr.iter().map(|&method| method.to_owned()).collect(),
         auth_time: now,
@@ -151,7 +155,7 @@ pub(super) fn access_token(
         jti: Uuid::now_v7(),
         iat: now.timestamp(),
         exp: expires_at.timestamp(),
-        roles: user.roles.clone(),
+        roles: identity.roles.clone(),
         amr: identity.amr.clone(),
         auth_time: identity.auth_time.timestamp(),
         ver: user.auth_version,

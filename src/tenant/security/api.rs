@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::store::{self, PolicyRow};
+use super::view::{PasswordRules, PatchPasswordRules};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::{Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, Tagged, Versioned};
 use crate::router::{TenantConn, TenantTx};
@@ -21,6 +22,8 @@ pub struct SecurityPolicy {
     /// Names of the roles whose people need a second factor.
     #[schema(example = json!(["admin"]))]
     pub mfa_required_roles: Vec<String>,
+    /// What a password has to be like.
+    pub password: PasswordRules,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
     /// As in `ETag`.
@@ -29,8 +32,8 @@ pub struct SecurityPolicy {
 
 impl From<PolicyRow> for SecurityPolicy {
     fn from(row: PolicyRow) -> Self {
-        let PolicyRow { mfa_required_roles, updated_at, version } = row;
-        Self { mfa_required_roles, updated_at, version }
+        let PolicyRow { mfa_required_roles, password, updated_at, version } = row;
+        Self { mfa_required_roles, password: password.into(), updated_at, version }
     }
 }
 
@@ -49,6 +52,11 @@ pub struct PatchSecurityPolicy {
     #[garde(inner(length(max = 100)))]
     #[schema(value_type = Option<Vec<String>>, example = json!(["auditor"]))]
     pub mfa_required_roles: Patch<Vec<String>>,
+    /// What a password has to be like; null for the usual.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = Option<PatchPasswordRules>)]
+    pub password: Patch<PatchPasswordRules>,
 }
 
 /// What the organisation demands of its people.
@@ -91,30 +99,36 @@ pub async fn patch_policy(
     if_match: IfMatch,
     body: MergePatch<PatchSecurityPolicy>,
 ) -> ApiResult<Tagged<SecurityPolicy>> {
-    let wanted = match body.0.mfa_required_roles {
-        Patch::Absent => None,
-        Patch::Null => Some(Vec::new()),
-        Patch::Value(names) => Some(names),
-    };
+    let PatchSecurityPolicy { mfa_required_roles, password } = body.0;
+    let (demanded, password) = (&mfa_required_roles, &password);
     caller.in_person()?;
     let (session, now) = (caller.principal.session(), auth.clock.now());
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<PolicyRow> {
-            let row = store::hold(conn).await?;
+            let mut row = store::hold(conn).await?;
             if_match.check(row.version)?;
-            let Some(mut names) = wanted else { return Ok(row) };
-            let known = store::known_roles(conn, &names).await?;
-            if let Some(at) = names.iter().position(|name| !known.contains(name)) {
-                let said = "There is no such role.";
-                return Err(ApiError::invalid_field(format!("mfaRequiredRoles[{at}]"), "unknown_role", said));
+            if !demanded.is_absent() {
+                row.mfa_required_roles = roles(conn, demanded.value().map_or(&[], Vec::as_slice)).await?;
+                store::end_sessions_without_factor(conn, &row.mfa_required_roles, session, now).await?;
             }
-            names.sort_unstable();
-            names.dedup();
-            store::end_sessions_without_factor(conn, &names, session, now).await?;
-            Ok(store::set_mfa_required_roles(conn, &names, now).await?)
+            super::view::apply(password, &mut row.password);
+            Ok(store::set(conn, &row, now).await?)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;
     Ok(Tagged(row.into()))
+}
+
+/// The names in order, each once, if all are a role's.
+async fn roles(conn: &mut TenantConn, names: &[String]) -> ApiResult<Vec<String>> {
+    let known = store::known_roles(conn, names).await?;
+    if let Some(at) = names.iter().position(|name| !known.contains(name)) {
+        let said = "There is no such role.";
+        return Err(ApiError::invalid_field(format!("mfaRequiredRoles[{at}]"), "unknown_role", said));
+    }
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }

@@ -2,8 +2,9 @@
 
 mod api;
 mod store;
+mod view;
 
-pub(crate) use store::rename_role;
+pub(crate) use store::{PasswordPolicy, password_policy, rename_role};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

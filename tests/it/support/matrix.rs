@@ -63,8 +63,15 @@ impl Party {
             tenant.email()
         );
         let device = db::word(tenant.database(), &device).await;
+        let team = json!({"name": canary, "description": canary, "roles": []});
+        let team = admin.post("/api/v1/teams", team).await.expect(201).id();
+        let member = format!("/api/v1/teams/{team}/members/{user}");
+        admin.put(&member, serde_json::Value::Null).await.expect(204);
         let ids = [
             ("contacts/id", contact),
+            ("teams/id", team.clone()),
+            ("members/userId", user.clone()),
+            ("parentId", team),
             ("devices/id", device),
             ("api-keys/id", key),
             ("sessions/id", session),

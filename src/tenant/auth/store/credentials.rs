@@ -49,6 +49,11 @@ pub async fn hold_credentials(conn: &mut TenantConn, user: UserId) -> QueryResul
     users::table.find(user).select(columns).for_no_key_update().first(conn).await.optional()
 }
 
+/// Keeps another hash of the same password: nothing changes for whoever has it.
+pub async fn renew_hash(conn: &mut TenantConn, user: UserId, hash: &str) -> QueryResult<()> {
+    diesel::update(users::table.find(user)).set(users::password_hash.eq(hash)).execute(conn).await.map(drop)
+}
+
 /// Lets one attempt on an address at a time be judged.
 pub async fn hold_attempts(conn: &mut TenantConn, email_hash: &[u8; 32]) -> QueryResult<()> {
     let key = i64::from_be_bytes(email_hash.first_chunk().copied().unwrap_or_default());
