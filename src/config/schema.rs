@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) fleet: Fleet,
     pub(super) backup: Backup,
     pub(super) signup: SignUp,
+    pub(super) outbound: Outbound,
     pub(super) log: Log,
 }
 
@@ -141,6 +142,14 @@ pub struct SignUp {
     pub per_hour: u32,
     /// `TENANTRY_SIGNUP__UNLIMITED`
     pub unlimited: Vec<Network>,
+}
+
+/// `TENANTRY_OUTBOUND__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// `TENANTRY_OUTBOUND__ALLOW`
+    pub allow: Vec<Network>,
 }
 
 /// Who may sign up for a tenant of their own.
