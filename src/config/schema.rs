@@ -94,6 +94,18 @@ pub struct Auth {
     pub refresh_grace: Span,
     /// `TENANTRY_AUTH__CLOCK_LEEWAY`
     pub clock_leeway: Span,
+    /// `TENANTRY_AUTH__LOCKOUT_FAILURES`
+    pub lockout_failures: u32,
+    /// `TENANTRY_AUTH__LOCKOUT_WINDOW`
+    pub lockout_window: Span,
+    /// `TENANTRY_AUTH__ADDRESS_FAILURES`
+    pub address_failures: u32,
+    /// `TENANTRY_AUTH__TENANT_FAILURES`
+    pub tenant_failures: u32,
+    /// `TENANTRY_AUTH__TURNSTILE_URL`
+    pub turnstile_url: Url,
+    /// `TENANTRY_AUTH__HCAPTCHA_URL`
+    pub hcaptcha_url: Url,
 }
 
 /// `TENANTRY_FLEET__…`
@@ -256,6 +268,18 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
             "is longer than auth.refresh_token_ttl",
             "make it the shorter of the two",
         );
+    }
+    for (key, number) in [
+        ("auth.lockout_failures", auth.lockout_failures),
+        ("auth.address_failures", auth.address_failures),
+        ("auth.tenant_failures", auth.tenant_failures),
+    ] {
+        if !(1..=1_000_000).contains(&number) {
+            return fault(key, "is no number from 1 to 1000000", "set one, or leave it out");
+        }
+    }
+    if auth.lockout_window.0 < Duration::from_secs(1) || auth.lockout_window.0 > Duration::from_secs(86_400) {
+        return fault("auth.lockout_window", "is not between 1s and 1d", "set 15m, or leave it out");
     }
     if auth.clock_leeway.0 > Duration::from_secs(300) {
         return fault("auth.clock_leeway", "is over 5m", "keep the clocks together instead");

@@ -2,6 +2,7 @@
 
 use garde::error::NoKey;
 use garde::rules::inner::Inner;
+use garde::{Path, Report, Validate};
 use serde::{Deserialize, Deserializer};
 
 /// One member of a patch. The field carries `#[serde(default)]`.
@@ -66,6 +67,16 @@ impl<T> Inner<T> for Patch<T> {
     {
         if let Self::Value(value) = self {
             f(value, &NoKey::default());
+        }
+    }
+}
+
+impl<T: Validate> Validate for Patch<T> {
+    type Context = T::Context;
+
+    fn validate_into(&self, context: &Self::Context, parent: &mut dyn FnMut() -> Path, report: &mut Report) {
+        if let Self::Value(value) = self {
+            value.validate_into(context, parent, report);
         }
     }
 }

@@ -97,7 +97,7 @@ impl Permission for PermissionsRead {
 pub struct SecurityRead;
 impl Permission for SecurityRead {
     const NAME: &'static str = "security:read";
-    const SCHEMA: i32 = 5;
+    const SCHEMA: i32 = 11;
 }
 
 /// May decide what the organisation demands of its people.
@@ -106,7 +106,7 @@ pub struct SecurityWrite;
 impl Permission for SecurityWrite {
     const NAME: &'static str = "security:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = 5;
+    const SCHEMA: i32 = 11;
 }
 
 #[cfg(test)]

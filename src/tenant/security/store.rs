@@ -15,6 +15,11 @@ diesel::table! {
     security_policy (only_row) {
         only_row -> Bool,
         mfa_required_roles -> Array<Text>,
+        session_idle_minutes -> Nullable<Integer>,
+        session_absolute_hours -> Nullable<Integer>,
+        captcha_provider -> Nullable<Text>,
+        captcha_site_key -> Nullable<Text>,
+        captcha_secret_sealed -> Nullable<Bytea>,
         updated_at -> Timestamptz,
         version -> BigInt,
     }
@@ -27,6 +32,11 @@ use security_policy as p;
 #[diesel(table_name = security_policy)]
 pub(super) struct PolicyRow {
     pub mfa_required_roles: Vec<String>,
+    pub session_idle_minutes: Option<i32>,
+    pub session_absolute_hours: Option<i32>,
+    pub captcha_provider: Option<String>,
+    pub captcha_site_key: Option<String>,
+    pub captcha_secret_sealed: Option<Vec<u8>>,
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }
@@ -41,14 +51,15 @@ pub(super) async fn hold(conn: &mut TenantConn) -> QueryResult<PolicyRow> {
     p::table.find(true).select(PolicyRow::as_select()).for_update().first(conn).await
 }
 
-/// Changes it.
-pub(super) async fn set_mfa_required_roles(
-    conn: &mut TenantConn,
-    names: &[String],
-    now: DateTime<Utc>,
-) -> QueryResult<PolicyRow> {
+/// Changes for whom a second factor is demanded.
+pub(super) async fn set_mfa_required_roles(conn: &mut TenantConn, names: &[String]) -> QueryResult<()> {
+    diesel::update(p::table.find(true)).set(p::mfa_required_roles.eq(names)).execute(conn).await.map(drop)
+}
+
+/// It was changed: gives it as it is now.
+pub(super) async fn changed(conn: &mut TenantConn, now: DateTime<Utc>) -> QueryResult<PolicyRow> {
     diesel::update(p::table.find(true))
-        .set((p::mfa_required_roles.eq(names), p::updated_at.eq(now), p::version.eq(p::version + 1)))
+        .set((p::updated_at.eq(now), p::version.eq(p::version + 1)))
         .returning(PolicyRow::as_returning())
         .get_result(conn)
         .await

@@ -1,7 +1,9 @@
 //! The tenants' own features, as their people use them.
 
 mod api_keys;
+mod browser;
 mod impersonation;
+mod lifetimes;
 mod lockout;
 mod login;
 mod people;
@@ -11,3 +13,4 @@ mod rights;
 mod roles;
 mod second_factor;
 mod sessions;
+mod throttling;
