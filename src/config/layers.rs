@@ -231,11 +231,11 @@ fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figm
     // It is an installation to try things out in: who can reach it on this machine signs up as often as he likes.
     let place = dir.display().to_string();
     let loopback = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
-    figment = figment.merge(Layer::one(&place, "signup.mode", "open")).merge(Layer::one(
-        &place,
-        "signup.unlimited",
-        loopback,
-    ));
+    figment = figment
+        .merge(Layer::one(&place, "signup.mode", "open"))
+        .merge(Layer::one(&place, "signup.unlimited", loopback.clone()))
+        // And its identity providers and the like may run beside it.
+        .merge(Layer::one(&place, "outbound.allow", loopback));
     let ready = dir.join("ready.json");
     if ready.is_file() {
         let place = ready.display().to_string();

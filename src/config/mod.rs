@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::ConfigError;
 pub use layers::Sources;
-pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Placement, Router, SignUp, SignUpMode};
+pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Outbound, Placement, Router, SignUp, SignUpMode};
 pub use show::Setting;
 pub use units::{Network, Size, Span};
 
@@ -173,6 +173,12 @@ impl Config {
     #[must_use]
     pub const fn signup(&self) -> &SignUp {
         &self.settings.signup
+    }
+
+    /// Section `outbound`.
+    #[must_use]
+    pub const fn outbound(&self) -> &Outbound {
+        &self.settings.outbound
     }
 
     /// Section `log`.

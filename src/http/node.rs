@@ -19,11 +19,14 @@ use crate::fleet::signup::SignUpSettings;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
+use crate::outbound::Outbound;
 use crate::rest::passwords::{Passwords, Peppers};
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
 use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
+use crate::tenant::auth::captcha::{Captcha, SiteVerify};
+use crate::tenant::auth::{Limits, delta};
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
 /// Connections of one node to the control plane.
@@ -143,6 +146,9 @@ impl Node {
         let router = Router::start(registry, admission.clone(), settings).await?;
         router.keep_schemas_by(Arc::new(self.fleet.clone()));
         let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
+        let outbound = Outbound::new(config.outbound().allow.clone());
+        let (turnstile, hcaptcha) = (config.auth().turnstile_url.clone(), config.auth().hcaptcha_url.clone());
+        let auth = auth.with_captcha(Captcha::new(SiteVerify::new(turnstile, hcaptcha, outbound)));
         let operators =
             Operators::new(control.clone(), self.passwords.clone(), config.public_url(), config.auth().clock_leeway.0);
         let http = config.http();
@@ -219,6 +225,12 @@ fn auth_settings(config: &Config) -> AuthSettings {
         access_token_ttl: auth.access_token_ttl.0,
         refresh_token_ttl: auth.refresh_token_ttl.0,
         refresh_grace: auth.refresh_grace.0,
+        limits: Limits {
+            account: auth.lockout_failures as usize,
+            address: auth.address_failures as usize,
+            tenant: auth.tenant_failures as usize,
+            window: delta(auth.lockout_window.0),
+        },
         ..AuthSettings::default()
     }
 }

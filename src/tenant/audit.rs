@@ -60,6 +60,33 @@ where
         .map(drop)
 }
 
+/// Writes a line that is about nobody in particular.
+///
+/// # Errors
+/// What the database answers.
+pub async fn note_tenant<C>(
+    conn: &mut C,
+    actor: &str,
+    action: &'static str,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<()>
+where
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+{
+    diesel::insert_into(audit::table)
+        .values((
+            audit::id.eq(Uuid::now_v7()),
+            audit::at.eq(now),
+            audit::actor.eq(actor),
+            audit::action.eq(action),
+            audit::reason.eq(reason),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
 /// Writes a line about each of many people.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ pub const SECRET: &[&str] = &[
     "public.trusted_devices.token_hash",
     "public.api_keys.key_hash",
     "public.api_keys.previous_hash",
+    "public.security_policy.captcha_secret_sealed",
 ];
 
 /// Columns whose names look like a secret's, and that are none.
@@ -31,6 +32,7 @@ pub const OPEN: &[&str] = &[
     "public.users.email_key",
     "public.contacts.last_name_key",
     "public.contacts.company_key",
+    "public.security_policy.captcha_site_key",
 ];
 
 /// Tables of the product's own memory, which hold nothing of the customer's that is not elsewhere.

@@ -7,6 +7,7 @@
 pub mod admission;
 mod api;
 mod attempts;
+pub mod captcha;
 mod history;
 pub mod mfa;
 mod newcomer;
@@ -23,6 +24,7 @@ mod strangers;
 
 pub use admission::SessionAdmission;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
+pub use rules::Limits;
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};
 pub(crate) use store::{end_sessions, insert_invitation};
@@ -42,6 +44,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(sessions::end_my_session)
         .service(sessions::sessions_of)
         .service(sessions::end_sessions_of)
-        .service(history::login_history);
+        .service(history::login_history)
+        .service(captcha::captcha);
     mfa::routes(cfg);
 }

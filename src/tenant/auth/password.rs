@@ -6,8 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{Line, Outcome, Try, email_hash, judge, locked};
-use super::rules::lockout;
+use super::attempts::{self, Kind, Line, Outcome, Try, judge, locked};
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
@@ -76,16 +75,15 @@ pub async fn change_password(
         Some(_) => choose(&auth, db, Whose::Theirs(me), "newPassword", new_password).await?,
         None => auth.passwords.of(db.tenant().id).hash(new_password).await?,
     };
-    let email_hash = email_hash(db, &email);
     let session = caller.claims.sid;
-    let (auth, matched, client) = (&**auth, &matched, &client);
+    let (auth, matched) = (&**auth, &matched);
+    let line = &Line::new(auth, db, &email, &client, Kind::PasswordChange);
     let actor = me.to_string();
     let done = idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
             let Some(matched) = matched else { return Err(wrong()) };
-            store::hold_attempts(conn, &email_hash).await?;
-            if let Some(left) = lockout(&store::failures(conn, &email_hash, now).await?, now) {
+            if let Some(left) = attempts::hold(conn, line).await? {
                 return Err(locked(left));
             }
             let current = store::hold_credentials(conn, me).await?;
@@ -108,17 +106,14 @@ pub async fn change_password(
             Ok(done)
         }
         // The effect was rolled back; the guess has to be counted all the same.
-        Err(refused) if !matches && *refused.fields() == *wrong().fields() => {
-            Err(count(auth, db, me, &email_hash, client).await?)
-        }
+        Err(refused) if !matches && *refused.fields() == *wrong().fields() => Err(count(db, me, line).await?),
         Err(refused) => Err(refused),
     }
 }
 
 /// Counts a wrong guess, and gives its answer.
-async fn count(auth: &Auth, db: &TenantDb, me: UserId, email_hash: &[u8; 32], client: &Client) -> ApiResult<ApiError> {
+async fn count(db: &TenantDb, me: UserId, line: &Line<'_>) -> ApiResult<ApiError> {
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiError> {
-        let line = Line { email_hash, client, now: auth.clock.now() };
         Ok(match judge(conn, &Try { line, known: Some(me), matched: None }).await? {
             Outcome::Locked(left) => locked(left),
             Outcome::Passed(_) | Outcome::Refused => wrong(),

@@ -37,7 +37,7 @@ pub struct Session {
     pub created_at: DateTime<Utc>,
     /// When it was last refreshed.
     pub last_used_at: DateTime<Utc>,
-    /// When it ends, however often it is refreshed.
+    /// When it ends, unless it is refreshed before.
     pub expires_at: DateTime<Utc>,
 }
 

@@ -6,9 +6,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{self, Line, Outcome, Try, email_hash, judge, locked};
+use super::attempts::{self, Kind, Line, Outcome, Try, judge, locked};
 use super::mfa;
-use super::rules::lockout;
 use super::session::{self, AccessToken, Identity};
 use super::settings::Auth;
 use super::store::{self, Credentials};
@@ -59,24 +58,22 @@ pub async fn step_up(
 ) -> ApiResult<Reply<AccessToken>> {
     let StepUp { password, code } = body.0;
     let (db, me, sid, auth) = (&caller.db, caller.user(), caller.claims.sid, &**auth);
-    let (hash, found, failures) = db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            let hash = email_hash(db, &email_key(&users::get(conn, me).await?.email));
-            let failures = store::failures(conn, &hash, auth.clock.now()).await?;
-            Ok((hash, store::find_credentials(conn, me).await?, failures))
-        })
-        .await?;
-    if let Some(left) = lockout(&failures, auth.clock.now()) {
+    let read = async |conn: &mut TenantConn| -> ApiResult<_> {
+        Ok((email_key(&users::get(conn, me).await?.email), store::find_credentials(conn, me).await?))
+    };
+    let (email, found) = db.read(read).await?;
+    let line = Line::new(auth, db, &email, &client, Kind::StepUp);
+    let look = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(attempts::look(conn, &line).await?.locked(&line)) };
+    if let Some(left) = db.read(look).await? {
         return Err(locked(left));
     }
     let hasher = auth.passwords.of(caller.db.tenant().id);
     let matches = hasher.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await?;
     let matched = found.filter(|_| matches);
-    let (client, code) = (&client, code.as_ref());
+    let (line, code) = (&line.again(auth), code.as_ref());
     // A refusal is an outcome, not an error: what was counted has to stay.
     let token = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<AccessToken>> {
-            let line = Line { email_hash: &hash, client, now: auth.clock.now() };
             match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
                 Outcome::Passed(_) => {}
                 Outcome::Refused => return Ok(Err(wrong("password", "It is not your password."))),
@@ -95,11 +92,11 @@ pub async fn step_up(
                 mfa::gate::Proof::Right => amr.push("otp".to_owned()),
                 mfa::gate::Proof::Missing => return Ok(Err(wrong("code", "Your second factor is asked for too."))),
                 mfa::gate::Proof::Wrong => {
-                    attempts::fail(conn, &line, Some(me)).await?;
+                    attempts::fail(conn, line, Some(me)).await?;
                     return Ok(Err(wrong("code", "Not a code of now.")));
                 }
             }
-            attempts::succeed(conn, &line, me).await?;
+            attempts::succeed(conn, line, me).await?;
             let Some(expires_at) = store::prove_again(conn, sid, &amr, line.now).await? else {
                 return Err(ApiError::new(Code::TokenRevoked));
             };

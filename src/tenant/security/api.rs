@@ -6,11 +6,14 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::captcha::{self, CaptchaPolicy, PatchCaptcha};
+use super::lifetimes::{self, PatchSession, SessionPolicy};
 use super::store::{self, PolicyRow};
 use super::view::{PasswordRules, PatchPasswordRules};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::{Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, Tagged, Versioned};
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{SecurityRead, SecurityWrite};
@@ -24,6 +27,10 @@ pub struct SecurityPolicy {
     pub mfa_required_roles: Vec<String>,
     /// What a password has to be like.
     pub password: PasswordRules,
+    /// How long sessions live.
+    pub session: SessionPolicy,
+    /// What a login that looks like guessing has to solve; null for nothing.
+    pub captcha: Option<CaptchaPolicy>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
     /// As in `ETag`.
@@ -32,8 +39,9 @@ pub struct SecurityPolicy {
 
 impl From<PolicyRow> for SecurityPolicy {
     fn from(row: PolicyRow) -> Self {
-        let PolicyRow { mfa_required_roles, password, updated_at, version } = row;
-        Self { mfa_required_roles, password: password.into(), updated_at, version }
+        let (session, captcha) = (SessionPolicy::of(&row), CaptchaPolicy::of(&row));
+        let PolicyRow { mfa_required_roles, password, updated_at, version, .. } = row;
+        Self { mfa_required_roles, password: password.into(), session, captcha, updated_at, version }
     }
 }
 
@@ -57,6 +65,16 @@ pub struct PatchSecurityPolicy {
     #[garde(dive)]
     #[schema(value_type = Option<PatchPasswordRules>)]
     pub password: Patch<PatchPasswordRules>,
+    /// How long sessions live; null gives both back to the installation.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = Option<PatchSession>)]
+    pub session: Patch<PatchSession>,
+    /// What a login that looks like guessing has to solve; null for nothing.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = Option<PatchCaptcha>)]
+    pub captcha: Patch<PatchCaptcha>,
 }
 
 /// What the organisation demands of its people.
@@ -78,7 +96,8 @@ pub async fn get_policy(_: NoQuery, caller: Authorized<SecurityRead>) -> ApiResu
 /// Changes what the organisation demands of its people.
 ///
 /// Sessions of those who have shown no second factor and need one from here on end, but for the caller's own, which is
-/// refreshed no more. Their next login has them enrol one.
+/// refreshed no more. Their next login has them enrol one. Shorter lifetimes hold for sessions that are open, the caller's
+/// own included: what is older ends.
 #[utoipa::path(
     tag = "security",
     request_body(content = PatchSecurityPolicy, content_type = "application/merge-patch+json"),
@@ -99,21 +118,36 @@ pub async fn patch_policy(
     if_match: IfMatch,
     body: MergePatch<PatchSecurityPolicy>,
 ) -> ApiResult<Tagged<SecurityPolicy>> {
-    let PatchSecurityPolicy { mfa_required_roles, password } = body.0;
+    let PatchSecurityPolicy { mfa_required_roles, password, session: lived, captcha: solved } = body.0;
+    let nothing =
+        mfa_required_roles.is_absent() && password.is_absent() && lived.is_absent() && solved.is_absent();
     let (demanded, password) = (&mfa_required_roles, &password);
-    caller.in_person()?;
+    let lived = match lived {
+        Patch::Absent => PatchSession::default(),
+        Patch::Null => PatchSession { idle_minutes: Patch::Null, absolute_hours: Patch::Null },
+        Patch::Value(change) => change,
+    };
+    let actor = format!("user:{}", caller.in_person()?);
+    let db = &caller.db;
     let (session, now) = (caller.principal.session(), auth.clock.now());
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<PolicyRow> {
             let mut row = store::hold(conn).await?;
             if_match.check(row.version)?;
+            if nothing {
+                return Ok(row);
+            }
             if !demanded.is_absent() {
                 row.mfa_required_roles = roles(conn, demanded.value().map_or(&[], Vec::as_slice)).await?;
                 store::end_sessions_without_factor(conn, &row.mfa_required_roles, session, now).await?;
             }
             super::view::apply(password, &mut row.password);
-            Ok(store::set(conn, &row, now).await?)
+            store::set(conn, &row).await?;
+            lifetimes::set(conn, &row, lived, now).await?;
+            captcha::set(conn, db, &row, solved).await?;
+            audit::note_tenant::<TenantConn>(conn, &actor, "security_policy.changed", "by its API", now).await?;
+            Ok(store::changed(conn, now).await?)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;

@@ -19,6 +19,11 @@ diesel::table! {
         password_min_length_with_factor -> Integer,
         password_history -> Integer,
         password_blocked_words -> Array<Text>,
+        session_idle_minutes -> Nullable<Integer>,
+        session_absolute_hours -> Nullable<Integer>,
+        captcha_provider -> Nullable<Text>,
+        captcha_site_key -> Nullable<Text>,
+        captcha_secret_sealed -> Nullable<Bytea>,
         updated_at -> Timestamptz,
         version -> BigInt,
     }
@@ -33,6 +38,11 @@ pub(super) struct PolicyRow {
     pub mfa_required_roles: Vec<String>,
     #[diesel(embed)]
     pub password: PasswordPolicy,
+    pub session_idle_minutes: Option<i32>,
+    pub session_absolute_hours: Option<i32>,
+    pub captcha_provider: Option<String>,
+    pub captcha_site_key: Option<String>,
+    pub captcha_secret_sealed: Option<Vec<u8>>,
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }
@@ -66,8 +76,8 @@ pub(super) async fn hold(conn: &mut TenantConn) -> QueryResult<PolicyRow> {
     p::table.find(true).select(PolicyRow::as_select()).for_update().first(conn).await
 }
 
-/// Changes it to what the row says.
-pub(super) async fn set(conn: &mut TenantConn, row: &PolicyRow, now: DateTime<Utc>) -> QueryResult<PolicyRow> {
+/// Writes what the row says of second factors and passwords.
+pub(super) async fn set(conn: &mut TenantConn, row: &PolicyRow) -> QueryResult<()> {
     diesel::update(p::table.find(true))
         .set((
             p::mfa_required_roles.eq(&row.mfa_required_roles),
@@ -75,9 +85,16 @@ pub(super) async fn set(conn: &mut TenantConn, row: &PolicyRow, now: DateTime<Ut
             p::password_min_length_with_factor.eq(row.password.min_length_with_factor),
             p::password_history.eq(row.password.history),
             p::password_blocked_words.eq(&row.password.blocked_words),
-            p::updated_at.eq(now),
-            p::version.eq(p::version + 1),
         ))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// It was changed: gives it as it is now.
+pub(super) async fn changed(conn: &mut TenantConn, now: DateTime<Utc>) -> QueryResult<PolicyRow> {
+    diesel::update(p::table.find(true))
+        .set((p::updated_at.eq(now), p::version.eq(p::version + 1)))
         .returning(PolicyRow::as_returning())
         .get_result(conn)
         .await

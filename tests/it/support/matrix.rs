@@ -15,6 +15,7 @@ use super::{db, unique};
 /// The operations that take no token, reviewed one by one: each names its tenant itself, or makes one, or is how an
 /// operator gets a token, or shows a stranger what became of their own sign-up.
 pub(crate) const OPEN: &[&str] = &[
+    "GET /api/v1/auth/captcha",
     "GET /api/v1/jobs/{id}",
     "POST /api/v1/admin/auth/login",
     "POST /api/v1/admin/auth/mfa",

@@ -1,7 +1,9 @@
 //! The tenants' own features, as their people use them.
 
 mod api_keys;
+mod browser;
 mod impersonation;
+mod lifetimes;
 mod lockout;
 mod login;
 mod passwords;
@@ -13,3 +15,4 @@ mod roles;
 mod second_factor;
 mod sessions;
 mod teams;
+mod throttling;
