@@ -22,6 +22,8 @@ pub mod http;
 pub mod jobs;
 pub mod kernel;
 #[cfg(feature = "server")]
+pub mod mailer;
+#[cfg(feature = "server")]
 pub mod rest;
 pub mod router;
 #[cfg(feature = "server")]

@@ -4,6 +4,7 @@
 
 pub mod backups;
 pub mod clusters;
+pub mod dirty;
 pub mod docs;
 pub mod documents;
 pub mod installation;

@@ -9,6 +9,7 @@ pub mod contacts;
 mod copied;
 pub mod docs;
 pub mod impersonation;
+pub mod mail;
 pub mod permissions;
 pub mod roles;
 mod schema;
@@ -32,5 +33,6 @@ pub fn routes(cfg: &mut ServiceConfig) {
     tenants::routes(cfg);
     api_keys::routes(cfg);
     security::routes(cfg);
+    mail::routes(cfg);
     contacts::routes(cfg);
 }

@@ -22,6 +22,7 @@ pub const SECRET: &[&str] = &[
     "public.trusted_devices.token_hash",
     "public.api_keys.key_hash",
     "public.api_keys.previous_hash",
+    "public.mail_outbox.parcel_sealed",
 ];
 
 /// Columns whose names look like a secret's, and that are none.

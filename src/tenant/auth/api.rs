@@ -17,6 +17,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, Reply, SignedIn};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users;
 use crate::tenant::users::rules::email_key;
 
@@ -106,7 +107,7 @@ async fn login_to(
     let matched = found.filter(|_| matches);
     // A refusal is an outcome, not an error: what was counted has to stay.
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<LoggedIn>> {
-        let line = Line { email_hash: &email_hash, client, now: auth.clock.now() };
+        let line = Line { db, email_hash: &email_hash, client, now: auth.clock.now() };
         match judge(conn, &Try { line, known, matched: matched.as_ref() }).await? {
             Outcome::Passed(user) => {
                 let person = users::store::get(conn, user).await?;
@@ -192,6 +193,7 @@ pub async fn refresh(
                 Rotation::Reuse => {
                     // Ending the session has to stay, so this is no error of the transaction.
                     store::end_session(conn, family.session, "refresh_token_reused", now).await?;
+                    mail::notify_security(conn, db_ref, family.user, SecurityNotice::SessionStolen, None).await?;
                     return Ok((Err(ApiError::new(Code::TokenRevoked)), Some((family.session, family.user))));
                 }
                 Rotation::Rotate | Rotation::Repeat => {}

@@ -10,6 +10,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
+use crate::tenant::mail;
 
 /// What an address is counted by: keyed, so that the history of strangers' guesses tells no addresses.
 pub(super) fn email_hash(db: &TenantDb, email_key: &str) -> [u8; 32] {
@@ -25,6 +26,7 @@ pub(super) fn locked(left: Duration) -> ApiError {
 /// Where and when a try is noted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line<'a> {
+    pub db: &'a TenantDb,
     pub email_hash: &'a [u8; 32],
     pub client: &'a Client,
     pub now: DateTime<Utc>,
@@ -76,7 +78,11 @@ pub(super) async fn judge(conn: &mut TenantConn, attempt: &Try<'_>) -> ApiResult
 
 /// Counts a failure.
 pub(super) async fn fail(conn: &mut TenantConn, line: &Line<'_>, user: Option<UserId>) -> ApiResult<()> {
-    note(conn, line, user, false).await
+    note(conn, line, user, false).await?;
+    if lockout(&store::failures(conn, line.email_hash, line.now).await?, line.now).is_some() {
+        mail::notify_locked(conn, line.db, user, line.client).await?;
+    }
+    Ok(())
 }
 
 /// Notes that somebody came in, which forgives the failures before it.
@@ -85,6 +91,6 @@ pub(super) async fn succeed(conn: &mut TenantConn, line: &Line<'_>, user: UserId
 }
 
 async fn note(conn: &mut TenantConn, line: &Line<'_>, user: Option<UserId>, succeeded: bool) -> ApiResult<()> {
-    let Line { email_hash, client, now: at } = *line;
+    let Line { email_hash, client, now: at, .. } = *line;
     Ok(store::insert_attempt(conn, &NewAttempt { email_hash, user, succeeded, client, at }).await?)
 }

@@ -15,6 +15,7 @@ use crate::kernel::UserId;
 use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery, passwords};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store::{self as users, UserChange};
 
@@ -92,6 +93,7 @@ pub async fn change_password(
                 ..UserChange::default()
             };
             users::update(conn, me, &change, true, now).await?;
+            mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", now).await?;
             Ok(Answer::no_content())
         })
@@ -112,7 +114,7 @@ pub async fn change_password(
 /// Counts a wrong guess, and gives its answer.
 async fn count(auth: &Auth, db: &TenantDb, me: UserId, email_hash: &[u8; 32], client: &Client) -> ApiResult<ApiError> {
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiError> {
-        let line = Line { email_hash, client, now: auth.clock.now() };
+        let line = Line { db, email_hash, client, now: auth.clock.now() };
         Ok(match judge(conn, &Try { line, known: Some(me), matched: None }).await? {
             Outcome::Locked(left) => locked(left),
             Outcome::Passed(_) | Outcome::Refused => wrong(),

@@ -74,7 +74,7 @@ pub async fn step_up(
     // A refusal is an outcome, not an error: what was counted has to stay.
     let token = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<AccessToken>> {
-            let line = Line { email_hash: &hash, client, now: auth.clock.now() };
+            let line = Line { db, email_hash: &hash, client, now: auth.clock.now() };
             match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
                 Outcome::Passed(_) => {}
                 Outcome::Refused => return Ok(Err(wrong("password", "It is not your password."))),

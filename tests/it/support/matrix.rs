@@ -77,6 +77,8 @@ impl Party {
             ("jobs/id", job.clone()),
             ("sign-ups/id", job),
             ("clusters/name", "local".to_owned()),
+            ("mail-templates/name", "security-notice".to_owned()),
+            ("mail-templates/language", "en".to_owned()),
         ];
         let ids = ids.into_iter().map(|(name, id)| (name.to_owned(), id)).collect();
         Self { tenant, canary, ids }
