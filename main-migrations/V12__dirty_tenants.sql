@@ -14,3 +14,16 @@ CREATE TABLE dirty_tenants (
     looks      integer     NOT NULL DEFAULT 0
 );
 CREATE INDEX dirty_tenants_due_at ON dirty_tenants (due_at);
+
+-- People who belong to several tenants: which accounts are the same person's. Opaque ids alone; who it is, each tenant's
+-- own database says, and whether it agrees: a link counts only where the account there names the same person.
+CREATE TABLE person_links (
+    tenant_id    uuid        NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    user_id      uuid        NOT NULL,
+    person_id    uuid        NOT NULL,
+    -- When the tenant's database was seen to agree.
+    confirmed_at timestamptz,
+    created_at   timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, user_id),
+    CONSTRAINT person_links_one_account UNIQUE (person_id, tenant_id)
+);

@@ -14,6 +14,7 @@ pub mod migrations;
 mod names;
 pub mod operations;
 pub mod operators;
+pub mod people;
 pub mod ready;
 pub mod registry_log;
 pub mod requests;

@@ -29,6 +29,9 @@ where
     for statement in [
         "UPDATE public.users SET password_hash = NULL",
         "DELETE FROM public.invitations",
+        "DELETE FROM public.registrations",
+        "DELETE FROM public.account_tokens",
+        "DELETE FROM public.email_changes",
         "DELETE FROM public.second_factors",
         "DELETE FROM public.recovery_codes",
         "DELETE FROM public.trusted_devices",

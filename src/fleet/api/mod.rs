@@ -8,6 +8,7 @@ mod jobs;
 mod kept;
 mod migrations;
 mod moves;
+mod people;
 mod pools;
 mod signup;
 mod signups;
@@ -54,6 +55,9 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(jobs::cancel_job)
         .service(migrations::migrate_fleet)
         .service(migrations::get_fleet_status)
+        .service(people::my_tenants)
+        .service(people::accept_invitation)
+        .service(people::switch_tenant)
         .service(signup::sign_up)
         .service(signup::sign_up_job)
         .service(signups::list_sign_ups)

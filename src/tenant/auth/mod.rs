@@ -4,9 +4,11 @@
 //! session by [`SessionAdmission`] on every request.
 //! Strangers learn nothing about tenants and people: what does not exist answers like what is closed to them.
 
+pub(in crate::tenant) mod account;
 pub mod admission;
 mod api;
 mod attempts;
+pub mod elsewhere;
 mod history;
 pub mod mfa;
 mod newcomer;
@@ -21,6 +23,7 @@ mod step_up;
 mod store;
 mod strangers;
 
+pub use account::{SINCE as LINKED_SINCE, SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
 pub(crate) use settings::delta;
@@ -43,5 +46,6 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(sessions::sessions_of)
         .service(sessions::end_sessions_of)
         .service(history::login_history);
+    account::routes(cfg);
     mfa::routes(cfg);
 }

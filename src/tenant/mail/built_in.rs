@@ -30,6 +30,12 @@ macro_rules! kinds {
 
 kinds! {
     "security-notice" needs "event";
+    "verify-email" needs "link";
+    "already-registered" needs "link";
+    "password-reset" needs "link";
+    "confirm-email" needs "link";
+    "approve-email" needs "link";
+    "invitation" needs "link";
 }
 
 impl Kind {

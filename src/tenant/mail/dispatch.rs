@@ -2,14 +2,17 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::render::{Links, Words};
 use super::store::{self, End, Taken};
 use super::{Mail, Parcel, place, seal_key};
 use crate::error::ApiResult;
+use crate::kernel::UserId;
 use crate::kernel::crypto::{Sealed, random};
 use crate::mailer::{Letter, Mailer, SendError};
 use crate::router::{TenantConn, TenantDb, TenantTx};
+use crate::tenant::auth::account;
 
 /// Mails that are taken at a time, and those of them that are sent at the same time.
 const BATCH: i64 = 20;
@@ -73,14 +76,30 @@ async fn prepare(
         return Ok(Err(End::GivenUp("it could not be sent in time")));
     }
     let opened = seal_key(db).open(place(taken.id), &Sealed::from(taken.parcel_sealed.clone()));
-    let Some(parcel) = opened.ok().and_then(|plain| serde_json::from_slice::<Parcel>(&plain).ok()) else {
+    let Some(mut parcel) = opened.ok().and_then(|plain| serde_json::from_slice::<Parcel>(&plain).ok()) else {
         return Ok(Err(End::GivenUp("what was sealed does not open")));
     };
     if matches!(parcel.mail, Mail::Nothing) {
         return Ok(Err(End::Dropped));
     }
-    let words = Words::of(conn, parcel.mail.template(), taken.user_id).await?;
-    match words.letter(db.tenant(), links, taken.id, &parcel) {
+    let due = match parcel.mail {
+        Mail::PasswordReset => Some(account::reset_link(conn, db, (taken.id, &parcel.to), now).await?),
+        Mail::VerifyEmail => Some(account::verification_link(conn, db, (taken.id, &parcel.to), now).await?),
+        _ => None,
+    };
+    let (mut user, mut token) = (taken.user_id, SecretString::default());
+    match due {
+        None => {}
+        Some(None) => return Ok(Err(End::Dropped)),
+        Some(Some(due)) => {
+            user = due.to.user.map(UserId::uuid);
+            (parcel.to, parcel.name, token) = (due.to.address, due.to.name, due.token);
+        }
+    }
+    let words = Words::of(conn, parcel.mail.template(), user).await?;
+    let letter = |words: &Words| words.letter(db.tenant(), links, taken.id, (&parcel, token.expose_secret()));
+    // Words of the organisation's own that fail keep nobody from the mail.
+    match letter(&words).or_else(|_| letter(&Words::built_in(parcel.mail.template(), &words.language))) {
         Ok(letter) => Ok(Ok(letter)),
         Err(error) => {
             tracing::error!(tenant = %db.tenant().id, mail = parcel.mail.template(), %error, "a mail cannot be rendered");

@@ -59,6 +59,31 @@ const LOCKED_AGAIN: TimeDelta = TimeDelta::days(1);
 pub enum Mail {
     /// What concerns somebody's account.
     SecurityNotice(Noticed),
+    /// The link that verifies an address, of whoever waits for it: who that is, is looked for when it is sent.
+    VerifyEmail,
+    /// To whoever registers with an address that they have an account with.
+    AlreadyRegistered,
+    /// The link to a new password, of whoever has the address: who that is, is looked for when it is sent.
+    PasswordReset,
+    /// To a new address: the link that confirms it.
+    ConfirmEmail {
+        /// Of the link.
+        token: String,
+    },
+    /// To the address that is to be replaced: the link that agrees.
+    ApproveEmail {
+        /// Of the link.
+        token: String,
+        /// The new address.
+        other: String,
+    },
+    /// The link to an account of one's own.
+    Invitation {
+        /// Of the link.
+        token: String,
+        /// Who invites; may be empty.
+        by: String,
+    },
     /// Nothing to nobody: where somebody is told who exists, as much is done for who does not.
     Nothing,
 }
@@ -77,6 +102,12 @@ impl Mail {
     const fn template(&self) -> &'static str {
         match self {
             Self::SecurityNotice(_) => "security-notice",
+            Self::VerifyEmail => "verify-email",
+            Self::AlreadyRegistered => "already-registered",
+            Self::PasswordReset => "password-reset",
+            Self::ConfirmEmail { .. } => "confirm-email",
+            Self::ApproveEmail { .. } => "approve-email",
+            Self::Invitation { .. } => "invitation",
             Self::Nothing => "nothing",
         }
     }
@@ -92,7 +123,11 @@ impl Mail {
     /// How long it is of use.
     const fn lifetime(&self) -> TimeDelta {
         match self {
+            Self::PasswordReset => TimeDelta::hours(1),
+            Self::VerifyEmail | Self::AlreadyRegistered => TimeDelta::days(1),
+            Self::ConfirmEmail { .. } | Self::ApproveEmail { .. } => TimeDelta::days(1),
             Self::SecurityNotice(_) | Self::Nothing => TimeDelta::days(3),
+            Self::Invitation { .. } => TimeDelta::days(7),
         }
     }
 
@@ -100,7 +135,8 @@ impl Mail {
     const fn by_strangers(&self) -> bool {
         match self {
             Self::SecurityNotice(Noticed { notice, .. }) => matches!(notice, SecurityNotice::AccountLocked),
-            Self::Nothing => true,
+            Self::VerifyEmail | Self::AlreadyRegistered | Self::PasswordReset | Self::Nothing => true,
+            Self::ConfirmEmail { .. } | Self::ApproveEmail { .. } | Self::Invitation { .. } => false,
         }
     }
 }

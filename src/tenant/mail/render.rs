@@ -28,6 +28,13 @@ pub struct Links {
     pub app_url: String,
 }
 
+impl Links {
+    /// A page of the app, with a token. Tokens are of letters, digits, `-` and `_`.
+    fn to(&self, page: &str, token: &str) -> String {
+        format!("{}/{page}?token={token}", self.app_url)
+    }
+}
+
 /// What is said by name.
 pub(super) type Values = BTreeMap<&'static str, String>;
 
@@ -89,15 +96,15 @@ impl Words {
         Self { language: language.to_owned(), subject: subject.to_owned(), body_text: text.to_owned(), body_html: None }
     }
 
-    /// The letter with what a mail has to say.
+    /// The letter with what a mail has to say; `token` is that of its link, where it was made for this.
     pub(super) fn letter(
         &self,
         tenant: &Tenant,
         links: &Links,
         id: Uuid,
-        parcel: &Parcel,
+        (parcel, token): (&Parcel, &str),
     ) -> Result<Letter, minijinja::Error> {
-        let values = values(tenant, links, parcel, &self.language);
+        let values = values(tenant, links, (parcel, token), &self.language);
         let (subject, text, html) = self.render(&values)?;
         Ok(Letter { id: id.to_string(), to: parcel.to.clone(), subject, text, html })
     }
@@ -119,7 +126,7 @@ fn fill(name: &str, source: &str, values: &Values) -> Result<String, minijinja::
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
-    let values: minijinja::Value = values.iter().map(|(name, value)| (*name, value.clone())).collect();
+    let values = minijinja::Value::from_pairs(values.iter().map(|(name, value)| (*name, value.as_str())));
     environment.render_named_str(name, source, values)
 }
 
@@ -139,7 +146,7 @@ fn as_html(text: &str, language: &str) -> String {
 }
 
 /// What a mail has to say.
-fn values(tenant: &Tenant, links: &Links, parcel: &Parcel, language: &str) -> Values {
+fn values(tenant: &Tenant, links: &Links, (parcel, token): (&Parcel, &str), language: &str) -> Values {
     let mut values: Values = NAMES.iter().map(|name| (*name, String::new())).collect();
     values.insert("organisation", tenant.name.clone());
     values.insert("name", parcel.name.clone());
@@ -150,6 +157,18 @@ fn values(tenant: &Tenant, links: &Links, parcel: &Parcel, language: &str) -> Va
             values.insert("address", noticed.ip.clone().unwrap_or_default());
             values.insert("device", noticed.user_agent.clone().unwrap_or_default());
             values.insert("link", links.app_url.clone());
+        }
+        Mail::VerifyEmail => drop(values.insert("link", links.to("verify-email", token))),
+        Mail::AlreadyRegistered => drop(values.insert("link", links.app_url.clone())),
+        Mail::PasswordReset => drop(values.insert("link", links.to("reset-password", token))),
+        Mail::ConfirmEmail { token } => drop(values.insert("link", links.to("confirm-email", token))),
+        Mail::ApproveEmail { token, other } => {
+            values.insert("link", links.to("confirm-email", token));
+            values.insert("other", other.clone());
+        }
+        Mail::Invitation { token, by } => {
+            values.insert("link", links.to("accept-invitation", token));
+            values.insert("other", by.clone());
         }
         Mail::Nothing => {}
     }

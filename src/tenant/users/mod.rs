@@ -6,6 +6,7 @@
 
 pub mod api;
 mod change;
+mod invitations;
 mod list;
 mod me;
 mod roles;
@@ -24,6 +25,10 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(change::replace_user)
         .service(change::patch_user)
         .service(change::delete_user)
+        .service(invitations::list_invitations)
+        .service(invitations::invite_people)
+        .service(invitations::resend_invitation)
+        .service(invitations::revoke_invitation)
         .service(roles::add_role)
         .service(roles::remove_role);
 }

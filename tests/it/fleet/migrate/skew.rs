@@ -8,7 +8,8 @@ use crate::support::{db, eventually, seconds};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
-    let undo = "DROP TABLE mail_outbox, mail_templates, mail_settings; ALTER TABLE users DROP COLUMN language; \
+    let undo = "DROP TABLE email_changes, account_tokens, registrations, sign_up_policy; \
+                ALTER TABLE users DROP COLUMN email_verified_at; DROP TABLE mail_outbox, mail_templates, mail_settings; ALTER TABLE users DROP COLUMN language; \
                 DROP TABLE api_keys, security_policy, trusted_devices, mfa_challenges, recovery_codes, second_factors; \
                 DROP FUNCTION mark_rights_of_people(), mark_rights_of_roles() CASCADE; DROP TABLE roles_mark; \
                 ALTER TABLE users DROP COLUMN rights_mark; DROP TABLE contacts; DROP FUNCTION contact_tags_text; DROP TABLE audit; \
