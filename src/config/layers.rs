@@ -22,11 +22,12 @@ const FILES: [(&str, &str); 3] = [
     ("TENANTRY_DATABASE_URL_FILE", "database_url"),
     ("TENANTRY_MASTER_KEY_FILE", "master_key"),
     ("TENANTRY_PASSWORD_PEPPER_FILE", "password_pepper"),
+    ("TENANTRY_SMTP_URL_FILE", "smtp_url"),
 ];
 
 /// Variables of capabilities that this release does not have: known, so that an environment written for a later one
 /// starts this one too, and warned about.
-const LATER: [&str; 2] = ["TENANTRY_REDIS_URL", "TENANTRY_SMTP_URL"];
+const LATER: [&str; 1] = ["TENANTRY_REDIS_URL"];
 
 /// Where to look for settings.
 #[derive(Debug, Clone, Default)]
@@ -234,8 +235,9 @@ fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figm
     figment = figment
         .merge(Layer::one(&place, "signup.mode", "open"))
         .merge(Layer::one(&place, "signup.unlimited", loopback.clone()))
-        // And its identity providers and the like may run beside it.
-        .merge(Layer::one(&place, "outbound.allow", loopback));
+        // And its identity providers and the like may run beside it, and its mail server.
+        .merge(Layer::one(&place, "outbound.allow", loopback.clone()))
+        .merge(Layer::one(&place, "mail.allowed_networks", loopback));
     let ready = dir.join("ready.json");
     if ready.is_file() {
         let place = ready.display().to_string();

@@ -24,6 +24,8 @@ use super::{app, openapi_common};
         (name = "permissions", description = "What roles may allow."),
         (name = "security", description = "What the organisation demands of its people."),
         (name = "api-keys", description = "Keys for programs."),
+        (name = "mail", description = "The words of the mails that people get."),
+        (name = "invitations", description = "Who is invited to the tenant."),
         (name = "contacts", description = "The tenant's address book."),
         (name = "tenants", description = "The tenant itself."),
         (name = "admin", description = "Operators of the installation."),

@@ -9,6 +9,7 @@ pub mod contacts;
 mod copied;
 pub mod docs;
 pub mod impersonation;
+pub mod mail;
 pub(crate) mod passwords;
 pub mod permissions;
 pub mod roles;
@@ -35,5 +36,6 @@ pub fn routes(cfg: &mut ServiceConfig) {
     tenants::routes(cfg);
     api_keys::routes(cfg);
     security::routes(cfg);
+    mail::routes(cfg);
     contacts::routes(cfg);
 }

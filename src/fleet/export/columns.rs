@@ -24,12 +24,21 @@ pub const SECRET: &[&str] = &[
     "public.api_keys.key_hash",
     "public.api_keys.previous_hash",
     "public.security_policy.captcha_secret_sealed",
+    "public.mail_outbox.parcel_sealed",
+    "public.registrations.token_hash",
+    "public.registrations.password_hash",
+    "public.account_tokens.hash",
+    "public.email_changes.old_hash",
+    "public.email_changes.new_hash",
 ];
 
 /// Columns whose names look like a secret's, and that are none.
 pub const OPEN: &[&str] = &[
     "public.users.password_change_required",
     "public.users.email_key",
+    "public.registrations.email_key",
+    "public.account_tokens.email_key",
+    "public.email_changes.old_key",
     "public.contacts.last_name_key",
     "public.contacts.company_key",
     "public.security_policy.captcha_site_key",

@@ -21,6 +21,7 @@ use crate::rest::{
 };
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::security::lifetimes;
 use crate::tenant::teams;
 use crate::tenant::users;
@@ -216,6 +217,7 @@ pub async fn refresh(
                 Rotation::Reuse => {
                     // Ending the session has to stay, so this is no error of the transaction.
                     store::end_session(conn, family.session, "refresh_token_reused", now).await?;
+                    mail::notify_security(conn, db_ref, family.user, SecurityNotice::SessionStolen, None).await?;
                     return Ok((Err(ApiError::new(Code::TokenRevoked)), Some((family.session, family.user))));
                 }
                 Rotation::Rotate | Rotation::Repeat => {}

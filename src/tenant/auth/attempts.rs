@@ -20,6 +20,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::audit;
+use crate::tenant::mail;
 
 /// The built-in schema that counts by address and tenant (`V11__throttling.sql`).
 pub const SINCE: i32 = 11;
@@ -67,6 +68,7 @@ pub(super) struct Line<'a> {
     /// On which account.
     pub email_key: &'a str,
     email_hash: [u8; 32],
+    db: &'a TenantDb,
     client: &'a Client,
     network: Option<String>,
     device: Option<[u8; 32]>,
@@ -214,6 +216,9 @@ pub(super) async fn fail(conn: &mut TenantConn, line: &Line<'_>, user: Option<Us
     note(conn, line, user, false).await?;
     if !line.wide {
         return Ok(());
+    }
+    if lockout(&look(conn, line).await?.failures, &line.limits, line.now).is_some() {
+        mail::notify_locked(conn, line.db, user, line.client).await?;
     }
     let network = line.network.as_deref();
     let (from_address, in_tenant) = store::accounts_tried(conn, network, line.now - line.limits.window).await?;

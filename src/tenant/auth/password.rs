@@ -14,6 +14,7 @@ use crate::kernel::UserId;
 use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{self, Whose, choose};
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store::{self as users, UserChange};
@@ -96,6 +97,7 @@ pub async fn change_password(
                 ..UserChange::default()
             };
             users::update(conn, me, &change, true, now).await?;
+            mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", now).await?;
             Ok(Answer::no_content())
         })

@@ -14,6 +14,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::security::lifetimes;
 use crate::tenant::teams;
 use crate::tenant::users::api::User;
@@ -95,6 +96,9 @@ pub(super) async fn open(
         amr: &identity.amr,
         auth_time: now,
     };
+    if store::is_new_address(conn, user.id, client.ip.as_deref()).await? {
+        mail::notify_security(conn, db, user.id, SecurityNotice::NewSession, Some(client)).await?;
+    }
     store::insert_session(conn, &row).await?;
     let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);
     store::insert_refresh_token(conn, &refresh.hash(), identity.session, now, identity.expires_at).await?;

@@ -36,6 +36,8 @@ pub const PERMISSIONS: &[Entry] = &[
     Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
     Entry { name: SecurityRead::NAME, description: "See what the organisation demands of its people", user: false },
     Entry { name: SecurityWrite::NAME, description: "Decide what the organisation demands of its people", user: false },
+    Entry { name: MailRead::NAME, description: "See the words of the mails that people get", user: false },
+    Entry { name: MailWrite::NAME, description: "Change the words of the mails that people get", user: false },
     Entry { name: "contacts:read", description: "See the address book", user: true },
     Entry { name: "contacts:write", description: "Change the address book", user: true },
 ];
@@ -132,6 +134,23 @@ impl Permission for SecurityWrite {
     const NAME: &'static str = "security:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
     const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see the words of mails.
+#[derive(Debug)]
+pub struct MailRead;
+impl Permission for MailRead {
+    const NAME: &'static str = "mail:read";
+    const SCHEMA: i32 = 7;
+}
+
+/// May change the words of mails.
+#[derive(Debug)]
+pub struct MailWrite;
+impl Permission for MailWrite {
+    const NAME: &'static str = "mail:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = 7;
 }
 
 #[cfg(test)]

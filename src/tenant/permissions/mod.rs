@@ -6,8 +6,8 @@ mod api;
 pub mod catalog;
 
 pub use catalog::{
-    ApiKeysRead, ApiKeysWrite, PermissionsRead, RolesRead, RolesWrite, SecurityRead, SecurityWrite, TeamsRead,
-    TeamsWrite, UsersRead, UsersWrite,
+    ApiKeysRead, ApiKeysWrite, MailRead, MailWrite, PermissionsRead, RolesRead, RolesWrite, SecurityRead,
+    SecurityWrite, TeamsRead, TeamsWrite, UsersRead, UsersWrite,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -119,8 +119,7 @@ pub async fn patch_policy(
     body: MergePatch<PatchSecurityPolicy>,
 ) -> ApiResult<Tagged<SecurityPolicy>> {
     let PatchSecurityPolicy { mfa_required_roles, password, session: lived, captcha: solved } = body.0;
-    let nothing =
-        mfa_required_roles.is_absent() && password.is_absent() && lived.is_absent() && solved.is_absent();
+    let nothing = mfa_required_roles.is_absent() && password.is_absent() && lived.is_absent() && solved.is_absent();
     let (demanded, password) = (&mfa_required_roles, &password);
     let lived = match lived {
         Patch::Absent => PatchSession::default(),

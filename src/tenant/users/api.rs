@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use garde::Validate;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,6 +19,7 @@ use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::auth::{Auth, delta, insert_invitation};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, Mail, Recipient};
 use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::{UsersRead, UsersWrite};
 
@@ -127,8 +128,8 @@ pub struct CreateUser {
 
 /// Adds a person, or invites one.
 ///
-/// With a password the person is active at once. Without one they are `invited`, and the answer holds the invitation's
-/// token, which is kept nowhere. Nobody can give a role that may do more than they themselves.
+/// With a password the person is active at once. Without one they are `invited`, by a mail; the answer holds the
+/// invitation's token too. Nobody can give a role that may do more than they themselves.
 #[utoipa::path(
     tag = "users",
     request_body = CreateUser,
@@ -174,13 +175,13 @@ pub async fn create_user(
                 Replay::First => insert(conn, auth, access, request, None).await?,
                 Replay::Again => invited(conn, &request.email).await?,
             };
-            let invitation = invite(conn, auth, db, row.id).await?;
+            let invitation = invite(conn, auth, db, &row).await?;
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
         })
         .await
 }
 
-async fn insert(
+pub(super) async fn insert(
     conn: &mut TenantConn,
     auth: &Auth,
     access: &Access,
@@ -223,16 +224,19 @@ async fn invited(conn: &mut TenantConn, email: &str) -> ApiResult<UserRow> {
         .ok_or_else(|| ApiError::already_exists("email", "This person was invited, and has come or was removed since."))
 }
 
-async fn invite(
+pub(super) async fn invite(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
-    user: UserId,
+    user: &UserRow,
 ) -> ApiResult<(SecretString, DateTime<Utc>)> {
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Invitation, db.tenant().id);
     let now = auth.clock.now();
     let expires_at = now + delta(auth.settings.invitation_ttl);
-    insert_invitation(conn, user, &token.hash(), now, expires_at).await?;
+    insert_invitation(conn, user.id, &token.hash(), now, expires_at).await?;
+    let to = Recipient { user: Some(user.id), address: user.email.clone(), name: user.first_name.clone() };
+    let text = token.text().expose_secret().to_owned();
+    mail::queue(conn, db, &to, Mail::Invitation { token: text, by: String::new() }).await?;
     Ok((token.text().clone(), expires_at))
 }
 

@@ -18,6 +18,7 @@ use crate::rest::{
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::{Auth, end_sessions};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::UsersWrite;
 use crate::tenant::permissions::catalog::ADMIN;
@@ -231,6 +232,20 @@ async fn change(
                 let ids = grantable_roles(conn, &caller.access, names).await?;
                 store::set_roles(conn, id, &ids).await?;
             }
+            if email_changes {
+                let to = rules::shortened(wanted.email.as_deref().unwrap_or_default());
+                mail::notify_security(conn, db, id, SecurityNotice::EmailChanged { to }, None).await?;
+            }
+            if password_hash.is_some() {
+                mail::notify_security(conn, db, id, SecurityNotice::PasswordSetByAdmin, None).await?;
+            }
+            if status != before.status {
+                let notice = match status {
+                    UserStatus::Active => SecurityNotice::AccountReactivated,
+                    UserStatus::Invited | UserStatus::Deactivated => SecurityNotice::AccountDeactivated,
+                };
+                mail::notify_security(conn, db, id, notice, None).await?;
+            }
             let now = auth.clock.now();
             let change = UserChange {
                 email: wanted.email.clone(),
@@ -282,6 +297,7 @@ pub async fn delete_user(
 ) -> ApiResult<NoContent> {
     let id = id.0;
     caller.in_person_on(id)?;
+    let db = &caller.db;
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -289,6 +305,7 @@ pub async fn delete_user(
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
             rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
             store::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await
         })

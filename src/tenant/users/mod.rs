@@ -7,6 +7,7 @@
 pub mod api;
 mod change;
 mod import;
+mod invitations;
 mod list;
 mod me;
 mod roles;
@@ -26,6 +27,10 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(change::replace_user)
         .service(change::patch_user)
         .service(change::delete_user)
+        .service(invitations::list_invitations)
+        .service(invitations::invite_people)
+        .service(invitations::resend_invitation)
+        .service(invitations::revoke_invitation)
         .service(roles::add_role)
         .service(roles::remove_role);
 }

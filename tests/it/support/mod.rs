@@ -13,6 +13,7 @@ pub(crate) mod peers;
 pub(crate) mod s3;
 pub(crate) mod servers;
 pub(crate) mod siteverify;
+pub(crate) mod smtp;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

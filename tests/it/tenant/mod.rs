@@ -1,11 +1,14 @@
 //! The tenants' own features, as their people use them.
 
+mod accounts;
 mod api_keys;
 mod browser;
 mod impersonation;
+mod invitations;
 mod lifetimes;
 mod lockout;
 mod login;
+mod mail;
 mod passwords;
 mod people;
 mod refresh;

@@ -12,6 +12,7 @@ use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::end_sessions;
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::{Auth, delta};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, UserRow};
 
@@ -90,6 +91,8 @@ impl Waiting {
                 if matches!(with, With::FirstCode) {
                     // Whoever is signed in elsewhere has shown no second factor.
                     end_sessions(conn, person.id, None, "second_factor_added", now).await?;
+                    let notice = SecurityNotice::SecondFactorAdded;
+                    mail::notify_security(conn, db, person.id, notice, Some(client)).await?;
                 }
                 let mut device = None;
                 if matches!(with, With::Code { trust: true }) {

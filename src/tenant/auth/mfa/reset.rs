@@ -11,6 +11,7 @@ use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::end_sessions;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::UsersWrite;
 use crate::tenant::teams;
 use crate::tenant::users::{rules, store as users};
@@ -41,6 +42,7 @@ pub async fn reset_second_factor(
 ) -> ApiResult<NoContent> {
     let (id, now) = (id.0, auth.clock.now());
     let actor = format!("user:{}", caller.in_person()?);
+    let db = &caller.db;
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -51,6 +53,7 @@ pub async fn reset_second_factor(
             }
             let entry = Entry { actor: &actor, action: "mfa.reset", user: id, session: None, reason: None };
             audit::note::<TenantConn>(conn, &entry, now).await?;
+            mail::notify_security(conn, db, id, SecurityNotice::SecondFactorReset, None).await?;
             Ok(end_sessions(conn, id, None, "second_factor_reset", now).await?)
         })
         .await?;
