@@ -81,9 +81,10 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// A try of now on the account with this address.
-    pub(super) fn new(auth: &Auth, db: &TenantDb, email_key: &'a str, client: &'a Client, kind: Kind) -> Self {
+    pub(super) fn new(auth: &Auth, db: &'a TenantDb, email_key: &'a str, client: &'a Client, kind: Kind) -> Self {
         Self {
             email_key,
+            db,
             email_hash: email_hash(db, email_key),
             client,
             network: client.network(),
