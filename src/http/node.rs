@@ -19,6 +19,7 @@ use crate::fleet::signup::SignUpSettings;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
+use crate::outbound::Outbound;
 use crate::rest::passwords::Passwords;
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
@@ -128,7 +129,8 @@ impl Node {
             Some(settings) => registry.with_snapshot(settings),
             None => registry,
         });
-        let admission = Arc::new(SessionAdmission::new(control.clock.clone()));
+        let outbound = Outbound::new(config.outbound().allow.clone());
+        let admission = Arc::new(SessionAdmission::new(control.clock.clone()).reaching(outbound));
         let settings = RouterConfig { guards: self.guards, ..router_config(config, &control.clock) };
         let router = Router::start(registry, admission.clone(), settings).await?;
         router.keep_schemas_by(Arc::new(self.fleet.clone()));

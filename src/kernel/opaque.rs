@@ -31,6 +31,10 @@ pub enum TokenKind {
     ApiKey,
     /// A device that is asked for no second factor.
     Device,
+    /// A sign-in that goes on at an identity provider.
+    Federation,
+    /// A directory's key (SCIM).
+    Scim,
 }
 
 impl TokenKind {
@@ -41,6 +45,8 @@ impl TokenKind {
             Self::SecondFactor => "tmf",
             Self::ApiKey => "tak",
             Self::Device => "tdv",
+            Self::Federation => "tfs",
+            Self::Scim => "tsc",
         }
     }
 }

@@ -12,7 +12,7 @@ pub async fn sign_everybody_out<C>(conn: &mut C) -> QueryResult<()>
 where
     C: AsyncConnection<Backend = diesel::pg::Pg>,
 {
-    for table in ["sessions", "idempotency_records", "mfa_challenges", "trusted_devices"] {
+    for table in ["sessions", "idempotency_records", "mfa_challenges", "trusted_devices", "federation_states"] {
         diesel::sql_query(format!("DELETE FROM public.{table}")).execute(conn).await?;
     }
     Ok(())
@@ -34,6 +34,9 @@ where
         "DELETE FROM public.trusted_devices",
         "DELETE FROM public.mfa_challenges",
         "DELETE FROM public.api_keys",
+        "DELETE FROM public.identity_providers",
+        "DELETE FROM public.token_issuers",
+        "DELETE FROM public.scim_tokens",
     ] {
         diesel::sql_query(statement).execute(conn).await?;
     }

@@ -8,13 +8,17 @@ pub mod auth;
 pub mod contacts;
 mod copied;
 pub mod docs;
+pub mod identity_providers;
 pub mod impersonation;
+mod jose;
 pub mod permissions;
 pub mod roles;
 mod schema;
+pub mod scim;
 pub mod security;
 mod seed;
 pub mod tenants;
+pub mod token_issuers;
 pub mod users;
 
 pub use auth::{Auth, AuthSettings, SessionAdmission};
@@ -31,6 +35,9 @@ pub fn routes(cfg: &mut ServiceConfig) {
     permissions::routes(cfg);
     tenants::routes(cfg);
     api_keys::routes(cfg);
+    identity_providers::routes(cfg);
+    token_issuers::routes(cfg);
+    scim::routes(cfg);
     security::routes(cfg);
     contacts::routes(cfg);
 }

@@ -22,12 +22,18 @@ pub const SECRET: &[&str] = &[
     "public.trusted_devices.token_hash",
     "public.api_keys.key_hash",
     "public.api_keys.previous_hash",
+    "public.identity_providers.client_secret_sealed",
+    "public.federation_states.state_hash",
+    "public.token_issuers.secret_sealed",
+    "public.scim_tokens.token_hash",
+    "public.federated_challenges.token_hash",
 ];
 
 /// Columns whose names look like a secret's, and that are none.
 pub const OPEN: &[&str] = &[
     "public.users.password_change_required",
     "public.users.email_key",
+    "public.scim_users.user_name_key",
     "public.contacts.last_name_key",
     "public.contacts.company_key",
 ];

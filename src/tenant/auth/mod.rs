@@ -7,6 +7,7 @@
 pub mod admission;
 mod api;
 mod attempts;
+pub(in crate::tenant) mod federation;
 mod history;
 pub mod mfa;
 mod newcomer;
@@ -22,6 +23,7 @@ mod store;
 mod strangers;
 
 pub use admission::SessionAdmission;
+pub(in crate::tenant) use mfa::gate::forget_challenges;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};
@@ -44,4 +46,5 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(sessions::end_sessions_of)
         .service(history::login_history);
     mfa::routes(cfg);
+    federation::routes(cfg);
 }

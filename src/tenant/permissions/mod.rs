@@ -6,7 +6,8 @@ mod api;
 pub mod catalog;
 
 pub use catalog::{
-    ApiKeysRead, ApiKeysWrite, PermissionsRead, RolesRead, RolesWrite, SecurityRead, SecurityWrite, UsersRead,
+    ApiKeysRead, ApiKeysWrite, IdentityProvidersRead, IdentityProvidersWrite, PermissionsRead, RolesRead, RolesWrite,
+    ScimTokensRead, ScimTokensWrite, SecurityRead, SecurityWrite, TokenIssuersRead, TokenIssuersWrite, UsersRead,
     UsersWrite,
 };
 use utoipa_actix_web::service_config::ServiceConfig;

@@ -1,6 +1,8 @@
 //! The tenants' own features, as their people use them.
 
 mod api_keys;
+mod federation;
+mod foreign_tokens;
 mod impersonation;
 mod lockout;
 mod login;
@@ -9,5 +11,6 @@ mod refresh;
 mod register;
 mod rights;
 mod roles;
+mod scim;
 mod second_factor;
 mod sessions;
