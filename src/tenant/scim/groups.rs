@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, put, web};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::answer::{self, Fault, Result, Success, check_version, dressed, respond};
 use super::caller::{Caller, body};
@@ -228,7 +227,7 @@ async fn apply(
             "scim.role_taken"
         };
         users::update(conn, *id, &UserChange::default(), true, now).await?;
-        let what = Uuid::from(role.uuid()).to_string();
+        let what = role.to_string();
         let entry = Entry { actor: &by, action, user: *id, session: None, reason: Some(&what) };
         audit::note(conn, &entry, now).await?;
         let now_is = users::get(conn, *id).await?;
