@@ -38,6 +38,8 @@ pub(super) enum Kind {
     StepUp,
     /// The current password, to choose another one.
     PasswordChange,
+    /// An identity provider's word.
+    Federation,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Self::SecondFactor => "second_factor",
             Self::StepUp => "step_up",
             Self::PasswordChange => "password_change",
+            Self::Federation => "federation",
         }
     }
 }

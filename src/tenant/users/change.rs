@@ -316,7 +316,7 @@ pub async fn delete_user(
 
 /// Refuses a change that leaves nobody who could undo it. To be called after it, in its transaction, which has called
 /// [`store::hold_admins`].
-pub(super) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
+pub(crate) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
     let rules_over = |row: &UserRow| row.status == UserStatus::Active && row.roles.iter().any(|role| role == ADMIN);
     if !rules_over(before) || after.is_some_and(rules_over) || store::active_admins(conn).await? > 0 {
         return Ok(());
