@@ -11,7 +11,7 @@ pub(in crate::tenant) mod store;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The built-in schema that has identity providers (`V9__federation.sql`).
-pub const SINCE: i32 = 9;
+pub const SINCE: i32 = crate::tenant::teams::SINCE;
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {

@@ -18,7 +18,7 @@ mod users;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The built-in schema that has it (`V10__token_issuers_and_directories.sql`).
-pub const SINCE: i32 = 10;
+pub const SINCE: i32 = crate::tenant::teams::SINCE;
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {

@@ -212,7 +212,14 @@ async fn change(
     if_match.check(before.version)?;
     let password_hash = match wanted.password.take() {
         None => None,
-        Some(password) => Some(choose(auth, db, Whose::Theirs(id), "password", password).await?),
+        Some(_) if id == caller.user() => {
+            let said = "Your own is changed with POST /api/v1/auth/change-password, by whoever knows the present one.";
+            return Err(ApiError::invalid_field("password", "own_password", said));
+        }
+        Some(password) => {
+            caller.recently()?;
+            Some(choose(auth, db, Whose::Theirs(id), "password", password).await?)
+        }
     };
     let (wanted, password_hash) = (&wanted, &password_hash);
     let row = db
