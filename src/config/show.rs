@@ -7,13 +7,14 @@ use serde::Serialize;
 use super::layers::{defaults, variable_of};
 
 /// Settings without a default, and whether they are secret.
-const WITHOUT_DEFAULT: [(&str, bool); 6] = [
+const WITHOUT_DEFAULT: [(&str, bool); 7] = [
     ("database_url", true),
     ("master_key", true),
     ("public_url", false),
     ("tenant_migrations", false),
     ("storage_url", true),
     ("router.snapshot_path", false),
+    ("auth.passkey_rp_id", false),
 ];
 
 /// One setting.

@@ -20,6 +20,7 @@ mod params;
 pub mod passwords;
 mod patch;
 pub mod problem;
+mod rate;
 mod reply;
 pub mod totp;
 
@@ -37,4 +38,5 @@ pub use paging::{Listed, Paging};
 pub use params::{NoQuery, Path, Query};
 pub use patch::Patch;
 pub use problem::{ErrorEnvelope, Problem, PublicUrl};
+pub use rate::{RateNote, RateStanding};
 pub use reply::{Accepted, Created, NoContent, Reply, Tagged};

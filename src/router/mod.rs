@@ -46,7 +46,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use url::{Host, Url};
 
-pub use access::{Access, Admission, ClaimsOnly, KeyHolder};
+pub use access::{Access, Admission, ClaimsOnly, KeyHolder, Rate};
 pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;

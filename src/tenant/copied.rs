@@ -12,7 +12,7 @@ pub async fn sign_everybody_out<C>(conn: &mut C) -> QueryResult<()>
 where
     C: AsyncConnection<Backend = diesel::pg::Pg>,
 {
-    for table in ["sessions", "idempotency_records", "mfa_challenges", "trusted_devices"] {
+    for table in ["sessions", "idempotency_records", "mfa_challenges", "trusted_devices", "passkey_ceremonies"] {
         diesel::sql_query(format!("DELETE FROM public.{table}")).execute(conn).await?;
     }
     Ok(())
@@ -33,6 +33,7 @@ where
         "DELETE FROM public.recovery_codes",
         "DELETE FROM public.trusted_devices",
         "DELETE FROM public.mfa_challenges",
+        "DELETE FROM public.passkeys",
         "DELETE FROM public.api_keys",
         "UPDATE public.security_policy SET captcha_provider = NULL, captcha_site_key = NULL, captcha_secret_sealed = NULL",
     ] {

@@ -11,6 +11,7 @@ pub mod captcha;
 mod history;
 pub mod mfa;
 mod newcomer;
+mod passkeys;
 mod password;
 mod register;
 mod rights;
@@ -24,6 +25,7 @@ mod strangers;
 
 pub use admission::SessionAdmission;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
+pub use passkeys::PasskeySite;
 pub use rules::Limits;
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};
@@ -47,4 +49,5 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(history::login_history)
         .service(captcha::captcha);
     mfa::routes(cfg);
+    passkeys::routes(cfg);
 }

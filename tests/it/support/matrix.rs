@@ -23,6 +23,10 @@ pub(crate) const OPEN: &[&str] = &[
     "POST /api/v1/auth/mfa",
     "POST /api/v1/auth/mfa/enrolment",
     "POST /api/v1/auth/mfa/enrolment/confirm",
+    "POST /api/v1/auth/mfa/webauthn",
+    "POST /api/v1/auth/mfa/webauthn/options",
+    "POST /api/v1/auth/passkeys/login",
+    "POST /api/v1/auth/passkeys/login/options",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",
     "POST /api/v1/tenants",
@@ -64,8 +68,16 @@ impl Party {
             tenant.email()
         );
         let device = db::word(tenant.database(), &device).await;
+        let passkey = format!(
+            "INSERT INTO passkeys (id, user_id, name, credential_id, credential, created_at) \
+             SELECT gen_random_uuid(), id, '{canary}', sha256(id::text::bytea), '{{}}', now() \
+             FROM users WHERE email = '{}' RETURNING id::text AS word",
+            tenant.email()
+        );
+        let passkey = db::word(tenant.database(), &passkey).await;
         let ids = [
             ("contacts/id", contact),
+            ("passkeys/id", passkey),
             ("devices/id", device),
             ("api-keys/id", key),
             ("sessions/id", session),

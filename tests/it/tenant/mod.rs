@@ -6,6 +6,7 @@ mod impersonation;
 mod lifetimes;
 mod lockout;
 mod login;
+mod passkeys;
 mod people;
 mod refresh;
 mod register;
