@@ -22,6 +22,7 @@ pub mod http;
 pub mod jobs;
 pub mod kernel;
 #[cfg(feature = "server")]
+pub mod mailer;
 pub mod outbound;
 #[cfg(feature = "server")]
 pub mod rest;

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::tenant::explain;
 use super::{Context, Refused};
 use crate::http::{Listeners, Node};
-use crate::jobs::{Housekeeping, schedule};
+use crate::jobs::{Housekeeping, schedule, serving};
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -41,7 +41,8 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
         Refused::new(format!("the control plane cannot be used: {cause}"), remedy).into()
     })?;
     let stop = stop_signal()?;
-    let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) }.start();
+    let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) };
+    let jobs = serving(jobs, server.post_office().clone()).start();
     tracing::info!(address = %listeners.public_address()?, public_url = config.public_url(), "serving");
     let served = server.serve(listeners, stop).await;
     let patience = config.http().shutdown_timeout.0;

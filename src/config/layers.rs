@@ -18,12 +18,16 @@ const DATA_DIR: &str = ".tenantry";
 const CONFIG_VARIABLE: &str = "TENANTRY_CONFIG";
 const DATA_DIR_VARIABLE: &str = "TENANTRY_DATA_DIR";
 /// Settings that may be given as a file.
-const FILES: [(&str, &str); 2] =
-    [("TENANTRY_DATABASE_URL_FILE", "database_url"), ("TENANTRY_MASTER_KEY_FILE", "master_key")];
+const FILES: [(&str, &str); 4] = [
+    ("TENANTRY_DATABASE_URL_FILE", "database_url"),
+    ("TENANTRY_MASTER_KEY_FILE", "master_key"),
+    ("TENANTRY_PASSWORD_PEPPER_FILE", "password_pepper"),
+    ("TENANTRY_SMTP_URL_FILE", "smtp_url"),
+];
 
 /// Variables of capabilities that this release does not have: known, so that an environment written for a later one
 /// starts this one too, and warned about.
-const LATER: [&str; 2] = ["TENANTRY_REDIS_URL", "TENANTRY_SMTP_URL"];
+const LATER: [&str; 1] = ["TENANTRY_REDIS_URL"];
 
 /// Where to look for settings.
 #[derive(Debug, Clone, Default)]
@@ -188,7 +192,9 @@ pub(super) fn assemble(sources: &Sources, data_dir: Option<&Path>) -> Result<Fig
             figment = figment.merge(Layer::one(name, key, secret.expose_secret()));
         }
     }
-    let no_settings = |name: &str| [CONFIG_VARIABLE, DATA_DIR_VARIABLE, FILES[0].0, FILES[1].0].contains(&name);
+    let no_settings = |name: &str| {
+        [CONFIG_VARIABLE, DATA_DIR_VARIABLE].contains(&name) || FILES.iter().any(|(file, _)| *file == name)
+    };
     for (name, value) in
         sources.variables.iter().filter(|(name, _)| !no_settings(name) && !LATER.contains(&name.as_str()))
     {
@@ -229,8 +235,9 @@ fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figm
     figment = figment
         .merge(Layer::one(&place, "signup.mode", "open"))
         .merge(Layer::one(&place, "signup.unlimited", loopback.clone()))
-        // And its identity providers and the like may run beside it.
-        .merge(Layer::one(&place, "outbound.allow", loopback));
+        // And its identity providers and the like may run beside it, and its mail server.
+        .merge(Layer::one(&place, "outbound.allow", loopback.clone()))
+        .merge(Layer::one(&place, "mail.allowed_networks", loopback));
     let ready = dir.join("ready.json");
     if ready.is_file() {
         let place = ready.display().to_string();

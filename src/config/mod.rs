@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::ConfigError;
 pub use layers::Sources;
-pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Outbound, Placement, Router, SignUp, SignUpMode};
+pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Mail, Outbound, Placement, Router, SignUp, SignUpMode};
 pub use show::Setting;
 pub use units::{Network, Size, Span};
 
@@ -78,6 +78,12 @@ impl Config {
         self.settings.master_key.as_ref().ok_or_else(|| {
             ConfigError::new("TENANTRY_MASTER_KEY", "is not set", "make a key with `tenantry key generate` and set it")
         })
+    }
+
+    /// Secrets that go into hashes of passwords, newest first; without them, nothing does.
+    #[must_use]
+    pub fn password_pepper(&self) -> Option<&SecretString> {
+        self.settings.password_pepper.as_ref()
     }
 
     /// Base of issuers and links, without a trailing slash.
@@ -173,6 +179,24 @@ impl Config {
     #[must_use]
     pub const fn outbound(&self) -> &Outbound {
         &self.settings.outbound
+    }
+
+    /// The mail server; none, and mails wait.
+    #[must_use]
+    pub const fn smtp_url(&self) -> Option<&SecretString> {
+        self.settings.smtp_url.as_ref()
+    }
+
+    /// Section `mail`.
+    #[must_use]
+    pub const fn mail(&self) -> &Mail {
+        &self.settings.mail
+    }
+
+    /// Where the links in mails lead, without a trailing slash: as set, or the public address.
+    #[must_use]
+    pub fn app_url(&self) -> &str {
+        self.settings.mail.app_url.as_deref().map_or(&self.public_url, |url| url.trim_end_matches('/'))
     }
 
     /// Section `log`.

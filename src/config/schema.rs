@@ -17,11 +17,14 @@ use super::units::{Network, Size, Span};
 pub(super) struct Settings {
     pub(super) database_url: Option<SecretString>,
     pub(super) master_key: Option<SecretString>,
+    /// `TENANTRY_PASSWORD_PEPPER`
+    pub(super) password_pepper: Option<SecretString>,
     pub(super) listen: SocketAddr,
     pub(super) management_listen: SocketAddr,
     pub(super) public_url: Option<String>,
     pub(super) tenant_migrations: Option<PathBuf>,
     pub(super) storage_url: Option<SecretString>,
+    pub(super) smtp_url: Option<SecretString>,
     pub(super) http: Http,
     pub(super) router: Router,
     pub(super) auth: Auth,
@@ -29,6 +32,7 @@ pub(super) struct Settings {
     pub(super) backup: Backup,
     pub(super) signup: SignUp,
     pub(super) outbound: Outbound,
+    pub(super) mail: Mail,
     pub(super) log: Log,
 }
 
@@ -178,6 +182,20 @@ pub enum SignUpMode {
     Closed,
 }
 
+/// `TENANTRY_MAIL__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// `TENANTRY_MAIL__FROM`
+    pub from: String,
+    /// `TENANTRY_MAIL__APP_URL`; see [`super::Config::app_url`].
+    pub app_url: Option<String>,
+    /// `TENANTRY_MAIL__TIMEOUT`
+    pub timeout: Span,
+    /// `TENANTRY_MAIL__ALLOWED_NETWORKS`
+    pub allowed_networks: Vec<Network>,
+}
+
 /// `TENANTRY_LOG__…`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -202,15 +220,17 @@ pub enum LogFormat {
 pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
     let fault = |key: &str, fault: &str, remedy: &str| Err(ConfigError::of(figment, key, fault, remedy));
     let (http, router, auth) = (&settings.http, &settings.router, &settings.auth);
-    if let Some(url) = &settings.public_url {
-        let good = Url::parse(url).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.has_host()
-                && url.query().is_none()
-                && url.fragment().is_none()
+    for (key, url) in [("public_url", &settings.public_url), ("mail.app_url", &settings.mail.app_url)] {
+        let good = url.as_ref().is_none_or(|url| {
+            Url::parse(url).is_ok_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+            })
         });
         if !good {
-            return fault("public_url", "is no address", "set it as https://api.example.com");
+            return fault(key, "is no address", "set it as https://api.example.com");
         }
     }
     if settings.listen == settings.management_listen && settings.listen.port() != 0 {
@@ -252,6 +272,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
         ("router.slice_ttl", router.slice_ttl),
         ("auth.access_token_ttl", auth.access_token_ttl),
         ("auth.refresh_token_ttl", auth.refresh_token_ttl),
+        ("mail.timeout", settings.mail.timeout),
     ] {
         if span.0 < Duration::from_millis(1) {
             return fault(key, "is no time at all", "set at least 1ms");

@@ -7,12 +7,15 @@ use serde::Serialize;
 use super::layers::{defaults, variable_of};
 
 /// Settings without a default, and whether they are secret.
-const WITHOUT_DEFAULT: [(&str, bool); 7] = [
+const WITHOUT_DEFAULT: [(&str, bool); 10] = [
     ("database_url", true),
     ("master_key", true),
+    ("password_pepper", true),
     ("public_url", false),
     ("tenant_migrations", false),
     ("storage_url", true),
+    ("smtp_url", true),
+    ("mail.app_url", false),
     ("router.snapshot_path", false),
     ("auth.passkey_rp_id", false),
 ];

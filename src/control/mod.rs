@@ -4,6 +4,7 @@
 
 pub mod backups;
 pub mod clusters;
+pub mod dirty;
 pub mod docs;
 pub mod documents;
 pub mod installation;
@@ -13,6 +14,7 @@ pub mod migrations;
 mod names;
 pub mod operations;
 pub mod operators;
+pub mod people;
 pub mod ready;
 pub mod registry_log;
 pub mod requests;

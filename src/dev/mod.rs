@@ -79,7 +79,7 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
         cluster: installation::CLUSTER,
         directory: &directory,
     };
-    let hash = node.passwords.hash(kept.people_password.clone().into()).await?;
+    let hash = node.passwords.of_nobody().hash(kept.people_password.clone().into()).await?;
     let ready_tenants = demo.ensure(&mut kept, options.tenants, &hash).await?;
 
     let stop = stop_signal()?;
@@ -88,7 +88,7 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
     directory.announce(&ready)?;
     greeting::print(&ready, &kept.people_password, &path)?;
     say(&format!("ready after {:.1} s", begun.elapsed().as_secs_f32()));
-    let jobs = jobs::schedule(&node.fleet).start();
+    let jobs = jobs::serving(jobs::schedule(&node.fleet), server.post_office().clone()).start();
     let served = server.serve(listeners, stop).await;
     let patience = config.http().shutdown_timeout.0;
     jobs.stop(patience).await;

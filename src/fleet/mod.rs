@@ -17,6 +17,7 @@ pub mod impersonate;
 pub mod kept;
 mod lifecycle;
 mod lock;
+pub mod mail;
 pub mod migrate;
 pub mod migrations;
 mod once;
@@ -109,6 +110,7 @@ pub struct Fleet {
     workers: Arc<Workers>,
     locks: Arc<lock::Idle>,
     installation: Arc<OnceCell<Installation>>,
+    unheard: Arc<mail::Unheard>,
 }
 
 impl Fleet {
@@ -125,6 +127,7 @@ impl Fleet {
             workers: Arc::default(),
             locks: Arc::default(),
             installation: Arc::default(),
+            unheard: Arc::default(),
         }
     }
 

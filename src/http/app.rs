@@ -36,6 +36,7 @@ pub fn create_app(
     let settings = &state.settings;
     let (app, document) =
         App::new().into_utoipa_app().openapi(openapi::base(&public_url)).configure(routes).split_for_parts();
+    let document = openapi::completed(document);
     let surface = Surface::of(&document, settings.docs);
     app.app_data(web::Data::new(state.router.clone()))
         .app_data(web::Data::new(PublicUrl(public_url)))
@@ -49,7 +50,7 @@ pub fn create_app(
         .configure(|config| docs::routes(config, settings.docs.then_some(&document)))
         .default_service(web::to(surface::nothing_here))
         .wrap(from_fn(browser::cookies))
-        .wrap(from_fn(surface::refuse_stray_parameters))
+        .wrap(from_fn(surface::refuse_what_is_not_offered))
         .wrap(Condition::new(!settings.cors_origins.is_empty(), cors(&settings.cors_origins)))
         .wrap(from_fn(observe::observe))
 }

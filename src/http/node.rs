@@ -15,18 +15,21 @@ use crate::config::{Config, ConfigError};
 use crate::control::ControlPlane;
 use crate::control::operators::Operators;
 use crate::error::{ApiResult, Code};
+use crate::fleet::mail::PostOffice;
 use crate::fleet::signup::SignUpSettings;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
+use crate::mailer::{self, Mailer, MailerSettings, SmtpServer};
 use crate::outbound::Outbound;
-use crate::rest::passwords::Passwords;
+use crate::rest::passwords::{Passwords, Peppers};
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
 use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
 use crate::tenant::auth::captcha::{Captcha, SiteVerify};
 use crate::tenant::auth::{Limits, PasskeySite, delta};
+use crate::tenant::mail::Links;
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
 /// Connections of one node to the control plane.
@@ -55,6 +58,15 @@ pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
     })
 }
 
+/// What goes into hashes of passwords; nothing, unless it is set.
+fn peppers(config: &Config) -> Result<Peppers, ConfigError> {
+    let Some(list) = config.password_pepper() else { return Ok(Peppers::default()) };
+    Peppers::parse(list).map_err(|error| {
+        let remedy = "make one with `tenantry key generate`, newest first, separated by commas";
+        ConfigError::new("TENANTRY_PASSWORD_PEPPER", format!("cannot be used: {error}"), remedy)
+    })
+}
+
 /// Where backups are kept; nowhere without a setting and a data directory.
 fn storage(config: &Config) -> Result<Option<Storage>, ConfigError> {
     let Some(url) = config.storage_url() else { return Ok(None) };
@@ -62,6 +74,23 @@ fn storage(config: &Config) -> Result<Option<Storage>, ConfigError> {
         let remedy = "write it as file:///directory or s3://bucket?endpoint=https://host";
         ConfigError::new("TENANTRY_STORAGE_URL", format!("cannot be used: {error}"), remedy)
     })
+}
+
+/// How mail is sent; none without a mail server.
+fn mailer(config: &Config) -> Result<Option<Mailer>, ConfigError> {
+    let mail = config.mail();
+    let from = mailer::sender(&mail.from).map_err(|error| {
+        let remedy = "write it as Tenantry <no-reply@example.com>";
+        ConfigError::new("TENANTRY_MAIL__FROM", error.to_string(), remedy)
+    })?;
+    let Some(url) = config.smtp_url() else { return Ok(None) };
+    let server = SmtpServer::parse(url.expose_secret()).map_err(|error| {
+        let remedy = "write it as smtps://user:password@host:465 or smtp://host:587?tls=required";
+        ConfigError::new("TENANTRY_SMTP_URL", error.to_string(), remedy)
+    })?;
+    let allowed = mail.allowed_networks.clone();
+    let local = Arc::new(move |ip| allowed.iter().any(|network| network.contains(ip)));
+    Ok(Some(Mailer::new(MailerSettings { server, from, timeout: mail.timeout.0, local })))
 }
 
 /// A node that has not started: it can prepare the installation.
@@ -75,6 +104,7 @@ pub struct Node {
     pub passwords: Passwords,
     /// The router's guards: all on, unless a test turns one off.
     pub guards: Guards,
+    mailer: Option<Mailer>,
 }
 
 impl Node {
@@ -86,7 +116,8 @@ impl Node {
         let keys = Arc::new(master_keys(config)?);
         let db = MainDb::new(control_target(config)?, CONTROL_CONNECTIONS);
         let control = ControlPlane::new(db, keys, Clock::system());
-        let passwords = Passwords::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get));
+        let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let passwords = Passwords::new(parallel, peppers(config)?);
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
@@ -100,7 +131,7 @@ impl Node {
             ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
-        Ok(Self { control, fleet, passwords, guards: Guards::default() })
+        Ok(Self { control, fleet, passwords, guards: Guards::default(), mailer: mailer(config)? })
     }
 
     /// Brings the control plane's database to the embedded schema.
@@ -131,10 +162,17 @@ impl Node {
             Some(settings) => registry.with_snapshot(settings),
             None => registry,
         });
-        let admission = Arc::new(SessionAdmission::new(control.clock.clone()));
+        let outbound = Outbound::new(config.outbound().allow.clone());
+        let admission = Arc::new(SessionAdmission::new(control.clock.clone()).reaching(outbound));
         let settings = RouterConfig { guards: self.guards, ..router_config(config, &control.clock) };
         let router = Router::start(registry, admission.clone(), settings).await?;
         router.keep_schemas_by(Arc::new(self.fleet.clone()));
+        router.rings_at(Arc::new(self.fleet.clone()));
+        if self.mailer.is_none() {
+            tracing::info!("mails wait: there is no mail server (TENANTRY_SMTP_URL)");
+        }
+        let links = Links { app_url: config.app_url().to_owned() };
+        let post_office = PostOffice::new(self.fleet.clone(), router.clone(), self.mailer.clone(), links);
         let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
         let outbound = Outbound::new(config.outbound().allow.clone());
         let (turnstile, hcaptcha) = (config.auth().turnstile_url.clone(), config.auth().hcaptcha_url.clone());
@@ -165,7 +203,7 @@ impl Node {
             keep_alive: http.keep_alive.0,
             shutdown_timeout: http.shutdown_timeout.0,
         };
-        Ok(Server { state, options, metrics: telemetry::metrics() })
+        Ok(Server { state, options, metrics: telemetry::metrics(), post_office })
     }
 }
 
@@ -233,6 +271,7 @@ pub struct Server {
     state: AppState,
     options: ServerOptions,
     metrics: Option<Metrics>,
+    post_office: PostOffice,
 }
 
 impl Server {
@@ -246,6 +285,12 @@ impl Server {
     #[must_use]
     pub const fn router(&self) -> &Router {
         &self.state.router
+    }
+
+    /// Sends the mail of the tenants.
+    #[must_use]
+    pub const fn post_office(&self) -> &PostOffice {
+        &self.post_office
     }
 
     /// Serves until `stop` resolves, then ends gracefully; see [`serve`].

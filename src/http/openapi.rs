@@ -6,7 +6,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Server};
 use utoipa_actix_web::AppExt as _;
 
-use super::app;
+use super::{app, openapi_common};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -20,9 +20,15 @@ use super::app;
         (name = "auth", description = "Signing in and out, as a person of one tenant."),
         (name = "users", description = "People of the tenant."),
         (name = "roles", description = "Roles of the tenant."),
+        (name = "teams", description = "People together, with roles that all of them have."),
         (name = "permissions", description = "What roles may allow."),
         (name = "security", description = "What the organisation demands of its people."),
         (name = "api-keys", description = "Keys for programs."),
+        (name = "mail", description = "The words of the mails that people get."),
+        (name = "invitations", description = "Who is invited to the tenant."),
+        (name = "identity-providers", description = "Through whom people sign in besides their passwords."),
+        (name = "token-issuers", description = "Whose access tokens are taken besides the tenant's own."),
+        (name = "scim", description = "Directories that manage people (RFC 7643, RFC 7644)."),
         (name = "contacts", description = "The tenant's address book."),
         (name = "tenants", description = "The tenant itself."),
         (name = "admin", description = "Operators of the installation."),
@@ -47,16 +53,24 @@ pub(super) fn base(public_url: &str) -> OpenApi {
         ComponentsBuilder::new()
             .security_scheme("bearer", http("JWT", "An access token of a tenant (RFC 9068)."))
             .security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)))
+            .security_scheme("scim", http("opaque", "A directory's token to one tenant."))
             .security_scheme("operator", http("JWT", "A token of an operator of the installation."))
             .build(),
     );
     document
 }
 
+/// The document with every route, and what is said of all of them alike.
+pub(super) fn completed(mut document: OpenApi) -> OpenApi {
+    openapi_common::complete(&mut document);
+    document
+}
+
 /// The whole document, as `/openapi.json` serves it.
 #[must_use]
 pub fn document(public_url: &str) -> OpenApi {
-    App::new().into_utoipa_app().openapi(base(public_url)).configure(app::routes).split_for_parts().1
+    let app = App::new().into_utoipa_app().openapi(base(public_url)).configure(app::routes);
+    completed(app.split_for_parts().1)
 }
 
 #[cfg(test)]

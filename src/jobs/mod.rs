@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use schedule::schedule;
+pub use schedule::{schedule, serving};
 
 use crate::kernel::crypto::random;
 

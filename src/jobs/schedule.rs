@@ -6,10 +6,13 @@ use super::{Housekeeping, JobError};
 use crate::control::registry_log;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
+use crate::fleet::mail::PostOffice;
 use crate::router::MainConn;
 
 /// How often operations are looked for that were left to a worker.
 const WORK: Duration = Duration::from_secs(1);
+/// How often tenants are looked for that have mail.
+const MAIL: Duration = Duration::from_secs(1);
 /// How often the stock of ready tenants is looked at.
 const STOCK: Duration = Duration::from_secs(1);
 /// How often clusters are looked for whose servers nobody has looked at for a while.
@@ -45,6 +48,16 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("registry-log", TRIM, on(fleet, |fleet: Fleet| async move { trim(&fleet).await }))
         .every("kept-databases", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_kept().await.map(drop) }))
         .every("archived-tenants", PURGE, on(fleet, |fleet: Fleet| async move { fleet.purge_due().await.map(drop) }))
+}
+
+/// The jobs of a node that serves, whether or not it has the others.
+#[must_use]
+pub fn serving(jobs: Housekeeping, post: PostOffice) -> Housekeeping {
+    jobs.every("mail", MAIL, move || {
+        let post = post.clone();
+        Box::pin(async move { post.deliver().await.map(drop).map_err(|error| -> JobError { error.into() }) })
+            as BoxedJob
+    })
 }
 
 async fn trim(fleet: &Fleet) -> ApiResult<()> {

@@ -31,6 +31,16 @@ pub enum TokenKind {
     ApiKey,
     /// A device that is asked for no second factor.
     Device,
+    /// Shows that somebody reads what is sent to their address.
+    EmailVerification,
+    /// Lets somebody who forgot their password choose another.
+    PasswordReset,
+    /// Agrees to another address.
+    EmailChange,
+    /// A sign-in that goes on at an identity provider.
+    Federation,
+    /// A directory's key (SCIM).
+    Scim,
 }
 
 impl TokenKind {
@@ -41,6 +51,11 @@ impl TokenKind {
             Self::SecondFactor => "tmf",
             Self::ApiKey => "tak",
             Self::Device => "tdv",
+            Self::EmailVerification => "tev",
+            Self::PasswordReset => "tpr",
+            Self::EmailChange => "tec",
+            Self::Federation => "tfs",
+            Self::Scim => "tsc",
         }
     }
 }
@@ -71,6 +86,14 @@ impl OpaqueToken {
     pub fn successor(&self, key: &MacKey, kind: TokenKind) -> Self {
         let secret = key.digest("token-successor", &[kind.prefix().as_bytes(), &self.secret]);
         Self::build(key, kind, self.tenant, secret)
+    }
+
+    /// The one token of a thing that has an id nobody else has: made again whenever it is needed, and so kept nowhere.
+    #[must_use]
+    pub fn of(key: &MacKey, kind: TokenKind, tenant: TenantId, thing: Uuid) -> Self {
+        let whose = tenant.uuid();
+        let parts: [&[u8]; 3] = [kind.prefix().as_bytes(), whose.as_bytes(), thing.as_bytes()];
+        Self::build(key, kind, tenant, key.digest("token-of", &parts))
     }
 
     fn build(key: &MacKey, kind: TokenKind, tenant: TenantId, secret: [u8; SECRET_LEN]) -> Self {
@@ -150,6 +173,18 @@ mod tests {
             OpaqueToken::parse(&key, TokenKind::Refresh, &forged).is_none(),
             "another tenant's id, checksum mended"
         );
+    }
+
+    #[test]
+    fn a_thing_s_token_is_its_own() {
+        let (key, tenant, thing) = (MacKey::new(&random::<32>()), TenantId::generate(), Uuid::now_v7());
+        let of = |kind, tenant, thing| OpaqueToken::of(&key, kind, tenant, thing).hash();
+        let one = of(TokenKind::PasswordReset, tenant, thing);
+        assert_eq!(one, of(TokenKind::PasswordReset, tenant, thing));
+        assert_ne!(one, of(TokenKind::EmailVerification, tenant, thing));
+        assert_ne!(one, of(TokenKind::PasswordReset, TenantId::generate(), thing));
+        assert_ne!(one, of(TokenKind::PasswordReset, tenant, Uuid::now_v7()));
+        assert_ne!(one, OpaqueToken::of(&MacKey::new(b"other"), TokenKind::PasswordReset, tenant, thing).hash());
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod patch;
 pub mod problem;
 mod rate;
 mod reply;
+mod strict;
 pub mod totp;
 
 pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Principal, Recent, SignedIn};

@@ -1,13 +1,13 @@
 //! A member of a JSON Merge Patch (RFC 7396): left out, null, or a value.
 
+use garde::Validate;
 use garde::error::NoKey;
 use garde::rules::inner::Inner;
-use garde::{Path, Report, Validate};
 use serde::{Deserialize, Deserializer};
 
 /// One member of a patch. The field carries `#[serde(default)]`.
 ///
-/// In OpenAPI: `#[schema(value_type = Option<String>)]`. Validated with `#[garde(inner(…))]`.
+/// In OpenAPI: `#[schema(value_type = Option<String>)]`. Validated with `#[garde(inner(…))]`, or `#[garde(dive)]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Patch<T> {
     /// Left out: stays as it is.
@@ -58,6 +58,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
     }
 }
 
+impl<T: Validate> Validate for Patch<T> {
+    type Context = T::Context;
+
+    fn validate_into(&self, context: &T::Context, path: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
+        if let Self::Value(value) = self {
+            value.validate_into(context, path, report);
+        }
+    }
+}
+
 impl<T> Inner<T> for Patch<T> {
     type Key = NoKey;
 
@@ -67,16 +77,6 @@ impl<T> Inner<T> for Patch<T> {
     {
         if let Self::Value(value) = self {
             f(value, &NoKey::default());
-        }
-    }
-}
-
-impl<T: Validate> Validate for Patch<T> {
-    type Context = T::Context;
-
-    fn validate_into(&self, context: &Self::Context, parent: &mut dyn FnMut() -> Path, report: &mut Report) {
-        if let Self::Value(value) = self {
-            value.validate_into(context, parent, report);
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod conn;
 pub mod connect;
 pub mod control_plane;
 pub mod db;
+mod doorbell;
 pub mod error;
 pub mod extractor;
 mod hold;
@@ -46,11 +47,12 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use url::{Host, Url};
 
-pub use access::{Access, Admission, ClaimsOnly, KeyHolder, Rate};
+pub use access::{Access, Admission, ClaimsOnly, ForeignBearer, KeyHolder, Rate};
 pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
 pub use db::TenantDb;
+pub use doorbell::Doorbell;
 pub use error::{Error, Result};
 pub use main_db::MainDb;
 pub use pools::report::{ClusterReport, MOST_TENANTS, PoolsReport, TenantReport, TopBy};
@@ -70,6 +72,7 @@ pub use work::{Rework, Work};
 
 use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{Clock, Slug, TenantId};
+use doorbell::Bell;
 use hold::Holds;
 use pools::meters;
 use registry::RegistryCache;
@@ -216,6 +219,7 @@ struct Inner {
     holds: Holds,
     rollout: Arc<Rollout>,
     upgrades: Upgrades,
+    bell: Bell,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -298,6 +302,7 @@ impl Router {
             holds,
             rollout,
             upgrades,
+            bell: Bell::default(),
             background,
         })))
     }
@@ -383,6 +388,30 @@ impl Router {
         Ok((db, holder, access))
     }
 
+    /// Admits whoever brings a token that was not made here, for the tenant that the request names by header or host: such a
+    /// token names none that could be believed.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`] if the token was made here, if no tenant is named, or one that does not serve; else as
+    /// [`Self::authenticate`].
+    pub async fn authenticate_foreign(
+        &self,
+        token: &str,
+        hints: &TenantHints,
+    ) -> Result<(TenantDb, ForeignBearer, Arc<Access>)> {
+        let ours =
+            token::strict_kid(token, None).is_ok_and(|kid| KeyId::decode(&self.0.installation.mac, &kid).is_some());
+        if ours || (hints.header.is_none() && hints.host.is_none()) {
+            return Err(Error::TokenInvalid("nobody's"));
+        }
+        let db = self.named(None, hints).await.map_err(|error| match error {
+            Error::TenantUnknown => Error::TokenInvalid("tenant"),
+            other => other,
+        })?;
+        let (bearer, access) = self.0.admission.admit_foreign(&db, token).await?;
+        Ok((db, bearer, access))
+    }
+
     /// The tenant named on a route without a token: by the body, `X-Tenant-ID` or the subdomain.
     ///
     /// # Errors
@@ -410,6 +439,20 @@ impl Router {
     /// Who brings a tenant up whose schema is older than a request needs. Said once, after the start.
     pub fn keep_schemas_by(&self, keeper: Arc<dyn SchemaKeeper>) {
         self.0.upgrades.keep_by(keeper);
+    }
+
+    /// Who is told of work that waits in a tenant's database. Said once, after the start.
+    pub fn rings_at(&self, doorbell: Arc<dyn Doorbell>) {
+        self.0.bell.set(doorbell);
+    }
+
+    /// Tells that the transaction under way leaves work in a tenant's database. To be called before its commit: the word
+    /// is out then, whatever becomes of this process.
+    pub async fn ring(&self, tenant: TenantId) {
+        // A transaction ends by the deadline of its work, or is ended by the server, which waits no longer than that for
+        // the next statement of a process that stands still.
+        let settles = 2 * self.work_deadline();
+        self.0.bell.ring(tenant, self.0.config.clock.now() + settles).await;
     }
 
     /// The same tenant's database with this version of the built-in schema, or a newer one. A tenant that is behind is

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 /// Ends every session, and forgets answers given to anybody before: a session that was ended after the copy was taken
-/// must not come to life again.
+/// must not come to life again, nor mail be sent that was sent since.
 ///
 /// # Errors
 /// What the database answers.
@@ -12,7 +12,15 @@ pub async fn sign_everybody_out<C>(conn: &mut C) -> QueryResult<()>
 where
     C: AsyncConnection<Backend = diesel::pg::Pg>,
 {
-    for table in ["sessions", "idempotency_records", "mfa_challenges", "trusted_devices", "passkey_ceremonies"] {
+    for table in [
+        "mail_outbox",
+        "sessions",
+        "idempotency_records",
+        "mfa_challenges",
+        "trusted_devices",
+        "federation_states",
+        "passkey_ceremonies",
+    ] {
         diesel::sql_query(format!("DELETE FROM public.{table}")).execute(conn).await?;
     }
     Ok(())
@@ -29,13 +37,20 @@ where
     for statement in [
         "UPDATE public.users SET password_hash = NULL",
         "DELETE FROM public.invitations",
+        "DELETE FROM public.registrations",
+        "DELETE FROM public.account_tokens",
+        "DELETE FROM public.email_changes",
         "DELETE FROM public.second_factors",
         "DELETE FROM public.recovery_codes",
+        "DELETE FROM public.password_history",
         "DELETE FROM public.trusted_devices",
         "DELETE FROM public.mfa_challenges",
         "DELETE FROM public.passkeys",
         "DELETE FROM public.api_keys",
         "UPDATE public.security_policy SET captcha_provider = NULL, captcha_site_key = NULL, captcha_secret_sealed = NULL",
+        "DELETE FROM public.identity_providers",
+        "DELETE FROM public.token_issuers",
+        "DELETE FROM public.scim_tokens",
     ] {
         diesel::sql_query(statement).execute(conn).await?;
     }

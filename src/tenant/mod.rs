@@ -8,13 +8,20 @@ pub mod auth;
 pub mod contacts;
 mod copied;
 pub mod docs;
+pub mod identity_providers;
 pub mod impersonation;
+mod jose;
+pub mod mail;
+pub(crate) mod passwords;
 pub mod permissions;
 pub mod roles;
 mod schema;
+pub mod scim;
 pub mod security;
 mod seed;
+pub mod teams;
 pub mod tenants;
+pub mod token_issuers;
 pub mod users;
 
 pub use auth::{Auth, AuthSettings, SessionAdmission};
@@ -28,9 +35,14 @@ pub fn routes(cfg: &mut ServiceConfig) {
     auth::routes(cfg);
     users::routes(cfg);
     roles::routes(cfg);
+    teams::routes(cfg);
     permissions::routes(cfg);
     tenants::routes(cfg);
     api_keys::routes(cfg);
+    identity_providers::routes(cfg);
+    token_issuers::routes(cfg);
+    scim::routes(cfg);
     security::routes(cfg);
+    mail::routes(cfg);
     contacts::routes(cfg);
 }

@@ -15,6 +15,7 @@ use crate::config::{Config, Sources};
 use crate::control::ControlPlane;
 use crate::fleet::Fleet;
 use crate::http::{Listeners, Node};
+use crate::jobs::{Housekeeping, serving};
 use crate::kernel::Clock;
 use crate::router::{Guards, Registration, Router, Target};
 use crate::telemetry;
@@ -121,6 +122,7 @@ impl TestAppBuilder {
                 let stop = async {
                     let _ = stopped.await;
                 };
+                let _jobs = serving(Housekeeping::new(), server.post_office().clone()).start();
                 server.serve(listeners, stop).await.expect("the node ends well");
             });
         });

@@ -9,6 +9,7 @@ mod kept;
 mod keys;
 mod migrations;
 mod moves;
+mod people;
 mod pools;
 mod signup;
 mod signups;
@@ -56,6 +57,9 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(jobs::cancel_job)
         .service(migrations::migrate_fleet)
         .service(migrations::get_fleet_status)
+        .service(people::my_tenants)
+        .service(people::accept_invitation)
+        .service(people::switch_tenant)
         .service(signup::sign_up)
         .service(signup::sign_up_job)
         .service(signups::list_sign_ups)

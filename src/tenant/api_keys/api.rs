@@ -23,6 +23,7 @@ use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::{ApiKeysRead, ApiKeysWrite};
 use crate::tenant::users::rules::{name_shape, not_blank};
 
@@ -237,6 +238,8 @@ pub async fn create_key(
             };
             let row = store::insert(conn, &new).await?;
             note(conn, owner, &row, "api_key.created", now).await?;
+            let notice = SecurityNotice::ApiKeyMade { name: row.name.clone() };
+            mail::notify_security(conn, db, owner, notice, None).await?;
             let (location, version) = (format!("/api/v1/api-keys/{}", row.id), row.version);
             let made = NewApiKey { api_key: row.into(), key: Some(secret.text) };
             Ok(Answer::created(made).location(location).etag(version))

@@ -18,9 +18,10 @@ use crate::rest::{
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::ApiKeysWrite;
+use crate::tenant::teams;
 use crate::tenant::users::rules::{may_control, name_shape, not_blank};
-use crate::tenant::users::store as users;
 
 /// A change of an API key.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -66,7 +67,7 @@ fn changed<T>(patch: Patch<T>) -> Option<Option<T>> {
 async fn hold(conn: &mut TenantConn, caller: &Authorized<ApiKeysWrite>, id: ApiKeyId) -> ApiResult<KeyRow> {
     let row = store::hold(conn, id).await?;
     if row.owner_id != caller.user() {
-        may_control(&caller.access.permissions, &users::permissions_of_user(conn, row.owner_id).await?)?;
+        may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, row.owner_id).await?)?;
     }
     Ok(row)
 }
@@ -183,6 +184,8 @@ pub async fn rotate_key(
             rules::check_scopes(&before.scopes, &caller.access.permissions)?;
             let row = store::rotate(conn, id, (&secret.hash, &secret.hint), now + overlap, now).await?;
             note(conn, actor, &row, "api_key.rotated", now).await?;
+            let notice = SecurityNotice::ApiKeyRotated { name: row.name.clone() };
+            mail::notify_security(conn, &caller.db, row.owner_id, notice, None).await?;
             Ok(Answer::ok(NewApiKey { api_key: row.into(), key: Some(secret.text.clone()) }))
         })
         .await?;

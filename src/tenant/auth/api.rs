@@ -22,7 +22,9 @@ use crate::rest::{
 };
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::security::lifetimes;
+use crate::tenant::teams;
 use crate::tenant::users;
 use crate::tenant::users::rules::email_key;
 
@@ -129,14 +131,17 @@ async fn login_to(
     }
     tokio::time::sleep(standing.slowdown(line)).await;
     let hash = found.as_ref().and_then(Credentials::usable_hash);
-    let matches = auth.passwords.verify(password, hash).await?;
+    let checked = auth.passwords.of(db.tenant().id).check(password, hash).await?;
     let known = found.as_ref().map(|c| c.user);
-    let matched = found.filter(|_| matches);
+    let matched = found.filter(|_| checked.matches());
     let line = &line.again(auth);
     // A refusal is an outcome, not an error: what was counted has to stay.
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<LoggedIn>> {
         match judge(conn, &Try { line, known, matched: matched.as_ref() }).await? {
             Outcome::Passed(user) => {
+                if let Some(renewed) = checked.renewed() {
+                    store::renew_hash(conn, user, renewed).await?;
+                }
                 let person = users::store::get(conn, user).await?;
                 let next = mfa::gate::enter(conn, auth, db, person, client, device.as_ref()).await?;
                 if matches!(next, LoggedIn::In(_)) {
@@ -162,7 +167,7 @@ async fn login_nowhere(auth: &Auth, who: Stranger, password: SecretString, stand
     };
     stands(failures + 1);
     tokio::time::sleep(slowdown(failures)).await;
-    if let Err(overloaded) = auth.passwords.verify(password, None).await {
+    if let Err(overloaded) = auth.passwords.of_nobody().verify(password, None).await {
         return overloaded;
     }
     match auth.strangers.fail(who, auth.clock.now()).await {
@@ -227,20 +232,22 @@ pub async fn refresh(
                 Rotation::Reuse => {
                     // Ending the session has to stay, so this is no error of the transaction.
                     store::end_session(conn, family.session, "refresh_token_reused", now).await?;
+                    mail::notify_security(conn, db_ref, family.user, SecurityNotice::SessionStolen, None).await?;
                     return Ok((Err(ApiError::new(Code::TokenRevoked)), Some((family.session, family.user))));
                 }
                 Rotation::Rotate | Rotation::Repeat => {}
             }
             let successor = token.successor(mac, TokenKind::Refresh);
+            let user = users::store::get(conn, family.user).await?;
             let lifetimes = lifetimes(conn, db_ref, auth.settings.session_lifetimes()).await?;
             let identity = Identity {
                 session: family.session,
+                roles: teams::all_roles(conn, db_ref, &user).await?,
                 expires_at: lifetimes.end(family.opened_at, now),
                 amr: family.amr,
                 auth_time: family.auth_time,
             };
-            let user = users::store::get(conn, family.user).await?;
-            if !mfa::gate::is_satisfied(&identity.amr) && mfa::gate::is_demanded(conn, db_ref, &user.roles).await? {
+            if !mfa::gate::is_satisfied(&identity.amr) && mfa::gate::is_demanded(conn, db_ref, &identity.roles).await? {
                 store::end_session(conn, family.session, "second_factor_demanded", now).await?;
                 return refused(Code::TokenRevoked);
             }

@@ -20,6 +20,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::audit;
+use crate::tenant::mail;
 
 /// The built-in schema that counts by address and tenant (`V11__throttling.sql`).
 pub const SINCE: i32 = 11;
@@ -39,6 +40,8 @@ pub(super) enum Kind {
     PasswordChange,
     /// A passkey alone.
     Passkey,
+    /// An identity provider's word.
+    Federation,
 }
 
 impl Kind {
@@ -49,6 +52,7 @@ impl Kind {
             Self::StepUp => "step_up",
             Self::PasswordChange => "password_change",
             Self::Passkey => "passkey",
+            Self::Federation => "federation",
         }
     }
 }
@@ -70,6 +74,7 @@ pub(super) struct Line<'a> {
     /// On which account.
     pub email_key: &'a str,
     email_hash: [u8; 32],
+    db: &'a TenantDb,
     client: &'a Client,
     network: Option<String>,
     device: Option<[u8; 32]>,
@@ -82,9 +87,10 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// A try of now on the account with this address.
-    pub(super) fn new(auth: &Auth, db: &TenantDb, email_key: &'a str, client: &'a Client, kind: Kind) -> Self {
+    pub(super) fn new(auth: &Auth, db: &'a TenantDb, email_key: &'a str, client: &'a Client, kind: Kind) -> Self {
         Self {
             email_key,
+            db,
             email_hash: email_hash(db, email_key),
             client,
             network: client.network(),
@@ -222,6 +228,9 @@ pub(super) async fn fail(conn: &mut TenantConn, line: &Line<'_>, user: Option<Us
     note(conn, line, user, false).await?;
     if !line.wide {
         return Ok(());
+    }
+    if lockout(&look(conn, line).await?.failures, &line.limits, line.now).is_some() {
+        mail::notify_locked(conn, line.db, user, line.client).await?;
     }
     let network = line.network.as_deref();
     let (from_address, in_tenant) = store::accounts_tried(conn, network, line.now - line.limits.window).await?;

@@ -4,10 +4,13 @@
 //! session by [`SessionAdmission`] on every request.
 //! Strangers learn nothing about tenants and people: what does not exist answers like what is closed to them.
 
+pub(in crate::tenant) mod account;
 pub mod admission;
 mod api;
 mod attempts;
 pub mod captcha;
+pub mod elsewhere;
+pub(in crate::tenant) mod federation;
 mod history;
 pub mod mfa;
 mod newcomer;
@@ -23,7 +26,9 @@ mod step_up;
 mod store;
 mod strangers;
 
+pub use account::{SINCE as LINKED_SINCE, SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
+pub(in crate::tenant) use mfa::gate::forget_challenges;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
 pub use passkeys::PasskeySite;
 pub use rules::Limits;
@@ -48,6 +53,8 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(sessions::end_sessions_of)
         .service(history::login_history)
         .service(captcha::captcha);
+    account::routes(cfg);
     mfa::routes(cfg);
     passkeys::routes(cfg);
+    federation::routes(cfg);
 }

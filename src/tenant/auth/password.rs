@@ -11,9 +11,11 @@ use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
-use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery, passwords};
+use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::passwords::{self, Whose, choose};
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store::{self as users, UserChange};
 
@@ -25,7 +27,7 @@ pub struct ChangePasswordRequest {
     #[garde(skip)]
     #[schema(value_type = String, format = Password)]
     pub current_password: SecretString,
-    /// What it is to be: at least 10 characters.
+    /// What it is to be, by the organisation's policy.
     #[garde(skip)]
     #[schema(value_type = String, format = Password)]
     pub new_password: SecretString,
@@ -56,19 +58,24 @@ pub async fn change_password(
     body: Json<ChangePasswordRequest>,
 ) -> ApiResult<HttpResponse> {
     let ChangePasswordRequest { current_password, new_password } = body.0;
-    let (db, me) = (&caller.db, caller.user());
+    let (db, me) = (&caller.db.router().at_schema(caller.db.clone(), passwords::SINCE).await?, caller.user());
     let (email, found) = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             let email = users::get(conn, me).await?.email;
             Ok((email_key(&email), store::find_credentials(conn, me).await?))
         })
         .await?;
-    if let Some(fault) = passwords::fault("newPassword", &new_password, &email) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
-    let matches = auth.passwords.verify(current_password, found.as_ref().and_then(Credentials::usable_hash)).await?;
+    let matches = auth
+        .passwords
+        .of(db.tenant().id)
+        .verify(current_password, found.as_ref().and_then(Credentials::usable_hash))
+        .await?;
     let matched = found.filter(|_| matches);
-    let hash = auth.passwords.hash(new_password).await?;
+    // Whoever does not know the current password learns nothing of the earlier ones.
+    let hash = match matched {
+        Some(_) => choose(&auth, db, Whose::Theirs(me), "newPassword", new_password).await?,
+        None => auth.passwords.of(db.tenant().id).hash(new_password).await?,
+    };
     let session = caller.claims.sid;
     let (auth, matched) = (&**auth, &matched);
     let line = &Line::new(auth, db, &email, &client, Kind::PasswordChange);
@@ -90,6 +97,7 @@ pub async fn change_password(
                 ..UserChange::default()
             };
             users::update(conn, me, &change, true, now).await?;
+            mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(&client)).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", now).await?;
             Ok(Answer::no_content())
         })

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::account;
 use super::mfa::{LoggedIn, gate};
 use super::settings::Auth;
 use super::store;
@@ -13,9 +14,10 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{RoleId, UserId};
 use crate::rest::Client;
-use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay, passwords};
-use crate::router::{self, Registration, Router, TenantConn, TenantTx};
+use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay};
+use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::StrangerRefusals;
+use crate::tenant::passwords::{self, Whose, choose};
 use crate::tenant::permissions::catalog::USER;
 use crate::tenant::users::rules::{UserStatus, email_key, email_shape, name_shape};
 use crate::tenant::users::store::{self as users, NewUser, UserChange, UserRow};
@@ -32,7 +34,7 @@ pub struct RegisterRequest {
     #[garde(custom(email_shape))]
     #[schema(example = "grace@acme.test")]
     pub email: String,
-    /// At least 10 characters.
+    /// By the organisation's policy: 15 characters at least, unless it says otherwise.
     #[garde(skip)]
     #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     pub password: SecretString,
@@ -54,14 +56,16 @@ pub struct RegisterRequest {
 
 /// Registers, and signs in.
 ///
-/// With the policy `open` anyone may; with `invite` whoever holds an invitation for their address; with `closed` nobody.
-/// A tenant that is closed to the caller, unknown or suspended answers the same `registration_closed`.
+/// With the policy `open` anyone may; with `invite` whoever holds an invitation for their address; with `domain` whoever has
+/// an address of certain domains too; with `closed` nobody. Where addresses are verified first, the answer is 202, the same
+/// whether or not somebody has the address, and the account is made by `POST /api/v1/auth/verify-email`. A tenant that is closed to the caller, unknown or suspended answers the same `registration_closed`.
 #[utoipa::path(
     tag = "auth",
     request_body = RegisterRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Registers once, however often it is sent")),
     responses(
         (status = 201, description = "Registered, and signed in as by a login", body = Envelope<LoggedIn>),
+        (status = 202, description = "Waits for its address to be verified: a mail is on its way", body = Envelope<account::ByMail>),
         (status = 403, description = "`registration_closed`", body = ErrorEnvelope),
         (status = 409, description = "`already_exists`: `email`", body = ErrorEnvelope),
         StrangerRefusals,
@@ -78,9 +82,6 @@ pub async fn register(
     body: Json<RegisterRequest>,
 ) -> ApiResult<HttpResponse> {
     let mut request = body.0;
-    if let Some(fault) = passwords::fault("password", &request.password, &request.email) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
     let invitation = match request.invitation.take() {
         None => None,
         Some(text) => {
@@ -94,21 +95,31 @@ pub async fn register(
         None => router.named(request.tenant.as_deref(), &hints).await,
     };
     let db = db.map_err(|error| closed_to_strangers(error, invitation.is_some()))?;
+    let db = router.at_schema(db, passwords::SINCE).await?;
     if invitation.is_some() && request.tenant.as_deref().is_some_and(|named| named != db.tenant().slug.as_str()) {
         return Err(void_invitation());
     }
-    match (db.tenant().registration, &invitation) {
-        (Registration::Open, _) | (Registration::Invite, Some(_)) => {}
-        _ => return Err(ApiError::new(Code::RegistrationClosed)),
+    let policy = account::policy_of(&db).await?;
+    if !policy.lets_in(&request.email, invitation.is_some()) {
+        return Err(ApiError::new(Code::RegistrationClosed));
     }
-    let hash = auth.passwords.hash(request.password.clone()).await?;
-    let (auth, db) = (&**auth, &db);
+    let name = [&*request.first_name, &*request.last_name];
+    let whose = Whose::New { email: &request.email, name, roles: &[USER.to_owned()] };
+    let hash = choose(&auth, &db, whose, "password", request.password.clone()).await?;
+    let (auth, db, request) = (&**auth, &db, &request);
+    if policy.verify_email && invitation.is_none() {
+        return idempotency
+            .run(db, "register", async |conn: &mut TenantTx| -> ApiResult<Answer<account::ByMail>> {
+                account::verify::keep(conn, auth, db, request, &hash).await
+            })
+            .await;
+    }
     idempotency
         .run_secret(db, "register", async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<LoggedIn>> {
             let user = match (replay, &invitation) {
-                (Replay::Again, _) => again(conn, auth, &request).await?,
-                (Replay::First, None) => join(conn, auth, &request, &hash).await?,
-                (Replay::First, Some(token)) => accept(conn, auth, &request, &hash, token).await?,
+                (Replay::Again, _) => again(conn, auth, db, request).await?,
+                (Replay::First, None) => join(conn, auth, request, &hash).await?,
+                (Replay::First, Some(token)) => accept(conn, auth, request, &hash, token).await?,
             };
             let version = user.version;
             let answer = gate::enter(conn, auth, db, user, &client, None).await?;
@@ -170,10 +181,11 @@ async fn accept(
 }
 
 /// A repeated request whose first answer was not kept, for it held tokens: a new session, if the password still holds.
-async fn again(conn: &mut TenantConn, auth: &Auth, request: &RegisterRequest) -> ApiResult<UserRow> {
+async fn again(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, request: &RegisterRequest) -> ApiResult<UserRow> {
     let found = store::credentials(conn, &email_key(&request.email)).await?;
     let password = request.password.clone();
-    let matches = auth.passwords.verify(password, found.as_ref().and_then(store::Credentials::usable_hash)).await?;
+    let hasher = auth.passwords.of(db.tenant().id);
+    let matches = hasher.verify(password, found.as_ref().and_then(store::Credentials::usable_hash)).await?;
     match found {
         Some(credentials) if matches => users::get(conn, credentials.user).await,
         _ => Err(ApiError::new(Code::InvalidCredentials)),

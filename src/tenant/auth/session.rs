@@ -14,7 +14,9 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::security::lifetimes;
+use crate::tenant::teams;
 use crate::tenant::users::api::User;
 use crate::tenant::users::store::UserRow;
 
@@ -57,6 +59,8 @@ pub(crate) fn expose_some<S: Serializer>(secret: &Option<SecretString>, serializ
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub session: SessionId,
+    /// Names of all roles, those by teams included.
+    pub roles: Vec<String>,
     /// When it ends, unless it is refreshed before.
     pub expires_at: DateTime<Utc>,
     pub amr: Vec<String>,
@@ -76,6 +80,7 @@ pub(super) async fn open(
     let lifetimes = lifetimes(conn, db, auth.settings.session_lifetimes()).await?;
     let identity = Identity {
         session: SessionId::generate(),
+        roles: teams::all_roles(conn, db, &user).await?,
         expires_at: lifetimes.end(now, now),
         amr: amr.iter().map(|&method| method.to_owned()).collect(),
         auth_time: now,
@@ -91,6 +96,9 @@ pub(super) async fn open(
         amr: &identity.amr,
         auth_time: now,
     };
+    if store::is_new_address(conn, user.id, client.ip.as_deref()).await? {
+        mail::notify_security(conn, db, user.id, SecurityNotice::NewSession, Some(client)).await?;
+    }
     store::insert_session(conn, &row).await?;
     let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);
     store::insert_refresh_token(conn, &refresh.hash(), identity.session, now, identity.expires_at).await?;
@@ -148,7 +156,7 @@ pub(super) fn access_token(
         jti: Uuid::now_v7(),
         iat: now.timestamp(),
         exp: expires_at.timestamp(),
-        roles: user.roles.clone(),
+        roles: identity.roles.clone(),
         amr: identity.amr.clone(),
         auth_time: identity.auth_time.timestamp(),
         ver: user.auth_version,

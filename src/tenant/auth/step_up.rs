@@ -15,6 +15,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{Client, Envelope, ErrorEnvelope, InPerson, Json, NoQuery, Reply};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
+use crate::tenant::teams;
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store as users;
 
@@ -66,7 +67,8 @@ pub async fn step_up(
     if let Some(left) = db.read(look).await? {
         return Err(locked(left));
     }
-    let matches = auth.passwords.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await?;
+    let hasher = auth.passwords.of(caller.db.tenant().id);
+    let matches = hasher.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await?;
     let matched = found.filter(|_| matches);
     let (line, code) = (&line.again(auth), code.as_ref());
     // A refusal is an outcome, not an error: what was counted has to stay.
@@ -80,7 +82,8 @@ pub async fn step_up(
             let mut amr = vec!["pwd".to_owned()];
             match mfa::gate::prove(conn, db, me, code, line.now).await? {
                 mfa::gate::Proof::None => {
-                    let roles = users::get(conn, me).await?.roles;
+                    let person = users::get(conn, me).await?;
+                    let roles = teams::all_roles(conn, db, &person).await?;
                     if mfa::gate::is_demanded(conn, db, &roles).await? {
                         store::end_session(conn, sid, "second_factor_demanded", line.now).await?;
                         return Ok(Err(ApiError::new(Code::TokenRevoked)));
@@ -98,7 +101,8 @@ pub async fn step_up(
                 return Err(ApiError::new(Code::TokenRevoked));
             };
             let person = users::get(conn, me).await?;
-            let identity = Identity { session: sid, expires_at, amr, auth_time: line.now };
+            let roles = teams::all_roles(conn, db, &person).await?;
+            let identity = Identity { session: sid, roles, expires_at, amr, auth_time: line.now };
             session::access_token(auth, db, &person, &identity, line.now).map(Ok)
         })
         .await??;

@@ -1,6 +1,7 @@
 //! Every permission there is, and which system role has it. Provisioning seeds a tenant's database from this list.
 
 use crate::rest::Permission;
+use crate::tenant::teams;
 
 /// The system role that may do everything.
 pub const ADMIN: &str = "admin";
@@ -24,11 +25,25 @@ pub const PERMISSIONS: &[Entry] = &[
     Entry { name: UsersWrite::NAME, description: "Create, change and remove people, and give them roles", user: false },
     Entry { name: RolesRead::NAME, description: "See the roles", user: true },
     Entry { name: RolesWrite::NAME, description: "Make, change and remove roles", user: false },
+    Entry { name: TeamsRead::NAME, description: "See the teams and who is in them", user: false },
+    Entry {
+        name: TeamsWrite::NAME,
+        description: "Make, change and remove teams, and decide who is in them",
+        user: false,
+    },
     Entry { name: ApiKeysRead::NAME, description: "See the API keys", user: false },
     Entry { name: ApiKeysWrite::NAME, description: "Make, change and revoke API keys", user: false },
+    Entry { name: IdentityProvidersRead::NAME, description: "See through whom people sign in", user: false },
+    Entry { name: IdentityProvidersWrite::NAME, description: "Decide through whom people sign in", user: false },
+    Entry { name: TokenIssuersRead::NAME, description: "See whose access tokens are taken", user: false },
+    Entry { name: TokenIssuersWrite::NAME, description: "Decide whose access tokens are taken", user: false },
+    Entry { name: ScimTokensRead::NAME, description: "See the tokens of directories", user: false },
+    Entry { name: ScimTokensWrite::NAME, description: "Let directories manage people, and stop them", user: false },
     Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
     Entry { name: SecurityRead::NAME, description: "See what the organisation demands of its people", user: false },
     Entry { name: SecurityWrite::NAME, description: "Decide what the organisation demands of its people", user: false },
+    Entry { name: MailRead::NAME, description: "See the words of the mails that people get", user: false },
+    Entry { name: MailWrite::NAME, description: "Change the words of the mails that people get", user: false },
     Entry { name: "contacts:read", description: "See the address book", user: true },
     Entry { name: "contacts:write", description: "Change the address book", user: true },
 ];
@@ -50,6 +65,7 @@ pub struct UsersWrite;
 impl Permission for UsersWrite {
     const NAME: &'static str = "users:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May see roles.
@@ -68,6 +84,23 @@ impl Permission for RolesWrite {
     const SCHEMA: i32 = 6;
 }
 
+/// May see teams.
+#[derive(Debug)]
+pub struct TeamsRead;
+impl Permission for TeamsRead {
+    const NAME: &'static str = "teams:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May make, change and remove teams, and decide who is in them.
+#[derive(Debug)]
+pub struct TeamsWrite;
+impl Permission for TeamsWrite {
+    const NAME: &'static str = "teams:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
 /// May see API keys.
 #[derive(Debug)]
 pub struct ApiKeysRead;
@@ -82,7 +115,58 @@ pub struct ApiKeysWrite;
 impl Permission for ApiKeysWrite {
     const NAME: &'static str = "api-keys:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = 6;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see identity providers.
+#[derive(Debug)]
+pub struct IdentityProvidersRead;
+impl Permission for IdentityProvidersRead {
+    const NAME: &'static str = "identity-providers:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May make, change and remove identity providers.
+#[derive(Debug)]
+pub struct IdentityProvidersWrite;
+impl Permission for IdentityProvidersWrite {
+    const NAME: &'static str = "identity-providers:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see token issuers.
+#[derive(Debug)]
+pub struct TokenIssuersRead;
+impl Permission for TokenIssuersRead {
+    const NAME: &'static str = "token-issuers:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May register, change and remove token issuers.
+#[derive(Debug)]
+pub struct TokenIssuersWrite;
+impl Permission for TokenIssuersWrite {
+    const NAME: &'static str = "token-issuers:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see the tokens of directories.
+#[derive(Debug)]
+pub struct ScimTokensRead;
+impl Permission for ScimTokensRead {
+    const NAME: &'static str = "scim-tokens:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May make and revoke the tokens of directories.
+#[derive(Debug)]
+pub struct ScimTokensWrite;
+impl Permission for ScimTokensWrite {
+    const NAME: &'static str = "scim-tokens:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May see permissions.
@@ -97,7 +181,7 @@ impl Permission for PermissionsRead {
 pub struct SecurityRead;
 impl Permission for SecurityRead {
     const NAME: &'static str = "security:read";
-    const SCHEMA: i32 = 11;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May decide what the organisation demands of its people.
@@ -106,7 +190,24 @@ pub struct SecurityWrite;
 impl Permission for SecurityWrite {
     const NAME: &'static str = "security:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = 11;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see the words of mails.
+#[derive(Debug)]
+pub struct MailRead;
+impl Permission for MailRead {
+    const NAME: &'static str = "mail:read";
+    const SCHEMA: i32 = 7;
+}
+
+/// May change the words of mails.
+#[derive(Debug)]
+pub struct MailWrite;
+impl Permission for MailWrite {
+    const NAME: &'static str = "mail:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = 7;
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use garde::Validate;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,12 +13,14 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{RoleId, TenantId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned, passwords,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned,
 };
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::auth::{Auth, delta, insert_invitation};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, Mail, Recipient};
+use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::{UsersRead, UsersWrite};
 
 /// A person of the tenant.
@@ -126,8 +128,8 @@ pub struct CreateUser {
 
 /// Adds a person, or invites one.
 ///
-/// With a password the person is active at once. Without one they are `invited`, and the answer holds the invitation's
-/// token, which is kept nowhere. Nobody can give a role that may do more than they themselves.
+/// With a password the person is active at once. Without one they are `invited`, by a mail; the answer holds the
+/// invitation's token too. Nobody can give a role that may do more than they themselves.
 #[utoipa::path(
     tag = "users",
     request_body = CreateUser,
@@ -151,7 +153,11 @@ pub async fn create_user(
     let mut request = body.0;
     let hash = match request.password.take() {
         None => None,
-        Some(password) => Some(new_password_hash(&auth, password, &request.email).await?),
+        Some(password) => {
+            let name = [&*request.first_name, &*request.last_name];
+            let whose = Whose::New { email: &request.email, name, roles: &request.roles };
+            Some(choose(&auth, &caller.db, whose, "password", password).await?)
+        }
     };
     let (auth, db, access, request) = (&**auth, &caller.db, &*caller.access, &request);
     let actor = caller.actor();
@@ -169,21 +175,13 @@ pub async fn create_user(
                 Replay::First => insert(conn, auth, access, request, None).await?,
                 Replay::Again => invited(conn, &request.email).await?,
             };
-            let invitation = invite(conn, auth, db, row.id).await?;
+            let invitation = invite(conn, auth, db, &row).await?;
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
         })
         .await
 }
 
-/// Judges and hashes a password that an administrator gives somebody.
-pub(super) async fn new_password_hash(auth: &Auth, password: SecretString, email: &str) -> ApiResult<String> {
-    if let Some(fault) = passwords::fault("password", &password, email) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
-    auth.passwords.hash(password).await
-}
-
-async fn insert(
+pub(super) async fn insert(
     conn: &mut TenantConn,
     auth: &Auth,
     access: &Access,
@@ -205,7 +203,7 @@ async fn insert(
 }
 
 /// The roles behind names, all of which the caller may give.
-pub(super) async fn grantable_roles(
+pub(in crate::tenant) async fn grantable_roles(
     conn: &mut TenantConn,
     access: &Access,
     names: &[String],
@@ -226,16 +224,19 @@ async fn invited(conn: &mut TenantConn, email: &str) -> ApiResult<UserRow> {
         .ok_or_else(|| ApiError::already_exists("email", "This person was invited, and has come or was removed since."))
 }
 
-async fn invite(
+pub(super) async fn invite(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
-    user: UserId,
+    user: &UserRow,
 ) -> ApiResult<(SecretString, DateTime<Utc>)> {
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Invitation, db.tenant().id);
     let now = auth.clock.now();
     let expires_at = now + delta(auth.settings.invitation_ttl);
-    insert_invitation(conn, user, &token.hash(), now, expires_at).await?;
+    insert_invitation(conn, user.id, &token.hash(), now, expires_at).await?;
+    let to = Recipient { user: Some(user.id), address: user.email.clone(), name: user.first_name.clone() };
+    let text = token.text().expose_secret().to_owned();
+    mail::queue(conn, db, &to, Mail::Invitation { token: text, by: String::new() }).await?;
     Ok((token.text().clone(), expires_at))
 }
 

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::api::{User, grantable_roles, new_password_hash};
+use super::api::{User, grantable_roles};
 use super::me::text;
 use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, UserChange, UserRow};
@@ -18,8 +18,11 @@ use crate::rest::{
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::{Auth, end_sessions};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::UsersWrite;
 use crate::tenant::permissions::catalog::ADMIN;
+use crate::tenant::teams;
 
 /// A person as they are to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -209,9 +212,13 @@ async fn change(
     if_match.check(before.version)?;
     let password_hash = match wanted.password.take() {
         None => None,
+        Some(_) if id == caller.user() => {
+            let said = "Your own is changed with POST /api/v1/auth/change-password, by whoever knows the present one.";
+            return Err(ApiError::invalid_field("password", "own_password", said));
+        }
         Some(password) => {
-            let email = wanted.email.as_deref().unwrap_or(&before.email);
-            Some(new_password_hash(auth, password, email).await?)
+            caller.recently()?;
+            Some(choose(auth, db, Whose::Theirs(id), "password", password).await?)
         }
     };
     let (wanted, password_hash) = (&wanted, &password_hash);
@@ -225,12 +232,26 @@ async fn change(
             let email_changes =
                 wanted.email.as_deref().is_some_and(|email| email_key(email) != email_key(&before.email));
             if email_changes || password_hash.is_some() || status != before.status || wanted.roles.is_some() {
-                let theirs = store::permissions_of_user(conn, id).await?;
+                let theirs = teams::store::permissions_of_user(conn, id).await?;
                 rules::may_control(&caller.access.permissions, &theirs)?;
             }
             if let Some(names) = &wanted.roles {
                 let ids = grantable_roles(conn, &caller.access, names).await?;
                 store::set_roles(conn, id, &ids).await?;
+            }
+            if email_changes {
+                let to = rules::shortened(wanted.email.as_deref().unwrap_or_default());
+                mail::notify_security(conn, db, id, SecurityNotice::EmailChanged { to }, None).await?;
+            }
+            if password_hash.is_some() {
+                mail::notify_security(conn, db, id, SecurityNotice::PasswordSetByAdmin, None).await?;
+            }
+            if status != before.status {
+                let notice = match status {
+                    UserStatus::Active => SecurityNotice::AccountReactivated,
+                    UserStatus::Invited | UserStatus::Deactivated => SecurityNotice::AccountDeactivated,
+                };
+                mail::notify_security(conn, db, id, notice, None).await?;
             }
             let now = auth.clock.now();
             let change = UserChange {
@@ -283,13 +304,15 @@ pub async fn delete_user(
 ) -> ApiResult<NoContent> {
     let id = id.0;
     caller.in_person_on(id)?;
+    let db = &caller.db;
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
-            rules::may_control(&caller.access.permissions, &store::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
             store::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await
         })
@@ -300,7 +323,7 @@ pub async fn delete_user(
 
 /// Refuses a change that leaves nobody who could undo it. To be called after it, in its transaction, which has called
 /// [`store::hold_admins`].
-pub(super) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
+pub(crate) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
     let rules_over = |row: &UserRow| row.status == UserStatus::Active && row.roles.iter().any(|role| role == ADMIN);
     if !rules_over(before) || after.is_some_and(rules_over) || store::active_admins(conn).await? > 0 {
         return Ok(());

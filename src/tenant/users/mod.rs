@@ -6,11 +6,15 @@
 
 pub mod api;
 mod change;
+mod import;
+mod invitations;
 mod list;
 mod me;
 mod roles;
 pub mod rules;
 pub mod store;
+
+pub(crate) use change::keep_an_admin;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -20,10 +24,15 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(me::patch_me)
         .service(list::list_users)
         .service(api::create_user)
+        .service(import::import_users)
         .service(api::get_user)
         .service(change::replace_user)
         .service(change::patch_user)
         .service(change::delete_user)
+        .service(invitations::list_invitations)
+        .service(invitations::invite_people)
+        .service(invitations::resend_invitation)
+        .service(invitations::revoke_invitation)
         .service(roles::add_role)
         .service(roles::remove_role);
 }

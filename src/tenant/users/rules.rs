@@ -36,6 +36,16 @@ pub fn comparable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+/// An address as others may read it: its first letter and its domain.
+#[must_use]
+pub fn shortened(email: &str) -> String {
+    let email = email.trim();
+    match (email.chars().next(), email.rsplit_once('@')) {
+        (Some(first), Some((_, domain))) => format!("{first}***@{domain}"),
+        _ => "***".to_owned(),
+    }
+}
+
 /// Whether a text has the shape of an e-mail address. Whether it is somebody's, only a message to it can tell.
 ///
 /// # Errors

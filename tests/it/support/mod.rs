@@ -7,6 +7,7 @@ pub(crate) mod db;
 pub(crate) mod dev;
 pub(crate) mod device;
 pub(crate) mod dir;
+pub(crate) mod identity;
 pub(crate) mod jwt;
 pub(crate) mod matrix;
 pub(crate) mod openapi;
@@ -14,6 +15,7 @@ pub(crate) mod peers;
 pub(crate) mod s3;
 pub(crate) mod servers;
 pub(crate) mod siteverify;
+pub(crate) mod smtp;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{factor, store};
+use super::{factor, gate, store};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::totp::Enrolment;
@@ -15,6 +15,7 @@ use crate::tenant::auth::end_sessions;
 use crate::tenant::auth::passkeys::{self, PasskeyOptions};
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::{Auth, delta};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, UserRow};
 
@@ -94,6 +95,7 @@ impl Waiting {
                     attempts::fail(conn, &line, Some(person.id)).await?;
                     return Ok(Err(ApiError::new(Code::InvalidCredentials)));
                 };
+                let first = gate::first_half(conn, db, &self.token.hash()).await?;
                 if !store::take_challenge(conn, &self.token.hash()).await? {
                     return Err(ApiError::new(Code::TokenInvalid));
                 }
@@ -101,6 +103,8 @@ impl Waiting {
                 if is_new {
                     // Whoever is signed in elsewhere has shown no second factor.
                     end_sessions(conn, person.id, None, "second_factor_added", now).await?;
+                    let notice = SecurityNotice::SecondFactorAdded;
+                    mail::notify_security(conn, db, person.id, notice, Some(client)).await?;
                 }
                 let mut device = None;
                 if matches!(with, With::Code { trust: true, .. } | With::Passkey { trust: true, .. }) {
@@ -110,7 +114,7 @@ impl Waiting {
                     store::insert_device(conn, &token.hash(), person.id, client, now, kept).await?;
                     device = Some(token.text().clone());
                 }
-                let sign_in = session::open(conn, auth, db, person, client, with.amr()).await?;
+                let sign_in = session::open(conn, auth, db, person, client, &[&[first], with.amr()].concat()).await?;
                 Ok(Ok(Passed { sign_in, device, recovery_codes }))
             })
             .await??;
@@ -133,11 +137,11 @@ pub(super) enum With<'a> {
 }
 
 impl With<'_> {
-    /// What a session says of how its person proved who they are (RFC 8176).
+    /// What a session says of how its person proved who they are, beside the first half (RFC 8176).
     const fn amr(self) -> &'static [&'static str] {
         match self {
-            Self::Passkey { .. } => &["pwd", "pop", "mfa"],
-            Self::Code { .. } | Self::FirstCode(_) => &["pwd", "otp"],
+            Self::Passkey { .. } => &["pop", "mfa"],
+            Self::Code { .. } | Self::FirstCode(_) => &["otp"],
         }
     }
 }

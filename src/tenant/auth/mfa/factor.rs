@@ -9,6 +9,7 @@ use crate::kernel::UserId;
 use crate::kernel::crypto::{Place, SealKey, Sealed};
 use crate::rest::totp::{self, Enrolment};
 use crate::router::{TenantConn, TenantDb};
+use crate::tenant::mail::{self, SecurityNotice};
 
 const fn place(user: UserId) -> Place {
     Place::new("second_factors", "totp_sealed", user.uuid())
@@ -98,7 +99,11 @@ pub(super) async fn take_any(
     if take_totp(conn, db, (user, factor), code, now).await? {
         return Ok(true);
     }
-    Ok(store::take_recovery_code(conn, user, &totp::recovery_digest(code.expose_secret())).await?)
+    let taken = store::take_recovery_code(conn, user, &totp::recovery_digest(code.expose_secret())).await?;
+    if taken {
+        mail::notify_security(conn, db, user, SecurityNotice::RecoveryCodeUsed, None).await?;
+    }
+    Ok(taken)
 }
 
 /// New recovery codes, for a code of the authenticator. `Ok(None)` for a wrong one.

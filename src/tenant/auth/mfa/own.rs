@@ -16,6 +16,7 @@ use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::auth::store as sessions;
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store as users;
 
@@ -221,6 +222,12 @@ async fn prove(
                 attempts::fail(conn, &line, Some(me)).await?;
                 return Ok(Err(ApiError::invalid_field("code", "invalid", "Not a code of now.")));
             };
+            let notice = match deed {
+                Deed::Confirm => SecurityNotice::SecondFactorAdded,
+                Deed::Remove => SecurityNotice::SecondFactorRemoved,
+                Deed::Renew => SecurityNotice::RecoveryCodesRenewed,
+            };
+            mail::notify_security(conn, db, me, notice, Some(client)).await?;
             match deed {
                 Deed::Remove => drop(store::remove(conn, me).await?),
                 Deed::Confirm => {

@@ -12,7 +12,9 @@ use crate::tenant::auth::end_sessions;
 use crate::tenant::auth::passkeys;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
 use crate::tenant::users::{rules, store as users};
 
 /// May take people's second factors away.
@@ -21,11 +23,11 @@ pub struct ResetFactors;
 impl Permission for ResetFactors {
     const NAME: &'static str = UsersWrite::NAME;
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = super::SINCE;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
-/// Takes a person's second factor away, with recovery codes, passkeys and trusted devices, and ends their sessions: for whoever lost
-/// the authenticator. Noted in the audit. Nobody may do it to somebody who may do more than they themselves.
+/// Takes a person's second factor away, with recovery codes, passkeys and trusted devices, and ends their sessions: for
+/// whoever lost the authenticator. Noted in the audit. Nobody may do it to somebody who may do more than they themselves.
 #[utoipa::path(
     tag = "users",
     params(("id" = UserId, Path, description = "The person")),
@@ -41,18 +43,20 @@ pub async fn reset_second_factor(
 ) -> ApiResult<NoContent> {
     let (id, now) = (id.0, auth.clock.now());
     let actor = format!("user:{}", caller.in_person()?);
-    let schema = caller.db.tenant().schema_version;
+    let db = &caller.db;
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &users::permissions_of_user(conn, id).await?)?;
-            let passkeys = schema >= passkeys::SINCE && passkeys::store::remove_all(conn, id).await?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            let with_passkeys = db.tenant().schema_version >= passkeys::SINCE;
+            let passkeys = with_passkeys && passkeys::store::remove_all(conn, id).await?;
             if !store::remove(conn, id).await? && !passkeys {
                 return Err(ApiError::not_found("second factor"));
             }
             let entry = Entry { actor: &actor, action: "mfa.reset", user: id, session: None, reason: None };
             audit::note::<TenantConn>(conn, &entry, now).await?;
+            mail::notify_security(conn, db, id, SecurityNotice::SecondFactorReset, None).await?;
             Ok(end_sessions(conn, id, None, "second_factor_reset", now).await?)
         })
         .await?;

@@ -13,12 +13,14 @@ use super::ceremony::{self, PasskeyOptions};
 use super::store::{self, PasskeyRow};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::{
-    Answer, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, MergePatch, NoContent, NoQuery, Path, Recent, Reply,
+    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, MergePatch, NoContent, NoQuery, Path, Recent,
+    Reply,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::rules::{name_shape, not_blank};
 use crate::tenant::users::store as users;
 
@@ -117,20 +119,23 @@ pub async fn add_passkey(
     _: NoQuery,
     auth: web::Data<Auth>,
     Recent(caller): Recent,
+    client: Client,
     idempotency: Idempotency,
     body: Json<AddPasskey>,
 ) -> ApiResult<HttpResponse> {
     let AddPasskey { ceremony_id, name, credential } = body.0;
     let (me, auth) = (caller.user(), &**auth);
     let (actor, session, now) = (me.to_string(), caller.claims.sid, auth.clock.now());
-    let db = at_schema(&caller.db).await?;
+    let (db, client) = (&at_schema(&caller.db).await?, &client);
     idempotency
-        .run(&db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<PasskeyView>> {
+        .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<PasskeyView>> {
             let row = ceremony::add(conn, auth, me, name.trim(), (ceremony_id, &credential)).await?;
             let actor = format!("user:{me}");
             let entry =
                 Entry { actor: &actor, action: "passkey.added", user: me, session: Some(session), reason: None };
             audit::note::<TenantConn>(conn, &entry, now).await?;
+            let notice = SecurityNotice::PasskeyAdded { name: row.name.clone() };
+            mail::notify_security(conn, db, me, notice, Some(client)).await?;
             Ok(Answer::created(row.into()))
         })
         .await
@@ -183,19 +188,19 @@ pub async fn remove_passkey(
     _: NoQuery,
     auth: web::Data<Auth>,
     Recent(caller): Recent,
+    client: Client,
     id: Path<Uuid>,
 ) -> ApiResult<NoContent> {
     let (me, id, session, now) = (caller.user(), id.0, caller.claims.sid, auth.clock.now());
-    let gone = at_schema(&caller.db)
-        .await?
+    let (db, client) = (&at_schema(&caller.db).await?, &client);
+    let gone = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<bool> {
-            if !store::remove(conn, me, id).await? {
-                return Ok(false);
-            }
+            let Some(name) = store::remove(conn, me, id).await? else { return Ok(false) };
             let actor = format!("user:{me}");
             let entry =
                 Entry { actor: &actor, action: "passkey.removed", user: me, session: Some(session), reason: None };
             audit::note::<TenantConn>(conn, &entry, now).await?;
+            mail::notify_security(conn, db, me, SecurityNotice::PasskeyRemoved { name }, Some(client)).await?;
             Ok(true)
         })
         .await?;

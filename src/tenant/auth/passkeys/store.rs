@@ -122,9 +122,10 @@ pub(super) async fn rename(
         .optional()
 }
 
-/// Removes one of a person's passkeys. False if it is not theirs.
-pub(super) async fn remove(conn: &mut TenantConn, user: UserId, id: Uuid) -> QueryResult<bool> {
-    Ok(diesel::delete(p::table.find(id).filter(p::user_id.eq(user))).execute(conn).await? == 1)
+/// Removes one of a person's passkeys, and gives what it was called. None if it is not theirs.
+pub(super) async fn remove(conn: &mut TenantConn, user: UserId, id: Uuid) -> QueryResult<Option<String>> {
+    let mine = p::table.find(id).filter(p::user_id.eq(user));
+    diesel::delete(mine).returning(p::name).get_result(conn).await.optional()
 }
 
 /// Removes all of a person's passkeys. False if there were none.

@@ -40,3 +40,8 @@ pub async fn hold_credentials(conn: &mut TenantConn, user: UserId) -> QueryResul
     let columns = (users::id, users::password_hash, users::status);
     users::table.find(user).select(columns).for_no_key_update().first(conn).await.optional()
 }
+
+/// Keeps another hash of the same password: nothing changes for whoever has it.
+pub async fn renew_hash(conn: &mut TenantConn, user: UserId, hash: &str) -> QueryResult<()> {
+    diesel::update(users::table.find(user)).set(users::password_hash.eq(hash)).execute(conn).await.map(drop)
+}

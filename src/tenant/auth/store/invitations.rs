@@ -31,6 +31,22 @@ pub async fn insert_invitation(
         .map(drop)
 }
 
+/// Whom an invitation is for that can still be accepted: a look before it is taken.
+pub async fn open_invitation(
+    conn: &mut TenantConn,
+    hash: &[u8; 32],
+    now: DateTime<Utc>,
+) -> QueryResult<Option<UserId>> {
+    invitations::table
+        .filter(invitations::token_hash.eq(hash.as_slice()))
+        .filter(invitations::accepted_at.is_null())
+        .filter(invitations::expires_at.gt(now))
+        .select(invitations::user_id)
+        .first(conn)
+        .await
+        .optional()
+}
+
 /// Takes an invitation that can still be accepted, for the person it was made for; a second call gets none.
 pub async fn accept_invitation(
     conn: &mut TenantConn,

@@ -42,6 +42,14 @@ pub async fn insert_session(conn: &mut TenantConn, session: &NewSession<'_>) -> 
     diesel::insert_into(sessions::table).values(session).execute(conn).await.map(drop)
 }
 
+/// Whether a person who has come before comes from an address that they have not come from, as far as is remembered.
+pub async fn is_new_address(conn: &mut TenantConn, user: UserId, ip: Option<&str>) -> QueryResult<bool> {
+    let Some(ip) = ip else { return Ok(false) };
+    let known: Vec<Option<String>> =
+        sessions::table.filter(sessions::user_id.eq(user)).select(sessions::ip).distinct().load(conn).await?;
+    Ok(!known.is_empty() && !known.iter().flatten().any(|known| known == ip))
+}
+
 /// Keeps the hash of a new refresh token of a session.
 pub async fn insert_refresh_token(
     conn: &mut TenantConn,

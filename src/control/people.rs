@@ -1,0 +1,100 @@
+//! People who belong to several tenants: see `V12__dirty_tenants.sql`. Opaque ids alone.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::kernel::{TenantId, UserId};
+use crate::router::MainConn;
+
+/// The most tenants of one person that are listed.
+const MOST: i64 = 100;
+
+/// A tenant that a person belongs to.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct LinkedTenant {
+    /// Identity.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: TenantId,
+    /// Public name.
+    #[diesel(sql_type = Text)]
+    pub slug: String,
+    /// Display name.
+    #[diesel(sql_type = Text)]
+    pub name: String,
+}
+
+#[derive(QueryableByName)]
+struct Account {
+    #[diesel(sql_type = SqlUuid)]
+    user_id: Uuid,
+}
+
+/// Links an account with a person. False if it is another person's, or the person has another account there.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn link(
+    conn: &mut MainConn,
+    person: Uuid,
+    (tenant, user): (TenantId, UserId),
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    // One that nobody has confirmed is of an attempt that came to nothing.
+    let linked = diesel::sql_query(
+        "WITH vain AS (DELETE FROM person_links WHERE confirmed_at IS NULL AND tenant_id = $1 \
+         AND (user_id = $2) <> (person_id = $3)) \
+         INSERT INTO person_links (tenant_id, user_id, person_id, created_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(user.uuid())
+    .bind::<SqlUuid, _>(person)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)
+    .await?;
+    Ok(linked == 1 || account(conn, person, tenant).await? == Some(user))
+}
+
+/// The tenant's database agrees.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn confirm(conn: &mut MainConn, person: Uuid, tenant: TenantId, now: DateTime<Utc>) -> QueryResult<()> {
+    diesel::sql_query(
+        "UPDATE person_links SET confirmed_at = $3 WHERE person_id = $1 AND tenant_id = $2 AND confirmed_at IS NULL",
+    )
+    .bind::<SqlUuid, _>(person)
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// A person's account at a tenant.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn account(conn: &mut MainConn, person: Uuid, tenant: TenantId) -> QueryResult<Option<UserId>> {
+    let found = "SELECT user_id FROM person_links WHERE person_id = $1 AND tenant_id = $2";
+    let found = diesel::sql_query(found).bind::<SqlUuid, _>(person).bind::<SqlUuid, _>(tenant.uuid());
+    Ok(found.get_result::<Account>(conn).await.optional()?.map(|account| UserId::from(account.user_id)))
+}
+
+/// The tenants that a person belongs to, as far as they serve, by slug.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn tenants_of(conn: &mut MainConn, person: Uuid) -> QueryResult<Vec<LinkedTenant>> {
+    diesel::sql_query(
+        "SELECT t.id, t.slug, t.name FROM person_links l JOIN tenants t ON t.id = l.tenant_id \
+         WHERE l.person_id = $1 AND l.confirmed_at IS NOT NULL AND t.status = 'active' ORDER BY t.slug LIMIT $2",
+    )
+    .bind::<SqlUuid, _>(person)
+    .bind::<diesel::sql_types::BigInt, _>(MOST)
+    .load(conn)
+    .await
+}

@@ -1,0 +1,182 @@
+//! One person at several tenants: accepting an invitation with an account elsewhere, and changing over.
+
+use actix_web::{get, post, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::control::people::{self, LinkedTenant};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::Fleet;
+use crate::kernel::TenantId;
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoQuery, Recent, Reply};
+use crate::router::{self, MainConn, Router};
+use crate::tenant::auth::mfa::LoggedIn;
+use crate::tenant::auth::{Auth, elsewhere};
+use crate::tenant::docs::Refusals;
+
+/// A tenant that one belongs to.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MyTenant {
+    /// Identity.
+    pub id: TenantId,
+    /// Public name.
+    #[schema(example = "acme")]
+    pub slug: String,
+    /// Display name.
+    #[schema(example = "Acme Inc")]
+    pub name: String,
+    /// Whether it is that of the token.
+    pub current: bool,
+}
+
+fn no_such_tenant() -> ApiError {
+    ApiError::not_found("tenant")
+}
+
+/// The tenants that one belongs to with linked accounts: a hundred at most. This one alone, if none is linked.
+#[utoipa::path(
+    tag = "users",
+    responses((status = 200, description = "The tenants", body = Envelope<Vec<MyTenant>>), Refusals),
+    security(("bearer" = [])),
+)]
+#[get("/api/v1/users/me/tenants")]
+pub async fn my_tenants(
+    _: NoQuery,
+    fleet: web::Data<Fleet>,
+    InPerson(caller): InPerson,
+) -> ApiResult<Reply<Vec<MyTenant>>> {
+    let mine = caller.db.tenant().clone();
+    let linked = match elsewhere::person_of(&caller.db, caller.user()).await? {
+        None => Vec::new(),
+        Some(person) => {
+            let read = async move |conn: &mut MainConn| -> ApiResult<Vec<LinkedTenant>> {
+                Ok(people::tenants_of(conn, person).await?)
+            };
+            fleet.control.db.read(read).await?
+        }
+    };
+    let mut tenants: Vec<MyTenant> = linked
+        .into_iter()
+        .map(|LinkedTenant { id, slug, name }| MyTenant { current: id == mine.id, id, slug, name })
+        .collect();
+    if !tenants.iter().any(|tenant| tenant.current) {
+        let here = MyTenant { id: mine.id, slug: mine.slug.to_string(), name: mine.name.clone(), current: true };
+        tenants.insert(0, here);
+    }
+    Ok(Reply(tenants))
+}
+
+/// An invitation to another tenant.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceptInvitation {
+    /// Of the link.
+    #[garde(skip)]
+    #[schema(value_type = String, example = "tin_AZq…")]
+    pub token: SecretString,
+}
+
+/// Accepts an invitation of another tenant with one's account here. The account there has no password: one changes over
+/// to it with `POST /api/v1/auth/switch-tenant`. Needs proof of who one is that is not older than ten minutes.
+#[utoipa::path(
+    tag = "users",
+    request_body = AcceptInvitation,
+    responses(
+        (status = 200, description = "Accepted: the tenant that one belongs to from here on", body = Envelope<MyTenant>),
+        (status = 409, description = "One has an account there already", body = ErrorEnvelope),
+        (status = 422, description = "The invitation is not valid, or not any more", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/invitations/accept")]
+pub async fn accept_invitation(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    fleet: web::Data<Fleet>,
+    Recent(caller): Recent,
+    body: Json<AcceptInvitation>,
+) -> ApiResult<Reply<MyTenant>> {
+    let void = || ApiError::invalid_field("token", "invalid", "The invitation is not valid, or not any more.");
+    let router = caller.db.router();
+    let token =
+        OpaqueToken::parse(&router.installation().mac, TokenKind::Invitation, &body.0.token).ok_or_else(void)?;
+    if token.tenant() == caller.db.tenant().id {
+        return Err(void());
+    }
+    let there = router.routed(&token, &Default::default()).await.map_err(|error| match error {
+        router::Error::TokenInvalid(_) | router::Error::TenantSuspended => void(),
+        other => other.into(),
+    })?;
+    let there = router.at_schema(there, crate::tenant::auth::LINKED_SINCE).await?;
+    let (here, me, now) = (caller.db.tenant().id, caller.user(), auth.clock.now());
+    let user = elsewhere::invited(&auth, &there, &token).await?;
+    let person = elsewhere::ensure_person(&caller.db, me).await?;
+    // Linked before it is accepted: an account that does not agree is no link, and one that was accepted is not without.
+    let to = there.tenant().id;
+    let link = async move |conn: &mut MainConn| -> ApiResult<bool> {
+        let mine = people::link(conn, person, (here, me), now).await?;
+        people::confirm(conn, person, here, now).await?;
+        Ok(mine && people::link(conn, person, (to, user), now).await?)
+    };
+    if !fleet.control.db.transaction(link).await? {
+        return Err(ApiError::already_exists("token", "You have an account at this tenant already."));
+    }
+    elsewhere::accept(&auth, &there, &token, person).await?;
+    let confirm =
+        async move |conn: &mut MainConn| -> ApiResult<()> { Ok(people::confirm(conn, person, to, now).await?) };
+    fleet.control.db.read(confirm).await?;
+    auth.admission.forget_user(to, user).await;
+    let tenant = there.tenant();
+    let view = MyTenant { id: tenant.id, slug: tenant.slug.to_string(), name: tenant.name.clone(), current: false };
+    Ok(Reply(view))
+}
+
+/// The tenant to change over to.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SwitchTenant {
+    /// Its slug.
+    #[garde(length(max = 64))]
+    #[schema(example = "globex")]
+    pub tenant: String,
+}
+
+/// Changes over to another tenant that one belongs to, by its own rules: where it asks for a second factor, the answer is
+/// `mfaRequired` as after a login. One that one does not belong to looks like one that does not exist. The session here
+/// stays. Needs proof of who one is that is not older than ten minutes.
+#[utoipa::path(
+    tag = "auth",
+    request_body = SwitchTenant,
+    responses(
+        (status = 200, description = "Signed in there, or its second factor is asked for", body = Envelope<LoggedIn>),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/auth/switch-tenant")]
+pub async fn switch_tenant(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    fleet: web::Data<Fleet>,
+    Recent(caller): Recent,
+    client: Client,
+    body: Json<SwitchTenant>,
+) -> ApiResult<Reply<LoggedIn>> {
+    let router: &Router = caller.db.router();
+    let person = elsewhere::person_of(&caller.db, caller.user()).await?;
+    let there = match router.named(Some(&body.0.tenant), &Hints::default()).await {
+        Ok(db) => db,
+        Err(router::Error::TenantUnknown) => return Err(no_such_tenant()),
+        Err(error) => return Err(error.into()),
+    };
+    let person = person.ok_or_else(no_such_tenant)?;
+    let to = there.tenant().id;
+    let find = async move |conn: &mut MainConn| -> ApiResult<_> { Ok(people::account(conn, person, to).await?) };
+    let user = fleet.control.db.read(find).await?.ok_or_else(no_such_tenant)?;
+    elsewhere::enter(&auth, &there, user, person, &client).await.map(Reply)
+}

@@ -1,0 +1,152 @@
+//! Sign-up with an address that is shown to be one's own.
+
+use actix_web::{HttpResponse, post, web};
+use garde::Validate;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::forgot::ForgotPassword;
+use super::{ByMail, IF_ANYBODY, LINK, store, void};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{RoleId, UserId};
+use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
+use crate::router::{Router, TenantDb, TenantTx};
+use crate::tenant::auth::Auth;
+use crate::tenant::auth::register::RegisterRequest;
+use crate::tenant::docs::StrangerRefusals;
+use crate::tenant::mail::{self, Mail, Recipient};
+use crate::tenant::permissions::catalog::USER;
+use crate::tenant::users::rules::UserStatus;
+use crate::tenant::users::store::{self as users, NewUser};
+
+const CONFIRM: ByMail = ByMail { message: "A mail is on its way to this address. Follow its link to confirm it." };
+
+/// Keeps a sign-up until its address is verified. Whoever has the address already is told so, by mail alone.
+pub(in crate::tenant::auth) async fn keep(
+    conn: &mut TenantTx,
+    auth: &Auth,
+    db: &TenantDb,
+    request: &RegisterRequest,
+    hash: &str,
+) -> ApiResult<Answer<ByMail>> {
+    let (id, now) = (Uuid::now_v7(), auth.clock.now());
+    let token = OpaqueToken::of(&db.router().installation().mac, TokenKind::EmailVerification, db.tenant().id, id);
+    let new = store::Registration {
+        id,
+        email: request.email.clone(),
+        first_name: request.first_name.clone(),
+        last_name: request.last_name.clone(),
+        password_hash: hash.to_owned(),
+    };
+    let (to, mail) = match users::find_by_email(conn, &request.email).await? {
+        Some(user) => {
+            let to = Recipient { user: Some(user.id), address: user.email, name: user.first_name };
+            (to, Mail::AlreadyRegistered)
+        }
+        None => {
+            store::insert_registration(conn, &new, &token.hash(), now, now + LINK).await?;
+            (Recipient { user: None, address: new.email, name: new.first_name }, Mail::VerifyEmail)
+        }
+    };
+    mail::queue(conn, db, &to, mail).await?;
+    Ok(Answer::accepted(CONFIRM))
+}
+
+/// Sends the link that verifies an address once more, if anybody waits for it.
+///
+/// The answer is always the same. It also verifies the address of an account that has not been verified yet.
+#[utoipa::path(
+    tag = "auth",
+    request_body = ForgotPassword,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sends once, however often it is sent")),
+    responses(
+        (status = 202, description = "A mail is on its way, if anybody waits for it", body = Envelope<ByMail>),
+        StrangerRefusals,
+    ),
+)]
+#[post("/api/v1/auth/verify-email/resend")]
+pub async fn resend(
+    _: NoQuery,
+    router: web::Data<Router>,
+    hints: Hints,
+    idempotency: Idempotency,
+    body: Json<ForgotPassword>,
+) -> ApiResult<HttpResponse> {
+    let ForgotPassword { tenant, email } = body.0;
+    let Some(db) = super::named(&router, tenant.as_deref(), &hints).await? else {
+        return idempotency.respond(Answer::accepted(IF_ANYBODY), false);
+    };
+    let db = &db;
+    let to = &Recipient { user: None, address: email, name: String::new() };
+    idempotency
+        .run(db, "verify-email", async |conn: &mut TenantTx| -> ApiResult<Answer<ByMail>> {
+            mail::queue(conn, db, to, Mail::VerifyEmail).await?;
+            Ok(Answer::accepted(IF_ANYBODY))
+        })
+        .await
+}
+
+/// The token of a link.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LinkToken {
+    /// Of the link.
+    #[garde(skip)]
+    #[schema(value_type = String, example = "tev_AZq…")]
+    pub token: SecretString,
+}
+
+/// Verifies an address by the token of a link, once. Of a sign-up that waited for it, the account is made: log in then.
+#[utoipa::path(
+    tag = "auth",
+    request_body = LinkToken,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Verifies once, however often it is sent")),
+    responses(
+        (status = 204, description = "Verified"),
+        (status = 403, description = "`tenant_suspended`", body = ErrorEnvelope),
+        (status = 409, description = "`already_exists`: somebody else has the address by now", body = ErrorEnvelope),
+        StrangerRefusals,
+    ),
+)]
+#[post("/api/v1/auth/verify-email")]
+pub async fn verify_email(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    router: web::Data<Router>,
+    hints: Hints,
+    idempotency: Idempotency,
+    body: Json<LinkToken>,
+) -> ApiResult<HttpResponse> {
+    let (db, token) = super::linked(&router, &hints, TokenKind::EmailVerification, &body.0.token).await?;
+    let (auth, db, hash) = (&**auth, &db, token.hash());
+    idempotency
+        .run(db, "verify-email", async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
+            let now = auth.clock.now();
+            if let Some(waiting) = store::take_registration(conn, &hash, now).await? {
+                let user = NewUser {
+                    id: UserId::generate(),
+                    email: &waiting.email,
+                    first_name: &waiting.first_name,
+                    last_name: &waiting.last_name,
+                    status: UserStatus::Active,
+                    password_hash: Some(&waiting.password_hash),
+                };
+                if users::find_by_email(conn, &waiting.email).await?.is_some() {
+                    return Err(ApiError::already_exists("email", "Somebody with this address has an account by now."));
+                }
+                users::insert(conn, &user, now).await?;
+                let roles = users::role_ids(conn, &[USER.to_owned()]).await?;
+                let roles: Vec<RoleId> = roles.into_iter().map(|(id, _)| id).collect();
+                users::set_roles(conn, user.id, &roles).await?;
+                store::verified(conn, user.id, now).await?;
+                return Ok(Answer::no_content());
+            }
+            let user = store::take_token(conn, &hash, "verify_email", now).await?.ok_or_else(void)?;
+            store::verified(conn, user, now).await?;
+            Ok(Answer::no_content())
+        })
+        .await
+}

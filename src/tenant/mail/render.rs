@@ -1,0 +1,304 @@
+//! From a mail to a letter: the words, in the person's language, with what is to be said put in.
+//!
+//! Templates are those of Jinja with names and conditions on names alone: nothing in them computes, loops or turns the
+//! escaping of HTML off, so that one that was rendered once with made-up values can be rendered with any.
+
+use std::collections::BTreeMap;
+
+use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use minijinja::{Environment, UndefinedBehavior};
+use uuid::Uuid;
+
+use super::built_in::{self, Kind, LANGUAGES};
+use super::{Mail, Parcel};
+use crate::mailer::Letter;
+use crate::router::{Tenant, TenantConn};
+
+/// The longest subject, in characters.
+const SUBJECT_CHARS: usize = 300;
+/// What a template may do, in instructions.
+const FUEL: u64 = 50_000;
+
+/// Where the links in mails lead.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// The app's address, without a trailing slash.
+    pub app_url: String,
+}
+
+impl Links {
+    /// A page of the app, with a token. Tokens are of letters, digits, `-` and `_`.
+    fn to(&self, page: &str, token: &str) -> String {
+        format!("{}/{page}?token={token}", self.app_url)
+    }
+}
+
+/// What is said by name.
+pub(super) type Values = BTreeMap<&'static str, String>;
+
+/// The names that every mail knows. Empty where a mail has nothing to say there.
+pub(super) const NAMES: &[&str] = &["organisation", "name", "link", "event", "time", "address", "device", "other"];
+
+/// The words of one mail, as the organisation has them or as they are built in.
+#[derive(Debug, Clone, QueryableByName)]
+pub(super) struct Words {
+    /// The language.
+    #[diesel(sql_type = Text)]
+    pub language: String,
+    #[diesel(sql_type = Text)]
+    pub subject: String,
+    #[diesel(sql_type = Text)]
+    pub body_text: String,
+    /// None: made of the text.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub body_html: Option<String>,
+}
+
+#[derive(QueryableByName)]
+struct Wanted {
+    #[diesel(sql_type = Nullable<Text>)]
+    own: Option<String>,
+    #[diesel(sql_type = Text)]
+    common: String,
+}
+
+impl Words {
+    /// The words for somebody: in their language, else in the organisation's, else in the first built-in one.
+    pub(super) async fn of(conn: &mut TenantConn, name: &str, user: Option<Uuid>) -> QueryResult<Self> {
+        let wanted: Wanted = diesel::sql_query(
+            "SELECT (SELECT language FROM users WHERE id = $1) AS own, language AS common FROM mail_settings",
+        )
+        .bind::<Nullable<SqlUuid>, _>(user)
+        .get_result(conn)
+        .await?;
+        for language in wanted.own.iter().chain([&wanted.common]) {
+            if let Some(words) = Self::in_language(conn, name, language).await? {
+                return Ok(words);
+            }
+        }
+        Ok(Self::built_in(name, LANGUAGES[0]))
+    }
+
+    /// The words in a language, if there are any in it.
+    pub(super) async fn in_language(conn: &mut TenantConn, name: &str, language: &str) -> QueryResult<Option<Self>> {
+        let own = diesel::sql_query(
+            "SELECT language, subject, body_text, body_html FROM mail_templates WHERE name = $1 AND language = $2",
+        );
+        let own = own.bind::<Text, _>(name).bind::<Text, _>(language).get_result(conn).await.optional()?;
+        Ok(own.or_else(|| LANGUAGES.contains(&language).then(|| Self::built_in(name, language))))
+    }
+
+    /// The built-in words.
+    pub(super) fn built_in(name: &str, language: &str) -> Self {
+        let (subject, text) = built_in::kind(name).map(|kind| kind.words(language)).unwrap_or_default();
+        Self { language: language.to_owned(), subject: subject.to_owned(), body_text: text.to_owned(), body_html: None }
+    }
+
+    /// The letter with what a mail has to say; `token` is that of its link, where it was made for this.
+    pub(super) fn letter(
+        &self,
+        tenant: &Tenant,
+        links: &Links,
+        id: Uuid,
+        (parcel, token): (&Parcel, &str),
+    ) -> Result<Letter, minijinja::Error> {
+        let values = values(tenant, links, (parcel, token), &self.language);
+        let (subject, text, html) = self.render(&values)?;
+        Ok(Letter { id: id.to_string(), to: parcel.to.clone(), subject, text, html })
+    }
+
+    /// Subject, text and HTML.
+    pub(super) fn render(&self, values: &Values) -> Result<(String, String, String), minijinja::Error> {
+        let subject = fill("subject.txt", &self.subject, values)?;
+        let subject = subject.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SUBJECT_CHARS).collect();
+        let text = fill("body.txt", &self.body_text, values)?;
+        let html = match &self.body_html {
+            Some(html) => fill("body.html", html, values)?,
+            None => as_html(&fill("body.html", &self.body_text, values)?, &self.language),
+        };
+        Ok((subject, text, html))
+    }
+}
+
+fn fill(name: &str, source: &str, values: &Values) -> Result<String, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    let values = minijinja::Value::from_pairs(values.iter().map(|(name, value)| (*name, value.as_str())));
+    environment.render_named_str(name, source, values)
+}
+
+/// A page of the paragraphs of a text in which HTML is escaped already. What stands alone and is an address, is a link.
+fn as_html(text: &str, language: &str) -> String {
+    let paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
+    let body: String = paragraphs
+        .map(|paragraph| match paragraph.split_whitespace().count() == 1 && paragraph.starts_with("http") {
+            true => format!("<p><a href=\"{paragraph}\">{paragraph}</a></p>\n"),
+            false => format!("<p>{}</p>\n", paragraph.replace('\n', "<br>\n")),
+        })
+        .collect();
+    format!(
+        "<!doctype html>\n<html lang=\"{language}\"><head><meta charset=\"utf-8\"></head>\n\
+         <body style=\"font-family: sans-serif; line-height: 1.5; max-width: 40em; margin: 1em auto\">\n{body}</body></html>\n"
+    )
+}
+
+/// What a mail has to say.
+fn values(tenant: &Tenant, links: &Links, (parcel, token): (&Parcel, &str), language: &str) -> Values {
+    let mut values: Values = NAMES.iter().map(|name| (*name, String::new())).collect();
+    values.insert("organisation", tenant.name.clone());
+    values.insert("name", parcel.name.clone());
+    match &parcel.mail {
+        Mail::SecurityNotice(noticed) => {
+            values.insert("event", noticed.notice.sentence(language));
+            values.insert("time", noticed.at.format("%Y-%m-%d %H:%M UTC").to_string());
+            values.insert("address", noticed.ip.clone().unwrap_or_default());
+            values.insert("device", noticed.user_agent.clone().unwrap_or_default());
+            values.insert("link", links.app_url.clone());
+        }
+        Mail::VerifyEmail => drop(values.insert("link", links.to("verify-email", token))),
+        Mail::AlreadyRegistered => drop(values.insert("link", links.app_url.clone())),
+        Mail::PasswordReset => drop(values.insert("link", links.to("reset-password", token))),
+        Mail::ConfirmEmail { token } => drop(values.insert("link", links.to("confirm-email", token))),
+        Mail::ApproveEmail { token, other } => {
+            values.insert("link", links.to("confirm-email", token));
+            values.insert("other", other.clone());
+        }
+        Mail::Invitation { token, by } => {
+            values.insert("link", links.to("accept-invitation", token));
+            values.insert("other", by.clone());
+        }
+        Mail::Nothing => {}
+    }
+    values
+}
+
+/// Made-up values, with which a template is tried out: each tells its name.
+fn trial() -> Values {
+    NAMES.iter().map(|name| (*name, format!("https://example.com/?{name}=<{name}>"))).collect()
+}
+
+/// What is wrong with a template of a mail: the field and a sentence.
+pub(super) fn fault(kind: &Kind, words: &Words) -> Option<(&'static str, String)> {
+    let parts =
+        [("subject", Some(&words.subject)), ("text", Some(&words.body_text)), ("html", words.body_html.as_ref())];
+    for (field, source) in parts {
+        if let Some(tag) = source.and_then(|source| beyond(source)) {
+            let said =
+                format!("'{tag}' cannot stand in a template: a name, or a condition on one, of {}.", NAMES.join(", "));
+            return Some((field, said));
+        }
+    }
+    for (field, source) in parts {
+        let Some(source) = source else { continue };
+        // With everything, and with nothing: both ways of each condition.
+        let nothing = NAMES.iter().map(|name| (*name, String::new())).collect();
+        for values in [&trial(), &nothing] {
+            if let Err(error) = fill("body.html", source, values) {
+                return Some((field, format!("It cannot be rendered: {error}")));
+            }
+        }
+    }
+    // The one thing that this mail is for, and with nothing else said.
+    let mut least: Values = NAMES.iter().map(|name| (*name, String::new())).collect();
+    least.insert(kind.needs, "needle".to_owned());
+    let (_, text, html) = words.render(&least).ok()?;
+    let without = |field| Some((field, format!("It has to say {{{{ {} }}}}, whatever else is known.", kind.needs)));
+    match (text.contains("needle"), html.contains("needle")) {
+        (false, _) => without("text"),
+        (_, false) => without("html"),
+        _ => None,
+    }
+}
+
+/// The first tag that is more than a name or a condition on one.
+fn beyond(source: &str) -> Option<String> {
+    let mut rest = source;
+    while let Some(at) = rest.find(['{']).filter(|at| at + 1 < rest.len()) {
+        rest = &rest[at..];
+        let close = match rest.as_bytes()[1] {
+            b'{' => "}}",
+            b'%' => "%}",
+            b'#' => "#}",
+            _ => {
+                rest = &rest[1..];
+                continue;
+            }
+        };
+        let Some(end) = rest.find(close) else { return Some(rest.chars().take(20).collect()) };
+        let inside = rest[2..end].trim_matches('-').trim();
+        let known = |name: &str| NAMES.contains(&name);
+        let words: Vec<&str> = inside.split_whitespace().collect();
+        let fine = match (close, words.as_slice()) {
+            ("#}", _) | ("%}", ["else" | "endif"]) => true,
+            ("}}", [name]) | ("%}", ["if" | "elif", name] | ["if" | "elif", "not", name]) => known(name),
+            _ => false,
+        };
+        if !fine {
+            return Some(rest[..end + 2].chars().take(60).collect());
+        }
+        rest = &rest[end + 2..];
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::built_in::KINDS;
+    use super::*;
+
+    fn words(subject: &str, text: &str, html: Option<&str>) -> Words {
+        let (subject, body_text) = (subject.to_owned(), text.to_owned());
+        Words { language: "en".into(), subject, body_text, body_html: html.map(str::to_owned) }
+    }
+
+    #[test]
+    fn what_is_built_in_is_fit_to_be_sent() {
+        for kind in KINDS {
+            for language in LANGUAGES {
+                let words = Words::built_in(kind.name, language);
+                assert!(!words.subject.is_empty() && !words.body_text.is_empty(), "{} {language}", kind.name);
+                assert_eq!(fault(kind, &words), None, "{} {language}", kind.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_people_are_called_is_no_html_and_no_template() {
+        let words = words("{{ name }}", "Hello {{ name }}\n\n{{ link }}", Some("<b>{{ name }}</b>"));
+        let mut values = trial();
+        values.insert("name", "<script>{{ event }}</script>\r\nBcc: eve".into());
+        values.insert("link", "https://app.example.com/?a=1&b=\"2".into());
+        let (subject, text, html) = words.render(&values).unwrap();
+        assert!(!subject.contains('\n') && text.contains("<script>"));
+        assert!(html.contains("&lt;script&gt;{{ event }}") && !html.contains("<script>"), "{html}");
+        let (_, _, html) = Words { body_html: None, ..words }.render(&values).unwrap();
+        assert!(!html.contains("<script>") && !html.contains("b=\"2") && html.contains("<a href=\"https:"), "{html}");
+    }
+
+    #[test]
+    fn templates_say_what_they_are_for_and_compute_nothing() {
+        let kind = built_in::kind("security-notice").unwrap();
+        let of = |subject: &str, text: &str, html: Option<&str>| fault(kind, &words(subject, text, html)).map(|f| f.0);
+        assert_eq!(of("Hi", "{# said #}{% if name %}{{ name }}{% endif %} {{- event -}}", None), None);
+        assert_eq!(of("Hi", "{{ event }}", Some("<p>{{ event }}</p>")), None);
+        assert_eq!(of("Hi", "all is well", None), Some("text"));
+        assert_eq!(of("Hi", "{% if name %}{{ event }}{% endif %}", None), Some("text"));
+        assert_eq!(of("Hi", "{{ event }}", Some("<p>all is well</p>")), Some("html"));
+        assert_eq!(of("{{ nobody }}", "{{ event }}", None), Some("subject"));
+        for bad in [
+            "{{ event }}{{ name|safe }}",
+            "{{ event }}{% autoescape false %}{{ name }}{% endautoescape %}",
+            "{{ event }}{% for x in name %}{{ x }}{% endfor %}",
+            "{{ event }}{% set name = name %}",
+            "{{ event }}{{ \"x\" * 1000000 }}",
+            "{{ event }}{% if name %}",
+            "{{ event }}{{ event",
+            "{{ event }}{% include 'x' %}",
+        ] {
+            assert_eq!(of("Hi", bad, None), Some("text"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Invitations that wait: made by mail, one or many, sent again, taken back.
+
+use actix_web::{HttpResponse, delete, get, post, web};
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::api::{CreateUser, insert, invite};
+use super::{rules, store};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::UserId;
+use crate::kernel::page::{CursorScope, Direction};
+use crate::rest::{
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Paging,
+    Path, Query,
+};
+use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::Auth;
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
+
+/// An invitation that waits to be accepted.
+#[derive(Debug, Serialize, ToSchema, QueryableByName)]
+#[serde(rename_all = "camelCase")]
+pub struct Invitation {
+    /// Identity: that of the person who is invited.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: UserId,
+    /// Address.
+    #[diesel(sql_type = Text)]
+    #[schema(example = "grace@acme.test")]
+    pub email: String,
+    /// Names of the roles that they will have.
+    #[diesel(sql_type = Array<Text>)]
+    #[schema(example = json!(["user"]))]
+    pub roles: Vec<String>,
+    /// When it was made, or sent again.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// When it runs out.
+    #[diesel(sql_type = Timestamptz)]
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListInvitations {
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+}
+
+const INVITATIONS: &str = "SELECT u.id, u.email, ARRAY(SELECT r.name FROM user_roles ur JOIN roles r ON r.id = ur.role_id \
+    WHERE ur.user_id = u.id ORDER BY r.name) AS roles, i.created_at, i.expires_at \
+    FROM invitations i JOIN users u ON u.id = i.user_id WHERE u.status = 'invited' AND i.accepted_at IS NULL";
+
+/// The invitations that wait, the latest first. Those that ran out are among them.
+#[utoipa::path(
+    tag = "invitations",
+    params(ListInvitations),
+    responses((status = 200, description = "A page", body = ListEnvelope<Invitation>), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[get("/api/v1/invitations")]
+pub async fn list_invitations(
+    caller: Authorized<UsersWrite>,
+    query: Query<ListInvitations>,
+) -> ApiResult<Listed<Invitation>> {
+    let ListInvitations { page_size, cursor } = query.0;
+    let paging = Paging::new(None, page_size, cursor, None)?;
+    let tenant = Some(caller.db.tenant().id);
+    let scope = CursorScope { tenant, list: "invitations", sort: "-createdAt", filter: "" };
+    let mac = caller.db.router().installation().mac.clone();
+    let seek = paging.decode::<(DateTime<Utc>, Uuid)>(&scope, &mac)?;
+    let limit = paging.limit();
+    let rows = caller
+        .db
+        .read(async |conn: &mut TenantConn| -> ApiResult<Vec<Invitation>> {
+            let (compare, order, at) = match &seek {
+                Some((Direction::Previous, at)) => (">", "ASC", Some(*at)),
+                Some((Direction::Next, at)) => ("<", "DESC", Some(*at)),
+                None => ("<", "DESC", None),
+            };
+            let (at, id) = at.unzip();
+            let page = format!(
+                "{INVITATIONS} AND ($1 IS NULL OR (i.created_at, u.id) {compare} ($1, $2)) \
+                 ORDER BY i.created_at {order}, u.id {order} LIMIT $3"
+            );
+            let page = diesel::sql_query(page)
+                .bind::<Nullable<Timestamptz>, _>(at)
+                .bind::<Nullable<SqlUuid>, _>(id)
+                .bind::<BigInt, _>(limit);
+            Ok(page.load(conn).await?)
+        })
+        .await?;
+    Ok(paging.listed(rows, &scope, &mac, |row| (row.created_at, row.id.uuid()), None))
+}
+
+/// Whom to invite.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Invite {
+    /// One or many, a hundred at most; without passwords.
+    #[garde(length(min = 1, max = 100), dive)]
+    pub people: Vec<CreateUser>,
+}
+
+/// What became of one of them.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Invited {
+    /// Address.
+    #[schema(example = "grace@acme.test")]
+    pub email: String,
+    /// Whether a mail is on its way. If not, somebody has the address already.
+    pub invited: bool,
+    /// The person, if they were invited.
+    pub id: Option<UserId>,
+}
+
+/// Invites people by mail. Nobody can give a role that may do more than they themselves. Whoever is here already, or is
+/// invited already, is left as they are.
+#[utoipa::path(
+    tag = "invitations",
+    request_body = Invite,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Invites once, however often it is sent")),
+    responses(
+        (status = 201, description = "What became of each, in their order", body = Envelope<Vec<Invited>>),
+        (status = 422, description = "Some fields are not valid, or a role is unknown or beyond one's own rights", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[post("/api/v1/invitations")]
+pub async fn invite_people(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    idempotency: Idempotency,
+    body: Json<Invite>,
+) -> ApiResult<HttpResponse> {
+    let people = &body.0.people;
+    if let Some(at) = people.iter().position(|person| person.password.is_some()) {
+        let said = "Who is invited chooses a password.";
+        return Err(ApiError::invalid_field(format!("people[{at}].password"), "unknown_field", said));
+    }
+    let (auth, db, access, actor) = (&**auth, &caller.db, &*caller.access, caller.actor());
+    idempotency
+        .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Vec<Invited>>> {
+            let mut invited = Vec::new();
+            for person in people {
+                let email = person.email.trim().to_owned();
+                if store::find_by_email(conn, &email).await?.is_some() {
+                    invited.push(Invited { email, invited: false, id: None });
+                    continue;
+                }
+                let row = insert(conn, auth, access, person, None).await?;
+                invite(conn, auth, db, &row).await?;
+                invited.push(Invited { email, invited: true, id: Some(row.id) });
+            }
+            Ok(Answer::created(invited))
+        })
+        .await
+}
+
+/// Sends an invitation once more, with another link: the earlier one is void.
+#[utoipa::path(
+    tag = "invitations",
+    params(
+        ("id" = UserId, Path, description = "The invitation"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Sends once, however often it is sent"),
+    ),
+    responses((status = 204, description = "A mail is on its way"), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[post("/api/v1/invitations/{id}/resend")]
+pub async fn resend_invitation(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    id: Path<UserId>,
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let (auth, db, id, actor) = (&**auth, &caller.db, id.0, caller.actor());
+    let access = &*caller.access;
+    idempotency
+        .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
+            let row = store::find(conn, id).await?.filter(|row| row.status == rules::UserStatus::Invited);
+            let row = row.ok_or_else(|| ApiError::not_found("invitation"))?;
+            rules::may_control(&access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            invite(conn, auth, db, &row).await?;
+            Ok(Answer::no_content())
+        })
+        .await
+}
+
+/// Takes an invitation back: its link is void, and nobody is invited any more.
+#[utoipa::path(
+    tag = "invitations",
+    params(("id" = UserId, Path, description = "The invitation")),
+    responses((status = 204, description = "Taken back"), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[delete("/api/v1/invitations/{id}")]
+pub async fn revoke_invitation(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<UsersWrite>,
+    id: Path<UserId>,
+) -> ApiResult<NoContent> {
+    let (id, now) = (id.0, auth.clock.now());
+    let actor = format!("user:{}", caller.user());
+    caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            let gone = || ApiError::not_found("invitation");
+            let row = store::find(conn, id).await?.ok_or_else(gone)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            // In the order in which it would be accepted at the same moment.
+            diesel::sql_query("DELETE FROM invitations WHERE user_id = $1 AND accepted_at IS NULL")
+                .bind::<SqlUuid, _>(id.uuid())
+                .execute(conn)
+                .await?;
+            if store::hold(conn, row.id).await?.status != rules::UserStatus::Invited {
+                return Err(gone());
+            }
+            let entry = Entry { actor: &actor, action: "invitation.revoked", user: id, session: None, reason: None };
+            audit::note::<TenantConn>(conn, &entry, now).await?;
+            Ok(store::remove(conn, id).await?)
+        })
+        .await?;
+    Ok(NoContent)
+}

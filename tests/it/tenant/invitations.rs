@@ -1,0 +1,151 @@
+//! Who is invited, and one person at several organisations.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tenantry::testing::{Persona, Tenant};
+
+use crate::support::smtp::{Smtp, shared};
+use crate::support::{authenticator, db, unique};
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+
+fn address(name: &str) -> String {
+    format!("{}@example.com", unique(name))
+}
+
+async fn invite_only(tenant: &Tenant) {
+    tenant.admin().patch("/api/v1/sign-up-policy", json!({"mode": "invite"})).await.expect(200);
+}
+
+/// Invites one person, and gives the token of their mail.
+async fn invite(tenant: &Tenant, smtp: &Smtp, email: &str) -> String {
+    let people = json!({"people": [{"email": email, "roles": ["user"]}]});
+    tenant.admin().post("/api/v1/invitations", people).await.expect(201);
+    smtp.letter(email, tenant.slug.as_str().split('-').next().unwrap()).await.token()
+}
+
+#[actix_web::test]
+async fn many_are_invited_at_once_and_each_invitation_is_good_once() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    invite_only(&acme).await;
+    let admin = acme.admin();
+    let emails = [address("a"), address("b"), address("c")];
+    let people: Vec<Value> = emails.iter().map(|email| json!({"email": email, "roles": ["user"]})).collect();
+    let mut all = people.clone();
+    all.push(json!({"email": acme.email()}));
+    let answer = admin.post("/api/v1/invitations", json!({"people": all})).await.expect(201);
+    let invited: Vec<_> = answer.data().as_array().unwrap().iter().map(|one| one["invited"].clone()).collect();
+    assert_eq!(invited, [json!(true), json!(true), json!(true), json!(false)]);
+    assert!(!answer.text.contains("tin_"), "{answer:?}");
+    let list = admin.get("/api/v1/invitations").await.expect(200);
+    let ids: Vec<String> =
+        list.data().as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 3);
+    let pages = admin.get("/api/v1/invitations?pageSize=2").await.expect(200);
+    let next = pages.body["meta"]["pagination"]["nextCursor"].as_str().unwrap();
+    let rest = admin.get(&format!("/api/v1/invitations?pageSize=2&cursor={next}")).await.expect(200);
+    assert_eq!(rest.data().as_array().unwrap().len(), 1);
+    let beyond = json!({"people": [{"email": address("d"), "roles": ["nobody"]}]});
+    admin.post("/api/v1/invitations", beyond).await.refused(422, "validation_failed");
+    acme.user().post("/api/v1/invitations", json!({"people": people})).await.refused(403, "permission_denied");
+
+    let first = smtp.letter(&emails[0], "You are invited").await.token();
+    let accept = |token: &str, email: &str| json!({"tenant": acme.slug.as_str(), "email": email, "password": PASSWORD, "invitation": token});
+    let register = async |body: Value| acme.anonymous().post("/api/v1/auth/register", body).await;
+    // Not for another address, and not after it was sent again, or taken back.
+    register(accept(&first, &emails[1])).await.refused(422, "validation_failed");
+    let of = |email: &str| {
+        let found = list.data().as_array().unwrap().iter().find(|one| one["email"] == email).unwrap().clone();
+        format!("/api/v1/invitations/{}", found["id"].as_str().unwrap())
+    };
+    admin.post(&format!("{}/resend", of(&emails[0])), json!({})).await.expect(204);
+    register(accept(&first, &emails[0])).await.refused(422, "validation_failed");
+    let second = smtp.letters(&emails[0]).last().map(|letter| letter.token());
+    let second = match second.filter(|token| *token != first) {
+        Some(token) => token,
+        None => {
+            crate::support::eventually(crate::support::seconds(30), "it is sent again", async || {
+                smtp.letters(&emails[0]).len() == 2
+            })
+            .await;
+            smtp.letters(&emails[0]).last().unwrap().token()
+        }
+    };
+    let tries = join_all((0..20).map(|_| register(accept(&second, &emails[0])))).await;
+    assert_eq!(tries.iter().filter(|answer| answer.status == 201).count(), 1);
+    let taken_back = smtp.letter(&emails[1], "You are invited").await.token();
+    admin.delete(&of(&emails[1])).await.expect(204);
+    admin.delete(&of(&emails[1])).await.refused(404, "not_found");
+    admin.delete(&of(&emails[0])).await.refused(404, "not_found");
+    register(accept(&taken_back, &emails[1])).await.refused(422, "validation_failed");
+}
+
+async fn switch(who: &Persona, to: &str) -> tenantry::testing::Answer {
+    who.post("/api/v1/auth/switch-tenant", json!({"tenant": to})).await
+}
+
+#[actix_web::test]
+async fn one_person_belongs_to_several_organisations() {
+    let (app, smtp) = shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    invite_only(&globex).await;
+    let ada = acme.another_login().await;
+    let mine = ada.get("/api/v1/users/me/tenants").await.expect(200);
+    assert_eq!(mine.data(), &json!([{"id": acme.id, "slug": acme.slug, "name": "acme", "current": true}]));
+    let stranger = switch(&ada, globex.slug.as_str()).await.refused(404, "not_found");
+    let nowhere = switch(&ada, "nowhere-at-all").await.refused(404, "not_found");
+    assert_eq!(stranger.body["error"]["detail"], nowhere.body["error"]["detail"]);
+
+    let token = invite(&globex, smtp, &address("ada")).await;
+    let accept = async || ada.post("/api/v1/invitations/accept", json!({"token": token})).await;
+    let tries = join_all((0..20).map(|_| accept())).await;
+    assert_eq!(tries.iter().filter(|answer| answer.status == 200).count(), 1);
+    assert!(tries.iter().all(|answer| [200, 422].contains(&answer.status)), "{tries:?}");
+    let tenants = ada.get("/api/v1/users/me/tenants").await.expect(200);
+    let slugs: Vec<_> = tenants.data().as_array().unwrap().iter().map(|tenant| tenant["slug"].clone()).collect();
+    assert_eq!(slugs, [json!(acme.slug), json!(globex.slug)]);
+
+    let there = switch(&ada, globex.slug.as_str()).await.expect(200);
+    let at_globex = globex.anonymous().bearing(there.data()["accessToken"].as_str().unwrap());
+    assert_eq!(at_globex.get("/api/v1/users/me").await.expect(200).data()["roles"], json!(["user"]));
+    at_globex.get("/api/v1/permissions").await.refused(403, "permission_denied");
+    ada.get("/api/v1/users/me").await.expect(200);
+    let back = switch(&at_globex, acme.slug.as_str()).await.expect(200);
+    assert_eq!(back.data()["user"]["email"], acme.email());
+
+    // Nothing of who it is, is in the control plane.
+    let links = db::words(app.control_database(), "SELECT l::text AS word FROM person_links l").await;
+    assert!(links.len() >= 2 && links.iter().all(|link| !link.contains('@')), "{links:?}");
+    // A link that the account does not agree to is none.
+    let id = there.data()["user"]["id"].as_str().unwrap().to_owned();
+    db::execute(globex.database(), &format!("UPDATE users SET person_id = gen_random_uuid() WHERE id = '{id}'")).await;
+    switch(&ada, globex.slug.as_str()).await.refused(404, "not_found");
+}
+
+#[actix_web::test]
+async fn who_changes_over_is_met_by_the_target_s_own_rules() {
+    let (app, smtp) = shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    invite_only(&globex).await;
+    let ada = acme.another_login().await;
+    let token = invite(&globex, smtp, &address("ada")).await;
+    ada.post("/api/v1/invitations/accept", json!({"token": token})).await.expect(200);
+    globex.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    let asked = switch(&ada, globex.slug.as_str()).await.expect(200);
+    assert_eq!((&asked.data()["mfaRequired"], &asked.data()["methods"]), (&json!(true), &json!(["enrolment"])));
+    let waiting = json!({"mfaToken": asked.data()["mfaToken"]});
+    let seed = globex.anonymous().post("/api/v1/auth/mfa/enrolment", waiting.clone()).await.expect(200);
+    let code = authenticator::code(app, seed.data()["secret"].as_str().unwrap());
+    let confirm = json!({"mfaToken": asked.data()["mfaToken"], "code": code});
+    let entered = globex.anonymous().post("/api/v1/auth/mfa/enrolment/confirm", confirm).await.expect(200);
+    assert!(entered.data()["accessToken"].is_string());
+    let asked = switch(&ada, globex.slug.as_str()).await.expect(200);
+    assert_eq!(asked.data()["methods"], json!(["otp", "recovery"]));
+
+    globex.suspend().await;
+    let gone = async || switch(&ada, globex.slug.as_str()).await.status == 404;
+    crate::support::eventually(crate::support::seconds(5), "it looks unknown", gone).await;
+    let tenants = ada.get("/api/v1/users/me/tenants").await.expect(200);
+    assert_eq!(tenants.data().as_array().unwrap().len(), 1);
+}
