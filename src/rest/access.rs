@@ -244,7 +244,7 @@ async fn authenticate(request: &HttpRequest) -> ApiResult<AnyCaller> {
             let note = |rate| request.extensions_mut().insert(RateStanding { name: "api-key", rate });
             let admitted = router.authenticate_key(&key, ClientIp::of(request).0, &hints).await;
             let (db, holder, access) = admitted.inspect_err(|error| {
-                if let Error::RateLimited { rate, .. } = error {
+                if let router::Error::RateLimited { rate, .. } = error {
                     note(*rate);
                 }
             })?;
