@@ -2,7 +2,7 @@
 #   make dev ARGS="--port 9000"      make test ARGS="contacts -- --test-threads=1"      make bench ARGS="p1 p4"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test lint fmt doc bench bench-quick
+.PHONY: help setup dev test fuzz lint fmt doc bench bench-quick
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ dev: setup ## Run everything on this machine: PostgreSQL, server, two demo tenan
 test: ## Run every test, against a PostgreSQL of its own
 	@scripts/setup test
 	cargo test --all-features $(ARGS)
+
+fuzz: ## Ask a server of its own everything its OpenAPI document allows, and much that it does not
+	@scripts/fuzz $(ARGS)
 
 # rustdoc reuses what clippy checked: same features, same profile. The second clippy is the crate as embedders build it.
 lint: ## Formatting, clippy, dependencies, documentation: everything a reviewer should not have to say

@@ -23,6 +23,7 @@ pub mod jobs;
 pub mod kernel;
 #[cfg(feature = "server")]
 pub mod mailer;
+pub mod outbound;
 #[cfg(feature = "server")]
 pub mod rest;
 pub mod router;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tenantry::rest::passwords::Passwords;
+use tenantry::rest::passwords::{Passwords, Peppers};
 use tokio_postgres::Client;
 
 use crate::Effort;
@@ -85,14 +85,14 @@ fn milliseconds(since: Instant) -> f64 {
 
 pub async fn run(effort: Effort) -> Result<()> {
     let (stocked, empty) = (Place::new(2).await?, Place::new(0).await?);
-    let passwords = Passwords::new(1);
+    let passwords = Passwords::new(1, Peppers::default());
     let (mut bare, mut hash, mut from_stock, mut without) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for n in 0..effort.rounds * 3 {
         stocked.ready().await?;
         from_stock.push(stocked.sign_up(&format!("stock-{n:03}")).await?);
         stocked.ready().await?;
         let start = Instant::now();
-        passwords.hash(PASSWORD.into()).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        passwords.of_nobody().hash(PASSWORD.into()).await.map_err(|error| anyhow::anyhow!("{error}"))?;
         hash.push(milliseconds(start));
         bare.push(empty.bare(n).await?);
         without.push(empty.sign_up(&format!("empty-{n:03}")).await?);

@@ -21,6 +21,7 @@ const DATA_DIR_VARIABLE: &str = "TENANTRY_DATA_DIR";
 const FILES: [(&str, &str); 3] = [
     ("TENANTRY_DATABASE_URL_FILE", "database_url"),
     ("TENANTRY_MASTER_KEY_FILE", "master_key"),
+    ("TENANTRY_PASSWORD_PEPPER_FILE", "password_pepper"),
     ("TENANTRY_SMTP_URL_FILE", "smtp_url"),
 ];
 
@@ -234,6 +235,8 @@ fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figm
     figment = figment
         .merge(Layer::one(&place, "signup.mode", "open"))
         .merge(Layer::one(&place, "signup.unlimited", loopback.clone()))
+        // And its identity providers and the like may run beside it, and its mail server.
+        .merge(Layer::one(&place, "outbound.allow", loopback.clone()))
         .merge(Layer::one(&place, "mail.allowed_networks", loopback));
     let ready = dir.join("ready.json");
     if ready.is_file() {

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::ConfigError;
 pub use layers::Sources;
-pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Mail, Placement, Router, SignUp, SignUpMode};
+pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Mail, Outbound, Placement, Router, SignUp, SignUpMode};
 pub use show::Setting;
 pub use units::{Network, Size, Span};
 
@@ -78,6 +78,12 @@ impl Config {
         self.settings.master_key.as_ref().ok_or_else(|| {
             ConfigError::new("TENANTRY_MASTER_KEY", "is not set", "make a key with `tenantry key generate` and set it")
         })
+    }
+
+    /// Secrets that go into hashes of passwords, newest first; without them, nothing does.
+    #[must_use]
+    pub fn password_pepper(&self) -> Option<&SecretString> {
+        self.settings.password_pepper.as_ref()
     }
 
     /// Base of issuers and links, without a trailing slash.
@@ -167,6 +173,12 @@ impl Config {
     #[must_use]
     pub const fn signup(&self) -> &SignUp {
         &self.settings.signup
+    }
+
+    /// Section `outbound`.
+    #[must_use]
+    pub const fn outbound(&self) -> &Outbound {
+        &self.settings.outbound
     }
 
     /// The mail server; none, and mails wait.

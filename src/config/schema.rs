@@ -17,6 +17,8 @@ use super::units::{Network, Size, Span};
 pub(super) struct Settings {
     pub(super) database_url: Option<SecretString>,
     pub(super) master_key: Option<SecretString>,
+    /// `TENANTRY_PASSWORD_PEPPER`
+    pub(super) password_pepper: Option<SecretString>,
     pub(super) listen: SocketAddr,
     pub(super) management_listen: SocketAddr,
     pub(super) public_url: Option<String>,
@@ -29,6 +31,7 @@ pub(super) struct Settings {
     pub(super) fleet: Fleet,
     pub(super) backup: Backup,
     pub(super) signup: SignUp,
+    pub(super) outbound: Outbound,
     pub(super) mail: Mail,
     pub(super) log: Log,
 }
@@ -95,6 +98,18 @@ pub struct Auth {
     pub refresh_grace: Span,
     /// `TENANTRY_AUTH__CLOCK_LEEWAY`
     pub clock_leeway: Span,
+    /// `TENANTRY_AUTH__LOCKOUT_FAILURES`
+    pub lockout_failures: u32,
+    /// `TENANTRY_AUTH__LOCKOUT_WINDOW`
+    pub lockout_window: Span,
+    /// `TENANTRY_AUTH__ADDRESS_FAILURES`
+    pub address_failures: u32,
+    /// `TENANTRY_AUTH__TENANT_FAILURES`
+    pub tenant_failures: u32,
+    /// `TENANTRY_AUTH__TURNSTILE_URL`
+    pub turnstile_url: Url,
+    /// `TENANTRY_AUTH__HCAPTCHA_URL`
+    pub hcaptcha_url: Url,
 }
 
 /// `TENANTRY_FLEET__…`
@@ -143,6 +158,14 @@ pub struct SignUp {
     pub per_hour: u32,
     /// `TENANTRY_SIGNUP__UNLIMITED`
     pub unlimited: Vec<Network>,
+}
+
+/// `TENANTRY_OUTBOUND__…`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// `TENANTRY_OUTBOUND__ALLOW`
+    pub allow: Vec<Network>,
 }
 
 /// Who may sign up for a tenant of their own.
@@ -266,6 +289,18 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
             "is longer than auth.refresh_token_ttl",
             "make it the shorter of the two",
         );
+    }
+    for (key, number) in [
+        ("auth.lockout_failures", auth.lockout_failures),
+        ("auth.address_failures", auth.address_failures),
+        ("auth.tenant_failures", auth.tenant_failures),
+    ] {
+        if !(1..=1_000_000).contains(&number) {
+            return fault(key, "is no number from 1 to 1000000", "set one, or leave it out");
+        }
+    }
+    if auth.lockout_window.0 < Duration::from_secs(1) || auth.lockout_window.0 > Duration::from_secs(86_400) {
+        return fault("auth.lockout_window", "is not between 1s and 1d", "set 15m, or leave it out");
     }
     if auth.clock_leeway.0 > Duration::from_secs(300) {
         return fault("auth.clock_leeway", "is over 5m", "keep the clocks together instead");

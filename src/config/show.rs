@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::layers::{defaults, variable_of};
 
 /// Settings without a default, and whether they are secret.
-const WITHOUT_DEFAULT: [(&str, bool); 8] = [
+const WITHOUT_DEFAULT: [(&str, bool); 9] = [
     ("database_url", true),
     ("master_key", true),
+    ("password_pepper", true),
     ("public_url", false),
     ("tenant_migrations", false),
     ("storage_url", true),

@@ -73,6 +73,7 @@ diesel::table! {
         private_sealed -> Binary,
         created_at -> Timestamptz,
         retired_at -> Nullable<Timestamptz>,
+        signs_from -> Timestamptz,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keys that sign access tokens: each tenant's own, and one of the installation for its operators.
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -7,10 +8,10 @@ use zeroize::Zeroizing;
 
 use super::installation;
 use super::schema::signing_keys as sk;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{SigningKeyId, TenantId};
-use crate::router::{KeyId, MainConn, SigningKey, VerificationKey};
+use crate::router::{KeyAlgorithm, KeyId, MainConn, SigningKey, VerificationKey};
 
 const fn place(id: SigningKeyId) -> Place {
     Place::new("signing_keys", "private_sealed", id.uuid())
@@ -38,12 +39,13 @@ async fn ensure_for(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<Tenan
         return Ok(());
     }
     let id = SigningKeyId::generate();
-    let (private, public) = SigningKey::generate_pkcs8();
+    let algorithm = KeyAlgorithm::EdDsa;
+    let (private, public) = SigningKey::generate_pkcs8(algorithm);
     diesel::insert_into(sk::table)
         .values((
             sk::id.eq(id),
             sk::tenant_id.eq(tenant),
-            sk::alg.eq("EdDSA"),
+            sk::alg.eq(algorithm.as_str()),
             sk::public.eq(public),
             sk::private_sealed.eq(Vec::from(keys.seal(place(id), &private))),
         ))
@@ -73,9 +75,9 @@ pub async fn operator_key(
         .await?;
     let private = keys.open(place(id), &Sealed::from(sealed)).map_err(ApiError::internal)?;
     let kid = KeyId { tenant: installation.id.uuid().into(), key: id }.encode(mac);
-    let signing = SigningKey::from_pkcs8(kid, &private)
+    let signing = SigningKey::from_pkcs8(kid, KeyAlgorithm::EdDsa, &private)
         .ok_or_else(|| ApiError::internal("the operators' signing key is no Ed25519 key"))?;
-    Ok((signing, VerificationKey::new(id, public)))
+    Ok((signing, VerificationKey::new(id, KeyAlgorithm::EdDsa, public)))
 }
 
 /// The keys of a tenant's access tokens, retired ones included.
@@ -96,11 +98,22 @@ pub struct StoredKey {
     /// The public half.
     pub public: Vec<u8>,
     sealed: Vec<u8>,
+    alg: String,
+    /// From when on it signs.
+    pub signs_from: DateTime<Utc>,
     /// Until when it was accepted, if it is no longer in use.
-    pub retired_at: Option<chrono::DateTime<chrono::Utc>>,
+    pub retired_at: Option<DateTime<Utc>>,
 }
 
 impl StoredKey {
+    /// What it signs with.
+    ///
+    /// # Errors
+    /// If the row was damaged.
+    pub fn algorithm(&self) -> ApiResult<KeyAlgorithm> {
+        self.alg.parse().map_err(|error: String| ApiError::internal(error))
+    }
+
     /// The private half in its PKCS #8 form.
     ///
     /// # Errors
@@ -115,16 +128,74 @@ impl StoredKey {
 /// # Errors
 /// If the control plane does not answer.
 pub async fn list(conn: &mut MainConn) -> ApiResult<Vec<StoredKey>> {
-    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::retired_at);
+    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::alg, sk::signs_from, sk::retired_at);
     Ok(sk::table.order(sk::id).select(columns).load(conn).await?)
 }
 
-/// The key of a tenant that is in use.
+/// The key of a tenant that signs now.
 ///
 /// # Errors
 /// 404 if there is none.
 pub async fn in_use(conn: &mut MainConn, tenant: TenantId) -> ApiResult<StoredKey> {
-    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::retired_at);
-    let found = sk::table.filter(sk::tenant_id.eq(tenant)).filter(sk::retired_at.is_null()).select(columns);
+    let columns = (sk::id, sk::tenant_id, sk::public, sk::private_sealed, sk::alg, sk::signs_from, sk::retired_at);
+    let counts = sk::retired_at.is_null().or(sk::retired_at.gt(diesel::dsl::now));
+    let found = sk::table.filter(sk::tenant_id.eq(tenant)).filter(counts);
+    // The one that has begun last; where none has, the first that will.
+    let found = found.order((sk::signs_from.gt(diesel::dsl::now), sk::signs_from.desc())).select(columns);
     found.first(conn).await.optional()?.ok_or_else(|| ApiError::not_found("signing key"))
+}
+
+/// How a tenant's key is replaced.
+#[derive(Debug, Clone, Copy)]
+pub struct Succession {
+    /// What the next key signs with; as the one before, if nothing is said.
+    pub algorithm: Option<KeyAlgorithm>,
+    /// When it begins to sign. Until then it is published.
+    pub signs_from: DateTime<Utc>,
+    /// Until when the keys before it are accepted.
+    pub kept_until: DateTime<Utc>,
+    /// The keys before it are in wrong hands: one that has not begun to sign yet is no reason to wait.
+    pub compromised: bool,
+}
+
+/// Makes the next key of a tenant, and sets the end of those before it. Within one transaction.
+///
+/// # Errors
+/// 404 for a tenant without a key; 409 while an earlier key has not begun to sign.
+pub async fn rotate(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    tenant: TenantId,
+    wanted: Succession,
+    now: DateTime<Utc>,
+) -> ApiResult<(SigningKeyId, KeyAlgorithm)> {
+    let in_use = sk::table.filter(sk::tenant_id.eq(tenant)).filter(sk::retired_at.is_null());
+    let columns = (sk::alg, sk::signs_from);
+    let held: Option<(String, DateTime<Utc>)> = in_use.select(columns).for_update().first(conn).await.optional()?;
+    let (alg, signs_from) = held.ok_or_else(|| ApiError::not_found("signing key"))?;
+    if signs_from > now && !wanted.compromised {
+        let said = format!("A key that was made before begins to sign at {}.", signs_from.format("%FT%TZ"));
+        return Err(ApiError::new(Code::Conflict).detail(said));
+    }
+    let algorithm = match wanted.algorithm {
+        Some(algorithm) => algorithm,
+        None => alg.parse().map_err(|error: String| ApiError::internal(error))?,
+    };
+    let before = sk::table.filter(sk::tenant_id.eq(tenant));
+    let longer = sk::retired_at.is_null().or(sk::retired_at.gt(wanted.kept_until));
+    diesel::update(before.filter(longer)).set(sk::retired_at.eq(wanted.kept_until)).execute(conn).await?;
+    let id = SigningKeyId::generate();
+    let (private, public) = SigningKey::generate_pkcs8(algorithm);
+    diesel::insert_into(sk::table)
+        .values((
+            sk::id.eq(id),
+            sk::tenant_id.eq(tenant),
+            sk::alg.eq(algorithm.as_str()),
+            sk::public.eq(public),
+            sk::private_sealed.eq(Vec::from(keys.seal(place(id), &private))),
+            sk::signs_from.eq(wanted.signs_from),
+        ))
+        .execute(conn)
+        .await?;
+    Ok((id, algorithm))
 }

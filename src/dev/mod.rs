@@ -79,7 +79,7 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
         cluster: installation::CLUSTER,
         directory: &directory,
     };
-    let hash = node.passwords.hash(kept.people_password.clone().into()).await?;
+    let hash = node.passwords.of_nobody().hash(kept.people_password.clone().into()).await?;
     let ready_tenants = demo.ensure(&mut kept, options.tenants, &hash).await?;
 
     let stop = stop_signal()?;

@@ -72,6 +72,12 @@ codes! {
     StepUpRequired, 403, "step_up_required", "Step-up required",
         "This needs proof of who you are that is not older than ten minutes.",
         "Call `POST /api/v1/auth/step-up`, and repeat with the token it gives.";
+    CaptchaRequired, 403, "captcha_required", "CAPTCHA required",
+        "Too much was tried here lately: this needs a solved CAPTCHA.",
+        "Get `provider` and `siteKey` from `GET /api/v1/auth/captcha`, and repeat with `captchaToken`.";
+    CsrfRefused, 403, "csrf_refused", "Cross-site request refused",
+        "A request with the cookies of a session has to come from the application itself.",
+        "Send `X-Session-Mode: cookie` from a page of this origin, or of one in `http.cors_origins`.";
     TenantSuspended, 403, "tenant_suspended", "Tenant suspended",
         "This organisation is suspended.", "Ask the operator of the service to resume it.";
     RegistrationClosed, 403, "registration_closed", "Registration closed",

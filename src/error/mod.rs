@@ -106,7 +106,7 @@ impl ApiError {
 
     /// 409 for a value that must be unique and is taken.
     #[must_use]
-    pub fn already_exists(field: &'static str, message: impl Into<String>) -> Self {
+    pub fn already_exists(field: impl Into<String>, message: impl Into<String>) -> Self {
         let message = message.into();
         Self::new(Code::AlreadyExists).detail(message.clone()).field(FieldError::new(field, "already_exists", message))
     }

@@ -16,7 +16,7 @@ use crate::tenant::audit::AUDITED_SINCE;
 use crate::tenant::impersonation::{Impersonation, impersonate};
 
 /// How long a token is good, and with it its session: there is no refresh token.
-const LIFETIME: TimeDelta = TimeDelta::minutes(15);
+pub(super) const LIFETIME: TimeDelta = TimeDelta::minutes(15);
 
 /// Who acts as whom, and why.
 #[derive(Debug, Clone)]
@@ -88,7 +88,8 @@ impl Fleet {
         let opened = opened.map_err(ApiError::internal)?.ok_or_else(|| ApiError::not_found("active person"))?;
         let kid = KeyId { tenant: id, key: key.id }.encode(&self.installation().await?.mac);
         let private = key.private(&self.control.keys).map_err(ApiError::internal)?;
-        let signing = SigningKey::from_pkcs8(kid, &private).ok_or_else(|| ApiError::internal("not an Ed25519 key"))?;
+        let signing = SigningKey::from_pkcs8(kid, key.algorithm()?, &private)
+            .ok_or_else(|| ApiError::internal("not a key of its algorithm"))?;
         let issuer = crate::router::issuer(public_url, &tenant.slug);
         let claims = AccessClaims {
             aud: issuer.clone(),

@@ -31,6 +31,7 @@ pub mod relocate;
 pub mod restore;
 pub mod rotate;
 pub(crate) mod scram;
+pub mod signing_keys;
 pub mod signup;
 mod sql;
 pub mod stock;

@@ -12,7 +12,7 @@ use super::metrics::Durations;
 use super::state::AppState;
 use super::surface::{self, Surface};
 use super::{docs, health, observe, openapi, well_known};
-use crate::rest::{BodyLimit, PublicUrl, TrustedProxies};
+use crate::rest::{BodyLimit, PublicUrl, TrustedOrigins, TrustedProxies, browser};
 use crate::{control, fleet, tenant};
 
 /// Every route of the REST API and its neighbours.
@@ -36,6 +36,7 @@ pub fn create_app(
     let settings = &state.settings;
     let (app, document) =
         App::new().into_utoipa_app().openapi(openapi::base(&public_url)).configure(routes).split_for_parts();
+    let document = openapi::completed(document);
     let surface = Surface::of(&document, settings.docs);
     app.app_data(web::Data::new(state.router.clone()))
         .app_data(web::Data::new(PublicUrl(public_url)))
@@ -44,16 +45,18 @@ pub fn create_app(
         .app_data(Durations::default())
         .app_data(BodyLimit(settings.body_limit))
         .app_data(TrustedProxies(settings.trusted_proxies.clone()))
+        .app_data(TrustedOrigins(settings.cors_origins.clone()))
         .configure(|config| state.provide(config))
         .configure(|config| docs::routes(config, settings.docs.then_some(&document)))
         .default_service(web::to(surface::nothing_here))
-        .wrap(from_fn(surface::refuse_stray_parameters))
+        .wrap(from_fn(browser::cookies))
+        .wrap(from_fn(surface::refuse_what_is_not_offered))
         .wrap(Condition::new(!settings.cors_origins.is_empty(), cors(&settings.cors_origins)))
         .wrap(from_fn(observe::observe))
 }
 
 fn cors(origins: &[String]) -> Cors {
-    const ASKED: [&str; 8] = [
+    const ASKED: [&str; 9] = [
         "authorization",
         "content-type",
         "idempotency-key",
@@ -61,6 +64,7 @@ fn cors(origins: &[String]) -> Cors {
         "if-none-match",
         "traceparent",
         "x-request-id",
+        browser::HEADER,
         "x-tenant-id",
     ];
     const SHOWN: [&str; 9] = [
@@ -78,6 +82,8 @@ fn cors(origins: &[String]) -> Cors {
         .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
         .allowed_headers(ASKED)
         .expose_headers(SHOWN)
+        // For those origins alone, which are named one by one: their pages may have sessions in cookies.
+        .supports_credentials()
         .max_age(600);
     origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

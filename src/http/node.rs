@@ -21,11 +21,14 @@ use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
 use crate::mailer::{self, Mailer, MailerSettings, SmtpServer};
-use crate::rest::passwords::Passwords;
+use crate::outbound::Outbound;
+use crate::rest::passwords::{Passwords, Peppers};
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
 use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
+use crate::tenant::auth::captcha::{Captcha, SiteVerify};
+use crate::tenant::auth::{Limits, delta};
 use crate::tenant::mail::Links;
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
@@ -52,6 +55,15 @@ pub fn control_target(config: &Config) -> Result<Target, ConfigError> {
 pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
     MasterKeys::parse(config.master_key()?).map_err(|error| {
         ConfigError::new("TENANTRY_MASTER_KEY", format!("cannot be used: {error}"), "correct the entry")
+    })
+}
+
+/// What goes into hashes of passwords; nothing, unless it is set.
+fn peppers(config: &Config) -> Result<Peppers, ConfigError> {
+    let Some(list) = config.password_pepper() else { return Ok(Peppers::default()) };
+    Peppers::parse(list).map_err(|error| {
+        let remedy = "make one with `tenantry key generate`, newest first, separated by commas";
+        ConfigError::new("TENANTRY_PASSWORD_PEPPER", format!("cannot be used: {error}"), remedy)
     })
 }
 
@@ -104,7 +116,8 @@ impl Node {
         let keys = Arc::new(master_keys(config)?);
         let db = MainDb::new(control_target(config)?, CONTROL_CONNECTIONS);
         let control = ControlPlane::new(db, keys, Clock::system());
-        let passwords = Passwords::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get));
+        let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let passwords = Passwords::new(parallel, peppers(config)?);
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
@@ -160,6 +173,9 @@ impl Node {
         let links = Links { app_url: config.app_url().to_owned() };
         let post_office = PostOffice::new(self.fleet.clone(), router.clone(), self.mailer.clone(), links);
         let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
+        let outbound = Outbound::new(config.outbound().allow.clone());
+        let (turnstile, hcaptcha) = (config.auth().turnstile_url.clone(), config.auth().hcaptcha_url.clone());
+        let auth = auth.with_captcha(Captcha::new(SiteVerify::new(turnstile, hcaptcha, outbound)));
         let operators =
             Operators::new(control.clone(), self.passwords.clone(), config.public_url(), config.auth().clock_leeway.0);
         let http = config.http();
@@ -236,6 +252,12 @@ fn auth_settings(config: &Config) -> AuthSettings {
         access_token_ttl: auth.access_token_ttl.0,
         refresh_token_ttl: auth.refresh_token_ttl.0,
         refresh_grace: auth.refresh_grace.0,
+        limits: Limits {
+            account: auth.lockout_failures as usize,
+            address: auth.address_failures as usize,
+            tenant: auth.tenant_failures as usize,
+            window: delta(auth.lockout_window.0),
+        },
         ..AuthSettings::default()
     }
 }

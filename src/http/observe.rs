@@ -7,7 +7,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -59,7 +59,7 @@ fn in_shape(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<Box
         return response;
     }
     let ours = response.response().error().and_then(|error| error.as_error::<ApiError>());
-    let answer = match ours {
+    let mut answer = match ours {
         Some(error) => {
             problem::log(error, id);
             problem::respond(response.request(), error)
@@ -67,6 +67,10 @@ fn in_shape(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<Box
         None if is_json(response.headers()) => return response,
         None => problem::respond(response.request(), &framework_error(&response)),
     };
+    // Those of a session that is over are cleared by the refusal.
+    for cookie in response.headers().get_all(SET_COOKIE) {
+        answer.headers_mut().append(SET_COOKIE, cookie.clone());
+    }
     response.into_response(answer)
 }
 

@@ -6,7 +6,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Server};
 use utoipa_actix_web::AppExt as _;
 
-use super::app;
+use super::{app, openapi_common};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use super::app;
         (name = "auth", description = "Signing in and out, as a person of one tenant."),
         (name = "users", description = "People of the tenant."),
         (name = "roles", description = "Roles of the tenant."),
+        (name = "teams", description = "People together, with roles that all of them have."),
         (name = "permissions", description = "What roles may allow."),
         (name = "security", description = "What the organisation demands of its people."),
         (name = "api-keys", description = "Keys for programs."),
@@ -55,10 +56,17 @@ pub(super) fn base(public_url: &str) -> OpenApi {
     document
 }
 
+/// The document with every route, and what is said of all of them alike.
+pub(super) fn completed(mut document: OpenApi) -> OpenApi {
+    openapi_common::complete(&mut document);
+    document
+}
+
 /// The whole document, as `/openapi.json` serves it.
 #[must_use]
 pub fn document(public_url: &str) -> OpenApi {
-    App::new().into_utoipa_app().openapi(base(public_url)).configure(app::routes).split_for_parts().1
+    let app = App::new().into_utoipa_app().openapi(base(public_url)).configure(app::routes);
+    completed(app.split_for_parts().1)
 }
 
 #[cfg(test)]

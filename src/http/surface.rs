@@ -105,11 +105,15 @@ pub(super) async fn nothing_here(request: HttpRequest) -> ApiResult<HttpResponse
     }
 }
 
-/// Middleware: an operation without query parameters refuses all but the routing hint.
-pub(super) async fn refuse_stray_parameters(
+/// Middleware: refuses a method that an address does not take, where a route of another address would take it
+/// (`PUT /users/me` is no person with the id `me`); and query parameters, but for the routing hint, where there are none.
+pub(super) async fn refuse_what_is_not_offered(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    if let Some(methods) = other_methods(&request) {
+        return Ok(request.error_response(ApiError::new(Code::MethodNotAllowed).allow(methods)));
+    }
     match stray(&request) {
         Some(name) => {
             let error = ApiError::new(Code::InvalidQuery)
@@ -119,6 +123,14 @@ pub(super) async fn refuse_stray_parameters(
         }
         None => next.call(request).await,
     }
+}
+
+/// What may be done at the address instead.
+fn other_methods(request: &ServiceRequest) -> Option<String> {
+    let surface = request.app_data::<web::Data<Surface>>()?;
+    let address = surface.find(request.path())?;
+    let known = address.methods.contains_key(request.method().as_str());
+    if known { None } else { surface.methods(request.path()) }
 }
 
 fn stray(request: &ServiceRequest) -> Option<String> {
@@ -166,6 +178,18 @@ mod tests {
         for nowhere in ["/", "/users/", "/users/1/2", "/user"] {
             assert_eq!(surface.methods(nowhere), None, "{nowhere}");
         }
+    }
+
+    #[test]
+    fn a_method_of_another_address_is_not_offered() {
+        use actix_web::test::TestRequest;
+        let others_of = |method: &str, uri: &str| {
+            let request = TestRequest::with_uri(uri).method(method.parse().unwrap());
+            other_methods(&request.app_data(web::Data::new(surface())).to_srv_request())
+        };
+        assert_eq!(others_of("DELETE", "/users/me").as_deref(), Some("GET"));
+        assert_eq!(others_of("DELETE", "/users/1"), None);
+        assert_eq!(others_of("GET", "/nowhere"), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What verifiers of a tenant's tokens need: its issuer and its public keys. Bare documents, as their standards have it.
 
+use std::collections::BTreeSet;
+
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
@@ -9,7 +11,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::Slug;
 use crate::rest::{ErrorEnvelope, Path};
-use crate::router::{KeyId, Router, Tenant, TenantStatus};
+use crate::router::{KeyId, Router, Tenant, TenantStatus, VerificationKey};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(openid_configuration).service(jwks);
@@ -43,12 +45,13 @@ struct Jwks {
 async fn openid_configuration(slug: Path<String>, router: web::Data<Router>) -> ApiResult<HttpResponse> {
     let tenant = active(&router, &slug.0).await?;
     let issuer = router.issuer(&tenant.slug);
+    let algorithms: BTreeSet<_> = counting(&router, &tenant).map(|key| key.algorithm.as_str()).collect();
     bare(&Discovery {
         jwks_uri: format!("{issuer}/.well-known/jwks.json"),
         issuer,
         response_types_supported: Vec::new(),
         subject_types_supported: vec!["public"],
-        id_token_signing_alg_values_supported: vec!["EdDSA"],
+        id_token_signing_alg_values_supported: algorithms.into_iter().collect(),
         claims_supported: vec![
             "iss",
             "aud",
@@ -76,8 +79,14 @@ async fn openid_configuration(slug: Path<String>, router: web::Data<Router>) -> 
 async fn jwks(slug: Path<String>, router: web::Data<Router>) -> ApiResult<HttpResponse> {
     let tenant = active(&router, &slug.0).await?;
     let mac = &router.installation().mac;
-    let jwk = |key: &crate::router::VerificationKey| key.to_jwk(&KeyId { tenant: tenant.id, key: key.id }.encode(mac));
-    bare(&Jwks { keys: tenant.verification_keys.iter().map(jwk).collect() })
+    let jwk = |key: &VerificationKey| key.to_jwk(&KeyId { tenant: tenant.id, key: key.id }.encode(mac));
+    bare(&Jwks { keys: counting(&router, &tenant).map(jwk).collect() })
+}
+
+/// The keys whose signatures count: the next one, the one that signs, and former ones until their tokens have ended.
+fn counting<'a>(router: &Router, tenant: &'a Tenant) -> impl Iterator<Item = &'a VerificationKey> {
+    let now = router.config().clock.now();
+    tenant.verification_keys.iter().filter(move |key| key.counts(now))
 }
 
 async fn active(router: &Router, slug: &str) -> ApiResult<std::sync::Arc<Tenant>> {

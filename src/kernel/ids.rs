@@ -101,6 +101,8 @@ ids! {
     ApiKeyId;
     /// A named set of permissions within one tenant.
     RoleId;
+    /// People together, with roles that all of them have.
+    TeamId;
     /// A permission within one tenant.
     PermissionId;
     /// An entry of a tenant's address book.

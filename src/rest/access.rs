@@ -13,11 +13,12 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use secrecy::SecretString;
 
 use super::ClientIp;
+use super::browser::CookiesIgnored;
 use super::gate::Gate;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{SessionId, TenantId, UserId};
-use crate::router::{Access, AccessClaims, KeyHolder, Router, TenantDb, extractor};
+use crate::router::{Access, AccessClaims, Error, KeyHolder, Router, TenantDb, extractor};
 
 /// A right of a role, named in the signature of the handlers that need it.
 pub trait Permission: 'static {
@@ -190,7 +191,12 @@ fn api_key(request: &HttpRequest) -> ApiResult<Option<SecretString>> {
 async fn authenticate(request: &HttpRequest) -> ApiResult<AnyCaller> {
     let caller = match api_key(request)? {
         None => {
-            let who = extractor::authenticate(request).await?;
+            let who = extractor::authenticate(request).await.map_err(|error| match error {
+                Error::Unauthenticated if request.extensions().contains::<CookiesIgnored>() => {
+                    ApiError::new(Code::CsrfRefused)
+                }
+                error => error.into(),
+            })?;
             AnyCaller { db: who.db, principal: Principal::Person(who.claims), access: who.access }
         }
         Some(text) => {

@@ -15,6 +15,7 @@ use serde_json::error::Category;
 use tokio::time::timeout;
 
 use super::gate::Gate;
+use super::strict::Strict;
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::crypto::sha256;
 
@@ -140,7 +141,7 @@ fn check_type(request: &HttpRequest, types: &[&str]) -> ApiResult<()> {
 /// Reads and validates a body.
 fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> ApiResult<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value: T = serde_path_to_error::deserialize(Strict(&mut reader)).map_err(|error| {
         let path = error.path().to_string();
         // A fault of a field may come before the end of what is no JSON at all: that is told first.
         let whole = serde_json::from_slice::<serde::de::IgnoredAny>(bytes).err();

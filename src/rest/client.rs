@@ -1,6 +1,7 @@
 //! From where somebody signs in.
 
 use std::future::{Ready, ready};
+use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::USER_AGENT;
@@ -20,6 +21,17 @@ pub struct Client {
     pub user_agent: Option<String>,
 }
 
+impl Client {
+    /// Whose tries are counted together: the IPv4 address; of an IPv6 address the /64 network that one customer gets.
+    #[must_use]
+    pub fn network(&self) -> Option<String> {
+        Some(match self.ip.as_deref()?.parse::<IpAddr>().ok()?.to_canonical() {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("{}/64", Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        })
+    }
+}
+
 impl FromRequest for Client {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
@@ -29,5 +41,20 @@ impl FromRequest for Client {
         let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
         let user_agent = user_agent.map(|text| text.chars().take(MAX_USER_AGENT).collect());
         ready(Ok(Self { ip, user_agent }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_customer_is_one_network() {
+        let network = |ip: &str| Client { ip: Some(ip.to_owned()), user_agent: None }.network().unwrap();
+        assert_eq!(network("203.0.113.7"), "203.0.113.7");
+        assert_eq!(network("::ffff:203.0.113.7"), "203.0.113.7");
+        assert_eq!(network("2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
+        assert_eq!(network("2001:db8:1:2::4"), network("2001:db8:1:2:ffff::"));
+        assert_ne!(network("2001:db8:1:2::4"), network("2001:db8:1:3::4"));
     }
 }

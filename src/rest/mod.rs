@@ -6,6 +6,7 @@
 
 mod access;
 mod body;
+pub mod browser;
 mod client;
 mod client_ip;
 mod envelope;
@@ -20,10 +21,12 @@ pub mod passwords;
 mod patch;
 pub mod problem;
 mod reply;
+mod strict;
 pub mod totp;
 
 pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Principal, Recent, SignedIn};
 pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
+pub use browser::{RefreshCookie, TrustedOrigins};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};

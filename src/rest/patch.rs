@@ -1,12 +1,13 @@
 //! A member of a JSON Merge Patch (RFC 7396): left out, null, or a value.
 
+use garde::Validate;
 use garde::error::NoKey;
 use garde::rules::inner::Inner;
 use serde::{Deserialize, Deserializer};
 
 /// One member of a patch. The field carries `#[serde(default)]`.
 ///
-/// In OpenAPI: `#[schema(value_type = Option<String>)]`. Validated with `#[garde(inner(…))]`.
+/// In OpenAPI: `#[schema(value_type = Option<String>)]`. Validated with `#[garde(inner(…))]`, or `#[garde(dive)]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Patch<T> {
     /// Left out: stays as it is.
@@ -54,6 +55,16 @@ impl<T> Patch<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::<T>::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+impl<T: Validate> Validate for Patch<T> {
+    type Context = T::Context;
+
+    fn validate_into(&self, context: &T::Context, path: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
+        if let Self::Value(value) = self {
+            value.validate_into(context, path, report);
+        }
     }
 }
 

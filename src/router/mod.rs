@@ -67,7 +67,7 @@ pub use slices::{NodeId, Pulse, SliceClaim, SliceGrant};
 pub use snapshot::SnapshotSettings;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use tenant_conn::{TenantConn, TenantTx};
-pub use token::{AccessClaims, KeyId, SigningKey, VerificationKey};
+pub use token::{AccessClaims, KeyAlgorithm, KeyId, SigningKey, VerificationKey};
 pub use work::{Rework, Work};
 
 use crate::kernel::opaque::OpaqueToken;

@@ -45,7 +45,7 @@ fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         created_at: chrono::DateTime::default(),
         held_until: None,
         verification_keys: vec![],
-        signing_key: None,
+        signing_keys: Vec::new(),
     }
 }
 

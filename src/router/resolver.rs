@@ -78,7 +78,8 @@ impl Resolver {
             Some(known) => {
                 let tenant = self.tenant(known.key.tenant, registry).await?;
                 // The entry dies with the key, and with the issuer's name.
-                let stands = tenant.verification_keys.iter().any(|k| k.id == known.key.key)
+                let now = config.clock.now();
+                let stands = tenant.verification_keys.iter().any(|k| k.id == known.key.key && k.counts(now))
                     && known.claims.iss == config.issuer(&tenant.slug);
                 if !stands {
                     self.tokens.invalidate(&hash);
@@ -126,8 +127,9 @@ impl Resolver {
         let kid = strict_kid(token, typ)?;
         let key_id = KeyId::decode(mac, &kid).ok_or(Error::TokenInvalid("kid"))?;
         let tenant = self.tenant(key_id.tenant, registry).await?;
-        let key =
-            tenant.verification_keys.iter().find(|k| k.id == key_id.key).ok_or(Error::TokenInvalid("key"))?.clone();
+        let now = config.clock.now();
+        let key = tenant.verification_keys.iter().find(|k| k.id == key_id.key && k.counts(now));
+        let key = key.ok_or(Error::TokenInvalid("key"))?.clone();
         let leeway = config.clock_leeway.as_secs();
         if self.guards.bind_key {
             let issuer = config.issuer(&tenant.slug);

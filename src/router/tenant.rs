@@ -135,11 +135,19 @@ pub struct Tenant {
     pub held_until: Option<DateTime<Utc>>,
     /// Keys whose signatures are accepted.
     pub verification_keys: Vec<VerificationKey>,
-    /// The key that signs new tokens; none while provisioning.
-    pub signing_key: Option<SigningKey>,
+    /// The keys that sign new tokens, each from its time on; none while provisioning.
+    pub signing_keys: Vec<SigningKey>,
 }
 
 impl Tenant {
+    /// The key that signs a new token: the newest whose time has come. A clock that is behind does not leave a tenant
+    /// without one.
+    #[must_use]
+    pub fn signing_key(&self, now: DateTime<Utc>) -> Option<&SigningKey> {
+        let begun = self.signing_keys.iter().filter(|key| key.from <= now).max_by_key(|key| key.from);
+        begun.or_else(|| self.signing_keys.iter().min_by_key(|key| key.from))
+    }
+
     /// Whether requests wait.
     #[must_use]
     pub fn is_held(&self, now: DateTime<Utc>) -> bool {

@@ -19,7 +19,7 @@ use super::error::{Error, Result};
 use super::kept::Kept;
 use super::main_db::MainDb;
 use super::tenant::{ClusterRef, Tenant};
-use super::token::{KeyId, SigningKey, VerificationKey};
+use super::token::{KeyAlgorithm, KeyId, SigningKey, VerificationKey};
 use crate::kernel::crypto::{MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{ClusterId, SigningKeyId, TenantId};
 
@@ -31,14 +31,18 @@ SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, 
        coalesce(t.tls_mode, c.tls_mode) AS tls_mode, coalesce(t.tls_ca, c.tls_ca) AS tls_ca, \
        coalesce(t.tls_client_cert, c.tls_client_cert) AS tls_client_cert, \
        coalesce(t.tls_client_key_sealed, c.tls_client_key_sealed) AS tls_client_key_sealed, \
-       k.ids AS key_ids, k.publics AS key_publics, k.privates AS key_privates, k.in_use AS key_in_use \
+       k.ids AS key_ids, k.publics AS key_publics, k.privates AS key_privates, k.in_use AS key_in_use, \
+       k.algs AS key_algs, k.begins AS key_begins, k.ends AS key_ends \
 FROM tenants t \
 LEFT JOIN clusters c ON c.id = t.cluster_id \
 LEFT JOIN tenant_holds h ON h.tenant_id = t.id \
 CROSS JOIN LATERAL ( \
     SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(public ORDER BY id), '{}') AS publics, \
            coalesce(array_agg(private_sealed ORDER BY id), '{}') AS privates, \
-           coalesce(array_agg(retired_at IS NULL ORDER BY id), '{}') AS in_use \
+           coalesce(array_agg(retired_at IS NULL ORDER BY id), '{}') AS in_use, \
+           coalesce(array_agg(alg ORDER BY id), '{}') AS algs, \
+           coalesce(array_agg(signs_from ORDER BY id), '{}') AS begins, \
+           coalesce(array_agg(retired_at ORDER BY id), '{}') AS ends \
     FROM signing_keys WHERE tenant_id = t.id AND (retired_at IS NULL OR retired_at > now())) k";
 
 /// See the module. Serialised, it still holds its secrets sealed only.
@@ -116,6 +120,16 @@ pub(super) struct TenantRow {
     key_privates: Vec<Vec<u8>>,
     #[diesel(sql_type = Array<Bool>)]
     key_in_use: Vec<bool>,
+    // Not in what a release before rotation kept on disk.
+    #[diesel(sql_type = Array<Text>)]
+    #[serde(default)]
+    key_algs: Vec<String>,
+    #[diesel(sql_type = Array<Timestamptz>)]
+    #[serde(default)]
+    key_begins: Vec<DateTime<Utc>>,
+    #[diesel(sql_type = Array<Nullable<Timestamptz>>)]
+    #[serde(default)]
+    key_ends: Vec<Option<DateTime<Utc>>>,
 }
 
 impl TenantRow {
@@ -163,7 +177,7 @@ pub(super) fn open(keys: &MasterKeys, place: Place, sealed: Option<Vec<u8>>) -> 
 impl TenantRow {
     /// Opens what is sealed in it.
     pub(super) fn read(mut self, keys: &MasterKeys, mac: &MacKey) -> Result<Tenant> {
-        let (verification_keys, signing_key) = self.keys(keys, mac)?;
+        let (verification_keys, signing_keys) = self.keys(keys, mac)?;
         let (cluster, target, direct) = self.targets(keys)?;
         Ok(Tenant {
             id: self.id,
@@ -184,23 +198,37 @@ impl TenantRow {
             created_at: self.created_at,
             held_until: self.held_until,
             verification_keys,
-            signing_key,
+            signing_keys,
         })
     }
 
-    fn keys(&mut self, keys: &MasterKeys, mac: &MacKey) -> Result<(Vec<VerificationKey>, Option<SigningKey>)> {
+    fn keys(&mut self, keys: &MasterKeys, mac: &MacKey) -> Result<(Vec<VerificationKey>, Vec<SigningKey>)> {
         let mut verification = Vec::with_capacity(self.key_ids.len());
-        let mut signing = None;
+        let mut signing = Vec::new();
         let publics = std::mem::take(&mut self.key_publics);
         let privates = std::mem::take(&mut self.key_privates);
-        for (((id, public), private), in_use) in self.key_ids.iter().zip(publics).zip(privates).zip(&self.key_in_use) {
+        for (at, ((id, public), private)) in self.key_ids.iter().zip(publics).zip(privates).enumerate() {
             let key = SigningKeyId::from(*id);
-            verification.push(VerificationKey::new(key, public));
-            if *in_use {
-                let place = Place::new("signing_keys", "private_sealed", *id);
-                let pkcs8 = keys.open(place, &Sealed::from(private)).map_err(damaged)?;
-                let kid = KeyId { tenant: self.id, key }.encode(mac);
-                signing = Some(SigningKey::from_pkcs8(kid, &pkcs8).ok_or_else(|| damaged("no Ed25519 key"))?);
+            let algorithm = match self.key_algs.get(at) {
+                Some(word) => word.parse().map_err(|e: String| damaged(e))?,
+                None => KeyAlgorithm::EdDsa,
+            };
+            let mut verifies = VerificationKey::new(key, algorithm, public);
+            verifies.until = self.key_ends.get(at).copied().flatten();
+            verification.push(verifies);
+            let kid = KeyId { tenant: self.id, key }.encode(mac);
+            let place = Place::new("signing_keys", "private_sealed", *id);
+            let opened = keys.open(place, &Sealed::from(private)).map_err(damaged).and_then(|pkcs8| {
+                SigningKey::from_pkcs8(kid, algorithm, &pkcs8).ok_or_else(|| damaged("no key of its algorithm"))
+            });
+            // A former key signs until the next one does; what is left of one that is over may be past reading.
+            match opened {
+                Ok(mut key) => {
+                    key.from = self.key_begins.get(at).copied().unwrap_or_default();
+                    signing.push(key);
+                }
+                Err(error) if self.key_in_use.get(at) == Some(&true) => return Err(error),
+                Err(_) => {}
             }
         }
         Ok((verification, signing))

@@ -1,16 +1,19 @@
-//! Access tokens: JWS compact, `typ: at+jwt` (RFC 9068), EdDSA (RFC 8037), each tenant with its own keys.
+//! Access tokens: JWS compact, `typ: at+jwt` (RFC 9068), EdDSA (RFC 8037) or ES256, each tenant with its own keys.
 
 use std::fmt;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::error::{Error, Result};
+use super::tenant::words;
 use crate::kernel::crypto::MacKey;
 use crate::kernel::{SessionId, SigningKeyId, TenantId, UserId};
 
@@ -107,13 +110,48 @@ impl KeyId {
     }
 }
 
+words! {
+    /// What a key signs with.
+    KeyAlgorithm {
+        /// Ed25519 (RFC 8037).
+        EdDsa = "EdDSA",
+        /// ECDSA over P-256 with SHA-256.
+        Es256 = "ES256",
+    }
+}
+
+impl KeyAlgorithm {
+    const fn jws(self) -> Algorithm {
+        match self {
+            Self::EdDsa => Algorithm::EdDSA,
+            Self::Es256 => Algorithm::ES256,
+        }
+    }
+
+    /// The raw public key of a private one in PKCS #8. `None` if it is no key of this algorithm.
+    #[must_use]
+    pub fn public_of(self, pkcs8: &[u8]) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::EdDsa => Ed25519KeyPair::from_pkcs8(pkcs8).ok()?.public_key().as_ref().to_vec(),
+            Self::Es256 => {
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).ok()?;
+                pair.public_key().as_ref().to_vec()
+            }
+        })
+    }
+}
+
 /// The public half of a key.
 #[derive(Clone)]
 pub struct VerificationKey {
     /// Which key.
     pub id: SigningKeyId,
-    /// The raw Ed25519 public key, 32 bytes.
+    /// What it signs with: what a token says of that is only compared.
+    pub algorithm: KeyAlgorithm,
+    /// The raw public key: 32 bytes of Ed25519, or the uncompressed point of P-256.
     pub public: Vec<u8>,
+    /// Until when its signatures count; none while it is in use.
+    pub until: Option<DateTime<Utc>>,
     decoding: DecodingKey,
 }
 
@@ -126,17 +164,41 @@ impl fmt::Debug for VerificationKey {
 impl VerificationKey {
     /// A key from its raw public bytes.
     #[must_use]
-    pub fn new(id: SigningKeyId, public: Vec<u8>) -> Self {
-        let decoding = DecodingKey::from_ed_der(&public);
-        Self { id, public, decoding }
+    pub fn new(id: SigningKeyId, algorithm: KeyAlgorithm, public: Vec<u8>) -> Self {
+        let decoding = match algorithm {
+            KeyAlgorithm::EdDsa => DecodingKey::from_ed_der(&public),
+            KeyAlgorithm::Es256 => DecodingKey::from_ec_der(&public),
+        };
+        Self { id, algorithm, public, until: None, decoding }
     }
 
-    /// The key as a member of a JWKS (RFC 7517, RFC 8037).
+    /// Whether its signatures count.
+    #[must_use]
+    pub fn counts(&self, now: DateTime<Utc>) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    /// The key as a member of a JWKS (RFC 7517, RFC 7518, RFC 8037).
     #[must_use]
     pub fn to_jwk(&self, kid: &str) -> serde_json::Value {
-        serde_json::json!({
-            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": BASE64URL.encode(&self.public),
-        })
+        let mut jwk = serde_json::json!({"use": "sig", "alg": self.algorithm.as_str(), "kid": kid});
+        let members = match self.algorithm {
+            KeyAlgorithm::EdDsa => vec![("kty", "OKP".into()), ("crv", "Ed25519".into()), ("x", self.base64(0..32))],
+            KeyAlgorithm::Es256 => vec![
+                ("kty", "EC".into()),
+                ("crv", "P-256".into()),
+                ("x", self.base64(1..33)),
+                ("y", self.base64(33..65)),
+            ],
+        };
+        for (name, value) in members {
+            jwk[name] = serde_json::Value::String(value);
+        }
+        jwk
+    }
+
+    fn base64(&self, part: std::ops::Range<usize>) -> String {
+        BASE64URL.encode(self.public.get(part).unwrap_or_default())
     }
 
     /// Verifies signature, `iss`, `aud` and `exp` of a token and reads its claims.
@@ -150,7 +212,7 @@ impl VerificationKey {
         audience: &str,
         leeway_seconds: u64,
     ) -> Result<C> {
-        let mut validation = Validation::new(Algorithm::EdDSA);
+        let mut validation = Validation::new(self.algorithm.jws());
         validation.leeway = leeway_seconds;
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);
@@ -160,7 +222,7 @@ impl VerificationKey {
 
     /// Verifies the signature alone: what is left when the binding of key and tenant is turned off for a test.
     pub(super) fn verify_signature_only<C: serde::de::DeserializeOwned + Clone>(&self, token: &str) -> Result<C> {
-        let mut validation = Validation::new(Algorithm::EdDSA);
+        let mut validation = Validation::new(self.algorithm.jws());
         validation.validate_aud = false;
         validation.validate_exp = false;
         validation.set_required_spec_claims::<&str>(&[]);
@@ -185,8 +247,11 @@ impl VerificationKey {
 #[derive(Clone)]
 pub struct SigningKey {
     kid: String,
+    algorithm: KeyAlgorithm,
     encoding: EncodingKey,
     public: Vec<u8>,
+    /// From when on it signs.
+    pub from: DateTime<Utc>,
 }
 
 impl fmt::Debug for SigningKey {
@@ -196,19 +261,33 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A new Ed25519 key in PKCS #8 (to be sealed) and its raw public key.
+    /// A new key in PKCS #8 (to be sealed) and its raw public key.
     #[must_use]
-    pub fn generate_pkcs8() -> (Zeroizing<Vec<u8>>, Vec<u8>) {
-        let pair = Ed25519KeyPair::generate().expect("the operating system's random source answers");
-        let document = pair.to_pkcs8v1().expect("an Ed25519 key has a PKCS #8 form");
-        (Zeroizing::new(document.as_ref().to_vec()), pair.public_key().as_ref().to_vec())
+    pub fn generate_pkcs8(algorithm: KeyAlgorithm) -> (Zeroizing<Vec<u8>>, Vec<u8>) {
+        let private = match algorithm {
+            KeyAlgorithm::EdDsa => {
+                let pair = Ed25519KeyPair::generate().expect("the operating system's random source answers");
+                pair.to_pkcs8v1().expect("an Ed25519 key has a PKCS #8 form").as_ref().to_vec()
+            }
+            KeyAlgorithm::Es256 => {
+                let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+                made.expect("the operating system's random source answers").as_ref().to_vec()
+            }
+        };
+        let private = Zeroizing::new(private);
+        let public = algorithm.public_of(&private).expect("a key that was just made");
+        (private, public)
     }
 
-    /// A key from its PKCS #8 form. `None` if it is no Ed25519 key.
+    /// A key from its PKCS #8 form. `None` if it is none of this algorithm.
     #[must_use]
-    pub fn from_pkcs8(kid: String, pkcs8: &[u8]) -> Option<Self> {
-        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
-        Some(Self { kid, encoding: EncodingKey::from_ed_der(pkcs8), public: pair.public_key().as_ref().to_vec() })
+    pub fn from_pkcs8(kid: String, algorithm: KeyAlgorithm, pkcs8: &[u8]) -> Option<Self> {
+        let public = algorithm.public_of(pkcs8)?;
+        let encoding = match algorithm {
+            KeyAlgorithm::EdDsa => EncodingKey::from_ed_der(pkcs8),
+            KeyAlgorithm::Es256 => EncodingKey::from_ec_der(pkcs8),
+        };
+        Some(Self { kid, algorithm, encoding, public, from: DateTime::UNIX_EPOCH })
     }
 
     /// The `kid` that its tokens carry.
@@ -228,7 +307,8 @@ impl SigningKey {
     /// # Errors
     /// If the claims cannot be written as JSON.
     pub fn sign<C: Serialize>(&self, typ: &str, claims: &C) -> Result<String> {
-        let header = Header { typ: Some(typ.to_owned()), kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        let header =
+            Header { typ: Some(typ.to_owned()), kid: Some(self.kid.clone()), ..Header::new(self.algorithm.jws()) };
         jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|_| Error::TokenInvalid("unsignable"))
     }
 }
@@ -245,7 +325,7 @@ struct StrictHeader {
 /// Reads a token's header before anything of it is believed, and gives its `kid`.
 ///
 /// # Errors
-/// [`Error::TokenInvalid`] unless it is short enough, three parts, EdDSA, of this `typ`, with no further members.
+/// [`Error::TokenInvalid`] unless it is short enough, three parts, EdDSA or ES256, of this `typ`, with no further members.
 pub fn strict_kid(token: &str, typ: impl Into<Option<&'static str>>) -> Result<String> {
     if token.len() > MAX_TOKEN_LEN {
         return Err(Error::TokenInvalid("oversize"));
@@ -256,7 +336,7 @@ pub fn strict_kid(token: &str, typ: impl Into<Option<&'static str>>) -> Result<S
     };
     let header = BASE64URL.decode(header).map_err(|_| Error::TokenInvalid("header encoding"))?;
     let header: StrictHeader = serde_json::from_slice(&header).map_err(|_| Error::TokenInvalid("header members"))?;
-    if header.alg != "EdDSA" {
+    if header.alg.parse::<KeyAlgorithm>().is_err() {
         return Err(Error::TokenInvalid("alg"));
     }
     if typ.into().is_some_and(|typ| header.typ != typ) {
@@ -277,19 +357,23 @@ mod tests {
         let kid = id.encode(&mac);
         assert_eq!(KeyId::decode(&mac, &kid), Some(id));
         assert_eq!(KeyId::decode(&MacKey::new(&random::<32>()), &kid), None);
-        let (private, public) = SigningKey::generate_pkcs8();
-        let signing = SigningKey::from_pkcs8(kid.clone(), &private).unwrap();
         let claims = serde_json::json!({"iss": "i", "aud": "i", "sub": "s", "exp": 4_000_000_000_i64});
-        let token = signing.sign(ACCESS_TYP, &claims).unwrap();
-        assert_eq!(strict_kid(&token, ACCESS_TYP).unwrap(), kid);
-        assert!(strict_kid(&token, "JWT").is_err());
-        let key = VerificationKey::new(id.key, public);
-        assert_eq!(key.verify::<serde_json::Value>(&token, "i", "i", 0).unwrap(), claims);
-        assert!(key.verify::<serde_json::Value>(&token, "j", "i", 0).is_err());
-        let other = VerificationKey::new(id.key, SigningKey::generate_pkcs8().1);
-        assert!(matches!(
-            other.verify::<serde_json::Value>(&token, "i", "i", 0),
-            Err(Error::TokenInvalid("signature"))
-        ));
+        for &algorithm in KeyAlgorithm::ALL {
+            let (private, public) = SigningKey::generate_pkcs8(algorithm);
+            let signing = SigningKey::from_pkcs8(kid.clone(), algorithm, &private).unwrap();
+            let token = signing.sign(ACCESS_TYP, &claims).unwrap();
+            assert_eq!(strict_kid(&token, ACCESS_TYP).unwrap(), kid);
+            assert!(strict_kid(&token, "JWT").is_err());
+            let key = VerificationKey::new(id.key, algorithm, public);
+            assert_eq!(key.verify::<serde_json::Value>(&token, "i", "i", 0).unwrap(), claims);
+            assert!(key.verify::<serde_json::Value>(&token, "j", "i", 0).is_err());
+            for &another in KeyAlgorithm::ALL {
+                let other = VerificationKey::new(id.key, another, SigningKey::generate_pkcs8(another).1);
+                let refused = other.verify::<serde_json::Value>(&token, "i", "i", 0);
+                let word = if another == algorithm { "signature" } else { "claims" };
+                assert!(matches!(refused, Err(Error::TokenInvalid(said)) if said == word), "{refused:?}");
+            }
+            assert!(KeyAlgorithm::ALL.iter().all(|&a| (a == algorithm) == a.public_of(&private).is_some()));
+        }
     }
 }

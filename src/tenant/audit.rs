@@ -59,3 +59,55 @@ where
         .await
         .map(drop)
 }
+
+/// Writes a line that is about nobody in particular.
+///
+/// # Errors
+/// What the database answers.
+pub async fn note_tenant<C>(
+    conn: &mut C,
+    actor: &str,
+    action: &'static str,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<()>
+where
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+{
+    diesel::insert_into(audit::table)
+        .values((
+            audit::id.eq(Uuid::now_v7()),
+            audit::at.eq(now),
+            audit::actor.eq(actor),
+            audit::action.eq(action),
+            audit::reason.eq(reason),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// Writes a line about each of many people.
+///
+/// # Errors
+/// What the database answers.
+pub async fn note_each<C>(
+    conn: &mut C,
+    actor: &str,
+    action: &'static str,
+    users: &[UserId],
+    now: DateTime<Utc>,
+) -> QueryResult<()>
+where
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+{
+    for some in users.chunks(1000) {
+        let line = |user: &UserId| {
+            let what = (audit::actor.eq(actor), audit::action.eq(action), audit::user_id.eq(*user));
+            (audit::id.eq(Uuid::now_v7()), audit::at.eq(now), what)
+        };
+        let lines: Vec<_> = some.iter().map(line).collect();
+        diesel::insert_into(audit::table).values(lines).execute(conn).await?;
+    }
+    Ok(())
+}

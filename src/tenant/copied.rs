@@ -34,9 +34,11 @@ where
         "DELETE FROM public.email_changes",
         "DELETE FROM public.second_factors",
         "DELETE FROM public.recovery_codes",
+        "DELETE FROM public.password_history",
         "DELETE FROM public.trusted_devices",
         "DELETE FROM public.mfa_challenges",
         "DELETE FROM public.api_keys",
+        "UPDATE public.security_policy SET captcha_provider = NULL, captcha_site_key = NULL, captcha_secret_sealed = NULL",
     ] {
         diesel::sql_query(statement).execute(conn).await?;
     }

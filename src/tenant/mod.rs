@@ -10,11 +10,13 @@ mod copied;
 pub mod docs;
 pub mod impersonation;
 pub mod mail;
+pub(crate) mod passwords;
 pub mod permissions;
 pub mod roles;
 mod schema;
 pub mod security;
 mod seed;
+pub mod teams;
 pub mod tenants;
 pub mod users;
 
@@ -29,6 +31,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
     auth::routes(cfg);
     users::routes(cfg);
     roles::routes(cfg);
+    teams::routes(cfg);
     permissions::routes(cfg);
     tenants::routes(cfg);
     api_keys::routes(cfg);

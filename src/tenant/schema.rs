@@ -100,6 +100,10 @@ diesel::table! {
         outcome -> Text,
         ip -> Nullable<Text>,
         user_agent -> Nullable<Text>,
+        // Since `V11__throttling.sql`.
+        kind -> Text,
+        network -> Nullable<Text>,
+        lane -> Nullable<Text>,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::control::operators::{OperatorRole, Operators};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::{MasterKeys, random};
-use crate::rest::passwords::Passwords;
+use crate::rest::passwords::{Passwords, Peppers};
 use crate::router::migrate::MigrateOptions;
 use crate::router::{MainDb, Target};
 use crate::storage::Storage;
@@ -93,7 +93,7 @@ impl Ground {
         };
         let plane = ground.control(Clock::system());
         plane.ensure_installation().await.expect("an installation");
-        let passwords = Passwords::new(2);
+        let passwords = Passwords::new(2, Peppers::default());
         Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin, Vec::new())
             .await
             .expect("an operator");
@@ -153,7 +153,7 @@ impl Ground {
             placement: Placement::Databases,
             ready_tenants,
         };
-        Fleet::new(self.control(clock), Passwords::new(2), settings)
+        Fleet::new(self.control(clock), Passwords::new(2, Peppers::default()), settings)
     }
 
     /// A slug that no other tenant has.

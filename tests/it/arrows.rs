@@ -17,16 +17,20 @@ const ROOMS: &[(&str, &str)] = &[
     ("telemetry", "kernel config"),
     ("storage", ""),
     ("mailer", ""),
+    ("outbound", "config"),
     ("router", "kernel"),
     ("rest", "router kernel config error telemetry"),
     ("control", "rest router kernel config error telemetry"),
-    ("tenant", "rest router mailer kernel config error telemetry"),
-    ("fleet", "control tenant rest router storage mailer kernel config error telemetry"),
-    ("jobs", "fleet control tenant rest router storage mailer kernel config error telemetry"),
-    ("http", "fleet control tenant rest router storage mailer kernel config error telemetry"),
-    ("dev", "http jobs fleet control tenant rest router storage mailer kernel config error telemetry"),
-    ("cli", "dev http jobs fleet control tenant rest router storage mailer kernel config error telemetry"),
-    ("testing", "cli dev http jobs fleet control tenant rest router storage mailer kernel config error telemetry"),
+    ("tenant", "rest router outbound mailer kernel config error telemetry"),
+    ("fleet", "control tenant rest router storage outbound mailer kernel config error telemetry"),
+    ("jobs", "fleet control tenant rest router storage outbound mailer kernel config error telemetry"),
+    ("http", "fleet control tenant rest router storage outbound mailer kernel config error telemetry"),
+    ("dev", "http jobs fleet control tenant rest router storage outbound mailer kernel config error telemetry"),
+    ("cli", "dev http jobs fleet control tenant rest router storage outbound mailer kernel config error telemetry"),
+    (
+        "testing",
+        "cli dev http jobs fleet control tenant rest router storage outbound mailer kernel config error telemetry",
+    ),
 ];
 
 /// The types that speak to a database without saying whose it is.

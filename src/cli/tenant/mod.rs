@@ -4,6 +4,7 @@ mod backup;
 mod copies;
 mod erase;
 mod kept;
+mod keys;
 mod make;
 mod manage;
 mod psql;
@@ -18,6 +19,7 @@ pub use backup::{BackupArgs, RestoreArgs};
 pub use copies::{CloneArgs, ExportArgs};
 pub use erase::EraseArgs;
 pub use kept::KeptArgs;
+pub use keys::RotateKeysArgs;
 pub(super) use make::target_file;
 pub use make::{AttachArgs, CreateArgs, HaltArgs, TlsArgs};
 pub(super) use manage::or_default;
@@ -101,6 +103,11 @@ pub enum TenantCommand {
         after_help = "Example:\n  tenantry tenant rotate-credentials acme\n  tenantry tenant rotate-credentials --all"
     )]
     RotateCredentials(RotateArgs),
+    /// Gives a tenant another key to sign tokens with: published at once, signing two minutes later; no token is refused.
+    #[command(
+        after_help = "Examples:\n  tenantry tenant rotate-keys acme --algorithm ES256\n  tenantry tenant rotate-keys acme --compromised"
+    )]
+    RotateKeys(RotateKeysArgs),
     /// Moves a tenant to another cluster; its requests wait meanwhile and do not fail. Again, it resumes.
     #[command(
         after_help = "Examples:\n  tenantry tenant move acme --to eu-2\n  tenantry tenant move acme --confirm --yes"
@@ -148,6 +155,7 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::Delete(args) => manage::delete(context, args).await,
         TenantCommand::Token(args) => token::run(context, args).await,
         TenantCommand::RotateCredentials(args) => rotate::run(context, args).await,
+        TenantCommand::RotateKeys(args) => keys::run(context, args).await,
         TenantCommand::Move(args) => relocate::run(context, args).await,
         TenantCommand::Kept(args) => kept::run(context, args).await,
         TenantCommand::Signups(command) => signups::run(context, command).await,

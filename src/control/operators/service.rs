@@ -21,7 +21,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::MacKey;
 use crate::kernel::{OperatorId, SessionId, TenantId};
 use crate::rest::Client;
-use crate::rest::passwords::Passwords;
+use crate::rest::passwords::{Passwords, Rules};
 use crate::router::token::strict_kid;
 use crate::router::{MainConn, SigningKey, VerificationKey};
 
@@ -97,10 +97,11 @@ impl Operators {
         let Some(email) = email_key(email) else {
             return Err(ApiError::invalid_field("email", "invalid", "Not an e-mail address."));
         };
-        if let Some(error) = crate::rest::passwords::fault("password", &password, &email) {
-            return Err(ApiError::invalid(vec![error]));
+        let hasher = passwords.of_nobody();
+        if let Some(fault) = hasher.judge("password", &password, Rules::of_operators(&email)).await? {
+            return Err(ApiError::invalid(vec![fault]));
         }
-        let new = NewOperator { email, password_hash: passwords.hash(password).await?, role, tenants };
+        let new = NewOperator { email, password_hash: hasher.hash(password).await?, role, tenants };
         control.db.transaction(async move |conn| store::insert(conn, &new).await).await.map_err(fault)
     }
 
@@ -157,7 +158,7 @@ impl Operators {
             return Err(ApiError::new(Code::TooManyAttempts).retry_after(left));
         }
         let (operator, hash) = found.unzip();
-        let matches = inner.passwords.verify(password, hash).await?;
+        let matches = inner.passwords.of_nobody().verify(password, hash).await?;
         let Some(operator) = operator.filter(|_| matches) else {
             return Err(ApiError::new(Code::InvalidCredentials));
         };

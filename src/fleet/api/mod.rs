@@ -6,6 +6,7 @@ mod doctor;
 mod drift;
 mod jobs;
 mod kept;
+mod keys;
 mod migrations;
 mod moves;
 mod people;
@@ -39,6 +40,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(backups::clone_tenant)
         .service(backups::erase_tenant)
         .service(moves::rotate_credentials)
+        .service(keys::rotate_keys)
         .service(moves::move_tenant)
         .service(kept::list_kept_databases)
         .service(clusters::list_clusters)

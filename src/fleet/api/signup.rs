@@ -17,10 +17,10 @@ use crate::fleet::once::Turn;
 use crate::fleet::signup::{SignUpSettings, Standing, Wanted};
 use crate::fleet::{AdminPassword, FirstAdmin, Fleet};
 use crate::kernel::{OperationId, Slug, TenantId};
+use crate::rest::passwords::Rules;
 use crate::rest::problem;
 use crate::rest::{
     Answer, Client, ClientIp, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Path, Reply, RequestId,
-    passwords,
 };
 use crate::router::{Router, TenantDb};
 use crate::tenant::auth::session::SignIn;
@@ -131,7 +131,9 @@ pub async fn sign_up(
         return Err(ApiError::new(Code::RegistrationClosed).detail("This service does not take sign-ups."));
     }
     let body = body.0;
-    if let Some(fault) = passwords::fault("admin.password", &body.admin.password, &body.admin.email) {
+    // More is computed once it is known that this address may ask.
+    let rules = Rules::usual(&body.admin.email);
+    if let Some(fault) = rules.length_fault("admin.password", &body.admin.password) {
         return Err(ApiError::invalid(vec![fault]));
     }
     let standing = fleet.count_sign_up(&settings, client.1.0).await?;

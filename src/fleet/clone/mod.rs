@@ -62,7 +62,7 @@ impl Fleet {
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
         if let Some(admin) = &wanted.admin {
-            admin.check()?;
+            admin.check(&self.passwords).await?;
         }
         let storage = self.storage()?.clone();
         let (tenant, direct, key) = self.original(source, wanted).await?;

@@ -18,10 +18,12 @@ pub const SECRET: &[&str] = &[
     "public.login_attempts.email_hash",
     "public.second_factors.totp_sealed",
     "public.recovery_codes.digest",
+    "public.password_history.password_hash",
     "public.mfa_challenges.token_hash",
     "public.trusted_devices.token_hash",
     "public.api_keys.key_hash",
     "public.api_keys.previous_hash",
+    "public.security_policy.captcha_secret_sealed",
     "public.mail_outbox.parcel_sealed",
     "public.registrations.token_hash",
     "public.registrations.password_hash",
@@ -39,6 +41,7 @@ pub const OPEN: &[&str] = &[
     "public.email_changes.old_key",
     "public.contacts.last_name_key",
     "public.contacts.company_key",
+    "public.security_policy.captcha_site_key",
 ];
 
 /// Tables of the product's own memory, which hold nothing of the customer's that is not elsewhere.

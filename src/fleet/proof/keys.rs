@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use secrecy::ExposeSecret as _;
 
 use super::Ground;
@@ -30,17 +29,16 @@ pub(super) async fn signing(fleet: &Fleet, ground: &Ground) -> ApiResult<(usize,
         let subject = holder(key.tenant_id);
         halves.entry(key.public.clone()).or_default().insert(subject.clone());
         let private = key.private(&fleet.control.keys);
-        let pair = private.ok().and_then(|private| Ed25519KeyPair::from_pkcs8(&private).ok());
-        let Some(pair) = pair else {
+        let public = private.ok().zip(key.algorithm().ok()).and_then(|(private, alg)| alg.public_of(&private));
+        let Some(public) = public else {
             faults.push(Fault::new("key_unusable", subject, "the private half of a signing key does not open"));
             continue;
         };
-        let public = pair.public_key().as_ref();
         if public != key.public {
             let said = "the private half of a signing key is not that of its public half";
             faults.push(Fault::new("key_halves_differ", &subject, said));
         }
-        halves.entry(public.to_vec()).or_default().insert(subject);
+        halves.entry(public).or_default().insert(subject);
     }
     for holders in halves.into_values().filter(|holders| holders.len() > 1) {
         faults.push(shared("key_shared", "a signing key", &holders));

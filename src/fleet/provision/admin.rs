@@ -28,11 +28,11 @@ impl AdminToBe {
     /// `overloaded` if too many wait.
     pub(super) async fn begin(passwords: &Passwords, wanted: &FirstAdmin) -> ApiResult<Self> {
         let (hash, generated) = match &wanted.password {
-            AdminPassword::Given(password) => (Hash::Begun(passwords.begin(password.clone()).await?), None),
+            AdminPassword::Given(password) => (Hash::Begun(passwords.of_nobody().begin(password.clone()).await?), None),
             AdminPassword::Hashed(hash) => (Hash::Known(hash.clone()), None),
             AdminPassword::Generate => {
                 let password = scram::generate_password();
-                (Hash::Begun(passwords.begin(password.clone()).await?), Some(password))
+                (Hash::Begun(passwords.of_nobody().begin(password.clone()).await?), Some(password))
             }
         };
         let FirstAdmin { email, first_name, last_name, .. } = wanted.clone();

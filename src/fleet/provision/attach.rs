@@ -53,7 +53,7 @@ impl Fleet {
     ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
         if let Some(admin) = &wanted.admin {
-            admin.check()?;
+            admin.check(&self.passwords).await?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let found = unfinished(&self.control, &wanted.slug, OperationKind::Attach, None).await?;

@@ -23,6 +23,7 @@ use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, OperationOptions, Progress, check_name, refused, scram};
 use crate::kernel::crypto::MasterKeys;
 use crate::kernel::{Slug, TenantId};
+use crate::rest::passwords::{Passwords, Rules};
 use crate::router::{MainConn, Registration, TenantKind, TenantStatus};
 
 /// A tenant to be, on a cluster.
@@ -88,7 +89,7 @@ impl Fleet {
     ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
         if let Some(admin) = &wanted.admin {
-            admin.check()?;
+            admin.check(&self.passwords).await?;
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         // Before anything of the control plane is used: a crowd waits here, not for its connections.
@@ -270,19 +271,19 @@ pub(super) struct Reserved {
 
 impl FirstAdmin {
     /// Refuses what could not log in later.
-    pub(in crate::fleet) fn check(&self) -> ApiResult<()> {
+    pub(in crate::fleet) async fn check(&self, passwords: &Passwords) -> ApiResult<()> {
         let shaped = self.email.split_once('@').is_some_and(|(local, domain)| {
             !local.is_empty() && domain.len() >= 3 && !self.email.contains(char::is_whitespace)
         });
         if !shaped || self.email.len() > 320 {
             return Err(ApiError::invalid_field("admin.email", "invalid", "This is no e-mail address."));
         }
-        if let super::AdminPassword::Given(password) = &self.password
-            && let Some(fault) = crate::rest::passwords::fault("admin.password", password, &self.email)
-        {
-            return Err(ApiError::invalid(vec![fault]));
+        let super::AdminPassword::Given(password) = &self.password else { return Ok(()) };
+        let rules = Rules::usual(&self.email).knowing(&self.first_name).knowing(&self.last_name);
+        match passwords.of_nobody().judge("admin.password", password, rules).await? {
+            Some(fault) => Err(ApiError::invalid(vec![fault])),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

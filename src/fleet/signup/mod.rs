@@ -143,11 +143,12 @@ impl Fleet {
         let AdminPassword::Given(password) = &wanted.admin.password else {
             return Err(ApiError::internal("a stranger chooses the password"));
         };
+        wanted.admin.check(&self.passwords).await?;
         let admin = FirstPerson {
             email: wanted.admin.email.clone(),
             first_name: wanted.admin.first_name.clone(),
             last_name: wanted.admin.last_name.clone(),
-            password_hash: self.passwords.hash(password.clone()).await?.into(),
+            password_hash: self.passwords.of_nobody().hash(password.clone()).await?.into(),
         };
         let (slug, name, keys) = (wanted.slug.clone(), wanted.name.clone(), self.control.keys.clone());
         self.control

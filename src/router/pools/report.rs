@@ -160,7 +160,7 @@ mod tests {
             created_at: chrono::DateTime::UNIX_EPOCH,
             held_until: None,
             verification_keys: Vec::new(),
-            signing_key: None,
+            signing_keys: Vec::new(),
         }
     }
 

@@ -87,7 +87,7 @@ fn tenant() -> Arc<Tenant> {
         created_at: chrono::DateTime::default(),
         held_until: None,
         verification_keys: vec![],
-        signing_key: None,
+        signing_keys: Vec::new(),
     })
 }
 

@@ -132,8 +132,10 @@ impl KeyAdmission {
 
     async fn read(&self, db: &TenantDb, hash: [u8; 32]) -> Result<Verdict> {
         let read_at = Instant::now();
-        let found =
-            db.read(async |conn: &mut TenantConn| store::presented(conn, &hash).await.map_err(Error::from)).await?;
+        let schema = db.tenant().schema_version;
+        let found = db
+            .read(async |conn: &mut TenantConn| store::presented(conn, &hash, schema).await.map_err(Error::from))
+            .await?;
         let Some(found) = found else { return Ok(Verdict { read_at, key: None }) };
         let Presented { id, owner_id, scopes, permissions, password_change_required, .. } = found;
         let permissions = rules::effective(&scopes, &permissions);

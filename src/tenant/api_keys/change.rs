@@ -20,8 +20,8 @@ use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::ApiKeysWrite;
+use crate::tenant::teams;
 use crate::tenant::users::rules::{may_control, name_shape, not_blank};
-use crate::tenant::users::store as users;
 
 /// A change of an API key.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -67,7 +67,7 @@ fn changed<T>(patch: Patch<T>) -> Option<Option<T>> {
 async fn hold(conn: &mut TenantConn, caller: &Authorized<ApiKeysWrite>, id: ApiKeyId) -> ApiResult<KeyRow> {
     let row = store::hold(conn, id).await?;
     if row.owner_id != caller.user() {
-        may_control(&caller.access.permissions, &users::permissions_of_user(conn, row.owner_id).await?)?;
+        may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, row.owner_id).await?)?;
     }
     Ok(row)
 }

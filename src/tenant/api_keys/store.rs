@@ -10,6 +10,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::page::Direction;
 use crate::kernel::{ApiKeyId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::teams;
 
 diesel::table! {
     api_keys (id) {
@@ -187,15 +188,20 @@ pub(super) struct Presented {
 }
 
 /// The key behind a hash.
-pub(super) async fn presented(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Option<Presented>> {
-    diesel::sql_query(
+pub(super) async fn presented(conn: &mut TenantConn, hash: &[u8; 32], schema: i32) -> QueryResult<Option<Presented>> {
+    let roles = if schema >= teams::SINCE {
+        "SELECT roles_of(u.id)"
+    } else {
+        "SELECT ur.role_id FROM user_roles ur WHERE ur.user_id = u.id"
+    };
+    diesel::sql_query(format!(
         "SELECT k.id, k.owner_id, k.scopes, k.allowed_addresses, k.requests_per_minute, k.last_used_at, \
          CASE WHEN k.key_hash = $1 THEN k.expires_at ELSE LEAST(k.expires_at, k.previous_expires_at) END AS expires_at, \
          u.status = 'active' AS owner_active, u.password_change_required, \
          ARRAY(SELECT p.name FROM permissions p WHERE p.id IN (SELECT rp.permission_id FROM role_permissions rp \
-         WHERE rp.role_id IN (SELECT ur.role_id FROM user_roles ur WHERE ur.user_id = u.id))) AS permissions \
-         FROM api_keys k JOIN users u ON u.id = k.owner_id WHERE k.key_hash = $1 OR k.previous_hash = $1",
-    )
+         WHERE rp.role_id IN ({roles}))) AS permissions \
+         FROM api_keys k JOIN users u ON u.id = k.owner_id WHERE k.key_hash = $1 OR k.previous_hash = $1"
+    ))
     .bind::<Bytea, _>(hash.as_slice())
     .get_result(conn)
     .await

@@ -123,7 +123,8 @@ impl SessionAdmission {
         let read_at = Instant::now();
         let known = self.rights.get(db.tenant(), user).await;
         let marked = db.tenant().schema_version >= MARKED_SINCE;
-        let look = Look { session, user, known: known.as_ref().filter(|_| marked), marked };
+        let schema = db.tenant().schema_version;
+        let look = Look { session, user, known: known.as_ref().filter(|_| marked), schema };
         let seen = db.read(async |conn: &mut TenantConn| look.read(conn).await.map_err(Error::from)).await?;
         let Some((standing, rights)) = seen else { return Ok(Verdict { read_at, user: None, access: None }) };
         let access = match (rights, &known) {
@@ -149,7 +150,7 @@ struct Look<'a> {
     /// That person's rights as last read.
     known: Option<&'a Known>,
     /// Whether the database has marks.
-    marked: bool,
+    schema: i32,
 }
 
 impl Look<'_> {
@@ -164,7 +165,7 @@ impl Look<'_> {
                 Some(_) => {}
             }
         }
-        let read = standing_with_rights(conn, self.session, self.marked).await?;
+        let read = standing_with_rights(conn, self.session, self.schema).await?;
         Ok(read.map(|(standing, rights)| (standing, Some(rights))))
     }
 }

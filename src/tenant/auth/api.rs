@@ -6,18 +6,24 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{self, Line, Outcome, Try, email_hash, judge, locked};
+use super::attempts::{self, Kind, Line, Outcome, Try, judge, locked};
+use super::captcha;
 use super::mfa::{self, LoggedIn};
-use super::rules::{Rotation, lockout, rotation, slowdown};
+use super::rules::{Rotation, rotation, slowdown};
 use super::session::{self, Identity, SignIn};
 use super::settings::{Auth, delta};
 use super::store::{self, Credentials};
+use super::strangers::Stranger;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, Reply, SignedIn};
+use crate::rest::{
+    Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, RefreshCookie, Reply, SignedIn,
+};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
 use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::security::lifetimes;
+use crate::tenant::teams;
 use crate::tenant::users;
 use crate::tenant::users::rules::email_key;
 
@@ -41,13 +47,18 @@ pub struct LoginRequest {
     #[garde(skip)]
     #[schema(value_type = Option<String>, example = "tdv_AZq…")]
     pub device_token: Option<SecretString>,
+    /// What the browser got for a solved CAPTCHA: after `captcha_required`.
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, example = "0.zrSnRHO7h0HwSjSCU8oyzbjEtD8p…")]
+    pub captcha_token: Option<SecretString>,
 }
 
 /// Logs in.
 ///
 /// An unknown tenant, a suspended one, an unknown address, a wrong password and a person who may not come in answer
-/// alike. After five failures within 15 minutes the address is locked, whether it is anybody's or not, and answers 429
-/// to the right password too. Each call opens a session of its own; `Idempotency-Key` has no effect here.
+/// alike. After five failures within 15 minutes the account is locked, whether it is anybody's or not, and answers 429
+/// to the right password too; whoever fails over many accounts waits longer each time. Where many were tried, and the
+/// organisation has a CAPTCHA, it asks for one. Each call opens a session of its own; `Idempotency-Key` has no effect here.
 ///
 /// Who has a second factor gets `mfaRequired` and a token for `/api/v1/auth/mfa` instead.
 #[utoipa::path(
@@ -56,6 +67,7 @@ pub struct LoginRequest {
     responses(
         (status = 200, description = "Signed in, or the second factor is asked for", body = Envelope<LoggedIn>),
         (status = 401, description = "`invalid_credentials`", body = ErrorEnvelope),
+        (status = 403, description = "`captcha_required`", body = ErrorEnvelope),
         (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
         StrangerRefusals,
     ),
@@ -69,15 +81,19 @@ pub async fn login(
     client: Client,
     body: Json<LoginRequest>,
 ) -> ApiResult<Reply<LoggedIn>> {
-    let LoginRequest { tenant, email, password, device_token } = body.0;
+    let LoginRequest { tenant, email, password, device_token, captcha_token } = body.0;
     let email = email_key(&email);
     match router.named(tenant.as_deref(), &hints).await {
-        Ok(db) => login_to(&auth, &db, &email, (password, device_token), &client).await.map(Reply),
+        Ok(db) => {
+            let line = Line::new(&auth, &db, &email, &client, Kind::Password).device(&db, device_token.as_ref());
+            login_to(&auth, &db, &line, password, &client, (device_token, captcha_token)).await.map(Reply)
+        }
         Err(router::Error::TenantUnknown) => {
             let named = tenant.as_deref().or(hints.header.as_deref()).or(hints.host.as_deref()).unwrap_or_default();
-            let mac = &router.installation().mac;
-            let who = mac.digest("login-stranger", &[named.to_lowercase().as_bytes(), email.as_bytes()]);
-            Err(login_nowhere(&auth, who, password).await)
+            let (mac, named) = (&router.installation().mac, named.to_lowercase());
+            let who = |what: &str| mac.digest("login-stranger", &[named.as_bytes(), what.as_bytes()]);
+            let network = client.network().map(|network| who(&network));
+            Err(login_nowhere(&auth, Stranger { account: who(&email), network }, password).await)
         }
         Err(error) => Err(error.into()),
     }
@@ -86,34 +102,39 @@ pub async fn login(
 async fn login_to(
     auth: &Auth,
     db: &TenantDb,
-    email: &str,
-    (password, device): (SecretString, Option<SecretString>),
+    line: &Line<'_>,
+    password: SecretString,
     client: &Client,
+    (device, captcha): (Option<SecretString>, Option<SecretString>),
 ) -> ApiResult<LoggedIn> {
-    let email_hash = email_hash(db, email);
-    let now = auth.clock.now();
-    let (failures, found) = db
+    let (standing, found) = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            Ok((store::failures(conn, &email_hash, now).await?, store::credentials(conn, email).await?))
+            Ok((attempts::look(conn, line).await?, store::credentials(conn, line.email_key).await?))
         })
         .await?;
-    if let Some(left) = lockout(&failures, now) {
+    if let Some(left) = standing.locked(line) {
         return Err(locked(left));
     }
-    tokio::time::sleep(slowdown(failures.len())).await;
+    if standing.is_suspicious() {
+        captcha::demand(auth, db, client, captcha).await?;
+    }
+    tokio::time::sleep(standing.slowdown(line)).await;
     let hash = found.as_ref().and_then(Credentials::usable_hash);
-    let matches = auth.passwords.verify(password, hash).await?;
+    let checked = auth.passwords.of(db.tenant().id).check(password, hash).await?;
     let known = found.as_ref().map(|c| c.user);
-    let matched = found.filter(|_| matches);
+    let matched = found.filter(|_| checked.matches());
+    let line = &line.again(auth);
     // A refusal is an outcome, not an error: what was counted has to stay.
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<LoggedIn>> {
-        let line = Line { db, email_hash: &email_hash, client, now: auth.clock.now() };
         match judge(conn, &Try { line, known, matched: matched.as_ref() }).await? {
             Outcome::Passed(user) => {
+                if let Some(renewed) = checked.renewed() {
+                    store::renew_hash(conn, user, renewed).await?;
+                }
                 let person = users::store::get(conn, user).await?;
                 let next = mfa::gate::enter(conn, auth, db, person, client, device.as_ref()).await?;
                 if matches!(next, LoggedIn::In(_)) {
-                    attempts::succeed(conn, &line, user).await?;
+                    attempts::succeed(conn, line, user).await?;
                 }
                 Ok(Ok(next))
             }
@@ -125,13 +146,13 @@ async fn login_to(
 }
 
 /// A login at a tenant that is none, or suspended: the same work, the same answers.
-async fn login_nowhere(auth: &Auth, who: [u8; 32], password: SecretString) -> ApiError {
-    let failures = auth.strangers.failures(&who).await;
-    if let Some(left) = lockout(&failures, auth.clock.now()) {
-        return locked(left);
-    }
-    tokio::time::sleep(slowdown(failures.len())).await;
-    if let Err(overloaded) = auth.passwords.verify(password, None).await {
+async fn login_nowhere(auth: &Auth, who: Stranger, password: SecretString) -> ApiError {
+    let failures = match auth.strangers.look(&who, auth.clock.now()).await {
+        Ok(failures) => failures,
+        Err(left) => return locked(left),
+    };
+    tokio::time::sleep(slowdown(failures)).await;
+    if let Err(overloaded) = auth.passwords.of_nobody().verify(password, None).await {
         return overloaded;
     }
     match auth.strangers.fail(who, auth.clock.now()).await {
@@ -144,10 +165,10 @@ async fn login_nowhere(auth: &Auth, who: [u8; 32], password: SecretString) -> Ap
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefreshRequest {
-    /// As the last login or refresh gave it.
+    /// As the last login or refresh gave it. Left out where it is in a cookie.
     #[garde(skip)]
-    #[schema(value_type = String, example = "trf_AZq…")]
-    pub refresh_token: SecretString,
+    #[schema(value_type = Option<String>, example = "trf_AZq…")]
+    pub refresh_token: Option<SecretString>,
 }
 
 /// Exchanges a refresh token for the next pair.
@@ -170,11 +191,14 @@ pub async fn refresh(
     auth: web::Data<Auth>,
     router: web::Data<Router>,
     hints: Hints,
+    cookie: RefreshCookie,
     body: Json<RefreshRequest>,
 ) -> ApiResult<Reply<SignIn>> {
+    let missing = || ApiError::invalid_field("refreshToken", "required", "It is missing.");
+    let presented = body.0.refresh_token.or(cookie.0).ok_or_else(missing)?;
     let invalid = || ApiError::new(Code::TokenInvalid);
     let mac = &router.installation().mac;
-    let token = OpaqueToken::parse(mac, TokenKind::Refresh, &body.0.refresh_token).ok_or_else(invalid)?;
+    let token = OpaqueToken::parse(mac, TokenKind::Refresh, &presented).ok_or_else(invalid)?;
     let db = router.routed(&token, &hints).await?;
     let tenant = db.tenant().id;
     let auth = &**auth;
@@ -199,20 +223,22 @@ pub async fn refresh(
                 Rotation::Rotate | Rotation::Repeat => {}
             }
             let successor = token.successor(mac, TokenKind::Refresh);
+            let user = users::store::get(conn, family.user).await?;
+            let lifetimes = lifetimes(conn, db_ref, auth.settings.session_lifetimes()).await?;
             let identity = Identity {
                 session: family.session,
-                expires_at: family.session_expires_at,
+                roles: teams::all_roles(conn, db_ref, &user).await?,
+                expires_at: lifetimes.end(family.opened_at, now),
                 amr: family.amr,
                 auth_time: family.auth_time,
             };
-            let user = users::store::get(conn, family.user).await?;
-            if !mfa::gate::is_satisfied(&identity.amr) && mfa::gate::is_demanded(conn, db_ref, &user.roles).await? {
+            if !mfa::gate::is_satisfied(&identity.amr) && mfa::gate::is_demanded(conn, db_ref, &identity.roles).await? {
                 store::end_session(conn, family.session, "second_factor_demanded", now).await?;
                 return refused(Code::TokenRevoked);
             }
             if verdict == Rotation::Rotate {
-                let expires_at = session::refresh_expiry(auth, &identity, now);
-                store::rotate(conn, identity.session, &token.hash(), &successor.hash(), now, expires_at).await?;
+                store::rotate(conn, identity.session, (&token.hash(), &successor.hash()), now, identity.expires_at)
+                    .await?;
             }
             Ok((session::answer(auth, db_ref, user, &identity, &successor, now), None))
         })

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::attempts::SINCE;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
 use crate::kernel::page::{CursorScope, Direction};
@@ -25,6 +26,9 @@ pub struct LoginAttempt {
     pub id: Uuid,
     /// When.
     pub at: DateTime<Utc>,
+    /// What was tried: `password`, `second_factor`, `step_up`, `password_change`, …
+    #[schema(example = "password")]
+    pub kind: String,
     /// `succeeded` or `failed`.
     #[schema(example = "succeeded")]
     pub outcome: String,
@@ -64,10 +68,9 @@ pub async fn login_history(caller: SignedIn, query: Query<HistoryQuery>) -> ApiR
     let mac = caller.db.router().installation().mac.clone();
     let seek = paging.decode::<(DateTime<Utc>, Uuid)>(&scope, &mac)?;
     let limit = paging.limit();
-    let rows = caller
-        .db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(list(conn, me, seek, limit).await?) })
-        .await?;
+    let db = caller.db.router().at_schema(caller.db.clone(), SINCE).await?;
+    let rows =
+        db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(list(conn, me, seek, limit).await?) }).await?;
     Ok(paging.listed(rows, &scope, &mac, |row| (row.at, row.id), None))
 }
 

@@ -8,6 +8,7 @@ pub(in crate::tenant) mod account;
 pub mod admission;
 mod api;
 mod attempts;
+pub mod captcha;
 pub mod elsewhere;
 mod history;
 pub mod mfa;
@@ -26,6 +27,7 @@ mod strangers;
 pub use account::{SINCE as LINKED_SINCE, SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
+pub use rules::Limits;
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};
 pub(crate) use store::{end_sessions, insert_invitation};
@@ -45,7 +47,8 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(sessions::end_my_session)
         .service(sessions::sessions_of)
         .service(sessions::end_sessions_of)
-        .service(history::login_history);
+        .service(history::login_history)
+        .service(captcha::captcha);
     account::routes(cfg);
     mfa::routes(cfg);
 }

@@ -45,7 +45,8 @@ pub async fn sign_in_again(
     let key = email_key(email);
     let found =
         db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::credentials(conn, &key).await?) }).await?;
-    if !auth.passwords.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await? {
+    let hasher = auth.passwords.of(db.tenant().id);
+    if !hasher.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await? {
         return Err(ApiError::new(Code::InvalidCredentials));
     }
     sign_in_newcomer(auth, db, email, client).await

@@ -6,16 +6,16 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{Line, Outcome, Try, email_hash, judge, locked};
-use super::rules::lockout;
+use super::attempts::{self, Kind, Line, Outcome, Try, judge, locked};
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
-use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery, passwords};
+use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::passwords::{self, Whose, choose};
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store::{self as users, UserChange};
 
@@ -27,7 +27,7 @@ pub struct ChangePasswordRequest {
     #[garde(skip)]
     #[schema(value_type = String, format = Password)]
     pub current_password: SecretString,
-    /// What it is to be: at least 10 characters.
+    /// What it is to be, by the organisation's policy.
     #[garde(skip)]
     #[schema(value_type = String, format = Password)]
     pub new_password: SecretString,
@@ -58,29 +58,33 @@ pub async fn change_password(
     body: Json<ChangePasswordRequest>,
 ) -> ApiResult<HttpResponse> {
     let ChangePasswordRequest { current_password, new_password } = body.0;
-    let (db, me) = (&caller.db, caller.user());
+    let (db, me) = (&caller.db.router().at_schema(caller.db.clone(), passwords::SINCE).await?, caller.user());
     let (email, found) = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             let email = users::get(conn, me).await?.email;
             Ok((email_key(&email), store::find_credentials(conn, me).await?))
         })
         .await?;
-    if let Some(fault) = passwords::fault("newPassword", &new_password, &email) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
-    let matches = auth.passwords.verify(current_password, found.as_ref().and_then(Credentials::usable_hash)).await?;
+    let matches = auth
+        .passwords
+        .of(db.tenant().id)
+        .verify(current_password, found.as_ref().and_then(Credentials::usable_hash))
+        .await?;
     let matched = found.filter(|_| matches);
-    let hash = auth.passwords.hash(new_password).await?;
-    let email_hash = email_hash(db, &email);
+    // Whoever does not know the current password learns nothing of the earlier ones.
+    let hash = match matched {
+        Some(_) => choose(&auth, db, Whose::Theirs(me), "newPassword", new_password).await?,
+        None => auth.passwords.of(db.tenant().id).hash(new_password).await?,
+    };
     let session = caller.claims.sid;
-    let (auth, matched, client) = (&**auth, &matched, &client);
+    let (auth, matched) = (&**auth, &matched);
+    let line = &Line::new(auth, db, &email, &client, Kind::PasswordChange);
     let actor = me.to_string();
     let done = idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
             let Some(matched) = matched else { return Err(wrong()) };
-            store::hold_attempts(conn, &email_hash).await?;
-            if let Some(left) = lockout(&store::failures(conn, &email_hash, now).await?, now) {
+            if let Some(left) = attempts::hold(conn, line).await? {
                 return Err(locked(left));
             }
             let current = store::hold_credentials(conn, me).await?;
@@ -104,17 +108,14 @@ pub async fn change_password(
             Ok(done)
         }
         // The effect was rolled back; the guess has to be counted all the same.
-        Err(refused) if !matches && *refused.fields() == *wrong().fields() => {
-            Err(count(auth, db, me, &email_hash, client).await?)
-        }
+        Err(refused) if !matches && *refused.fields() == *wrong().fields() => Err(count(db, me, line).await?),
         Err(refused) => Err(refused),
     }
 }
 
 /// Counts a wrong guess, and gives its answer.
-async fn count(auth: &Auth, db: &TenantDb, me: UserId, email_hash: &[u8; 32], client: &Client) -> ApiResult<ApiError> {
+async fn count(db: &TenantDb, me: UserId, line: &Line<'_>) -> ApiResult<ApiError> {
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiError> {
-        let line = Line { db, email_hash, client, now: auth.clock.now() };
         Ok(match judge(conn, &Try { line, known: Some(me), matched: None }).await? {
             Outcome::Locked(left) => locked(left),
             Outcome::Passed(_) | Outcome::Refused => wrong(),

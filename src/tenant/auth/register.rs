@@ -14,9 +14,10 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{RoleId, UserId};
 use crate::rest::Client;
-use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay, passwords};
-use crate::router::{self, Router, TenantConn, TenantTx};
+use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay};
+use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::StrangerRefusals;
+use crate::tenant::passwords::{self, Whose, choose};
 use crate::tenant::permissions::catalog::USER;
 use crate::tenant::users::rules::{UserStatus, email_key, email_shape, name_shape};
 use crate::tenant::users::store::{self as users, NewUser, UserChange, UserRow};
@@ -33,7 +34,7 @@ pub struct RegisterRequest {
     #[garde(custom(email_shape))]
     #[schema(example = "grace@acme.test")]
     pub email: String,
-    /// At least 10 characters.
+    /// By the organisation's policy: 15 characters at least, unless it says otherwise.
     #[garde(skip)]
     #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     pub password: SecretString,
@@ -81,9 +82,6 @@ pub async fn register(
     body: Json<RegisterRequest>,
 ) -> ApiResult<HttpResponse> {
     let mut request = body.0;
-    if let Some(fault) = passwords::fault("password", &request.password, &request.email) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
     let invitation = match request.invitation.take() {
         None => None,
         Some(text) => {
@@ -97,6 +95,7 @@ pub async fn register(
         None => router.named(request.tenant.as_deref(), &hints).await,
     };
     let db = db.map_err(|error| closed_to_strangers(error, invitation.is_some()))?;
+    let db = router.at_schema(db, passwords::SINCE).await?;
     if invitation.is_some() && request.tenant.as_deref().is_some_and(|named| named != db.tenant().slug.as_str()) {
         return Err(void_invitation());
     }
@@ -104,7 +103,9 @@ pub async fn register(
     if !policy.lets_in(&request.email, invitation.is_some()) {
         return Err(ApiError::new(Code::RegistrationClosed));
     }
-    let hash = auth.passwords.hash(request.password.clone()).await?;
+    let name = [&*request.first_name, &*request.last_name];
+    let whose = Whose::New { email: &request.email, name, roles: &[USER.to_owned()] };
+    let hash = choose(&auth, &db, whose, "password", request.password.clone()).await?;
     let (auth, db, request) = (&**auth, &db, &request);
     if policy.verify_email && invitation.is_none() {
         return idempotency
@@ -116,7 +117,7 @@ pub async fn register(
     idempotency
         .run_secret(db, "register", async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<LoggedIn>> {
             let user = match (replay, &invitation) {
-                (Replay::Again, _) => again(conn, auth, request).await?,
+                (Replay::Again, _) => again(conn, auth, db, request).await?,
                 (Replay::First, None) => join(conn, auth, request, &hash).await?,
                 (Replay::First, Some(token)) => accept(conn, auth, request, &hash, token).await?,
             };
@@ -180,10 +181,11 @@ async fn accept(
 }
 
 /// A repeated request whose first answer was not kept, for it held tokens: a new session, if the password still holds.
-async fn again(conn: &mut TenantConn, auth: &Auth, request: &RegisterRequest) -> ApiResult<UserRow> {
+async fn again(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, request: &RegisterRequest) -> ApiResult<UserRow> {
     let found = store::credentials(conn, &email_key(&request.email)).await?;
     let password = request.password.clone();
-    let matches = auth.passwords.verify(password, found.as_ref().and_then(store::Credentials::usable_hash)).await?;
+    let hasher = auth.passwords.of(db.tenant().id);
+    let matches = hasher.verify(password, found.as_ref().and_then(store::Credentials::usable_hash)).await?;
     match found {
         Some(credentials) if matches => users::get(conn, credentials.user).await,
         _ => Err(ApiError::new(Code::InvalidCredentials)),

@@ -4,19 +4,53 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// So many failures within [`LOCKOUT_WINDOW`] lock an address.
-pub const LOCKOUT_FAILURES: usize = 5;
-/// How long a failure counts.
-pub const LOCKOUT_WINDOW: TimeDelta = TimeDelta::minutes(15);
-
-/// How long an address stays locked. `failures` are the last [`LOCKOUT_FAILURES`] since its last success, newest first.
-#[must_use]
-pub fn lockout(failures: &[DateTime<Utc>], now: DateTime<Utc>) -> Option<Duration> {
-    let oldest = failures.get(LOCKOUT_FAILURES - 1)?;
-    (*oldest + LOCKOUT_WINDOW - now).to_std().ok().filter(|left| !left.is_zero())
+/// How many failures are too many. Those of a whole window count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// So many of one account lock it (`auth.lockout_failures`).
+    pub account: usize,
+    /// From so many of one address on, over all accounts, its tries are spaced (`auth.address_failures`).
+    pub address: usize,
+    /// From so many in a whole tenant on, every try is slowed (`auth.tenant_failures`).
+    pub tenant: usize,
+    /// How long a failure counts (`auth.lockout_window`).
+    pub window: TimeDelta,
 }
 
-/// How long an attempt after so many failures is held back, right or wrong.
+impl Default for Limits {
+    fn default() -> Self {
+        Self { account: 5, address: 50, tenant: 500, window: TimeDelta::minutes(15) }
+    }
+}
+
+/// So many accounts that were tried from one address make it suspect.
+pub const SPRAYED_FROM_ADDRESS: i64 = 10;
+/// So many accounts of a tenant that were tried, from wherever, make it suspect as a whole.
+pub const SPRAYED_IN_TENANT: i64 = 50;
+/// The longest time between two tries of an address that has failed too often: 2 to this power, in seconds.
+const SPACING: usize = 6;
+
+/// How long an account stays locked. `failures` are the last ones since its last success, newest first.
+#[must_use]
+pub fn lockout(failures: &[DateTime<Utc>], limits: &Limits, now: DateTime<Utc>) -> Option<Duration> {
+    let oldest = failures.get(limits.account.checked_sub(1)?)?;
+    (*oldest + limits.window - now).to_std().ok().filter(|left| !left.is_zero())
+}
+
+/// How long an address waits for its next try, whatever account that is for: the more it failed, up to a minute.
+#[must_use]
+pub fn spacing(failures: usize, last: Option<DateTime<Utc>>, limits: &Limits, now: DateTime<Utc>) -> Option<Duration> {
+    let over = failures.checked_sub(limits.address)?.min(SPACING);
+    (last? + TimeDelta::seconds(1 << over) - now).to_std().ok().filter(|left| !left.is_zero())
+}
+
+/// Failures of one address beyond which more make no difference.
+#[must_use]
+pub const fn address_matters(limits: &Limits) -> usize {
+    limits.address + SPACING
+}
+
+/// How long an attempt after so many failures of the account is held back, right or wrong.
 #[must_use]
 pub fn slowdown(failures: usize) -> Duration {
     Duration::from_millis(match failures {
@@ -24,6 +58,16 @@ pub fn slowdown(failures: usize) -> Duration {
         2 => 100,
         3 => 200,
         _ => 400,
+    })
+}
+
+/// How long an attempt is held back beside that, after so many failures in the tenant.
+#[must_use]
+pub fn tenant_slowdown(failures: usize, limits: &Limits) -> Duration {
+    Duration::from_millis(match failures / limits.tenant.max(1) {
+        0 => 0,
+        1 => 400,
+        _ => 800,
     })
 }
 
@@ -77,11 +121,23 @@ mod tests {
 
     #[test]
     fn locks_after_five_and_forgets_after_the_window() {
+        let limits = Limits::default();
         let failures: Vec<_> = [40, 30, 20, 10, 0].map(at).into();
-        assert_eq!(lockout(&failures[..4], at(41)), None);
-        assert_eq!(lockout(&failures, at(60)), Some(Duration::from_secs(15 * 60 - 60)));
-        assert_eq!(lockout(&failures, at(15 * 60)), None);
+        assert_eq!(lockout(&failures[..4], &limits, at(41)), None);
+        assert_eq!(lockout(&failures, &limits, at(60)), Some(Duration::from_secs(15 * 60 - 60)));
+        assert_eq!(lockout(&failures, &limits, at(15 * 60)), None);
         assert!(slowdown(0).is_zero() && slowdown(4) > slowdown(3) && slowdown(9) <= Duration::from_millis(400));
+    }
+
+    #[test]
+    fn an_address_waits_longer_each_time_and_never_for_good() {
+        let limits = Limits { address: 3, tenant: 10, ..Limits::default() };
+        let wait = |failures| spacing(failures, Some(at(0)), &limits, at(0)).map(|wait| wait.as_secs());
+        assert_eq!([2, 3, 4, 5].map(wait), [None, Some(1), Some(2), Some(4)]);
+        assert_eq!(wait(1_000_000), wait(address_matters(&limits)));
+        assert_eq!(spacing(1_000_000, Some(at(0)), &limits, at(64)), None);
+        assert!(tenant_slowdown(9, &limits).is_zero() && !tenant_slowdown(10, &limits).is_zero());
+        assert!(tenant_slowdown(usize::MAX, &limits) < Duration::from_secs(1));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
 use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::security::lifetimes;
+use crate::tenant::teams;
 use crate::tenant::users::api::User;
 use crate::tenant::users::store::UserRow;
 
@@ -57,6 +59,9 @@ pub(crate) fn expose_some<S: Serializer>(secret: &Option<SecretString>, serializ
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub session: SessionId,
+    /// Names of all roles, those by teams included.
+    pub roles: Vec<String>,
+    /// When it ends, unless it is refreshed before.
     pub expires_at: DateTime<Utc>,
     pub amr: Vec<String>,
     pub auth_time: DateTime<Utc>,
@@ -72,9 +77,11 @@ pub(super) async fn open(
     amr: &[&str],
 ) -> ApiResult<SignIn> {
     let now = auth.clock.now();
+    let lifetimes = lifetimes(conn, db, auth.settings.session_lifetimes()).await?;
     let identity = Identity {
         session: SessionId::generate(),
-        expires_at: now + delta(auth.settings.session_ttl),
+        roles: teams::all_roles(conn, db, &user).await?,
+        expires_at: lifetimes.end(now, now),
         amr: amr.iter().map(|&method| method.to_owned()).collect(),
         auth_time: now,
     };
@@ -94,14 +101,8 @@ pub(super) async fn open(
     }
     store::insert_session(conn, &row).await?;
     let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);
-    let expires_at = refresh_expiry(auth, &identity, now);
-    store::insert_refresh_token(conn, &refresh.hash(), identity.session, now, expires_at).await?;
+    store::insert_refresh_token(conn, &refresh.hash(), identity.session, now, identity.expires_at).await?;
     answer(auth, db, user, &identity, &refresh, now)
-}
-
-/// When a refresh token made now runs out: never later than its session.
-pub(super) fn refresh_expiry(auth: &Auth, identity: &Identity, now: DateTime<Utc>) -> DateTime<Utc> {
-    (now + delta(auth.settings.refresh_token_ttl)).min(identity.expires_at)
 }
 
 /// The answer with a fresh access token.
@@ -143,7 +144,7 @@ pub(super) fn access_token(
     now: DateTime<Utc>,
 ) -> ApiResult<AccessToken> {
     let tenant = db.tenant();
-    let key = tenant.signing_key.as_ref().ok_or_else(|| ApiError::new(Code::TenantUnavailable))?;
+    let key = tenant.signing_key(now).ok_or_else(|| ApiError::new(Code::TenantUnavailable))?;
     let issuer = db.router().issuer(&tenant.slug);
     let expires_at = (now + delta(auth.settings.access_token_ttl)).min(identity.expires_at);
     let claims = AccessClaims {
@@ -155,7 +156,7 @@ pub(super) fn access_token(
         jti: Uuid::now_v7(),
         iat: now.timestamp(),
         exp: expires_at.timestamp(),
-        roles: user.roles.clone(),
+        roles: identity.roles.clone(),
         amr: identity.amr.clone(),
         auth_time: identity.auth_time.timestamp(),
         ver: user.auth_version,

@@ -14,6 +14,7 @@ use crate::rest::{Authorized, Envelope, InPerson, NoContent, NoQuery, Path, Repl
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
 use crate::tenant::users::{rules, store as users};
 
 /// An open session.
@@ -36,7 +37,7 @@ pub struct Session {
     pub created_at: DateTime<Utc>,
     /// When it was last refreshed.
     pub last_used_at: DateTime<Utc>,
-    /// When it ends, however often it is refreshed.
+    /// When it ends, unless it is refreshed before.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -107,7 +108,7 @@ pub async fn sessions_of(
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             users::get(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &users::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
             Ok(store::open_sessions(conn, id, now).await?)
         })
         .await?;
@@ -135,7 +136,7 @@ pub async fn end_sessions_of(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &users::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
             mfa::gate::forget_challenges(conn, db, id).await?;
             Ok(store::end_sessions(conn, id, None, "ended_by_admin", now).await?)
         })

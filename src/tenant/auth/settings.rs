@@ -6,6 +6,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::admission::SessionAdmission;
+use super::captcha::Captcha;
+use super::rules::Limits;
 use super::strangers::Strangers;
 use crate::kernel::Clock;
 use crate::rest::passwords::Passwords;
@@ -25,6 +27,8 @@ pub struct AuthSettings {
     pub invitation_ttl: Duration,
     /// A device that is asked for no second factor.
     pub trusted_device_ttl: Duration,
+    /// How many failures are too many (`auth.lockout_failures` and those beside it).
+    pub limits: Limits,
 }
 
 impl Default for AuthSettings {
@@ -37,7 +41,15 @@ impl Default for AuthSettings {
             refresh_grace: Duration::from_secs(30),
             invitation_ttl: 7 * DAY,
             trusted_device_ttl: 30 * DAY,
+            limits: Limits::default(),
         }
+    }
+}
+
+impl AuthSettings {
+    /// How long a session lives at most: after its last refresh, and after it was opened.
+    pub(super) const fn session_lifetimes(&self) -> (Duration, Duration) {
+        (self.refresh_token_ttl, self.session_ttl)
     }
 }
 
@@ -52,6 +64,8 @@ pub struct Auth {
     pub clock: Clock,
     /// The same admission that the router was started with: it is told at once when a session ends here.
     pub admission: Arc<SessionAdmission>,
+    /// Asks whether a CAPTCHA was solved.
+    pub captcha: Captcha,
     pub(super) strangers: Strangers,
 }
 
@@ -59,7 +73,14 @@ impl Auth {
     /// Puts it together.
     #[must_use]
     pub fn new(passwords: Passwords, settings: AuthSettings, clock: Clock, admission: Arc<SessionAdmission>) -> Self {
-        Self { passwords, settings: Arc::new(settings), clock, admission, strangers: Strangers::default() }
+        let strangers = Strangers::new(settings.limits);
+        Self { passwords, settings: Arc::new(settings), clock, admission, captcha: Captcha::default(), strangers }
+    }
+
+    /// The same, with another way to find out whether a CAPTCHA was solved.
+    #[must_use]
+    pub fn with_captcha(self, captcha: Captcha) -> Self {
+        Self { captcha, ..self }
     }
 }
 

@@ -6,9 +6,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{self, Line, Outcome, Try, email_hash, judge, locked};
+use super::attempts::{self, Kind, Line, Outcome, Try, judge, locked};
 use super::mfa;
-use super::rules::lockout;
 use super::session::{self, AccessToken, Identity};
 use super::settings::Auth;
 use super::store::{self, Credentials};
@@ -16,6 +15,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{Client, Envelope, ErrorEnvelope, InPerson, Json, NoQuery, Reply};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
+use crate::tenant::teams;
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store as users;
 
@@ -58,23 +58,22 @@ pub async fn step_up(
 ) -> ApiResult<Reply<AccessToken>> {
     let StepUp { password, code } = body.0;
     let (db, me, sid, auth) = (&caller.db, caller.user(), caller.claims.sid, &**auth);
-    let (hash, found, failures) = db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            let hash = email_hash(db, &email_key(&users::get(conn, me).await?.email));
-            let failures = store::failures(conn, &hash, auth.clock.now()).await?;
-            Ok((hash, store::find_credentials(conn, me).await?, failures))
-        })
-        .await?;
-    if let Some(left) = lockout(&failures, auth.clock.now()) {
+    let read = async |conn: &mut TenantConn| -> ApiResult<_> {
+        Ok((email_key(&users::get(conn, me).await?.email), store::find_credentials(conn, me).await?))
+    };
+    let (email, found) = db.read(read).await?;
+    let line = Line::new(auth, db, &email, &client, Kind::StepUp);
+    let look = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(attempts::look(conn, &line).await?.locked(&line)) };
+    if let Some(left) = db.read(look).await? {
         return Err(locked(left));
     }
-    let matches = auth.passwords.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await?;
+    let hasher = auth.passwords.of(caller.db.tenant().id);
+    let matches = hasher.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await?;
     let matched = found.filter(|_| matches);
-    let (client, code) = (&client, code.as_ref());
+    let (line, code) = (&line.again(auth), code.as_ref());
     // A refusal is an outcome, not an error: what was counted has to stay.
     let token = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<AccessToken>> {
-            let line = Line { db, email_hash: &hash, client, now: auth.clock.now() };
             match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
                 Outcome::Passed(_) => {}
                 Outcome::Refused => return Ok(Err(wrong("password", "It is not your password."))),
@@ -83,7 +82,8 @@ pub async fn step_up(
             let mut amr = vec!["pwd".to_owned()];
             match mfa::gate::prove(conn, db, me, code, line.now).await? {
                 mfa::gate::Proof::None => {
-                    let roles = users::get(conn, me).await?.roles;
+                    let person = users::get(conn, me).await?;
+                    let roles = teams::all_roles(conn, db, &person).await?;
                     if mfa::gate::is_demanded(conn, db, &roles).await? {
                         store::end_session(conn, sid, "second_factor_demanded", line.now).await?;
                         return Ok(Err(ApiError::new(Code::TokenRevoked)));
@@ -92,16 +92,17 @@ pub async fn step_up(
                 mfa::gate::Proof::Right => amr.push("otp".to_owned()),
                 mfa::gate::Proof::Missing => return Ok(Err(wrong("code", "Your second factor is asked for too."))),
                 mfa::gate::Proof::Wrong => {
-                    attempts::fail(conn, &line, Some(me)).await?;
+                    attempts::fail(conn, line, Some(me)).await?;
                     return Ok(Err(wrong("code", "Not a code of now.")));
                 }
             }
-            attempts::succeed(conn, &line, me).await?;
+            attempts::succeed(conn, line, me).await?;
             let Some(expires_at) = store::prove_again(conn, sid, &amr, line.now).await? else {
                 return Err(ApiError::new(Code::TokenRevoked));
             };
             let person = users::get(conn, me).await?;
-            let identity = Identity { session: sid, expires_at, amr, auth_time: line.now };
+            let roles = teams::all_roles(conn, db, &person).await?;
+            let identity = Identity { session: sid, roles, expires_at, amr, auth_time: line.now };
             session::access_token(auth, db, &person, &identity, line.now).map(Ok)
         })
         .await??;

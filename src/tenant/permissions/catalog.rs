@@ -1,6 +1,7 @@
 //! Every permission there is, and which system role has it. Provisioning seeds a tenant's database from this list.
 
 use crate::rest::Permission;
+use crate::tenant::teams;
 
 /// The system role that may do everything.
 pub const ADMIN: &str = "admin";
@@ -24,6 +25,12 @@ pub const PERMISSIONS: &[Entry] = &[
     Entry { name: UsersWrite::NAME, description: "Create, change and remove people, and give them roles", user: false },
     Entry { name: RolesRead::NAME, description: "See the roles", user: true },
     Entry { name: RolesWrite::NAME, description: "Make, change and remove roles", user: false },
+    Entry { name: TeamsRead::NAME, description: "See the teams and who is in them", user: false },
+    Entry {
+        name: TeamsWrite::NAME,
+        description: "Make, change and remove teams, and decide who is in them",
+        user: false,
+    },
     Entry { name: ApiKeysRead::NAME, description: "See the API keys", user: false },
     Entry { name: ApiKeysWrite::NAME, description: "Make, change and revoke API keys", user: false },
     Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
@@ -52,6 +59,7 @@ pub struct UsersWrite;
 impl Permission for UsersWrite {
     const NAME: &'static str = "users:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May see roles.
@@ -70,6 +78,23 @@ impl Permission for RolesWrite {
     const SCHEMA: i32 = 6;
 }
 
+/// May see teams.
+#[derive(Debug)]
+pub struct TeamsRead;
+impl Permission for TeamsRead {
+    const NAME: &'static str = "teams:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May make, change and remove teams, and decide who is in them.
+#[derive(Debug)]
+pub struct TeamsWrite;
+impl Permission for TeamsWrite {
+    const NAME: &'static str = "teams:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
 /// May see API keys.
 #[derive(Debug)]
 pub struct ApiKeysRead;
@@ -84,7 +109,7 @@ pub struct ApiKeysWrite;
 impl Permission for ApiKeysWrite {
     const NAME: &'static str = "api-keys:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = 6;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May see permissions.
@@ -99,7 +124,7 @@ impl Permission for PermissionsRead {
 pub struct SecurityRead;
 impl Permission for SecurityRead {
     const NAME: &'static str = "security:read";
-    const SCHEMA: i32 = 5;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May decide what the organisation demands of its people.
@@ -108,7 +133,7 @@ pub struct SecurityWrite;
 impl Permission for SecurityWrite {
     const NAME: &'static str = "security:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = 5;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May see the words of mails.

@@ -7,7 +7,7 @@ pub mod catalog;
 
 pub use catalog::{
     ApiKeysRead, ApiKeysWrite, MailRead, MailWrite, PermissionsRead, RolesRead, RolesWrite, SecurityRead,
-    SecurityWrite, UsersRead, UsersWrite,
+    SecurityWrite, TeamsRead, TeamsWrite, UsersRead, UsersWrite,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 

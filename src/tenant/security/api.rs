@@ -6,10 +6,14 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::captcha::{self, CaptchaPolicy, PatchCaptcha};
+use super::lifetimes::{self, PatchSession, SessionPolicy};
 use super::store::{self, PolicyRow};
+use super::view::{PasswordRules, PatchPasswordRules};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::{Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, Tagged, Versioned};
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{SecurityRead, SecurityWrite};
@@ -21,6 +25,12 @@ pub struct SecurityPolicy {
     /// Names of the roles whose people need a second factor.
     #[schema(example = json!(["admin"]))]
     pub mfa_required_roles: Vec<String>,
+    /// What a password has to be like.
+    pub password: PasswordRules,
+    /// How long sessions live.
+    pub session: SessionPolicy,
+    /// What a login that looks like guessing has to solve; null for nothing.
+    pub captcha: Option<CaptchaPolicy>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
     /// As in `ETag`.
@@ -29,8 +39,9 @@ pub struct SecurityPolicy {
 
 impl From<PolicyRow> for SecurityPolicy {
     fn from(row: PolicyRow) -> Self {
-        let PolicyRow { mfa_required_roles, updated_at, version } = row;
-        Self { mfa_required_roles, updated_at, version }
+        let (session, captcha) = (SessionPolicy::of(&row), CaptchaPolicy::of(&row));
+        let PolicyRow { mfa_required_roles, password, updated_at, version, .. } = row;
+        Self { mfa_required_roles, password: password.into(), session, captcha, updated_at, version }
     }
 }
 
@@ -49,6 +60,21 @@ pub struct PatchSecurityPolicy {
     #[garde(inner(length(max = 100)))]
     #[schema(value_type = Option<Vec<String>>, example = json!(["auditor"]))]
     pub mfa_required_roles: Patch<Vec<String>>,
+    /// What a password has to be like; null for the usual.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = Option<PatchPasswordRules>)]
+    pub password: Patch<PatchPasswordRules>,
+    /// How long sessions live; null gives both back to the installation.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = Option<PatchSession>)]
+    pub session: Patch<PatchSession>,
+    /// What a login that looks like guessing has to solve; null for nothing.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = Option<PatchCaptcha>)]
+    pub captcha: Patch<PatchCaptcha>,
 }
 
 /// What the organisation demands of its people.
@@ -70,7 +96,8 @@ pub async fn get_policy(_: NoQuery, caller: Authorized<SecurityRead>) -> ApiResu
 /// Changes what the organisation demands of its people.
 ///
 /// Sessions of those who have shown no second factor and need one from here on end, but for the caller's own, which is
-/// refreshed no more. Their next login has them enrol one.
+/// refreshed no more. Their next login has them enrol one. Shorter lifetimes hold for sessions that are open, the caller's
+/// own included: what is older ends.
 #[utoipa::path(
     tag = "security",
     request_body(content = PatchSecurityPolicy, content_type = "application/merge-patch+json"),
@@ -91,30 +118,50 @@ pub async fn patch_policy(
     if_match: IfMatch,
     body: MergePatch<PatchSecurityPolicy>,
 ) -> ApiResult<Tagged<SecurityPolicy>> {
-    let wanted = match body.0.mfa_required_roles {
-        Patch::Absent => None,
-        Patch::Null => Some(Vec::new()),
-        Patch::Value(names) => Some(names),
+    let PatchSecurityPolicy { mfa_required_roles, password, session: lived, captcha: solved } = body.0;
+    let nothing = mfa_required_roles.is_absent() && password.is_absent() && lived.is_absent() && solved.is_absent();
+    let (demanded, password) = (&mfa_required_roles, &password);
+    let lived = match lived {
+        Patch::Absent => PatchSession::default(),
+        Patch::Null => PatchSession { idle_minutes: Patch::Null, absolute_hours: Patch::Null },
+        Patch::Value(change) => change,
     };
-    caller.in_person()?;
+    let actor = format!("user:{}", caller.in_person()?);
+    let db = &caller.db;
     let (session, now) = (caller.principal.session(), auth.clock.now());
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<PolicyRow> {
-            let row = store::hold(conn).await?;
+            let mut row = store::hold(conn).await?;
             if_match.check(row.version)?;
-            let Some(mut names) = wanted else { return Ok(row) };
-            let known = store::known_roles(conn, &names).await?;
-            if let Some(at) = names.iter().position(|name| !known.contains(name)) {
-                let said = "There is no such role.";
-                return Err(ApiError::invalid_field(format!("mfaRequiredRoles[{at}]"), "unknown_role", said));
+            if nothing {
+                return Ok(row);
             }
-            names.sort_unstable();
-            names.dedup();
-            store::end_sessions_without_factor(conn, &names, session, now).await?;
-            Ok(store::set_mfa_required_roles(conn, &names, now).await?)
+            if !demanded.is_absent() {
+                row.mfa_required_roles = roles(conn, demanded.value().map_or(&[], Vec::as_slice)).await?;
+                store::end_sessions_without_factor(conn, &row.mfa_required_roles, session, now).await?;
+            }
+            super::view::apply(password, &mut row.password);
+            store::set(conn, &row).await?;
+            lifetimes::set(conn, &row, lived, now).await?;
+            captcha::set(conn, db, &row, solved).await?;
+            audit::note_tenant::<TenantConn>(conn, &actor, "security_policy.changed", "by its API", now).await?;
+            Ok(store::changed(conn, now).await?)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;
     Ok(Tagged(row.into()))
+}
+
+/// The names in order, each once, if all are a role's.
+async fn roles(conn: &mut TenantConn, names: &[String]) -> ApiResult<Vec<String>> {
+    let known = store::known_roles(conn, names).await?;
+    if let Some(at) = names.iter().position(|name| !known.contains(name)) {
+        let said = "There is no such role.";
+        return Err(ApiError::invalid_field(format!("mfaRequiredRoles[{at}]"), "unknown_role", said));
+    }
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }

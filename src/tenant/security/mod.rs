@@ -1,9 +1,15 @@
 //! What an organisation demands of its people.
 
 mod api;
+mod captcha;
+mod lifetimes;
 mod store;
+mod view;
 
-pub(crate) use store::rename_role;
+pub(crate) use captcha::captcha_keys;
+pub use captcha::{CaptchaKeys, CaptchaProvider};
+pub(crate) use lifetimes::lifetimes;
+pub(crate) use store::{PasswordPolicy, password_policy, rename_role};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

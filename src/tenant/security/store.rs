@@ -15,6 +15,15 @@ diesel::table! {
     security_policy (only_row) {
         only_row -> Bool,
         mfa_required_roles -> Array<Text>,
+        password_min_length -> Integer,
+        password_min_length_with_factor -> Integer,
+        password_history -> Integer,
+        password_blocked_words -> Array<Text>,
+        session_idle_minutes -> Nullable<Integer>,
+        session_absolute_hours -> Nullable<Integer>,
+        captcha_provider -> Nullable<Text>,
+        captcha_site_key -> Nullable<Text>,
+        captcha_secret_sealed -> Nullable<Bytea>,
         updated_at -> Timestamptz,
         version -> BigInt,
     }
@@ -27,8 +36,34 @@ use security_policy as p;
 #[diesel(table_name = security_policy)]
 pub(super) struct PolicyRow {
     pub mfa_required_roles: Vec<String>,
+    #[diesel(embed)]
+    pub password: PasswordPolicy,
+    pub session_idle_minutes: Option<i32>,
+    pub session_absolute_hours: Option<i32>,
+    pub captcha_provider: Option<String>,
+    pub captcha_site_key: Option<String>,
+    pub captcha_secret_sealed: Option<Vec<u8>>,
     pub updated_at: DateTime<Utc>,
     pub version: i64,
+}
+
+/// What a password has to be like.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = security_policy)]
+pub(crate) struct PasswordPolicy {
+    #[diesel(column_name = password_min_length)]
+    pub min_length: i32,
+    #[diesel(column_name = password_min_length_with_factor)]
+    pub min_length_with_factor: i32,
+    #[diesel(column_name = password_history)]
+    pub history: i32,
+    #[diesel(column_name = password_blocked_words)]
+    pub blocked_words: Vec<String>,
+}
+
+/// What a password has to be like, and whose is shown beside a second factor.
+pub(crate) async fn password_policy(conn: &mut TenantConn) -> QueryResult<(PasswordPolicy, Vec<String>)> {
+    p::table.find(true).select((PasswordPolicy::as_select(), p::mfa_required_roles)).first(conn).await
 }
 
 /// The policy as it is.
@@ -41,14 +76,25 @@ pub(super) async fn hold(conn: &mut TenantConn) -> QueryResult<PolicyRow> {
     p::table.find(true).select(PolicyRow::as_select()).for_update().first(conn).await
 }
 
-/// Changes it.
-pub(super) async fn set_mfa_required_roles(
-    conn: &mut TenantConn,
-    names: &[String],
-    now: DateTime<Utc>,
-) -> QueryResult<PolicyRow> {
+/// Writes what the row says of second factors and passwords.
+pub(super) async fn set(conn: &mut TenantConn, row: &PolicyRow) -> QueryResult<()> {
     diesel::update(p::table.find(true))
-        .set((p::mfa_required_roles.eq(names), p::updated_at.eq(now), p::version.eq(p::version + 1)))
+        .set((
+            p::mfa_required_roles.eq(&row.mfa_required_roles),
+            p::password_min_length.eq(row.password.min_length),
+            p::password_min_length_with_factor.eq(row.password.min_length_with_factor),
+            p::password_history.eq(row.password.history),
+            p::password_blocked_words.eq(&row.password.blocked_words),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// It was changed: gives it as it is now.
+pub(super) async fn changed(conn: &mut TenantConn, now: DateTime<Utc>) -> QueryResult<PolicyRow> {
+    diesel::update(p::table.find(true))
+        .set((p::updated_at.eq(now), p::version.eq(p::version + 1)))
         .returning(PolicyRow::as_returning())
         .get_result(conn)
         .await
@@ -70,7 +116,7 @@ pub(super) async fn end_sessions_without_factor(
     diesel::sql_query(
         "UPDATE sessions SET revoked_at = $1, revoked_reason = 'second_factor_demanded' \
          WHERE revoked_at IS NULL AND id <> $2 AND NOT amr && ARRAY['otp', 'mfa'] AND user_id IN \
-         (SELECT ur.user_id FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE r.name = ANY ($3))",
+         (SELECT u.id FROM users u, roles_of(u.id) role JOIN roles r ON r.id = role WHERE r.name = ANY ($3))",
     )
     .bind::<Timestamptz, _>(now)
     .bind::<SqlUuid, _>(but.map_or(Uuid::nil(), SessionId::uuid))

@@ -13,13 +13,14 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{RoleId, TenantId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned, passwords,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned,
 };
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::auth::{Auth, delta, insert_invitation};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, Mail, Recipient};
+use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::{UsersRead, UsersWrite};
 
 /// A person of the tenant.
@@ -152,7 +153,11 @@ pub async fn create_user(
     let mut request = body.0;
     let hash = match request.password.take() {
         None => None,
-        Some(password) => Some(new_password_hash(&auth, password, &request.email).await?),
+        Some(password) => {
+            let name = [&*request.first_name, &*request.last_name];
+            let whose = Whose::New { email: &request.email, name, roles: &request.roles };
+            Some(choose(&auth, &caller.db, whose, "password", password).await?)
+        }
     };
     let (auth, db, access, request) = (&**auth, &caller.db, &*caller.access, &request);
     let actor = caller.actor();
@@ -174,14 +179,6 @@ pub async fn create_user(
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
         })
         .await
-}
-
-/// Judges and hashes a password that an administrator gives somebody.
-pub(super) async fn new_password_hash(auth: &Auth, password: SecretString, email: &str) -> ApiResult<String> {
-    if let Some(fault) = passwords::fault("password", &password, email) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
-    auth.passwords.hash(password).await
 }
 
 pub(super) async fn insert(
@@ -206,7 +203,7 @@ pub(super) async fn insert(
 }
 
 /// The roles behind names, all of which the caller may give.
-pub(super) async fn grantable_roles(
+pub(in crate::tenant) async fn grantable_roles(
     conn: &mut TenantConn,
     access: &Access,
     names: &[String],

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::api::{User, grantable_roles, new_password_hash};
+use super::api::{User, grantable_roles};
 use super::me::text;
 use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, UserChange, UserRow};
@@ -19,8 +19,10 @@ use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::{Auth, end_sessions};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::UsersWrite;
 use crate::tenant::permissions::catalog::ADMIN;
+use crate::tenant::teams;
 
 /// A person as they are to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -210,10 +212,7 @@ async fn change(
     if_match.check(before.version)?;
     let password_hash = match wanted.password.take() {
         None => None,
-        Some(password) => {
-            let email = wanted.email.as_deref().unwrap_or(&before.email);
-            Some(new_password_hash(auth, password, email).await?)
-        }
+        Some(password) => Some(choose(auth, db, Whose::Theirs(id), "password", password).await?),
     };
     let (wanted, password_hash) = (&wanted, &password_hash);
     let row = db
@@ -226,7 +225,7 @@ async fn change(
             let email_changes =
                 wanted.email.as_deref().is_some_and(|email| email_key(email) != email_key(&before.email));
             if email_changes || password_hash.is_some() || status != before.status || wanted.roles.is_some() {
-                let theirs = store::permissions_of_user(conn, id).await?;
+                let theirs = teams::store::permissions_of_user(conn, id).await?;
                 rules::may_control(&caller.access.permissions, &theirs)?;
             }
             if let Some(names) = &wanted.roles {
@@ -305,7 +304,7 @@ pub async fn delete_user(
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
-            rules::may_control(&caller.access.permissions, &store::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
             mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
             store::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await

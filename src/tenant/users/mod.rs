@@ -6,6 +6,7 @@
 
 pub mod api;
 mod change;
+mod import;
 mod invitations;
 mod list;
 mod me;
@@ -21,6 +22,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(me::patch_me)
         .service(list::list_users)
         .service(api::create_user)
+        .service(import::import_users)
         .service(api::get_user)
         .service(change::replace_user)
         .service(change::patch_user)

@@ -16,6 +16,7 @@ use crate::router::TenantTx;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
 
 /// A role to be given.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -103,7 +104,7 @@ pub async fn remove_role(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &store::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
             if !store::remove_role(conn, id, role).await? {
                 return Err(ApiError::not_found("role of this user"));
             }

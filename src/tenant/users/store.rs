@@ -12,6 +12,7 @@ use super::rules::{UserStatus, comparable, email_key};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{RoleId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::passwords;
 use crate::tenant::permissions::catalog::ADMIN;
 use crate::tenant::schema::{permissions, role_permissions, roles, user_roles, users};
 
@@ -104,6 +105,9 @@ pub async fn insert(conn: &mut TenantConn, user: &NewUser<'_>, now: DateTime<Utc
         ))
         .execute(conn)
         .await?;
+    if let Some(hash) = user.password_hash {
+        passwords::remember(conn, user.id, hash, now).await?;
+    }
     Ok(())
 }
 
@@ -124,6 +128,9 @@ pub async fn update(
         ))
         .execute(conn)
         .await?;
+    if let Some(hash) = &change.password_hash {
+        passwords::remember(conn, id, hash, now).await?;
+    }
     Ok(())
 }
 
@@ -174,13 +181,6 @@ pub async fn permissions_of_roles(conn: &mut TenantConn, ids: &[RoleId]) -> Quer
         .order(permissions::name)
         .load(conn)
         .await
-}
-
-/// What a person may do.
-pub async fn permissions_of_user(conn: &mut TenantConn, user: UserId) -> QueryResult<Vec<String>> {
-    let ids: Vec<RoleId> =
-        user_roles::table.filter(user_roles::user_id.eq(user)).select(user_roles::role_id).load(conn).await?;
-    permissions_of_roles(conn, &ids).await
 }
 
 /// Lets one transaction at a time take the last administrator away, so that two cannot each leave the other's.

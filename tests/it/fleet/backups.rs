@@ -11,7 +11,7 @@ use tenantry::fleet::backup::Step as BackupStep;
 use tenantry::fleet::restore::{BesideStep, InPlaceStep};
 use tenantry::fleet::{Fleet, FleetSettings};
 use tenantry::kernel::TenantId;
-use tenantry::rest::passwords::Passwords;
+use tenantry::rest::passwords::{Passwords, Peppers};
 use tenantry::router::Target;
 use tenantry::router::migrate::MigrateOptions;
 use tenantry::storage::Storage;
@@ -292,7 +292,7 @@ async fn scheduled_backups_come_and_go() {
         migrate: MigrateOptions::default(),
         ready_tenants: 0,
     };
-    let fleet = Fleet::new(app.control(), Passwords::new(1), settings);
+    let fleet = Fleet::new(app.control(), Passwords::new(1, Peppers::default()), settings);
     let kept = backup(&app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();
     // Until its job has ended, the next one is not queued.
     let whole = format!(

@@ -13,6 +13,7 @@ mod guards;
 mod hold;
 mod jobs;
 mod kept;
+mod key_rotation;
 mod migrate;
 mod migrations;
 mod proof;

@@ -100,6 +100,17 @@ async fn put_replaces_and_patch_merges() {
     admin.put(&path, json!({"company": "x"})).await.refused(404, "not_found");
 }
 
+/// Objects given as arrays would go past the names of their members.
+#[actix_web::test]
+async fn an_array_is_no_object() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    admin.patch("/api/v1/security-policy", json!([null, null])).await.expect(422);
+    let contact = json!({"lastName": "L", "emails": [["work", "ada@example.com"]]});
+    let faults = admin.post("/api/v1/contacts", contact).await.expect(422).invalid();
+    assert_eq!(faults[0].0, "emails[0]");
+}
+
 #[actix_web::test]
 async fn a_duplicate_names_its_field() {
     let app = TestApp::shared().await;

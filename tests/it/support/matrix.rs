@@ -15,6 +15,7 @@ use super::{db, unique};
 /// The operations that take no token, reviewed one by one: each names its tenant itself, or makes one, or is how an
 /// operator gets a token, or shows a stranger what became of their own sign-up.
 pub(crate) const OPEN: &[&str] = &[
+    "GET /api/v1/auth/captcha",
     "GET /api/v1/jobs/{id}",
     "POST /api/v1/admin/auth/login",
     "POST /api/v1/admin/auth/mfa",
@@ -71,8 +72,15 @@ impl Party {
             tenant.email()
         );
         let device = db::word(tenant.database(), &device).await;
+        let team = json!({"name": canary, "description": canary, "roles": []});
+        let team = admin.post("/api/v1/teams", team).await.expect(201).id();
+        let member = format!("/api/v1/teams/{team}/members/{user}");
+        admin.put(&member, serde_json::Value::Null).await.expect(204);
         let ids = [
             ("contacts/id", contact),
+            ("teams/id", team.clone()),
+            ("members/userId", user.clone()),
+            ("parentId", team),
             ("devices/id", device),
             ("api-keys/id", key),
             ("sessions/id", session),

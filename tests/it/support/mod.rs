@@ -12,6 +12,7 @@ pub(crate) mod openapi;
 pub(crate) mod peers;
 pub(crate) mod s3;
 pub(crate) mod servers;
+pub(crate) mod siteverify;
 pub(crate) mod smtp;
 
 use std::io::Write as _;

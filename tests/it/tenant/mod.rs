@@ -2,11 +2,14 @@
 
 mod accounts;
 mod api_keys;
+mod browser;
 mod impersonation;
 mod invitations;
+mod lifetimes;
 mod lockout;
 mod login;
 mod mail;
+mod passwords;
 mod people;
 mod refresh;
 mod register;
@@ -14,3 +17,5 @@ mod rights;
 mod roles;
 mod second_factor;
 mod sessions;
+mod teams;
+mod throttling;

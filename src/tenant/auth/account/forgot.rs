@@ -9,13 +9,14 @@ use utoipa::ToSchema;
 use super::{ByMail, IF_ANYBODY, store, void};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::opaque::TokenKind;
-use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, passwords};
+use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
 use crate::router::{Router, TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
-use crate::tenant::auth::attempts::{self, Line, email_hash};
+use crate::tenant::auth::attempts::{self, Kind, Line};
 use crate::tenant::auth::{Auth, end_sessions, mfa};
 use crate::tenant::docs::StrangerRefusals;
 use crate::tenant::mail::{self, Mail, Recipient, SecurityNotice};
+use crate::tenant::passwords::{self, Whose, choose};
 use crate::tenant::users::rules::{email_key, email_shape};
 use crate::tenant::users::store::{self as users, UserChange};
 
@@ -106,20 +107,15 @@ pub async fn reset_password(
     const KIND: &str = "reset_password";
     let ResetPassword { token, new_password } = body.0;
     let (db, token) = super::linked(&router, &hints, TokenKind::PasswordReset, &token).await?;
-    let (db, hash, now) = (&db, token.hash(), auth.clock.now());
+    let db = &router.at_schema(db, passwords::SINCE).await?;
+    let (hash, now) = (token.hash(), auth.clock.now());
     // Before the hashing, so that a made-up token costs little.
-    let email = db
-        .read(async |conn: &mut TenantConn| -> ApiResult<Option<String>> {
-            let Some(user) = store::find_token(conn, &hash, KIND, now).await? else { return Ok(None) };
-            Ok(users::find(conn, user).await?.map(|user| user.email))
-        })
+    let user = db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::find_token(conn, &hash, KIND, now).await?) })
         .await?;
-    if let Some(fault) = passwords::fault("newPassword", &new_password, email.as_deref().unwrap_or_default()) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
     // A replay of the first answer needs no token any more; whoever has no key for one is told here.
-    let password = match email {
-        Some(_) => Some(auth.passwords.hash(new_password).await?),
+    let password = match user {
+        Some(user) => Some(choose(&auth, db, Whose::Theirs(user), "newPassword", new_password).await?),
         None => None,
     };
     let (auth, client, password) = (&**auth, &client, &password);
@@ -139,7 +135,8 @@ pub async fn reset_password(
             end_sessions(conn, user, None, "password_reset", now).await?;
             mfa::gate::forget_challenges(conn, db, user).await?;
             // Whoever reads the mail of the address is not kept out by others' guesses.
-            let line = Line { db, email_hash: &email_hash(db, &email_key(&person.email)), client, now };
+            let email = email_key(&person.email);
+            let line = Line::new(auth, db, &email, client, Kind::PasswordChange);
             attempts::succeed(conn, &line, user).await?;
             mail::notify_security(conn, db, user, SecurityNotice::PasswordReset, Some(client)).await?;
             let actor = format!("user:{user}");

@@ -8,7 +8,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::totp::Enrolment;
 use crate::rest::{Client, Hints};
 use crate::router::{Router, TenantConn, TenantDb, TenantTx};
-use crate::tenant::auth::attempts::{self, email_hash, locked};
+use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::end_sessions;
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::{Auth, delta};
@@ -71,7 +71,8 @@ impl Waiting {
             .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Passed>> {
                 let now = auth.clock.now();
                 let person = self.person(conn, auth).await?;
-                let line = attempts::Line { db, email_hash: &email_hash(db, &email_key(&person.email)), client, now };
+                let email = email_key(&person.email);
+                let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
                 if let Some(left) = attempts::hold(conn, &line).await? {
                     return Ok(Err(locked(left)));
                 }

@@ -13,6 +13,7 @@ use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::auth::session::{self, SignIn, expose};
 use crate::tenant::auth::settings::Auth;
+use crate::tenant::teams;
 use crate::tenant::users::store::UserRow;
 
 /// How long a login waits for its second half.
@@ -57,7 +58,10 @@ pub(in crate::tenant::auth) async fn enter(
     let methods = match exists(conn, db).await? {
         false => None,
         true if store::is_enrolled(conn, user.id).await? => Some(vec!["otp", "recovery"]),
-        true => store::is_demanded(conn, &user.roles).await?.then(|| vec!["enrolment"]),
+        true => {
+            let roles = teams::all_roles(conn, db, &user).await?;
+            store::is_demanded(conn, &roles).await?.then(|| vec!["enrolment"])
+        }
     };
     let amr = match &methods {
         None => &["pwd"][..],

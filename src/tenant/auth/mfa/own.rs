@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::totp::Enrolment;
 use crate::rest::{Client, Envelope, ErrorEnvelope, Json, NoContent, NoQuery, Recent, Reply, SignedIn};
 use crate::router::{TenantConn, TenantDb, TenantTx};
-use crate::tenant::auth::attempts::{self, Line, email_hash, locked};
+use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::auth::store as sessions;
 use crate::tenant::docs::Refusals;
@@ -204,8 +204,8 @@ async fn prove(
     let roles = &caller.access.roles;
     let done = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Vec<SecretString>>> {
-            let email = users::get(conn, me).await?.email;
-            let line = Line { db, email_hash: &email_hash(db, &email_key(&email)), client, now };
+            let email = email_key(&users::get(conn, me).await?.email);
+            let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
             if let Some(left) = attempts::hold(conn, &line).await? {
                 return Ok(Err(locked(left)));
             }

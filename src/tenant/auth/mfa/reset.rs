@@ -13,6 +13,7 @@ use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
 use crate::tenant::users::{rules, store as users};
 
 /// May take people's second factors away.
@@ -21,7 +22,7 @@ pub struct ResetFactors;
 impl Permission for ResetFactors {
     const NAME: &'static str = UsersWrite::NAME;
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = super::SINCE;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// Takes a person's second factor away, with recovery codes and trusted devices, and ends their sessions: for whoever lost
@@ -46,7 +47,7 @@ pub async fn reset_second_factor(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &users::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
             if !store::remove(conn, id).await? {
                 return Err(ApiError::not_found("second factor"));
             }

@@ -75,7 +75,7 @@ pub async fn insert_refresh_token(
 pub struct Family {
     pub session: SessionId,
     pub user: UserId,
-    pub session_expires_at: DateTime<Utc>,
+    pub opened_at: DateTime<Utc>,
     pub amr: Vec<String>,
     pub auth_time: DateTime<Utc>,
     pub token: Presented,
@@ -84,14 +84,15 @@ pub struct Family {
 /// Finds the session of a refresh token and holds it until the transaction ends, so that of two who present the same
 /// token the second sees what the first did. The session comes before its tokens, as when a person is removed.
 pub async fn hold_family(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Option<Family>> {
-    type Session = (SessionId, UserId, DateTime<Utc>, Option<DateTime<Utc>>, Vec<String>, DateTime<Utc>);
+    type Session =
+        (SessionId, UserId, (DateTime<Utc>, DateTime<Utc>), Option<DateTime<Utc>>, Vec<String>, DateTime<Utc>);
     let of_token = refresh_tokens::table.find(hash.as_slice()).select(refresh_tokens::session_id);
     let found: Option<Session> = sessions::table
         .filter(sessions::id.eq_any(of_token))
         .select((
             sessions::id,
             sessions::user_id,
-            sessions::expires_at,
+            (sessions::created_at, sessions::expires_at),
             sessions::revoked_at,
             sessions::amr,
             sessions::auth_time,
@@ -100,7 +101,9 @@ pub async fn hold_family(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<
         .first(conn)
         .await
         .optional()?;
-    let Some((session, user, session_expires_at, revoked_at, amr, auth_time)) = found else { return Ok(None) };
+    let Some((session, user, (opened_at, session_expires_at), revoked_at, amr, auth_time)) = found else {
+        return Ok(None);
+    };
     let (expires_at, rotated_at) = refresh_tokens::table
         .find(hash.as_slice())
         .select((refresh_tokens::expires_at, refresh_tokens::rotated_at))
@@ -109,15 +112,14 @@ pub async fn hold_family(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<
     let status: String = users::table.find(user).select(users::status).first(conn).await?;
     let ended = revoked_at.is_some() || status != UserStatus::Active.as_str();
     let token = Presented { expires_at, rotated_at, ended, session_expires_at };
-    Ok(Some(Family { session, user, session_expires_at, amr, auth_time, token }))
+    Ok(Some(Family { session, user, opened_at, amr, auth_time, token }))
 }
 
-/// Exchanges a refresh token for its successor, and sweeps out the session's expired ones.
+/// Exchanges a refresh token for its successor, with which the session lives on until then; sweeps out its expired ones.
 pub async fn rotate(
     conn: &mut TenantConn,
     session: SessionId,
-    hash: &[u8; 32],
-    successor: &[u8; 32],
+    (hash, successor): (&[u8; 32], &[u8; 32]),
     now: DateTime<Utc>,
     expires_at: DateTime<Utc>,
 ) -> QueryResult<()> {
@@ -131,7 +133,8 @@ pub async fn rotate(
     )
     .execute(conn)
     .await?;
-    diesel::update(sessions::table.find(session)).set(sessions::last_used_at.eq(now)).execute(conn).await.map(drop)
+    let used = (sessions::last_used_at.eq(now), sessions::expires_at.eq(expires_at));
+    diesel::update(sessions::table.find(session)).set(used).execute(conn).await.map(drop)
 }
 
 /// Ends one session. Nothing happens to one that has ended.

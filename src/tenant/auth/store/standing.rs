@@ -13,6 +13,7 @@ use super::fixed::{Fixed, fixed};
 use crate::kernel::{SessionId, UserId};
 use crate::router::TenantConn;
 use crate::tenant::schema::sessions;
+use crate::tenant::teams;
 
 /// The schema that has marks (`V3__rights_marks.sql`).
 pub const MARKED_SINCE: i32 = 3;
@@ -32,6 +33,13 @@ const PERMISSIONS: Fixed<Array<Text>> = fixed(
     "ARRAY(SELECT p.name FROM permissions p WHERE p.id IN \
      (SELECT rp.permission_id FROM role_permissions rp WHERE rp.role_id IN \
      (SELECT ur.role_id FROM user_roles ur WHERE ur.user_id = sessions.user_id)))",
+);
+
+const ALL_ROLES: Fixed<Array<Text>> =
+    fixed("ARRAY(SELECT r.name FROM roles r WHERE r.id IN (SELECT roles_of(sessions.user_id)))");
+const ALL_PERMISSIONS: Fixed<Array<Text>> = fixed(
+    "ARRAY(SELECT p.name FROM permissions p WHERE p.id IN \
+     (SELECT rp.permission_id FROM role_permissions rp WHERE rp.role_id IN (SELECT roles_of(sessions.user_id))))",
 );
 
 /// What somebody's rights were read under: other marks, perhaps other rights; the same marks, the same rights.
@@ -81,9 +89,10 @@ pub async fn standing(conn: &mut TenantConn, session: SessionId) -> QueryResult<
 pub async fn standing_with_rights(
     conn: &mut TenantConn,
     session: SessionId,
-    marked: bool,
+    schema: i32,
 ) -> QueryResult<Option<(Standing, Rights)>> {
-    let (person, roles) = if marked { (PERSON_MARK, ROLES_MARK) } else { (NO_MARK, NO_MARK) };
+    let (person, roles) = if schema >= MARKED_SINCE { (PERSON_MARK, ROLES_MARK) } else { (NO_MARK, NO_MARK) };
+    let rights = if schema >= teams::SINCE { (ALL_ROLES, ALL_PERMISSIONS) } else { (ROLES, PERMISSIONS) };
     let standing = (
         sessions::user_id,
         sessions::expires_at,
@@ -93,5 +102,5 @@ pub async fn standing_with_rights(
         person,
         roles,
     );
-    sessions::table.find(session).select((standing, (ROLES, PERMISSIONS))).get_result(conn).await.optional()
+    sessions::table.find(session).select((standing, rights)).get_result(conn).await.optional()
 }

@@ -9,11 +9,15 @@ use crate::support::{db, eventually, seconds};
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
     let undo = "DROP TABLE email_changes, account_tokens, registrations, sign_up_policy; \
-                ALTER TABLE users DROP COLUMN email_verified_at; DROP TABLE mail_outbox, mail_templates, mail_settings; ALTER TABLE users DROP COLUMN language; \
-                DROP TABLE api_keys, security_policy, trusted_devices, mfa_challenges, recovery_codes, second_factors; \
+                ALTER TABLE users DROP COLUMN email_verified_at; DROP TABLE mail_outbox, mail_templates, mail_settings; \
+                ALTER TABLE users DROP COLUMN language; DROP FUNCTION roles_of(uuid), teams_above(uuid); \
+                DROP TABLE team_roles, team_members, teams, password_history, api_keys, security_policy, \
+                trusted_devices, mfa_challenges, recovery_codes, second_factors; \
                 DROP FUNCTION mark_rights_of_people(), mark_rights_of_roles() CASCADE; DROP TABLE roles_mark; \
                 ALTER TABLE users DROP COLUMN rights_mark; DROP TABLE contacts; DROP FUNCTION contact_tags_text; DROP TABLE audit; \
-                DELETE FROM permissions WHERE name ~ '^(security|api-keys|mail):' OR name = 'roles:write'; \
+                DROP TABLE login_suspicions; \
+                ALTER TABLE login_attempts DROP COLUMN kind, DROP COLUMN network, DROP COLUMN lane; \
+                DELETE FROM permissions WHERE name ~ '^(security|api-keys|teams|mail):' OR name = 'roles:write'; \
                 DELETE FROM tenantry.schema_history WHERE version > 1";
     db::execute(tenant.database(), undo).await;
     let known = format!(

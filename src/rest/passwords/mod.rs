@@ -1,0 +1,263 @@
+//! Passwords: what one has to be like ([`Rules`]), and their hashes, made and compared by a bounded number of threads in
+//! which tenants take turns, so that a storm of logins cannot take every core and all memory from the requests of others.
+
+mod foreign;
+mod hashes;
+mod pepper;
+mod strength;
+mod turns;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use self::hashes::Verdict;
+use self::turns::Turns;
+use crate::error::{ApiError, ApiResult, Code, FieldError};
+use crate::kernel::TenantId;
+use crate::kernel::crypto::random;
+
+pub use foreign::{Refused, check as check_foreign};
+pub use pepper::{BadPepper, Peppers};
+pub use strength::{MAX_BYTES, MIN_CHARS, MIN_CHARS_WITH_FACTOR, Rules};
+
+/// How many hashes may wait for each one that runs: with the deadline of a turn, as many as are made in it.
+const QUEUE_PER_WORKER: usize = 256;
+
+/// The hashing of an installation. Cheap to clone; clones share the bound.
+#[derive(Clone)]
+pub struct Passwords {
+    turns: Turns,
+    peppers: Arc<Peppers>,
+    /// The hash of a random password: compared with where there is none, for the same work.
+    nobody: Arc<str>,
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords").field("free", &self.turns.free()).finish_non_exhaustive()
+    }
+}
+
+impl Passwords {
+    /// `parallel` (at least one) hashes at a time, each of 19 MiB and one core for tens of milliseconds.
+    #[must_use]
+    pub fn new(parallel: usize, peppers: Peppers) -> Self {
+        let parallel = parallel.max(1);
+        let nobody: String = random::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let nobody =
+            hashes::make(&nobody.into(), &peppers).expect("Argon2id takes any password and a salt of 16 bytes");
+        Self {
+            turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),
+            peppers: Arc::new(peppers),
+            nobody: nobody.into(),
+        }
+    }
+
+    /// For the people of a tenant.
+    #[must_use]
+    pub fn of(&self, tenant: TenantId) -> Hasher {
+        Hasher { passwords: self.clone(), whose: tenant.uuid() }
+    }
+
+    /// For whoever belongs to no tenant: operators, and strangers.
+    #[must_use]
+    pub fn of_nobody(&self) -> Hasher {
+        Hasher { passwords: self.clone(), whose: Uuid::nil() }
+    }
+}
+
+/// Whether a password is the right one.
+#[derive(Debug)]
+pub enum Checked {
+    /// It is not.
+    Wrong,
+    /// It is.
+    Right,
+    /// It is, and this is the hash to keep from here on.
+    Renewed(String),
+}
+
+impl Checked {
+    /// Whether it is the right one.
+    #[must_use]
+    pub fn matches(&self) -> bool {
+        !matches!(self, Self::Wrong)
+    }
+
+    /// The hash to keep from here on, if it is another one.
+    #[must_use]
+    pub fn renewed(&self) -> Option<&str> {
+        match self {
+            Self::Renewed(hash) => Some(hash),
+            Self::Wrong | Self::Right => None,
+        }
+    }
+}
+
+/// Hashes and compares the passwords of one tenant.
+#[derive(Debug, Clone)]
+pub struct Hasher {
+    passwords: Passwords,
+    whose: Uuid,
+}
+
+impl Hasher {
+    /// What is wrong with a password that somebody chooses, for the field it came in. `None` if it will do.
+    ///
+    /// # Errors
+    /// `overloaded` as [`Self::hash`].
+    pub async fn judge(
+        &self,
+        field: &'static str,
+        password: &SecretString,
+        rules: Rules,
+    ) -> ApiResult<Option<FieldError>> {
+        let too_short_or_long = rules.length_fault(field, password);
+        if too_short_or_long.is_some() {
+            return Ok(too_short_or_long);
+        }
+        let password = password.clone();
+        self.start(move || rules.fault(field, &password)).await?.await.map_err(ApiError::internal)
+    }
+
+    /// The hash of a password, in PHC form.
+    ///
+    /// # Errors
+    /// `overloaded` if too many wait, or its turn does not come in time.
+    pub async fn hash(&self, password: SecretString) -> ApiResult<String> {
+        self.begin(password).await?.finish().await
+    }
+
+    /// As [`Self::hash`], but answers when its turn has come: the caller has other things to do meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::hash`].
+    pub async fn begin(&self, password: SecretString) -> ApiResult<Hashing> {
+        let peppers = Arc::clone(&self.passwords.peppers);
+        self.start(move || hashes::make(&password, &peppers)).await.map(Hashing)
+    }
+
+    /// Whether `password` is the one behind `hash`. With `None` the answer is no, after the same work.
+    ///
+    /// # Errors
+    /// `overloaded` as [`Self::hash`]; an internal error if the stored hash is of no known kind.
+    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> ApiResult<bool> {
+        Ok(self.compare(password, hash, false).await?.matches())
+    }
+
+    /// As [`Self::verify`], and hashes it anew if the hash is not as it would be made today.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn check(&self, password: SecretString, hash: Option<String>) -> ApiResult<Checked> {
+        self.compare(password, hash, true).await
+    }
+
+    async fn compare(&self, password: SecretString, hash: Option<String>, renew: bool) -> ApiResult<Checked> {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.passwords.nobody.to_string());
+        let peppers = Arc::clone(&self.passwords.peppers);
+        let comparing = self.start(move || match hashes::verify(&password, &hash, &peppers)? {
+            Verdict::Wrong => Ok(Checked::Wrong),
+            Verdict::Stale if renew => hashes::make(&password, &peppers).map(Checked::Renewed),
+            Verdict::Right | Verdict::Stale => Ok(Checked::Right),
+        });
+        let checked = comparing.await?.await.map_err(ApiError::internal)?;
+        let checked: Checked = checked.map_err(|error: argon2::password_hash::Error| ApiError::internal(error))?;
+        Ok(if known { checked } else { Checked::Wrong })
+    }
+
+    async fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ApiResult<JoinHandle<T>> {
+        let turn = self.passwords.turns.take(self.whose).await;
+        let turn = turn.ok_or_else(|| ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2)))?;
+        // The turn goes with the work: a caller who leaves does not make room for one more.
+        Ok(tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        }))
+    }
+}
+
+/// A hash that is being made.
+#[derive(Debug)]
+pub struct Hashing(JoinHandle<Result<String, argon2::password_hash::Error>>);
+
+impl Hashing {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// An internal error, if the runtime ends first.
+    pub async fn finish(self) -> ApiResult<String> {
+        self.0.await.map_err(ApiError::internal)?.map_err(ApiError::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn secret(text: &str) -> SecretString {
+        text.to_owned().into()
+    }
+
+    #[actix_web::test]
+    async fn hashes_and_compares() {
+        let passwords = Passwords::new(2, Peppers::default()).of_nobody();
+        let hash = passwords.hash(secret("correct horse")).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(passwords.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify(secret("incorrect horse"), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify(secret("correct horse"), None).await.unwrap());
+        assert!(passwords.verify(secret("x"), Some("no hash".into())).await.is_err());
+        assert!(matches!(passwords.check(secret("correct horse"), Some(hash)).await.unwrap(), Checked::Right));
+    }
+
+    // Made with Python's hashlib (`pbkdf2_hmac`, `scrypt`), `bcrypt` and `argon2-cffi`.
+    #[rstest]
+    #[case::bcrypt("$2b$04$vmvwA8yJazhsPiut.0dtXOGUKimH/N5oO58brhYttQ8eL4wawgR0y")]
+    #[case::scrypt("$scrypt$ln=10,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$fXnS5Awj6eMC+z1SbPBpyxEKbW7GHGyuCeVjw7IJSMI")]
+    #[case::pbkdf2("$pbkdf2-sha256$i=1000,l=32$c2FsdHNhbHRzYWx0c2FsdA$Cf9xjlisAEzRbMZsosxST/5+wkpfUV6uoqiZkYtP6iQ")]
+    #[case::pbkdf2_sha512(
+        "$pbkdf2-sha512$i=1000$c2FsdHNhbHRzYWx0c2FsdA\
+         $lYhPheApeiwq3tKG8A+KHC4iQ8mmHXFAKab1ywrJ5QhG73jAKAyVeLsbqTYH/KNRnW0OYbntj3FPNcXf3GKcRg"
+    )]
+    #[case::passlib("$pbkdf2-sha256$1000$..........8$GeqOmNButaX3N05M6/5YLBcxyKIT30KTmyen1oOdDVY")]
+    #[case::django("pbkdf2_sha256$1000$saltsalt$2vLrmxK8YFROnGTL6oinO4bfT02gvTppeFbz7HWz5X0=")]
+    #[case::argon2i("$argon2i$v=19$m=64,t=2,p=2$LXEqVw5d0e2KfGmbQ+JUTg$EpAp+80r5jS3MNRJUsFdIQ4r+5oEtIrrTZuMx7inMRs")]
+    #[actix_web::test]
+    async fn hashes_of_others_open_and_are_renewed(#[case] hash: &str) {
+        check_foreign(hash).unwrap();
+        let passwords = Passwords::new(1, Peppers::default()).of_nobody();
+        let password = || secret("correct horse battery");
+        assert!(!passwords.verify(secret("incorrect horse"), Some(hash.into())).await.unwrap());
+        let Checked::Renewed(ours) = passwords.check(password(), Some(hash.into())).await.unwrap() else {
+            panic!("it is not renewed");
+        };
+        assert!(matches!(passwords.check(password(), Some(ours)).await.unwrap(), Checked::Right));
+    }
+
+    #[rstest]
+    #[case::plain("correct horse battery", Refused::Unknown)]
+    #[case::empty("", Refused::Unknown)]
+    #[case::md5("$1$salt$hash", Refused::Unknown)]
+    #[case::no_digest("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0", Refused::Unknown)]
+    #[case::peppered("$argon2id$v=19$m=8,t=1,p=1,keyid=AAAA$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA", Refused::Unknown)]
+    #[case::memory("$argon2id$v=19$m=4000000,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA", Refused::TooCostly)]
+    #[case::passes("$argon2id$v=19$m=8,t=1000000,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA", Refused::TooCostly)]
+    #[case::bcrypt("$2b$31$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuabcdefghijklmn", Refused::TooCostly)]
+    #[case::scrypt("$scrypt$ln=30,r=8,p=1$c2FsdA$aGFzaA", Refused::TooCostly)]
+    #[case::scrypt_shift("$scrypt$ln=64,r=8,p=1$c2FsdA$aGFzaA", Refused::TooCostly)]
+    #[case::pbkdf2("$pbkdf2-sha256$i=99999999$c2FsdA$aGFzaA", Refused::TooCostly)]
+    #[case::no_rounds("$pbkdf2-sha256$i=0$c2FsdA$aGFzaA", Refused::Unknown)]
+    fn what_asks_for_too_much_is_refused(#[case] hash: &str, #[case] refused: Refused) {
+        assert_eq!(check_foreign(hash), Err(refused));
+    }
+}

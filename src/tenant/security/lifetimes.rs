@@ -1,0 +1,135 @@
+//! How long sessions live.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Integer, Nullable, Timestamptz};
+use diesel_async::RunQueryDsl;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::store::{PolicyRow, security_policy as p};
+use crate::rest::Patch;
+use crate::router::{TenantConn, TenantDb};
+
+/// The built-in schema that has them (`V11__throttling.sql`).
+const SINCE: i32 = 11;
+
+/// How long sessions live; null where the installation decides.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionPolicy {
+    /// Minutes after which a session ends that is not refreshed.
+    #[schema(example = 480)]
+    pub idle_minutes: Option<i32>,
+    /// Hours after which it ends, however often it is refreshed.
+    #[schema(example = 720)]
+    pub absolute_hours: Option<i32>,
+}
+
+impl SessionPolicy {
+    pub(super) const fn of(row: &PolicyRow) -> Self {
+        Self { idle_minutes: row.session_idle_minutes, absolute_hours: row.session_absolute_hours }
+    }
+}
+
+/// A change of it. Null gives it back to the installation.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchSession {
+    /// Minutes after which a session ends that is not refreshed: 5 to 129600.
+    #[serde(default)]
+    #[garde(inner(range(min = 5, max = 129_600)))]
+    #[schema(value_type = Option<i32>, example = 480)]
+    pub idle_minutes: Patch<i32>,
+    /// Hours after which it ends, however often it is refreshed: 1 to 2160.
+    #[serde(default)]
+    #[garde(inner(range(min = 1, max = 2_160)))]
+    #[schema(value_type = Option<i32>, example = 720)]
+    pub absolute_hours: Patch<i32>,
+}
+
+/// How long a session of this tenant lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lifetimes {
+    /// After its last refresh.
+    pub idle: TimeDelta,
+    /// After it was opened.
+    pub absolute: TimeDelta,
+}
+
+impl Lifetimes {
+    /// The shorter of what the installation and the organisation say.
+    fn within(self, idle_minutes: Option<i32>, absolute_hours: Option<i32>) -> Self {
+        let minutes = idle_minutes.map_or(self.idle, |n| TimeDelta::minutes(n.into()));
+        let hours = absolute_hours.map_or(self.absolute, |n| TimeDelta::hours(n.into()));
+        Self { idle: self.idle.min(minutes), absolute: self.absolute.min(hours) }
+    }
+
+    /// When a session ends that was opened then and is used now.
+    pub fn end(self, opened: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
+        (opened + self.absolute).min(now + self.idle)
+    }
+}
+
+/// How long sessions of this tenant live, and at most as the installation says.
+pub(crate) async fn lifetimes(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    (idle, absolute): (Duration, Duration),
+) -> QueryResult<Lifetimes> {
+    let delta = crate::tenant::auth::delta;
+    let most = Lifetimes { idle: delta(idle), absolute: delta(absolute) };
+    if db.tenant().schema_version < SINCE {
+        return Ok(most);
+    }
+    let columns = (p::session_idle_minutes, p::session_absolute_hours);
+    let (idle, absolute) = p::table.find(true).select(columns).first(conn).await?;
+    Ok(most.within(idle, absolute))
+}
+
+/// Changes them. Sessions that are older than what they may be now end; the others, and what refreshes them, end earlier.
+pub(super) async fn set(
+    conn: &mut TenantConn,
+    row: &PolicyRow,
+    change: PatchSession,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    let idle = change.idle_minutes.apply(row.session_idle_minutes);
+    let absolute = change.absolute_hours.apply(row.session_absolute_hours);
+    diesel::update(p::table.find(true))
+        .set((p::session_idle_minutes.eq(idle), p::session_absolute_hours.eq(absolute)))
+        .execute(conn)
+        .await?;
+    // Nulls do not count in `least`.
+    diesel::sql_query(
+        "UPDATE refresh_tokens SET expires_at = least(expires_at, created_at + make_interval(mins => $1)) \
+         WHERE expires_at > created_at + make_interval(mins => $1)",
+    )
+    .bind::<Nullable<Integer>, _>(idle)
+    .execute(conn)
+    .await?;
+    diesel::sql_query(
+        "UPDATE sessions SET expires_at = least(expires_at, last_used_at + make_interval(mins => $1), \
+                                                created_at + make_interval(hours => $2)) \
+         WHERE revoked_at IS NULL AND expires_at > $3",
+    )
+    .bind::<Nullable<Integer>, _>(idle)
+    .bind::<Nullable<Integer>, _>(absolute)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)
+    .await?;
+    diesel::sql_query(
+        "UPDATE sessions SET revoked_at = $1, revoked_reason = 'lifetime_shortened' \
+         WHERE revoked_at IS NULL AND expires_at <= $1 \
+         AND expires_at IN (last_used_at + make_interval(mins => $2), created_at + make_interval(hours => $3))",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Nullable<Integer>, _>(idle)
+    .bind::<Nullable<Integer>, _>(absolute)
+    .execute(conn)
+    .await
+    .map(drop)
+}

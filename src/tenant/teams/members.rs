@@ -1,0 +1,132 @@
+//! Who is in a team.
+
+use actix_web::{delete, get, put, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::store;
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::page::CursorScope;
+use crate::kernel::{TeamId, UserId};
+use crate::rest::{Authorized, ErrorEnvelope, ListEnvelope, Listed, NoContent, NoQuery, Paging, Path, Query};
+use crate::router::{TenantConn, TenantTx};
+use crate::tenant::auth::Auth;
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::{TeamsRead, TeamsWrite};
+use crate::tenant::users::api::User;
+use crate::tenant::users::rules::{may_control, may_grant};
+use crate::tenant::users::store as people;
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListMembers {
+    /// Items on a page, 1 to 100; 20 if left out.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+}
+
+/// The people of a team, those of teams below not among them.
+#[utoipa::path(
+    tag = "teams",
+    params(("id" = TeamId, Path, description = "The team"), ListMembers),
+    responses((status = 200, description = "A page", body = ListEnvelope<User>), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[get("/api/v1/teams/{id}/members")]
+pub async fn list_members(
+    caller: Authorized<TeamsRead>,
+    id: Path<TeamId>,
+    query: Query<ListMembers>,
+) -> ApiResult<Listed<User>> {
+    let ListMembers { page_size, cursor } = query.0;
+    let paging = Paging::new(None, page_size, cursor, None)?;
+    let (id, tenant) = (id.0, caller.db.tenant().id);
+    let filter = id.to_string();
+    let scope = CursorScope { tenant: Some(tenant), list: "team members", sort: "id", filter: &filter };
+    let mac = caller.db.router().installation().mac.clone();
+    let seek = paging.decode::<UserId>(&scope, &mac)?;
+    let limit = paging.limit();
+    let rows = caller
+        .db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            store::get(conn, id).await?;
+            Ok(store::members(conn, id, seek, limit).await?)
+        })
+        .await?;
+    Ok(paging.listed(rows, &scope, &mac, |row| row.id, None).map(|row| User::new(row, tenant)))
+}
+
+/// Puts a person into a team. Whoever does has every right that the person gets by it.
+#[utoipa::path(
+    tag = "teams",
+    params(("id" = TeamId, Path, description = "The team"), ("userId" = UserId, Path, description = "The person")),
+    responses(
+        (status = 204, description = "They are in it"),
+        (status = 422, description = "There is no such person, or rights come with it that you do not have", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[put("/api/v1/teams/{id}/members/{userId}")]
+pub async fn add_member(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<TeamsWrite>,
+    path: Path<(TeamId, UserId)>,
+) -> ApiResult<NoContent> {
+    let ((team, user), now, caller) = (path.0, auth.clock.now(), &caller);
+    caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            // What the team may do stays as it is until this has happened.
+            store::hold_tree(conn).await?;
+            store::get(conn, team).await?;
+            if people::hold(conn, user).await.is_err() {
+                return Err(ApiError::invalid_field("userId", "unknown_user", "There is no such person."));
+            }
+            may_grant("userId", &caller.access.permissions, &store::permissions(conn, team).await?)?;
+            store::add_member(conn, team, user, now).await?;
+            Ok(())
+        })
+        .await?;
+    auth.admission.forget_user(caller.db.tenant().id, user).await;
+    Ok(NoContent)
+}
+
+/// Takes a person out of a team, who may do no more than the caller.
+#[utoipa::path(
+    tag = "teams",
+    params(("id" = TeamId, Path, description = "The team"), ("userId" = UserId, Path, description = "The person")),
+    responses((status = 204, description = "They are not in it any more"), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[delete("/api/v1/teams/{id}/members/{userId}")]
+pub async fn remove_member(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<TeamsWrite>,
+    path: Path<(TeamId, UserId)>,
+) -> ApiResult<NoContent> {
+    let ((team, user), caller) = (path.0, &caller);
+    caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            store::get(conn, team).await?;
+            if !store::is_member(conn, team, user).await? {
+                return Err(ApiError::not_found("member of this team"));
+            }
+            people::hold(conn, user).await?;
+            may_control(&caller.access.permissions, &store::permissions_of_user(conn, user).await?)?;
+            if store::remove_member(conn, team, user).await? {
+                Ok(())
+            } else {
+                Err(ApiError::not_found("member of this team"))
+            }
+        })
+        .await?;
+    auth.admission.forget_user(caller.db.tenant().id, user).await;
+    Ok(NoContent)
+}

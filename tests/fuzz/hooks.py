@@ -1,0 +1,67 @@
+"""Signs the requests of the fuzzer in: an operator's token for the operators' routes, an administrator's for the rest."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+import schemathesis
+
+READY = json.load(open(os.environ["TENANTRY_READY"]))
+URL = READY["url"]
+
+
+def post(path, body):
+    request = urllib.request.Request(URL + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["data"]["accessToken"]
+
+
+def operator():
+    return post("/api/v1/admin/auth/login", READY["operator"])
+
+
+def administrator():
+    """Of a tenant of its own: requests lock accounts, demand second factors, end sessions."""
+    slug = "fuzz-" + uuid.uuid4().hex[:12]
+    admin = {"email": "admin@%s.test" % slug, "password": "an uncommon sentence of five words"}
+    return post("/api/v1/tenants", {"name": slug, "slug": slug, "admin": admin})
+
+
+def standing(path, token):
+    request = urllib.request.Request(URL + path, headers={"Authorization": "Bearer " + token})
+    try:
+        urllib.request.urlopen(request, timeout=30).close()
+        return True
+    except urllib.error.HTTPError as refused:
+        return refused.code not in (401, 403)
+
+
+class Kept:
+    """A token that is kept as long as it is good: requests end sessions."""
+
+    def __init__(self, login, probe):
+        self.login, self.probe, self.token = login, probe, None
+
+    def get(self):
+        if self.token is None or not standing(self.probe, self.token):
+            self.token = self.login()
+        return self.token
+
+
+KEPT = {
+    "operator": Kept(operator, "/api/v1/admin/clusters"),
+    "administrator": Kept(administrator, "/api/v1/users/me"),
+}
+
+
+@schemathesis.auth(refresh_interval=None, cache_by_key=lambda case, context: str(time.monotonic()))
+class Bearer:
+    def get(self, case, context):
+        return KEPT["operator" if case.path.startswith("/api/v1/admin/") else "administrator"].get()
+
+    def set(self, case, data, context):
+        case.headers = case.headers or {}
+        case.headers["Authorization"] = "Bearer " + data
