@@ -24,6 +24,7 @@ use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
 
 /// An invitation that waits to be accepted.
 #[derive(Debug, Serialize, ToSchema, QueryableByName)]
@@ -196,7 +197,7 @@ pub async fn resend_invitation(
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let row = store::find(conn, id).await?.filter(|row| row.status == rules::UserStatus::Invited);
             let row = row.ok_or_else(|| ApiError::not_found("invitation"))?;
-            rules::may_control(&access.permissions, &store::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
             invite(conn, auth, db, &row).await?;
             Ok(Answer::no_content())
         })
@@ -224,7 +225,7 @@ pub async fn revoke_invitation(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             let gone = || ApiError::not_found("invitation");
             let row = store::find(conn, id).await?.ok_or_else(gone)?;
-            rules::may_control(&caller.access.permissions, &store::permissions_of_user(conn, id).await?)?;
+            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
             // In the order in which it would be accepted at the same moment.
             diesel::sql_query("DELETE FROM invitations WHERE user_id = $1 AND accepted_at IS NULL")
                 .bind::<SqlUuid, _>(id.uuid())

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{ByMail, IF_ANYBODY, store, void};
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
 use crate::router::{Router, TenantConn, TenantTx};

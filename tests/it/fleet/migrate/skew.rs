@@ -9,7 +9,7 @@ use crate::support::{db, eventually, seconds};
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
     let undo = "DROP TABLE email_changes, account_tokens, registrations, sign_up_policy; \
-                ALTER TABLE users DROP COLUMN email_verified_at; DROP TABLE mail_outbox, mail_templates, mail_settings; \
+                ALTER TABLE users DROP COLUMN email_verified_at, DROP COLUMN person_id; DROP TABLE mail_outbox, mail_templates, mail_settings; \
                 ALTER TABLE users DROP COLUMN language; DROP FUNCTION roles_of(uuid), teams_above(uuid); \
                 DROP TABLE team_roles, team_members, teams, password_history, api_keys, security_policy, \
                 trusted_devices, mfa_challenges, recovery_codes, second_factors; \
