@@ -18,7 +18,7 @@ const DATA_DIR: &str = ".tenantry";
 const CONFIG_VARIABLE: &str = "TENANTRY_CONFIG";
 const DATA_DIR_VARIABLE: &str = "TENANTRY_DATA_DIR";
 /// Settings that may be given as a file.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("TENANTRY_DATABASE_URL_FILE", "database_url"),
     ("TENANTRY_MASTER_KEY_FILE", "master_key"),
     ("TENANTRY_PASSWORD_PEPPER_FILE", "password_pepper"),

@@ -65,6 +65,8 @@ codes! {
         "The session of this token has ended.", "Log in again.";
     InvalidCredentials, 401, "invalid_credentials", "Invalid credentials",
         "E-mail or password is wrong.", "Check both; the answer does not say which one is wrong.";
+    FederationFailed, 401, "federation_failed", "Not signed in by the provider",
+        "The identity provider's answer was not accepted.", "Begin the sign-in anew; if it stays, ask an administrator.";
     PermissionDenied, 403, "permission_denied", "Permission denied",
         "Your roles do not allow this.", "Ask an administrator of your organisation for the permission.";
     PasswordChangeRequired, 403, "password_change_required", "Password change required",
@@ -97,6 +99,9 @@ codes! {
         "An object with this value exists.", "Choose another value for the named field.";
     Conflict, 409, "conflict", "Conflict",
         "The object's state does not allow this.", "Read it again and decide anew.";
+    AccountLinkRequired, 409, "account_link_required", "Account to be linked",
+        "There is an account with this address, and it was not shown to be yours.",
+        "Sign in to it as before, and link the provider with `POST /api/v1/users/me/social-accounts`.";
     IdempotencyInProgress, 409, "idempotency_in_progress", "Still in progress",
         "A request with this Idempotency-Key is still running.", "Wait a moment and repeat it.";
     VersionMismatch, 412, "version_mismatch", "Version mismatch",
@@ -125,6 +130,8 @@ codes! {
         "No database connection became free in time.", "Repeat after `Retry-After`; lower the concurrency.";
     TenantSchemaOutdated, 503, "tenant_schema_outdated", "Schema outdated",
         "This organisation's database is behind what this needs.", "Repeat after `Retry-After`.";
+    IdentityProviderUnavailable, 503, "identity_provider_unavailable", "Identity provider unavailable",
+        "The identity provider does not answer.", "Repeat after `Retry-After`, or sign in another way.";
     Overloaded, 503, "overloaded", "Overloaded",
         "The server is busy.", "Repeat after `Retry-After`.";
 }

@@ -162,7 +162,8 @@ impl Node {
             Some(settings) => registry.with_snapshot(settings),
             None => registry,
         });
-        let admission = Arc::new(SessionAdmission::new(control.clock.clone()));
+        let outbound = Outbound::new(config.outbound().allow.clone());
+        let admission = Arc::new(SessionAdmission::new(control.clock.clone()).reaching(outbound));
         let settings = RouterConfig { guards: self.guards, ..router_config(config, &control.clock) };
         let router = Router::start(registry, admission.clone(), settings).await?;
         router.keep_schemas_by(Arc::new(self.fleet.clone()));

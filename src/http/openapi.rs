@@ -26,6 +26,9 @@ use super::{app, openapi_common};
         (name = "api-keys", description = "Keys for programs."),
         (name = "mail", description = "The words of the mails that people get."),
         (name = "invitations", description = "Who is invited to the tenant."),
+        (name = "identity-providers", description = "Through whom people sign in besides their passwords."),
+        (name = "token-issuers", description = "Whose access tokens are taken besides the tenant's own."),
+        (name = "scim", description = "Directories that manage people (RFC 7643, RFC 7644)."),
         (name = "contacts", description = "The tenant's address book."),
         (name = "tenants", description = "The tenant itself."),
         (name = "admin", description = "Operators of the installation."),
@@ -50,6 +53,7 @@ pub(super) fn base(public_url: &str) -> OpenApi {
         ComponentsBuilder::new()
             .security_scheme("bearer", http("JWT", "An access token of a tenant (RFC 9068)."))
             .security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)))
+            .security_scheme("scim", http("opaque", "A directory's token to one tenant."))
             .security_scheme("operator", http("JWT", "A token of an operator of the installation."))
             .build(),
     );

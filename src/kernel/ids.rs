@@ -99,6 +99,14 @@ ids! {
     SessionId;
     /// A program's key to one tenant.
     ApiKeyId;
+    /// Through whom people of one tenant sign in.
+    IdentityProviderId;
+    /// A directory's key to the people of one tenant.
+    ScimTokenId;
+    /// Somebody else whose access tokens are taken.
+    TokenIssuerId;
+    /// A person's account at an identity provider.
+    SocialAccountId;
     /// A named set of permissions within one tenant.
     RoleId;
     /// People together, with roles that all of them have.

@@ -37,6 +37,10 @@ pub enum TokenKind {
     PasswordReset,
     /// Agrees to another address.
     EmailChange,
+    /// A sign-in that goes on at an identity provider.
+    Federation,
+    /// A directory's key (SCIM).
+    Scim,
 }
 
 impl TokenKind {
@@ -50,6 +54,8 @@ impl TokenKind {
             Self::EmailVerification => "tev",
             Self::PasswordReset => "tpr",
             Self::EmailChange => "tec",
+            Self::Federation => "tfs",
+            Self::Scim => "tsc",
         }
     }
 }

@@ -172,11 +172,10 @@ impl Outbound {
             return Err(OutboundError::Refused("It has a name or a password in it."));
         }
         match url.host() {
-            Some(url::Host::Domain(name)) if name.is_empty() => Err(OutboundError::Refused("It names no host.")),
+            Some(url::Host::Domain("")) | None => Err(OutboundError::Refused("It names no host.")),
             Some(url::Host::Domain(_)) => Ok(()),
             Some(url::Host::Ipv4(ip)) => self.guard(plain).judge(ip.into()).map_err(Into::into),
             Some(url::Host::Ipv6(ip)) => self.guard(plain).judge(ip.into()).map_err(Into::into),
-            None => Err(OutboundError::Refused("It names no host.")),
         }
     }
 

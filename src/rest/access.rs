@@ -18,7 +18,7 @@ use super::gate::Gate;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{SessionId, TenantId, UserId};
-use crate::router::{Access, AccessClaims, Error, KeyHolder, Router, TenantDb, extractor};
+use crate::router::{self, Access, AccessClaims, ForeignBearer, KeyHolder, Router, TenantDb, extractor};
 
 /// A right of a role, named in the signature of the handlers that need it.
 pub trait Permission: 'static {
@@ -50,6 +50,8 @@ pub enum Principal {
     Person(Arc<AccessClaims>),
     /// A program with an API key.
     Key(KeyHolder),
+    /// Somebody with a token of another issuer.
+    Foreign(ForeignBearer),
 }
 
 impl Principal {
@@ -59,6 +61,7 @@ impl Principal {
         match self {
             Self::Person(claims) => claims.sub,
             Self::Key(key) => key.owner,
+            Self::Foreign(bearer) => bearer.user,
         }
     }
 
@@ -67,7 +70,7 @@ impl Principal {
     pub fn session(&self) -> Option<SessionId> {
         match self {
             Self::Person(claims) => Some(claims.sid),
-            Self::Key(_) => None,
+            Self::Key(_) | Self::Foreign(_) => None,
         }
     }
 }
@@ -93,12 +96,25 @@ impl<P: Permission> Authorized<P> {
     /// The caller, for what nobody and no program does in their name.
     ///
     /// # Errors
-    /// 403 for an API key, and for whoever acts as a person.
+    /// 403 for an API key, for a foreign token, and for whoever acts as a person.
     pub fn in_person(&self) -> ApiResult<UserId> {
         match &self.principal {
             Principal::Person(claims) if claims.act.is_some() => Err(in_their_name()),
             Principal::Person(claims) => Ok(claims.sub),
             Principal::Key(_) => Err(no_key()),
+            Principal::Foreign(_) => Err(no_session()),
+        }
+    }
+
+    /// The caller, for what changes how people come in: they themselves, who proved a moment ago who they are.
+    ///
+    /// # Errors
+    /// As [`Self::in_person`]; 403 `step_up_required`.
+    pub fn recently(&self) -> ApiResult<UserId> {
+        let user = self.in_person()?;
+        match &self.principal {
+            Principal::Person(claims) if is_recent(claims, &self.db) => Ok(user),
+            _ => Err(ApiError::new(Code::StepUpRequired)),
         }
     }
 
@@ -116,6 +132,7 @@ impl<P: Permission> Authorized<P> {
         match &self.principal {
             Principal::Person(claims) => claims.sub.to_string(),
             Principal::Key(key) => format!("key:{}", key.id),
+            Principal::Foreign(bearer) => format!("issuer:{}:{}", bearer.issuer, bearer.user),
         }
     }
 }
@@ -126,6 +143,10 @@ fn in_their_name() -> ApiError {
 
 fn no_key() -> ApiError {
     ApiError::new(Code::PermissionDenied).detail("Only a person may do this, not an API key.")
+}
+
+fn no_session() -> ApiError {
+    ApiError::new(Code::PermissionDenied).detail("Only a person who signed in here may do this.")
 }
 
 impl<P: Permission> fmt::Debug for Authorized<P> {
@@ -175,6 +196,11 @@ pub struct Recent(pub SignedIn);
 /// How old the proof may be.
 pub const RECENT: TimeDelta = TimeDelta::minutes(10);
 
+fn is_recent(claims: &AccessClaims, db: &TenantDb) -> bool {
+    let now = db.router().config().clock.now();
+    claims.auth_time >= (now - RECENT).timestamp()
+}
+
 const API_KEY: &str = "x-api-key";
 
 /// The key of `X-API-Key`, if there is one and no token beside it.
@@ -188,17 +214,26 @@ fn api_key(request: &HttpRequest) -> ApiResult<Option<SecretString>> {
     }
 }
 
+/// Whoever brings a token that is none of ours: perhaps one of an issuer that the tenant has registered.
+async fn foreign(request: &HttpRequest, why: &'static str) -> ApiResult<AnyCaller> {
+    let Some(router) = request.app_data::<web::Data<Router>>() else {
+        return Err(router::Error::TokenInvalid(why).into());
+    };
+    let token = extractor::bearer(request)?;
+    let (db, bearer, access) = router.authenticate_foreign(token, &extractor::hints(request, router)).await?;
+    Ok(AnyCaller { db, principal: Principal::Foreign(bearer), access })
+}
+
 async fn authenticate(request: &HttpRequest) -> ApiResult<AnyCaller> {
     let caller = match api_key(request)? {
-        None => {
-            let who = extractor::authenticate(request).await.map_err(|error| match error {
-                Error::Unauthenticated if request.extensions().contains::<CookiesIgnored>() => {
-                    ApiError::new(Code::CsrfRefused)
-                }
-                error => error.into(),
-            })?;
-            AnyCaller { db: who.db, principal: Principal::Person(who.claims), access: who.access }
-        }
+        None => match extractor::authenticate(request).await {
+            Ok(who) => AnyCaller { db: who.db, principal: Principal::Person(who.claims), access: who.access },
+            Err(router::Error::TokenInvalid(why)) => foreign(request, why).await?,
+            Err(router::Error::Unauthenticated) if request.extensions().contains::<CookiesIgnored>() => {
+                return Err(ApiError::new(Code::CsrfRefused));
+            }
+            Err(error) => return Err(error.into()),
+        },
         Some(text) => {
             let router = request.app_data::<web::Data<Router>>();
             let router = router.ok_or_else(|| ApiError::internal("no Router in the application's data"))?;
@@ -258,7 +293,11 @@ impl FromRequest for SignedIn {
         let request = request.clone();
         async move {
             let AnyCaller { db, principal, access } = authenticate(&request).await?;
-            let Principal::Person(claims) = principal else { return Err(no_key()) };
+            let claims = match principal {
+                Principal::Person(claims) => claims,
+                Principal::Key(_) => return Err(no_key()),
+                Principal::Foreign(_) => return Err(no_session()),
+            };
             gate.open();
             Ok(Self { db, claims, access })
         }
@@ -307,8 +346,7 @@ impl FromRequest for Recent {
         let caller = InPerson::from_request(request, payload);
         async move {
             let InPerson(caller) = caller.await?;
-            let now = caller.db.router().config().clock.now();
-            if caller.claims.auth_time < (now - RECENT).timestamp() {
+            if !is_recent(&caller.claims, &caller.db) {
                 return Err(ApiError::new(Code::StepUpRequired));
             }
             Ok(Self(caller))

@@ -10,7 +10,7 @@ use super::db::TenantDb;
 use super::error::Result;
 use super::token::AccessClaims;
 use crate::kernel::opaque::OpaqueToken;
-use crate::kernel::{ApiKeyId, UserId};
+use crate::kernel::{ApiKeyId, TokenIssuerId, UserId};
 
 /// The bearer's rights within the tenant.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,24 @@ pub trait Admission: Send + Sync + 'static {
     ) -> Result<(KeyHolder, Arc<Access>)> {
         Err(super::Error::TokenInvalid("API keys are not taken here"))
     }
+
+    /// Admits whoever brings a token that was not made here, or refuses. None is taken, unless this says otherwise.
+    ///
+    /// # Errors
+    /// [`super::Error::TokenInvalid`], `TokenExpired` or `TokenRevoked` for a token that is not good (any more); otherwise
+    /// what reading the database may give.
+    async fn admit_foreign(&self, _db: &TenantDb, _token: &str) -> Result<(ForeignBearer, Arc<Access>)> {
+        Err(super::Error::TokenInvalid("foreign tokens are not taken here"))
+    }
+}
+
+/// Whoever bears a token of an issuer that the tenant has registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForeignBearer {
+    /// The issuer.
+    pub issuer: TokenIssuerId,
+    /// Who they are here.
+    pub user: UserId,
 }
 
 /// A program with an API key, which works in one person's name.

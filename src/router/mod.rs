@@ -47,7 +47,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use url::{Host, Url};
 
-pub use access::{Access, Admission, ClaimsOnly, KeyHolder};
+pub use access::{Access, Admission, ClaimsOnly, ForeignBearer, KeyHolder};
 pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
@@ -386,6 +386,30 @@ impl Router {
         let db = self.routed(key, hints).await?;
         let (holder, access) = self.0.admission.admit_key(&db, key, from).await?;
         Ok((db, holder, access))
+    }
+
+    /// Admits whoever brings a token that was not made here, for the tenant that the request names by header or host: such a
+    /// token names none that could be believed.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`] if the token was made here, if no tenant is named, or one that does not serve; else as
+    /// [`Self::authenticate`].
+    pub async fn authenticate_foreign(
+        &self,
+        token: &str,
+        hints: &TenantHints,
+    ) -> Result<(TenantDb, ForeignBearer, Arc<Access>)> {
+        let ours =
+            token::strict_kid(token, None).is_ok_and(|kid| KeyId::decode(&self.0.installation.mac, &kid).is_some());
+        if ours || (hints.header.is_none() && hints.host.is_none()) {
+            return Err(Error::TokenInvalid("nobody's"));
+        }
+        let db = self.named(None, hints).await.map_err(|error| match error {
+            Error::TenantUnknown => Error::TokenInvalid("tenant"),
+            other => other,
+        })?;
+        let (bearer, access) = self.0.admission.admit_foreign(&db, token).await?;
+        Ok((db, bearer, access))
     }
 
     /// The tenant named on a route without a token: by the body, `X-Tenant-ID` or the subdomain.

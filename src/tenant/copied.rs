@@ -12,7 +12,9 @@ pub async fn sign_everybody_out<C>(conn: &mut C) -> QueryResult<()>
 where
     C: AsyncConnection<Backend = diesel::pg::Pg>,
 {
-    for table in ["mail_outbox", "sessions", "idempotency_records", "mfa_challenges", "trusted_devices"] {
+    for table in
+        ["mail_outbox", "sessions", "idempotency_records", "mfa_challenges", "trusted_devices", "federation_states"]
+    {
         diesel::sql_query(format!("DELETE FROM public.{table}")).execute(conn).await?;
     }
     Ok(())
@@ -39,6 +41,9 @@ where
         "DELETE FROM public.mfa_challenges",
         "DELETE FROM public.api_keys",
         "UPDATE public.security_policy SET captcha_provider = NULL, captcha_site_key = NULL, captcha_secret_sealed = NULL",
+        "DELETE FROM public.identity_providers",
+        "DELETE FROM public.token_issuers",
+        "DELETE FROM public.scim_tokens",
     ] {
         diesel::sql_query(statement).execute(conn).await?;
     }

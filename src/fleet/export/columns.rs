@@ -30,6 +30,11 @@ pub const SECRET: &[&str] = &[
     "public.account_tokens.hash",
     "public.email_changes.old_hash",
     "public.email_changes.new_hash",
+    "public.identity_providers.client_secret_sealed",
+    "public.federation_states.state_hash",
+    "public.token_issuers.secret_sealed",
+    "public.scim_tokens.token_hash",
+    "public.federated_challenges.token_hash",
 ];
 
 /// Columns whose names look like a secret's, and that are none.
@@ -39,6 +44,7 @@ pub const OPEN: &[&str] = &[
     "public.registrations.email_key",
     "public.account_tokens.email_key",
     "public.email_changes.old_key",
+    "public.scim_users.user_name_key",
     "public.contacts.last_name_key",
     "public.contacts.company_key",
     "public.security_policy.captcha_site_key",

@@ -21,8 +21,11 @@ use super::rights::{Known, KnownRights};
 use super::store::{MARKED_SINCE, Rights, Standing, standing, standing_with_rights};
 use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{ApiKeyId, Clock, SessionId, TenantId, UserId};
-use crate::router::{Access, AccessClaims, Admission, Error, KeyHolder, Result, TenantConn, TenantDb};
+use crate::outbound::Outbound;
+use crate::router::{Access, AccessClaims, Admission, Error, ForeignBearer, KeyHolder, Result, TenantConn, TenantDb};
 use crate::tenant::api_keys::admission::KeyAdmission;
+use crate::tenant::jose::Foreign;
+use crate::tenant::token_issuers::admission::ForeignAdmission;
 use crate::tenant::users::rules::UserStatus;
 
 /// How long an answer is used.
@@ -52,6 +55,8 @@ pub struct SessionAdmission {
     changes: Cache<(TenantId, Uuid), Instant>,
     rights: KnownRights,
     keys: KeyAdmission,
+    foreign: Foreign,
+    foreign_tokens: ForeignAdmission,
 }
 
 impl SessionAdmission {
@@ -68,7 +73,20 @@ impl SessionAdmission {
             .eviction_policy(EvictionPolicy::lru())
             .time_to_live(2 * REMEMBERED)
             .build();
-        Self { keys: KeyAdmission::new(clock.clone()), clock, verdicts, changes, rights: KnownRights::new() }
+        let foreign = Foreign::new(Outbound::new(Vec::new()), &clock);
+        let (keys, foreign_tokens) = (KeyAdmission::new(clock.clone()), ForeignAdmission::new(clock.clone()));
+        Self { keys, foreign, foreign_tokens, clock, verdicts, changes, rights: KnownRights::new() }
+    }
+
+    /// The same, whose issuers of tokens are reached by this client.
+    #[must_use]
+    pub fn reaching(self, outbound: Outbound) -> Self {
+        Self { foreign: Foreign::new(outbound, &self.clock), ..self }
+    }
+
+    /// What is known of issuers.
+    pub(in crate::tenant) const fn foreign(&self) -> &Foreign {
+        &self.foreign
     }
 
     /// A session has ended. To be called after the commit.
@@ -89,6 +107,11 @@ impl SessionAdmission {
     /// An API key was changed or revoked. To be called after the commit.
     pub async fn forget_key(&self, tenant: TenantId, key: ApiKeyId) {
         self.keys.forget(tenant, key).await;
+    }
+
+    /// A tenant's token issuers have changed. To be called after the commit.
+    pub(in crate::tenant) async fn forget_issuers(&self, tenant: TenantId) {
+        self.foreign_tokens.forget(tenant).await;
     }
 
     async fn is_current(&self, tenant: TenantId, session: SessionId, verdict: &Verdict) -> bool {
@@ -187,6 +210,10 @@ impl Admission for SessionAdmission {
         from: Option<IpAddr>,
     ) -> Result<(KeyHolder, Arc<Access>)> {
         self.keys.admit(db, key, from).await
+    }
+
+    async fn admit_foreign(&self, db: &TenantDb, token: &str) -> Result<(ForeignBearer, Arc<Access>)> {
+        self.foreign_tokens.admit(&self.foreign, db, token).await
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     StepUp,
     /// The current password, to choose another one.
     PasswordChange,
+    /// An identity provider's word.
+    Federation,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Self::SecondFactor => "second_factor",
             Self::StepUp => "step_up",
             Self::PasswordChange => "password_change",
+            Self::Federation => "federation",
         }
     }
 }
@@ -81,9 +84,10 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// A try of now on the account with this address.
-    pub(super) fn new(auth: &Auth, db: &TenantDb, email_key: &'a str, client: &'a Client, kind: Kind) -> Self {
+    pub(super) fn new(auth: &Auth, db: &'a TenantDb, email_key: &'a str, client: &'a Client, kind: Kind) -> Self {
         Self {
             email_key,
+            db,
             email_hash: email_hash(db, email_key),
             client,
             network: client.network(),

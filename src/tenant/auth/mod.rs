@@ -10,6 +10,7 @@ mod api;
 mod attempts;
 pub mod captcha;
 pub mod elsewhere;
+pub(in crate::tenant) mod federation;
 mod history;
 pub mod mfa;
 mod newcomer;
@@ -26,6 +27,7 @@ mod strangers;
 
 pub use account::{SINCE as LINKED_SINCE, SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
+pub(in crate::tenant) use mfa::gate::forget_challenges;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
 pub use rules::Limits;
 pub(crate) use settings::delta;
@@ -51,4 +53,5 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(captcha::captcha);
     account::routes(cfg);
     mfa::routes(cfg);
+    federation::routes(cfg);
 }

@@ -97,7 +97,7 @@ pub async fn change_password(
                 ..UserChange::default()
             };
             users::update(conn, me, &change, true, now).await?;
-            mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
+            mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(&client)).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", now).await?;
             Ok(Answer::no_content())
         })

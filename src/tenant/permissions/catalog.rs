@@ -33,6 +33,12 @@ pub const PERMISSIONS: &[Entry] = &[
     },
     Entry { name: ApiKeysRead::NAME, description: "See the API keys", user: false },
     Entry { name: ApiKeysWrite::NAME, description: "Make, change and revoke API keys", user: false },
+    Entry { name: IdentityProvidersRead::NAME, description: "See through whom people sign in", user: false },
+    Entry { name: IdentityProvidersWrite::NAME, description: "Decide through whom people sign in", user: false },
+    Entry { name: TokenIssuersRead::NAME, description: "See whose access tokens are taken", user: false },
+    Entry { name: TokenIssuersWrite::NAME, description: "Decide whose access tokens are taken", user: false },
+    Entry { name: ScimTokensRead::NAME, description: "See the tokens of directories", user: false },
+    Entry { name: ScimTokensWrite::NAME, description: "Let directories manage people, and stop them", user: false },
     Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
     Entry { name: SecurityRead::NAME, description: "See what the organisation demands of its people", user: false },
     Entry { name: SecurityWrite::NAME, description: "Decide what the organisation demands of its people", user: false },
@@ -108,6 +114,57 @@ impl Permission for ApiKeysRead {
 pub struct ApiKeysWrite;
 impl Permission for ApiKeysWrite {
     const NAME: &'static str = "api-keys:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see identity providers.
+#[derive(Debug)]
+pub struct IdentityProvidersRead;
+impl Permission for IdentityProvidersRead {
+    const NAME: &'static str = "identity-providers:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May make, change and remove identity providers.
+#[derive(Debug)]
+pub struct IdentityProvidersWrite;
+impl Permission for IdentityProvidersWrite {
+    const NAME: &'static str = "identity-providers:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see token issuers.
+#[derive(Debug)]
+pub struct TokenIssuersRead;
+impl Permission for TokenIssuersRead {
+    const NAME: &'static str = "token-issuers:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May register, change and remove token issuers.
+#[derive(Debug)]
+pub struct TokenIssuersWrite;
+impl Permission for TokenIssuersWrite {
+    const NAME: &'static str = "token-issuers:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see the tokens of directories.
+#[derive(Debug)]
+pub struct ScimTokensRead;
+impl Permission for ScimTokensRead {
+    const NAME: &'static str = "scim-tokens:read";
+    const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May make and revoke the tokens of directories.
+#[derive(Debug)]
+pub struct ScimTokensWrite;
+impl Permission for ScimTokensWrite {
+    const NAME: &'static str = "scim-tokens:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
     const SCHEMA: i32 = teams::SINCE;
 }

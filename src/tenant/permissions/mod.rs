@@ -6,8 +6,9 @@ mod api;
 pub mod catalog;
 
 pub use catalog::{
-    ApiKeysRead, ApiKeysWrite, MailRead, MailWrite, PermissionsRead, RolesRead, RolesWrite, SecurityRead,
-    SecurityWrite, TeamsRead, TeamsWrite, UsersRead, UsersWrite,
+    ApiKeysRead, ApiKeysWrite, IdentityProvidersRead, IdentityProvidersWrite, MailRead, MailWrite, PermissionsRead,
+    RolesRead, RolesWrite, ScimTokensRead, ScimTokensWrite, SecurityRead, SecurityWrite, TeamsRead, TeamsWrite,
+    TokenIssuersRead, TokenIssuersWrite, UsersRead, UsersWrite,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 

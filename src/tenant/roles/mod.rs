@@ -3,7 +3,7 @@
 
 mod api;
 mod change;
-mod store;
+pub(in crate::tenant) mod store;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

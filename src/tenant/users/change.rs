@@ -212,7 +212,14 @@ async fn change(
     if_match.check(before.version)?;
     let password_hash = match wanted.password.take() {
         None => None,
-        Some(password) => Some(choose(auth, db, Whose::Theirs(id), "password", password).await?),
+        Some(_) if id == caller.user() => {
+            let said = "Your own is changed with POST /api/v1/auth/change-password, by whoever knows the present one.";
+            return Err(ApiError::invalid_field("password", "own_password", said));
+        }
+        Some(password) => {
+            caller.recently()?;
+            Some(choose(auth, db, Whose::Theirs(id), "password", password).await?)
+        }
     };
     let (wanted, password_hash) = (&wanted, &password_hash);
     let row = db
@@ -316,7 +323,7 @@ pub async fn delete_user(
 
 /// Refuses a change that leaves nobody who could undo it. To be called after it, in its transaction, which has called
 /// [`store::hold_admins`].
-pub(super) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
+pub(crate) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
     let rules_over = |row: &UserRow| row.status == UserStatus::Active && row.roles.iter().any(|role| role == ADMIN);
     if !rules_over(before) || after.is_some_and(rules_over) || store::active_admins(conn).await? > 0 {
         return Ok(());

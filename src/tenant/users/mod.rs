@@ -14,6 +14,8 @@ mod roles;
 pub mod rules;
 pub mod store;
 
+pub(crate) use change::keep_an_admin;
+
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The endpoints. `me` comes before `{id}`.

@@ -20,6 +20,8 @@ pub(crate) const OPEN: &[&str] = &[
     "POST /api/v1/admin/auth/login",
     "POST /api/v1/admin/auth/mfa",
     "POST /api/v1/auth/confirm-email",
+    "POST /api/v1/auth/federation/callback",
+    "POST /api/v1/auth/federation/{provider}/start",
     "POST /api/v1/auth/forgot-password",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/mfa",
@@ -76,7 +78,29 @@ impl Party {
         let team = admin.post("/api/v1/teams", team).await.expect(201).id();
         let member = format!("/api/v1/teams/{team}/members/{user}");
         admin.put(&member, serde_json::Value::Null).await.expect(204);
+        let provider = json!({
+            "slug": "canary", "name": canary, "kind": "google", "clientId": canary, "defaultRole": "user",
+            "redirectUris": [format!("https://{canary}.example.com/callback")],
+        });
+        let provider = admin.post("/api/v1/identity-providers", provider).await.expect(201).id();
+        let account = format!(
+            "INSERT INTO social_accounts (id, user_id, provider_id, issuer, subject, email, created_at, last_used_at) \
+             SELECT gen_random_uuid(), id, '{provider}', '{canary}', '{canary}', '{canary}', now(), now() \
+             FROM users WHERE email = '{}' RETURNING id::text AS word",
+            tenant.email()
+        );
+        let account = db::word(tenant.database(), &account).await;
+        let issuer = json!({
+            "name": canary, "issuer": canary, "audience": canary, "jwksUrl": "https://id.example.com/jwks",
+            "matchBy": "email",
+        });
+        let issuer = admin.post("/api/v1/token-issuers", issuer).await.expect(201).id();
+        let scim = admin.post("/api/v1/scim-tokens", json!({"name": canary})).await.expect(201).id();
         let ids = [
+            ("scim-tokens/id", scim),
+            ("token-issuers/id", issuer),
+            ("identity-providers/id", provider),
+            ("social-accounts/id", account),
             ("contacts/id", contact),
             ("teams/id", team.clone()),
             ("members/userId", user.clone()),

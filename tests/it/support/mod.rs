@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 pub(crate) mod db;
 pub(crate) mod dev;
 pub(crate) mod dir;
+pub(crate) mod identity;
 pub(crate) mod jwt;
 pub(crate) mod matrix;
 pub(crate) mod openapi;

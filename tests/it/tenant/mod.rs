@@ -3,6 +3,8 @@
 mod accounts;
 mod api_keys;
 mod browser;
+mod federation;
+mod foreign_tokens;
 mod impersonation;
 mod invitations;
 mod lifetimes;
@@ -15,6 +17,7 @@ mod refresh;
 mod register;
 mod rights;
 mod roles;
+mod scim;
 mod second_factor;
 mod sessions;
 mod teams;

@@ -179,3 +179,26 @@ async fn an_import_is_all_or_nothing() {
     let faults = clerk.post("/api/v1/users/import", body).await.expect(422).invalid();
     assert_eq!(faults[0].1, "beyond_own_permissions");
 }
+
+/// Whoever finds a session open takes nobody's account by it, not even the one it is of.
+#[actix_web::test]
+async fn a_password_is_not_changed_in_passing() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let new = json!({"password": "another uncommon sentence of mine"});
+    let own = format!("/api/v1/users/{}", admin.user_id().await);
+    let faults = admin.patch(&own, new.clone()).await.expect(422).invalid();
+    assert_eq!(faults, [("password".to_owned(), "own_password".to_owned())]);
+    let made = admin.post("/api/v1/users", person(PASSWORD, &[])).await.expect(201);
+    let path = format!("/api/v1/users/{}", made.id());
+    let key = json!({"name": unique("key"), "scopes": ["users:read", "users:write"]});
+    let key = admin.post("/api/v1/api-keys", key).await.expect(201).data()["key"].as_str().unwrap().to_owned();
+    let program = acme.anonymous().with("x-api-key", &key);
+    program.patch(&path, new.clone()).await.refused(403, "permission_denied");
+    program.patch(&path, json!({"firstName": "Other"})).await.expect(200);
+    let later = TestApp::builder().beside(app).start().await;
+    let known = later.at(&acme).anonymous().bearing(&admin.token().await);
+    later.clock().advance(chrono::TimeDelta::minutes(11));
+    known.patch(&path, new).await.refused(403, "step_up_required");
+}

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{factor, store};
+use super::{factor, gate, store};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::totp::Enrolment;
@@ -15,9 +15,6 @@ use crate::tenant::auth::settings::{Auth, delta};
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, UserRow};
-
-/// What a session with a second factor says of how its person proved who they are (RFC 8176).
-const AMR: &[&str] = &["pwd", "otp"];
 
 /// A login that waits for its second half.
 pub(super) struct Waiting {
@@ -84,6 +81,7 @@ impl Waiting {
                     attempts::fail(conn, &line, Some(person.id)).await?;
                     return Ok(Err(ApiError::new(Code::InvalidCredentials)));
                 };
+                let first = gate::first_half(conn, db, &self.token.hash()).await?;
                 if !store::take_challenge(conn, &self.token.hash()).await? {
                     return Err(ApiError::new(Code::TokenInvalid));
                 }
@@ -102,7 +100,7 @@ impl Waiting {
                     store::insert_device(conn, &token.hash(), person.id, client, now, kept).await?;
                     device = Some(token.text().clone());
                 }
-                let sign_in = session::open(conn, auth, db, person, client, AMR).await?;
+                let sign_in = session::open(conn, auth, db, person, client, &[first, "otp"]).await?;
                 Ok(Ok(Passed { sign_in, device, recovery_codes }))
             })
             .await??;

@@ -11,13 +11,20 @@ use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
+use crate::tenant::auth::federation;
 use crate::tenant::auth::session::{self, SignIn, expose};
 use crate::tenant::auth::settings::Auth;
+use crate::tenant::identity_providers;
 use crate::tenant::teams;
 use crate::tenant::users::store::UserRow;
 
 /// How long a login waits for its second half.
 pub(in crate::tenant::auth) const CHALLENGE: TimeDelta = TimeDelta::minutes(5);
+
+/// Of a login's first half (RFC 8176): a password.
+const PASSWORD: &str = "pwd";
+/// An identity provider. The registry has no word for it.
+const FEDERATED: &str = "fed";
 
 /// How a login goes on.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,6 +61,29 @@ pub(in crate::tenant::auth) async fn enter(
     client: &Client,
     device: Option<&SecretString>,
 ) -> ApiResult<LoggedIn> {
+    enter_by(conn, auth, db, user, client, (PASSWORD, device)).await
+}
+
+/// Lets somebody in whom an identity provider vouches for, or asks for the second factor. What the provider saw of one is
+/// its own affair: the organisation's rule holds here.
+pub(in crate::tenant::auth) async fn enter_federated(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    user: UserRow,
+    client: &Client,
+) -> ApiResult<LoggedIn> {
+    enter_by(conn, auth, db, user, client, (FEDERATED, None)).await
+}
+
+async fn enter_by(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    user: UserRow,
+    client: &Client,
+    (how, device): (&'static str, Option<&SecretString>),
+) -> ApiResult<LoggedIn> {
     let now = auth.clock.now();
     let methods = match exists(conn, db).await? {
         false => None,
@@ -64,11 +94,11 @@ pub(in crate::tenant::auth) async fn enter(
         }
     };
     let amr = match &methods {
-        None => &["pwd"][..],
+        None => &[how][..],
         Some(methods) if *methods != ["enrolment"] && is_trusted(conn, db, &user, device, now).await? => {
-            &["pwd", "mfa"][..]
+            &[how, "mfa"][..]
         }
-        Some(methods) => return challenge(conn, db, &user, methods.clone(), now).await,
+        Some(methods) => return challenge(conn, db, &user, (how, methods.clone()), now).await,
     };
     session::open(conn, auth, db, user, client, amr).await.map(Box::new).map(LoggedIn::In)
 }
@@ -84,6 +114,14 @@ pub(in crate::tenant::auth) async fn is_demanded(
     roles: &[String],
 ) -> ApiResult<bool> {
     Ok(exists(conn, db).await? && store::is_demanded(conn, roles).await?)
+}
+
+/// How the first half of a login was done that waits under this token.
+pub(super) async fn first_half(conn: &mut TenantConn, db: &TenantDb, hash: &[u8; 32]) -> ApiResult<&'static str> {
+    // Before that schema nobody came through a provider.
+    let federated =
+        db.tenant().schema_version >= identity_providers::SINCE && federation::is_noted_challenge(conn, hash).await?;
+    Ok(if federated { FEDERATED } else { PASSWORD })
 }
 
 /// Whether a session with these methods has seen a second factor.
@@ -111,20 +149,19 @@ async fn challenge(
     conn: &mut TenantConn,
     db: &TenantDb,
     user: &UserRow,
-    methods: Vec<&'static str>,
+    (how, methods): (&'static str, Vec<&'static str>),
     now: DateTime<Utc>,
 ) -> ApiResult<LoggedIn> {
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::SecondFactor, db.tenant().id);
     store::insert_challenge(conn, &token.hash(), (user.id, user.auth_version), now, now + CHALLENGE).await?;
+    if how == FEDERATED {
+        federation::note_challenge(conn, &token.hash()).await?;
+    }
     Ok(LoggedIn::SecondFactor(SecondFactorRequired { mfa_required: true, mfa_token: token.text().clone(), methods }))
 }
 
 /// Ends a person's logins that wait for their second half.
-pub(in crate::tenant::auth) async fn forget_challenges(
-    conn: &mut TenantConn,
-    db: &TenantDb,
-    user: UserId,
-) -> ApiResult<()> {
+pub(in crate::tenant) async fn forget_challenges(conn: &mut TenantConn, db: &TenantDb, user: UserId) -> ApiResult<()> {
     if exists(conn, db).await? {
         store::forget_challenges(conn, user).await?;
     }

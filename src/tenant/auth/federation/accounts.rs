@@ -1,0 +1,198 @@
+//! One's own accounts at providers.
+
+use actix_web::{delete, get, post, web};
+use chrono::{DateTime, Utc};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::api::{FederationCallback, FederationStarted, begin, identified};
+use super::enter;
+use super::store::{self, AccountRow};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{IdentityProviderId, SocialAccountId};
+use crate::rest::{Created, Envelope, ErrorEnvelope, InPerson, Json, NoContent, NoQuery, Path, Recent, Reply};
+use crate::router::{TenantConn, TenantDb, TenantTx};
+use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::settings::Auth;
+use crate::tenant::docs::Refusals;
+use crate::tenant::identity_providers::SINCE;
+use crate::tenant::users::store as users;
+
+/// Somebody's account at an identity provider.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SocialAccount {
+    /// Identity.
+    pub id: SocialAccountId,
+    /// The provider.
+    pub provider_id: IdentityProviderId,
+    /// The address that it has there, if the provider says.
+    #[schema(example = "ada@gmail.test")]
+    pub email: Option<String>,
+    /// When it was linked.
+    pub created_at: DateTime<Utc>,
+    /// When somebody last came in with it.
+    pub last_used_at: DateTime<Utc>,
+}
+
+impl From<AccountRow> for SocialAccount {
+    fn from(row: AccountRow) -> Self {
+        let AccountRow { id, provider_id, email, created_at, last_used_at, .. } = row;
+        Self { id, provider_id, email, created_at, last_used_at }
+    }
+}
+
+/// Which account is to be linked.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LinkSocialAccount {
+    /// The provider's name in addresses.
+    #[garde(length(max = 63))]
+    #[schema(example = "google")]
+    pub provider: String,
+    /// Where the provider is to send one back to: one of those that the provider has here.
+    #[garde(length(max = 2048))]
+    #[schema(example = "https://app.example.com/callback")]
+    pub redirect_uri: String,
+}
+
+async fn at_schema(db: &TenantDb) -> ApiResult<TenantDb> {
+    Ok(db.router().at_schema(db.clone(), SINCE).await?)
+}
+
+/// One's accounts at identity providers, the first one first.
+#[utoipa::path(
+    tag = "auth",
+    responses((status = 200, description = "The accounts", body = Envelope<Vec<SocialAccount>>), Refusals),
+    security(("bearer" = [])),
+)]
+#[get("/api/v1/users/me/social-accounts")]
+pub async fn my_social_accounts(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Reply<Vec<SocialAccount>>> {
+    let me = caller.user();
+    let rows = at_schema(&caller.db)
+        .await?
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::accounts(conn, me).await?) })
+        .await?;
+    Ok(Reply(rows.into_iter().map(SocialAccount::from).collect()))
+}
+
+/// Begins to link an account at an identity provider to oneself.
+///
+/// Wants a proof that is not older than ten minutes (`step_up_required`). It is completed in the same session.
+#[utoipa::path(
+    tag = "auth",
+    request_body = LinkSocialAccount,
+    responses(
+        (status = 200, description = "Where to go on", body = Envelope<FederationStarted>),
+        (status = 422, description = "The provider may not send anybody back there", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/users/me/social-accounts")]
+pub async fn begin_link(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    Recent(caller): Recent,
+    body: Json<LinkSocialAccount>,
+) -> ApiResult<Reply<FederationStarted>> {
+    let LinkSocialAccount { provider, redirect_uri } = body.0;
+    let db = at_schema(&caller.db).await?;
+    Ok(Reply(begin(&auth, &db, &provider, redirect_uri, Some(caller.claims.sid)).await?))
+}
+
+fn void() -> ApiError {
+    ApiError::invalid_field("state", "invalid", "It is not good any more, or the provider's answer was not accepted.")
+}
+
+/// Links the account with which one came back, in the session that asked for it.
+#[utoipa::path(
+    tag = "auth",
+    request_body = FederationCallback,
+    responses(
+        (status = 201, description = "Linked", body = Envelope<SocialAccount>),
+        (status = 409, description = "It is linked to somebody already", body = ErrorEnvelope),
+        (status = 422, description = "The state or the provider's answer is not accepted", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/users/me/social-accounts/callback")]
+pub async fn complete_link(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    Recent(caller): Recent,
+    body: Json<FederationCallback>,
+) -> ApiResult<Created<SocialAccount>> {
+    let FederationCallback { state, code, iss } = body.0;
+    let (me, session, now) = (caller.user(), caller.claims.sid, auth.clock.now());
+    let db = at_schema(&caller.db).await?;
+    let state = OpaqueToken::parse(&db.router().installation().mac, TokenKind::Federation, &state);
+    let state = state.filter(|state| state.tenant() == db.tenant().id);
+    let state = state.ok_or_else(void)?;
+    let identified = identified(&auth, &db, &state, Some(session), (&code, iss.as_deref())).await;
+    let (provider, external) = identified.map_err(|error| match error.code() {
+        // The caller's own token is as good as before.
+        Code::TokenInvalid | Code::TokenExpired | Code::FederationFailed => void(),
+        _ => error,
+    })?;
+    let row = db
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<AccountRow> {
+            store::hold_identity(conn, &external.issuer, &external.subject).await?;
+            if store::user_of(conn, &external.issuer, &external.subject).await?.is_some() {
+                return Err(ApiError::new(Code::Conflict).detail("This account is linked to somebody already."));
+            }
+            enter::link(conn, (me, &format!("user:{me}")), &provider, &external, now).await
+        })
+        .await?;
+    Ok(Created::new(row.into()).location("/api/v1/users/me/social-accounts"))
+}
+
+/// Unlinks an account at an identity provider. The last way to sign in stays.
+///
+/// Wants a proof that is not older than ten minutes (`step_up_required`).
+#[utoipa::path(
+    tag = "auth",
+    params(("id" = SocialAccountId, Path, description = "The account")),
+    responses(
+        (status = 204, description = "Unlinked"),
+        (status = 409, description = "It is the only way to sign in", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[delete("/api/v1/users/me/social-accounts/{id}")]
+pub async fn unlink(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    Recent(caller): Recent,
+    id: Path<SocialAccountId>,
+) -> ApiResult<NoContent> {
+    let (me, session, id, now) = (caller.user(), caller.claims.sid, id.0, auth.clock.now());
+    at_schema(&caller.db)
+        .await?
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
+            // Of two accounts that are unlinked at the same time one stays.
+            let person = users::hold(conn, me).await?;
+            let Some(gone) = store::remove_account(conn, me, id).await? else {
+                return Err(ApiError::not_found("social account"));
+            };
+            if !person.has_password && store::accounts(conn, me).await?.is_empty() {
+                let said = "It is your only way to sign in. Link another account, or set a password, first.";
+                return Err(ApiError::new(Code::Conflict).detail(said));
+            }
+            let (by, what) = (format!("user:{me}"), format!("{}", gone.id));
+            let entry = Entry {
+                actor: &by,
+                action: "federation.unlinked",
+                user: me,
+                session: Some(session),
+                reason: Some(&what),
+            };
+            Ok(audit::note(conn, &entry, now).await?)
+        })
+        .await?;
+    Ok(NoContent)
+}

@@ -1,0 +1,142 @@
+//! Who a provider's account is here, and whether they come in.
+
+use chrono::{DateTime, Utc};
+
+use super::flow::{External, refused};
+use super::store;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::UserId;
+use crate::rest::Client;
+use crate::router::{TenantConn, TenantDb};
+use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::attempts::{self, Kind, Line};
+use crate::tenant::auth::mfa::{LoggedIn, gate};
+use crate::tenant::auth::settings::Auth;
+use crate::tenant::identity_providers::rules::is_of_domain;
+use crate::tenant::identity_providers::store::ProviderRow;
+use crate::tenant::jose::Fault;
+use crate::tenant::teams;
+use crate::tenant::users::rules::{UserStatus, email_key, email_shape};
+use crate::tenant::users::store::{self as users, NewUser, UserChange, UserRow};
+
+/// Lets somebody in whom a provider vouches for, or asks for the second factor.
+pub(super) async fn enter(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    provider: &ProviderRow,
+    external: &External,
+    client: &Client,
+) -> ApiResult<LoggedIn> {
+    let now = auth.clock.now();
+    store::hold_identity(conn, &external.issuer, &external.subject).await?;
+    let id = match store::user_of(conn, &external.issuer, &external.subject).await? {
+        Some(id) => {
+            store::used(conn, (&external.issuer, &external.subject), external.email.as_deref(), now).await?;
+            id
+        }
+        None => newly(conn, provider, external, now).await?,
+    };
+    let person = users::hold(conn, id).await?;
+    if person.status != UserStatus::Active {
+        return Err(refused(Fault("the person may not come in")));
+    }
+    let email = email_key(&person.email);
+    let line = Line::new(auth, db, &email, client, Kind::Federation);
+    let next = gate::enter_federated(conn, auth, db, person, client).await?;
+    if matches!(next, LoggedIn::In(_)) {
+        attempts::succeed(conn, &line, id).await?;
+    }
+    Ok(next)
+}
+
+/// Somebody who comes through this account for the first time: whom they are taken for by their address, which the
+/// provider must have verified. To whoever has not shown that, nothing is said of whose address it is.
+async fn newly(
+    conn: &mut TenantConn,
+    provider: &ProviderRow,
+    external: &External,
+    now: DateTime<Utc>,
+) -> ApiResult<UserId> {
+    let email = external.email.as_deref().filter(|email| external.email_verified && email_shape(email, &()).is_ok());
+    let Some(email) = email else { return Err(refused(Fault("no verified e-mail address"))) };
+    let id = match users::find_by_email(conn, email).await? {
+        Some(person) => known(conn, provider, person, now).await?,
+        None if is_of_domain(&email_key(email), &provider.allowed_domains) => {
+            create(conn, provider, external, email, now).await?
+        }
+        None => return Err(ApiError::new(Code::RegistrationClosed)),
+    };
+    link(conn, (id, &format!("provider:{}", provider.slug)), provider, external, now).await?;
+    Ok(id)
+}
+
+/// A person with the same address. They are the same if both sides have verified it; or if there is no way yet to come in
+/// as this person, who was invited or made by a directory. Nobody is who may do more than whoever set the provider up: they
+/// could make it vouch for anybody. Else only they themselves say so, signed in.
+async fn known(
+    conn: &mut TenantConn,
+    provider: &ProviderRow,
+    person: UserRow,
+    now: DateTime<Utc>,
+) -> ApiResult<UserId> {
+    let person = users::hold(conn, person.id).await?;
+    let theirs = teams::store::permissions_of_user(conn, person.id).await?;
+    if theirs.iter().any(|permission| !provider.ceiling.contains(permission)) {
+        return Err(ApiError::new(Code::AccountLinkRequired));
+    }
+    let untaken = !person.has_password && store::accounts(conn, person.id).await?.is_empty();
+    match person.status {
+        UserStatus::Deactivated => return Err(refused(Fault("the person may not come in"))),
+        _ if untaken => {}
+        UserStatus::Active if store::is_verified(conn, person.id).await? => {}
+        _ => return Err(ApiError::new(Code::AccountLinkRequired)),
+    }
+    if person.status == UserStatus::Invited {
+        let change = UserChange { status: Some(UserStatus::Active.as_str().to_owned()), ..UserChange::default() };
+        users::update(conn, person.id, &change, true, now).await?;
+    }
+    Ok(person.id)
+}
+
+async fn create(
+    conn: &mut TenantConn,
+    provider: &ProviderRow,
+    external: &External,
+    email: &str,
+    now: DateTime<Utc>,
+) -> ApiResult<UserId> {
+    let name = |text: &str| text.chars().filter(|c| !c.is_control()).take(100).collect::<String>();
+    let user = NewUser {
+        id: UserId::generate(),
+        email,
+        first_name: &name(&external.first_name),
+        last_name: &name(&external.last_name),
+        status: UserStatus::Active,
+        password_hash: None,
+    };
+    users::insert(conn, &user, now).await?;
+    let roles: Vec<_> = provider.default_role_id.into_iter().collect();
+    users::set_roles(conn, user.id, &roles).await?;
+    let by = format!("provider:{}", provider.slug);
+    let entry = Entry { actor: &by, action: "federation.account_created", user: user.id, session: None, reason: None };
+    audit::note(conn, &entry, now).await?;
+    Ok(user.id)
+}
+
+/// Ties an account to a person, with a line in the audit.
+pub(super) async fn link(
+    conn: &mut TenantConn,
+    (user, by): (UserId, &str),
+    provider: &ProviderRow,
+    external: &External,
+    now: DateTime<Utc>,
+) -> ApiResult<store::AccountRow> {
+    let subject = (&*external.issuer, &*external.subject);
+    let email = external.email.as_deref().filter(|email| email.chars().count() <= 320);
+    let row = store::insert_account(conn, (user, provider.id), subject, email, now).await?;
+    let what = format!("{} ({})", provider.slug, row.id);
+    let entry = Entry { actor: by, action: "federation.linked", user, session: None, reason: Some(&what) };
+    audit::note(conn, &entry, now).await?;
+    Ok(row)
+}

@@ -1,0 +1,186 @@
+//! Sign-ins under way and social accounts, in the tenant's database.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+
+use crate::kernel::crypto::sha256;
+use crate::kernel::{IdentityProviderId, SessionId, SocialAccountId, UserId};
+use crate::router::TenantConn;
+
+diesel::table! {
+    social_accounts (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        provider_id -> Uuid,
+        issuer -> Text,
+        subject -> Text,
+        email -> Nullable<Text>,
+        created_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    federation_states (state_hash) {
+        state_hash -> Bytea,
+        provider_id -> Uuid,
+        redirect_uri -> Text,
+        session_id -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+use federation_states as f;
+use social_accounts as a;
+
+/// Sign-ins under way of one tenant; the oldest give way.
+const MOST: i64 = 10_000;
+
+/// A sign-in that has begun.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = federation_states)]
+pub(super) struct StateRow {
+    pub provider_id: IdentityProviderId,
+    pub redirect_uri: String,
+    pub session_id: Option<SessionId>,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Keeps a sign-in that begins; sweeps out some that never came back.
+pub(super) async fn insert_state(
+    conn: &mut TenantConn,
+    hash: &[u8; 32],
+    state: &StateRow,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::sql_query(
+        "DELETE FROM federation_states WHERE state_hash IN (\
+         (SELECT state_hash FROM federation_states WHERE created_at < $1 - interval '1 hour' ORDER BY created_at LIMIT 100) \
+         UNION ALL (SELECT state_hash FROM federation_states ORDER BY created_at DESC OFFSET $2 LIMIT 100))",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(MOST)
+    .execute(conn)
+    .await?;
+    diesel::insert_into(f::table)
+        .values((
+            f::state_hash.eq(hash.as_slice()),
+            f::provider_id.eq(state.provider_id),
+            f::redirect_uri.eq(&state.redirect_uri),
+            f::session_id.eq(state.session_id),
+            f::created_at.eq(now),
+            f::expires_at.eq(state.expires_at),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// Takes a sign-in that has begun, once: whoever comes after gets none.
+pub(super) async fn take_state(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Option<StateRow>> {
+    diesel::delete(f::table.find(hash.as_slice())).returning(StateRow::as_returning()).get_result(conn).await.optional()
+}
+
+/// Somebody's account at a provider.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = social_accounts)]
+pub(super) struct AccountRow {
+    pub id: SocialAccountId,
+    pub provider_id: IdentityProviderId,
+    pub email: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub last_used_at: DateTime<Utc>,
+}
+
+/// Lets one at a time decide whose an account at a provider is.
+pub(super) async fn hold_identity(conn: &mut TenantConn, issuer: &str, subject: &str) -> QueryResult<()> {
+    let digest = sha256(format!("social-account\n{issuer}\n{subject}").as_bytes());
+    let key = i64::from_be_bytes(digest.first_chunk().copied().unwrap_or_default());
+    diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(key).execute(conn).await.map(drop)
+}
+
+/// Whose account it is.
+pub(super) async fn user_of(conn: &mut TenantConn, issuer: &str, subject: &str) -> QueryResult<Option<UserId>> {
+    let known = a::table.filter(a::issuer.eq(issuer)).filter(a::subject.eq(subject));
+    known.select(a::user_id).first(conn).await.optional()
+}
+
+/// Ties an account at a provider to a person.
+pub(super) async fn insert_account(
+    conn: &mut TenantConn,
+    (user, provider): (UserId, IdentityProviderId),
+    (issuer, subject): (&str, &str),
+    email: Option<&str>,
+    now: DateTime<Utc>,
+) -> QueryResult<AccountRow> {
+    diesel::insert_into(a::table)
+        .values((
+            a::id.eq(SocialAccountId::generate()),
+            a::user_id.eq(user),
+            a::provider_id.eq(provider),
+            a::issuer.eq(issuer),
+            a::subject.eq(subject),
+            a::email.eq(email),
+            a::created_at.eq(now),
+            a::last_used_at.eq(now),
+        ))
+        .returning(AccountRow::as_returning())
+        .get_result(conn)
+        .await
+}
+
+/// Notes that somebody came in with their account.
+pub(super) async fn used(
+    conn: &mut TenantConn,
+    (issuer, subject): (&str, &str),
+    email: Option<&str>,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::update(a::table.filter(a::issuer.eq(issuer)).filter(a::subject.eq(subject)))
+        .set((a::last_used_at.eq(now), a::email.eq(email)))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// A person's accounts at providers, the first one first.
+pub(super) async fn accounts(conn: &mut TenantConn, user: UserId) -> QueryResult<Vec<AccountRow>> {
+    a::table.filter(a::user_id.eq(user)).order((a::created_at, a::id)).select(AccountRow::as_select()).load(conn).await
+}
+
+/// Unties an account. None if it is not this person's.
+pub(super) async fn remove_account(
+    conn: &mut TenantConn,
+    user: UserId,
+    id: SocialAccountId,
+) -> QueryResult<Option<AccountRow>> {
+    let gone = diesel::delete(a::table.find(id).filter(a::user_id.eq(user)));
+    gone.returning(AccountRow::as_returning()).get_result(conn).await.optional()
+}
+
+#[derive(QueryableByName)]
+struct Is {
+    #[diesel(sql_type = Bool)]
+    is: bool,
+}
+
+/// Whether a person has shown us that their address is theirs.
+pub(super) async fn is_verified(conn: &mut TenantConn, user: UserId) -> QueryResult<bool> {
+    let query = diesel::sql_query("SELECT u.email_verified_at IS NOT NULL AS \"is\" FROM users u WHERE u.id = $1");
+    query.bind::<SqlUuid, _>(user).get_result::<Is>(conn).await.map(|row| row.is)
+}
+
+/// Notes that a login's first half was a provider's.
+pub(in crate::tenant::auth) async fn note_challenge(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<()> {
+    let query = diesel::sql_query("INSERT INTO federated_challenges (token_hash) VALUES ($1)");
+    query.bind::<diesel::sql_types::Bytea, _>(hash.as_slice()).execute(conn).await.map(drop)
+}
+
+/// Whether it was.
+pub(in crate::tenant::auth) async fn is_noted_challenge(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<bool> {
+    let query = diesel::sql_query("SELECT EXISTS (SELECT FROM federated_challenges WHERE token_hash = $1) AS \"is\"");
+    query.bind::<diesel::sql_types::Bytea, _>(hash.as_slice()).get_result::<Is>(conn).await.map(|row| row.is)
+}

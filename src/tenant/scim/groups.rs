@@ -1,0 +1,276 @@
+//! Roles, over SCIM: who has which. What a role may do is decided here, never by a directory.
+
+use std::collections::BTreeSet;
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, put, web};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::answer::{self, Fault, Result, Success, check_version, dressed, respond};
+use super::caller::{Caller, body};
+use super::group::{Members, Wanted, column, json_of};
+use super::patch;
+use super::store::{self, Group};
+use super::users::{Asked, asked, id_of};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::{RoleId, UserId};
+use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit::{self, Entry};
+use crate::tenant::roles::store::{self as roles, RoleChange};
+use crate::tenant::teams;
+use crate::tenant::users::keep_an_admin;
+use crate::tenant::users::rules::may_control;
+use crate::tenant::users::store::{self as users, UserChange};
+
+async fn found(conn: &mut TenantConn, id: RoleId) -> ApiResult<Group> {
+    store::group(conn, id).await?.ok_or_else(|| ApiError::not_found("group"))
+}
+
+/// The roles, filtered and in parts.
+#[utoipa::path(
+    tag = "scim",
+    params(
+        ("filter" = Option<String>, Query, description = "As `displayName eq \"admin\"`"),
+        ("startIndex" = Option<i64>, Query, description = "The first one, from 1"),
+        ("count" = Option<i64>, Query, description = "How many, at most 200"),
+        ("attributes" = Option<String>, Query, description = "Taken and passed over"),
+        ("excludedAttributes" = Option<String>, Query, description = "`members` leaves them out"),
+    ),
+    responses((status = 200, description = "A ListResponse", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[get("/scim/v2/Groups")]
+pub async fn scim_list_groups(request: HttpRequest) -> HttpResponse {
+    respond(&request, list(&request).await)
+}
+
+async fn list(request: &HttpRequest) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let Asked { condition, part, start, without_members } = asked(request, column)?;
+    let (rows, total) = caller
+        .db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::groups(conn, &condition, part).await?) })
+        .await?;
+    let rows = rows.iter().map(|row| dressed(request, json_of(row, without_members), "Group")).collect();
+    Ok(Success::Document(answer::list(rows, total, start)))
+}
+
+/// A role, with who has it.
+#[utoipa::path(
+    tag = "scim",
+    params(
+        ("id" = RoleId, Path, description = "The role"),
+        ("attributes" = Option<String>, Query, description = "Taken and passed over"),
+        ("excludedAttributes" = Option<String>, Query, description = "`members` leaves them out"),
+    ),
+    responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[get("/scim/v2/Groups/{id}")]
+pub async fn scim_get_group(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
+    let answer = async {
+        let caller = Caller::of(&request).await?;
+        let (id, Asked { without_members, .. }) = (id_of(&id, "group")?, asked(&request, column)?);
+        let row = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+        Ok(Success::Resource(dressed(&request, json_of(&row, without_members), "Group"), false))
+    };
+    respond(&request, answer.await)
+}
+
+/// Takes a role over, or makes one that may do nothing yet.
+#[utoipa::path(
+    tag = "scim",
+    request_body(content = Object, content_type = "application/scim+json"),
+    responses(
+        (status = 201, description = "A Group", content_type = "application/scim+json", body = Object),
+        (status = 409, description = "`uniqueness`: a directory has a group of this name already"),
+    ),
+    security(("scim" = [])),
+)]
+#[post("/scim/v2/Groups")]
+pub async fn scim_create_group(request: HttpRequest, bytes: web::Bytes) -> HttpResponse {
+    respond(&request, create(&request, &bytes).await)
+}
+
+async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let wanted = Wanted::of(&body(request, bytes)?)?;
+    let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
+    let (row, changed) = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            let name = wanted.name.clone().unwrap_or_default();
+            let known = users::role_ids(conn, std::slice::from_ref(&name)).await?.first().map(|(id, _)| *id);
+            let external = wanted.external_id.clone().flatten();
+            let id = match known {
+                Some(id) if found(conn, id).await?.external_id.is_some() => {
+                    return Err(ApiError::already_exists("displayName", "There is such a group."));
+                }
+                Some(id) => id,
+                None => {
+                    let id = RoleId::generate();
+                    let change = RoleChange { name: Some(name), description: Some(String::new()) };
+                    roles::insert(conn, id, &change, now).await?;
+                    id
+                }
+            };
+            store::set_group(conn, id, external.as_deref(), known.is_none()).await?;
+            // A role that was here keeps whom it has: a directory that takes it over adds its own.
+            let members: Vec<Members> = match (known, &wanted.members[..]) {
+                (Some(_), [Members::Set(ids)]) => vec![Members::Add(ids.clone())],
+                (_, members) => members.to_vec(),
+            };
+            let changed = apply(conn, caller, id, &members, now).await?;
+            Ok((found(conn, id).await?, changed))
+        })
+        .await?;
+    forget(caller, &changed).await;
+    Ok(Success::Resource(dressed(request, json_of(&row, false), "Group"), true))
+}
+
+async fn forget(caller: &Caller, changed: &BTreeSet<UserId>) {
+    for user in changed {
+        caller.auth.admission.forget_user(caller.db.tenant().id, *user).await;
+    }
+}
+
+/// Replaces who has a role.
+#[utoipa::path(
+    tag = "scim",
+    request_body(content = Object, content_type = "application/scim+json"),
+    params(("id" = RoleId, Path, description = "The role")),
+    responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[put("/scim/v2/Groups/{id}")]
+pub async fn scim_replace_group(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
+    respond(&request, change(&request, &id, &bytes, Wanted::of).await)
+}
+
+/// Changes who has a role. Nobody is given one that may do more than the token's owner.
+#[utoipa::path(
+    tag = "scim",
+    request_body(content = Object, content_type = "application/scim+json"),
+    params(("id" = RoleId, Path, description = "The role")),
+    responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[patch("/scim/v2/Groups/{id}")]
+pub async fn scim_patch_group(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
+    respond(&request, change(&request, &id, &bytes, |body| Wanted::patched(&patch::read(body)?)).await)
+}
+
+async fn change(
+    request: &HttpRequest,
+    id: &str,
+    bytes: &[u8],
+    read: impl Fn(&Value) -> Result<Wanted>,
+) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let id: RoleId = id_of(id, "group")?;
+    let wanted = read(&body(request, bytes)?)?;
+    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+    check_version(request, &json_of(&before, false))?;
+    let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
+    let (row, changed) = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            let known = found(conn, id).await?;
+            if wanted.name.as_ref().is_some_and(|name| *name != known.name) {
+                let said = "A role is renamed here, not by a directory.";
+                return Err(ApiError::new(Code::Conflict).detail(said));
+            }
+            if let Some(external) = &wanted.external_id {
+                store::set_group(conn, id, external.as_deref(), known.made).await?;
+            }
+            let changed = apply(conn, caller, id, &wanted.members, now).await?;
+            Ok((found(conn, id).await?, changed))
+        })
+        .await?;
+    forget(caller, &changed).await;
+    Ok(Success::Resource(dressed(request, json_of(&row, false), "Group"), false))
+}
+
+/// Gives and takes a role; gives whom that concerned.
+async fn apply(
+    conn: &mut TenantConn,
+    caller: &Caller,
+    role: RoleId,
+    members: &[Members],
+    now: DateTime<Utc>,
+) -> ApiResult<BTreeSet<UserId>> {
+    let before: BTreeSet<UserId> = found(conn, role).await?.member_ids.into_iter().map(UserId::from).collect();
+    let mut after = before.clone();
+    for step in members {
+        match step {
+            Members::Add(ids) => after.extend(ids),
+            Members::Remove(ids) => after.retain(|id| !ids.contains(id)),
+            Members::Set(ids) => after = ids.iter().copied().collect(),
+        }
+    }
+    let changed: BTreeSet<UserId> = before.symmetric_difference(&after).copied().collect();
+    if changed.is_empty() {
+        return Ok(changed);
+    }
+    // Nobody gives, and nobody takes, what goes beyond their own rights.
+    may_control(&caller.permissions, &users::permissions_of_roles(conn, &[role]).await?)?;
+    users::hold_admins(conn).await?;
+    let by = caller.name();
+    // In the order in which everybody holds people.
+    for id in &changed {
+        let person = users::hold(conn, *id).await?;
+        may_control(&caller.permissions, &teams::store::permissions_of_user(conn, *id).await?)?;
+        let action = if after.contains(id) {
+            users::add_role(conn, *id, role).await?;
+            "scim.role_given"
+        } else {
+            users::remove_role(conn, *id, role).await?;
+            "scim.role_taken"
+        };
+        users::update(conn, *id, &UserChange::default(), true, now).await?;
+        let what = role.to_string();
+        let entry = Entry { actor: &by, action, user: *id, session: None, reason: Some(&what) };
+        audit::note(conn, &entry, now).await?;
+        let now_is = users::get(conn, *id).await?;
+        keep_an_admin(conn, &person, Some(&now_is)).await?;
+    }
+    Ok(changed)
+}
+
+/// Removes a role that a directory made. One that was here before stays.
+#[utoipa::path(
+    tag = "scim",
+    params(("id" = RoleId, Path, description = "The role")),
+    responses((status = 204, description = "Removed"), (status = 403, description = "`mutability`: it was not made by a directory")),
+    security(("scim" = [])),
+)]
+#[delete("/scim/v2/Groups/{id}")]
+pub async fn scim_delete_group(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
+    respond(&request, remove(&request, &id).await)
+}
+
+async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let id: RoleId = id_of(id, "group")?;
+    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+    check_version(request, &json_of(&before, false))?;
+    if !before.made {
+        return Err(Fault::Said(403, "mutability", "A role that was made here stays.".to_owned()));
+    }
+    let (caller, now) = (&caller, caller.auth.clock.now());
+    let changed = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            roles::hold_members(conn, id).await?;
+            roles::hold(conn, id).await?;
+            let changed = apply(conn, caller, id, &[Members::Set(Vec::new())], now).await?;
+            may_control(&caller.permissions, &users::permissions_of_roles(conn, &[id]).await?)?;
+            let name = found(conn, id).await?.name;
+            roles::remove(conn, id).await?;
+            crate::tenant::security::rename_role(conn, &name, None, now).await?;
+            Ok(changed)
+        })
+        .await?;
+    forget(caller, &changed).await;
+    Ok(Success::Nothing)
+}

@@ -1,0 +1,202 @@
+//! The tokens of directories: making, seeing and revoking them.
+
+use actix_web::{HttpResponse, delete, get, post, web};
+use chrono::{DateTime, Utc};
+use garde::Validate;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::store::{self, TokenRow};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{ScimTokenId, UserId};
+use crate::rest::{
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoContent, NoQuery, Path, Permission as _, Replay,
+    Reply,
+};
+use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::Auth;
+use crate::tenant::auth::session::expose_some;
+use crate::tenant::docs::Refusals;
+use crate::tenant::permissions::{ScimTokensRead, ScimTokensWrite, UsersWrite};
+use crate::tenant::teams;
+use crate::tenant::users::rules::{may_control, name_shape, not_blank};
+use crate::tenant::users::store as users;
+
+/// Tokens of one tenant.
+const MOST: usize = 20;
+
+/// A directory's token, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScimToken {
+    /// Identity.
+    pub id: ScimTokenId,
+    /// Name.
+    #[schema(example = "Entra ID")]
+    pub name: String,
+    /// The person whose rights bound what it may do.
+    pub owner_id: UserId,
+    /// The end of the token, to tell tokens apart by.
+    #[schema(example = "…x7Qd")]
+    pub hint: String,
+    /// When it ends; never, if null.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, give or take a minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+impl From<TokenRow> for ScimToken {
+    fn from(row: TokenRow) -> Self {
+        let TokenRow { id, name, owner_id, hint, expires_at, last_used_at, created_at } = row;
+        Self { id, name, owner_id, hint, expires_at, last_used_at, created_at }
+    }
+}
+
+/// A directory's token as it was made.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NewScimToken {
+    /// The token.
+    #[serde(flatten)]
+    pub scim_token: ScimToken,
+    /// For `Authorization: Bearer …`. Shown here and never again.
+    #[serde(serialize_with = "expose_some", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "tsc_AZq…")]
+    pub token: Option<SecretString>,
+}
+
+/// A directory's token to be made.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateScimToken {
+    /// Whose it is.
+    #[garde(length(chars, max = 100), custom(name_shape), custom(not_blank))]
+    #[schema(example = "Entra ID")]
+    pub name: String,
+    /// When it ends; never, if left out.
+    #[garde(skip)]
+    #[schema(example = "2030-01-01T00:00:00Z")]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// The tokens of directories, the latest first: twenty at most.
+#[utoipa::path(
+    tag = "scim",
+    responses((status = 200, description = "The tokens", body = Envelope<Vec<ScimToken>>), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[get("/api/v1/scim-tokens")]
+pub async fn list_scim_tokens(_: NoQuery, caller: Authorized<ScimTokensRead>) -> ApiResult<Reply<Vec<ScimToken>>> {
+    let rows = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::tokens(conn).await?) }).await?;
+    Ok(Reply(rows.into_iter().map(ScimToken::from).collect()))
+}
+
+/// Makes a token with which a directory manages people over SCIM (`/scim/v2`).
+///
+/// It works in the caller's name and may do what they may do at that moment: who may not change people makes none. Only a
+/// person makes one, who has proved who they are within ten minutes (`step_up_required`). Sent again with the same
+/// `Idempotency-Key`, it is refused: the token is there, and nobody has its secret unless the first answer came.
+#[utoipa::path(
+    tag = "scim",
+    request_body = CreateScimToken,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes one, however often it is sent")),
+    responses(
+        (status = 201, description = "Made, with its secret", body = Envelope<NewScimToken>),
+        (status = 409, description = "There are twenty already, or it was made before", body = ErrorEnvelope),
+        (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
+        Refusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/api/v1/scim-tokens")]
+pub async fn create_scim_token(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<ScimTokensWrite>,
+    idempotency: Idempotency,
+    body: Json<CreateScimToken>,
+) -> ApiResult<HttpResponse> {
+    let owner = caller.recently()?;
+    if !caller.access.allows(UsersWrite::NAME) {
+        return Err(ApiError::permission_denied(UsersWrite::NAME));
+    }
+    let (wanted, now, db) = (&body.0, auth.clock.now(), &caller.db);
+    if wanted.expires_at.is_some_and(|at| at <= now) {
+        return Err(ApiError::invalid_field("expiresAt", "past", "It has passed."));
+    }
+    idempotency
+        .run_secret(db, &owner.to_string(), async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<_> {
+            if replay == Replay::Again {
+                let said = "It was made before, and its secret is kept nowhere: revoke it, and make another one.";
+                return Err(ApiError::new(Code::Conflict).detail(said));
+            }
+            if store::tokens(conn).await?.len() >= MOST {
+                return Err(ApiError::new(Code::Conflict).detail("There are twenty already. Revoke one first."));
+            }
+            let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Scim, db.tenant().id);
+            let text = token.text().expose_secret();
+            let row = TokenRow {
+                id: ScimTokenId::generate(),
+                name: wanted.name.trim().to_owned(),
+                owner_id: owner,
+                hint: format!("…{}", &text[text.len() - 4..]),
+                expires_at: wanted.expires_at,
+                last_used_at: None,
+                created_at: now,
+            };
+            store::insert_token(conn, &row, &token.hash()).await?;
+            note(conn, owner, &row, "scim_token.created", now).await?;
+            let made = NewScimToken { scim_token: row.into(), token: Some(token.text().clone()) };
+            Ok(Answer::created(made).location("/api/v1/scim-tokens"))
+        })
+        .await
+}
+
+async fn note(
+    conn: &mut TenantConn,
+    actor: UserId,
+    row: &TokenRow,
+    action: &'static str,
+    now: DateTime<Utc>,
+) -> ApiResult<()> {
+    let (by, what) = (format!("user:{actor}"), format!("{} ({})", row.name, row.id));
+    let entry = Entry { actor: &by, action, user: row.owner_id, session: None, reason: Some(&what) };
+    Ok(audit::note(conn, &entry, now).await?)
+}
+
+/// Revokes a directory's token, everywhere at once.
+///
+/// Wants a proof that is not older than ten minutes (`step_up_required`).
+#[utoipa::path(
+    tag = "scim",
+    params(("id" = ScimTokenId, Path, description = "The token")),
+    responses((status = 204, description = "Revoked"), Refusals),
+    security(("bearer" = [])),
+)]
+#[delete("/api/v1/scim-tokens/{id}")]
+pub async fn revoke_scim_token(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    caller: Authorized<ScimTokensWrite>,
+    id: Path<ScimTokenId>,
+) -> ApiResult<NoContent> {
+    let actor = caller.recently()?;
+    let (id, now, access) = (id.0, auth.clock.now(), &*caller.access);
+    caller
+        .db
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
+            let row = store::hold_token(conn, id).await?.ok_or_else(|| ApiError::not_found("SCIM token"))?;
+            if row.owner_id != actor {
+                may_control(&access.permissions, &teams::store::permissions_of_user(conn, row.owner_id).await?)?;
+            }
+            note(conn, actor, &row, "scim_token.revoked", now).await?;
+            Ok(store::remove_token(conn, id).await?)
+        })
+        .await?;
+    Ok(NoContent)
+}

@@ -1,0 +1,300 @@
+//! People, over SCIM.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, put, web};
+use serde_json::Value;
+
+use super::answer::{self, Fault, Result, Success, check_version, dressed, no_filter, respond};
+use super::caller::{Caller, body};
+use super::filter::{self, Column, Condition};
+use super::patch;
+use super::store::{self, Part, Person};
+use super::user::{Wanted, column, json_of};
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::{RoleId, UserId};
+use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::{end_sessions, forget_challenges};
+use crate::tenant::permissions::catalog::USER;
+use crate::tenant::teams;
+use crate::tenant::users::keep_an_admin;
+use crate::tenant::users::rules::{UserStatus, email_key, may_control};
+use crate::tenant::users::store::{self as users, NewUser, UserChange};
+
+/// Resources on a page where nothing else is asked for, and at most.
+pub(super) const PAGE: i64 = 100;
+pub(super) const MOST: i64 = 200;
+
+/// What a list was asked for.
+pub(super) struct Asked {
+    pub condition: Condition,
+    pub part: Part,
+    pub start: i64,
+    /// Whether members are not to be told.
+    pub without_members: bool,
+}
+
+/// Reads the parameters of a list.
+pub(super) fn asked(request: &HttpRequest, column: Column) -> Result<Asked> {
+    let query: BTreeMap<String, String> = url::form_urlencoded::parse(request.query_string().as_bytes())
+        .map(|(name, value)| (name.to_lowercase(), value.into_owned()))
+        .collect();
+    let number = |name: &str, default: i64| match query.get(name).map(|text| text.parse::<i64>()) {
+        None => Ok(default),
+        Some(Ok(number)) => Ok(number),
+        Some(Err(_)) => Err(answer::invalid(format!("{name} is a number."))),
+    };
+    // As the standard has it: what is under the first is the first, and what is under none is none.
+    let start = number("startindex", 1)?.clamp(1, 1_000_000_000);
+    let count = number("count", PAGE)?.clamp(0, MOST);
+    let condition = match query.get("filter").filter(|text| !text.trim().is_empty()) {
+        Some(text) => filter::read(text, column).ok_or_else(no_filter)?,
+        None => Condition { sql: "true".to_owned(), values: Vec::new() },
+    };
+    let excluded = query
+        .get("excludedattributes")
+        .is_some_and(|list| list.split(',').any(|name| filter::attribute_name(name.trim()) == "members"));
+    Ok(Asked { condition, part: Part { count, from: start - 1 }, start, without_members: excluded })
+}
+
+/// The id in an address. What is none names nobody.
+pub(super) fn id_of<T: std::str::FromStr>(text: &str, what: &'static str) -> Result<T> {
+    text.parse().map_err(|_| ApiError::not_found(what).into())
+}
+
+async fn found(conn: &mut TenantConn, id: UserId) -> ApiResult<Person> {
+    store::person(conn, id).await?.ok_or_else(|| ApiError::not_found("user"))
+}
+
+/// The people whom a directory may see, filtered and in parts.
+#[utoipa::path(
+    tag = "scim",
+    params(
+        ("filter" = Option<String>, Query, description = "As `userName eq \"ada@acme.test\"`"),
+        ("startIndex" = Option<i64>, Query, description = "The first one, from 1"),
+        ("count" = Option<i64>, Query, description = "How many, at most 200"),
+        ("attributes" = Option<String>, Query, description = "Taken and passed over"),
+        ("excludedAttributes" = Option<String>, Query, description = "Taken and passed over"),
+    ),
+    responses((status = 200, description = "A ListResponse", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[get("/scim/v2/Users")]
+pub async fn scim_list_users(request: HttpRequest) -> HttpResponse {
+    respond(&request, list(&request).await)
+}
+
+async fn list(request: &HttpRequest) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let Asked { condition, part, start, .. } = asked(request, column)?;
+    let (rows, total) = caller
+        .db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::people(conn, &condition, part).await?) })
+        .await?;
+    let rows = rows.iter().map(|row| dressed(request, json_of(row), "User")).collect();
+    Ok(Success::Document(answer::list(rows, total, start)))
+}
+
+/// A person.
+#[utoipa::path(
+    tag = "scim",
+    params(
+        ("id" = UserId, Path, description = "The person"),
+        ("attributes" = Option<String>, Query, description = "Taken and passed over"),
+        ("excludedAttributes" = Option<String>, Query, description = "Taken and passed over"),
+    ),
+    responses((status = 200, description = "A User", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[get("/scim/v2/Users/{id}")]
+pub async fn scim_get_user(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
+    let answer = async {
+        let caller = Caller::of(&request).await?;
+        let id = id_of(&id, "user")?;
+        let row = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+        Ok(Success::Resource(dressed(&request, json_of(&row), "User"), false))
+    };
+    respond(&request, answer.await)
+}
+
+/// Makes a person, who is active at once and has the role `user`, where the directory may give it.
+///
+/// They have no password: they come in through an identity provider that vouches for their address, or by a new password
+/// that they ask for.
+#[utoipa::path(
+    tag = "scim",
+    request_body(content = Object, content_type = "application/scim+json"),
+    responses(
+        (status = 201, description = "A User", content_type = "application/scim+json", body = Object),
+        (status = 409, description = "`uniqueness`: somebody has this name or address"),
+    ),
+    security(("scim" = [])),
+)]
+#[post("/scim/v2/Users")]
+pub async fn scim_create_user(request: HttpRequest, bytes: web::Bytes) -> HttpResponse {
+    respond(&request, create(&request, &bytes).await)
+}
+
+async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let wanted = Wanted::of(&body(request, bytes)?)?;
+    let (email, now) = (wanted.address()?, caller.auth.clock.now());
+    let (wanted, email, by) = (&wanted, &email, &caller.name());
+    let caller = &caller;
+    let row = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<Person> {
+            let active = wanted.active.unwrap_or(true);
+            let new = NewUser {
+                id: UserId::generate(),
+                email,
+                first_name: wanted.first_name.as_deref().unwrap_or_default(),
+                last_name: wanted.last_name.as_deref().unwrap_or_default(),
+                status: if active { UserStatus::Active } else { UserStatus::Deactivated },
+                password_hash: None,
+            };
+            users::insert(conn, &new, now).await?;
+            let user_name = wanted.user_name.as_deref().unwrap_or(email);
+            let external = wanted.external_id.clone().flatten();
+            store::set_names(conn, new.id, user_name, external.as_deref()).await?;
+            let roles: Vec<RoleId> =
+                users::role_ids(conn, &[USER.to_owned()]).await?.into_iter().map(|(id, _)| id).collect();
+            let gives = users::permissions_of_roles(conn, &roles).await?;
+            if gives.iter().all(|permission| caller.permissions.contains(permission)) {
+                users::set_roles(conn, new.id, &roles).await?;
+            }
+            note(conn, by, new.id, "scim.user_created", now).await?;
+            found(conn, new.id).await
+        })
+        .await?;
+    Ok(Success::Resource(dressed(request, json_of(&row), "User"), true))
+}
+
+async fn note(
+    conn: &mut TenantConn,
+    by: &str,
+    user: UserId,
+    action: &'static str,
+    now: chrono::DateTime<chrono::Utc>,
+) -> ApiResult<()> {
+    Ok(audit::note(conn, &Entry { actor: by, action, user, session: None, reason: None }, now).await?)
+}
+
+/// Replaces a person. What is left out stays.
+#[utoipa::path(
+    tag = "scim",
+    request_body(content = Object, content_type = "application/scim+json"),
+    params(("id" = UserId, Path, description = "The person")),
+    responses((status = 200, description = "A User", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[put("/scim/v2/Users/{id}")]
+pub async fn scim_replace_user(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
+    respond(&request, change(&request, &id, &bytes, Wanted::of).await)
+}
+
+/// Changes a person: `active: false` ends their sessions at once.
+#[utoipa::path(
+    tag = "scim",
+    request_body(content = Object, content_type = "application/scim+json"),
+    params(("id" = UserId, Path, description = "The person")),
+    responses((status = 200, description = "A User", content_type = "application/scim+json", body = Object)),
+    security(("scim" = [])),
+)]
+#[patch("/scim/v2/Users/{id}")]
+pub async fn scim_patch_user(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
+    respond(&request, change(&request, &id, &bytes, |body| Wanted::patched(&patch::read(body)?)).await)
+}
+
+async fn change(
+    request: &HttpRequest,
+    id: &str,
+    bytes: &[u8],
+    read: impl Fn(&Value) -> Result<Wanted>,
+) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let id: UserId = id_of(id, "user")?;
+    let wanted = read(&body(request, bytes)?)?;
+    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+    check_version(request, &json_of(&before))?;
+    let now = caller.auth.clock.now();
+    let (caller, wanted) = (&caller, &wanted);
+    let row = caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<Person> {
+            users::hold_admins(conn).await?;
+            let before = users::hold(conn, id).await?;
+            let known = found(conn, id).await?;
+            may_control(&caller.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            let status = match wanted.active {
+                Some(true) => UserStatus::Active,
+                Some(false) => UserStatus::Deactivated,
+                None => before.status,
+            };
+            let email = wanted.email.clone().filter(|email| *email != before.email);
+            let change = UserChange {
+                email_key: email.as_deref().map(email_key),
+                email,
+                first_name: wanted.first_name.clone(),
+                last_name: wanted.last_name.clone(),
+                status: Some(status.as_str().to_owned()),
+                ..UserChange::default()
+            };
+            users::update(conn, id, &change, status != before.status, now).await?;
+            let user_name = wanted.user_name.as_deref().unwrap_or(&known.user_name);
+            let external = wanted.external_id.clone().unwrap_or(known.external_id);
+            store::set_names(conn, id, user_name, external.as_deref()).await?;
+            if status != before.status {
+                let action = if status == UserStatus::Active { "scim.user_activated" } else { "scim.user_deactivated" };
+                note(conn, &caller.name(), id, action, now).await?;
+            }
+            if status != UserStatus::Active {
+                forget_challenges(conn, &caller.db, id).await?;
+                end_sessions(conn, id, None, "deactivated_by_directory", now).await?;
+            }
+            let after = users::get(conn, id).await?;
+            keep_an_admin(conn, &before, Some(&after)).await?;
+            found(conn, id).await
+        })
+        .await?;
+    caller.auth.admission.forget_user(caller.db.tenant().id, id).await;
+    Ok(Success::Resource(dressed(request, json_of(&row), "User"), false))
+}
+
+/// Removes a person, with their sessions.
+#[utoipa::path(
+    tag = "scim",
+    params(("id" = UserId, Path, description = "The person")),
+    responses((status = 204, description = "Removed")),
+    security(("scim" = [])),
+)]
+#[delete("/scim/v2/Users/{id}")]
+pub async fn scim_delete_user(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
+    respond(&request, remove(&request, &id).await)
+}
+
+async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
+    let caller = Caller::of(request).await?;
+    let id: UserId = id_of(id, "user")?;
+    if id == caller.owner {
+        let said = "The token is this person's own: it would go with them.".to_owned();
+        return Err(Fault::Said(403, "mutability", said));
+    }
+    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+    check_version(request, &json_of(&before))?;
+    let (caller, now) = (&caller, caller.auth.clock.now());
+    caller
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            users::hold_admins(conn).await?;
+            let before = users::hold(conn, id).await?;
+            may_control(&caller.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            note(conn, &caller.name(), id, "scim.user_removed", now).await?;
+            users::remove(conn, id).await?;
+            keep_an_admin(conn, &before, None).await
+        })
+        .await?;
+    caller.auth.admission.forget_user(caller.db.tenant().id, id).await;
+    Ok(Success::Nothing)
+}
