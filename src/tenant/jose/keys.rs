@@ -168,7 +168,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::router::SigningKey;
+    use crate::router::{KeyAlgorithm, SigningKey};
 
     fn token(header: &Value, claims: &Value) -> String {
         let part = |value: &Value| BASE64URL.encode(value.to_string());
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_key_is_for_its_own_algorithms() {
-        let (private, public) = SigningKey::generate_pkcs8();
+        let (private, public) = SigningKey::generate_pkcs8(KeyAlgorithm::EdDsa);
         let jwk = |more: Value| {
             let mut jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": BASE64URL.encode(&public)});
             jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

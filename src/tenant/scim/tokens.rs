@@ -23,7 +23,6 @@ use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{ScimTokensRead, ScimTokensWrite, UsersWrite};
 use crate::tenant::teams;
 use crate::tenant::users::rules::{may_control, name_shape, not_blank};
-use crate::tenant::users::store as users;
 
 /// Tokens of one tenant.
 const MOST: usize = 20;
