@@ -29,6 +29,9 @@ CREATE TABLE registrations (
     first_name    text        NOT NULL DEFAULT '' CHECK (length(first_name) <= 100),
     last_name     text        NOT NULL DEFAULT '' CHECK (length(last_name) <= 100),
     password_hash text        NOT NULL,
+    -- Links that were sent for it, and the mail with the latest.
+    mails         integer     NOT NULL DEFAULT 0,
+    mail_id       uuid,
     created_at    timestamptz NOT NULL,
     expires_at    timestamptz NOT NULL
 );

@@ -136,10 +136,11 @@ impl PostOffice {
             }
         };
         let note = async move |conn: &mut MainConn| -> ApiResult<()> {
-            Ok(match next {
+            match next {
                 Some(next) => dirty::look_again(conn, &dirty, next, now).await?,
                 None => dirty::clear(conn, &dirty, now).await?,
-            })
+            }
+            Ok(())
         };
         self.fleet.control.db.read(note).await?;
         Ok(sent)

@@ -50,6 +50,11 @@ pub const OPEN: &[&str] = &[
     "public.contacts.last_name_key",
     "public.contacts.company_key",
     "public.security_policy.captcha_site_key",
+    "public.security_policy.password_min_length",
+    "public.security_policy.password_min_length_with_factor",
+    "public.security_policy.password_history",
+    "public.security_policy.password_blocked_words",
+    "public.teams.name_key",
 ];
 
 /// Tables of the product's own memory, which hold nothing of the customer's that is not elsewhere.

@@ -245,6 +245,14 @@ pub async fn notify_locked(
     queue(conn, db, &to, if told { Mail::Nothing } else { Mail::SecurityNotice(noticed) }).await
 }
 
+/// Whether a person was sent such a mail since then, or is about to be.
+///
+/// # Errors
+/// What the database answers.
+pub async fn was_sent(conn: &mut TenantConn, user: UserId, mail: &Mail, since: DateTime<Utc>) -> ApiResult<bool> {
+    Ok(store::was_sent(conn, user, mail.kind(), since).await?)
+}
+
 /// Whether the database has an outbox: the registry may not have heard of it yet.
 async fn exists(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<bool> {
     Ok(db.tenant().schema_version >= SINCE || store::exists(conn).await?)

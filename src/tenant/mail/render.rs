@@ -201,16 +201,24 @@ pub(super) fn fault(kind: &Kind, words: &Words) -> Option<(&'static str, String)
             }
         }
     }
-    // The one thing that this mail is for, and with nothing else said.
-    let mut least: Values = NAMES.iter().map(|name| (*name, String::new())).collect();
-    least.insert(kind.needs, "needle".to_owned());
-    let (_, text, html) = words.render(&least).ok()?;
-    let without = |field| Some((field, format!("It has to say {{{{ {} }}}}, whatever else is known.", kind.needs)));
-    match (text.contains("needle"), html.contains("needle")) {
-        (false, _) => without("text"),
-        (_, false) => without("html"),
-        _ => None,
+    // The one thing that this mail is for is said, whatever else is known: each of the others, or none, or all of them.
+    let nothing: Values = NAMES.iter().map(|name| (*name, String::new())).collect();
+    let alone = NAMES.iter().map(|name| {
+        let mut values = nothing.clone();
+        values.insert(name, "known".to_owned());
+        values
+    });
+    for mut values in alone.chain([trial(), nothing.clone()]) {
+        values.insert(kind.needs, "needle".to_owned());
+        let (_, text, html) = words.render(&values).ok()?;
+        let without = |field| Some((field, format!("It has to say {{{{ {} }}}}, whatever else is known.", kind.needs)));
+        match (text.contains("needle"), html.contains("needle")) {
+            (false, _) => return without("text"),
+            (_, false) => return without("html"),
+            _ => {}
+        }
     }
+    None
 }
 
 /// The first tag that is more than a name or a condition on one.
@@ -286,6 +294,7 @@ mod tests {
         assert_eq!(of("Hi", "{{ event }}", Some("<p>{{ event }}</p>")), None);
         assert_eq!(of("Hi", "all is well", None), Some("text"));
         assert_eq!(of("Hi", "{% if name %}{{ event }}{% endif %}", None), Some("text"));
+        assert_eq!(of("Hi", "{% if name %}all is well{% else %}{{ event }}{% endif %}", None), Some("text"));
         assert_eq!(of("Hi", "{{ event }}", Some("<p>all is well</p>")), Some("html"));
         assert_eq!(of("{{ nobody }}", "{{ event }}", None), Some("subject"));
         for bad in [

@@ -111,7 +111,7 @@ impl Smtp {
     pub(crate) async fn letter(&self, to: &str, says: &str) -> Letter {
         let mut found = None;
         let says_it = |letter: &Letter| letter.text.contains(says) || letter.subject.contains(says);
-        eventually(seconds(30), &format!("{to} is told: {says}"), async || {
+        eventually(seconds(60), &format!("{to} is told: {says}"), async || {
             found = self.letters(to).into_iter().rfind(says_it);
             found.is_some()
         })

@@ -163,6 +163,15 @@ async fn nobody_is_flooded_with_links() {
     let waiting = "SELECT count(*)::text AS word FROM mail_outbox WHERE state = 'queued'";
     eventually(seconds(30), "all are done", async || db::word(acme.database(), waiting).await == "0").await;
     assert_eq!(smtp.letters(acme.email()).len(), 1);
+
+    policy(&acme, json!({"mode": "open", "verifyEmail": true})).await;
+    let victim = address("victim");
+    for _ in 0..7 {
+        post(&acme, "register", sign_up(&acme, &victim)).await.expect(202);
+        post(&acme, "register", sign_up(&acme, acme.email())).await.expect(202);
+    }
+    eventually(seconds(30), "all are done", async || db::word(acme.database(), waiting).await == "0").await;
+    assert_eq!((smtp.letters(&victim).len(), smtp.letters(acme.email()).len()), (5, 2));
 }
 
 #[actix_web::test]

@@ -71,7 +71,7 @@ async fn the_seeded_roles_and_permissions_are_shown() {
         names.contains(&(json!("admin"), json!(true))) && names.contains(&(json!("user"), json!(true))),
         "{names:?}"
     );
-    let permissions = acme.admin().get("/api/v1/permissions").await.expect(200);
+    let permissions = acme.admin().get("/api/v1/permissions?pageSize=100").await.expect(200);
     let count = db::word(acme.database(), "SELECT count(*)::text AS word FROM permissions").await;
     assert_eq!(permissions.data().as_array().unwrap().len().to_string(), count);
 }

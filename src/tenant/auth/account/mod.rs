@@ -125,6 +125,9 @@ pub(in crate::tenant) async fn verification_link(
 ) -> ApiResult<Option<Due>> {
     let (mac, tenant) = (&db.router().installation().mac, db.tenant().id);
     if let Some(waiting) = store::waiting_registration(conn, address, now).await? {
+        if !store::count_mail(conn, waiting.id, mail, now).await? {
+            return Ok(None);
+        }
         let token = OpaqueToken::of(mac, TokenKind::EmailVerification, tenant, waiting.id);
         let to = Recipient { user: None, address: waiting.email, name: waiting.first_name };
         return Ok(Some(Due { to, token: token.text().clone() }));

@@ -161,6 +161,29 @@ pub(super) async fn waiting_registration(
     .optional()
 }
 
+/// Counts a mail with the link of a sign-up; false if its address got too many within the hour. A mail that is tried again
+/// is counted once.
+pub(super) async fn count_mail(
+    conn: &mut TenantConn,
+    registration: Uuid,
+    mail: Uuid,
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    let counted = diesel::sql_query(
+        "UPDATE registrations r SET mail_id = $2, \
+         mails = mails + CASE WHEN mail_id IS DISTINCT FROM $2 THEN 1 ELSE 0 END WHERE id = $1 AND (mail_id = $2 OR \
+         (SELECT coalesce(sum(x.mails), 0) FROM registrations x \
+          WHERE x.email_key = r.email_key AND x.created_at > $3) < $4)",
+    )
+    .bind::<SqlUuid, _>(registration)
+    .bind::<SqlUuid, _>(mail)
+    .bind::<Timestamptz, _>(now - TimeDelta::hours(1))
+    .bind::<BigInt, _>(MOST_AN_HOUR)
+    .execute(conn)
+    .await?;
+    Ok(counted == 1)
+}
+
 /// Keeps a sign-up, and sweeps out a few that ran out.
 pub(super) async fn insert_registration(
     conn: &mut TenantConn,

@@ -1,6 +1,7 @@
 //! Sign-up with an address that is shown to be one's own.
 
 use actix_web::{HttpResponse, post, web};
+use chrono::TimeDelta;
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -24,6 +25,9 @@ use crate::tenant::users::store::{self as users, NewUser};
 
 const CONFIRM: ByMail = ByMail { message: "A mail is on its way to this address. Follow its link to confirm it." };
 
+/// How often somebody is told at most that they have an account.
+const AGAIN: TimeDelta = TimeDelta::hours(1);
+
 /// Keeps a sign-up until its address is verified. Whoever has the address already is told so, by mail alone.
 pub(in crate::tenant::auth) async fn keep(
     conn: &mut TenantTx,
@@ -41,15 +45,18 @@ pub(in crate::tenant::auth) async fn keep(
         last_name: request.last_name.clone(),
         password_hash: hash.to_owned(),
     };
-    let (to, mail) = match users::find_by_email(conn, &request.email).await? {
+    let found = users::find_by_email(conn, &request.email).await?;
+    // The same is done either way: a sign-up with an address that somebody has is of no use to anybody.
+    let whose = found.as_ref().map_or(UserId::from(Uuid::nil()), |user| user.id);
+    let told = mail::was_sent(conn, whose, &Mail::AlreadyRegistered, now - AGAIN).await?;
+    let expires_at = if found.is_some() { now } else { now + LINK };
+    store::insert_registration(conn, &new, &token.hash(), now, expires_at).await?;
+    let (to, mail) = match found {
         Some(user) => {
             let to = Recipient { user: Some(user.id), address: user.email, name: user.first_name };
-            (to, Mail::AlreadyRegistered)
+            (to, if told { Mail::Nothing } else { Mail::AlreadyRegistered })
         }
-        None => {
-            store::insert_registration(conn, &new, &token.hash(), now, now + LINK).await?;
-            (Recipient { user: None, address: new.email, name: new.first_name }, Mail::VerifyEmail)
-        }
+        None => (Recipient { user: None, address: new.email, name: new.first_name }, Mail::VerifyEmail),
     };
     mail::queue(conn, db, &to, mail).await?;
     Ok(Answer::accepted(CONFIRM))
