@@ -1,14 +1,12 @@
 //! Passkeys, from the first one to the lost device.
 
-use std::process::Stdio;
-
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
 use crate::support::device::Device;
 use crate::support::jwt::part;
-use crate::support::{db, peers, seconds, unique};
+use crate::support::{db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 const ORIGIN: &str = "http://localhost:8765";
@@ -202,29 +200,4 @@ async fn a_passkey_is_no_good_where_it_does_not_answer() {
     let home = acme.at(TestApp::shared().await.url());
     let none = home.admin().post(&format!("{KEYS}/options"), json!({})).await;
     assert!([200, 409].contains(&none.status), "{none:?}");
-}
-
-#[actix_web::test]
-async fn a_browser_makes_a_passkey_and_signs_in_with_it() {
-    let home = TestApp::shared().await;
-    let port = crate::support::binary::free_port();
-    let app = TestApp::builder()
-        .beside(home)
-        .set("TENANTRY_PUBLIC_URL", "http://localhost")
-        .set("TENANTRY_HTTP__CORS_ORIGINS", &format!("http://localhost:{port}"));
-    let app = app.start().await;
-    let acme = home.tenant("acme").await.at(app.url());
-    let (email, _) = person(&acme, "user").await;
-    let given = json!({
-        "browser": peers::browser(), "url": app.url(), "port": port,
-        "login": {"tenant": acme.slug.as_str(), "email": email, "password": PASSWORD},
-    });
-    let script = peers::node("passkeys.mjs", include_str!("../../peers/passkeys.mjs"));
-    let mut driver = tokio::process::Command::from(script);
-    let driver = driver.arg(given.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let said = tokio::time::timeout(seconds(90), driver.output()).await.expect("in time").expect("runs");
-    let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.status.success(), "{text}\n{}", String::from_utf8_lossy(&said.stderr));
-    let seen: Value = serde_json::from_str(text.trim()).expect("JSON");
-    assert_eq!(seen, json!({"added": 201, "signedIn": 200, "email": email, "again": 401}));
 }
