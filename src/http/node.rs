@@ -28,7 +28,7 @@ use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, Rout
 use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
 use crate::tenant::auth::captcha::{Captcha, SiteVerify};
-use crate::tenant::auth::{Limits, delta};
+use crate::tenant::auth::{Limits, PasskeySite, delta};
 use crate::tenant::mail::Links;
 use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 
@@ -176,6 +176,8 @@ impl Node {
         let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
         let outbound = Outbound::new(config.outbound().allow.clone());
         let (turnstile, hcaptcha) = (config.auth().turnstile_url.clone(), config.auth().hcaptcha_url.clone());
+        let (name, origins) = (config.auth().passkey_rp_id.as_deref(), &config.http().cors_origins);
+        let auth = auth.with_passkeys(PasskeySite::new(config.public_url(), name, origins));
         let auth = auth.with_captcha(Captcha::new(SiteVerify::new(turnstile, hcaptcha, outbound)));
         let operators =
             Operators::new(control.clone(), self.passwords.clone(), config.public_url(), config.auth().clock_leeway.0);

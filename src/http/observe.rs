@@ -19,7 +19,7 @@ use super::surface::Surface;
 use crate::control::operators::audit::{Begun, Outcome};
 use crate::error::{ApiError, Code};
 use crate::kernel::trace::{self, Trace};
-use crate::rest::{Caller, ClientIp, PublicUrl, RequestId, problem};
+use crate::rest::{Caller, ClientIp, PublicUrl, RateStanding, RequestId, problem};
 use crate::router::Router;
 
 /// The middleware.
@@ -45,6 +45,8 @@ async fn attend(
     let private = response.request().path().starts_with("/api/");
     dress(response.headers_mut(), &id, secure, private);
     record(response.request(), response.status(), &id, trace, started);
+    let request = response.request().clone();
+    RateStanding::write(&request, response.headers_mut());
     let action = response.request().extensions_mut().remove::<Begun>();
     if let Some(action) = action {
         action.end(Outcome::of_status(response.status().as_u16())).await;

@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use super::ClientIp;
 use super::browser::CookiesIgnored;
 use super::gate::Gate;
+use super::rate::RateStanding;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{SessionId, TenantId, UserId};
@@ -240,7 +241,16 @@ async fn authenticate(request: &HttpRequest) -> ApiResult<AnyCaller> {
             let key = OpaqueToken::parse(&router.installation().mac, TokenKind::ApiKey, &text);
             let key = key.ok_or_else(|| ApiError::new(Code::TokenInvalid))?;
             let hints = extractor::hints(request, router);
-            let (db, holder, access) = router.authenticate_key(&key, ClientIp::of(request).0, &hints).await?;
+            let note = |rate| request.extensions_mut().insert(RateStanding { name: "api-key", rate });
+            let admitted = router.authenticate_key(&key, ClientIp::of(request).0, &hints).await;
+            let (db, holder, access) = admitted.inspect_err(|error| {
+                if let router::Error::RateLimited { rate, .. } = error {
+                    note(*rate);
+                }
+            })?;
+            if let Some(rate) = holder.rate {
+                note(rate);
+            }
             AnyCaller { db, principal: Principal::Key(holder), access }
         }
     };

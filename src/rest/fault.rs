@@ -23,7 +23,7 @@ impl From<router::Error> for ApiError {
             E::TenantUnavailable { retry_after } => (Code::TenantUnavailable, Some(*retry_after)),
             E::DatabaseUnavailable { retry_after, .. } => (Code::TenantDatabaseUnavailable, Some(*retry_after)),
             E::PoolExhausted { retry_after } => (Code::TenantPoolExhausted, Some(*retry_after)),
-            E::RateLimited { retry_after } => (Code::RateLimited, Some(*retry_after)),
+            E::RateLimited { retry_after, .. } => (Code::RateLimited, Some(*retry_after)),
             E::SchemaOutdated { retry_after } => (Code::TenantSchemaOutdated, Some(*retry_after)),
             E::ControlPlane(_) => (Code::ControlPlaneUnavailable, Some(Duration::from_secs(2))),
             E::BudgetCannotHold(said) => return Self::new(Code::Conflict).detail(said.clone()),

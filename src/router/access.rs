@@ -75,6 +75,19 @@ pub struct ForeignBearer {
     pub user: UserId,
 }
 
+/// How somebody stands against a limit of their requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// So many,
+    pub quota: u32,
+    /// in so many seconds.
+    pub window: u64,
+    /// How many are left.
+    pub left: u32,
+    /// Seconds until all are.
+    pub reset: u64,
+}
+
 /// A program with an API key, which works in one person's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHolder {
@@ -82,6 +95,8 @@ pub struct KeyHolder {
     pub id: ApiKeyId,
     /// The person.
     pub owner: UserId,
+    /// How it stands, where its requests are limited.
+    pub rate: Option<Rate>,
 }
 
 /// Admits every verified token with the roles it claims and no permissions: for embedders without sessions of their

@@ -58,6 +58,8 @@ pub enum Error {
     RateLimited {
         /// When to try again.
         retry_after: Duration,
+        /// How it stands.
+        rate: super::access::Rate,
     },
     /// The tenant's schema is older than what this needs, and could not be brought up in time.
     #[error("tenant schema outdated")]
@@ -87,7 +89,7 @@ impl Error {
             Self::TenantUnavailable { retry_after }
             | Self::DatabaseUnavailable { retry_after, .. }
             | Self::PoolExhausted { retry_after }
-            | Self::RateLimited { retry_after }
+            | Self::RateLimited { retry_after, .. }
             | Self::SchemaOutdated { retry_after } => *retry_after,
             _ => Duration::from_secs(1),
         }

@@ -47,7 +47,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use url::{Host, Url};
 
-pub use access::{Access, Admission, ClaimsOnly, ForeignBearer, KeyHolder};
+pub use access::{Access, Admission, ClaimsOnly, ForeignBearer, KeyHolder, Rate};
 pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;

@@ -12,9 +12,15 @@ pub async fn sign_everybody_out<C>(conn: &mut C) -> QueryResult<()>
 where
     C: AsyncConnection<Backend = diesel::pg::Pg>,
 {
-    for table in
-        ["mail_outbox", "sessions", "idempotency_records", "mfa_challenges", "trusted_devices", "federation_states"]
-    {
+    for table in [
+        "mail_outbox",
+        "sessions",
+        "idempotency_records",
+        "mfa_challenges",
+        "trusted_devices",
+        "federation_states",
+        "passkey_ceremonies",
+    ] {
         diesel::sql_query(format!("DELETE FROM public.{table}")).execute(conn).await?;
     }
     Ok(())
@@ -39,6 +45,7 @@ where
         "DELETE FROM public.password_history",
         "DELETE FROM public.trusted_devices",
         "DELETE FROM public.mfa_challenges",
+        "DELETE FROM public.passkeys",
         "DELETE FROM public.api_keys",
         "UPDATE public.security_policy SET captcha_provider = NULL, captcha_site_key = NULL, captcha_secret_sealed = NULL",
         "DELETE FROM public.identity_providers",

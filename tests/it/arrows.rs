@@ -141,12 +141,13 @@ fn ends_in(path: &[String], end: &[&str]) -> bool {
 }
 
 /// `tenant/users/store.rs` is the module `tenant::users::store`, `tenant/mod.rs` is `tenant`.
-fn module_path(name: &str) -> Vec<String> {
+pub(crate) fn module_path(name: &str) -> Vec<String> {
     let stem = name.trim_end_matches(".rs");
     stem.split('/').filter(|part| *part != "mod").map(str::to_owned).collect()
 }
 
-fn rust_files(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+/// The Rust files under a folder.
+pub(crate) fn rust_files(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
         if path.is_dir() {

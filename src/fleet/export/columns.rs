@@ -24,6 +24,8 @@ pub const SECRET: &[&str] = &[
     "public.api_keys.key_hash",
     "public.api_keys.previous_hash",
     "public.security_policy.captcha_secret_sealed",
+    "public.passkeys.credential_id",
+    "public.passkeys.credential",
     "public.mail_outbox.parcel_sealed",
     "public.registrations.token_hash",
     "public.registrations.password_hash",
@@ -56,7 +58,7 @@ pub const OPEN: &[&str] = &[
 ];
 
 /// Tables of the product's own memory, which hold nothing of the customer's that is not elsewhere.
-pub const MEMORY: &[&str] = &["public.idempotency_records"];
+pub const MEMORY: &[&str] = &["public.idempotency_records", "public.passkey_ceremonies"];
 
 /// Words in the names of columns that hold secrets.
 const SIGNS: &[&str] = &[

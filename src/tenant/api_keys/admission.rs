@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use governor::clock::Clock as _;
-use governor::{DefaultDirectRateLimiter, Quota};
+use governor::clock::DefaultClock;
+use governor::middleware::StateInformationMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
@@ -18,7 +21,7 @@ use crate::config::Network;
 use crate::error::ApiResult;
 use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{ApiKeyId, Clock, TenantId};
-use crate::router::{Access, Error, KeyHolder, Result, TenantConn, TenantDb, TenantTx};
+use crate::router::{Access, Error, KeyHolder, Rate, Result, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::admission::REMEMBERED;
 
 const MOST: u64 = 50_000;
@@ -46,12 +49,14 @@ struct Known {
     noted: AtomicBool,
 }
 
+type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
+
 /// The keys that were seen lately, and how often each came.
 pub(in crate::tenant) struct KeyAdmission {
     clock: Clock,
     verdicts: Cache<(TenantId, [u8; 32]), Verdict>,
     changes: Cache<(TenantId, ApiKeyId), Instant>,
-    limits: Cache<(TenantId, ApiKeyId, NonZeroU32), Arc<DefaultDirectRateLimiter>>,
+    limits: Cache<(TenantId, ApiKeyId, NonZeroU32), Arc<Limiter>>,
 }
 
 impl std::fmt::Debug for KeyAdmission {
@@ -109,20 +114,29 @@ impl KeyAdmission {
         {
             return Err(Error::TokenInvalid("address"));
         }
-        self.count(tenant, &key).await?;
+        let rate = self.count(tenant, &key).await?;
         self.note(&db, &key, from).await;
-        Ok((key.holder, key.access.clone()))
+        Ok((KeyHolder { rate, ..key.holder }, key.access.clone()))
     }
 
     /// Counts a request, on this node.
-    async fn count(&self, tenant: TenantId, key: &Known) -> Result<()> {
-        let Some(most) = key.requests_per_minute else { return Ok(()) };
-        let make = async { Arc::new(DefaultDirectRateLimiter::direct(Quota::per_minute(most))) };
+    async fn count(&self, tenant: TenantId, key: &Known) -> Result<Option<Rate>> {
+        let Some(most) = key.requests_per_minute else { return Ok(None) };
+        let quota = Quota::per_minute(most);
+        let make = async { Arc::new(RateLimiter::direct(quota).with_middleware()) };
         let limit = self.limits.get_with((tenant, key.holder.id, most), make).await;
-        limit.check().map_err(|until| {
-            let now = governor::clock::DefaultClock::default().now();
-            Error::RateLimited { retry_after: until.wait_time_from(now) }
-        })
+        let rate = |left: u32| {
+            let missing = most.get().saturating_sub(left);
+            let reset = (quota.replenish_interval() * missing).as_secs_f64().ceil() as u64;
+            Rate { quota: most.get(), window: 60, left, reset }
+        };
+        match limit.check() {
+            Ok(state) => Ok(Some(rate(state.remaining_burst_capacity()))),
+            Err(until) => {
+                let retry_after = until.wait_time_from(DefaultClock::default().now());
+                Err(Error::RateLimited { retry_after, rate: rate(0) })
+            }
+        }
     }
 
     async fn remembered(&self, db: &TenantDb, place: (TenantId, [u8; 32])) -> Result<Verdict> {
@@ -140,7 +154,7 @@ impl KeyAdmission {
         let Presented { id, owner_id, scopes, permissions, password_change_required, .. } = found;
         let permissions = rules::effective(&scopes, &permissions);
         let key = Known {
-            holder: KeyHolder { id, owner: owner_id },
+            holder: KeyHolder { id, owner: owner_id, rate: None },
             access: Arc::new(Access { roles: Vec::new(), permissions, password_change_required }),
             networks: (!found.allowed_addresses.is_empty())
                 .then(|| found.allowed_addresses.iter().filter_map(|text| text.parse().ok()).collect()),

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::attempts::{self, Kind, Line, Outcome, Try, judge, locked};
 use super::captcha;
 use super::mfa::{self, LoggedIn};
-use super::rules::{Rotation, rotation, slowdown};
+use super::rules::{Rotation, login_rate, rotation, slowdown};
 use super::session::{self, Identity, SignIn};
 use super::settings::{Auth, delta};
 use super::store::{self, Credentials};
@@ -17,7 +17,8 @@ use super::strangers::Stranger;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{
-    Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, RefreshCookie, Reply, SignedIn,
+    Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, RateNote, RefreshCookie, Reply,
+    SignedIn,
 };
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
@@ -79,21 +80,27 @@ pub async fn login(
     router: web::Data<Router>,
     hints: Hints,
     client: Client,
+    rate: RateNote,
     body: Json<LoginRequest>,
 ) -> ApiResult<Reply<LoggedIn>> {
+    let limits = &auth.settings.limits;
+    let stands = |failures| rate.note("login", login_rate(failures, limits));
     let LoginRequest { tenant, email, password, device_token, captcha_token } = body.0;
     let email = email_key(&email);
     match router.named(tenant.as_deref(), &hints).await {
         Ok(db) => {
             let line = Line::new(&auth, &db, &email, &client, Kind::Password).device(&db, device_token.as_ref());
-            login_to(&auth, &db, &line, password, &client, (device_token, captcha_token)).await.map(Reply)
+            let tokens = (device_token, captcha_token);
+            let done = login_to(&auth, &db, &line, password, &client, tokens, &stands).await?;
+            stands(0);
+            Ok(Reply(done))
         }
         Err(router::Error::TenantUnknown) => {
             let named = tenant.as_deref().or(hints.header.as_deref()).or(hints.host.as_deref()).unwrap_or_default();
             let (mac, named) = (&router.installation().mac, named.to_lowercase());
             let who = |what: &str| mac.digest("login-stranger", &[named.as_bytes(), what.as_bytes()]);
             let network = client.network().map(|network| who(&network));
-            Err(login_nowhere(&auth, Stranger { account: who(&email), network }, password).await)
+            Err(login_nowhere(&auth, Stranger { account: who(&email), network }, password, &stands).await)
         }
         Err(error) => Err(error.into()),
     }
@@ -106,6 +113,7 @@ async fn login_to(
     password: SecretString,
     client: &Client,
     (device, captcha): (Option<SecretString>, Option<SecretString>),
+    stands: &impl Fn(usize),
 ) -> ApiResult<LoggedIn> {
     let (standing, found) = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
@@ -113,8 +121,11 @@ async fn login_to(
         })
         .await?;
     if let Some(left) = standing.locked(line) {
+        stands(auth.settings.limits.account);
         return Err(locked(left));
     }
+    // Unless it is right.
+    stands(standing.failures() + 1);
     if standing.is_suspicious() {
         captcha::demand(auth, db, client, captcha).await?;
     }
@@ -146,11 +157,15 @@ async fn login_to(
 }
 
 /// A login at a tenant that is none, or suspended: the same work, the same answers.
-async fn login_nowhere(auth: &Auth, who: Stranger, password: SecretString) -> ApiError {
+async fn login_nowhere(auth: &Auth, who: Stranger, password: SecretString, stands: &impl Fn(usize)) -> ApiError {
     let failures = match auth.strangers.look(&who, auth.clock.now()).await {
         Ok(failures) => failures,
-        Err(left) => return locked(left),
+        Err(left) => {
+            stands(auth.settings.limits.account);
+            return locked(left);
+        }
     };
+    stands(failures + 1);
     tokio::time::sleep(slowdown(failures)).await;
     if let Err(overloaded) = auth.passwords.of_nobody().verify(password, None).await {
         return overloaded;

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     StepUp,
     /// The current password, to choose another one.
     PasswordChange,
+    /// A passkey alone.
+    Passkey,
     /// An identity provider's word.
     Federation,
 }
@@ -49,6 +51,7 @@ impl Kind {
             Self::SecondFactor => "second_factor",
             Self::StepUp => "step_up",
             Self::PasswordChange => "password_change",
+            Self::Passkey => "passkey",
             Self::Federation => "federation",
         }
     }
@@ -138,6 +141,11 @@ impl Standing {
     pub(super) fn slowdown(&self, line: &Line<'_>) -> Duration {
         let account = slowdown(self.failures.len());
         if self.trusted { account } else { account + tenant_slowdown(count(self.around.tenant_failures), &line.limits) }
+    }
+
+    /// How often the account has failed.
+    pub(super) const fn failures(&self) -> usize {
+        self.failures.len()
     }
 
     /// Whether it looks like guessing.

@@ -14,6 +14,7 @@ pub(in crate::tenant) mod federation;
 mod history;
 pub mod mfa;
 mod newcomer;
+mod passkeys;
 mod password;
 mod register;
 mod rights;
@@ -29,6 +30,7 @@ pub use account::{SINCE as LINKED_SINCE, SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
 pub(in crate::tenant) use mfa::gate::forget_challenges;
 pub use newcomer::{sign_in_again, sign_in_newcomer};
+pub use passkeys::PasskeySite;
 pub use rules::Limits;
 pub(crate) use settings::delta;
 pub use settings::{Auth, AuthSettings};
@@ -53,5 +55,6 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(captcha::captcha);
     account::routes(cfg);
     mfa::routes(cfg);
+    passkeys::routes(cfg);
     federation::routes(cfg);
 }

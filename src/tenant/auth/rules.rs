@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::router::Rate;
+
 /// How many failures are too many. Those of a whole window count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -69,6 +71,16 @@ pub fn tenant_slowdown(failures: usize, limits: &Limits) -> Duration {
         1 => 400,
         _ => 800,
     })
+}
+
+/// How an account stands after so many failures, for who logs in to it; alike whether there is one or not.
+#[must_use]
+pub fn login_rate(failures: usize, limits: &Limits) -> Rate {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let window = limits.window.num_seconds().unsigned_abs();
+    let left = count(limits.account.saturating_sub(failures));
+    // At the latest: the oldest failure may be forgotten before.
+    Rate { quota: count(limits.account), window, left, reset: if failures == 0 { 0 } else { window } }
 }
 
 /// What is known when a refresh token is presented.

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 
 use super::admission::SessionAdmission;
 use super::captcha::Captcha;
+use super::passkeys::PasskeySite;
 use super::rules::Limits;
 use super::strangers::Strangers;
 use crate::kernel::Clock;
@@ -64,6 +65,8 @@ pub struct Auth {
     pub clock: Clock,
     /// The same admission that the router was started with: it is told at once when a session ends here.
     pub admission: Arc<SessionAdmission>,
+    /// Where passkeys are good.
+    pub passkeys: PasskeySite,
     /// Asks whether a CAPTCHA was solved.
     pub captcha: Captcha,
     pub(super) strangers: Strangers,
@@ -74,7 +77,14 @@ impl Auth {
     #[must_use]
     pub fn new(passwords: Passwords, settings: AuthSettings, clock: Clock, admission: Arc<SessionAdmission>) -> Self {
         let strangers = Strangers::new(settings.limits);
-        Self { passwords, settings: Arc::new(settings), clock, admission, captcha: Captcha::default(), strangers }
+        let (settings, captcha, passkeys) = (Arc::new(settings), Captcha::default(), PasskeySite::default());
+        Self { passwords, settings, clock, admission, passkeys, captcha, strangers }
+    }
+
+    /// The same, with passkeys for this site.
+    #[must_use]
+    pub fn with_passkeys(self, passkeys: PasskeySite) -> Self {
+        Self { passkeys, ..self }
     }
 
     /// The same, with another way to find out whether a CAPTCHA was solved.

@@ -201,11 +201,16 @@ async fn rewrite(
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<RoleRow> {
+            if change.name.is_some() {
+                // People come before roles, as where one is removed.
+                store::hold_members(conn, id).await?;
+            }
             let before = hold(conn, caller, id).await?;
             if_match.check(before.version)?;
             store::update(conn, id, &change, now).await?;
             if let Some(name) = change.name.as_deref().filter(|name| *name != before.name) {
                 rename_role(conn, &before.name, Some(name), now).await?;
+                store::touch_members(conn, id, now).await?;
             }
             if let Some(names) = &permissions {
                 store::set_permissions(conn, id, names).await?;
@@ -259,6 +264,7 @@ pub async fn delete_role(
             store::hold_members(conn, id).await?;
             let before = hold(conn, &caller, id).await?;
             if_match.check(before.version)?;
+            store::touch_members(conn, id, now).await?;
             store::remove(conn, id).await?;
             Ok(rename_role(conn, &before.name, None, now).await?)
         })

@@ -83,6 +83,13 @@ pub async fn hold_members(conn: &mut TenantConn, id: RoleId) -> QueryResult<()> 
     held.load::<UserId>(conn).await.map(drop)
 }
 
+/// The role is called otherwise, or goes: those who have it are shown with its name, so they have changed too.
+pub async fn touch_members(conn: &mut TenantConn, id: RoleId, now: DateTime<Utc>) -> QueryResult<()> {
+    let members = user_roles::table.filter(user_roles::role_id.eq(id)).select(user_roles::user_id);
+    let touched = (users::version.eq(users::version + 1), users::updated_at.eq(now));
+    diesel::update(users::table.filter(users::id.eq_any(members))).set(touched).execute(conn).await.map(drop)
+}
+
 /// Makes a role without permissions. 409 if the name is taken.
 pub async fn insert(conn: &mut TenantConn, id: RoleId, wanted: &RoleChange, now: DateTime<Utc>) -> ApiResult<()> {
     let name = wanted.name.as_deref().unwrap_or_default();

@@ -111,7 +111,7 @@ pub(super) async fn presented(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryRe
     diesel::sql_query(
         "SELECT t.id, t.owner_id, t.expires_at, t.last_used_at, u.status, \
          ARRAY(SELECT p.name FROM permissions p WHERE p.id IN (SELECT rp.permission_id FROM role_permissions rp \
-         WHERE rp.role_id IN (SELECT ur.role_id FROM user_roles ur WHERE ur.user_id = u.id))) AS permissions \
+         WHERE rp.role_id IN (SELECT roles_of(u.id)))) AS permissions \
          FROM scim_tokens t JOIN users u ON u.id = t.owner_id WHERE t.token_hash = $1",
     )
     .bind::<diesel::sql_types::Bytea, _>(hash.as_slice())

@@ -12,8 +12,8 @@ mod store;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
-/// The built-in schema that has them (`V10__token_issuers_and_directories.sql`).
-pub const SINCE: i32 = 10;
+/// The built-in schema that has them (`V10__token_issuers_and_directories.sql`), and teams, whose roles bearers have.
+pub const SINCE: i32 = super::teams::SINCE;
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {

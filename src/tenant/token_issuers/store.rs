@@ -225,7 +225,7 @@ pub(super) async fn bearer(
          ARRAY(SELECT DISTINCT p.name FROM permissions p JOIN role_permissions rp ON rp.permission_id = p.id \
          WHERE rp.role_id = ANY (h.ids)) AS permissions \
          FROM users u CROSS JOIN LATERAL (SELECT COALESCE($5, \
-         ARRAY(SELECT ur.role_id FROM user_roles ur WHERE ur.user_id = u.id)) AS ids) h WHERE u.id = COALESCE(\
+         ARRAY(SELECT roles_of(u.id))) AS ids) h WHERE u.id = COALESCE(\
          (SELECT s.user_id FROM social_accounts s WHERE s.issuer = $1 AND s.subject = $2), \
          (SELECT e.id FROM users e WHERE e.email_key = $3), $4)",
     )

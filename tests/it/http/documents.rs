@@ -178,7 +178,8 @@ async fn words_are_documented_as_they_are_written() {
     for (name, schema) in schemas {
         for word in schema["enum"].as_array().into_iter().flatten() {
             let word = word.as_str().expect("a word");
-            assert!(!word.contains(char::is_uppercase), "{name}: {word}");
+            // JOSE has names of its own (RFC 7518).
+            assert!(name == "KeyAlgorithm" || !word.contains(char::is_uppercase), "{name}: {word}");
             seen += 1;
         }
     }

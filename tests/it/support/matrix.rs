@@ -27,6 +27,10 @@ pub(crate) const OPEN: &[&str] = &[
     "POST /api/v1/auth/mfa",
     "POST /api/v1/auth/mfa/enrolment",
     "POST /api/v1/auth/mfa/enrolment/confirm",
+    "POST /api/v1/auth/mfa/webauthn",
+    "POST /api/v1/auth/mfa/webauthn/options",
+    "POST /api/v1/auth/passkeys/login",
+    "POST /api/v1/auth/passkeys/login/options",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",
     "POST /api/v1/auth/reset-password",
@@ -74,6 +78,13 @@ impl Party {
             tenant.email()
         );
         let device = db::word(tenant.database(), &device).await;
+        let passkey = format!(
+            "INSERT INTO passkeys (id, user_id, name, credential_id, credential, created_at) \
+             SELECT gen_random_uuid(), id, '{canary}', sha256(id::text::bytea), '{{}}', now() \
+             FROM users WHERE email = '{}' RETURNING id::text AS word",
+            tenant.email()
+        );
+        let passkey = db::word(tenant.database(), &passkey).await;
         let team = json!({"name": canary, "description": canary, "roles": []});
         let team = admin.post("/api/v1/teams", team).await.expect(201).id();
         let member = format!("/api/v1/teams/{team}/members/{user}");
@@ -102,6 +113,7 @@ impl Party {
             ("identity-providers/id", provider),
             ("social-accounts/id", account),
             ("contacts/id", contact),
+            ("passkeys/id", passkey),
             ("teams/id", team.clone()),
             ("members/userId", user.clone()),
             ("parentId", team),

@@ -5,6 +5,7 @@ pub(crate) mod binary;
 pub(crate) mod certificates;
 pub(crate) mod db;
 pub(crate) mod dev;
+pub(crate) mod device;
 pub(crate) mod dir;
 pub(crate) mod identity;
 pub(crate) mod jwt;

@@ -172,6 +172,12 @@ async fn a_key_comes_from_where_and_as_often_as_it_may() {
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 3, "{answers:#?}");
     let refused = program.get("/api/v1/contacts").await.refused(429, "rate_limited");
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert_eq!(answers[0].header("ratelimit"), Some(r#""api-key";r=2;t=20"#), "{:?}", answers[0]);
+    for answer in [&answers[0], &refused] {
+        assert_eq!(answer.header("ratelimit-policy"), Some(r#""api-key";q=3;w=60"#), "{answer:?}");
+    }
+    assert_eq!(refused.header("ratelimit"), Some(r#""api-key";r=0;t=60"#), "{refused:?}");
+    assert_eq!(acme.admin().get("/api/v1/contacts").await.expect(200).header("ratelimit"), None);
 }
 
 #[actix_web::test]

@@ -19,8 +19,10 @@ async fn five_failures_lock_an_address_alike_for_everybody() {
     let nowhere = unique("t");
     let mut locked: Vec<Answer> = Vec::new();
     for (tenant, email) in [(&slug, "ada@example.com"), (&slug, "nobody@example.com"), (&nowhere, "ada@example.com")] {
-        for _ in 0..5 {
-            attempt(tenant, email, "wrong").await.refused(401, "invalid_credentials");
+        for left in (0..5).rev() {
+            let refused = attempt(tenant, email, "wrong").await.refused(401, "invalid_credentials");
+            assert_eq!(refused.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{refused:?}");
+            assert_eq!(refused.header("ratelimit"), Some(&*format!(r#""login";r={left};t=900"#)), "{refused:?}");
         }
         let right =
             attempt(tenant, email, "an uncommon sentence of five words").await.refused(429, "too_many_attempts");

@@ -11,6 +11,7 @@ mod lifetimes;
 mod lockout;
 mod login;
 mod mail;
+mod passkeys;
 mod passwords;
 mod people;
 mod refresh;

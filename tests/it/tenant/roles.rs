@@ -93,3 +93,23 @@ async fn what_is_demanded_of_a_role_goes_with_its_name() {
     admin.delete(&path).await.expect(204);
     assert_eq!(demanded().await, json!([]));
 }
+
+#[actix_web::test]
+async fn people_have_changed_when_a_role_of_theirs_is_called_otherwise() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let role = admin.post("/api/v1/roles", json!({"name": "auditor"})).await.expect(201).id();
+    let body = json!({"email": "aud@example.com", "firstName": "A", "lastName": "B", "roles": ["auditor"]});
+    let path = format!("/api/v1/users/{}", admin.post("/api/v1/users", body).await.expect(201).id());
+    let tag = async || admin.get(&path).await.expect(200).header("etag").expect("an ETag").to_owned();
+    let first = tag().await;
+    admin.patch(&format!("/api/v1/roles/{role}"), json!({"description": "Looks"})).await.expect(200);
+    assert_eq!(tag().await, first);
+    admin.patch(&format!("/api/v1/roles/{role}"), json!({"name": "reviewer"})).await.expect(200);
+    let second = tag().await;
+    assert_ne!(second, first);
+    assert_eq!(admin.with("if-none-match", &first).get(&path).await.expect(200).data()["roles"], json!(["reviewer"]));
+    admin.delete(&format!("/api/v1/roles/{role}")).await.expect(204);
+    assert_ne!(tag().await, second);
+}

@@ -1,6 +1,8 @@
 //! The second half of a login.
 
 use secrecy::SecretString;
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::{factor, gate, store};
 use crate::error::{ApiError, ApiResult, Code};
@@ -10,6 +12,7 @@ use crate::rest::{Client, Hints};
 use crate::router::{Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::end_sessions;
+use crate::tenant::auth::passkeys::{self, PasskeyOptions};
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::{Auth, delta};
 use crate::tenant::mail::{self, SecurityNotice};
@@ -54,15 +57,23 @@ impl Waiting {
         .await
     }
 
-    /// Opens the session, for a right code. A wrong one counts like a wrong password.
-    pub(super) async fn pass(
-        &self,
-        auth: &Auth,
-        client: &Client,
-        code: &SecretString,
-        with: With,
-    ) -> ApiResult<Passed> {
-        let db = &self.db;
+    /// What a passkey of the person is asked with.
+    pub(super) async fn ask_passkey(&self, auth: &Auth) -> ApiResult<PasskeyOptions> {
+        let db = self.db.router().at_schema(self.db.clone(), passkeys::SINCE).await?;
+        db.transaction(async |conn: &mut TenantTx| -> ApiResult<PasskeyOptions> {
+            let person = self.person(conn, auth).await?;
+            passkeys::challenge(conn, auth, person.id).await
+        })
+        .await
+    }
+
+    /// Opens the session, for a right code or passkey. A wrong one counts like a wrong password.
+    pub(super) async fn pass(&self, auth: &Auth, client: &Client, with: With<'_>) -> ApiResult<Passed> {
+        let db = match with {
+            With::Passkey { .. } => &self.db.router().at_schema(self.db.clone(), passkeys::SINCE).await?,
+            With::Code { .. } | With::FirstCode(_) => &self.db,
+        };
+        let is_new = matches!(with, With::FirstCode(_));
         // A refusal is an outcome, not an error: what was counted has to stay.
         let passed = db
             .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Passed>> {
@@ -74,8 +85,11 @@ impl Waiting {
                     return Ok(Err(locked(left)));
                 }
                 let recovery_codes = match with {
-                    With::FirstCode => factor::confirm(conn, db, person.id, code, now).await?,
-                    With::Code { .. } => factor::take_any(conn, db, person.id, code, now).await?.then(Vec::new),
+                    With::FirstCode(code) => factor::confirm(conn, db, person.id, code, now).await?,
+                    With::Code { code, .. } => factor::take_any(conn, db, person.id, code, now).await?.then(Vec::new),
+                    With::Passkey { answer, .. } => {
+                        passkeys::prove(conn, auth, person.id, answer).await?.then(Vec::new)
+                    }
                 };
                 let Some(recovery_codes) = recovery_codes else {
                     attempts::fail(conn, &line, Some(person.id)).await?;
@@ -86,38 +100,50 @@ impl Waiting {
                     return Err(ApiError::new(Code::TokenInvalid));
                 }
                 attempts::succeed(conn, &line, person.id).await?;
-                if matches!(with, With::FirstCode) {
+                if is_new {
                     // Whoever is signed in elsewhere has shown no second factor.
                     end_sessions(conn, person.id, None, "second_factor_added", now).await?;
                     let notice = SecurityNotice::SecondFactorAdded;
                     mail::notify_security(conn, db, person.id, notice, Some(client)).await?;
                 }
                 let mut device = None;
-                if matches!(with, With::Code { trust: true }) {
+                if matches!(with, With::Code { trust: true, .. } | With::Passkey { trust: true, .. }) {
                     let mac = &db.router().installation().mac;
                     let token = OpaqueToken::generate(mac, TokenKind::Device, db.tenant().id);
                     let kept = delta(auth.settings.trusted_device_ttl);
                     store::insert_device(conn, &token.hash(), person.id, client, now, kept).await?;
                     device = Some(token.text().clone());
                 }
-                let sign_in = session::open(conn, auth, db, person, client, &[first, "otp"]).await?;
+                let sign_in = session::open(conn, auth, db, person, client, &[&[first], with.amr()].concat()).await?;
                 Ok(Ok(Passed { sign_in, device, recovery_codes }))
             })
             .await??;
-        if matches!(with, With::FirstCode) {
+        if is_new {
             auth.admission.forget_user(db.tenant().id, passed.sign_in.user.id).await;
         }
         Ok(passed)
     }
 }
 
-/// What the code is given for.
+/// What the second half is proved with.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum With {
+pub(super) enum With<'a> {
     /// A code of the second factor; the device may be trusted from here on.
-    Code { trust: bool },
+    Code { code: &'a SecretString, trust: bool },
     /// The first code of one just enrolled.
-    FirstCode,
+    FirstCode(&'a SecretString),
+    /// What a passkey answered to which challenge.
+    Passkey { answer: (Uuid, &'a Value), trust: bool },
+}
+
+impl With<'_> {
+    /// What a session says of how its person proved who they are, beside the first half (RFC 8176).
+    const fn amr(self) -> &'static [&'static str] {
+        match self {
+            Self::Passkey { .. } => &["pop", "mfa"],
+            Self::Code { .. } | Self::FirstCode(_) => &["otp"],
+        }
+    }
 }
 
 /// A login that is complete.

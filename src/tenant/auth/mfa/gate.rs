@@ -12,6 +12,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::auth::federation;
+use crate::tenant::auth::passkeys;
 use crate::tenant::auth::session::{self, SignIn, expose};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::identity_providers;
@@ -47,7 +48,8 @@ pub struct SecondFactorRequired {
     #[serde(serialize_with = "expose")]
     #[schema(value_type = String, example = "tmf_AZq…")]
     pub mfa_token: SecretString,
-    /// `otp` and `recovery`; or `enrolment`, where the organisation demands a second factor and there is none yet.
+    /// `otp` and `recovery`; `webauthn`, of who has a passkey; or `enrolment`, where the organisation demands a second factor
+    /// and there is none yet.
     #[schema(example = json!(["otp", "recovery"]))]
     pub methods: Vec<&'static str>,
 }
@@ -85,12 +87,17 @@ async fn enter_by(
     (how, device): (&'static str, Option<&SecretString>),
 ) -> ApiResult<LoggedIn> {
     let now = auth.clock.now();
+    let passkey = has_passkey(conn, auth, db, user.id).await?;
     let methods = match exists(conn, db).await? {
         false => None,
-        true if store::is_enrolled(conn, user.id).await? => Some(vec!["otp", "recovery"]),
+        true if store::is_enrolled(conn, user.id).await? => {
+            let codes = vec!["otp", "recovery"];
+            Some(if passkey { [&["webauthn"], &codes[..]].concat() } else { codes })
+        }
         true => {
             let roles = teams::all_roles(conn, db, &user).await?;
-            store::is_demanded(conn, &roles).await?.then(|| vec!["enrolment"])
+            let demanded = store::is_demanded(conn, &roles).await?;
+            demanded.then(|| if passkey { vec!["webauthn"] } else { vec!["enrolment"] })
         }
     };
     let amr = match &methods {
@@ -101,6 +108,11 @@ async fn enter_by(
         Some(methods) => return challenge(conn, db, &user, (how, methods.clone()), now).await,
     };
     session::open(conn, auth, db, user, client, amr).await.map(Box::new).map(LoggedIn::In)
+}
+
+async fn has_passkey(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, user: UserId) -> ApiResult<bool> {
+    let here = db.tenant().schema_version >= passkeys::SINCE && auth.passkeys.is_there();
+    Ok(here && passkeys::store::any(conn, user).await?)
 }
 
 async fn exists(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<bool> {

@@ -25,6 +25,8 @@ pub(super) fn routes(cfg: &mut ServiceConfig) {
     cfg.service(api::second_factor)
         .service(api::begin_enrolment)
         .service(api::confirm_enrolment)
+        .service(api::passkey_factor_options)
+        .service(api::passkey_factor)
         .service(own::my_second_factor)
         .service(own::enrol_totp)
         .service(own::confirm_totp)

@@ -9,6 +9,7 @@ use crate::rest::{Authorized, NoContent, NoQuery, Path, Permission};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::end_sessions;
+use crate::tenant::auth::passkeys;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
@@ -25,8 +26,8 @@ impl Permission for ResetFactors {
     const SCHEMA: i32 = teams::SINCE;
 }
 
-/// Takes a person's second factor away, with recovery codes and trusted devices, and ends their sessions: for whoever lost
-/// the authenticator. Noted in the audit. Nobody may do it to somebody who may do more than they themselves.
+/// Takes a person's second factor away, with recovery codes, passkeys and trusted devices, and ends their sessions: for
+/// whoever lost the authenticator. Noted in the audit. Nobody may do it to somebody who may do more than they themselves.
 #[utoipa::path(
     tag = "users",
     params(("id" = UserId, Path, description = "The person")),
@@ -48,7 +49,9 @@ pub async fn reset_second_factor(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
             rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
-            if !store::remove(conn, id).await? {
+            let with_passkeys = db.tenant().schema_version >= passkeys::SINCE;
+            let passkeys = with_passkeys && passkeys::store::remove_all(conn, id).await?;
+            if !store::remove(conn, id).await? && !passkeys {
                 return Err(ApiError::not_found("second factor"));
             }
             let entry = Entry { actor: &actor, action: "mfa.reset", user: id, session: None, reason: None };

@@ -17,7 +17,7 @@ async fn take_back(app: &TestApp, tenant: &Tenant) {
                 trusted_devices, mfa_challenges, recovery_codes, second_factors; \
                 DROP FUNCTION mark_rights_of_people(), mark_rights_of_roles() CASCADE; DROP TABLE roles_mark; \
                 ALTER TABLE users DROP COLUMN rights_mark; DROP TABLE contacts; DROP FUNCTION contact_tags_text; DROP TABLE audit; \
-                DROP TABLE login_suspicions; DROP INDEX login_attempts_failed_at_idx; \
+                DROP TABLE login_suspicions, passkey_ceremonies, passkeys; DROP INDEX login_attempts_failed_at_idx; \
                 ALTER TABLE login_attempts DROP COLUMN kind, DROP COLUMN network, DROP COLUMN lane; \
                 DELETE FROM permissions WHERE name ~ '^(security|api-keys|teams|mail|identity-providers|token-issuers|scim-tokens):' OR name = 'roles:write'; \
                 DELETE FROM tenantry.schema_history WHERE version > 1";

@@ -1,0 +1,230 @@
+//! Passkeys, from the first one to the lost device.
+
+use std::process::Stdio;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tenantry::testing::{Answer, Persona, Tenant, TestApp};
+
+use crate::support::device::Device;
+use crate::support::jwt::part;
+use crate::support::{db, peers, seconds, unique};
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+const ORIGIN: &str = "http://localhost:8765";
+const KEYS: &str = "/api/v1/auth/passkeys";
+const LOGIN: &str = "/api/v1/auth/passkeys/login";
+
+/// A node whose public address has a name, and a tenant there.
+async fn node() -> (TestApp, Tenant) {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).set("TENANTRY_PUBLIC_URL", ORIGIN).start().await;
+    let acme = home.tenant("acme").await.at(app.url());
+    (app, acme)
+}
+
+async fn person(acme: &Tenant, role: &str) -> (String, Persona) {
+    let email = format!("{}@example.com", unique(role));
+    let body = json!({"email": email, "firstName": "A", "lastName": "B", "password": PASSWORD, "roles": [role]});
+    acme.admin().post("/api/v1/users", body).await.expect(201);
+    let who = acme.person(&email, PASSWORD);
+    (email, who)
+}
+
+/// Adds a passkey to somebody.
+async fn add(who: &Persona) -> (Device, String) {
+    let mut device = Device::new(ORIGIN, "localhost");
+    let options = who.post(&format!("{KEYS}/options"), json!({})).await.expect(200);
+    let body = json!({"ceremonyId": options.data()["ceremonyId"], "name": "Phone", "credential": device.create(options.data())});
+    let id = who.post(KEYS, body).await.expect(201).id();
+    (device, id)
+}
+
+async fn options(acme: &Tenant) -> Value {
+    let asked = acme.anonymous().post(&format!("{LOGIN}/options"), json!({"tenant": acme.slug.as_str()})).await;
+    asked.expect(200).data().clone()
+}
+
+async fn log_in(acme: &Tenant, options: &Value, credential: &Value) -> Answer {
+    let body = json!({"tenant": acme.slug.as_str(), "ceremonyId": options["ceremonyId"], "credential": credential});
+    acme.anonymous().post(LOGIN, body).await
+}
+
+#[actix_web::test]
+async fn a_passkey_is_added_used_renamed_and_removed() {
+    let (app, acme) = node().await;
+    let (_, ada) = person(&acme, "user").await;
+    let (mut device, id) = add(&ada).await;
+    let asked = options(&acme).await;
+    let signed_in = log_in(&acme, &asked, &device.get(&asked)).await.expect(200);
+    let token = signed_in.data()["accessToken"].as_str().unwrap();
+    assert_eq!(part(token, 1)["amr"], json!(["pop", "mfa"]));
+    let here = acme.anonymous().bearing(token);
+    let listed = here.get(KEYS).await.expect(200);
+    assert!(listed.data()[0]["lastUsedAt"].is_string() && listed.data()[0]["name"] == "Phone", "{listed:?}");
+    let path = format!("{KEYS}/{id}");
+    here.patch(&path, json!({"name": "Laptop"})).await.expect(200);
+    acme.user().patch(&path, json!({"name": "Mine"})).await.refused(404, "not_found");
+    acme.user().delete(&path).await.refused(404, "not_found");
+    let line = here.get("/api/v1/users/me/login-history").await.expect(200).data()[0].clone();
+    assert_eq!((&line["kind"], &line["outcome"]), (&json!("passkey"), &json!("succeeded")));
+    // Changing what proves who one is wants fresh proof.
+    app.clock().advance(chrono::TimeDelta::minutes(11));
+    here.delete(&path).await.refused(403, "step_up_required");
+    here.post(&format!("{KEYS}/options"), json!({})).await.refused(403, "step_up_required");
+    let asked = options(&acme).await;
+    let fresh = log_in(&acme, &asked, &device.get(&asked)).await.expect(200);
+    let fresh = acme.anonymous().bearing(fresh.data()["accessToken"].as_str().unwrap());
+    fresh.delete(&path).await.expect(204);
+    let asked = options(&acme).await;
+    log_in(&acme, &asked, &device.get(&asked)).await.refused(401, "invalid_credentials");
+    let noted = "SELECT string_agg(action, ' ' ORDER BY at) AS word FROM audit WHERE action LIKE 'passkey%'";
+    assert_eq!(db::word(acme.database(), noted).await, "passkey.added passkey.removed");
+}
+
+#[actix_web::test]
+async fn an_answer_counts_once_and_only_to_its_question() {
+    let (app, acme) = node().await;
+    let (_, ada) = person(&acme, "user").await;
+    let (mut device, _) = add(&ada).await;
+    // Of a hundred who bring one answer, one comes in.
+    let asked = options(&acme).await;
+    let answer = device.get(&asked);
+    let all = join_all((0..100).map(|_| log_in(&acme, &asked, &answer))).await;
+    assert_eq!(all.iter().filter(|answer| answer.status == 200).count(), 1);
+    app.clock().advance(chrono::TimeDelta::minutes(16));
+
+    let wrong = async |what: &str, answer: Value, asked: &Value| {
+        let refused = log_in(&acme, asked, &answer).await;
+        assert_eq!((refused.status, refused.code()), (401, "invalid_credentials"), "{what}: {refused:?}");
+        // Each stands for itself, whatever the others counted.
+        app.clock().advance(chrono::TimeDelta::minutes(16));
+    };
+    let (one, two) = (options(&acme).await, options(&acme).await);
+    wrong("another question's answer", device.get(&one), &two).await;
+    let asked = options(&acme).await;
+    device.unlocked = false;
+    wrong("nobody unlocked it", device.get(&asked), &asked).await;
+    device.unlocked = true;
+    let asked = options(&acme).await;
+    device.origin = "http://localhost.evil.example".to_owned();
+    wrong("another page asked", device.get(&asked), &asked).await;
+    device.origin = ORIGIN.to_owned();
+    let asked = options(&acme).await;
+    let user = std::mem::replace(&mut device.user, vec![7; 16]);
+    wrong("in somebody else's name", device.get(&asked), &asked).await;
+    device.user = user;
+    let asked = options(&acme).await;
+    let mut forged = device.get(&asked);
+    forged["response"]["signature"] = Device::new(ORIGIN, "localhost").get(&asked)["response"]["signature"].clone();
+    wrong("another key's signature", forged, &asked).await;
+    let asked = options(&acme).await;
+    wrong("nobody's passkey", Device::new(ORIGIN, "localhost").get(&asked), &asked).await;
+    let asked = options(&acme).await;
+    let late = device.get(&asked);
+    app.clock().advance(chrono::TimeDelta::minutes(6));
+    wrong("too late", late, &asked).await;
+    let asked = options(&acme).await;
+    let counter = std::mem::replace(&mut device.counter, 0);
+    wrong("a copy, whose counter is behind", device.get(&asked), &asked).await;
+    device.counter = counter;
+    let asked = options(&acme).await;
+    log_in(&acme, &asked, &device.get(&asked)).await.expect(200);
+    let globex = TestApp::shared().await.tenant("globex").await.at(app.url());
+    let asked = options(&globex).await;
+    log_in(&globex, &asked, &device.get(&asked)).await.refused(401, "invalid_credentials");
+    let nowhere = acme.anonymous().post(&format!("{LOGIN}/options"), json!({"tenant": unique("t")})).await;
+    nowhere.refused(401, "invalid_credentials");
+}
+
+#[actix_web::test]
+async fn a_passkey_is_a_second_factor() {
+    let (_app, acme) = node().await;
+    let (email, ada) = person(&acme, "user").await;
+    let (mut device, _) = add(&ada).await;
+    // Nobody asks for a second factor yet.
+    assert!(acme.log_in_as(&email, PASSWORD).await.expect(200).data()["accessToken"].is_string());
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    let asked = acme.log_in_as(&email, PASSWORD).await.expect(200);
+    assert_eq!(asked.data()["methods"], json!(["webauthn"]), "{asked:?}");
+    let token = asked.data()["mfaToken"].clone();
+    let nobody = acme.anonymous();
+    let path = "/api/v1/auth/mfa/webauthn";
+    let options = nobody.post(&format!("{path}/options"), json!({"mfaToken": token})).await.expect(200);
+    let mut stranger = Device::new(ORIGIN, "localhost");
+    let with = |credential: Value, options: &Answer| json!({"mfaToken": token, "ceremonyId": options.data()["ceremonyId"], "credential": credential});
+    let wrong = nobody.post(path, with(stranger.get(options.data()), &options)).await;
+    wrong.refused(401, "invalid_credentials");
+    let right = device.get(options.data());
+    nobody.post(path, with(right, &options)).await.refused(401, "invalid_credentials");
+    let options = nobody.post(&format!("{path}/options"), json!({"mfaToken": token})).await.expect(200);
+    let answer = with(device.get(options.data()), &options);
+    let signed_in = nobody.post(path, answer.clone()).await.expect(200);
+    let bearer = signed_in.data()["accessToken"].as_str().unwrap();
+    assert_eq!(part(bearer, 1)["amr"], json!(["pwd", "pop", "mfa"]));
+    nobody.post(path, answer).await.refused(401, "token_invalid");
+    let refresh = json!({"refreshToken": signed_in.data()["refreshToken"]});
+    nobody.post("/api/v1/auth/refresh", refresh).await.expect(200);
+    // Whoever lost the device is helped by an administrator.
+    let id = signed_in.data()["user"]["id"].as_str().unwrap();
+    acme.admin().delete(&format!("/api/v1/users/{id}/mfa")).await.expect(204);
+    nobody.bearing(bearer).get("/api/v1/users/me").await.refused(401, "token_revoked");
+    let asked = acme.log_in_as(&email, PASSWORD).await.expect(200);
+    assert_eq!(asked.data()["methods"], json!(["enrolment"]), "{asked:?}");
+}
+
+#[actix_web::test]
+async fn a_passkey_is_no_good_where_it_does_not_answer() {
+    let (_app, acme) = node().await;
+    let (_, ada) = person(&acme, "user").await;
+    let asked = ada.post(&format!("{KEYS}/options"), json!({})).await.expect(200);
+    let body = |credential: Value, asked: &Answer| json!({"ceremonyId": asked.data()["ceremonyId"], "name": "Phone", "credential": credential});
+    for credential in [json!({}), json!("x"), json!({"id": "x", "rawId": "x", "type": "public-key", "response": {}})] {
+        ada.post(KEYS, body(credential, &asked)).await.refused(422, "validation_failed");
+    }
+    let mut device = Device::new("http://evil.example", "localhost");
+    ada.post(KEYS, body(device.create(asked.data()), &asked)).await.refused(422, "validation_failed");
+    let mut device = Device::new(ORIGIN, "evil.example");
+    ada.post(KEYS, body(device.create(asked.data()), &asked)).await.refused(422, "validation_failed");
+    let mut device = Device::new(ORIGIN, "localhost");
+    device.unlocked = false;
+    ada.post(KEYS, body(device.create(asked.data()), &asked)).await.refused(422, "validation_failed");
+    // Somebody else's question.
+    let mut device = Device::new(ORIGIN, "localhost");
+    let theirs = acme.admin().post(&format!("{KEYS}/options"), json!({})).await.expect(200);
+    ada.post(KEYS, body(device.create(theirs.data()), &theirs)).await.refused(422, "validation_failed");
+    let good = body(device.create(asked.data()), &asked);
+    let twice = ada.with("idempotency-key", "one");
+    let first = twice.post(KEYS, good.clone()).await.expect(201);
+    assert_eq!(twice.post(KEYS, good.clone()).await.expect(201).id(), first.id());
+    ada.post(KEYS, good).await.refused(422, "validation_failed");
+    // A node whose address has no name.
+    let home = acme.at(TestApp::shared().await.url());
+    let none = home.admin().post(&format!("{KEYS}/options"), json!({})).await;
+    assert!([200, 409].contains(&none.status), "{none:?}");
+}
+
+#[actix_web::test]
+async fn a_browser_makes_a_passkey_and_signs_in_with_it() {
+    let home = TestApp::shared().await;
+    let port = crate::support::binary::free_port();
+    let app = TestApp::builder()
+        .beside(home)
+        .set("TENANTRY_PUBLIC_URL", "http://localhost")
+        .set("TENANTRY_HTTP__CORS_ORIGINS", &format!("http://localhost:{port}"));
+    let app = app.start().await;
+    let acme = home.tenant("acme").await.at(app.url());
+    let (email, _) = person(&acme, "user").await;
+    let given = json!({
+        "browser": peers::browser(), "url": app.url(), "port": port,
+        "login": {"tenant": acme.slug.as_str(), "email": email, "password": PASSWORD},
+    });
+    let script = peers::node("passkeys.mjs", include_str!("../../peers/passkeys.mjs"));
+    let mut driver = tokio::process::Command::from(script);
+    let driver = driver.arg(given.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let said = tokio::time::timeout(seconds(90), driver.output()).await.expect("in time").expect("runs");
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success(), "{text}\n{}", String::from_utf8_lossy(&said.stderr));
+    let seen: Value = serde_json::from_str(text.trim()).expect("JSON");
+    assert_eq!(seen, json!({"added": 201, "signedIn": 200, "email": email, "again": 401}));
+}
