@@ -202,6 +202,19 @@ async fn subjects_and_roles_are_known_as_it_was_registered() {
     assert_eq!(of(json!(["staff", "others"])).await, (200, 403));
     assert_eq!(of(json!("staff")).await, (200, 403));
     assert_eq!(of(json!(["others"])).await, (403, 403));
+    // Their own are their teams', too.
+    let own = unique("https://own.example/");
+    register(&acme, issuer(&own, json!({}))).await;
+    acme.admin().post("/api/v1/roles", json!({"name": "keys", "permissions": ["api-keys:read"]})).await.expect(201);
+    let team = json!({"name": unique("team"), "description": "", "roles": ["keys"]});
+    let team = acme.admin().post("/api/v1/teams", team).await.expect(201).id();
+    bearing(&acme, &token(&own, email, json!({})).await)
+        .get("/api/v1/api-keys")
+        .await
+        .refused(403, "permission_denied");
+    acme.admin().put(&format!("/api/v1/teams/{team}/members/{id}"), Value::Null).await.expect(204);
+    let later = token(&own, email, json!({"claims": {"jti": unique("jti")}})).await;
+    bearing(&acme, &later).get("/api/v1/api-keys").await.expect(200);
 
     // Nobody lends more than they have: neither by a word, nor by whom the issuer names.
     let role = json!({"name": "lender", "permissions": ["token-issuers:write", "token-issuers:read", "contacts:read"]});

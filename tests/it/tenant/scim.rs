@@ -230,6 +230,12 @@ async fn groups_are_roles_and_never_beyond_the_token_s_owner() {
     acme.admin().post("/api/v1/users", body).await.expect(201);
     let small = directory_of(&acme, &acme.person(&email, PASSWORD)).await;
     refused(&patch(&small, &path, add).await, 403, "");
+    // Not even to somebody who may do nothing yet.
+    let nobody = json!({"email": format!("{}@acme.test", unique("nobody")), "firstName": "N", "lastName": "N"});
+    let nobody = acme.admin().post("/api/v1/users", nobody).await.expect(201).id();
+    let add = json!([{"op": "Add", "path": "members", "value": [{"value": nobody}]}]);
+    refused(&patch(&small, &path, add.clone()).await, 403, "");
+    patch(&scim, &path, add).await.expect(200);
     let noted = format!("SELECT string_agg(action, ' ' ORDER BY id) AS word FROM audit WHERE user_id = '{id}'");
     let each = "scim.role_given scim.role_taken";
     assert_eq!(db::word(acme.database(), &noted).await, format!("{each} {each} {each}"));
