@@ -163,7 +163,7 @@ impl Node {
             None => registry,
         });
         let outbound = Outbound::new(config.outbound().allow.clone());
-        let admission = Arc::new(SessionAdmission::new(control.clock.clone()).reaching(outbound));
+        let admission = Arc::new(SessionAdmission::new(control.clock.clone()).reaching(outbound.clone()));
         let settings = RouterConfig { guards: self.guards, ..router_config(config, &control.clock) };
         let router = Router::start(registry, admission.clone(), settings).await?;
         router.keep_schemas_by(Arc::new(self.fleet.clone()));
@@ -174,7 +174,6 @@ impl Node {
         let links = Links { app_url: config.app_url().to_owned() };
         let post_office = PostOffice::new(self.fleet.clone(), router.clone(), self.mailer.clone(), links);
         let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
-        let outbound = Outbound::new(config.outbound().allow.clone());
         let (turnstile, hcaptcha) = (config.auth().turnstile_url.clone(), config.auth().hcaptcha_url.clone());
         let (name, origins) = (config.auth().passkey_rp_id.as_deref(), &config.http().cors_origins);
         let auth = auth.with_passkeys(PasskeySite::new(config.public_url(), name, origins));

@@ -42,7 +42,7 @@ async fn attend(
     let response = next.call(request).await?.map_into_boxed_body();
     let mut response = in_shape(response, &id);
     let secure = response.request().app_data::<web::Data<PublicUrl>>().is_some_and(|url| url.0.starts_with("https://"));
-    let private = response.request().path().starts_with("/api/");
+    let private = ["/api/", "/scim/"].iter().any(|plane| response.request().path().starts_with(plane));
     dress(response.headers_mut(), &id, secure, private);
     record(response.request(), response.status(), &id, trace, started);
     let request = response.request().clone();

@@ -130,7 +130,7 @@ pub(super) async fn list(conn: &mut TenantConn) -> QueryResult<Vec<ProviderRow>>
 }
 
 /// The provider with an id, or 404.
-pub(super) async fn get(conn: &mut TenantConn, id: IdentityProviderId) -> ApiResult<ProviderRow> {
+pub(in crate::tenant) async fn get(conn: &mut TenantConn, id: IdentityProviderId) -> ApiResult<ProviderRow> {
     let row = p::table.find(id).select(ProviderRow::as_select()).first(conn).await.optional()?;
     row.ok_or_else(|| ApiError::not_found("identity provider"))
 }

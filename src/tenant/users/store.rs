@@ -5,7 +5,7 @@ use diesel::dsl::{IsNotNull, sql};
 use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text};
+use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use super::rules::{UserStatus, comparable, email_key};
@@ -119,6 +119,14 @@ pub async fn update(
     rights: bool,
     now: DateTime<Utc>,
 ) -> ApiResult<()> {
+    if let Some(key) = &change.email_key {
+        // Nobody has shown yet that the new one is theirs.
+        diesel::sql_query("UPDATE users SET email_verified_at = NULL WHERE id = $1 AND email_key <> $2")
+            .bind::<SqlUuid, _>(id.uuid())
+            .bind::<Text, _>(key)
+            .execute(conn)
+            .await?;
+    }
     diesel::update(users::table.find(id))
         .set((
             change,

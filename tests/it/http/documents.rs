@@ -30,7 +30,9 @@ async fn openapi_is_3_1_and_says_everything() {
                 responses.values().all(|r| r["description"].as_str().is_some_and(|d| !d.is_empty())),
                 "a response without a word",
             );
-            if matches!(method.as_str(), "put" | "patch") {
+            // What puts one thing into another says all of it by its address.
+            let by_address = method == "put" && responses.contains_key("204");
+            if matches!(method.as_str(), "put" | "patch") && !by_address {
                 need(operation["requestBody"].is_object(), "no request body");
             }
             let declared: Vec<_> = operation["parameters"].as_array().into_iter().flatten().collect();

@@ -15,9 +15,11 @@ use crate::kernel::{IdentityProviderId, SocialAccountId};
 use crate::rest::{Created, Envelope, ErrorEnvelope, InPerson, Json, NoContent, NoQuery, Path, Recent, Reply};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::passkeys;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
-use crate::tenant::identity_providers::SINCE;
+use crate::tenant::identity_providers::{SINCE, store as providers};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::store as users;
 
 /// Somebody's account at an identity provider.
@@ -138,13 +140,14 @@ pub async fn complete_link(
         Code::TokenInvalid | Code::TokenExpired | Code::FederationFailed => void(),
         _ => error,
     })?;
+    let here = db.clone();
     let row = db
         .transaction(async move |conn: &mut TenantTx| -> ApiResult<AccountRow> {
             store::hold_identity(conn, &external.issuer, &external.subject).await?;
             if store::user_of(conn, &external.issuer, &external.subject).await?.is_some() {
                 return Err(ApiError::new(Code::Conflict).detail("This account is linked to somebody already."));
             }
-            enter::link(conn, (me, &format!("user:{me}")), &provider, &external, now).await
+            enter::link(conn, &here, (me, &format!("user:{me}")), &provider, &external, now).await
         })
         .await?;
     Ok(Created::new(row.into()).location("/api/v1/users/me/social-accounts"))
@@ -171,28 +174,28 @@ pub async fn unlink(
     id: Path<SocialAccountId>,
 ) -> ApiResult<NoContent> {
     let (me, session, id, now) = (caller.user(), caller.claims.sid, id.0, auth.clock.now());
-    at_schema(&caller.db)
-        .await?
-        .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
-            // Of two accounts that are unlinked at the same time one stays.
-            let person = users::hold(conn, me).await?;
-            let Some(gone) = store::remove_account(conn, me, id).await? else {
-                return Err(ApiError::not_found("social account"));
-            };
-            if !person.has_password && store::accounts(conn, me).await?.is_empty() {
-                let said = "It is your only way to sign in. Link another account, or set a password, first.";
-                return Err(ApiError::new(Code::Conflict).detail(said));
-            }
-            let (by, what) = (format!("user:{me}"), format!("{}", gone.id));
-            let entry = Entry {
-                actor: &by,
-                action: "federation.unlinked",
-                user: me,
-                session: Some(session),
-                reason: Some(&what),
-            };
-            Ok(audit::note(conn, &entry, now).await?)
-        })
-        .await?;
+    let db = at_schema(&caller.db).await?;
+    let here = db.clone();
+    db.transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
+        // Of two accounts that are unlinked at the same time one stays.
+        let person = users::hold(conn, me).await?;
+        let Some(gone) = store::remove_account(conn, me, id).await? else {
+            return Err(ApiError::not_found("social account"));
+        };
+        let another = person.has_password
+            || !store::accounts(conn, me).await?.is_empty()
+            || passkeys::store::any(conn, me).await?;
+        if !another {
+            let said = "It is your only way to sign in. Link another account, or set a password, first.";
+            return Err(ApiError::new(Code::Conflict).detail(said));
+        }
+        let (by, what) = (format!("user:{me}"), format!("{}", gone.id));
+        let entry =
+            Entry { actor: &by, action: "federation.unlinked", user: me, session: Some(session), reason: Some(&what) };
+        audit::note(conn, &entry, now).await?;
+        let notice = SecurityNotice::IdentityUnlinked { provider: providers::get(conn, gone.provider_id).await?.name };
+        Ok(mail::notify_security(conn, &here, me, notice, None).await?)
+    })
+    .await?;
     Ok(NoContent)
 }

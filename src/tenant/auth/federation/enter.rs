@@ -11,10 +11,12 @@ use crate::router::{TenantConn, TenantDb};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::attempts::{self, Kind, Line};
 use crate::tenant::auth::mfa::{LoggedIn, gate};
+use crate::tenant::auth::passkeys;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::identity_providers::rules::is_of_domain;
 use crate::tenant::identity_providers::store::ProviderRow;
 use crate::tenant::jose::Fault;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::teams;
 use crate::tenant::users::rules::{UserStatus, email_key, email_shape};
 use crate::tenant::users::store::{self as users, NewUser, UserChange, UserRow};
@@ -35,7 +37,7 @@ pub(super) async fn enter(
             store::used(conn, (&external.issuer, &external.subject), external.email.as_deref(), now).await?;
             id
         }
-        None => newly(conn, provider, external, now).await?,
+        None => newly(conn, db, provider, external, now).await?,
     };
     let person = users::hold(conn, id).await?;
     if person.status != UserStatus::Active {
@@ -54,6 +56,7 @@ pub(super) async fn enter(
 /// provider must have verified. To whoever has not shown that, nothing is said of whose address it is.
 async fn newly(
     conn: &mut TenantConn,
+    db: &TenantDb,
     provider: &ProviderRow,
     external: &External,
     now: DateTime<Utc>,
@@ -67,7 +70,7 @@ async fn newly(
         }
         None => return Err(ApiError::new(Code::RegistrationClosed)),
     };
-    link(conn, (id, &format!("provider:{}", provider.slug)), provider, external, now).await?;
+    link(conn, db, (id, &format!("provider:{}", provider.slug)), provider, external, now).await?;
     Ok(id)
 }
 
@@ -85,7 +88,9 @@ async fn known(
     if theirs.iter().any(|permission| !provider.ceiling.contains(permission)) {
         return Err(ApiError::new(Code::AccountLinkRequired));
     }
-    let untaken = !person.has_password && store::accounts(conn, person.id).await?.is_empty();
+    let untaken = !person.has_password
+        && store::accounts(conn, person.id).await?.is_empty()
+        && !passkeys::store::any(conn, person.id).await?;
     match person.status {
         UserStatus::Deactivated => return Err(refused(Fault("the person may not come in"))),
         _ if untaken => {}
@@ -124,9 +129,10 @@ async fn create(
     Ok(user.id)
 }
 
-/// Ties an account to a person, with a line in the audit.
+/// Ties an account to a person, with a line in the audit and a mail to the person.
 pub(super) async fn link(
     conn: &mut TenantConn,
+    db: &TenantDb,
     (user, by): (UserId, &str),
     provider: &ProviderRow,
     external: &External,
@@ -138,5 +144,7 @@ pub(super) async fn link(
     let what = format!("{} ({})", provider.slug, row.id);
     let entry = Entry { actor: by, action: "federation.linked", user, session: None, reason: Some(&what) };
     audit::note(conn, &entry, now).await?;
+    let notice = SecurityNotice::IdentityLinked { provider: provider.name.clone() };
+    mail::notify_security(conn, db, user, notice, None).await?;
     Ok(row)
 }
