@@ -252,7 +252,7 @@ mod tests {
     #[case::peppered("$argon2id$v=19$m=8,t=1,p=1,keyid=AAAA$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA", Refused::Unknown)]
     #[case::memory("$argon2id$v=19$m=4000000,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA", Refused::TooCostly)]
     #[case::passes("$argon2id$v=19$m=8,t=1000000,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA", Refused::TooCostly)]
-    #[case::bcrypt("$2b$31$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuabcdefghijklmn", Refused::TooCostly)]
+    #[case::bcrypt("$2b$31$vmvwA8yJazhsPiut.0dtXOGUKimH/N5oO58brhYttQ8eL4wawgR0y", Refused::TooCostly)]
     #[case::scrypt("$scrypt$ln=30,r=8,p=1$c2FsdA$aGFzaA", Refused::TooCostly)]
     #[case::scrypt_shift("$scrypt$ln=64,r=8,p=1$c2FsdA$aGFzaA", Refused::TooCostly)]
     #[case::pbkdf2("$pbkdf2-sha256$i=99999999$c2FsdA$aGFzaA", Refused::TooCostly)]

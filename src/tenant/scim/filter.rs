@@ -265,6 +265,8 @@ mod tests {
                 &["x"],
             ),
             (r#"not (active eq False)"#, "(NOT ((a) = (($1)[1] = 'true')))", &["false"]),
+            // Some directories quote it.
+            (r#"active eq "true""#, "((a) = (($1)[1] = 'true'))", &["true"]),
             (
                 r#"emails[type eq "work" and value eq "x"]"#,
                 "(('work' = ($1)[1] AND lower(v) = lower(($1)[2])))",
@@ -292,7 +294,6 @@ mod tests {
             "userName eq \"x",
             "(active eq true",
             "active eq true)",
-            "active eq \"true\"",
             "active gt true",
             "userName xx \"a\"",
             "userName eq \"a\" userName",

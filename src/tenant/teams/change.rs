@@ -18,7 +18,7 @@ use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::TeamsWrite;
 use crate::tenant::users::api::grantable_roles;
-use crate::tenant::users::rules::{comparable, may_control, may_grant, name_shape, not_blank};
+use crate::tenant::users::rules::{may_control, may_grant, name_shape, not_blank};
 
 /// How deep teams may stand in each other.
 const DEEPEST: usize = 10;
@@ -170,7 +170,7 @@ pub async fn patch_team(
     let (id, now, caller) = (id.0, auth.clock.now(), &caller);
     let change = TeamChange {
         name: name.value().map(|name| name.trim().to_owned()),
-        name_key: name.value().map(|name| comparable(name)),
+        name_key: name.value().map(|name| store::name_key(name)),
         description: description.clone().into_change().map(|text| text.unwrap_or_default().trim().to_owned()),
         parent_id: parent_id.into_change(),
     };

@@ -74,6 +74,11 @@ fn member_count() -> SqlLiteral<BigInt> {
     sql("(SELECT count(*) FROM team_members m WHERE m.team_id = teams.id)")
 }
 
+/// A name as it is compared: no two teams are called alike but for capitals.
+pub fn name_key(name: &str) -> String {
+    comparable(name.trim()).to_lowercase()
+}
+
 /// What of a team is changed; `None` stays.
 #[derive(Debug, Default, AsChangeset)]
 #[diesel(table_name = teams)]
@@ -134,7 +139,7 @@ pub async fn insert(
         .values((
             teams::id.eq(id),
             teams::name.eq(name.trim()),
-            teams::name_key.eq(comparable(name)),
+            teams::name_key.eq(name_key(name)),
             teams::description.eq(description.trim()),
             teams::parent_id.eq(parent),
             teams::created_at.eq(now),

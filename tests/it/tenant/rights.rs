@@ -36,10 +36,11 @@ INSERT INTO user_roles (user_id, role_id) VALUES \
 const EXCHANGED: &[&str] = &["mark_changed_from ON user_roles", "mark_changed_to ON user_roles"];
 /// What hangs on a removed row goes with it, which is noticed there too.
 const CASCADED: &[&str] = &["mark_roles ON permissions", "mark_roles ON role_permissions"];
-const REMOVED: &[&str] = &["mark_roles ON roles", "mark_roles ON role_permissions", "mark_taken ON user_roles"];
+const REMOVED: &[&str] =
+    &["mark_roles ON roles", "mark_roles ON role_permissions", "mark_taken ON user_roles", "mark_roles ON team_roles"];
 
 /// Every kind of change, one after the other, with the triggers that notice it.
-const CHANGES: [(&str, Moves, &[&str], &str); 17] = [
+const CHANGES: [(&str, Moves, &[&str], &str); 25] = [
     (
         "role given",
         Moves::Hers,
@@ -115,6 +116,41 @@ const CHANGES: [(&str, Moves, &[&str], &str); 17] = [
     ("role removed", Moves::All, REMOVED, "DELETE FROM roles WHERE name = 'soprano'"),
     ("permissions emptied", Moves::All, &["mark_roles ON role_permissions"], "TRUNCATE role_permissions"),
     ("roles emptied", Moves::All, &["mark_emptied ON user_roles"], "TRUNCATE user_roles"),
+    (
+        "teams made",
+        Moves::None,
+        &[],
+        "INSERT INTO teams (id, name, name_key, created_at, updated_at) VALUES \
+      (gen_random_uuid(), 'choir', 'choir', now(), now()), (gen_random_uuid(), 'stage', 'stage', now(), now())",
+    ),
+    (
+        "team joined",
+        Moves::Hers,
+        &["mark_joined ON team_members"],
+        "INSERT INTO team_members SELECT t.id, u.id, now() FROM teams t, users u \
+      WHERE t.name = 'choir' AND u.email = 'ada@x.test'",
+    ),
+    (
+        "team given a role",
+        Moves::All,
+        &["mark_roles ON team_roles"],
+        "INSERT INTO team_roles SELECT t.id, r.id FROM teams t, roles r WHERE t.name = 'choir' AND r.name = 'listener'",
+    ),
+    (
+        "team put under another",
+        Moves::All,
+        &["mark_roles ON teams"],
+        "UPDATE teams SET parent_id = (SELECT id FROM teams WHERE name = 'stage') WHERE name = 'choir'",
+    ),
+    ("team described", Moves::None, &[], "UPDATE teams SET description = 'sings' WHERE name = 'choir'"),
+    ("team's role taken", Moves::All, &["mark_roles ON team_roles"], "DELETE FROM team_roles"),
+    ("team left", Moves::Hers, &["mark_left ON team_members"], "DELETE FROM team_members"),
+    (
+        "team removed",
+        Moves::All,
+        &["mark_roles ON teams", "mark_roles ON team_roles"],
+        "DELETE FROM teams WHERE name = 'choir'",
+    ),
 ];
 
 /// The two marks of a person, and what their ETag is made of.

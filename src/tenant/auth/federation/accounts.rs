@@ -194,7 +194,7 @@ pub async fn unlink(
             Entry { actor: &by, action: "federation.unlinked", user: me, session: Some(session), reason: Some(&what) };
         audit::note(conn, &entry, now).await?;
         let notice = SecurityNotice::IdentityUnlinked { provider: providers::get(conn, gone.provider_id).await?.name };
-        Ok(mail::notify_security(conn, &here, me, notice, None).await?)
+        mail::notify_security(conn, &here, me, notice, None).await
     })
     .await?;
     Ok(NoContent)
