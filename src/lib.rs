@@ -23,6 +23,7 @@ pub mod jobs;
 pub mod kernel;
 #[cfg(feature = "server")]
 pub mod mailer;
+#[cfg(feature = "server")]
 pub mod outbound;
 #[cfg(feature = "server")]
 pub mod rest;
