@@ -49,7 +49,9 @@ pub use drain::Drained;
 pub use migrate::{MigrateFleet, MigrationReport};
 pub use operation::{Halt, OperationOptions, Progress, Silent, StepTime};
 pub use parts::FailedPart;
-pub use provision::{AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned};
+pub use provision::{
+    AdminPassword, AttachTenant, CreateTenant, DeleteTenant, Deleted, FirstAdmin, Provisioned, Welcome,
+};
 pub use relocate::{MoveTenant, Moved, Relocation};
 pub use rotate::{AllRotated, Rotated};
 

@@ -345,6 +345,14 @@ impl Router {
         self.0.registry.get(id).await
     }
 
+    /// The database of a tenant in whatever state, for who makes it: no request gets it here.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    pub async fn for_maker(&self, id: TenantId) -> Result<TenantDb> {
+        Ok(TenantDb::new(self.clone(), self.tenant(id).await?))
+    }
+
     /// A tenant in whatever state, by slug.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Text};
 use diesel::upsert::excluded;
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncConnectionCore, RunQueryDsl};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::permissions::catalog::{ADMIN, PERMISSIONS, SYSTEM_ROLES, USER};
@@ -100,7 +100,7 @@ pub struct FirstAdmin {
 /// What the database answers; `NotFound` if [`seed`] has not run.
 pub async fn seed_admin<C>(conn: &mut C, admin: &FirstAdmin) -> QueryResult<UserId>
 where
-    C: AsyncConnection<Backend = diesel::pg::Pg>,
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
 {
     let role: RoleId = roles::table.filter(roles::name.eq(ADMIN)).select(roles::id).first(conn).await?;
     let user: UserId = diesel::insert_into(users::table)

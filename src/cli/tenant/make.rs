@@ -160,7 +160,7 @@ pub(super) async fn create(context: &Context, args: &CreateArgs) -> anyhow::Resu
     };
     if args.no_wait {
         let tenant = fleet(context)?.create_later(&wanted).await.map_err(explain)?;
-        return print(context, Provisioned { tenant, steps: Vec::new(), admin_password: None });
+        return print(context, Provisioned { tenant, steps: Vec::new(), admin_password: None, first_session: None });
     }
     let made = fleet(context)?.create(&wanted, &args.halt.options(), context).await.map_err(explain)?;
     print(context, made)

@@ -1,7 +1,9 @@
 //! From `provisioning` to `active`, and on to `suspended` and `archived`.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 
 use super::store::{Row, TenantRecord, find, get, records};
@@ -41,19 +43,23 @@ pub async fn set_status(
     get(conn, id).await
 }
 
-/// Makes a tenant that was being made routable, from the moment this commits; its built-in schema is at `version`.
+/// Makes a tenant that was being made routable, from the moment this commits, with these migrations. Connections that
+/// its maker opened to another schema are retired.
 ///
 /// # Errors
 /// 404 if there is none; 409 if it is suspended or archived.
 pub async fn activate(conn: &mut MainConn, id: TenantId, head: &Head) -> ApiResult<TenantRecord> {
     let from = [TenantStatus::Provisioning.as_str(), TenantStatus::Active.as_str()];
+    let is_new = sql::<BigInt>("CASE WHEN migrations_hash IS NOT DISTINCT FROM ")
+        .bind::<Text, _>(&head.hash)
+        .sql(" THEN 0 ELSE 1 END");
     let changed = diesel::update(t::table.find(id).filter(t::status.eq_any(from)))
         .set((
             t::status.eq(TenantStatus::Active.as_str()),
             t::schema_version.eq(head.schema_version),
             t::operator_version.eq(head.operator_version),
             t::migrations_hash.eq(&head.hash),
-            t::epoch.eq(t::epoch + 1),
+            t::epoch.eq(t::epoch + is_new),
         ))
         .execute(conn)
         .await?;

@@ -9,6 +9,7 @@ use diesel_async::RunQueryDsl;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::target::place;
+use crate::control::migration_runs::Head;
 use crate::control::schema::{clusters, tenants as t};
 use crate::control::word;
 use crate::error::{ApiError, ApiResult, Code};
@@ -90,6 +91,8 @@ pub struct NewTenant {
     pub max_connections: Option<i32>,
     /// Who may register.
     pub registration: Registration,
+    /// The migrations that its database holds already.
+    pub head: Option<Head>,
 }
 
 /// Which tenants to list, by slug.
@@ -235,17 +238,22 @@ pub async fn insert(conn: &mut MainConn, keys: &MasterKeys, new: &NewTenant) -> 
                 t::tls_client_key_sealed
                     .eq(tls.and_then(|tls| tls.client_key.as_ref()).map(|key| seal("tls_client_key_sealed", key))),
             ),
+            (
+                t::schema_version.eq(new.head.as_ref().map_or(0, |head| head.schema_version)),
+                t::operator_version.eq(new.head.as_ref().map_or(0, |head| head.operator_version)),
+                t::migrations_hash.eq(new.head.as_ref().map(|head| &head.hash)),
+            ),
         ))
         .execute(conn)
         .await;
     match done {
+        Ok(_) => get(conn, new.id).await,
         Err(DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, info))
             if info.constraint_name() == Some("tenants_slug_key") =>
         {
             Err(ApiError::already_exists("slug", "A tenant with this slug exists."))
         }
         Err(other) => Err(other.into()),
-        Ok(_) => get(conn, new.id).await,
     }
 }
 

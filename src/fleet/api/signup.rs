@@ -14,9 +14,9 @@ use super::{ChangeRefusals, JobView};
 use crate::config::SignUpMode;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::once::Turn;
-use crate::fleet::signup::{SignUpSettings, Standing, Wanted};
-use crate::fleet::{AdminPassword, FirstAdmin, Fleet};
-use crate::kernel::{OperationId, Slug, TenantId};
+use crate::fleet::signup::{Made, SignUpSettings, Standing, Wanted};
+use crate::fleet::{AdminPassword, FirstAdmin, Fleet, Welcome};
+use crate::kernel::{OperationId, Slug};
 use crate::rest::passwords::Rules;
 use crate::rest::problem;
 use crate::rest::{
@@ -137,8 +137,10 @@ pub async fn sign_up(
         return Err(ApiError::invalid(vec![fault]));
     }
     let standing = fleet.count_sign_up(&settings, client.1.0).await?;
-    let desk =
-        Desk { fleet: fleet.into_inner(), auth: auth.into_inner(), router: router.into_inner(), client: client.0 };
+    let desk = Desk {
+        fleet: fleet.into_inner(),
+        welcome: Welcome { auth: Auth::clone(&auth), router: Router::clone(&router), client: client.0 },
+    };
     let done = match standing.map_or(Ok(()), |standing| standing.check()) {
         Ok(()) => desk.serve(settings.mode, &idempotency, body).await,
         Err(refused) => Err(refused),
@@ -163,22 +165,20 @@ pub async fn sign_up(
 /// What serving a stranger works with.
 struct Desk {
     fleet: Arc<Fleet>,
-    auth: Arc<Auth>,
-    router: Arc<Router>,
-    client: Client,
+    welcome: Welcome,
 }
 
 impl Desk {
     async fn serve(self, mode: SignUpMode, idempotency: &Idempotency, body: SignUpRequest) -> ApiResult<HttpResponse> {
-        let keyed = idempotency.keyed(&self.router.installation().mac);
+        let keyed = idempotency.keyed(&self.welcome.router.installation().mac);
         match self.fleet.turn("POST /api/v1/tenants", keyed).await? {
             Turn::Repeat(kept) => match kept.body {
                 Some(job) => idempotency.respond(Answer::again(kept.status, kept.location, kept.version, job)?, true),
                 None => {
-                    let db = self.tenant(&body.slug, None).await?;
-                    let password = body.admin.password.clone();
-                    let again = auth::sign_in_again(&self.auth, &db, &body.admin.email, password, &self.client).await?;
-                    idempotency.respond(welcome(&db, again), true)
+                    let (db, password) = (self.tenant(&body.slug).await?, body.admin.password.clone());
+                    let Welcome { auth, client, .. } = &self.welcome;
+                    let again = auth::sign_in_again(auth, &db, &body.admin.email, password, client).await?;
+                    idempotency.respond(answer(&db, again), true)
                 }
             },
             // The work goes on if the caller goes away, and its answer is kept.
@@ -195,37 +195,38 @@ impl Desk {
             }
             Turn::Do(claim) => {
                 let making = actix_web::rt::spawn(async move {
+                    let fleet = self.fleet.clone();
                     let made = self.make(&body, claim.id).await;
-                    self.fleet.settle(claim, made, |_| None).await
+                    fleet.settle(claim, made, |_| None).await
                 });
                 idempotency.respond(making.await.map_err(ApiError::internal)??, false)
             }
         }
     }
 
-    async fn make(&self, body: &SignUpRequest, request: Uuid) -> ApiResult<Answer<SignedUp>> {
-        let (id, now) = self.fleet.sign_up(&body.wanted(), request).await?;
-        let db = self.tenant(&body.slug, Some(id)).await?;
-        let email = &body.admin.email;
-        // One that was made before may have another password by now.
-        let sign_in = if now {
-            auth::sign_in_newcomer(&self.auth, &db, email, &self.client).await?
-        } else {
-            auth::sign_in_again(&self.auth, &db, email, body.admin.password.clone(), &self.client).await?
+    async fn make(self, body: &SignUpRequest, request: Uuid) -> ApiResult<Answer<SignedUp>> {
+        let Welcome { auth, router, client } = &self.welcome;
+        let made = self.fleet.sign_up(&body.wanted(), request, Some(&self.welcome)).await?;
+        router.forget(made.id(), &body.slug);
+        let (db, email) = (router.for_maker(made.id()).await?, &body.admin.email);
+        let sign_in = match made {
+            Made::Now(_, Some(first)) => *first,
+            Made::Now(_, None) => auth::sign_in_newcomer(auth, &db, email, client).await?,
+            // There may be another password by now.
+            Made::Before(_) => {
+                let db = self.tenant(&body.slug).await?;
+                auth::sign_in_again(auth, &db, email, body.admin.password.clone(), client).await?
+            }
         };
-        Ok(welcome(&db, sign_in))
+        Ok(answer(&db, sign_in))
     }
 
-    /// The tenant's database; of one that was made now, whatever this node believes to know of the slug.
-    async fn tenant(&self, slug: &Slug, made: Option<TenantId>) -> ApiResult<TenantDb> {
-        if let Some(id) = made {
-            self.router.forget(id, slug);
-        }
-        Ok(self.router.named(Some(slug.as_str()), &Hints::default()).await?)
+    async fn tenant(&self, slug: &Slug) -> ApiResult<TenantDb> {
+        Ok(self.welcome.router.named(Some(slug.as_str()), &Hints::default()).await?)
     }
 }
 
-fn welcome(db: &TenantDb, sign_in: SignIn) -> Answer<SignedUp> {
+fn answer(db: &TenantDb, sign_in: SignIn) -> Answer<SignedUp> {
     let tenant = CurrentTenant::of(db.tenant());
     Answer::created(SignedUp { tenant, sign_in }).location("/api/v1/tenants/current")
 }

@@ -84,7 +84,7 @@ impl Fleet {
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         journal.set_result(&serde_json::json!({"tenantId": id, "slug": tenant.slug})).await?;
         tracing::info!(tenant = %id, %slug, source = %source, "cloned");
-        Ok(Provisioned { tenant, steps, admin_password: run.generated })
+        Ok(Provisioned { tenant, steps, admin_password: run.generated, first_session: None })
     }
 
     /// The tenant to clone, its own role's way to it, and the key of its backups.

@@ -35,7 +35,7 @@ impl Fleet {
             return Ok(made);
         }
         let asked = Asked { sign_up: None, request };
-        self.create_for(wanted, asked, &OperationOptions::default(), &Silent).await
+        self.create_for(wanted, asked, None, &OperationOptions::default(), &Silent).await
     }
 
     async fn made_for(&self, request: Uuid) -> ApiResult<Option<Provisioned>> {
@@ -50,7 +50,7 @@ impl Fleet {
         Ok(made.map(|(tenant, steps)| {
             let steps = steps.into_iter().filter(Step::is_done);
             let steps = steps.map(|step| StepTime { ms: step.ms.unwrap_or_default(), name: step.name }).collect();
-            Provisioned { tenant, steps, admin_password: None }
+            Provisioned { tenant, steps, admin_password: None, first_session: None }
         }))
     }
 }

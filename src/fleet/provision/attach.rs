@@ -110,6 +110,7 @@ impl Fleet {
             direct_url: wanted.direct_url.clone(),
             max_connections: wanted.max_connections,
             registration: wanted.registration.unwrap_or(Registration::Closed),
+            head: None,
         };
         let input = json!({"firstAdmin": wanted.admin.is_some()});
         self.control

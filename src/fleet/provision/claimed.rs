@@ -9,6 +9,7 @@ use super::admin::AdminToBe;
 use super::again::Asked;
 use super::create::Reserved;
 use super::trail::Trail;
+use super::welcome::Welcome;
 use super::{CreateTenant, Provisioned, verify};
 use crate::control::operations::Operation;
 use crate::control::ready::ReadyTenant;
@@ -42,7 +43,7 @@ impl Fleet {
         let Reserved { tenant, operation, _lock, ready } = reserved;
         let Some(ready) = ready else { return Ok(tenant) };
         let trail = Trail::new(begun, None, &Silent);
-        match self.open_claimed((&tenant, &operation), &ready, None, trail).await {
+        match self.open_claimed((&tenant, &operation), &ready, (None, None), trail).await {
             Ok(made) => Ok(made.tenant),
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
@@ -57,25 +58,29 @@ impl Fleet {
         &self,
         (tenant, operation): (&TenantRecord, &Operation),
         ready: &Ready,
-        admin: Option<AdminToBe>,
+        people: (Option<AdminToBe>, Option<&Welcome>),
         mut trail: Trail<'_>,
     ) -> ApiResult<Provisioned> {
         trail.done(0, CLAIM);
-        let installation = self.installation().await?;
-        let mut own = admin::open(&ready.address).await?;
+        let (mut generated, mut first_session) = (None, None);
         // It was looked at from all sides when it was made. That it is still there, and whose it is, is seen again.
-        verify::stamp((tenant.id, installation.id), &mut own).await?;
-        let mut generated = None;
-        if let Some(admin) = admin {
-            let (row, password) = admin.finish().await?;
-            generated = password;
-            own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
-                .await
-                .map_err(ApiError::internal)?;
+        match people {
+            (Some(admin), Some(welcome)) => first_session = Some(welcome.first_session(tenant.id, admin).await?),
+            (admin, _) => {
+                let mut own = admin::open(&ready.address).await?;
+                verify::stamp((tenant.id, self.installation().await?.id), &mut own).await?;
+                if let Some(admin) = admin {
+                    let (row, password) = admin.finish().await?;
+                    generated = password;
+                    own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
+                        .await
+                        .map_err(ApiError::internal)?;
+                }
+            }
         }
         trail.done(1, FIRST_ADMIN);
         let made = self.activate(operation, tenant.id, ready.made.head(), trail).await?;
         tracing::info!(tenant = %tenant.id, slug = %tenant.slug, "provisioned from the stock");
-        Ok(Provisioned { admin_password: generated, ..made })
+        Ok(Provisioned { admin_password: generated, first_session, ..made })
     }
 }

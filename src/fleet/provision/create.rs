@@ -11,6 +11,7 @@ use super::claimed::Ready;
 use super::drive::drive;
 use super::run::{Run, own_address};
 use super::trail::Trail;
+use super::welcome::Welcome;
 use super::{CREATE, FirstAdmin, Provisioned};
 use crate::control::clusters::{Cluster, Placement};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
@@ -76,7 +77,7 @@ impl Fleet {
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
-        self.create_for(wanted, Asked::default(), options, progress).await
+        self.create_for(wanted, Asked::default(), None, options, progress).await
     }
 
     /// As [`Self::create`], for a sign-up or a request. What one sign-up has begun, nobody else goes on with.
@@ -84,6 +85,7 @@ impl Fleet {
         &self,
         wanted: &CreateTenant,
         asked: Asked,
+        welcome: Option<&Welcome>,
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
@@ -112,7 +114,7 @@ impl Fleet {
             (run.admin, run.in_one_go) = (admin, true);
             return Box::pin(self.make(run, &operation, trail(begun))).await;
         };
-        match Box::pin(self.open_claimed((&tenant, &operation), &ready, admin, trail(begun))).await {
+        match Box::pin(self.open_claimed((&tenant, &operation), &ready, (admin, welcome), trail(begun))).await {
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
                     "a ready tenant was not what it should be; its making is gone through again");
@@ -203,6 +205,7 @@ impl Fleet {
                     direct_url: None,
                     max_connections: wanted.max_connections,
                     registration: wanted.registration.unwrap_or(Registration::Closed),
+                    head: ready.as_ref().map(ready::ReadyTenant::head),
                 };
                 let mut tenant = tenants::insert(conn, &keys, &new).await?;
                 if let Some(plan) = &wanted.plan {

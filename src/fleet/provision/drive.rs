@@ -66,5 +66,5 @@ pub(super) async fn drive(mut run: Run<'_>, list: &[Step], mut journal: Journal<
     let db = &run.fleet.control.db;
     let tenant = db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
     tracing::info!(tenant = %tenant.id, %slug, "provisioned");
-    Ok::<_, ApiError>(Provisioned { tenant, steps, admin_password: run.generated })
+    Ok::<_, ApiError>(Provisioned { tenant, steps, admin_password: run.generated, first_session: None })
 }

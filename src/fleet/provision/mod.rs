@@ -14,6 +14,7 @@ pub(super) mod run;
 pub(super) mod steps;
 mod trail;
 pub(super) mod verify;
+mod welcome;
 
 pub(super) use again::Asked;
 pub(super) use verify::read_stamp;
@@ -25,10 +26,12 @@ pub use claimed::CLAIMED;
 pub use create::CreateTenant;
 pub(super) use create::generated_name;
 pub use remove::{DeleteTenant, Deleted};
+pub use welcome::Welcome;
 
 use crate::control::tenants::TenantRecord;
 use crate::fleet::operation::StepTime;
 use crate::router::tenant::words;
+use crate::tenant::auth::session::SignIn;
 
 words! {
     /// A step's name, as it is journaled and shown.
@@ -128,4 +131,6 @@ pub struct Provisioned {
     pub steps: Vec<StepTime>,
     /// The first administrator's password, where it was generated: shown this once.
     pub admin_password: Option<SecretString>,
+    /// The first administrator's first session, where somebody was welcomed as soon as the tenant was there.
+    pub first_session: Option<SignIn>,
 }

@@ -77,7 +77,7 @@ impl Fleet {
         };
         trail.done(position, NAME);
         let steps = trail.done.into_iter().map(|(_, step)| step).collect();
-        Ok(Provisioned { tenant, steps, admin_password: None })
+        Ok(Provisioned { tenant, steps, admin_password: None, first_session: None })
     }
 
     async fn active_after_all(&self, job: OperationId, id: TenantId) -> Option<TenantRecord> {

@@ -203,6 +203,7 @@ impl Fleet {
                 direct_url: None,
                 max_connections: None,
                 registration: Registration::Closed,
+                head: None,
             };
             let tenant = tenants::insert(conn, &keys, &new).await?;
             Ok::<_, ApiError>((tenant, operations::begin(conn, &operation).await?))

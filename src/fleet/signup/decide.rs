@@ -51,7 +51,7 @@ impl Fleet {
             first_name: admin.first_name,
             last_name: admin.last_name,
         };
-        let (tenant, _) = self.sign_up(&Wanted { slug, name, admin }, id.uuid()).await?;
+        let tenant = self.sign_up(&Wanted { slug, name, admin }, id.uuid(), None).await?.id();
         let made = self.get(&tenant.to_string()).await?;
         let result = json!({"tenantId": made.id, "slug": made.slug});
         self.decide(id, OperationState::Done, None, Some(result)).await?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub use limit::Standing;
 
 use super::provision::Asked;
-use super::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent};
+use super::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent, Welcome};
 use crate::config::{Network, SignUpMode};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::signups::{self, FirstPerson};
@@ -20,6 +20,7 @@ use crate::control::tenants;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{OperationId, Slug, TenantId};
 use crate::router::{MainConn, TenantStatus};
+use crate::tenant::auth::session::SignIn;
 
 /// Who may sign up.
 #[derive(Debug, Clone)]
@@ -58,17 +59,35 @@ pub struct Waiting {
     pub created_at: DateTime<Utc>,
 }
 
+/// What came of a sign-up.
+#[derive(Debug)]
+pub enum Made {
+    /// The tenant was made just now; and its first administrator's first session, if they were welcomed already.
+    Now(TenantId, Option<Box<SignIn>>),
+    /// It had been made before.
+    Before(TenantId),
+}
+
+impl Made {
+    /// The tenant.
+    #[must_use]
+    pub const fn id(&self) -> TenantId {
+        match self {
+            Self::Now(id, _) | Self::Before(id) => *id,
+        }
+    }
+}
+
 fn taken(slug: &Slug) -> ApiError {
     ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one."))
 }
 
 impl Fleet {
-    /// Makes a stranger's tenant, and says whether it was made just now. `request` is what asks for it: sent again after a
-    /// crash, it goes on where it was.
+    /// Makes a stranger's tenant. `request` is what asks for it: sent again after a crash, it goes on where it was.
     ///
     /// # Errors
     /// `already_exists` for a taken slug. Whatever fails, nothing of the tenant is left.
-    pub async fn sign_up(&self, wanted: &Wanted, request: Uuid) -> ApiResult<(TenantId, bool)> {
+    pub async fn sign_up(&self, wanted: &Wanted, request: Uuid, welcome: Option<&Welcome>) -> ApiResult<Made> {
         let slug = wanted.slug.clone();
         let found = self
             .control
@@ -87,7 +106,7 @@ impl Fleet {
             .await?;
         match found {
             // It was made, and nobody could be told.
-            Some((made, _)) if made.status != TenantStatus::Provisioning => return Ok((made.id, false)),
+            Some((made, _)) if made.status != TenantStatus::Provisioning => return Ok(Made::Before(made.id)),
             // It failed, and could not be taken back then.
             Some((failed, true)) => self.delete_unfinished(failed.id).await?,
             _ => {}
@@ -98,9 +117,9 @@ impl Fleet {
             ..CreateTenant::named(wanted.slug.clone())
         };
         let asked = Asked { sign_up: Some(request), request: None };
-        let made = self.create_for(&create, asked, &OperationOptions::default(), &Silent).await;
+        let made = self.create_for(&create, asked, welcome, &OperationOptions::default(), &Silent).await;
         match made {
-            Ok(made) => Ok((made.tenant.id, true)),
+            Ok(made) => Ok(Made::Now(made.tenant.id, made.first_session.map(Box::new))),
             Err(error) => {
                 self.take_back(&wanted.slug, request).await;
                 Err(error)

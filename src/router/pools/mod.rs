@@ -141,9 +141,10 @@ impl TenantPoolManager {
     }
 
     /// Takes in what the registry says of a tenant now: `None` if it is gone. Costs nothing for a cold tenant. One that is
-    /// held lets go of its connections.
+    /// held lets go of its connections; of one that is being made, its maker has them.
     pub(super) fn update(&self, id: TenantId, tenant: Option<&Arc<Tenant>>, now: DateTime<Utc>) {
-        let served = tenant.filter(|entry| entry.status == TenantStatus::Active && !entry.is_held(now));
+        use TenantStatus::{Active, Provisioning};
+        let served = tenant.filter(|entry| matches!(entry.status, Provisioning | Active) && !entry.is_held(now));
         for cluster in self.all() {
             match served {
                 Some(entry) if self.is_on(entry, &cluster) => cluster.update(entry),

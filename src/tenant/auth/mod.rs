@@ -29,7 +29,7 @@ mod strangers;
 pub use account::{SINCE as LINKED_SINCE, SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
 pub(in crate::tenant) use mfa::gate::forget_challenges;
-pub use newcomer::{sign_in_again, sign_in_newcomer};
+pub use newcomer::{expect_newcomer, sign_in_again, sign_in_newcomer, welcome_newcomer};
 pub use passkeys::PasskeySite;
 pub use rules::Limits;
 pub(crate) use settings::delta;

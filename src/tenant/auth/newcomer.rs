@@ -7,10 +7,48 @@ use super::session::SignIn;
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::UserId;
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::users::rules::email_key;
-use crate::tenant::users::store as users;
+use crate::tenant::users::store::{self as users, UserRow};
+use crate::tenant::{FirstAdmin, seed_admin};
+
+/// Opens a connection to a tenant that is being made, and asks there what the first session will ask: a server process
+/// that has just started reads its catalogue for each of it, and has the time for it now.
+///
+/// # Errors
+/// If the tenant's database does not answer.
+pub async fn expect_newcomer(auth: &Auth, db: &TenantDb) -> ApiResult<()> {
+    let nobody = UserId::generate();
+    db.read(async |conn: &mut TenantConn| -> ApiResult<()> {
+        users::find(conn, nobody).await?;
+        gate::rehearse(conn, auth, db, nobody).await
+    })
+    .await
+}
+
+/// Makes the first administrator and their first session, in one transaction.
+///
+/// # Errors
+/// If the tenant's database does not answer.
+pub async fn welcome_newcomer(auth: &Auth, db: &TenantDb, admin: &FirstAdmin, client: &Client) -> ApiResult<SignIn> {
+    db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
+        let user = seed_admin(&mut **conn, admin).await?;
+        let user = users::get(conn, user).await?;
+        enter(conn, auth, db, user, client).await
+    })
+    .await
+}
+
+async fn enter(conn: &mut TenantTx, auth: &Auth, db: &TenantDb, user: UserRow, client: &Client) -> ApiResult<SignIn> {
+    match gate::enter(conn, auth, db, user, client, None).await? {
+        LoggedIn::In(sign_in) => Ok(*sign_in),
+        LoggedIn::SecondFactor(_) => {
+            Err(ApiError::new(Code::Conflict).detail("It was made before, and has a second factor now: log in."))
+        }
+    }
+}
 
 /// Signs in who has just set their password.
 ///
@@ -21,12 +59,7 @@ pub async fn sign_in_newcomer(auth: &Auth, db: &TenantDb, email: &str, client: &
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
         let user = users::find_by_email(conn, &email).await?;
         let user = user.ok_or_else(|| ApiError::internal("the first administrator is not there"))?;
-        match gate::enter(conn, auth, db, user, client, None).await? {
-            LoggedIn::In(sign_in) => Ok(*sign_in),
-            LoggedIn::SecondFactor(_) => {
-                Err(ApiError::new(Code::Conflict).detail("It was made before, and has a second factor now: log in."))
-            }
-        }
+        enter(conn, auth, db, user, client).await
     })
     .await
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::settings::{Auth, delta};
 use super::store::{self, NewSession};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::SessionId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{SessionId, UserId};
 use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
@@ -65,6 +65,13 @@ pub(super) struct Identity {
     pub expires_at: DateTime<Utc>,
     pub amr: Vec<String>,
     pub auth_time: DateTime<Utc>,
+}
+
+/// Asks what [`open`] will ask, of nobody.
+pub(super) async fn rehearse(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, nobody: UserId) -> ApiResult<()> {
+    lifetimes(conn, db, auth.settings.session_lifetimes()).await?;
+    store::is_new_address(conn, nobody, Some("::")).await?;
+    Ok(teams::store::role_names_of_user(conn, nobody).await.map(drop)?)
 }
 
 /// Opens a session for somebody who has just proved who they are, in these ways (RFC 8176).

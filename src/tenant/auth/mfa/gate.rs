@@ -110,6 +110,21 @@ async fn enter_by(
     session::open(conn, auth, db, user, client, amr).await.map(Box::new).map(LoggedIn::In)
 }
 
+/// Asks what [`enter`] will ask, of nobody.
+pub(in crate::tenant::auth) async fn rehearse(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    nobody: UserId,
+) -> ApiResult<()> {
+    has_passkey(conn, auth, db, nobody).await?;
+    if exists(conn, db).await? {
+        store::is_enrolled(conn, nobody).await?;
+        store::is_demanded(conn, &[]).await?;
+    }
+    session::rehearse(conn, auth, db, nobody).await
+}
+
 async fn has_passkey(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, user: UserId) -> ApiResult<bool> {
     let here = db.tenant().schema_version >= passkeys::SINCE && auth.passkeys.is_there();
     Ok(here && passkeys::store::any(conn, user).await?)
