@@ -124,6 +124,19 @@ impl Session {
     }
 }
 
+impl Lock {
+    /// Gives it back now: whoever asks next gets it. Dropped, it is given back a moment later.
+    pub(super) async fn release(mut self) {
+        let Some(mut conn) = self.conn.take() else { return };
+        // One that cannot say so ends its session, and the lock with it.
+        if matches!(try_unlock(&mut conn, self.key).await, Ok(true))
+            && let Some(idle) = self.idle.take()
+        {
+            idle.keep(conn);
+        }
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         let (Some(mut conn), Some(idle)) = (self.conn.take(), self.idle.take()) else { return };

@@ -58,22 +58,23 @@ impl Fleet {
             db.transaction(async move |conn: &mut MainConn| requests::begin(conn, &scope, &keyed, now).await).await?;
         Ok(match begun {
             Begun::Open(id) => Turn::Do(Claim { id, lock: Some(Box::new((lock, place))) }),
-            Begun::Answered(kept) => Turn::Repeat(kept),
+            Begun::Answered(kept) => {
+                lock.release().await;
+                Turn::Repeat(kept)
+            }
         })
     }
 
     /// Keeps what came of a claim: the head of its answer, and `body` if there are no secrets in it. An error leaves
-    /// nothing behind.
+    /// nothing behind. Whoever has heard the answer and asks again is not told that it is still worked on.
     pub(super) async fn settle<T>(
         &self,
         claim: Claim,
         done: ApiResult<Answer<T>>,
         body: impl FnOnce(&Answer<T>) -> Option<serde_json::Value>,
     ) -> ApiResult<Answer<T>> {
-        let id = claim.id;
-        if claim.lock.is_none() {
-            return done;
-        }
+        let Claim { id, lock: Some(held) } = claim else { return done };
+        let (lock, _place) = *held;
         let db = &self.control.db;
         match &done {
             Ok(answer) => {
@@ -89,6 +90,7 @@ impl Fleet {
                 }
             }
         }
+        lock.release().await;
         done
     }
 }
