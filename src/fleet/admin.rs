@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use diesel::pg::Pg;
 use diesel::sql_types::{Bool, Text};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection};
 
 use super::sql;
 use crate::error::{ApiError, ApiResult, Code};
@@ -84,7 +85,10 @@ pub(super) async fn ask(conn: &mut AdminConn, query: &str) -> ApiResult<bool> {
 }
 
 /// The rows of `SELECT … AS word`.
-pub(super) async fn words(conn: &mut AdminConn, query: &str) -> ApiResult<Vec<String>> {
+pub(super) async fn words<C>(conn: &mut C, query: &str) -> ApiResult<Vec<String>>
+where
+    C: AsyncConnectionCore<Backend = Pg>,
+{
     let rows: Vec<Word> = diesel::sql_query(query).load(conn).await.map_err(ApiError::internal)?;
     Ok(rows.into_iter().map(|row| row.word).collect())
 }

@@ -10,7 +10,7 @@ use super::Router;
 use super::error::{Error, Result};
 use super::pools::{Lease, Mode};
 use super::resolver::serving;
-use super::tenant::Tenant;
+use super::tenant::{Tenant, TenantStatus};
 use crate::kernel::TenantId;
 
 /// Requests of one held tenant that may wait at once on this node.
@@ -93,7 +93,9 @@ impl Router {
     /// The tenant as the registry has it by now; refused if it has ceased to serve.
     async fn current(&self, known: &Arc<Tenant>) -> Result<Arc<Tenant>> {
         let tenant = self.0.registry.latest(known).await;
-        serving(&tenant).map(|()| tenant)
+        // One that is still being made is asked for by its maker: nobody else is given it.
+        let is_made = tenant.status == TenantStatus::Provisioning && known.status == tenant.status;
+        if is_made { Ok(tenant) } else { serving(&tenant).map(|()| tenant) }
     }
 
     fn is_held(&self, tenant: &Tenant) -> bool {

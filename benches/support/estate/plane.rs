@@ -162,6 +162,7 @@ impl Plane {
                         direct_url: None,
                         max_connections: None,
                         registration: Registration::Closed,
+                        head: None,
                     };
                     tenants::insert(conn, &keys, &new).await?;
                     signing_keys::ensure(conn, &keys, entry.id).await?;

@@ -39,7 +39,7 @@ impl Fleet {
     pub(super) async fn begin_later(&self, wanted: &CreateTenant) -> ApiResult<TenantRecord> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let begun = Instant::now();
-        let reserved = self.reserve(wanted, Asked::default(), true, Some(&migrations.hash())).await?;
+        let reserved = self.reserve(wanted, Asked::default(), true, &migrations.head()).await?;
         let Reserved { tenant, operation, _lock, ready } = reserved;
         let Some(ready) = ready else { return Ok(tenant) };
         let trail = Trail::new(begun, None, &Silent);
@@ -65,7 +65,10 @@ impl Fleet {
         let (mut generated, mut first_session) = (None, None);
         // It was looked at from all sides when it was made. That it is still there, and whose it is, is seen again.
         match people {
-            (Some(admin), Some(welcome)) => first_session = Some(welcome.first_session(tenant.id, admin).await?),
+            (Some(admin), Some(welcome)) => {
+                let db = welcome.expect(tenant.id).await?;
+                first_session = Some(welcome.sign_in(&db, admin).await?);
+            }
             (admin, _) => {
                 let mut own = admin::open(&ready.address).await?;
                 verify::stamp((tenant.id, self.installation().await?.id), &mut own).await?;

@@ -14,6 +14,7 @@ use super::trail::Trail;
 use super::welcome::Welcome;
 use super::{CREATE, FirstAdmin, Provisioned};
 use crate::control::clusters::{Cluster, Placement};
+use crate::control::migration_runs::Head;
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
 use crate::control::{ControlPlane, clusters, ready, signing_keys};
@@ -108,10 +109,10 @@ impl Fleet {
         let trail = |since| Trail::new(since, options.halt.as_ref(), progress);
         let begun = Instant::now();
         let Reserved { tenant, operation, _lock, ready } =
-            self.reserve(wanted, asked, false, Some(&migrations.hash())).await?;
+            self.reserve(wanted, asked, false, &migrations.head()).await?;
         let Some(ready) = ready else {
             let mut run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
-            (run.admin, run.in_one_go) = (admin, true);
+            (run.admin, run.in_one_go, run.welcome) = (admin, true, welcome);
             return Box::pin(self.make(run, &operation, trail(begun))).await;
         };
         match Box::pin(self.open_claimed((&tenant, &operation), &ready, (admin, welcome), trail(begun))).await {
@@ -165,29 +166,26 @@ impl Fleet {
         Box::pin(self.begin_later(wanted)).await
     }
 
-    /// The registry entry and its journal, in one transaction; of a ready tenant with these migrations, where the
-    /// cluster has one.
+    /// The registry entry and its journal, in one transaction; of a ready tenant with the migrations that lead here, where
+    /// the cluster has one.
     pub(super) async fn reserve(
         &self,
         wanted: &CreateTenant,
         asked: Asked,
         background: bool,
-        migrations: Option<&str>,
+        head: &Head,
     ) -> ApiResult<Reserved> {
         let keys = self.control.keys.clone();
         let strategy = self.settings.placement;
         let session = Session::of(&self.locks, &self.control).await?;
-        let (wanted, migrations) = (wanted.clone(), migrations.map(str::to_owned));
+        let (wanted, head) = (wanted.clone(), head.clone());
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
                 let cluster = home(conn, &keys, strategy, &wanted).await?;
                 // The role of a ready one is made for the usual ceiling.
                 let usual = super::role_connections(wanted.max_connections) == super::role_connections(None);
-                let ready = match &migrations {
-                    Some(migrations) if usual => ready::take(conn, &keys, cluster.id, migrations).await?,
-                    _ => None,
-                };
+                let ready = if usual { ready::take(conn, &keys, cluster.id, &head.hash).await? } else { None };
                 let id = ready.as_ref().map_or_else(TenantId::generate, |ready| ready.id);
                 // Nobody knows of it before this commits, so nobody is waited for.
                 let lock = session.tenant(id).await?;
@@ -205,7 +203,7 @@ impl Fleet {
                     direct_url: None,
                     max_connections: wanted.max_connections,
                     registration: wanted.registration.unwrap_or(Registration::Closed),
-                    head: ready.as_ref().map(ready::ReadyTenant::head),
+                    head: Some(head),
                 };
                 let mut tenant = tenants::insert(conn, &keys, &new).await?;
                 if let Some(plan) = &wanted.plan {

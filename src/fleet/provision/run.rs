@@ -5,6 +5,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::FirstAdmin;
 use super::admin::AdminToBe;
+use super::welcome::Welcome;
 use crate::control::clusters::{self, Cluster};
 use crate::control::ready::ReadyTenant;
 use crate::control::tenants::{TenantRecord, target};
@@ -12,7 +13,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, admin};
 use crate::kernel::TenantId;
-use crate::router::{AdminConn, ConnectError, Installation, MainConn, Target};
+use crate::router::{AdminConn, ConnectError, Installation, MainConn, Target, TenantDb};
+use crate::tenant::auth::session::SignIn;
 
 /// Whose database it is.
 pub(in crate::fleet) struct Subject {
@@ -41,12 +43,18 @@ pub(in crate::fleet) struct Run<'a> {
     pub(super) in_one_go: bool,
     /// The database was cloned in this run, from a template at the head of the migrations.
     pub(super) cloned: bool,
+    /// Who is signed in as soon as the tenant is there.
+    pub(super) welcome: Option<&'a Welcome>,
+    /// The session of who was.
+    pub(super) first_session: Option<SignIn>,
     /// The first administrator's password, once it was made.
     pub(in crate::fleet) generated: Option<SecretString>,
     server: Option<AdminConn>,
     inside: Option<AdminConn>,
     own: Option<AdminConn>,
     own_ahead: Option<Ahead<ApiResult<AdminConn>>>,
+    expected: Option<TenantDb>,
+    expected_ahead: Option<Ahead<ApiResult<TenantDb>>>,
     knocking: Option<Ahead<Result<AdminConn, ConnectError>>>,
 }
 
@@ -121,11 +129,15 @@ impl<'a> Run<'a> {
             admin: None,
             in_one_go: false,
             cloned: false,
+            welcome: None,
+            first_session: None,
             generated: None,
             server: None,
             inside: None,
             own: None,
             own_ahead: None,
+            expected: None,
+            expected_ahead: None,
             knocking: None,
         })
     }
@@ -169,9 +181,31 @@ impl<'a> Run<'a> {
         if self.in_one_go { admin::open_relaxed(target).await } else { admin::open(target).await }
     }
 
+    /// The tenant's database as its first administrator's requests will see it, where somebody is welcomed: the connection
+    /// that is opened for it serves them.
+    pub(super) async fn expected(&mut self) -> ApiResult<Option<TenantDb>> {
+        let Some(welcome) = self.welcome else { return Ok(None) };
+        if self.expected.is_none() {
+            self.expected = Some(match self.expected_ahead.take() {
+                Some(opening) => opening.await.map_err(ApiError::internal)??,
+                None => welcome.expect(self.tenant.id).await?,
+            });
+        }
+        Ok(self.expected.clone())
+    }
+
+    /// Begins to open that: from here on the database says whose it is.
+    pub(super) fn expect_ahead(&mut self) {
+        if let Some(welcome) = self.welcome.cloned() {
+            let id = self.tenant.id;
+            let opening = tokio::spawn(async move { welcome.expect(id).await });
+            self.expected_ahead = Some(AbortOnDropHandle::new(opening));
+        }
+    }
+
     /// Begins to open the tenant's own connection: from here on its database lets it in.
     pub(super) fn open_own_ahead(&mut self) {
-        if self.own.is_none() {
+        if self.own.is_none() && self.welcome.is_none() {
             let target = self.direct.clone();
             self.own_ahead = Some(AbortOnDropHandle::new(tokio::spawn(async move { admin::open(&target).await })));
         }

@@ -95,7 +95,9 @@ pub(in crate::fleet) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
     let ours = (run.tenant.id, run.installation.id);
     let inside = run.inside().await?;
     admin::run(inside, sql::STAMP, &variables).await?;
-    verify::stamp(ours, inside).await
+    verify::stamp(ours, inside).await?;
+    run.expect_ahead();
+    Ok(())
 }
 
 /// The built-in schema; nothing to do where the template was at the head.
@@ -136,6 +138,10 @@ pub(in crate::fleet) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
         Some(begun) => begun,
         None => AdminToBe::begin(&run.fleet.passwords, wanted).await?,
     };
+    if let Some((welcome, db)) = run.welcome.zip(run.expected().await?) {
+        run.first_session = Some(welcome.sign_in(&db, admin).await?);
+        return Ok(());
+    }
     let (row, generated) = admin.finish().await?;
     let own = run.own().await?;
     own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)

@@ -116,7 +116,7 @@ impl Fleet {
         match self.activate(operation, id, head, trail).await {
             Ok(made) => {
                 tracing::info!(tenant = %id, slug = %made.tenant.slug, "provisioned");
-                Ok(Provisioned { admin_password: run.generated, ..made })
+                Ok(Provisioned { admin_password: run.generated, first_session: run.first_session, ..made })
             }
             Err(error) => {
                 Err(self.fail(operation, Step::Activate, &Trail::new(Instant::now(), None, progress), error).await)

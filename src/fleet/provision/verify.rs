@@ -8,8 +8,8 @@ use super::run::Run;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{admin, refused, sql};
 use crate::kernel::{InstallationId, TenantId};
-use crate::router::AdminConn;
 use crate::router::connect::ConnectFailure;
+use crate::router::{AdminConn, TenantConn};
 
 #[derive(diesel::QueryableByName)]
 pub(in crate::fleet) struct StampRow {
@@ -66,13 +66,20 @@ pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
 
 /// Inside a shared tenant's database, as its own role: pooled and direct address are the same.
 async fn look(ours: (TenantId, InstallationId), run: &mut Run<'_>) -> ApiResult<()> {
-    let own = run.own().await?;
-    stamp(ours, own).await?;
     // `postgres`, `template1` and every other tenant's; of a stranger's databases on this server we know nothing.
     let others = "SELECT datname::text AS word FROM pg_database \
                   WHERE datallowconn AND datname <> current_database() AND has_database_privilege(oid, 'CONNECT') \
                   AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$')";
-    if let Some(other) = admin::words(own, others).await?.into_iter().next() {
+    let others = match run.expected().await? {
+        // The router has let in nobody but this tenant.
+        Some(db) => db.read(async |conn: &mut TenantConn| admin::words(conn, others).await).await?,
+        None => {
+            let own = run.own().await?;
+            stamp(ours, own).await?;
+            admin::words(own, others).await?
+        }
+    };
+    if let Some(other) = others.into_iter().next() {
         let revoke = sql::fill("REVOKE CONNECT ON DATABASE :\"d\" FROM PUBLIC;", &[("d", &other)]);
         return Err(refused(
             "The tenant's role could connect to another database of the cluster; revoke CONNECT there from PUBLIC.",

@@ -4,12 +4,12 @@ use super::admin::AdminToBe;
 use crate::error::ApiResult;
 use crate::kernel::TenantId;
 use crate::rest::Client;
-use crate::router::Router;
+use crate::router::{Router, TenantDb};
 use crate::tenant::auth::session::SignIn;
 use crate::tenant::auth::{self, Auth};
 
 /// What it takes to sign a newcomer in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Welcome {
     /// Opens sessions.
     pub auth: Auth,
@@ -20,15 +20,23 @@ pub struct Welcome {
 }
 
 impl Welcome {
-    /// Makes the first administrator of a tenant that is being made, and their first session, in one transaction. The
-    /// connection is opened, and asked what it will be asked, while the password is hashed.
+    /// Opens the connection to a tenant that is being made, and has it asked what it will be asked: there is time for it
+    /// while the password is hashed. The router looks at the stamp.
     ///
     /// # Errors
     /// If the tenant's database does not answer, or is not the tenant's.
-    pub(super) async fn first_session(&self, tenant: TenantId, admin: AdminToBe) -> ApiResult<SignIn> {
+    pub(super) async fn expect(&self, tenant: TenantId) -> ApiResult<TenantDb> {
         let db = self.router.for_maker(tenant).await?;
         auth::expect_newcomer(&self.auth, &db).await?;
+        Ok(db)
+    }
+
+    /// Makes the first administrator and their first session, in one transaction.
+    ///
+    /// # Errors
+    /// If the tenant's database does not answer.
+    pub(super) async fn sign_in(&self, db: &TenantDb, admin: AdminToBe) -> ApiResult<SignIn> {
         let (row, _) = admin.finish().await?;
-        auth::welcome_newcomer(&self.auth, &db, &row, &self.client).await
+        auth::welcome_newcomer(&self.auth, db, &row, &self.client).await
     }
 }
