@@ -8,7 +8,7 @@ use utoipa::openapi::OpenApi;
 /// By schema and property, in the words of JSON Schema. Written by the test.
 const BOUNDS: &str = include_str!("openapi_bounds.json");
 
-/// Puts the bounds into the schemas; what a schema says itself stays.
+/// Puts the bounds into the schemas.
 pub(super) fn complete(document: &mut OpenApi) {
     let bounds: Map<String, Value> = serde_json::from_str(BOUNDS).unwrap_or_default();
     let Some(components) = document.components.as_mut() else { return };
@@ -31,8 +31,8 @@ fn merge(place: &mut Value, bound: &Value) {
     for (member, value) in members {
         match place.get_mut(member) {
             Some(inner) if value.is_object() => merge(inner, value),
-            Some(_) => {}
-            None => place[member] = value.clone(),
+            // What is validated holds: of an unsigned number the type alone says that it is not below zero.
+            _ => place[member] = value.clone(),
         }
     }
 }

@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
+use super::client::Client;
 use super::problem::PublicUrl;
 use crate::error::{ApiError, ApiResult, Code};
 
@@ -42,7 +43,16 @@ pub struct RefreshCookie(pub Option<SecretString>);
 
 /// The token of a trusted device that came in a cookie, if it counts.
 #[derive(Debug, Clone, Default)]
-pub struct DeviceCookie(pub Option<SecretString>);
+struct DeviceCookie(Option<SecretString>);
+
+/// Who comes to log in.
+#[derive(Debug)]
+pub struct Visitor {
+    /// From where.
+    pub client: Client,
+    /// The token of a trusted device that came in a cookie, if it counts.
+    pub device: Option<SecretString>,
+}
 
 /// There were cookies of a session, and they do not count: the request changes something, and is not known to come from a
 /// page of ours.
@@ -58,12 +68,13 @@ impl FromRequest for RefreshCookie {
     }
 }
 
-impl FromRequest for DeviceCookie {
+impl FromRequest for Visitor {
     type Error = ApiError;
     type Future = Ready<ApiResult<Self>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(request.extensions().get::<Self>().cloned().unwrap_or_default()))
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let device = request.extensions().get::<DeviceCookie>().cloned().unwrap_or_default().0;
+        ready(Client::from_request(request, payload).into_inner().map(|client| Self { client, device }))
     }
 }
 

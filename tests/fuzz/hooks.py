@@ -14,11 +14,11 @@ READY = json.load(open(os.environ["TENANTRY_READY"]))
 URL = READY["url"]
 
 
-def post(path, body, token=None):
+def post(path, body, token=None, method="POST"):
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = "Bearer " + token
-    request = urllib.request.Request(URL + path, json.dumps(body).encode(), headers)
+    request = urllib.request.Request(URL + path, json.dumps(body).encode(), headers, method=method)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)["data"]
 
@@ -29,6 +29,9 @@ def operator():
 
 def administrator():
     """Of a tenant of its own: requests lock accounts, demand second factors, end sessions."""
+    # An operator's requests leave no room for tenants, or no connections.
+    room = {"draining": False, "maxTenants": None, "connectionBudget": None}
+    post("/api/v1/admin/clusters/local", room, KEPT["operator"].get(), "PATCH")
     slug = "fuzz-" + uuid.uuid4().hex[:12]
     admin = {"email": "admin@%s.test" % slug, "password": "an uncommon sentence of five words"}
     return post("/api/v1/tenants", {"name": slug, "slug": slug, "admin": admin})["accessToken"]

@@ -17,8 +17,8 @@ use super::strangers::Stranger;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{
-    Client, DeviceCookie, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, RateNote, RefreshCookie,
-    Reply, SignedIn,
+    Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, RateNote, RefreshCookie, Reply,
+    SignedIn, Visitor,
 };
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
@@ -80,15 +80,15 @@ pub async fn login(
     auth: web::Data<Auth>,
     router: web::Data<Router>,
     hints: Hints,
-    client: Client,
+    visitor: Visitor,
     rate: RateNote,
-    cookie: DeviceCookie,
     body: Json<LoginRequest>,
 ) -> ApiResult<Reply<LoggedIn>> {
     let limits = &auth.settings.limits;
     let stands = |failures| rate.note("login", login_rate(failures, limits));
     let LoginRequest { tenant, email, password, device_token, captcha_token } = body.0;
-    let (email, device_token) = (email_key(&email), device_token.or(cookie.0));
+    let (email, device_token) = (email_key(&email), device_token.or(visitor.device));
+    let client = visitor.client;
     match router.named(tenant.as_deref(), &hints).await {
         Ok(db) => {
             let line = Line::new(&auth, &db, &email, &client, Kind::Password).device(&db, device_token.as_ref());

@@ -42,9 +42,10 @@ async fn a_server_ends_well_and_tells_no_secrets() {
     let signed_in = admin.signed_in().await;
     let me = admin.with("x-request-id", "seen-in-the-log").get("/api/v1/users/me").await.expect(200).id();
     there.log_in_as(acme.email(), "a wrong guess at it").await.expect(401);
-    let user = acme.user();
+    // At this server: the other one is to hold no connection of this tenant.
+    let user = there.user();
     let someone = user.user_id().await;
-    user.at(&url).with("x-request-id", "not-for-them").get("/api/v1/security-policy").await.expect(403);
+    user.with("x-request-id", "not-for-them").get("/api/v1/security-policy").await.expect(403);
     admin.post("/api/v1/contacts", json!({"lastName": "Private Person"})).await.expect(201);
     let metrics = app.anonymous().at(&format!("http://127.0.0.1:{management}")).get("/metrics").await.expect(200);
     assert!(metrics.text.contains("http_server_request_duration_seconds_count"), "{metrics:?}");
