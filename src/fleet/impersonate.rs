@@ -105,6 +105,8 @@ impl Fleet {
             auth_time: now.timestamp(),
             ver: opened.auth_version,
             act: Some(Actor { sub: wanted.actor.clone() }),
+            client_id: None,
+            scope: None,
         };
         tracing::warn!(tenant = %tenant.slug, session = %opened.session, actor = wanted.actor, "somebody is impersonated");
         Ok(TokenGiven {

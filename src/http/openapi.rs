@@ -28,6 +28,7 @@ use super::{app, openapi_bounds, openapi_common};
         (name = "invitations", description = "Who is invited to the tenant."),
         (name = "identity-providers", description = "Through whom people sign in besides their passwords."),
         (name = "token-issuers", description = "Whose access tokens are taken besides the tenant's own."),
+        (name = "oauth", description = "Apps that people let into their accounts (OAuth 2.1, OpenID Connect)."),
         (name = "scim", description = "Directories that manage people (RFC 7643, RFC 7644)."),
         (name = "contacts", description = "The tenant's address book."),
         (name = "tenants", description = "The tenant itself."),

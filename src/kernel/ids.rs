@@ -105,6 +105,10 @@ ids! {
     ScimTokenId;
     /// Somebody else whose access tokens are taken.
     TokenIssuerId;
+    /// An app that asks for access to one tenant (OAuth 2.1).
+    OauthClientId;
+    /// What an app was given at one time: all its tokens from then on.
+    OauthGrantId;
     /// A person's account at an identity provider.
     SocialAccountId;
     /// A named set of permissions within one tenant.

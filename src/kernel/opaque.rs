@@ -41,6 +41,14 @@ pub enum TokenKind {
     Federation,
     /// A directory's key (SCIM).
     Scim,
+    /// An app's secret.
+    OauthSecret,
+    /// What an app asks a person for, until they answer.
+    OauthRequest,
+    /// Exchanged for an app's tokens.
+    OauthCode,
+    /// Exchanged for an app's next tokens.
+    OauthRefresh,
 }
 
 impl TokenKind {
@@ -56,6 +64,10 @@ impl TokenKind {
             Self::EmailChange => "tec",
             Self::Federation => "tfs",
             Self::Scim => "tsc",
+            Self::OauthSecret => "tos",
+            Self::OauthRequest => "tor",
+            Self::OauthCode => "toc",
+            Self::OauthRefresh => "tof",
         }
     }
 }

@@ -83,6 +83,12 @@ impl Request {
         Self { body, headers: vec![kind], ..Self::new(Method::POST, url) }
     }
 
+    /// PUT of a body.
+    #[must_use]
+    pub fn put(url: Url, content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { method: Method::PUT, ..Self::post(url, content_type, body) }
+    }
+
     /// With a further header; one whose value is none is left out.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {

@@ -19,7 +19,7 @@ use super::rate::RateStanding;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{SessionId, TenantId, UserId};
-use crate::router::{self, Access, AccessClaims, ForeignBearer, KeyHolder, Router, TenantDb, extractor};
+use crate::router::{self, Access, AccessClaims, AppBearer, ForeignBearer, KeyHolder, Router, TenantDb, extractor};
 
 /// A right of a role, named in the signature of the handlers that need it.
 pub trait Permission: 'static {
@@ -53,6 +53,8 @@ pub enum Principal {
     Key(KeyHolder),
     /// Somebody with a token of another issuer.
     Foreign(ForeignBearer),
+    /// An app that somebody let in.
+    App(AppBearer),
 }
 
 impl Principal {
@@ -63,6 +65,7 @@ impl Principal {
             Self::Person(claims) => claims.sub,
             Self::Key(key) => key.owner,
             Self::Foreign(bearer) => bearer.user,
+            Self::App(app) => app.user,
         }
     }
 
@@ -71,7 +74,7 @@ impl Principal {
     pub fn session(&self) -> Option<SessionId> {
         match self {
             Self::Person(claims) => Some(claims.sid),
-            Self::Key(_) | Self::Foreign(_) => None,
+            Self::Key(_) | Self::Foreign(_) | Self::App(_) => None,
         }
     }
 }
@@ -97,13 +100,13 @@ impl<P: Permission> Authorized<P> {
     /// The caller, for what nobody and no program does in their name.
     ///
     /// # Errors
-    /// 403 for an API key, for a foreign token, and for whoever acts as a person.
+    /// 403 for an API key, an app, a foreign token, and for whoever acts as a person.
     pub fn in_person(&self) -> ApiResult<UserId> {
         match &self.principal {
             Principal::Person(claims) if claims.act.is_some() => Err(in_their_name()),
             Principal::Person(claims) => Ok(claims.sub),
             Principal::Key(_) => Err(no_key()),
-            Principal::Foreign(_) => Err(no_session()),
+            Principal::Foreign(_) | Principal::App(_) => Err(no_session()),
         }
     }
 
@@ -134,6 +137,7 @@ impl<P: Permission> Authorized<P> {
             Principal::Person(claims) => claims.sub.to_string(),
             Principal::Key(key) => format!("key:{}", key.id),
             Principal::Foreign(bearer) => format!("issuer:{}:{}", bearer.issuer, bearer.user),
+            Principal::App(app) => format!("app:{}:{}", app.client, app.user),
         }
     }
 }
@@ -228,7 +232,10 @@ async fn foreign(request: &HttpRequest, why: &'static str) -> ApiResult<AnyCalle
 async fn authenticate(request: &HttpRequest) -> ApiResult<AnyCaller> {
     let caller = match api_key(request)? {
         None => match extractor::authenticate(request).await {
-            Ok(who) => AnyCaller { db: who.db, principal: Principal::Person(who.claims), access: who.access },
+            Ok(who) => {
+                let principal = who.app.map_or(Principal::Person(who.claims), Principal::App);
+                AnyCaller { db: who.db, principal, access: who.access }
+            }
             Err(router::Error::TokenInvalid(why)) => foreign(request, why).await?,
             Err(router::Error::Unauthenticated) if request.extensions().contains::<CookiesIgnored>() => {
                 return Err(ApiError::new(Code::CsrfRefused));
@@ -306,7 +313,7 @@ impl FromRequest for SignedIn {
             let claims = match principal {
                 Principal::Person(claims) => claims,
                 Principal::Key(_) => return Err(no_key()),
-                Principal::Foreign(_) => return Err(no_session()),
+                Principal::Foreign(_) | Principal::App(_) => return Err(no_session()),
             };
             gate.open();
             Ok(Self { db, claims, access })

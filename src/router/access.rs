@@ -10,7 +10,7 @@ use super::db::TenantDb;
 use super::error::Result;
 use super::token::AccessClaims;
 use crate::kernel::opaque::OpaqueToken;
-use crate::kernel::{ApiKeyId, TokenIssuerId, UserId};
+use crate::kernel::{ApiKeyId, OauthClientId, OauthGrantId, TokenIssuerId, UserId};
 
 /// The bearer's rights within the tenant.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,14 @@ pub trait Admission: Send + Sync + 'static {
         Err(super::Error::TokenInvalid("API keys are not taken here"))
     }
 
+    /// Admits an app with a token that it was given here, or refuses. None is taken, unless this says otherwise.
+    ///
+    /// # Errors
+    /// [`super::Error::TokenRevoked`] if what the app was given has ended; otherwise what reading the database may give.
+    async fn admit_app(&self, _db: &TenantDb, _claims: &AccessClaims) -> Result<(AppBearer, Arc<Access>)> {
+        Err(super::Error::TokenInvalid("apps' tokens are not taken here"))
+    }
+
     /// Admits whoever brings a token that was not made here, or refuses. None is taken, unless this says otherwise.
     ///
     /// # Errors
@@ -72,6 +80,17 @@ pub struct ForeignBearer {
     /// The issuer.
     pub issuer: TokenIssuerId,
     /// Who they are here.
+    pub user: UserId,
+}
+
+/// An app, which works in one person's name with what it was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppBearer {
+    /// The app.
+    pub client: OauthClientId,
+    /// What it was given.
+    pub grant: OauthGrantId,
+    /// The person; of an app that came in its own name, its owner.
     pub user: UserId,
 }
 

@@ -47,7 +47,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use url::{Host, Url};
 
-pub use access::{Access, Admission, ClaimsOnly, ForeignBearer, KeyHolder, Rate};
+pub use access::{Access, Admission, AppBearer, ClaimsOnly, ForeignBearer, KeyHolder, Rate};
 pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
@@ -202,6 +202,8 @@ pub struct Authenticated {
     pub claims: Arc<AccessClaims>,
     /// What the tenant's database says.
     pub access: Arc<Access>,
+    /// The app that the token was given to, if it is not the person's own.
+    pub app: Option<AppBearer>,
 }
 
 /// The router. Clones share it.
@@ -371,13 +373,17 @@ impl Router {
         let (tenant, claims) =
             inner.resolver.verify(token, hints, &inner.registry, &inner.installation.mac, &inner.config).await?;
         let (db, begun) = (TenantDb::new(self.clone(), tenant), Instant::now());
-        let access = inner.admission.admit(&db, &claims).await.inspect_err(|error| {
+        let admitted = match claims.client_id {
+            None => inner.admission.admit(&db, &claims).await.map(|access| (None, access)),
+            Some(_) => inner.admission.admit_app(&db, &claims).await.map(|(app, access)| (Some(app), access)),
+        };
+        let (app, access) = admitted.inspect_err(|error| {
             // Nobody further on knows whose request it was.
             if error.is_database() {
                 inner.rollout.record(db.tenant(), true, begun.elapsed());
             }
         })?;
-        Ok(Authenticated { db, claims, access })
+        Ok(Authenticated { db, claims, access, app })
     }
 
     /// Finds the tenant of an API key, confirms the hints, then admits the key. A tenant database is opened by the last step

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::error::{Error, Result};
 use super::tenant::words;
 use crate::kernel::crypto::MacKey;
-use crate::kernel::{SessionId, SigningKeyId, TenantId, UserId};
+use crate::kernel::{OauthClientId, SessionId, SigningKeyId, TenantId, UserId};
 
 const MAC_LEN: usize = 8;
 /// The longest token that is looked at, in bytes.
@@ -34,11 +34,11 @@ pub struct AccessClaims {
     pub iss: String,
     /// The same as `iss`: a token is for its own tenant's API alone.
     pub aud: String,
-    /// The person.
+    /// The person; of an app that came in its own name, the app.
     pub sub: UserId,
     /// The tenant, in the canonical form of its id.
     pub tid: String,
-    /// The session.
+    /// The session; of an app, what it was given.
     pub sid: SessionId,
     /// This token.
     pub jti: Uuid,
@@ -57,6 +57,12 @@ pub struct AccessClaims {
     /// Who acts in the person's name (RFC 8693). Goes with [`IMPERSONATION`] in `amr`, and never without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
+    /// The app that the token was given to. Goes with `scope`, and never without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<OauthClientId>,
+    /// What the app may do, as far as whoever it acts for may (RFC 9068): words with spaces between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
 }
 
 /// Somebody who acts in another's name.
@@ -70,7 +76,9 @@ pub struct Actor {
 impl AccessClaims {
     /// Whether the claims say of one another what they must.
     pub(super) fn agree(&self) -> bool {
-        self.act.is_some() == self.amr.iter().any(|method| method == IMPERSONATION)
+        let impersonated = self.amr.iter().any(|method| method == IMPERSONATION);
+        let by_app = self.client_id.is_some();
+        self.act.is_some() == impersonated && self.scope.is_some() == by_app && !(impersonated && by_app)
     }
 }
 

@@ -20,6 +20,8 @@ where
         "trusted_devices",
         "federation_states",
         "passkey_ceremonies",
+        "oauth_requests",
+        "oauth_grants",
     ] {
         diesel::sql_query(format!("DELETE FROM public.{table}")).execute(conn).await?;
     }
@@ -51,6 +53,8 @@ where
         "DELETE FROM public.identity_providers",
         "DELETE FROM public.token_issuers",
         "DELETE FROM public.scim_tokens",
+        "DELETE FROM public.oauth_clients",
+        "UPDATE public.oauth_settings SET hydra_admin_url = NULL, hydra_token_sealed = NULL",
     ] {
         diesel::sql_query(statement).execute(conn).await?;
     }

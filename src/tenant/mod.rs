@@ -12,6 +12,7 @@ pub mod identity_providers;
 pub mod impersonation;
 mod jose;
 pub mod mail;
+pub mod oauth;
 pub(crate) mod passwords;
 pub mod permissions;
 pub mod roles;
@@ -42,6 +43,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
     identity_providers::routes(cfg);
     token_issuers::routes(cfg);
     scim::routes(cfg);
+    oauth::routes(cfg);
     security::routes(cfg);
     mail::routes(cfg);
     contacts::routes(cfg);

@@ -37,6 +37,13 @@ pub const SECRET: &[&str] = &[
     "public.token_issuers.secret_sealed",
     "public.scim_tokens.token_hash",
     "public.federated_challenges.token_hash",
+    "public.oauth_settings.hydra_token_sealed",
+    "public.oauth_clients.secret_hash",
+    "public.oauth_clients.previous_hash",
+    "public.oauth_requests.token_hash",
+    "public.oauth_codes.code_hash",
+    "public.oauth_refresh_tokens.hash",
+    "public.oauth_refresh_tokens.successor_hash",
 ];
 
 /// Columns whose names look like a secret's, and that are none.

@@ -222,7 +222,7 @@ pub async fn create_key(
                             another one.";
                 return Err(ApiError::already_exists("name", said));
             }
-            let secret = Secret::new(db);
+            let secret = Secret::new(db, TokenKind::ApiKey);
             let new = NewKey {
                 id: ApiKeyId::generate(),
                 name: wanted.name.trim(),
@@ -247,16 +247,16 @@ pub async fn create_key(
         .await
 }
 
-/// A new secret of a key.
-pub(super) struct Secret {
+/// A new secret of a program.
+pub(in crate::tenant) struct Secret {
     pub text: SecretString,
     pub hash: [u8; 32],
     pub hint: String,
 }
 
 impl Secret {
-    pub(super) fn new(db: &TenantDb) -> Self {
-        let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::ApiKey, db.tenant().id);
+    pub(in crate::tenant) fn new(db: &TenantDb, kind: TokenKind) -> Self {
+        let token = OpaqueToken::generate(&db.router().installation().mac, kind, db.tenant().id);
         let text = token.text().expose_secret();
         let hint = format!("…{}", &text[text.len() - 4..]);
         Self { text: token.text().clone(), hash: token.hash(), hint }

@@ -11,6 +11,7 @@ use super::rules;
 use super::store::{self, KeyChange, KeyRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::ApiKeyId;
+use crate::kernel::opaque::TokenKind;
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch,
     Path, Replay, Tagged,
@@ -164,7 +165,7 @@ pub async fn rotate_key(
     let actor = caller.in_person()?;
     let (id, now) = (id.0, auth.clock.now());
     let overlap = body.0.overlap_seconds.map_or(TimeDelta::days(1), TimeDelta::seconds).min(rules::LONGEST_OVERLAP);
-    let secret = &Secret::new(&caller.db);
+    let secret = &Secret::new(&caller.db, TokenKind::ApiKey);
     let caller_ref = &caller;
     let answer = idempotency
         .run_secret(&caller.db, &actor.to_string(), async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<_> {

@@ -7,8 +7,10 @@
 pub(super) mod admission;
 mod api;
 mod change;
-mod rules;
+pub(super) mod rules;
 mod store;
+
+pub(super) use api::Secret;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

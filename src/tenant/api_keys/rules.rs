@@ -11,7 +11,7 @@ use crate::error::{ApiError, ApiResult};
 pub(super) const LONGEST_OVERLAP: TimeDelta = TimeDelta::days(30);
 
 /// What a key may do: its scopes, as far as its owner may do them.
-pub(super) fn effective(scopes: &[String], owner_s: &[String]) -> BTreeSet<String> {
+pub(in crate::tenant) fn effective(scopes: &[String], owner_s: &[String]) -> BTreeSet<String> {
     scopes.iter().filter(|scope| owner_s.contains(scope)).cloned().collect()
 }
 
@@ -19,7 +19,7 @@ pub(super) fn effective(scopes: &[String], owner_s: &[String]) -> BTreeSet<Strin
 ///
 /// # Errors
 /// 422 on the first of them.
-pub(super) fn check_scopes(scopes: &[String], own: &BTreeSet<String>) -> ApiResult<()> {
+pub(in crate::tenant) fn check_scopes(scopes: &[String], own: &BTreeSet<String>) -> ApiResult<()> {
     match scopes.iter().position(|scope| !own.contains(scope)) {
         None => Ok(()),
         Some(at) => {

@@ -20,11 +20,14 @@ use uuid::Uuid;
 use super::rights::{Known, KnownRights};
 use super::store::{MARKED_SINCE, Rights, Standing, standing, standing_with_rights};
 use crate::kernel::opaque::OpaqueToken;
-use crate::kernel::{ApiKeyId, Clock, SessionId, TenantId, UserId};
+use crate::kernel::{ApiKeyId, Clock, OauthClientId, SessionId, TenantId, UserId};
 use crate::outbound::Outbound;
-use crate::router::{Access, AccessClaims, Admission, Error, ForeignBearer, KeyHolder, Result, TenantConn, TenantDb};
+use crate::router::{
+    Access, AccessClaims, Admission, AppBearer, Error, ForeignBearer, KeyHolder, Result, TenantConn, TenantDb,
+};
 use crate::tenant::api_keys::admission::KeyAdmission;
 use crate::tenant::jose::Foreign;
+use crate::tenant::oauth::admission::AppAdmission;
 use crate::tenant::token_issuers::admission::ForeignAdmission;
 use crate::tenant::users::rules::UserStatus;
 
@@ -50,11 +53,12 @@ pub struct SessionAdmission {
     clock: Clock,
     /// By the schema that they were read from, too: rights may come with a newer one.
     verdicts: Cache<(TenantId, SessionId, i32), Verdict>,
-    /// When a session, a person or (nil) what concerns a whole tenant was last changed here: what was read before does
+    /// When a session, an app, a person or (nil) what concerns a whole tenant was last changed here: what was read before does
     /// not count any more.
     changes: Cache<(TenantId, Uuid), Instant>,
     rights: KnownRights,
     keys: KeyAdmission,
+    apps: AppAdmission,
     foreign: Foreign,
     foreign_tokens: ForeignAdmission,
 }
@@ -75,7 +79,8 @@ impl SessionAdmission {
             .build();
         let foreign = Foreign::new(Outbound::new(Vec::new()), &clock);
         let (keys, foreign_tokens) = (KeyAdmission::new(clock.clone()), ForeignAdmission::new(clock.clone()));
-        Self { keys, foreign, foreign_tokens, clock, verdicts, changes, rights: KnownRights::new() }
+        let apps = AppAdmission::new(clock.clone());
+        Self { keys, apps, foreign, foreign_tokens, clock, verdicts, changes, rights: KnownRights::new() }
     }
 
     /// The same, whose issuers of tokens are reached by this client.
@@ -109,15 +114,20 @@ impl SessionAdmission {
         self.keys.forget(tenant, key).await;
     }
 
+    /// An app was changed or removed, or what it was given has ended. To be called after the commit.
+    pub async fn forget_app(&self, tenant: TenantId, client: OauthClientId) {
+        self.changes.insert((tenant, client.uuid()), Instant::now()).await;
+    }
+
     /// A tenant's token issuers have changed. To be called after the commit.
     pub(in crate::tenant) async fn forget_issuers(&self, tenant: TenantId) {
         self.foreign_tokens.forget(tenant).await;
     }
 
-    async fn is_current(&self, tenant: TenantId, session: SessionId, verdict: &Verdict) -> bool {
-        let ids = [Some(session.uuid()), verdict.user.map(UserId::uuid), Some(Uuid::nil())];
-        for id in ids.into_iter().flatten() {
-            if self.changes.get(&(tenant, id)).await.is_some_and(|changed| changed >= verdict.read_at) {
+    /// Whether nothing has changed of these and of the tenant as a whole since something was read of them.
+    async fn is_current(&self, tenant: TenantId, ids: Vec<Uuid>, read_at: Instant) -> bool {
+        for id in ids.into_iter().chain([Uuid::nil()]) {
+            if self.changes.get(&(tenant, id)).await.is_some_and(|changed| changed >= read_at) {
                 return false;
             }
         }
@@ -129,7 +139,8 @@ impl SessionAdmission {
         let key = (tenant, claims.sid, db.tenant().schema_version);
         let mut verdict = self.remembered(db, key, claims.sub).await?;
         for _ in 1..ATTEMPTS {
-            if self.is_current(tenant, claims.sid, &verdict).await {
+            let of = [Some(claims.sid.uuid()), verdict.user.map(UserId::uuid)];
+            if self.is_current(tenant, of.into_iter().flatten().collect(), verdict.read_at).await {
                 break;
             }
             self.verdicts.invalidate(&key).await;
@@ -210,6 +221,19 @@ impl Admission for SessionAdmission {
         from: Option<IpAddr>,
     ) -> Result<(KeyHolder, Arc<Access>)> {
         self.keys.admit(db, key, from).await
+    }
+
+    async fn admit_app(&self, db: &TenantDb, claims: &AccessClaims) -> Result<(AppBearer, Arc<Access>)> {
+        let tenant = db.tenant().id;
+        let mut verdict = self.apps.verdict(db, claims).await?;
+        for _ in 1..ATTEMPTS {
+            if self.is_current(tenant, verdict.of(), verdict.read_at).await {
+                break;
+            }
+            self.apps.forget(tenant, claims).await;
+            verdict = self.apps.verdict(db, claims).await?;
+        }
+        AppAdmission::admit(verdict)
     }
 
     async fn admit_foreign(&self, db: &TenantDb, token: &str) -> Result<(ForeignBearer, Arc<Access>)> {

@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Passkey,
     /// An identity provider's word.
     Federation,
+    /// An app's secret.
+    AppSecret,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             Self::PasswordChange => "password_change",
             Self::Passkey => "passkey",
             Self::Federation => "federation",
+            Self::AppSecret => "app_secret",
         }
     }
 }
@@ -141,6 +144,11 @@ impl Standing {
     pub(super) fn slowdown(&self, line: &Line<'_>) -> Duration {
         let account = slowdown(self.failures.len());
         if self.trusted { account } else { account + tenant_slowdown(count(self.around.tenant_failures), &line.limits) }
+    }
+
+    /// Whether somebody came in from here lately, and nothing has failed since.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.around.known && self.failures.is_empty()
     }
 
     /// How often the account has failed.
@@ -265,7 +273,13 @@ pub(super) async fn succeed(conn: &mut TenantConn, line: &Line<'_>, user: UserId
     note(conn, line, Some(user), true).await
 }
 
-async fn note(conn: &mut TenantConn, line: &Line<'_>, user: Option<UserId>, succeeded: bool) -> ApiResult<()> {
+/// Writes a line of the history.
+pub(super) async fn note(
+    conn: &mut TenantConn,
+    line: &Line<'_>,
+    user: Option<UserId>,
+    succeeded: bool,
+) -> ApiResult<()> {
     let lane = if line.wide { look(conn, line).await?.lane } else { None };
     let wide = Wide { kind: line.kind.as_str(), network: line.network.as_deref(), lane: lane.as_deref() };
     let attempt = NewAttempt {

@@ -168,6 +168,8 @@ pub(super) fn access_token(
         auth_time: identity.auth_time.timestamp(),
         ver: user.auth_version,
         act: None,
+        client_id: None,
+        scope: None,
     };
     Ok(AccessToken {
         access_token: key.sign(ACCESS_TYP, &claims)?.into(),

@@ -49,7 +49,7 @@ impl Default for AuthSettings {
 
 impl AuthSettings {
     /// How long a session lives at most: after its last refresh, and after it was opened.
-    pub(super) const fn session_lifetimes(&self) -> (Duration, Duration) {
+    pub(in crate::tenant) const fn session_lifetimes(&self) -> (Duration, Duration) {
         (self.refresh_token_ttl, self.session_ttl)
     }
 }

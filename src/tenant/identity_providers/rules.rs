@@ -80,7 +80,7 @@ pub(super) fn check_scopes(kind: ProviderKind, scopes: &[String]) -> ApiResult<(
 ///
 /// # Errors
 /// 422 on the first of them.
-pub(super) fn check_redirects(uris: &[String]) -> ApiResult<()> {
+pub(in crate::tenant) fn check_redirects(uris: &[String]) -> ApiResult<()> {
     let is_good = |uri: &String| {
         let Ok(url) = Url::parse(uri) else { return false };
         let own_machine = match url.host() {

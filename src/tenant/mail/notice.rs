@@ -61,6 +61,26 @@ pub enum SecurityNotice {
         /// What it is called.
         name: String,
     },
+    /// An app was registered in this person's name.
+    AppRegistered {
+        /// What it is called.
+        name: String,
+    },
+    /// An app of this person's has another secret.
+    AppSecretRotated {
+        /// What it is called.
+        name: String,
+    },
+    /// An app was let into the account.
+    AppAllowed {
+        /// What it is called.
+        name: String,
+    },
+    /// An app's code or token was used twice: somebody has a copy, and the app's access has ended.
+    AppTokenStolen {
+        /// What it is called.
+        name: String,
+    },
     /// Too many failed attempts: the account is locked for a while.
     AccountLocked,
     /// An administrator closed the account.
@@ -105,6 +125,12 @@ impl SecurityNotice {
             }
             Self::ApiKeyMade { name } => format!("An API key was made in your name: {name}."),
             Self::ApiKeyRotated { name } => format!("An API key of yours was given a new secret: {name}."),
+            Self::AppRegistered { name } => format!("An app was registered in your name: {name}."),
+            Self::AppSecretRotated { name } => format!("An app of yours was given a new secret: {name}."),
+            Self::AppAllowed { name } => format!("An app was given access to your account: {name}."),
+            Self::AppTokenStolen { name } => format!(
+                "A token of an app was used twice, so somebody may have a copy. The app's access has ended: {name}."
+            ),
             Self::AccountLocked => {
                 "After too many failed attempts to sign in, your account is locked for fifteen minutes.".into()
             }
@@ -141,6 +167,12 @@ impl SecurityNotice {
             Self::IdentityUnlinked { provider } => format!("Sie können sich nicht mehr mit {provider} anmelden."),
             Self::ApiKeyMade { name } => format!("In Ihrem Namen wurde ein API-Schlüssel angelegt: {name}."),
             Self::ApiKeyRotated { name } => format!("Ein API-Schlüssel von Ihnen hat ein neues Geheimnis: {name}."),
+            Self::AppRegistered { name } => format!("In Ihrem Namen wurde eine App angemeldet: {name}."),
+            Self::AppSecretRotated { name } => format!("Eine App von Ihnen hat ein neues Geheimnis: {name}."),
+            Self::AppAllowed { name } => format!("Eine App hat Zugang zu Ihrem Konto erhalten: {name}."),
+            Self::AppTokenStolen { name } => format!(
+                "Ein Token einer App wurde zweimal verwendet, jemand könnte eine Kopie haben. Ihr Zugang ist beendet: {name}."
+            ),
             Self::AccountLocked => {
                 "Nach zu vielen Fehlversuchen ist Ihr Konto für fünfzehn Minuten gesperrt.".into()
             }

@@ -1,7 +1,7 @@
 //! Every permission there is, and which system role has it. Provisioning seeds a tenant's database from this list.
 
 use crate::rest::Permission;
-use crate::tenant::teams;
+use crate::tenant::{oauth, teams};
 
 /// The system role that may do everything.
 pub const ADMIN: &str = "admin";
@@ -39,6 +39,8 @@ pub const PERMISSIONS: &[Entry] = &[
     Entry { name: TokenIssuersWrite::NAME, description: "Decide whose access tokens are taken", user: false },
     Entry { name: ScimTokensRead::NAME, description: "See the tokens of directories", user: false },
     Entry { name: ScimTokensWrite::NAME, description: "Let directories manage people, and stop them", user: false },
+    Entry { name: OauthRead::NAME, description: "See the apps that ask people for access", user: false },
+    Entry { name: OauthWrite::NAME, description: "Decide which apps may ask people for access", user: false },
     Entry { name: PermissionsRead::NAME, description: "See the permissions", user: false },
     Entry { name: SecurityRead::NAME, description: "See what the organisation demands of its people", user: false },
     Entry { name: SecurityWrite::NAME, description: "Decide what the organisation demands of its people", user: false },
@@ -167,6 +169,23 @@ impl Permission for ScimTokensWrite {
     const NAME: &'static str = "scim-tokens:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
     const SCHEMA: i32 = teams::SINCE;
+}
+
+/// May see apps.
+#[derive(Debug)]
+pub struct OauthRead;
+impl Permission for OauthRead {
+    const NAME: &'static str = "oauth:read";
+    const SCHEMA: i32 = oauth::SINCE;
+}
+
+/// May make, change and remove apps.
+#[derive(Debug)]
+pub struct OauthWrite;
+impl Permission for OauthWrite {
+    const NAME: &'static str = "oauth:write";
+    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const SCHEMA: i32 = oauth::SINCE;
 }
 
 /// May see permissions.

@@ -6,9 +6,9 @@ mod api;
 pub mod catalog;
 
 pub use catalog::{
-    ApiKeysRead, ApiKeysWrite, IdentityProvidersRead, IdentityProvidersWrite, MailRead, MailWrite, PermissionsRead,
-    RolesRead, RolesWrite, ScimTokensRead, ScimTokensWrite, SecurityRead, SecurityWrite, TeamsRead, TeamsWrite,
-    TokenIssuersRead, TokenIssuersWrite, UsersRead, UsersWrite,
+    ApiKeysRead, ApiKeysWrite, IdentityProvidersRead, IdentityProvidersWrite, MailRead, MailWrite, OauthRead,
+    OauthWrite, PermissionsRead, RolesRead, RolesWrite, ScimTokensRead, ScimTokensWrite, SecurityRead, SecurityWrite,
+    TeamsRead, TeamsWrite, TokenIssuersRead, TokenIssuersWrite, UsersRead, UsersWrite,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -18,7 +18,7 @@ use super::peers::node;
 pub(crate) const REDIRECT: &str = "https://app.example.com/callback";
 
 /// A program that says where it listens, and ends with this process.
-fn start(name: &str, text: &str) -> (Child, Value) {
+pub(crate) fn start(name: &str, text: &str) -> (Child, Value) {
     let mut child = node(name, text).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node runs");
     let mut said = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));

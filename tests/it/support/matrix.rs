@@ -110,7 +110,25 @@ impl Party {
         let issuer = admin.post("/api/v1/token-issuers", issuer).await.expect(201).id();
         let scim = admin.post("/api/v1/scim-tokens", json!({"name": canary})).await.expect(201);
         let directory = scim.data()["token"].as_str().expect("the token").to_owned();
+        let client = json!({
+            "name": canary, "confidential": true, "grants": ["authorization_code"], "scopes": ["contacts:read"],
+            "redirectUris": [format!("https://{canary}.example.com/callback")],
+        });
+        let client = admin.post("/api/v1/oauth/clients", client).await.expect(201).id();
+        let consent = format!(
+            "INSERT INTO oauth_consents (user_id, client_id, scopes, created_at, updated_at) \
+             SELECT id, '{client}', '{{contacts:read}}', now(), now() FROM users WHERE email = '{}' \
+             RETURNING client_id::text AS word",
+            tenant.email()
+        );
+        let consent = db::word(tenant.database(), &consent).await;
+        let page = json!({"consentUrl": format!("https://{canary}.example.com/consent")});
+        admin.patch("/api/v1/oauth/settings", page).await.expect(200);
+        let request = super::oauth::ask(&tenant, &client, &format!("https://{canary}.example.com/callback")).await;
         let ids = [
+            ("requests/id", request),
+            ("clients/id", client),
+            ("consents/clientId", consent),
             ("scim-tokens/id", scim.id()),
             ("Users/id", user.clone()),
             ("Groups/id", role.clone()),

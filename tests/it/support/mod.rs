@@ -10,6 +10,7 @@ pub(crate) mod dir;
 pub(crate) mod identity;
 pub(crate) mod jwt;
 pub(crate) mod matrix;
+pub(crate) mod oauth;
 pub(crate) mod openapi;
 pub(crate) mod peers;
 pub(crate) mod s3;

@@ -11,6 +11,7 @@ mod lifetimes;
 mod lockout;
 mod login;
 mod mail;
+mod oauth;
 mod passkeys;
 mod passwords;
 mod people;

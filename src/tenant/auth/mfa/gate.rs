@@ -152,7 +152,7 @@ pub(super) async fn first_half(conn: &mut TenantConn, db: &TenantDb, hash: &[u8;
 }
 
 /// Whether a session with these methods has seen a second factor.
-pub(in crate::tenant::auth) fn is_satisfied(amr: &[String]) -> bool {
+pub(in crate::tenant) fn is_satisfied(amr: &[String]) -> bool {
     amr.iter().any(|method| method == "otp" || method == "mfa")
 }
 

@@ -8,7 +8,8 @@ use crate::support::{db, eventually, seconds};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
-    let undo = "DROP FUNCTION forget_people() CASCADE; DROP TABLE scim_groups, scim_users, scim_tokens, token_issuer_roles, token_issuers, \
+    let undo = "DROP FUNCTION forget_people() CASCADE; DROP TABLE oauth_refresh_tokens, oauth_codes, oauth_grants, oauth_requests, \
+                 oauth_consents, oauth_clients, oauth_settings; DROP TABLE scim_groups, scim_users, scim_tokens, token_issuer_roles, token_issuers, \
                 federated_challenges, federation_states, social_accounts, identity_providers; \
                 DROP TABLE email_changes, account_tokens, registrations, sign_up_policy; \
                 ALTER TABLE users DROP COLUMN email_verified_at, DROP COLUMN person_id; DROP TABLE mail_outbox, mail_templates, mail_settings; \
@@ -19,7 +20,7 @@ async fn take_back(app: &TestApp, tenant: &Tenant) {
                 ALTER TABLE users DROP COLUMN rights_mark; DROP TABLE contacts; DROP FUNCTION contact_tags_text; DROP TABLE audit; \
                 DROP TABLE login_suspicions, passkey_ceremonies, passkeys; DROP INDEX login_attempts_failed_at_idx; \
                 ALTER TABLE login_attempts DROP COLUMN kind, DROP COLUMN network, DROP COLUMN lane; \
-                DELETE FROM permissions WHERE name ~ '^(security|api-keys|teams|mail|identity-providers|token-issuers|scim-tokens):' OR name = 'roles:write'; \
+                DELETE FROM permissions WHERE name ~ '^(security|api-keys|teams|mail|identity-providers|token-issuers|scim-tokens|oauth):' OR name = 'roles:write'; \
                 DELETE FROM tenantry.schema_history WHERE version > 1";
     db::execute(tenant.database(), undo).await;
     let known = format!(

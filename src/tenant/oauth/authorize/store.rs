@@ -1,0 +1,100 @@
+//! What apps ask, until a person answers, in the tenant's database.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+
+use crate::kernel::OauthClientId;
+use crate::router::TenantConn;
+
+diesel::table! {
+    oauth_requests (token_hash) {
+        token_hash -> Bytea,
+        client_id -> Uuid,
+        redirect_uri -> Text,
+        scopes -> Array<Text>,
+        state -> Nullable<Text>,
+        nonce -> Nullable<Text>,
+        code_challenge -> Text,
+        network -> Nullable<Text>,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+use oauth_requests as q;
+
+/// Unanswered questions of one tenant; anybody can make some. The oldest give way.
+const MOST: i64 = 50_000;
+/// The same from one address: it gets no more.
+const MOST_FROM_ONE: i64 = 1_000;
+
+/// What an app asks.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = oauth_requests)]
+pub(super) struct RequestRow {
+    pub client_id: OauthClientId,
+    pub redirect_uri: String,
+    pub scopes: Vec<String>,
+    pub state: Option<String>,
+    pub nonce: Option<String>,
+    pub code_challenge: String,
+    pub network: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Keeps a question, and sweeps out some that nobody answered. False if there are too many from this address.
+pub(super) async fn insert(conn: &mut TenantConn, hash: &[u8; 32], row: &RequestRow) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Many {
+        #[diesel(sql_type = Bool)]
+        many: bool,
+    }
+    diesel::sql_query(
+        "DELETE FROM oauth_requests WHERE token_hash IN (\
+         (SELECT token_hash FROM oauth_requests WHERE created_at < $1 - interval '1 hour' \
+          ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED) \
+         UNION ALL (SELECT token_hash FROM oauth_requests ORDER BY created_at DESC OFFSET $2 LIMIT 100))",
+    )
+    .bind::<Timestamptz, _>(row.created_at)
+    .bind::<BigInt, _>(MOST)
+    .execute(conn)
+    .await?;
+    let many = diesel::sql_query(
+        "SELECT count(*) >= $2 AS many FROM (SELECT FROM oauth_requests \
+         WHERE network = $1 AND expires_at > $3 LIMIT $2) n",
+    )
+    .bind::<Nullable<Text>, _>(&row.network)
+    .bind::<BigInt, _>(MOST_FROM_ONE)
+    .bind::<Timestamptz, _>(row.created_at)
+    .get_result::<Many>(conn)
+    .await?
+    .many;
+    if many {
+        return Ok(false);
+    }
+    diesel::insert_into(q::table).values((q::token_hash.eq(hash.as_slice()), row)).execute(conn).await?;
+    Ok(true)
+}
+
+/// A question that waits for its answer.
+pub(super) async fn find(
+    conn: &mut TenantConn,
+    hash: &[u8; 32],
+    now: DateTime<Utc>,
+) -> QueryResult<Option<RequestRow>> {
+    let waiting = q::table.find(hash.as_slice()).filter(q::expires_at.gt(now));
+    waiting.select(RequestRow::as_select()).first(conn).await.optional()
+}
+
+/// Takes one to be answered, once: whoever comes after gets none.
+pub(super) async fn take(
+    conn: &mut TenantConn,
+    hash: &[u8; 32],
+    now: DateTime<Utc>,
+) -> QueryResult<Option<RequestRow>> {
+    let waiting = q::table.find(hash.as_slice()).filter(q::expires_at.gt(now));
+    diesel::delete(waiting).returning(RequestRow::as_returning()).get_result(conn).await.optional()
+}

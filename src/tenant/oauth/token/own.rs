@@ -1,0 +1,40 @@
+//! Tokens of an app in its own name (RFC 6749, section 4.4): it acts in its owner's.
+
+use super::issue::{OauthTokens, issue};
+use super::store::{self, GrantRow};
+use crate::error::ApiResult;
+use crate::kernel::OauthGrantId;
+use crate::router::TenantTx;
+use crate::tenant::auth::delta;
+use crate::tenant::oauth::clients::store::ClientRow;
+use crate::tenant::oauth::endpoint::Asked;
+use crate::tenant::oauth::refusal::{Outcome, Refusal};
+use crate::tenant::oauth::scopes;
+
+pub(super) async fn give(asked: &Asked, client: &ClientRow) -> Outcome<OauthTokens> {
+    if !client.is_confidential() {
+        return Err(Refusal::new("unauthorized_client", "The client keeps no secret."));
+    }
+    // There is nobody of whom to tell who they are.
+    let most = scopes::permissions(&client.scopes);
+    let scopes = scopes::within(asked.form.get("scope"), &most);
+    let scopes = scopes.ok_or_else(|| Refusal::new("invalid_scope", "The client may not ask for this."))?;
+    let now = asked.auth.clock.now();
+    let grant = &GrantRow {
+        id: OauthGrantId::generate(),
+        client_id: client.id,
+        user_id: None,
+        scopes,
+        amr: Vec::new(),
+        auth_time: now,
+        nonce: None,
+        created_at: now,
+        expires_at: now + delta(asked.auth.settings.access_token_ttl),
+        revoked_at: None,
+    };
+    asked
+        .db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> { Ok(store::insert_grant(conn, grant).await?) })
+        .await?;
+    Ok(issue(&asked.auth, &asked.db, grant, &grant.scopes, None, now)?)
+}

@@ -1,0 +1,115 @@
+//! What an app may do with its tokens.
+
+use serde_json::json;
+use tenantry::testing::TestApp;
+
+use crate::support::oauth::{App, refused};
+use crate::support::{eventually, seconds, unique};
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+
+#[actix_web::test]
+async fn an_app_does_what_was_granted_and_no_more_than_the_person_may() {
+    let home = TestApp::shared().await;
+    let acme = home.tenant("acme").await;
+    let elsewhere = TestApp::builder().beside(home).start().await;
+    let admin = acme.admin();
+    let client = App::new(&acme, &["openid", "contacts:read", "contacts:write", "users:write"], json!({})).await;
+    let role = json!({"name": unique("writers"), "permissions": ["contacts:read", "contacts:write"]});
+    let role = admin.post("/api/v1/roles", role).await.expect(201);
+    let email = format!("{}@example.com", unique("writer"));
+    let body = json!({"email": email, "firstName": "W", "lastName": "W", "password": PASSWORD, "roles": [role.data()["name"]]});
+    let id = admin.post("/api/v1/users", body.clone()).await.expect(201).id();
+    let person = acme.person(&email, PASSWORD);
+    let tokens = client.tokens(&person, "contacts:write users:write").await;
+    let program = client.bearing(&tokens.access);
+    let there = program.at(elsewhere.url());
+    program.post("/api/v1/contacts", json!({"lastName": "X"})).await.expect(201);
+    there.post("/api/v1/contacts", json!({"lastName": "X"})).await.expect(201);
+    // Not what was not granted, and not what the person may not do.
+    program.get("/api/v1/contacts").await.refused(403, "permission_denied");
+    program.post("/api/v1/users", body).await.refused(403, "permission_denied");
+    // The person loses a right, and the app with them; then the app may ask for less, then for nothing.
+    let path = format!("/api/v1/roles/{}", role.id());
+    admin.patch(&path, json!({"permissions": ["contacts:read"]})).await.expect(200);
+    for one in [&program, &there] {
+        let gone = async || one.post("/api/v1/contacts", json!({"lastName": "Y"})).await.status == 403;
+        eventually(seconds(2), "the right is gone", gone).await;
+    }
+    admin.patch(&path, json!({"permissions": ["contacts:read", "contacts:write"]})).await.expect(200);
+    for one in [&program, &there] {
+        let back = async || one.post("/api/v1/contacts", json!({"lastName": "Y"})).await.status == 201;
+        eventually(seconds(2), "the right is back", back).await;
+    }
+    let client_path = format!("/api/v1/oauth/clients/{}", client.id);
+    admin.patch(&client_path, json!({"scopes": ["openid"]})).await.expect(200);
+    program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.refused(403, "permission_denied");
+    admin.patch(&client_path, json!({"scopes": ["contacts:write"]})).await.expect(200);
+    program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.expect(201);
+    admin.patch(&client_path, json!({"enabled": false})).await.expect(200);
+    program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.refused(401, "token_revoked");
+    refused(&client.refresh(&tokens.refresh).await, 401, "invalid_client");
+    let closed = async || there.post("/api/v1/contacts", json!({"lastName": "Z"})).await.code() == "token_revoked";
+    eventually(seconds(2), "the app is closed", closed).await;
+    admin.patch(&client_path, json!({"enabled": true})).await.expect(200);
+    program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.expect(201);
+    // The person is out.
+    admin.patch(&format!("/api/v1/users/{id}"), json!({"status": "deactivated"})).await.expect(200);
+    for one in [&program, &there] {
+        let out = async || one.post("/api/v1/contacts", json!({"lastName": "Z"})).await.code() == "token_revoked";
+        eventually(seconds(2), "the person is out", out).await;
+    }
+    refused(&client.refresh(&tokens.refresh).await, 400, "invalid_grant");
+}
+
+#[actix_web::test]
+async fn what_is_a_person_s_own_affair_is_no_app_s() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let rights = acme.admin().get("/api/v1/permissions?pageSize=100").await.expect(200);
+    let rights = rights.data().as_array().expect("a list").clone();
+    let all: Vec<&str> = rights.iter().map(|right| right["name"].as_str().expect("a name")).collect();
+    let client = App::new(&acme, &all, json!({})).await;
+    let tokens = client.tokens(&acme.admin(), &all.join(" ")).await;
+    let own = client.ask("token", &[("grant_type", "client_credentials")]).await.expect(200);
+    for token in [&*tokens.access, own.body["access_token"].as_str().unwrap()] {
+        let program = client.bearing(token);
+        program.get("/api/v1/contacts").await.expect(200);
+        program.get("/api/v1/oauth/clients").await.expect(200);
+        for path in [
+            "/api/v1/users/me",
+            "/api/v1/auth/sessions",
+            "/api/v1/auth/mfa",
+            "/api/v1/oauth/consents",
+            "/api/v1/users/me/social-accounts",
+        ] {
+            program.get(path).await.refused(403, "permission_denied");
+        }
+        let key = json!({"name": "x", "scopes": ["contacts:read"]});
+        program.post("/api/v1/api-keys", key).await.refused(403, "permission_denied");
+        let another = json!({"name": "x", "confidential": true, "grants": ["client_credentials"], "scopes": []});
+        program.post("/api/v1/oauth/clients", another).await.refused(403, "permission_denied");
+        let one = format!("/api/v1/oauth/clients/{}", client.id);
+        program.patch(&one, json!({"name": "y"})).await.refused(403, "permission_denied");
+        program.post(&format!("{one}/rotate"), json!({})).await.refused(403, "permission_denied");
+        program.delete(&one).await.refused(403, "permission_denied");
+        program
+            .patch("/api/v1/oauth/settings", json!({"consentUrl": "https://evil.example/"}))
+            .await
+            .refused(403, "permission_denied");
+        program.patch("/api/v1/security-policy", json!({})).await.refused(403, "permission_denied");
+        program.post("/api/v1/auth/logout", json!({})).await.refused(403, "permission_denied");
+        let password = json!({"currentPassword": acme.password(), "newPassword": "another uncommon sentence of words"});
+        program.post("/api/v1/auth/change-password", password).await.refused(403, "permission_denied");
+        let request = client.request(&[]).await;
+        program
+            .post(&format!("/api/v1/oauth/requests/{request}/accept"), json!({}))
+            .await
+            .refused(403, "permission_denied");
+        // Another tenant's, and an operator's, it never is.
+        program.with("x-tenant-id", globex.slug.as_str()).get("/api/v1/contacts").await.refused(404, "tenant_mismatch");
+        program.get("/api/v1/admin/tenants").await.refused(401, "token_invalid");
+    }
+    let info = client.bearing(&tokens.access).get(&format!("/t/{}/oauth/userinfo", globex.slug)).await;
+    refused(&info, 401, "invalid_token");
+}
