@@ -105,6 +105,7 @@ impl Fleet {
             auth_time: now.timestamp(),
             ver: opened.auth_version,
             act: Some(Actor { sub: wanted.actor.clone() }),
+            extra: Default::default(),
         };
         tracing::warn!(tenant = %tenant.slug, session = %opened.session, actor = wanted.actor, "somebody is impersonated");
         Ok(TokenGiven {

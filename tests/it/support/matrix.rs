@@ -36,6 +36,7 @@ pub(crate) const OPEN: &[&str] = &[
     "POST /api/v1/auth/reset-password",
     "POST /api/v1/auth/verify-email",
     "POST /api/v1/auth/verify-email/resend",
+    "POST /api/v1/auth/workspaces",
     "POST /api/v1/tenants",
 ];
 
@@ -109,6 +110,7 @@ impl Party {
         let scim = admin.post("/api/v1/scim-tokens", json!({"name": canary})).await.expect(201).id();
         let ids = [
             ("scim-tokens/id", scim),
+            ("token-issuers/issuerId", issuer.clone()),
             ("token-issuers/id", issuer),
             ("identity-providers/id", provider),
             ("social-accounts/id", account),
