@@ -120,7 +120,8 @@ pub async fn accept_invitation(
     let there = router.at_schema(there, crate::tenant::auth::LINKED_SINCE).await?;
     let person = elsewhere::ensure_person(&caller.db, caller.user()).await?;
     let (auth, caller, there, token) = (&**auth, &caller, &there, &token);
-    let link = Link { auth, fleet: &fleet, caller, there, token, person };
+    let again = idempotency.keyed(&router.installation().mac).is_some();
+    let link = Link { auth, fleet: &fleet, caller, there, token, person, again };
     let db = &caller.db;
     idempotency
         .run(db, &caller.user().to_string(), async move |_: &mut TenantTx| -> ApiResult<Answer<MyTenant>> {
@@ -140,13 +141,15 @@ struct Link<'a> {
     there: &'a TenantDb,
     token: &'a OpaqueToken,
     person: Uuid,
+    /// Whether it may be a request that was sent before.
+    again: bool,
 }
 
 impl Link<'_> {
     async fn make(&self) -> ApiResult<()> {
-        let Self { auth, fleet, caller, there, token, person } = *self;
-        // Whose answer was lost has what they ask for.
-        if elsewhere::accepted(there, token, person).await?.is_some() {
+        let Self { auth, fleet, caller, there, token, person, again } = *self;
+        // What was done before its answer could be kept, is done.
+        if again && elsewhere::accepted(there, token, person).await?.is_some() {
             return Ok(());
         }
         let (here, me, now) = (caller.db.tenant().id, caller.user(), auth.clock.now());

@@ -27,7 +27,7 @@ const MOST_BYTES: usize = 1_024;
 
 /// Where a claim has its value from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum ClaimSource {
     /// Names of the person's roles, those by teams included.
     Roles,

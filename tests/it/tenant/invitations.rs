@@ -186,7 +186,7 @@ async fn an_acceptance_whose_answer_was_lost_is_told_again() {
     assert_eq!((again.header("idempotency-replayed"), again.data()), (Some("true"), first.data()));
     let another = json!({"token": "tin_other"});
     keyed.post("/api/v1/invitations/accept", another).await.expect(422);
-    // Without a key too: it is theirs. To anybody else it is void.
-    ada.post("/api/v1/invitations/accept", body.clone()).await.expect(200);
+    // Without the key, it is good once.
+    ada.post("/api/v1/invitations/accept", body.clone()).await.refused(422, "validation_failed");
     home.user().post("/api/v1/invitations/accept", body).await.refused(422, "validation_failed");
 }
