@@ -10,6 +10,8 @@ use crate::control::operators::audit::{self, Begun, Entry, Outcome};
 const NOUNS: &[&str] = &["cluster", "fleet", "key", "operator", "tenant"];
 /// Verbs that change nothing.
 const READING: &[&str] = &["audit", "backups", "doctor", "drift", "generate", "list", "show", "status"];
+/// Verbs that a running server does, and writes down itself.
+const REMOTE: &[&str] = &["issuers"];
 /// How the arguments are called that say what is worked on.
 const SUBJECTS: &[&str] = &["tenant", "slug", "name", "email", "id"];
 
@@ -30,7 +32,7 @@ impl Deed {
             action = format!("{action} {verb}");
             (last, leaf) = (verb, further);
         }
-        if READING.contains(&last) {
+        if READING.contains(&last) || action.split(' ').any(|word| REMOTE.contains(&word)) {
             return None;
         }
         let target = SUBJECTS.iter().find_map(|name| leaf.try_get_raw(name).ok().flatten()?.next());
@@ -82,6 +84,7 @@ mod tests {
         let id = "01890000-0000-7000-8000-000000000000";
         assert_eq!(deed(&format!("tenantry tenant signups approve {id}")), some("tenant signups approve", id));
         assert_eq!(deed("tenantry tenant signups list"), None);
+        assert_eq!(deed(&format!("tenantry tenant issuers remove acme {id}")), None);
         for reading in
             ["tenantry tenant list", "tenantry cluster show eu-1", "tenantry config show", "tenantry pool top"]
         {

@@ -78,12 +78,20 @@ impl Remote {
     /// # Errors
     /// If the server does not answer, or refuses.
     pub(super) async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// `data` of the answer to any request; null where it has none.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn ask(&mut self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         for again in [true, false] {
             if self.token.is_none() {
                 self.log_in().await?;
             }
-            match self.call(Method::GET, path, None).await? {
-                (StatusCode::OK, mut answer) => return Ok(answer["data"].take()),
+            match self.call(method.clone(), path, body.clone()).await? {
+                (status, mut answer) if status.is_success() => return Ok(answer["data"].take()),
                 (StatusCode::UNAUTHORIZED, _) if again => self.token = None,
                 (status, answer) => return Err(refusal(self.client.url(), status, &answer)),
             }

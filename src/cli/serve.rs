@@ -42,7 +42,7 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     })?;
     let stop = stop_signal()?;
     let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) };
-    let jobs = serving(jobs, server.post_office().clone()).start();
+    let jobs = serving(jobs, server.post_office().clone(), server.workspaces().clone()).start();
     tracing::info!(address = %listeners.public_address()?, public_url = config.public_url(), "serving");
     let served = server.serve(listeners, stop).await;
     let patience = config.http().shutdown_timeout.0;

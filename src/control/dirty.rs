@@ -1,4 +1,4 @@
-//! Tenants in whose databases something waits to be done: see `V12__dirty_tenants.sql`.
+//! Tenants in whose databases something waits to be done: see `V12__dirty_tenants.sql`. Of each kind of work a list.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
@@ -7,7 +7,15 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::kernel::TenantId;
-use crate::router::MainConn;
+use crate::router::{MainConn, Waiting};
+
+/// The list of a kind of work.
+const fn table(waiting: Waiting) -> &'static str {
+    match waiting {
+        Waiting::Mail => "dirty_tenants",
+        Waiting::Addresses => "tenants_with_news",
+    }
+}
 
 /// A tenant to look into.
 #[derive(Debug, Clone, Copy, QueryableByName)]
@@ -40,15 +48,16 @@ impl Dirty {
 /// If the control plane does not answer. A tenant that is gone is none.
 pub async fn mark(
     conn: &mut MainConn,
-    tenant: TenantId,
+    (tenant, waiting): (TenantId, Waiting),
     settles: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    diesel::sql_query(
-        "INSERT INTO dirty_tenants (tenant_id, due_at, settled_at) SELECT id, $2, $3 FROM tenants WHERE id = $1 \
-         ON CONFLICT (tenant_id) DO UPDATE SET due_at = least(dirty_tenants.due_at, excluded.due_at), \
-         settled_at = greatest(dirty_tenants.settled_at, excluded.settled_at), mark = gen_random_uuid(), looks = 0",
-    )
+    let list = table(waiting);
+    diesel::sql_query(format!(
+        "INSERT INTO {list} AS d (tenant_id, due_at, settled_at) SELECT id, $2, $3 FROM tenants WHERE id = $1 \
+         ON CONFLICT (tenant_id) DO UPDATE SET due_at = least(d.due_at, excluded.due_at), \
+         settled_at = greatest(d.settled_at, excluded.settled_at), mark = gen_random_uuid(), looks = 0"
+    ))
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(settles)
@@ -62,12 +71,19 @@ pub async fn mark(
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn take(conn: &mut MainConn, most: i64, look: TimeDelta, now: DateTime<Utc>) -> QueryResult<Vec<Dirty>> {
-    diesel::sql_query(
-        "UPDATE dirty_tenants SET due_at = $2, looks = looks + 1 WHERE tenant_id IN \
-         (SELECT tenant_id FROM dirty_tenants WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
-         RETURNING tenant_id, settled_at, mark, looks",
-    )
+pub async fn take(
+    conn: &mut MainConn,
+    waiting: Waiting,
+    most: i64,
+    look: TimeDelta,
+    now: DateTime<Utc>,
+) -> QueryResult<Vec<Dirty>> {
+    let list = table(waiting);
+    diesel::sql_query(format!(
+        "UPDATE {list} SET due_at = $2, looks = looks + 1 WHERE tenant_id IN \
+         (SELECT tenant_id FROM {list} WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
+         RETURNING tenant_id, settled_at, mark, looks"
+    ))
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(now + look)
     .bind::<BigInt, _>(most)
@@ -79,10 +95,16 @@ pub async fn take(conn: &mut MainConn, most: i64, look: TimeDelta, now: DateTime
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn look_again(conn: &mut MainConn, seen: &Dirty, next: DateTime<Utc>, now: DateTime<Utc>) -> QueryResult<()> {
-    diesel::sql_query(
-        "UPDATE dirty_tenants SET due_at = CASE WHEN mark = $2 THEN $3 ELSE least($3, $4) END WHERE tenant_id = $1",
-    )
+pub async fn look_again(
+    conn: &mut MainConn,
+    (seen, waiting): (&Dirty, Waiting),
+    next: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    let list = table(waiting);
+    diesel::sql_query(format!(
+        "UPDATE {list} SET due_at = CASE WHEN mark = $2 THEN $3 ELSE least($3, $4) END WHERE tenant_id = $1"
+    ))
     .bind::<SqlUuid, _>(seen.tenant_id.uuid())
     .bind::<SqlUuid, _>(seen.mark)
     .bind::<Timestamptz, _>(next)
@@ -96,11 +118,11 @@ pub async fn look_again(conn: &mut MainConn, seen: &Dirty, next: DateTime<Utc>, 
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn clear(conn: &mut MainConn, seen: &Dirty, now: DateTime<Utc>) -> QueryResult<()> {
-    let gone = diesel::sql_query("DELETE FROM dirty_tenants WHERE tenant_id = $1 AND mark = $2")
+pub async fn clear(conn: &mut MainConn, (seen, waiting): (&Dirty, Waiting), now: DateTime<Utc>) -> QueryResult<()> {
+    let gone = diesel::sql_query(format!("DELETE FROM {} WHERE tenant_id = $1 AND mark = $2", table(waiting)))
         .bind::<SqlUuid, _>(seen.tenant_id.uuid())
         .bind::<SqlUuid, _>(seen.mark)
         .execute(conn)
         .await?;
-    if gone == 0 { look_again(conn, seen, now, now).await } else { Ok(()) }
+    if gone == 0 { look_again(conn, (seen, waiting), now, now).await } else { Ok(()) }
 }

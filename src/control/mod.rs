@@ -2,6 +2,7 @@
 //!
 //! Works on `MainConn` alone, and holds no personal data of tenants' people.
 
+pub mod addresses;
 pub mod backups;
 pub mod clusters;
 pub mod dirty;
@@ -20,6 +21,7 @@ pub mod registry_log;
 pub mod requests;
 mod rewrap;
 mod schema;
+pub mod searches;
 pub mod signing_keys;
 pub mod signups;
 pub mod tenants;

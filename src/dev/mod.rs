@@ -88,7 +88,8 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
     directory.announce(&ready)?;
     greeting::print(&ready, &kept.people_password, &path)?;
     say(&format!("ready after {:.1} s", begun.elapsed().as_secs_f32()));
-    let jobs = jobs::serving(jobs::schedule(&node.fleet), server.post_office().clone()).start();
+    let jobs =
+        jobs::serving(jobs::schedule(&node.fleet), server.post_office().clone(), server.workspaces().clone()).start();
     let served = server.serve(listeners, stop).await;
     let patience = config.http().shutdown_timeout.0;
     jobs.stop(patience).await;

@@ -107,6 +107,7 @@ impl Fleet {
             act: Some(Actor { sub: wanted.actor.clone() }),
             client_id: None,
             scope: None,
+            extra: Default::default(),
         };
         tracing::warn!(tenant = %tenant.slug, session = %opened.session, actor = wanted.actor, "somebody is impersonated");
         Ok(TokenGiven {

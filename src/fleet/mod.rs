@@ -36,8 +36,10 @@ pub mod signup;
 mod sql;
 pub mod stock;
 mod template;
+mod unheard;
 pub mod view;
 pub mod web;
+pub mod workspaces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -112,7 +114,7 @@ pub struct Fleet {
     workers: Arc<Workers>,
     locks: Arc<lock::Idle>,
     installation: Arc<OnceCell<Installation>>,
-    unheard: Arc<mail::Unheard>,
+    unheard: Arc<unheard::Unheard>,
 }
 
 impl Fleet {

@@ -17,6 +17,7 @@ use crate::control::operators::Operators;
 use crate::error::{ApiResult, Code};
 use crate::fleet::mail::PostOffice;
 use crate::fleet::signup::SignUpSettings;
+use crate::fleet::workspaces::Workspaces;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
@@ -173,6 +174,7 @@ impl Node {
         }
         let links = Links { app_url: config.app_url().to_owned() };
         let post_office = PostOffice::new(self.fleet.clone(), router.clone(), self.mailer.clone(), links);
+        let workspaces = Workspaces::new(self.fleet.clone(), router.clone());
         let auth = Auth::new(self.passwords.clone(), auth_settings(config), control.clock.clone(), admission);
         let (turnstile, hcaptcha) = (config.auth().turnstile_url.clone(), config.auth().hcaptcha_url.clone());
         let (name, origins) = (config.auth().passkey_rp_id.as_deref(), &config.http().cors_origins);
@@ -180,6 +182,7 @@ impl Node {
         let auth = auth.with_captcha(Captcha::new(SiteVerify::new(turnstile, hcaptcha, outbound)));
         let operators =
             Operators::new(control.clone(), self.passwords.clone(), config.public_url(), config.auth().clock_leeway.0);
+        let operators = operators.demanding_second_factor(config.auth().operators_need_second_factor);
         let http = config.http();
         let settings = HttpSettings {
             body_limit: http.body_limit.0,
@@ -202,7 +205,7 @@ impl Node {
             keep_alive: http.keep_alive.0,
             shutdown_timeout: http.shutdown_timeout.0,
         };
-        Ok(Server { state, options, metrics: telemetry::metrics(), post_office })
+        Ok(Server { state, options, metrics: telemetry::metrics(), post_office, workspaces })
     }
 }
 
@@ -271,6 +274,7 @@ pub struct Server {
     options: ServerOptions,
     metrics: Option<Metrics>,
     post_office: PostOffice,
+    workspaces: Workspaces,
 }
 
 impl Server {
@@ -290,6 +294,12 @@ impl Server {
     #[must_use]
     pub const fn post_office(&self) -> &PostOffice {
         &self.post_office
+    }
+
+    /// Has people find their workspaces.
+    #[must_use]
+    pub const fn workspaces(&self) -> &Workspaces {
+        &self.workspaces
     }
 
     /// Serves until `stop` resolves, then ends gracefully; see [`serve`].

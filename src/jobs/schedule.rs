@@ -7,12 +7,15 @@ use crate::control::registry_log;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::mail::PostOffice;
+use crate::fleet::workspaces::Workspaces;
 use crate::router::MainConn;
 
 /// How often operations are looked for that were left to a worker.
 const WORK: Duration = Duration::from_secs(1);
 /// How often tenants are looked for that have mail.
 const MAIL: Duration = Duration::from_secs(1);
+/// How often tenants are looked for whose addresses have changed, and searches for workspaces that wait.
+const WORKSPACES: Duration = Duration::from_secs(1);
 /// How often the stock of ready tenants is looked at.
 const STOCK: Duration = Duration::from_secs(1);
 /// How often clusters are looked for whose servers nobody has looked at for a while.
@@ -39,6 +42,7 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.schedule_backups().await.map(drop) }))
         .every("old-backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.prune_backups().await.map(drop) }))
         .every("sign-ups", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_sign_ups().await }))
+        .every("workspaces-kept", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_workspaces().await }))
         .every("left-behind", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_left_behind().await }))
         .every(
             "operations-kept",
@@ -52,12 +56,11 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
 
 /// The jobs of a node that serves, whether or not it has the others.
 #[must_use]
-pub fn serving(jobs: Housekeeping, post: PostOffice) -> Housekeeping {
-    jobs.every("mail", MAIL, move || {
-        let post = post.clone();
-        Box::pin(async move { post.deliver().await.map(drop).map_err(|error| -> JobError { error.into() }) })
-            as BoxedJob
-    })
+pub fn serving(jobs: Housekeeping, post: PostOffice, workspaces: Workspaces) -> Housekeeping {
+    let searching = workspaces.clone();
+    jobs.every("mail", MAIL, with(post, |post| async move { post.deliver().await.map(drop) }))
+        .every("addresses", WORKSPACES, with(workspaces, |workspaces| async move { workspaces.carry().await }))
+        .every("workspaces", WORKSPACES, with(searching, |workspaces| async move { workspaces.search().await }))
 }
 
 async fn trim(fleet: &Fleet) -> ApiResult<()> {
@@ -70,9 +73,18 @@ where
     W: Fn(Fleet) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ApiResult<()>> + Send + 'static,
 {
-    let fleet = fleet.clone();
+    with(fleet.clone(), work)
+}
+
+/// A job on something that is shared.
+fn with<T, W, Fut>(shared: T, work: W) -> impl Fn() -> BoxedJob + Send + Sync + 'static
+where
+    T: Clone + Send + Sync + 'static,
+    W: Fn(T) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ApiResult<()>> + Send + 'static,
+{
     move || {
-        let done = work(fleet.clone());
+        let done = work(shared.clone());
         Box::pin(async move { done.await.map_err(|error: ApiError| -> JobError { error.into() }) })
     }
 }

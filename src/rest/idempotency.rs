@@ -289,6 +289,39 @@ impl Idempotency {
         Ok(answer.respond(&self.request, replayed))
     }
 
+    /// As [`Self::run_secret`], for effects that can be refused: what a refusal has counted stays, and no answer of it is kept.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_judged<T, F>(self, db: &TenantDb, actor: &str, effect: F) -> ApiResult<HttpResponse>
+    where
+        T: Serialize + Send,
+        F: for<'c> AsyncFnOnce((&'c mut TenantTx, Replay)) -> ApiResult<ApiResult<Answer<T>>>
+            + for<'c> Work<(&'c mut TenantTx, Replay), ApiResult<ApiResult<Answer<T>>>, Fut: Send>
+            + Send,
+    {
+        let claim = self.claim(db, actor);
+        let judged = db
+            .transaction(async move |conn: &mut TenantTx| -> ApiResult<ApiResult<(Answer<Value>, bool)>> {
+                let known = match &claim {
+                    Some(claim) => claim.take(conn).await?.is_some(),
+                    None => false,
+                };
+                let replay = if known { Replay::Again } else { Replay::First };
+                let answer = match effect((&mut *conn, replay)).await? {
+                    Ok(answer) => Answer::of(answer)?,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                if let Some(claim) = claim.filter(|_| !known) {
+                    claim.keep(conn, &answer, None).await?;
+                }
+                Ok(Ok((answer, known)))
+            })
+            .await?;
+        let (answer, replayed) = judged?;
+        Ok(answer.respond(&self.request, replayed))
+    }
+
     fn claim(&self, db: &TenantDb, actor: &str) -> Option<Claim> {
         let key = self.key.clone()?;
         let router = db.router();

@@ -8,12 +8,21 @@ use chrono::{DateTime, Utc};
 
 use crate::kernel::TenantId;
 
+/// What waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Waiting {
+    /// Mail to be sent.
+    Mail,
+    /// Changes of addresses that the installation's blind index has not heard of.
+    Addresses,
+}
+
 /// Where the word goes. The server's implementation keeps it in the control plane.
 #[async_trait]
 pub trait Doorbell: Send + Sync + 'static {
-    /// Takes the word: work of this tenant may become visible until `settles`. Answers within a second or so, and keeps
-    /// in memory what it cannot pass on.
-    async fn ring(&self, tenant: TenantId, settles: DateTime<Utc>);
+    /// Takes the word: such work of this tenant may become visible until `settles`. Answers within a second or so, and
+    /// keeps in memory what it cannot pass on.
+    async fn ring(&self, tenant: TenantId, waiting: Waiting, settles: DateTime<Utc>);
 }
 
 /// The one that this router rings; without one, nobody hears.
@@ -32,9 +41,9 @@ impl Bell {
         let _ = self.0.set(doorbell);
     }
 
-    pub(super) async fn ring(&self, tenant: TenantId, settles: DateTime<Utc>) {
+    pub(super) async fn ring(&self, tenant: TenantId, waiting: Waiting, settles: DateTime<Utc>) {
         if let Some(doorbell) = self.0.get() {
-            doorbell.ring(tenant, settles).await;
+            doorbell.ring(tenant, waiting, settles).await;
         }
     }
 }

@@ -52,7 +52,7 @@ pub use conn::{AdminConn, MainConn};
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
 pub use db::TenantDb;
-pub use doorbell::Doorbell;
+pub use doorbell::{Doorbell, Waiting};
 pub use error::{Error, Result};
 pub use main_db::MainDb;
 pub use pools::report::{ClusterReport, MOST_TENANTS, PoolsReport, TenantReport, TopBy};
@@ -462,11 +462,11 @@ impl Router {
 
     /// Tells that the transaction under way leaves work in a tenant's database. To be called before its commit: the word
     /// is out then, whatever becomes of this process.
-    pub async fn ring(&self, tenant: TenantId) {
+    pub async fn ring(&self, tenant: TenantId, waiting: Waiting) {
         // A transaction ends by the deadline of its work, or is ended by the server, which waits no longer than that for
         // the next statement of a process that stands still.
         let settles = 2 * self.work_deadline();
-        self.0.bell.ring(tenant, self.0.config.clock.now() + settles).await;
+        self.0.bell.ring(tenant, waiting, self.0.config.clock.now() + settles).await;
     }
 
     /// The same tenant's database with this version of the built-in schema, or a newer one. A tenant that is behind is

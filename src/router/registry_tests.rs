@@ -38,6 +38,7 @@ fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         direct: target,
         max_connections: None,
         weight: 1,
+        plan: None,
         schema_version: 1,
         migrations_hash: None,
         epoch: 1,

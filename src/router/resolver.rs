@@ -139,7 +139,7 @@ impl Resolver {
                 return Err(Error::TokenInvalid("tid"));
             }
             if !claims.agree() {
-                return Err(Error::TokenInvalid("act"));
+                return Err(Error::TokenInvalid("claims that do not agree"));
             }
             return Ok((tenant, claims, key_id));
         }

@@ -121,6 +121,8 @@ pub struct Tenant {
     pub max_connections: Option<u32>,
     /// Its share where connections are scarce, against the other tenants' of the cluster: 1 to 100.
     pub weight: u32,
+    /// What it pays for, in the operator's words.
+    pub plan: Option<String>,
     /// Version of the built-in schema.
     pub schema_version: i32,
     /// A digest of the migrations that its database is known to have.

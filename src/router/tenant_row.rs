@@ -25,7 +25,7 @@ use crate::kernel::{ClusterId, SigningKeyId, TenantId};
 
 const TENANT: &str = "\
 SELECT t.id, t.slug, t.name, t.status, t.kind, t.registration, t.database_name, t.role_name, t.password_sealed, \
-       t.url_sealed, t.direct_url_sealed, t.max_connections, t.weight, t.schema_version, t.migrations_hash, t.epoch, \
+       t.url_sealed, t.direct_url_sealed, t.max_connections, t.weight, t.plan, t.schema_version, t.migrations_hash, t.epoch, \
        t.created_at, h.held_until, greatest(t.generation, c.generation) AS generation, \
        c.id AS cluster_id, c.name AS cluster_name, c.host, c.port, c.connection_budget, \
        coalesce(t.tls_mode, c.tls_mode) AS tls_mode, coalesce(t.tls_ca, c.tls_ca) AS tls_ca, \
@@ -77,6 +77,9 @@ pub(super) struct TenantRow {
     max_connections: Option<i32>,
     #[diesel(sql_type = Integer)]
     weight: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    #[serde(default)]
+    plan: Option<String>,
     #[diesel(sql_type = Integer)]
     schema_version: i32,
     #[diesel(sql_type = Nullable<Text>)]
@@ -191,6 +194,7 @@ impl TenantRow {
             direct,
             max_connections: self.max_connections.and_then(|n| n.try_into().ok()),
             weight: u32::try_from(self.weight).map_err(damaged)?,
+            plan: self.plan,
             schema_version: self.schema_version,
             migrations_hash: self.migrations_hash,
             epoch: self.epoch,

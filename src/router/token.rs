@@ -1,5 +1,6 @@
 //! Access tokens: JWS compact, `typ: at+jwt` (RFC 9068), EdDSA (RFC 8037) or ES256, each tenant with its own keys.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -26,9 +27,48 @@ pub const ACCESS_TYP: &str = "at+jwt";
 /// The `amr` of a session in which somebody acts in the person's name.
 pub const IMPERSONATION: &str = "impersonation";
 
-/// The claims of an access token. Nothing else is accepted, so that a claim is never half-understood.
+/// Claims that mean something to whoever decides what a bearer may do. Beside those that are known here, none of them is
+/// accepted, so that such a claim is never half-understood.
+const MEANINGFUL: &[&str] = &[
+    "acr",
+    "act",
+    "amr",
+    "at_hash",
+    "aud",
+    "auth_time",
+    "azp",
+    "c_hash",
+    "client_id",
+    "cnf",
+    "crit",
+    "events",
+    "exp",
+    "iat",
+    "iss",
+    "jti",
+    "may_act",
+    "nbf",
+    "nonce",
+    "roles",
+    "scope",
+    "scopes",
+    "scp",
+    "sid",
+    "sub",
+    "tenant",
+    "tid",
+    "typ",
+    "ver",
+];
+
+/// Whether an organisation may have its tokens say something under this name, which nothing here then believes.
+#[must_use]
+pub fn is_free_claim(name: &str) -> bool {
+    !MEANINGFUL.contains(&name.to_ascii_lowercase().as_str())
+}
+
+/// The claims of an access token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AccessClaims {
     /// `<public url>/t/<slug>`.
     pub iss: String,
@@ -63,6 +103,9 @@ pub struct AccessClaims {
     /// What the app may do, as far as whoever it acts for may (RFC 9068): words with spaces between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// What the organisation has its tokens say besides, for its own apps. Nothing here is decided by it.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 /// Somebody who acts in another's name.
@@ -74,11 +117,14 @@ pub struct Actor {
 }
 
 impl AccessClaims {
-    /// Whether the claims say of one another what they must.
+    /// Whether the claims say of one another what they must, and no more that could mean something.
     pub(super) fn agree(&self) -> bool {
         let impersonated = self.amr.iter().any(|method| method == IMPERSONATION);
         let by_app = self.client_id.is_some();
-        self.act.is_some() == impersonated && self.scope.is_some() == by_app && !(impersonated && by_app)
+        self.act.is_some() == impersonated
+            && self.scope.is_some() == by_app
+            && !(impersonated && by_app)
+            && self.extra.keys().all(|name| is_free_claim(name))
     }
 }
 

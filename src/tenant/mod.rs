@@ -2,6 +2,7 @@
 //!
 //! A feature is one folder, one migration in `tenant-migrations/`, one line in [`routes`].
 
+pub mod addresses;
 pub mod api_keys;
 pub mod audit;
 pub mod auth;

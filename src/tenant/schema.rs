@@ -88,6 +88,7 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         accepted_at -> Nullable<Timestamptz>,
+        shown -> Bool,
     }
 }
 

@@ -122,7 +122,8 @@ impl TestAppBuilder {
                 let stop = async {
                     let _ = stopped.await;
                 };
-                let _jobs = serving(Housekeeping::new(), server.post_office().clone()).start();
+                let _jobs =
+                    serving(Housekeeping::new(), server.post_office().clone(), server.workspaces().clone()).start();
                 server.serve(listeners, stop).await.expect("the node ends well");
             });
         });

@@ -1,5 +1,6 @@
 //! `tenantry fleet`: all tenants at once. One file per verb.
 
+mod addresses;
 mod doctor;
 mod drift;
 mod migrate;
@@ -9,6 +10,7 @@ mod verify;
 
 use clap::Subcommand;
 
+pub use addresses::IndexAddressesArgs;
 pub(super) use doctor::{conclude, tell};
 pub use migrate::MigrateArgs;
 
@@ -31,6 +33,11 @@ pub enum FleetCommand {
     /// Looks for what is broken or left over, and names the command that mends it. Exit code 3 if there is anything.
     #[command(after_help = "Example:\n  tenantry fleet doctor --output json")]
     Doctor,
+    /// Reads every tenant's verified addresses into the blind index anew, by which people find their workspaces.
+    #[command(
+        after_help = "Examples:\n  tenantry fleet index-addresses\n  tenantry fleet index-addresses --new-key --output json"
+    )]
+    IndexAddresses(IndexAddressesArgs),
     /// Proves the isolation of a running installation: stamps, grants, keys, and two canary tenants that attack each other.
     #[command(
         after_help = "Examples:\n  tenantry fleet verify --report proof.json\n  tenantry fleet verify --check proof.json"
@@ -46,6 +53,7 @@ pub async fn run(context: &Context, command: &FleetCommand) -> anyhow::Result<()
     match command {
         FleetCommand::Migrate(args) => migrate::run(context, args).await,
         FleetCommand::Status => status::run(context).await,
+        FleetCommand::IndexAddresses(args) => addresses::run(context, args).await,
         FleetCommand::Drift(args) => drift::run(context, args).await,
         FleetCommand::Verify(args) => verify::run(context, args).await,
         FleetCommand::Doctor => doctor::run(context).await,

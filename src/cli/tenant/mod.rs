@@ -3,6 +3,7 @@
 mod backup;
 mod copies;
 mod erase;
+mod issuers;
 mod kept;
 mod keys;
 mod make;
@@ -18,6 +19,7 @@ use clap::Subcommand;
 pub use backup::{BackupArgs, RestoreArgs};
 pub use copies::{CloneArgs, ExportArgs};
 pub use erase::EraseArgs;
+pub use issuers::IssuersCommand;
 pub use kept::KeptArgs;
 pub use keys::RotateKeysArgs;
 pub(super) use make::target_file;
@@ -116,6 +118,9 @@ pub enum TenantCommand {
     /// Lists the databases that moves and restores have left, and when each goes; with --drop, drops a tenant's now.
     #[command(after_help = "Examples:\n  tenantry tenant kept\n  tenantry tenant kept acme --drop --yes")]
     Kept(KeptArgs),
+    /// Whose access tokens a tenant takes besides its own.
+    #[command(subcommand)]
+    Issuers(IssuersCommand),
     /// Who waits for a tenant of their own, where operators decide about sign-ups.
     #[command(subcommand)]
     Signups(SignUpsCommand),
@@ -158,6 +163,7 @@ pub async fn run(context: &Context, command: &TenantCommand) -> anyhow::Result<(
         TenantCommand::RotateKeys(args) => keys::run(context, args).await,
         TenantCommand::Move(args) => relocate::run(context, args).await,
         TenantCommand::Kept(args) => kept::run(context, args).await,
+        TenantCommand::Issuers(command) => issuers::run(context, command).await,
         TenantCommand::Signups(command) => signups::run(context, command).await,
         TenantCommand::Psql(args) => psql::run(context, args).await,
     }

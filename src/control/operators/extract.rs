@@ -71,6 +71,8 @@ pub(super) struct Known {
     pub(super) session: SessionId,
     pub(super) role: OperatorRole,
     pub(super) reach: Reach,
+    /// The installation demands a second factor, and they have none.
+    pub(super) lacks_factor: bool,
 }
 
 impl<P: Power> Operator<P> {
@@ -85,7 +87,11 @@ impl<P: Power> Operator<P> {
             let said = format!("This takes an operator who is {}.", words(P::ROLES));
             return Err(ApiError::new(Code::PermissionDenied).detail(said));
         }
-        let Known { id, email, session, role, reach } = known;
+        if known.lacks_factor && !P::WITHOUT_FACTOR {
+            let said = "A second factor is demanded of operators: enrol one with POST /api/v1/admin/auth/mfa/totp.";
+            return Err(ApiError::new(Code::PermissionDenied).detail(said));
+        }
+        let Known { id, email, session, role, reach, .. } = known;
         Ok(Self { id, email, session, role, reach, power: PhantomData })
     }
 }

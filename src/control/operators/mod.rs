@@ -9,6 +9,7 @@ pub mod audit;
 mod extract;
 mod manage;
 mod mfa;
+mod password;
 mod rules;
 mod service;
 mod store;
@@ -28,6 +29,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
     cfg.service(api::login::login)
         .service(api::login::second_factor)
         .service(api::sessions::logout)
+        .service(password::change_password)
         .service(api::sessions::me)
         .service(api::sessions::list_sessions)
         .service(api::sessions::end_session)

@@ -27,6 +27,8 @@ words! {
 pub trait Power: Send + Sync + 'static {
     /// Who has it.
     const ROLES: &'static [OperatorRole];
+    /// Whether it takes no second factor where one is demanded.
+    const WITHOUT_FACTOR: bool = false;
 }
 
 macro_rules! powers {
@@ -48,8 +50,15 @@ powers! {
     Survey: Admin | Support;
     /// To tend a tenant, and see it. An owner's reach is limited to its own: [`super::Operator::reach`].
     Tend: Admin | Support | Owner;
-    /// To manage one's own access.
-    Oneself: Admin | Support | Owner;
+}
+
+/// To manage one's own access.
+#[derive(Debug, Clone, Copy)]
+pub struct Oneself;
+
+impl Power for Oneself {
+    const ROLES: &'static [OperatorRole] = OperatorRole::ALL;
+    const WITHOUT_FACTOR: bool = true;
 }
 
 /// An e-mail address as it is stored and compared. `None` if it is none.

@@ -44,6 +44,7 @@ struct Inner {
     passwords: Passwords,
     issuer: String,
     leeway: Duration,
+    needs_second_factor: bool,
     // Read at first use: a node starts without the control plane.
     keys: OnceCell<Keys>,
     sessions: Cache<SessionId, Arc<(OperatorRecord, Reach)>>,
@@ -79,7 +80,17 @@ impl Operators {
             .eviction_policy(EvictionPolicy::lru())
             .build();
         let issuer = format!("{public_url}/admin");
-        Self(Arc::new(Inner { control, passwords, issuer, leeway, keys: OnceCell::new(), sessions }))
+        let keys = OnceCell::new();
+        Self(Arc::new(Inner { control, passwords, issuer, leeway, needs_second_factor: false, keys, sessions }))
+    }
+
+    /// The same; who has no second factor may then do nothing but manage their own access.
+    #[must_use]
+    pub fn demanding_second_factor(self, needs_second_factor: bool) -> Self {
+        let Inner { control, passwords, issuer, leeway, .. } = &*self.0;
+        let (control, passwords, issuer) = (control.clone(), passwords.clone(), issuer.clone());
+        let (keys, sessions) = (OnceCell::new(), self.0.sessions.clone());
+        Self(Arc::new(Inner { control, passwords, issuer, leeway: *leeway, needs_second_factor, keys, sessions }))
     }
 
     /// Adds an operator with a password of at least the usual strength.
@@ -208,7 +219,20 @@ impl Operators {
     /// # Errors
     /// `too_many_attempts`.
     pub(super) async fn count(&self, id: OperatorId, now: DateTime<Utc>) -> ApiResult<[u8; 32]> {
-        let subject = self.keys().await?.mac.digest("operator-second-factor", &[id.uuid().as_bytes()]);
+        self.count_guess("operator-second-factor", id, now).await
+    }
+
+    /// Counts an attempt to guess something of an operator's; gives under which name.
+    ///
+    /// # Errors
+    /// `too_many_attempts`.
+    pub(super) async fn count_guess(
+        &self,
+        what: &'static str,
+        id: OperatorId,
+        now: DateTime<Utc>,
+    ) -> ApiResult<[u8; 32]> {
+        let subject = self.keys().await?.mac.digest(what, &[id.uuid().as_bytes()]);
         let counted = async move |conn: &mut MainConn| store::count_attempt(conn, &subject, now).await;
         let (attempts, since) = self.0.control.db.read(counted).await.map_err(fault)?;
         match locked_for(attempts, since, now) {
@@ -280,7 +304,8 @@ impl Operators {
             return Err(ApiError::new(Code::TokenInvalid));
         }
         let (id, email, role, reach) = (operator.id, operator.email.clone(), operator.role, reach.clone());
-        Ok(Known { id, email, session: claims.sid, role, reach })
+        let lacks_factor = inner.needs_second_factor && !operator.second_factor;
+        Ok(Known { id, email, session: claims.sid, role, reach, lacks_factor })
     }
 
     /// Ends a session; on this node at once, on the others within a second. False if there is no such open one.

@@ -4,6 +4,7 @@ mod backups;
 mod clusters;
 mod doctor;
 mod drift;
+mod issuers;
 mod jobs;
 mod kept;
 mod keys;
@@ -14,6 +15,7 @@ mod pools;
 mod signup;
 mod signups;
 mod tenants;
+mod workspaces;
 
 pub use jobs::{JobView, accepted};
 pub use signups::WaitingView;
@@ -41,6 +43,9 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(backups::erase_tenant)
         .service(moves::rotate_credentials)
         .service(keys::rotate_keys)
+        .service(issuers::list_issuers)
+        .service(issuers::register_issuer)
+        .service(issuers::remove_issuer)
         .service(moves::move_tenant)
         .service(kept::list_kept_databases)
         .service(clusters::list_clusters)
@@ -60,6 +65,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(people::my_tenants)
         .service(people::accept_invitation)
         .service(people::switch_tenant)
+        .service(workspaces::find_workspaces)
         .service(signup::sign_up)
         .service(signup::sign_up_job)
         .service(signups::list_sign_ups)

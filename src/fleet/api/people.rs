@@ -1,18 +1,21 @@
 //! One person at several tenants: accepting an invitation with an account elsewhere, and changing over.
 
-use actix_web::{get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::control::people::{self, LinkedTenant};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::kernel::TenantId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoQuery, Recent, Reply};
-use crate::router::{self, MainConn, Router};
+use crate::rest::{
+    Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, NoQuery, Recent, Reply, SignedIn,
+};
+use crate::router::{self, MainConn, Router, TenantDb, TenantTx};
 use crate::tenant::auth::mfa::LoggedIn;
 use crate::tenant::auth::{Auth, elsewhere};
 use crate::tenant::docs::Refusals;
@@ -85,6 +88,7 @@ pub struct AcceptInvitation {
 #[utoipa::path(
     tag = "users",
     request_body = AcceptInvitation,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Accepts once, however often it is sent")),
     responses(
         (status = 200, description = "Accepted: the tenant that one belongs to from here on", body = Envelope<MyTenant>),
         (status = 409, description = "One has an account there already", body = ErrorEnvelope),
@@ -99,8 +103,9 @@ pub async fn accept_invitation(
     auth: web::Data<Auth>,
     fleet: web::Data<Fleet>,
     Recent(caller): Recent,
+    idempotency: Idempotency,
     body: Json<AcceptInvitation>,
-) -> ApiResult<Reply<MyTenant>> {
+) -> ApiResult<HttpResponse> {
     let void = || ApiError::invalid_field("token", "invalid", "The invitation is not valid, or not any more.");
     let router = caller.db.router();
     let token =
@@ -113,27 +118,59 @@ pub async fn accept_invitation(
         other => other.into(),
     })?;
     let there = router.at_schema(there, crate::tenant::auth::LINKED_SINCE).await?;
-    let (here, me, now) = (caller.db.tenant().id, caller.user(), auth.clock.now());
-    let user = elsewhere::invited(&auth, &there, &token).await?;
-    let person = elsewhere::ensure_person(&caller.db, me).await?;
-    // Linked before it is accepted: an account that does not agree is no link, and one that was accepted is not without.
-    let to = there.tenant().id;
-    let link = async move |conn: &mut MainConn| -> ApiResult<bool> {
-        let mine = people::link(conn, person, (here, me), now).await?;
-        people::confirm(conn, person, here, now).await?;
-        Ok(mine && people::link(conn, person, (to, user), now).await?)
-    };
-    if !fleet.control.db.transaction(link).await? {
-        return Err(ApiError::already_exists("token", "You have an account at this tenant already."));
+    let person = elsewhere::ensure_person(&caller.db, caller.user()).await?;
+    let (auth, caller, there, token) = (&**auth, &caller, &there, &token);
+    let again = idempotency.keyed(&router.installation().mac).is_some();
+    let link = Link { auth, fleet: &fleet, caller, there, token, person, again };
+    let db = &caller.db;
+    idempotency
+        .run(db, &caller.user().to_string(), async move |_: &mut TenantTx| -> ApiResult<Answer<MyTenant>> {
+            link.make().await?;
+            let tenant = there.tenant();
+            let (slug, name) = (tenant.slug.to_string(), tenant.name.clone());
+            Ok(Answer::ok(MyTenant { id: tenant.id, slug, name, current: false }))
+        })
+        .await
+}
+
+/// An account elsewhere that is to be the caller's too.
+struct Link<'a> {
+    auth: &'a Auth,
+    fleet: &'a Fleet,
+    caller: &'a SignedIn,
+    there: &'a TenantDb,
+    token: &'a OpaqueToken,
+    person: Uuid,
+    /// Whether it may be a request that was sent before.
+    again: bool,
+}
+
+impl Link<'_> {
+    async fn make(&self) -> ApiResult<()> {
+        let Self { auth, fleet, caller, there, token, person, again } = *self;
+        // What was done before its answer could be kept, is done.
+        if again && elsewhere::accepted(there, token, person).await?.is_some() {
+            return Ok(());
+        }
+        let (here, me, now) = (caller.db.tenant().id, caller.user(), auth.clock.now());
+        let user = elsewhere::invited(auth, there, token).await?;
+        // Linked before it is accepted: an account that does not agree is no link, and one that was accepted is not without.
+        let to = there.tenant().id;
+        let link = async move |conn: &mut MainConn| -> ApiResult<bool> {
+            let mine = people::link(conn, person, (here, me), now).await?;
+            people::confirm(conn, person, here, now).await?;
+            Ok(mine && people::link(conn, person, (to, user), now).await?)
+        };
+        if !fleet.control.db.transaction(link).await? {
+            return Err(ApiError::already_exists("token", "You have an account at this tenant already."));
+        }
+        elsewhere::accept(auth, there, token, person).await?;
+        let confirm =
+            async move |conn: &mut MainConn| -> ApiResult<()> { Ok(people::confirm(conn, person, to, now).await?) };
+        fleet.control.db.read(confirm).await?;
+        auth.admission.forget_user(to, user).await;
+        Ok(())
     }
-    elsewhere::accept(&auth, &there, &token, person).await?;
-    let confirm =
-        async move |conn: &mut MainConn| -> ApiResult<()> { Ok(people::confirm(conn, person, to, now).await?) };
-    fleet.control.db.read(confirm).await?;
-    auth.admission.forget_user(to, user).await;
-    let tenant = there.tenant();
-    let view = MyTenant { id: tenant.id, slug: tenant.slug.to_string(), name: tenant.name.clone(), current: false };
-    Ok(Reply(view))
 }
 
 /// The tenant to change over to.

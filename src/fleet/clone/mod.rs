@@ -73,7 +73,8 @@ impl Fleet {
         let run = Run::new(self, newcomer, migrations, wanted.admin.as_ref()).await?;
         // One run of the journal, one dump: whoever resumes finds the same.
         let id = BackupId::from(operation.id.uuid());
-        let newcomer = Newcomer { run, vault: Vault::new(storage, key, source, id) };
+        let vault = Vault::new(storage, key, source, id);
+        let newcomer = Newcomer { run, vault, in_its_place: false };
         let mut cloning = run::Cloning { newcomer, source: tenant, direct, id, wanted };
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let steps = journal.drive(&mut cloning, Step::ALL).await.inspect_err(|_| {

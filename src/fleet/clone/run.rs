@@ -57,7 +57,7 @@ pub(super) struct Cloning<'a> {
 
 impl Cloning<'_> {
     async fn dump(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
-        let Newcomer { run, vault } = &self.newcomer;
+        let Newcomer { run, vault, .. } = &self.newcomer;
         let taking = taking(run.fleet, &self.source, &self.direct, vault, self.id);
         let dumped = taking.dump(journal).await?;
         taking.manifest(dumped).await
@@ -73,6 +73,7 @@ impl Cloning<'_> {
     async fn credentials(&mut self) -> ApiResult<()> {
         use diesel_async::AsyncConnection as _;
         self.newcomer.sign_everybody_out().await?;
+        self.newcomer.claim().await?;
         if self.wanted.keep_credentials {
             return Ok(());
         }

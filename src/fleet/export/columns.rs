@@ -57,6 +57,7 @@ pub const OPEN: &[&str] = &[
     "public.contacts.last_name_key",
     "public.contacts.company_key",
     "public.security_policy.captcha_site_key",
+    "public.security_policy.token_claims",
     "public.security_policy.password_min_length",
     "public.security_policy.password_min_length_with_factor",
     "public.security_policy.password_history",
@@ -65,7 +66,7 @@ pub const OPEN: &[&str] = &[
 ];
 
 /// Tables of the product's own memory, which hold nothing of the customer's that is not elsewhere.
-pub const MEMORY: &[&str] = &["public.idempotency_records", "public.passkey_ceremonies"];
+pub const MEMORY: &[&str] = &["public.idempotency_records", "public.passkey_ceremonies", "public.address_news"];
 
 /// Words in the names of columns that hold secrets.
 const SIGNS: &[&str] = &[

@@ -19,6 +19,7 @@ use crate::fleet::{Fleet, OperationOptions, Progress, refused, scram};
 use crate::kernel::{Slug, TenantId};
 use crate::router::tenant::words;
 use crate::router::{AdminConn, MainConn, Registration, TenantKind};
+use crate::tenant::addresses::{claim_nobody, say_anew};
 
 words! {
     /// A step of a restore as a new tenant, as it is journaled and shown.
@@ -52,6 +53,8 @@ words! {
 pub(in crate::fleet) struct Newcomer<'a> {
     pub(in crate::fleet) run: Run<'a>,
     pub(in crate::fleet) vault: Vault,
+    /// Of a tenant that is gone, whose place this one takes.
+    pub(in crate::fleet) in_its_place: bool,
 }
 
 impl Newcomer<'_> {
@@ -71,6 +74,15 @@ impl Newcomer<'_> {
     /// Nobody of the original is signed in here.
     pub(in crate::fleet) async fn sign_everybody_out(&mut self) -> ApiResult<()> {
         sign_everybody_out(self.run.own().await?).await
+    }
+
+    /// Who is found by their address is found here too, where this takes the place of what is gone; else nobody is.
+    pub(in crate::fleet) async fn claim(&mut self) -> ApiResult<()> {
+        if !self.in_its_place {
+            return claim_nobody(self.run.own().await?).await.map_err(ApiError::internal);
+        }
+        say_anew(self.run.own().await?).await.map_err(ApiError::internal)?;
+        self.run.fleet.has_news(self.run.tenant.id).await
     }
 }
 
@@ -96,7 +108,10 @@ impl Steps for Newcomer<'_> {
             Step::Compare => self.load(&self.vault.manifest().await?, true).await,
             Step::Migrations => steps::migrations(&mut self.run).await,
             Step::OperatorMigrations => steps::operator_migrations(&mut self.run).await,
-            Step::Sessions => self.sign_everybody_out().await,
+            Step::Sessions => {
+                self.sign_everybody_out().await?;
+                self.claim().await
+            }
             Step::Verify => verify::verify(&mut self.run).await,
             Step::Activate => steps::activate(&mut self.run).await,
         }
@@ -136,7 +151,7 @@ impl Fleet {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let run = Run::new(self, tenant, migrations, None).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
-        let mut newcomer = Newcomer { run, vault };
+        let mut newcomer = Newcomer { run, vault, in_its_place: *slug == backup.slug };
         let steps = journal.drive(&mut newcomer, Step::ALL).await.inspect_err(|_| {
             progress.note(&format!("`tenantry tenant delete {slug} --now` takes back what was made"));
         })?;

@@ -26,6 +26,7 @@ use crate::kernel::{InstallationId, TenantId};
 use crate::router::migrate::migrate;
 use crate::router::tenant::words;
 use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
+use crate::tenant::addresses::say_anew;
 
 /// How long connections to the old database have to go by themselves: every node hears of the switch within two seconds,
 /// and lets what is under way end.
@@ -91,7 +92,8 @@ impl Swap<'_> {
             self.fleet.control.db.transaction(async move |conn: &mut MainConn| {
                 backups::move_database(conn, id, &name, &head, until).await
             });
-        done.await
+        done.await?;
+        self.fleet.has_news(id).await
     }
 
     /// Closes every former database of the tenant, as soon as nobody is in it, and in any case after a while.
@@ -143,7 +145,11 @@ impl Steps for Swap<'_> {
                 }
                 Ok(())
             }
-            Step::Sessions => sign_everybody_out(&mut admin::open(&self.own).await?).await,
+            Step::Sessions => {
+                let mut own = admin::open(&self.own).await?;
+                say_anew(&mut own).await.map_err(ApiError::internal)?;
+                sign_everybody_out(&mut own).await
+            }
             Step::Switch => self.switch().await,
             Step::Fence => self.fence().await,
         }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::SignUpSettings;
+use crate::config::Network;
 use crate::control::signups;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
@@ -31,10 +32,13 @@ impl Standing {
         if !self.refused {
             return Ok(());
         }
+        Err(self.error("Too many sign-ups from this address within an hour."))
+    }
+
+    /// 429 `rate_limited`, and until when.
+    pub(in crate::fleet) fn error(&self, said: &'static str) -> ApiError {
         let wait = Duration::from_secs(u64::try_from(self.reset).unwrap_or(1).max(1));
-        Err(ApiError::new(Code::RateLimited)
-            .detail("Too many sign-ups from this address within an hour.")
-            .retry_after(wait))
+        ApiError::new(Code::RateLimited).detail(said).retry_after(wait)
     }
 }
 
@@ -57,17 +61,27 @@ impl Fleet {
         settings: &SignUpSettings,
         address: Option<IpAddr>,
     ) -> ApiResult<Option<Standing>> {
+        self.count_from("sign-up address", (settings.per_hour, &settings.unlimited), address).await
+    }
+
+    /// Counts one more of anything that an address may do so often within an hour, but for networks without a limit.
+    pub(in crate::fleet) async fn count_from(
+        &self,
+        what: &'static str,
+        (per_hour, unlimited): (u32, &[Network]),
+        address: Option<IpAddr>,
+    ) -> ApiResult<Option<Standing>> {
         let Some(address) = address else { return Ok(None) };
-        if settings.unlimited.iter().any(|network| network.contains(address)) {
+        if unlimited.iter().any(|network| network.contains(address)) {
             return Ok(None);
         }
-        let subject = self.installation().await?.mac.digest("sign-up address", &[&subject(address)]);
+        let subject = self.installation().await?.mac.digest(what, &[&subject(address)]);
         let now = self.control.clock.now();
         let db = &self.control.db;
         let used = db.read(async move |conn: &mut MainConn| signups::attempt(conn, &subject, now).await).await?;
-        let left = i64::from(settings.per_hour) - used.count;
+        let left = i64::from(per_hour) - used.count;
         Ok(Some(Standing {
-            limit: settings.per_hour,
+            limit: per_hour,
             left: left.max(0),
             reset: (used.until - now).num_seconds().max(1),
             refused: left < 0,

@@ -153,6 +153,7 @@ mod tests {
             direct: Arc::new(target),
             max_connections: None,
             weight: 1,
+            plan: None,
             schema_version: 1,
             migrations_hash: None,
             epoch: 1,

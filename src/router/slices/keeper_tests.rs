@@ -80,6 +80,7 @@ fn tenant() -> Arc<Tenant> {
         direct: Arc::new(target),
         max_connections: None,
         weight: 1,
+        plan: None,
         schema_version: 1,
         migrations_hash: None,
         epoch: 1,

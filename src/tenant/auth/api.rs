@@ -23,7 +23,7 @@ use crate::rest::{
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
 use crate::tenant::mail::{self, SecurityNotice};
-use crate::tenant::security::lifetimes;
+use crate::tenant::security::session_rules;
 use crate::tenant::teams;
 use crate::tenant::users;
 use crate::tenant::users::rules::email_key;
@@ -241,11 +241,13 @@ pub async fn refresh(
             }
             let successor = token.successor(mac, TokenKind::Refresh);
             let user = users::store::get(conn, family.user).await?;
-            let lifetimes = lifetimes(conn, db_ref, auth.settings.session_lifetimes()).await?;
+            let rules = session_rules(conn, db_ref, auth.settings.session_lifetimes()).await?;
+            let roles = teams::all_roles(conn, db_ref, &user).await?;
             let identity = Identity {
                 session: family.session,
-                roles: teams::all_roles(conn, db_ref, &user).await?,
-                expires_at: lifetimes.end(family.opened_at, now),
+                extra: rules.claims.of(conn, db_ref, (&user, &roles)).await?,
+                roles,
+                expires_at: rules.lifetimes.end(family.opened_at, now),
                 amr: family.amr,
                 auth_time: family.auth_time,
             };

@@ -82,6 +82,15 @@ pub async fn invited(auth: &Auth, db: &TenantDb, token: &OpaqueToken) -> ApiResu
     found.filter(|_| policy.lets_in("", true)).ok_or_else(void)
 }
 
+/// Whose an invitation is that this person has accepted already.
+///
+/// # Errors
+/// If the tenant's database does not answer.
+pub async fn accepted(db: &TenantDb, token: &OpaqueToken, person: Uuid) -> ApiResult<Option<UserId>> {
+    let hash = token.hash();
+    db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::accepted_by(conn, &hash, person).await?) }).await
+}
+
 /// Accepts an invitation for a person who has proved elsewhere who they are: the account has no password, and belongs to
 /// them.
 ///
@@ -98,6 +107,9 @@ pub async fn accept(auth: &Auth, db: &TenantDb, token: &OpaqueToken, person: Uui
         set_person(conn, user, person).await?;
         let status = Some(UserStatus::Active.as_str().to_owned());
         users::update(conn, user, &UserChange { status, ..UserChange::default() }, true, now).await?;
+        if store::came_by_mail(conn, db, &hash).await? {
+            account::store::verified(conn, db, user, now).await?;
+        }
         mail::notify_security(conn, db, user, SecurityNotice::AccountsLinked, None).await?;
         let actor = format!("user:{user}");
         let entry = Entry { actor: &actor, action: "invitation.accepted", user, session: None, reason: None };

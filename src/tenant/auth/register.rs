@@ -119,7 +119,7 @@ pub async fn register(
             let user = match (replay, &invitation) {
                 (Replay::Again, _) => again(conn, auth, db, request).await?,
                 (Replay::First, None) => join(conn, auth, request, &hash).await?,
-                (Replay::First, Some(token)) => accept(conn, auth, request, &hash, token).await?,
+                (Replay::First, Some(token)) => accept(conn, (auth, db), request, &hash, token).await?,
             };
             let version = user.version;
             let answer = gate::enter(conn, auth, db, user, &client, None).await?;
@@ -157,7 +157,7 @@ async fn join(conn: &mut TenantConn, auth: &Auth, request: &RegisterRequest, has
 
 async fn accept(
     conn: &mut TenantConn,
-    auth: &Auth,
+    (auth, db): (&Auth, &TenantDb),
     request: &RegisterRequest,
     hash: &str,
     token: &OpaqueToken,
@@ -177,6 +177,9 @@ async fn accept(
         ..UserChange::default()
     };
     users::update(conn, id, &change, true, now).await?;
+    if store::came_by_mail(conn, db, &token.hash()).await? {
+        account::store::verified(conn, db, id, now).await?;
+    }
     users::get(conn, id).await
 }
 

@@ -15,7 +15,7 @@ use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
 use crate::tenant::mail::{self, SecurityNotice};
-use crate::tenant::security::lifetimes;
+use crate::tenant::security::{Claims, session_rules};
 use crate::tenant::teams;
 use crate::tenant::users::api::User;
 use crate::tenant::users::store::UserRow;
@@ -65,6 +65,8 @@ pub(super) struct Identity {
     pub expires_at: DateTime<Utc>,
     pub amr: Vec<String>,
     pub auth_time: DateTime<Utc>,
+    /// What the organisation has the token say besides.
+    pub extra: Claims,
 }
 
 /// Asks what [`open`] will ask, of nobody.
@@ -84,11 +86,13 @@ pub(super) async fn open(
     amr: &[&str],
 ) -> ApiResult<SignIn> {
     let now = auth.clock.now();
-    let lifetimes = lifetimes(conn, db, auth.settings.session_lifetimes()).await?;
+    let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
+    let roles = teams::all_roles(conn, db, &user).await?;
     let identity = Identity {
         session: SessionId::generate(),
-        roles: teams::all_roles(conn, db, &user).await?,
-        expires_at: lifetimes.end(now, now),
+        extra: rules.claims.of(conn, db, (&user, &roles)).await?,
+        roles,
+        expires_at: rules.lifetimes.end(now, now),
         amr: amr.iter().map(|&method| method.to_owned()).collect(),
         auth_time: now,
     };
@@ -105,6 +109,9 @@ pub(super) async fn open(
     };
     if store::is_new_address(conn, user.id, client.ip.as_deref()).await? {
         mail::notify_security(conn, db, user.id, SecurityNotice::NewSession, Some(client)).await?;
+    }
+    if let Some(most) = rules.most {
+        store::end_sessions_beyond(conn, user.id, most - 1, now).await?;
     }
     store::insert_session(conn, &row).await?;
     let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);
@@ -170,6 +177,7 @@ pub(super) fn access_token(
         act: None,
         client_id: None,
         scope: None,
+        extra: identity.extra.said(),
     };
     Ok(AccessToken {
         access_token: key.sign(ACCESS_TYP, &claims)?.into(),

@@ -15,6 +15,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{Client, Envelope, ErrorEnvelope, InPerson, Json, NoQuery, Reply};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
+use crate::tenant::security::session_rules;
 use crate::tenant::teams;
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store as users;
@@ -102,7 +103,9 @@ pub async fn step_up(
             };
             let person = users::get(conn, me).await?;
             let roles = teams::all_roles(conn, db, &person).await?;
-            let identity = Identity { session: sid, roles, expires_at, amr, auth_time: line.now };
+            let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
+            let extra = rules.claims.of(conn, db, (&person, &roles)).await?;
+            let identity = Identity { session: sid, roles, expires_at, amr, auth_time: line.now, extra };
             session::access_token(auth, db, &person, &identity, line.now).map(Ok)
         })
         .await??;

@@ -15,9 +15,9 @@ pub(super) struct Kind {
 }
 
 macro_rules! kinds {
-    ($($name:literal needs $needs:literal;)+) => {
-        /// Every mail there is.
-        pub(super) const KINDS: &[Kind] = &[$(Kind {
+    ($(#[$said:meta])* $kinds:ident: $($name:literal needs $needs:literal;)+) => {
+        $(#[$said])*
+        pub(super) const $kinds: &[Kind] = &[$(Kind {
             name: $name,
             needs: $needs,
             words: [
@@ -29,6 +29,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// Every mail that an organisation can word.
+    KINDS:
     "security-notice" needs "event";
     "verify-email" needs "link";
     "already-registered" needs "link";
@@ -36,6 +38,12 @@ kinds! {
     "confirm-email" needs "link";
     "approve-email" needs "link";
     "invitation" needs "link";
+}
+
+kinds! {
+    /// Mails of the installation, which speak of other organisations too: none of them words those.
+    OURS:
+    "workspaces" needs "other";
 }
 
 impl Kind {
@@ -46,7 +54,13 @@ impl Kind {
     }
 }
 
-/// A mail by its name.
+/// The built-in words of a mail.
+pub(super) fn words(name: &str, language: &str) -> (&'static str, &'static str) {
+    let found = KINDS.iter().chain(OURS).find(|kind| kind.name == name);
+    found.map(|kind| kind.words(language)).unwrap_or_default()
+}
+
+/// A mail that an organisation can word, by its name.
 pub(super) fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
 }

@@ -26,7 +26,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::crypto::{Place, SealKey};
 use crate::rest::Client;
-use crate::router::{TenantConn, TenantDb};
+use crate::router::{TenantConn, TenantDb, Waiting};
 use store::NewMail;
 
 /// The built-in schema that has the outbox (`V7__mail.sql`).
@@ -84,8 +84,22 @@ pub enum Mail {
         /// Who invites; may be empty.
         by: String,
     },
+    /// Where somebody has an account with this address, on their own asking.
+    Workspaces {
+        /// This organisation among them.
+        workspaces: Vec<Workspace>,
+    },
     /// Nothing to nobody: where somebody is told who exists, as much is done for who does not.
     Nothing,
+}
+
+/// An organisation that somebody belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Display name.
+    pub name: String,
+    /// Public name.
+    pub slug: String,
 }
 
 /// A notice with when and where it happened.
@@ -108,6 +122,7 @@ impl Mail {
             Self::ConfirmEmail { .. } => "confirm-email",
             Self::ApproveEmail { .. } => "approve-email",
             Self::Invitation { .. } => "invitation",
+            Self::Workspaces { .. } => "workspaces",
             Self::Nothing => "nothing",
         }
     }
@@ -123,7 +138,7 @@ impl Mail {
     /// How long it is of use.
     const fn lifetime(&self) -> TimeDelta {
         match self {
-            Self::PasswordReset => TimeDelta::hours(1),
+            Self::PasswordReset | Self::Workspaces { .. } => TimeDelta::hours(1),
             Self::VerifyEmail | Self::AlreadyRegistered => TimeDelta::days(1),
             Self::ConfirmEmail { .. } | Self::ApproveEmail { .. } => TimeDelta::days(1),
             Self::SecurityNotice(_) | Self::Nothing => TimeDelta::days(3),
@@ -135,7 +150,8 @@ impl Mail {
     const fn by_strangers(&self) -> bool {
         match self {
             Self::SecurityNotice(Noticed { notice, .. }) => matches!(notice, SecurityNotice::AccountLocked),
-            Self::VerifyEmail | Self::AlreadyRegistered | Self::PasswordReset | Self::Nothing => true,
+            Self::VerifyEmail | Self::AlreadyRegistered | Self::PasswordReset => true,
+            Self::Workspaces { .. } | Self::Nothing => true,
             Self::ConfirmEmail { .. } | Self::ApproveEmail { .. } | Self::Invitation { .. } => false,
         }
     }
@@ -183,7 +199,7 @@ pub async fn queue(conn: &mut TenantConn, db: &TenantDb, to: &Recipient, mail: M
         tracing::warn!(%tenant, mail = template, "a mail is not sent: the tenant's schema has no outbox yet");
         return Ok(());
     }
-    db.router().ring(tenant).await;
+    db.router().ring(tenant, Waiting::Mail).await;
     let (id, now) = (Uuid::now_v7(), db.router().config().clock.now());
     let most = if mail.by_strangers() { MOST_BY_STRANGERS } else { MOST };
     let expires_at = now + mail.lifetime();

@@ -12,7 +12,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use uuid::Uuid;
 
 use super::built_in::{self, Kind, LANGUAGES};
-use super::{Mail, Parcel};
+use super::{Mail, Parcel, Workspace};
 use crate::mailer::Letter;
 use crate::router::{Tenant, TenantConn};
 
@@ -32,6 +32,11 @@ impl Links {
     /// A page of the app, with a token. Tokens are of letters, digits, `-` and `_`.
     fn to(&self, page: &str, token: &str) -> String {
         format!("{}/{page}?token={token}", self.app_url)
+    }
+
+    /// Where one signs in to a tenant. Slugs are of letters, digits and `-`.
+    fn sign_in(&self, slug: &str) -> String {
+        format!("{}/login?tenant={slug}", self.app_url)
     }
 }
 
@@ -83,6 +88,9 @@ impl Words {
 
     /// The words in a language, if there are any in it.
     pub(super) async fn in_language(conn: &mut TenantConn, name: &str, language: &str) -> QueryResult<Option<Self>> {
+        if built_in::kind(name).is_none() {
+            return Ok(LANGUAGES.contains(&language).then(|| Self::built_in(name, language)));
+        }
         let own = diesel::sql_query(
             "SELECT language, subject, body_text, body_html FROM mail_templates WHERE name = $1 AND language = $2",
         );
@@ -92,7 +100,7 @@ impl Words {
 
     /// The built-in words.
     pub(super) fn built_in(name: &str, language: &str) -> Self {
-        let (subject, text) = built_in::kind(name).map(|kind| kind.words(language)).unwrap_or_default();
+        let (subject, text) = built_in::words(name, language);
         Self { language: language.to_owned(), subject: subject.to_owned(), body_text: text.to_owned(), body_html: None }
     }
 
@@ -169,6 +177,13 @@ fn values(tenant: &Tenant, links: &Links, (parcel, token): (&Parcel, &str), lang
         Mail::Invitation { token, by } => {
             values.insert("link", links.to("accept-invitation", token));
             values.insert("other", by.clone());
+        }
+        Mail::Workspaces { workspaces } => {
+            let said = workspaces.iter().map(|Workspace { name, slug }| {
+                let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+                format!("{name}:\n\n{}", links.sign_in(slug))
+            });
+            values.insert("other", said.collect::<Vec<_>>().join("\n\n"));
         }
         Mail::Nothing => {}
     }
@@ -254,7 +269,7 @@ fn beyond(source: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::built_in::KINDS;
+    use super::super::built_in::{KINDS, OURS};
     use super::*;
 
     fn words(subject: &str, text: &str, html: Option<&str>) -> Words {
@@ -264,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_is_built_in_is_fit_to_be_sent() {
-        for kind in KINDS {
+        for kind in KINDS.iter().chain(OURS) {
             for language in LANGUAGES {
                 let words = Words::built_in(kind.name, language);
                 assert!(!words.subject.is_empty() && !words.body_text.is_empty(), "{} {language}", kind.name);

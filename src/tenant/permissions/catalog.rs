@@ -1,7 +1,7 @@
 //! Every permission there is, and which system role has it. Provisioning seeds a tenant's database from this list.
 
 use crate::rest::Permission;
-use crate::tenant::{oauth, teams};
+use crate::tenant::{oauth, security, teams};
 
 /// The system role that may do everything.
 pub const ADMIN: &str = "admin";
@@ -200,7 +200,7 @@ impl Permission for PermissionsRead {
 pub struct SecurityRead;
 impl Permission for SecurityRead {
     const NAME: &'static str = "security:read";
-    const SCHEMA: i32 = teams::SINCE;
+    const SCHEMA: i32 = security::SINCE;
 }
 
 /// May decide what the organisation demands of its people.
@@ -209,7 +209,7 @@ pub struct SecurityWrite;
 impl Permission for SecurityWrite {
     const NAME: &'static str = "security:write";
     const BEFORE_PASSWORD_CHANGE: bool = false;
-    const SCHEMA: i32 = teams::SINCE;
+    const SCHEMA: i32 = security::SINCE;
 }
 
 /// May see the words of mails.

@@ -14,6 +14,7 @@ use super::user::{Wanted, column, json_of};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{RoleId, UserId};
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::addresses;
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::{end_sessions, forget_challenges};
 use crate::tenant::permissions::catalog::USER;
@@ -241,6 +242,9 @@ async fn change(
                 status: Some(status.as_str().to_owned()),
                 ..UserChange::default()
             };
+            if change.email.is_some() || status != before.status {
+                addresses::announce(&caller.db).await;
+            }
             users::update(conn, id, &change, status != before.status, now).await?;
             let user_name = wanted.user_name.as_deref().unwrap_or(&known.user_name);
             let external = wanted.external_id.clone().unwrap_or(known.external_id);
@@ -290,6 +294,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
             users::hold_admins(conn).await?;
             let before = users::hold(conn, id).await?;
             may_control(&caller.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            addresses::announce(&caller.db).await;
             note(conn, &caller.name(), id, "scim.user_removed", now).await?;
             users::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await

@@ -1,5 +1,7 @@
 //! The policy over HTTP.
 
+use std::collections::BTreeMap;
+
 use actix_web::{get, patch, web};
 use chrono::{DateTime, Utc};
 use garde::Validate;
@@ -7,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::captcha::{self, CaptchaPolicy, PatchCaptcha};
+use super::claims::{self, ClaimRules, Claims, TokenClaim};
 use super::lifetimes::{self, PatchSession, SessionPolicy};
 use super::store::{self, PolicyRow};
 use super::view::{PasswordRules, PatchPasswordRules};
 use crate::error::{ApiError, ApiResult};
-use crate::rest::{Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, Tagged, Versioned};
+use crate::kernel::UserId;
+use crate::rest::{
+    Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, Path, Reply, Tagged, Versioned,
+};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit;
 use crate::tenant::auth::Auth;
@@ -31,6 +37,8 @@ pub struct SecurityPolicy {
     pub session: SessionPolicy,
     /// What a login that looks like guessing has to solve; null for nothing.
     pub captcha: Option<CaptchaPolicy>,
+    /// What access tokens say besides the usual.
+    pub token_claims: Vec<TokenClaim>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
     /// As in `ETag`.
@@ -40,8 +48,9 @@ pub struct SecurityPolicy {
 impl From<PolicyRow> for SecurityPolicy {
     fn from(row: PolicyRow) -> Self {
         let (session, captcha) = (SessionPolicy::of(&row), CaptchaPolicy::of(&row));
-        let PolicyRow { mfa_required_roles, password, updated_at, version, .. } = row;
-        Self { mfa_required_roles, password: password.into(), session, captcha, updated_at, version }
+        let PolicyRow { mfa_required_roles, password, token_claims, updated_at, version, .. } = row;
+        let token_claims = ClaimRules::read(token_claims).list();
+        Self { mfa_required_roles, password: password.into(), session, captcha, token_claims, updated_at, version }
     }
 }
 
@@ -75,6 +84,12 @@ pub struct PatchSecurityPolicy {
     #[garde(dive)]
     #[schema(value_type = Option<PatchCaptcha>)]
     pub captcha: Patch<PatchCaptcha>,
+    /// What access tokens say besides the usual, 20 at most; null for nothing. Needs proof of who one is that is not older than
+    /// ten minutes.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = Option<Vec<TokenClaim>>)]
+    pub token_claims: Patch<Vec<TokenClaim>>,
 }
 
 /// What the organisation demands of its people.
@@ -118,15 +133,22 @@ pub async fn patch_policy(
     if_match: IfMatch,
     body: MergePatch<PatchSecurityPolicy>,
 ) -> ApiResult<Tagged<SecurityPolicy>> {
-    let PatchSecurityPolicy { mfa_required_roles, password, session: lived, captcha: solved } = body.0;
-    let nothing = mfa_required_roles.is_absent() && password.is_absent() && lived.is_absent() && solved.is_absent();
+    let PatchSecurityPolicy { mfa_required_roles, password, session: lived, captcha: solved, token_claims } = body.0;
+    let nothing = mfa_required_roles.is_absent()
+        && password.is_absent()
+        && lived.is_absent()
+        && solved.is_absent()
+        && token_claims.is_absent();
     let (demanded, password) = (&mfa_required_roles, &password);
     let lived = match lived {
         Patch::Absent => PatchSession::default(),
-        Patch::Null => PatchSession { idle_minutes: Patch::Null, absolute_hours: Patch::Null },
+        Patch::Null => {
+            PatchSession { idle_minutes: Patch::Null, absolute_hours: Patch::Null, max_per_person: Patch::Null }
+        }
         Patch::Value(change) => change,
     };
-    let actor = format!("user:{}", caller.in_person()?);
+    let me = if token_claims.is_absent() { caller.in_person()? } else { caller.recently()? };
+    let actor = format!("user:{me}");
     let db = &caller.db;
     let (session, now) = (caller.principal.session(), auth.clock.now());
     let row = caller
@@ -145,12 +167,47 @@ pub async fn patch_policy(
             store::set(conn, &row).await?;
             lifetimes::set(conn, &row, lived, now).await?;
             captcha::set(conn, db, &row, solved).await?;
+            claims::set(conn, db, token_claims, me).await?;
             audit::note_tenant::<TenantConn>(conn, &actor, "security_policy.changed", "by its API", now).await?;
             Ok(store::changed(conn, now).await?)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;
     Ok(Tagged(row.into()))
+}
+
+/// What somebody's access tokens say besides the usual.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenClaimsPreview {
+    /// The claims.
+    #[schema(value_type = Object, example = json!({"https://acme.example/team": ["Sales"]}))]
+    pub claims: BTreeMap<String, serde_json::Value>,
+    /// Names of those that have no room in this person's tokens.
+    #[schema(example = json!([]))]
+    pub left_out: Vec<String>,
+}
+
+/// What a person's next access token will say besides the usual.
+#[utoipa::path(
+    tag = "security",
+    params(("id" = UserId, Path, description = "The person")),
+    responses((status = 200, description = "The claims", body = Envelope<TokenClaimsPreview>), Refusals),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+#[get("/api/v1/users/{id}/token-claims")]
+pub async fn preview_token_claims(
+    _: NoQuery,
+    caller: Authorized<SecurityRead>,
+    id: Path<UserId>,
+) -> ApiResult<Reply<TokenClaimsPreview>> {
+    let (db, id) = (&caller.db, id.0);
+    let read = async |conn: &mut TenantConn| -> ApiResult<Claims> {
+        let rules = ClaimRules::read(store::get(conn).await?.token_claims);
+        claims::preview(conn, db, &rules, id).await
+    };
+    let claims = db.read(read).await?;
+    Ok(Reply(TokenClaimsPreview { claims: claims.said(), left_out: claims.left_out() }))
 }
 
 /// The names in order, each once, if all are a role's.

@@ -1,4 +1,4 @@
-//! How long sessions live.
+//! How long sessions live, and how many a person may have.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::claims::ClaimRules;
 use super::store::{PolicyRow, security_policy as p};
 use crate::rest::Patch;
 use crate::router::{TenantConn, TenantDb};
@@ -27,11 +28,18 @@ pub struct SessionPolicy {
     /// Hours after which it ends, however often it is refreshed.
     #[schema(example = 720)]
     pub absolute_hours: Option<i32>,
+    /// How many a person may have at the same time: who signs in once more ends the oldest. Null for as many as they like.
+    #[schema(example = 5)]
+    pub max_per_person: Option<i32>,
 }
 
 impl SessionPolicy {
     pub(super) const fn of(row: &PolicyRow) -> Self {
-        Self { idle_minutes: row.session_idle_minutes, absolute_hours: row.session_absolute_hours }
+        Self {
+            idle_minutes: row.session_idle_minutes,
+            absolute_hours: row.session_absolute_hours,
+            max_per_person: row.session_max_per_person,
+        }
     }
 }
 
@@ -49,6 +57,23 @@ pub struct PatchSession {
     #[garde(inner(range(min = 1, max = 2_160)))]
     #[schema(value_type = Option<i32>, example = 720)]
     pub absolute_hours: Patch<i32>,
+    /// How many a person may have at the same time: 1 to 100; null for as many as they like. It holds from each person's next
+    /// sign-in on.
+    #[serde(default)]
+    #[garde(inner(range(min = 1, max = 100)))]
+    #[schema(value_type = Option<i32>, example = 5)]
+    pub max_per_person: Patch<i32>,
+}
+
+/// What the policy has to say to a session, read in one statement.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionRules {
+    /// How long it lives.
+    pub lifetimes: Lifetimes,
+    /// How many of them a person may have.
+    pub most: Option<i32>,
+    /// What its tokens say besides.
+    pub claims: ClaimRules,
 }
 
 /// How long a session of this tenant lives.
@@ -74,20 +99,30 @@ impl Lifetimes {
     }
 }
 
-/// How long sessions of this tenant live, and at most as the installation says.
-pub(crate) async fn lifetimes(
+/// What the policy has to say to sessions of this tenant, which live at most as long as the installation says.
+pub(crate) async fn session_rules(
     conn: &mut TenantConn,
     db: &TenantDb,
     (idle, absolute): (Duration, Duration),
-) -> QueryResult<Lifetimes> {
+) -> QueryResult<SessionRules> {
     let delta = crate::tenant::auth::delta;
-    let most = Lifetimes { idle: delta(idle), absolute: delta(absolute) };
-    if db.tenant().schema_version < SINCE {
-        return Ok(most);
+    let lifetimes = Lifetimes { idle: delta(idle), absolute: delta(absolute) };
+    let plain = SessionRules { lifetimes, most: None, claims: ClaimRules::default() };
+    let times = (p::session_idle_minutes, p::session_absolute_hours);
+    match db.tenant().schema_version {
+        ..SINCE => Ok(plain),
+        SINCE..super::SINCE => {
+            let (idle, absolute) = p::table.find(true).select(times).first(conn).await?;
+            Ok(SessionRules { lifetimes: lifetimes.within(idle, absolute), ..plain })
+        }
+        super::SINCE.. => {
+            type Row = ((Option<i32>, Option<i32>), Option<i32>, serde_json::Value);
+            let columns = (times, p::session_max_per_person, p::token_claims);
+            let ((idle, absolute), most, claims): Row = p::table.find(true).select(columns).first(conn).await?;
+            let lifetimes = lifetimes.within(idle, absolute);
+            Ok(SessionRules { lifetimes, most, claims: ClaimRules::read(claims) })
+        }
     }
-    let columns = (p::session_idle_minutes, p::session_absolute_hours);
-    let (idle, absolute) = p::table.find(true).select(columns).first(conn).await?;
-    Ok(most.within(idle, absolute))
 }
 
 /// Changes them. Sessions that are older than what they may be now end; the others, and what refreshes them, end earlier.
@@ -99,8 +134,13 @@ pub(super) async fn set(
 ) -> QueryResult<()> {
     let idle = change.idle_minutes.apply(row.session_idle_minutes);
     let absolute = change.absolute_hours.apply(row.session_absolute_hours);
+    let most = change.max_per_person.apply(row.session_max_per_person);
     diesel::update(p::table.find(true))
-        .set((p::session_idle_minutes.eq(idle), p::session_absolute_hours.eq(absolute)))
+        .set((
+            p::session_idle_minutes.eq(idle),
+            p::session_absolute_hours.eq(absolute),
+            p::session_max_per_person.eq(most),
+        ))
         .execute(conn)
         .await?;
     // Nulls do not count in `least`.

@@ -14,7 +14,7 @@ use crate::kernel::{RoleId, TokenIssuerId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Reply, Tagged, Versioned,
 };
-use crate::router::{Access, TenantConn, TenantTx};
+use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
@@ -157,13 +157,12 @@ pub struct CreateTokenIssuer {
 )]
 #[get("/api/v1/token-issuers")]
 pub async fn list_issuers(_: NoQuery, caller: Authorized<TokenIssuersRead>) -> ApiResult<Reply<Vec<TokenIssuer>>> {
-    let (rows, words) = caller
-        .db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            Ok((store::list(conn).await?, store::words(conn).await?))
-        })
-        .await?;
-    Ok(Reply(rows.into_iter().map(|row| TokenIssuer::new(row, &words)).collect()))
+    Ok(Reply(caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { all(conn).await }).await?))
+}
+
+pub(super) async fn all(conn: &mut TenantConn) -> ApiResult<Vec<TokenIssuer>> {
+    let (rows, words) = (store::list(conn).await?, store::words(conn).await?);
+    Ok(rows.into_iter().map(|row| TokenIssuer::new(row, &words)).collect())
 }
 
 /// An issuer whose access tokens are taken.
@@ -215,50 +214,68 @@ pub async fn create_issuer(
     body: Json<CreateTokenIssuer>,
 ) -> ApiResult<HttpResponse> {
     let actor = caller.recently()?;
-    let wanted = &body.0;
-    let (id, now, db, access) = (TokenIssuerId::generate(), auth.clock.now(), &caller.db, &*caller.access);
-    rules::check_issuer(&wanted.issuer, &db.router().config().public_url)?;
-    match (&wanted.jwks_url, &wanted.secret) {
-        (Some(address), None) => rules::check_address(address, auth.admission.foreign().outbound())?,
-        (None, Some(secret)) => rules::check_secret(secret)?,
-        _ => {
-            let said = "Name the address of its keys, or a secret that is shared with it: one of them.";
-            return Err(ApiError::invalid_field("jwksUrl", "required", said));
-        }
-    }
-    let sealed = wanted.secret.as_ref().map(|secret| store::seal(db, id, secret));
-    let ceiling: Vec<String> = access.permissions.iter().cloned().collect();
+    let (auth, wanted, access) = (&**auth, &body.0, &*caller.access);
+    let db = &caller.db;
+    check(auth, db, wanted)?;
+    let by = By::from(actor);
     let answer = idempotency
         .run(db, &actor.to_string(), async |conn: &mut TenantTx| -> ApiResult<Answer<TokenIssuer>> {
-            if store::hold_count(conn).await? >= MOST {
-                return Err(ApiError::new(Code::Conflict).detail("There are fifty already. Remove one first."));
-            }
-            let new = NewIssuer {
-                id,
-                name: wanted.name.trim(),
-                issuer: &wanted.issuer,
-                audience: &wanted.audience,
-                jwks_url: wanted.jwks_url.as_deref(),
-                secret_sealed: sealed.as_deref(),
-                match_by: wanted.match_by.as_str(),
-                email_claim: wanted.email_claim.as_deref().unwrap_or("email"),
-                roles_claim: wanted.roles_claim.as_deref(),
-                ceiling: &ceiling,
-                enabled: wanted.enabled.unwrap_or(true),
-                created_at: now,
-                updated_at: now,
-            };
-            store::insert(conn, &new).await?;
-            let words = grantable(conn, access, &wanted.roles).await?;
-            store::set_words(conn, id, &words).await?;
-            let made = shown(conn, id).await?;
-            note(conn, actor, (id, &made.issuer), "token_issuer.created", now).await?;
-            let (location, version) = (format!("/api/v1/token-issuers/{id}"), made.version);
+            let made = register(conn, (auth, db), (&by, access), wanted).await?;
+            let (location, version) = (format!("/api/v1/token-issuers/{}", made.id), made.version);
             Ok(Answer::created(made).location(location).etag(version))
         })
         .await?;
     auth.admission.forget_issuers(db.tenant().id).await;
     Ok(answer)
+}
+
+/// What is wrong with an issuer that can be said without the database.
+pub(super) fn check(auth: &Auth, db: &TenantDb, wanted: &CreateTokenIssuer) -> ApiResult<()> {
+    rules::check_issuer(&wanted.issuer, &db.router().config().public_url)?;
+    match (&wanted.jwks_url, &wanted.secret) {
+        (Some(address), None) => rules::check_address(address, auth.admission.foreign().outbound()),
+        (None, Some(secret)) => rules::check_secret(secret),
+        _ => {
+            let said = "Name the address of its keys, or a secret that is shared with it: one of them.";
+            Err(ApiError::invalid_field("jwksUrl", "required", said))
+        }
+    }
+}
+
+/// Registers an issuer that was [`check`]ed, whose bearers may do no more than whoever registers it.
+pub(super) async fn register(
+    conn: &mut TenantConn,
+    (auth, db): (&Auth, &TenantDb),
+    (by, access): (&By, &Access),
+    wanted: &CreateTokenIssuer,
+) -> ApiResult<TokenIssuer> {
+    let (id, now) = (TokenIssuerId::generate(), auth.clock.now());
+    let sealed = wanted.secret.as_ref().map(|secret| store::seal(db, id, secret));
+    let ceiling: Vec<String> = access.permissions.iter().cloned().collect();
+    if store::hold_count(conn).await? >= MOST {
+        return Err(ApiError::new(Code::Conflict).detail("There are fifty already. Remove one first."));
+    }
+    let new = NewIssuer {
+        id,
+        name: wanted.name.trim(),
+        issuer: &wanted.issuer,
+        audience: &wanted.audience,
+        jwks_url: wanted.jwks_url.as_deref(),
+        secret_sealed: sealed.as_deref(),
+        match_by: wanted.match_by.as_str(),
+        email_claim: wanted.email_claim.as_deref().unwrap_or("email"),
+        roles_claim: wanted.roles_claim.as_deref(),
+        ceiling: &ceiling,
+        enabled: wanted.enabled.unwrap_or(true),
+        created_at: now,
+        updated_at: now,
+    };
+    store::insert(conn, &new).await?;
+    let words = grantable(conn, access, &wanted.roles).await?;
+    store::set_words(conn, id, &words).await?;
+    let made = shown(conn, id).await?;
+    note(conn, by, (id, &made.issuer), "token_issuer.created", now).await?;
+    Ok(made)
 }
 
 /// The roles behind words, all of which the caller may give.
@@ -278,15 +295,36 @@ pub(super) async fn grantable(
     words.iter().enumerate().map(role).collect()
 }
 
+/// Who does something with an issuer.
+#[derive(Debug, Clone)]
+pub(super) enum By {
+    /// A person of the organisation.
+    Person(UserId),
+    /// Somebody who runs the installation: `operator:id`.
+    Operator(String),
+}
+
+impl From<UserId> for By {
+    fn from(user: UserId) -> Self {
+        Self::Person(user)
+    }
+}
+
 /// Writes a line of the audit about an issuer.
 pub(super) async fn note(
     conn: &mut TenantConn,
-    actor: UserId,
+    by: &By,
     (id, issuer): (TokenIssuerId, &str),
     action: &'static str,
     now: DateTime<Utc>,
 ) -> ApiResult<()> {
-    let (by, what) = (format!("user:{actor}"), format!("{issuer} ({id})"));
-    let entry = Entry { actor: &by, action, user: actor, session: None, reason: Some(&what) };
-    Ok(audit::note(conn, &entry, now).await?)
+    let what = format!("{issuer} ({id})");
+    match by {
+        By::Person(user) => {
+            let actor = format!("user:{user}");
+            let entry = Entry { actor: &actor, action, user: *user, session: None, reason: Some(&what) };
+            Ok(audit::note::<TenantConn>(conn, &entry, now).await?)
+        }
+        By::Operator(actor) => Ok(audit::note_tenant::<TenantConn>(conn, actor, action, &what, now).await?),
+    }
 }

@@ -158,7 +158,7 @@ pub async fn patch_issuer(
                 store::set_words(conn, id, &words).await?;
             }
             store::update(conn, id, &change, now).await?;
-            note(conn, actor, (id, &before.issuer), "token_issuer.changed", now).await?;
+            note(conn, &actor.into(), (id, &before.issuer), "token_issuer.changed", now).await?;
             shown(conn, id).await
         })
         .await?;
@@ -197,7 +197,7 @@ pub async fn delete_issuer(
         .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
             let row = store::hold(conn, id).await?;
             if_match.check(row.version)?;
-            note(conn, actor, (id, &row.issuer), "token_issuer.removed", now).await?;
+            note(conn, &actor.into(), (id, &row.issuer), "token_issuer.removed", now).await?;
             Ok(store::remove(conn, id).await?)
         })
         .await?;

@@ -6,9 +6,12 @@
 
 pub(super) mod admission;
 mod api;
+pub mod by_operator;
 mod change;
 pub mod rules;
 mod store;
+
+pub use api::{CreateTokenIssuer, TokenIssuer};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

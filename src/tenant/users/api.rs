@@ -175,7 +175,7 @@ pub async fn create_user(
                 Replay::First => insert(conn, auth, access, request, None).await?,
                 Replay::Again => invited(conn, &request.email).await?,
             };
-            let invitation = invite(conn, auth, db, &row).await?;
+            let invitation = invite(conn, auth, db, (&row, false)).await?;
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
         })
         .await
@@ -228,12 +228,12 @@ pub(super) async fn invite(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
-    user: &UserRow,
+    (user, by_mail_alone): (&UserRow, bool),
 ) -> ApiResult<(SecretString, DateTime<Utc>)> {
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Invitation, db.tenant().id);
     let now = auth.clock.now();
     let expires_at = now + delta(auth.settings.invitation_ttl);
-    insert_invitation(conn, user.id, &token.hash(), now, expires_at).await?;
+    insert_invitation(conn, db, (user.id, by_mail_alone), &token.hash(), now, expires_at).await?;
     let to = Recipient { user: Some(user.id), address: user.email.clone(), name: user.first_name.clone() };
     let text = token.text().expose_secret().to_owned();
     mail::queue(conn, db, &to, Mail::Invitation { token: text, by: String::new() }).await?;

@@ -4,18 +4,20 @@ use actix_web::{delete, patch, put, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::{User, grantable_roles};
 use super::me::text;
+use super::reassign;
 use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, UserChange, UserRow};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::UserId;
+use crate::kernel::{ApiKeyId, UserId};
 use crate::rest::{
-    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Tagged,
+    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Query, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::addresses;
 use crate::tenant::auth::{Auth, end_sessions};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
@@ -239,6 +241,9 @@ async fn change(
                 let ids = grantable_roles(conn, &caller.access, names).await?;
                 store::set_roles(conn, id, &ids).await?;
             }
+            if email_changes || status != before.status {
+                addresses::announce(db).await;
+            }
             if email_changes {
                 let to = rules::shortened(wanted.email.as_deref().unwrap_or_default());
                 mail::notify_security(conn, db, id, SecurityNotice::EmailChanged { to }, None).await?;
@@ -279,45 +284,62 @@ async fn change(
     Ok(Tagged(User::new(row, db.tenant().id)))
 }
 
-/// Removes a person, with their sessions.
+/// To whom what the person has goes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteUser {
+    /// Somebody active, who gets their places in teams; left out, the places go with the person.
+    pub reassign_to: Option<UserId>,
+}
+
+/// Removes a person, with their sessions, API keys, tokens of directories and places in teams. With `reassignTo` somebody else
+/// gets the places: as `POST /api/v1/users/{id}/reassign`, in the same transaction. Contacts stay.
 #[utoipa::path(
     tag = "users",
     params(
         ("id" = UserId, Path, description = "The person"),
+        DeleteUser,
         ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
     ),
     responses(
         (status = 204, description = "Removed"),
         (status = 409, description = "This is the last administrator", body = ErrorEnvelope),
         (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        (status = 422, description = "`reassignTo` is the same, unknown or may not come in, or gets rights that you do not have", body = ErrorEnvelope),
         Refusals,
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[delete("/api/v1/users/{id}")]
 pub async fn delete_user(
-    _: NoQuery,
     auth: web::Data<Auth>,
     caller: Authorized<UsersWrite>,
     id: Path<UserId>,
+    query: Query<DeleteUser>,
     if_match: IfMatch,
 ) -> ApiResult<NoContent> {
-    let id = id.0;
+    let (id, to, now) = (id.0, query.0.reassign_to, auth.clock.now());
     caller.in_person_on(id)?;
-    let db = &caller.db;
-    caller
-        .db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+    let (db, caller) = (&caller.db, &caller);
+    let keys = db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<Vec<ApiKeyId>> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
             rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            let keys = match to {
+                Some(to) => reassign::hand_over(conn, caller, (id, to), "reassignTo", now).await?.1,
+                None => Vec::new(),
+            };
+            addresses::announce(db).await;
             mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
             store::remove(conn, id).await?;
-            keep_an_admin(conn, &before, None).await
+            keep_an_admin(conn, &before, None).await?;
+            Ok(keys)
         })
         .await?;
-    auth.admission.forget_user(caller.db.tenant().id, id).await;
+    reassign::forget(&auth, caller, (id, to.unwrap_or(id)), keys).await;
     Ok(NoContent)
 }
 

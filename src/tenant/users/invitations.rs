@@ -165,7 +165,7 @@ pub async fn invite_people(
                     continue;
                 }
                 let row = insert(conn, auth, access, person, None).await?;
-                invite(conn, auth, db, &row).await?;
+                invite(conn, auth, db, (&row, true)).await?;
                 invited.push(Invited { email, invited: true, id: Some(row.id) });
             }
             Ok(Answer::created(invited))
@@ -198,7 +198,7 @@ pub async fn resend_invitation(
             let row = store::find(conn, id).await?.filter(|row| row.status == rules::UserStatus::Invited);
             let row = row.ok_or_else(|| ApiError::not_found("invitation"))?;
             rules::may_control(&access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
-            invite(conn, auth, db, &row).await?;
+            invite(conn, auth, db, (&row, true)).await?;
             Ok(Answer::no_content())
         })
         .await

@@ -10,6 +10,7 @@ mod import;
 mod invitations;
 mod list;
 mod me;
+mod reassign;
 mod roles;
 pub mod rules;
 pub mod store;
@@ -29,6 +30,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(change::replace_user)
         .service(change::patch_user)
         .service(change::delete_user)
+        .service(reassign::reassign_user)
         .service(invitations::list_invitations)
         .service(invitations::invite_people)
         .service(invitations::resend_invitation)

@@ -252,3 +252,132 @@ async fn what_was_done_and_what_was_refused_stands_in_the_audit() {
     let printed = run(app, &["operator", "audit", "--actor", &email, "--output", "json"]).await.expect(0).json();
     assert_eq!(printed.as_array().map(Vec::len), Some(2), "{printed}");
 }
+
+#[actix_web::test]
+async fn an_operator_changes_their_own_password() {
+    const CHANGE: &str = "/api/v1/admin/auth/change-password";
+    const NEW: &str = "quite another sentence of words";
+    let app = TestApp::shared().await;
+    let (_, email, who) = operator(app, "support", &[]).await;
+    let other = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    let other = app.anonymous().bearing(other.data()["accessToken"].as_str().expect("a token"));
+    let change = |from: &str, to: &str| json!({"currentPassword": from, "newPassword": to});
+    who.post(CHANGE, change(PASSWORD, "short")).await.refused(422, "validation_failed");
+    who.post(CHANGE, change(PASSWORD, NEW)).await.expect(204);
+    who.get("/api/v1/admin/auth/me").await.expect(200);
+    crate::support::eventually(crate::support::seconds(5), "the other session has ended", async || {
+        other.get("/api/v1/admin/auth/me").await.status == 401
+    })
+    .await;
+    app.anonymous().post(LOGIN, credentials(&email)).await.refused(401, "invalid_credentials");
+    app.anonymous().post(LOGIN, json!({"email": email, "password": NEW})).await.expect(200);
+    // Whoever has the token has no endless guesses at the password.
+    for _ in 0..5 {
+        who.post(CHANGE, change("a wrong guess of mine", "another good sentence"))
+            .await
+            .refused(422, "validation_failed");
+    }
+    who.post(CHANGE, change(NEW, "another good sentence")).await.refused(429, "too_many_attempts");
+}
+
+#[actix_web::test]
+async fn an_operator_registers_whose_tokens_a_tenant_takes() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let (_, _, admin) = operator(app, "admin", &[]).await;
+    let path = format!("/api/v1/admin/tenants/{}/token-issuers", acme.slug);
+    let issuer = json!({
+        "name": "Batch", "issuer": "urn:batch", "audience": "tenantry", "matchBy": "email",
+        "secret": "0123456789abcdef0123456789abcdef",
+    });
+    for (field, bad) in [
+        ("secret", json!("short")),
+        ("issuer", json!(app.router().config().public_url)),
+        ("jwksUrl", json!("http://10.0.0.1/")),
+    ] {
+        let mut wrong = issuer.clone();
+        wrong[field] = bad;
+        admin.post(&path, wrong).await.refused(422, "validation_failed");
+    }
+    let made = admin.post(&path, issuer.clone()).await.expect(201);
+    assert!(!made.text.contains("0123456789abcdef"), "{made:?}");
+    admin.post(&path, issuer).await.refused(409, "already_exists");
+    let listed = admin.get(&path).await.expect(200);
+    assert_eq!(listed.data().as_array().map(Vec::len), Some(1));
+    assert_eq!(acme.admin().get("/api/v1/token-issuers").await.expect(200).data()[0]["issuer"], "urn:batch");
+    let others = admin.get(&format!("/api/v1/admin/tenants/{}/token-issuers", globex.slug)).await.expect(200);
+    assert_eq!(*others.data(), json!([]));
+    let noted = "SELECT actor AS word FROM audit WHERE action = 'token_issuer.created'";
+    assert!(crate::support::db::word(acme.database(), noted).await.starts_with("operator:"));
+    let (_, _, support) = operator(app, "support", &[]).await;
+    support.get(&path).await.expect(200);
+    support.delete(&format!("{path}/{}", made.id())).await.refused(403, "permission_denied");
+    admin.delete(&format!("{path}/{}", made.id())).await.expect(204);
+    admin.delete(&format!("{path}/{}", made.id())).await.refused(404, "not_found");
+
+    // The same on the command line, which asks the server.
+    let (_, email, _) = operator(app, "admin", &[]).await;
+    let dir = crate::support::dir::Dir::new();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let (password, secret) = (file("password", PASSWORD), file("secret", "0123456789abcdef0123456789abcdef"));
+    let asked = ["--url", app.url(), "--email", &email, "--password-file", &password, "--output", "json"];
+    let add = ["tenant", "issuers", "add", acme.slug.as_str(), "--name", "Night", "--issuer", "urn:night"];
+    let more = ["--audience", "tenantry", "--secret-file", &secret, "--match-by", "user_id", "--role", "staff=user"];
+    let made =
+        run(app, &[&add[..], &more[..], &["--roles-claim", "groups"], &asked[..]].concat()).await.expect(0).json();
+    assert_eq!((&made["issuer"], &made["roles"][0]["role"]), (&json!("urn:night"), &json!("user")));
+    let list = [&["tenant", "issuers", "list", acme.slug.as_str()], &asked[..]].concat();
+    assert_eq!(run(app, &list).await.expect(0).json().as_array().map(Vec::len), Some(1));
+    let id = made["id"].as_str().expect("an id");
+    let remove = [&["tenant", "issuers", "remove", acme.slug.as_str(), id, "--yes"], &asked[..]].concat();
+    run(app, &remove).await.expect(0);
+    assert_eq!(run(app, &list).await.expect(0).json(), json!([]));
+}
+
+/// Who gave a tenant another signing key can be seen, however it was done.
+#[actix_web::test]
+async fn the_rotation_of_signing_keys_stands_in_the_audit() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let (_, email, admin) = operator(app, "admin", &[]).await;
+    let path = format!("/api/v1/admin/tenants/{}/rotate-keys", acme.slug);
+    admin.post(&path, json!({})).await.expect(200);
+    run(app, &["tenant", "rotate-keys", globex.slug.as_str(), "--output", "json"]).await.expect(0);
+    let noted = async |slug: &str| {
+        let noted = format!(
+            "SELECT actor || ' ' || action || ' ' || outcome AS word FROM operator_audit WHERE target = '{slug}' ORDER BY at"
+        );
+        crate::support::db::words(app.control_database(), &noted).await
+    };
+    assert_eq!(
+        noted(acme.slug.as_str()).await,
+        [format!("{email} POST /api/v1/admin/tenants/{{id}}/rotate-keys done")]
+    );
+    let by_command = noted(globex.slug.as_str()).await;
+    assert!(by_command[0].starts_with("cli:") && by_command[0].ends_with(" tenant rotate-keys done"), "{by_command:?}");
+}
+
+#[actix_web::test]
+async fn where_a_second_factor_is_demanded_of_operators_nothing_goes_without() {
+    let home = TestApp::shared().await;
+    let demanding = TestApp::builder().beside(home).set("TENANTRY_AUTH__OPERATORS_NEED_SECOND_FACTOR", "true");
+    let app = demanding.start().await;
+    let (_, email, _) = operator(home, "admin", &[]).await;
+    let token = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    let who = app.anonymous().bearing(token.data()["accessToken"].as_str().expect("a token"));
+    who.get("/api/v1/admin/auth/me").await.expect(200);
+    let refused = who.get("/api/v1/admin/tenants").await;
+    assert!(refused.text.contains("second factor"), "{refused:?}");
+    refused.refused(403, "permission_denied");
+    let told = who.post("/api/v1/admin/auth/mfa/totp", json!({})).await.expect(200);
+    let secret = told.data()["secret"].as_str().expect("a seed").to_owned();
+    who.post("/api/v1/admin/auth/mfa/totp/confirm", json!({"code": code(&app, &secret)})).await.expect(200);
+    crate::support::eventually(crate::support::seconds(5), "the node knows", async || {
+        who.get("/api/v1/admin/tenants").await.status == 200
+    })
+    .await;
+}

@@ -135,6 +135,7 @@ async fn no_column_of_the_built_in_schema_is_forgotten() {
         "recovery_codes.digest",
         "password_history.password_hash",
         "security_policy.password_blocked_words",
+        "security_policy.token_claims",
         "teams.name",
         "teams.name_key",
         "teams.description",

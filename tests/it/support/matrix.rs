@@ -36,6 +36,7 @@ pub(crate) const OPEN: &[&str] = &[
     "POST /api/v1/auth/reset-password",
     "POST /api/v1/auth/verify-email",
     "POST /api/v1/auth/verify-email/resend",
+    "POST /api/v1/auth/workspaces",
     "POST /api/v1/tenants",
 ];
 
@@ -132,6 +133,7 @@ impl Party {
             ("scim-tokens/id", scim.id()),
             ("Users/id", user.clone()),
             ("Groups/id", role.clone()),
+            ("token-issuers/issuerId", issuer.clone()),
             ("token-issuers/id", issuer),
             ("identity-providers/id", provider),
             ("social-accounts/id", account),

@@ -151,3 +151,44 @@ async fn who_changes_over_is_met_by_the_target_s_own_rules() {
     let tenants = ada.get("/api/v1/users/me/tenants").await.expect(200);
     assert_eq!(tenants.data().as_array().unwrap().len(), 1);
 }
+
+#[actix_web::test]
+async fn an_invitation_that_came_by_mail_verifies_the_address() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    invite_only(&acme).await;
+    let accept = async |token: &str, email: &str| {
+        let body = json!({"tenant": acme.slug.as_str(), "email": email, "password": PASSWORD, "invitation": token});
+        acme.anonymous().post("/api/v1/auth/register", body).await.expect(201);
+        let verified =
+            format!("SELECT (email_verified_at IS NOT NULL)::text AS word FROM users WHERE email_key = '{email}'");
+        db::word(acme.database(), &verified).await
+    };
+    let (mailed, shown) = (address("mailed"), address("shown"));
+    let token = invite(&acme, smtp, &mailed).await;
+    assert_eq!(accept(&token, &mailed).await, "true");
+    // Of one that an administrator was shown too, it is not known who read it where.
+    let body = json!({"email": shown, "firstName": "S", "lastName": "S", "roles": ["user"]});
+    let made = acme.admin().post("/api/v1/users", body).await.expect(201);
+    let token = made.data()["invitationToken"].as_str().expect("a token").to_owned();
+    assert_eq!(accept(&token, &shown).await, "false");
+}
+
+#[actix_web::test]
+async fn an_acceptance_whose_answer_was_lost_is_told_again() {
+    let (app, smtp) = shared().await;
+    let (home, other) = (app.tenant("home").await, app.tenant("other").await);
+    invite_only(&other).await;
+    let token = invite(&other, smtp, &address("grace")).await;
+    let ada = home.another_login().await;
+    let keyed = ada.with("idempotency-key", "accept-1");
+    let body = json!({"token": token});
+    let first = keyed.post("/api/v1/invitations/accept", body.clone()).await.expect(200);
+    let again = keyed.post("/api/v1/invitations/accept", body.clone()).await.expect(200);
+    assert_eq!((again.header("idempotency-replayed"), again.data()), (Some("true"), first.data()));
+    let another = json!({"token": "tin_other"});
+    keyed.post("/api/v1/invitations/accept", another).await.expect(422);
+    // Without the key, it is good once.
+    ada.post("/api/v1/invitations/accept", body.clone()).await.refused(422, "validation_failed");
+    home.user().post("/api/v1/invitations/accept", body).await.refused(422, "validation_failed");
+}

@@ -76,7 +76,7 @@ async fn what_is_older_ends_when_lifetimes_are_shortened_on_every_node() {
         admin.patch(POLICY, json!({"session": bad})).await.refused(422, "validation_failed");
     }
     let set = admin.patch(POLICY, json!({"session": {"idleMinutes": 11}})).await.expect(200);
-    assert_eq!(set.data()["session"], json!({"idleMinutes": 11, "absoluteHours": null}));
+    assert_eq!(set.data()["session"], json!({"idleMinutes": 11, "absoluteHours": null, "maxPerPerson": null}));
     old.get("/api/v1/users/me").await.refused(401, "token_revoked");
     eventually(seconds(2), "the other node knows", async || elsewhere.get("/api/v1/users/me").await.status == 401)
         .await;

@@ -334,3 +334,27 @@ async fn a_seed_is_kept_sealed() {
     let hex: String = seed.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(rows.len() > 100 && !rows.contains(&hex) && !rows.contains(&secret) && !rows.contains(&codes[0]), "{rows}");
 }
+
+/// Whoever loses the answer with the recovery codes asks again with the same key, and has codes that work.
+#[actix_web::test]
+async fn a_confirmation_whose_answer_was_lost_gives_other_codes() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (_, email, ada) = person(&acme, "user").await;
+    let told = ada.post(TOTP, json!({})).await.expect(200);
+    let secret = told.data()["secret"].as_str().expect("a seed").to_owned();
+    let keyed = ada.with("idempotency-key", "confirm-1");
+    // A wrong one is counted, and not kept as the answer.
+    keyed.post(&format!("{TOTP}/confirm"), json!({"code": "000000"})).await.refused(422, "validation_failed");
+    let body = json!({"code": code(app, &secret)});
+    let lost = keyed.post(&format!("{TOTP}/confirm"), body.clone()).await.expect(200);
+    let again = keyed.post(&format!("{TOTP}/confirm"), body).await.expect(200);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_ne!(again.data()["recoveryCodes"], lost.data()["recoveryCodes"]);
+    let kept =
+        "SELECT count(*)::text AS word FROM idempotency_records WHERE scope LIKE '%totp/confirm%' AND body IS NOT NULL";
+    assert_eq!(db::word(acme.database(), kept).await, "0", "no record holds a secret");
+    let one = |answer: &Answer| answer.data()["recoveryCodes"][0].as_str().expect("a code").to_owned();
+    second(&acme, &token(&acme, &email).await, &one(&lost)).await.refused(401, "invalid_credentials");
+    second(&acme, &token(&acme, &email).await, &one(&again)).await.expect(200);
+}

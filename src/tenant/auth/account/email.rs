@@ -128,7 +128,7 @@ pub async fn confirm_email(
                 ..UserChange::default()
             };
             users::update(conn, user, &change, false, now).await?;
-            store::verified(conn, user, now).await?;
+            store::verified(conn, db, user, now).await?;
             let actor = format!("user:{user}");
             let entry = Entry { actor: &actor, action: "email.changed", user, session: None, reason: None };
             audit::note::<TenantConn>(conn, &entry, now).await?;

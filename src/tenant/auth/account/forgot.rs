@@ -131,7 +131,7 @@ pub async fn reset_password(
                 ..UserChange::default()
             };
             users::update(conn, user, &change, true, now).await?;
-            store::verified(conn, user, now).await?;
+            store::verified(conn, db, user, now).await?;
             end_sessions(conn, user, None, "password_reset", now).await?;
             mfa::gate::forget_challenges(conn, db, user).await?;
             // Whoever reads the mail of the address is not kept out by others' guesses.

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{MOST_AN_HOUR, PAUSE};
 use crate::kernel::UserId;
-use crate::router::TenantConn;
+use crate::router::{TenantConn, TenantDb};
+use crate::tenant::addresses;
 use crate::tenant::users::rules::email_key;
 
 /// Whoever has an address.
@@ -118,9 +119,11 @@ pub(super) async fn take_token(
 /// It is known from here on that the person reads what is sent to their address.
 pub(in crate::tenant::auth) async fn verified(
     conn: &mut TenantConn,
+    db: &TenantDb,
     user: UserId,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
+    addresses::announce(db).await;
     diesel::sql_query("UPDATE users SET email_verified_at = coalesce(email_verified_at, $2) WHERE id = $1")
         .bind::<SqlUuid, _>(user.uuid())
         .bind::<Timestamptz, _>(now)

@@ -148,11 +148,11 @@ pub async fn verify_email(
                 let roles = users::role_ids(conn, &[USER.to_owned()]).await?;
                 let roles: Vec<RoleId> = roles.into_iter().map(|(id, _)| id).collect();
                 users::set_roles(conn, user.id, &roles).await?;
-                store::verified(conn, user.id, now).await?;
+                store::verified(conn, db, user.id, now).await?;
                 return Ok(Answer::no_content());
             }
             let user = store::take_token(conn, &hash, "verify_email", now).await?.ok_or_else(void)?;
-            store::verified(conn, user, now).await?;
+            store::verified(conn, db, user, now).await?;
             Ok(Answer::no_content())
         })
         .await

@@ -106,6 +106,16 @@ pub(super) async fn take_any(
     Ok(taken)
 }
 
+/// Other recovery codes, for whoever has just shown a code and lost the answer. None where the factor is gone.
+pub(super) async fn other_codes(conn: &mut TenantConn, user: UserId) -> ApiResult<Vec<SecretString>> {
+    if hold_confirmed(conn, user).await?.is_none() {
+        return Err(ApiError::new(Code::Conflict).detail("There is no second factor any more."));
+    }
+    let (codes, digests) = totp::recovery_codes();
+    store::set_recovery_codes(conn, user, &digests).await?;
+    Ok(codes)
+}
+
 /// New recovery codes, for a code of the authenticator. `Ok(None)` for a wrong one.
 pub(super) async fn renew(
     conn: &mut TenantConn,

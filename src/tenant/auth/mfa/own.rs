@@ -1,6 +1,6 @@
 //! One's own second factor.
 
-use actix_web::{get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use garde::Validate;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 use super::{SINCE, factor, store};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::totp::Enrolment;
-use crate::rest::{Client, Envelope, ErrorEnvelope, Json, NoContent, NoQuery, Recent, Reply, SignedIn};
+use crate::rest::{
+    Answer, Client, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Recent, Replay, Reply, SignedIn,
+};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::settings::Auth;
@@ -113,6 +115,7 @@ pub async fn enrol_totp(_: NoQuery, auth: web::Data<Auth>, Recent(caller): Recen
 #[utoipa::path(
     tag = "auth",
     request_body = OtpCode,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Confirms once, however often it is sent: again, it answers with new recovery codes")),
     responses(
         (status = 200, description = "It counts", body = Envelope<RecoveryCodes>),
         (status = 409, description = "No second factor waits for its first code", body = ErrorEnvelope),
@@ -128,16 +131,17 @@ pub async fn confirm_totp(
     auth: web::Data<Auth>,
     Recent(caller): Recent,
     client: Client,
+    idempotency: Idempotency,
     body: Json<OtpCode>,
-) -> ApiResult<Reply<RecoveryCodes>> {
-    let codes = prove(&auth, &caller, &client, &body.0.code, Deed::Confirm).await?;
-    Ok(Reply(RecoveryCodes::new(&codes)))
+) -> ApiResult<HttpResponse> {
+    prove(&auth, &caller, (&client, idempotency), &body.0.code, Deed::Confirm).await
 }
 
 /// Takes one's second factor away, by a code of it or a recovery code. Refused where the organisation demands one.
 #[utoipa::path(
     tag = "auth",
     request_body = OtpCode,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Removes once, however often it is sent")),
     responses(
         (status = 204, description = "A login asks for none any more"),
         (status = 409, description = "The organisation demands a second factor", body = ErrorEnvelope),
@@ -153,16 +157,17 @@ pub async fn remove_totp(
     auth: web::Data<Auth>,
     Recent(caller): Recent,
     client: Client,
+    idempotency: Idempotency,
     body: Json<OtpCode>,
-) -> ApiResult<NoContent> {
-    prove(&auth, &caller, &client, &body.0.code, Deed::Remove).await?;
-    Ok(NoContent)
+) -> ApiResult<HttpResponse> {
+    prove(&auth, &caller, (&client, idempotency), &body.0.code, Deed::Remove).await
 }
 
 /// Replaces one's recovery codes, by a code of the authenticator. Those from before are good no more.
 #[utoipa::path(
     tag = "auth",
     request_body = OtpCode,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Replaces once; sent again, it answers with other ones")),
     responses(
         (status = 200, description = "The new ones", body = Envelope<RecoveryCodes>),
         (status = 422, description = "`code` is not the code of now", body = ErrorEnvelope),
@@ -177,10 +182,10 @@ pub async fn new_recovery_codes(
     auth: web::Data<Auth>,
     Recent(caller): Recent,
     client: Client,
+    idempotency: Idempotency,
     body: Json<OtpCode>,
-) -> ApiResult<Reply<RecoveryCodes>> {
-    let codes = prove(&auth, &caller, &client, &body.0.code, Deed::Renew).await?;
-    Ok(Reply(RecoveryCodes::new(&codes)))
+) -> ApiResult<HttpResponse> {
+    prove(&auth, &caller, (&client, idempotency), &body.0.code, Deed::Renew).await
 }
 
 /// What a code is given for.
@@ -191,58 +196,67 @@ enum Deed {
     Renew,
 }
 
-/// Does it for a right code; a wrong one counts like a wrong password, so that a stolen token is no way to guess it.
+/// Does it for a right code; a wrong one counts like a wrong password, so that a stolen token is no way to guess it. Who
+/// sends the same again after it was done has lost the recovery codes of the first answer, and gets other ones.
 async fn prove(
     auth: &Auth,
     caller: &SignedIn,
-    client: &Client,
+    (client, idempotency): (&Client, Idempotency),
     code: &SecretString,
     deed: Deed,
-) -> ApiResult<Vec<SecretString>> {
+) -> ApiResult<HttpResponse> {
     let (me, session, now) = (caller.user(), caller.claims.sid, auth.clock.now());
     let db = &at_schema(&caller.db).await?;
     let roles = &caller.access.roles;
-    let done = db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<ApiResult<Vec<SecretString>>> {
-            let email = email_key(&users::get(conn, me).await?.email);
-            let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
-            if let Some(left) = attempts::hold(conn, &line).await? {
-                return Ok(Err(locked(left)));
+    let effect = async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<ApiResult<Answer<RecoveryCodes>>> {
+        if replay == Replay::Again {
+            return Ok(Ok(match deed {
+                Deed::Remove => Answer::no_content(),
+                Deed::Confirm | Deed::Renew => Answer::ok(RecoveryCodes::new(&factor::other_codes(conn, me).await?)),
+            }));
+        }
+        let email = email_key(&users::get(conn, me).await?.email);
+        let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
+        if let Some(left) = attempts::hold(conn, &line).await? {
+            return Ok(Err(locked(left)));
+        }
+        let right = match deed {
+            Deed::Confirm => factor::confirm(conn, db, me, code, now).await?,
+            Deed::Remove if store::is_demanded(conn, roles).await? => {
+                let said = "Your organisation demands a second factor of your roles.";
+                return Err(ApiError::new(Code::Conflict).detail(said));
             }
-            let right = match deed {
-                Deed::Confirm => factor::confirm(conn, db, me, code, now).await?,
-                Deed::Remove if store::is_demanded(conn, roles).await? => {
-                    let said = "Your organisation demands a second factor of your roles.";
-                    return Err(ApiError::new(Code::Conflict).detail(said));
-                }
-                Deed::Remove => factor::take_any(conn, db, me, code, now).await?.then(Vec::new),
-                Deed::Renew => factor::renew(conn, db, me, code, now).await?,
-            };
-            let Some(codes) = right else {
-                attempts::fail(conn, &line, Some(me)).await?;
-                return Ok(Err(ApiError::invalid_field("code", "invalid", "Not a code of now.")));
-            };
-            let notice = match deed {
-                Deed::Confirm => SecurityNotice::SecondFactorAdded,
-                Deed::Remove => SecurityNotice::SecondFactorRemoved,
-                Deed::Renew => SecurityNotice::RecoveryCodesRenewed,
-            };
-            mail::notify_security(conn, db, me, notice, Some(client)).await?;
-            match deed {
-                Deed::Remove => drop(store::remove(conn, me).await?),
-                Deed::Confirm => {
-                    sessions::end_sessions(conn, me, Some(session), "second_factor_added", now).await?;
-                    sessions::prove_again(conn, session, &["pwd".to_owned(), "otp".to_owned()], now).await?;
-                }
-                Deed::Renew => {}
+            Deed::Remove => factor::take_any(conn, db, me, code, now).await?.then(Vec::new),
+            Deed::Renew => factor::renew(conn, db, me, code, now).await?,
+        };
+        let Some(codes) = right else {
+            attempts::fail(conn, &line, Some(me)).await?;
+            return Ok(Err(ApiError::invalid_field("code", "invalid", "Not a code of now.")));
+        };
+        let notice = match deed {
+            Deed::Confirm => SecurityNotice::SecondFactorAdded,
+            Deed::Remove => SecurityNotice::SecondFactorRemoved,
+            Deed::Renew => SecurityNotice::RecoveryCodesRenewed,
+        };
+        mail::notify_security(conn, db, me, notice, Some(client)).await?;
+        match deed {
+            Deed::Remove => {
+                store::remove(conn, me).await?;
+                return Ok(Ok(Answer::no_content()));
             }
-            Ok(Ok(codes))
-        })
-        .await??;
+            Deed::Confirm => {
+                sessions::end_sessions(conn, me, Some(session), "second_factor_added", now).await?;
+                sessions::prove_again(conn, session, &["pwd".to_owned(), "otp".to_owned()], now).await?;
+            }
+            Deed::Renew => {}
+        }
+        Ok(Ok(Answer::ok(RecoveryCodes::new(&codes))))
+    };
+    let answer = idempotency.run_judged(db, &me.to_string(), effect).await?;
     if deed == Deed::Confirm {
         auth.admission.forget_user(db.tenant().id, me).await;
     }
-    Ok(done)
+    Ok(answer)
 }
 
 /// The database with second factors in it.

@@ -2,11 +2,13 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::kernel::{SessionId, UserId};
 use crate::router::TenantConn;
+use crate::router::token::IMPERSONATION;
 use crate::tenant::auth::rules::Presented;
 use crate::tenant::schema::{refresh_tokens, sessions, users};
 use crate::tenant::users::rules::UserStatus;
@@ -167,6 +169,30 @@ pub async fn end_sessions(
             .filter(sessions::revoked_at.is_null()),
     )
     .set((sessions::revoked_at.eq(now), sessions::revoked_reason.eq(reason)))
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Ends a person's oldest open sessions, so that no more than so many are left. Those in which somebody else acts in their
+/// name neither count nor end.
+pub async fn end_sessions_beyond(
+    conn: &mut TenantConn,
+    user: UserId,
+    left: i32,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    // Of two who come in at the same time, the second sees the first's session.
+    users::table.find(user).select(users::id).for_no_key_update().first::<UserId>(conn).await?;
+    diesel::sql_query(
+        "UPDATE sessions SET revoked_at = $2, revoked_reason = 'too_many_sessions' WHERE id IN \
+         (SELECT id FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 AND NOT $4 = ANY (amr) \
+          ORDER BY created_at DESC, id DESC OFFSET $3)",
+    )
+    .bind::<SqlUuid, _>(user.uuid())
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(i64::from(left))
+    .bind::<Text, _>(IMPERSONATION)
     .execute(conn)
     .await
     .map(drop)

@@ -94,6 +94,7 @@ pub(super) fn issue(
         act: None,
         client_id: Some(grant.client_id),
         scope: Some(scope.clone()),
+        extra: Default::default(),
     };
     Ok(OauthTokens {
         access_token: key.sign(ACCESS_TYP, &claims)?.into(),

@@ -8,7 +8,9 @@ use crate::support::{db, eventually, seconds};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
-    let undo = "DROP FUNCTION forget_people() CASCADE; DROP TABLE oauth_refresh_tokens, oauth_codes, oauth_grants, oauth_requests, \
+    let undo = "DROP FUNCTION note_address() CASCADE; DROP TABLE address_news; \
+                 ALTER TABLE invitations DROP COLUMN shown; \
+                 DROP FUNCTION forget_people() CASCADE; DROP TABLE oauth_refresh_tokens, oauth_codes, oauth_grants, oauth_requests, \
                  oauth_consents, oauth_clients, oauth_settings; DROP TABLE scim_groups, scim_users, scim_tokens, token_issuer_roles, token_issuers, \
                 federated_challenges, federation_states, social_accounts, identity_providers; \
                 DROP TABLE email_changes, account_tokens, registrations, sign_up_policy; \

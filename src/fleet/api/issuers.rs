@@ -1,0 +1,91 @@
+//! A tenant's token issuers, for operators: by the tenant's own rules.
+
+use actix_web::{delete, get, post, web};
+
+use super::{ChangeRefusals, Refusals, tenant_of};
+use crate::control::operators::{Operator, Power, Tend};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::Fleet;
+use crate::kernel::TokenIssuerId;
+use crate::rest::{Created, Envelope, Json, NoContent, NoQuery, Path, Reply};
+use crate::router::{self, Router, TenantDb};
+use crate::tenant::auth::Auth;
+use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
+
+/// The database of a tenant that serves.
+async fn serving<P: Power>(operator: &Operator<P>, fleet: &Fleet, router: &Router, name: &str) -> ApiResult<TenantDb> {
+    let tenant = tenant_of(operator, fleet, name).await?;
+    router.named(Some(tenant.slug.as_str()), &Default::default()).await.map_err(|error| match error {
+        router::Error::TenantUnknown => {
+            ApiError::new(Code::Conflict).detail(format!("The tenant is {}; it must be active.", tenant.status))
+        }
+        other => other.into(),
+    })
+}
+
+/// The issuers whose access tokens a tenant takes, by name.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminListTokenIssuers",
+    params(("id" = String, Path, description = "Id or slug")),
+    responses((status = 200, description = "The issuers", body = Envelope<Vec<TokenIssuer>>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/tenants/{id}/token-issuers")]
+pub async fn list_issuers(
+    _: NoQuery,
+    operator: Operator<Tend>,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    id: Path<String>,
+) -> ApiResult<Reply<Vec<TokenIssuer>>> {
+    Ok(Reply(by_operator::list(&serving(&operator, &fleet, &router, &id.0).await?).await?))
+}
+
+/// Registers an issuer whose access tokens a tenant takes, and no other tenant. It stands in the tenant's own audit.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminRegisterTokenIssuer",
+    params(("id" = String, Path, description = "Id or slug")),
+    request_body = CreateTokenIssuer,
+    responses((status = 201, description = "Registered", body = Envelope<TokenIssuer>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/tenants/{id}/token-issuers")]
+pub async fn register_issuer(
+    _: NoQuery,
+    operator: Operator,
+    (fleet, router): (web::Data<Fleet>, web::Data<Router>),
+    auth: web::Data<Auth>,
+    id: Path<String>,
+    body: Json<CreateTokenIssuer>,
+) -> ApiResult<Created<TokenIssuer>> {
+    let db = serving(&operator, &fleet, &router, &id.0).await?;
+    let actor = format!("operator:{}", operator.id);
+    let made = by_operator::register(&db, &auth, actor, &body.0).await?;
+    let location = format!("/api/v1/admin/tenants/{}/token-issuers/{}", db.tenant().id, made.id);
+    Ok(Created::new(made).location(location))
+}
+
+/// Removes an issuer: its tokens are taken no more.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminRemoveTokenIssuer",
+    params(("id" = String, Path, description = "Id or slug"), ("issuerId" = TokenIssuerId, Path, description = "The issuer")),
+    responses((status = 204, description = "Removed"), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[delete("/api/v1/admin/tenants/{id}/token-issuers/{issuerId}")]
+pub async fn remove_issuer(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    auth: web::Data<Auth>,
+    path: Path<(String, TokenIssuerId)>,
+) -> ApiResult<NoContent> {
+    let (id, issuer) = path.0;
+    let db = serving(&operator, &fleet, &router, &id).await?;
+    by_operator::remove(&db, &auth, format!("operator:{}", operator.id), issuer).await?;
+    Ok(NoContent)
+}

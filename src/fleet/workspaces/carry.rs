@@ -1,0 +1,220 @@
+//! From what a tenant's database notes to the blind index: as often as it takes, with the same outcome.
+//!
+//! The tenant's part of the index has a generation. It is read first, then the tenant; what was read is written only if
+//! nobody has written since. So of two who carry the same tenant at the same time, the one who knows less is refused.
+
+use chrono::TimeDelta;
+use futures_util::StreamExt as _;
+use uuid::Uuid;
+
+use super::{AT_ONCE, BATCH, BATCHES, LEASE, Workspaces};
+use crate::control::addresses::{self, AddressKey, Entry, Part};
+use crate::control::dirty::{self, Dirty};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::Fleet;
+use crate::fleet::unheard::after;
+use crate::kernel::TenantId;
+use crate::router::{AdminConn, MainConn, TenantConn, TenantDb, TenantStatus, TenantTx, Waiting};
+use crate::tenant::addresses::{self as theirs, News, Verified};
+
+/// People who are read, and written, at a time.
+const PAGE: i64 = 1_000;
+/// And how often of one tenant, before others have their turn.
+const PAGES: usize = 1_000;
+/// Between two tries where a tenant's database does not answer; and where the tenant does not serve, or its schema notes
+/// nothing yet.
+const AWAY: TimeDelta = TimeDelta::minutes(1);
+const NOT_NOW: TimeDelta = TimeDelta::minutes(10);
+
+/// A tenant's database, from a pool or on a connection of one's own.
+pub(super) enum Source<'a> {
+    /// Of a node that serves it.
+    Pool(&'a TenantDb),
+    /// Of a command.
+    Own(&'a mut AdminConn),
+}
+
+impl Source<'_> {
+    async fn news(&mut self) -> ApiResult<Vec<News>> {
+        match self {
+            Self::Pool(db) => {
+                db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(theirs::news(conn, PAGE).await?) }).await
+            }
+            Self::Own(conn) => Ok(theirs::news(&mut **conn, PAGE).await?),
+        }
+    }
+
+    async fn verified(&mut self, after: Uuid) -> ApiResult<Vec<Verified>> {
+        match self {
+            Self::Pool(db) => {
+                let read =
+                    async |conn: &mut TenantConn| -> ApiResult<_> { Ok(theirs::verified(conn, after, PAGE).await?) };
+                db.read(read).await
+            }
+            Self::Own(conn) => Ok(theirs::verified(&mut **conn, after, PAGE).await?),
+        }
+    }
+
+    async fn carried(&mut self, news: &[News]) -> ApiResult<()> {
+        match self {
+            Self::Pool(db) => {
+                let done = async |conn: &mut TenantTx| -> ApiResult<()> {
+                    Ok(theirs::carried::<TenantConn>(conn, news).await?)
+                };
+                db.transaction(done).await
+            }
+            Self::Own(conn) => Ok(theirs::carried(&mut **conn, news).await?),
+        }
+    }
+}
+
+/// What came of a look.
+enum Looked {
+    /// Nothing is left that could be seen.
+    Done,
+    /// Somebody else carried at the same time, or more is left.
+    Again,
+    /// The tenant does not serve, or its schema notes nothing yet.
+    NotNow,
+}
+
+impl Workspaces {
+    /// Looks into tenants that have news, a bounded number.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn carry(&self) -> ApiResult<()> {
+        for _ in 0..BATCHES {
+            let now = self.fleet.control.clock.now();
+            let take = async move |conn: &mut MainConn| -> ApiResult<Vec<Dirty>> {
+                Ok(dirty::take(conn, Waiting::Addresses, BATCH, LEASE, now).await?)
+            };
+            let taken = self.fleet.control.db.read(take).await?;
+            if taken.is_empty() {
+                break;
+            }
+            let looks = futures_util::stream::iter(taken).map(|dirty| self.look(dirty)).buffer_unordered(AT_ONCE);
+            looks.fold(Ok(()), async |all: ApiResult<()>, one| all.and(one)).await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, dirty: Dirty) -> ApiResult<()> {
+        let looked = self.look_into(dirty.tenant_id).await;
+        let now = self.fleet.control.clock.now();
+        let next = match looked {
+            Ok(Looked::Done) => after(None, &dirty, now),
+            Ok(Looked::Again) => Some(now),
+            Ok(Looked::NotNow) => Some(now + NOT_NOW),
+            Err(error) => {
+                tracing::warn!(tenant = %dirty.tenant_id, %error, cause = ?error.cause(), "a tenant's addresses wait");
+                Some(now + AWAY)
+            }
+        };
+        let note = async move |conn: &mut MainConn| -> ApiResult<()> {
+            match next {
+                Some(next) => dirty::look_again(conn, (&dirty, Waiting::Addresses), next, now).await?,
+                None => dirty::clear(conn, (&dirty, Waiting::Addresses), now).await?,
+            }
+            Ok(())
+        };
+        self.fleet.control.db.read(note).await
+    }
+
+    async fn look_into(&self, tenant: TenantId) -> ApiResult<Looked> {
+        let found = match self.router.tenant(tenant).await.map_err(ApiError::from) {
+            Ok(found) => found,
+            Err(error) if error.code() == Code::NotFound => return Ok(Looked::NotNow),
+            Err(error) => return Err(error),
+        };
+        if found.status != TenantStatus::Active || found.schema_version < theirs::SINCE {
+            return Ok(Looked::NotNow);
+        }
+        let db = self.router.named(Some(found.slug.as_str()), &Default::default()).await?;
+        let done = self.fleet.carry_news(tenant, &mut Source::Pool(&db)).await?;
+        Ok(if done { Looked::Done } else { Looked::Again })
+    }
+}
+
+impl Fleet {
+    /// Carries what a tenant's database notes. False if somebody else has done so at the same time, or more is left.
+    pub(super) async fn carry_news(&self, tenant: TenantId, source: &mut Source<'_>) -> ApiResult<bool> {
+        for _ in 0..PAGES {
+            let (keys, generation) = self.address_state(tenant).await?;
+            let news = source.news().await?;
+            if news.is_empty() {
+                return Ok(true);
+            }
+            let carried: Vec<News> = match news.iter().find(|one| one.user_id.is_nil()) {
+                Some(everybody) => {
+                    if !self.carry_everybody(tenant, source).await? {
+                        return Ok(false);
+                    }
+                    vec![everybody.clone()]
+                }
+                None => {
+                    let part = Part::People(news.iter().map(|one| one.user_id).collect());
+                    let known = news.iter().filter_map(|one| Some((one.user_id, one.address.as_deref()?)));
+                    let entries = self.entries(&keys, known).await?;
+                    if !self.write_addresses(tenant, generation, part, entries).await? {
+                        return Ok(false);
+                    }
+                    news
+                }
+            };
+            source.carried(&carried).await?;
+        }
+        Ok(false)
+    }
+
+    /// Says everybody's address anew, some at a time: who is not there any more is gone from the index.
+    pub(super) async fn carry_everybody(&self, tenant: TenantId, source: &mut Source<'_>) -> ApiResult<bool> {
+        let mut from = Uuid::nil();
+        loop {
+            let (keys, generation) = self.address_state(tenant).await?;
+            let page = source.verified(from).await?;
+            let last = page.last().filter(|_| page.len() == PAGE as usize).map(|one| one.id);
+            let to = last.unwrap_or(Uuid::max());
+            let entries = self.entries(&keys, page.iter().map(|one| (one.id, one.address.as_str()))).await?;
+            if !self.write_addresses(tenant, generation, Part::Range(from, to), entries).await? {
+                return Ok(false);
+            }
+            match last {
+                Some(last) => from = last,
+                None => return Ok(true),
+            }
+        }
+    }
+
+    async fn address_state(&self, tenant: TenantId) -> ApiResult<(Vec<AddressKey>, i64)> {
+        let read = async move |conn: &mut MainConn| -> ApiResult<_> {
+            Ok((addresses::keys(conn).await?, addresses::generation(conn, tenant).await?))
+        };
+        self.control.db.read(read).await
+    }
+
+    async fn entries<'a>(
+        &self,
+        keys: &[AddressKey],
+        known: impl Iterator<Item = (Uuid, &'a str)> + Send,
+    ) -> ApiResult<Vec<Entry>> {
+        let mac = &self.installation().await?.mac;
+        let of = |(user, address): (Uuid, &str)| {
+            keys.iter().map(|key| Entry { user, key: key.id, digest: key.digest(mac, address) }).collect::<Vec<_>>()
+        };
+        Ok(known.flat_map(of).collect())
+    }
+
+    async fn write_addresses(
+        &self,
+        tenant: TenantId,
+        generation: i64,
+        part: Part,
+        entries: Vec<Entry>,
+    ) -> ApiResult<bool> {
+        let write = async move |conn: &mut MainConn| -> ApiResult<bool> {
+            Ok(addresses::write(conn, tenant, generation, &part, &entries).await?)
+        };
+        self.control.db.transaction(write).await
+    }
+}
