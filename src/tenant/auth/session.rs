@@ -71,7 +71,7 @@ pub(super) struct Identity {
 
 /// Asks what [`open`] will ask, of nobody.
 pub(super) async fn rehearse(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, nobody: UserId) -> ApiResult<()> {
-    lifetimes(conn, db, auth.settings.session_lifetimes()).await?;
+    session_rules(conn, db, auth.settings.session_lifetimes()).await?;
     store::is_new_address(conn, nobody, Some("::")).await?;
     Ok(teams::store::role_names_of_user(conn, nobody).await.map(drop)?)
 }

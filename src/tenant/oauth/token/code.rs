@@ -17,7 +17,7 @@ use crate::tenant::oauth::clients::rules::OauthGrantType;
 use crate::tenant::oauth::clients::store::ClientRow;
 use crate::tenant::oauth::endpoint::Asked;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
-use crate::tenant::security::lifetimes;
+use crate::tenant::security::session_rules;
 use crate::tenant::users::rules::UserStatus;
 use crate::tenant::users::store as users;
 
@@ -76,8 +76,8 @@ async fn give(
     let mut grant = grant;
     let mut refresh = None;
     if client.may(OauthGrantType::RefreshToken) {
-        let lifetimes = lifetimes(conn, db, auth.settings.session_lifetimes()).await?;
-        grant.expires_at = lifetimes.end(grant.created_at, now);
+        let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
+        grant.expires_at = rules.lifetimes.end(grant.created_at, now);
         let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::OauthRefresh, db.tenant().id);
         store::insert_refresh(conn, grant.id, &token.hash(), now, grant.expires_at).await?;
         refresh = Some(token.text().clone());

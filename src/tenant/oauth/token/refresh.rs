@@ -11,7 +11,7 @@ use crate::tenant::oauth::clients::store::ClientRow;
 use crate::tenant::oauth::endpoint::Asked;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
 use crate::tenant::oauth::scopes;
-use crate::tenant::security::lifetimes;
+use crate::tenant::security::session_rules;
 use crate::tenant::users::rules::UserStatus;
 use crate::tenant::users::store as users;
 
@@ -52,8 +52,8 @@ pub(super) async fn rotate(asked: &Asked, client: &ClientRow) -> Outcome<OauthTo
             };
             let successor = token.successor(&db.router().installation().mac, TokenKind::OauthRefresh);
             if verdict == Rotation::Rotate {
-                let lifetimes = lifetimes(conn, db, auth.settings.session_lifetimes()).await?;
-                grant.expires_at = lifetimes.end(grant.created_at, now);
+                let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
+                grant.expires_at = rules.lifetimes.end(grant.created_at, now);
                 store::rotate(conn, grant.id, (&token.hash(), &successor.hash()), now).await?;
                 store::insert_refresh(conn, grant.id, &successor.hash(), now, grant.expires_at).await?;
             }
