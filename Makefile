@@ -2,7 +2,7 @@
 #   make dev ARGS="--port 9000"      make test ARGS="contacts -- --test-threads=1"      make bench ARGS="p1 p4"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test fuzz lint fmt doc bench bench-quick
+.PHONY: help setup dev test fuzz lint fmt doc bench bench-quick security
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,7 @@ test: ## Run every test, against a PostgreSQL of its own
 	@scripts/setup test
 	cargo test --all-features $(ARGS)
 
+# A quarter of an hour; ARGS="--max-time 3600" is an hour.
 fuzz: ## Ask a server of its own everything its OpenAPI document allows, and much that it does not
 	@scripts/fuzz $(ARGS)
 
@@ -46,3 +47,8 @@ bench: ## Compare with the bare handler and the usual ways (prints Markdown)
 bench-quick: ## P1 to P3 alone, in under five minutes
 	@scripts/setup bench
 	cargo bench --features testing --bench compare -- p1 p2 p3 --seconds 3 --rounds 3
+
+# Half an hour; ARGS="--samples 1000" is a look.
+security: ## Measure whether the time of an answer tells who has an account, and what 500 logins at once do to others
+	@scripts/setup
+	cargo bench --features testing --bench compare -- security $(ARGS)

@@ -1,9 +1,10 @@
 //! Tenantry beside its yardsticks, in turn, in one run: every figure is a ratio (docs/performance.md has the last run).
 //!
 //! `cargo bench --features testing --bench compare -- [section …] [--rounds N] [--seconds N] [--tenants N]
-//! [--no-checkout-test]`
+//! [--no-checkout-test] [--samples N]`
 //!
-//! Without a section all of them run: p1 p2 p3 p4 p5 p6 p7 p8 p9 p10 scaling observer topology. Tenantry runs as a process
+//! Without a section all of them run: p1 p2 p3 p4 p5 p6 p7 p8 p9 p10 scaling observer topology; `security` only where it is
+//! named. Tenantry runs as a process
 //! of its own, `tenantry dev` or `tenantry serve`; the yardsticks are this program again, one process each, on the same
 //! PostgreSQL and the same rows. `--tenants` makes the sections of many tenants smaller, all numbers in proportion.
 
@@ -30,6 +31,8 @@ pub struct Effort {
     pub tenants: usize,
     /// Whether the yardsticks' bb8 pools test a connection before handing it out, as is bb8's default.
     pub checkout_test: bool,
+    /// How often `security` asks each question.
+    pub samples: usize,
 }
 
 impl Effort {
@@ -41,7 +44,7 @@ impl Effort {
 
 #[actix_web::main]
 async fn main() -> Result<()> {
-    let mut effort = Effort { rounds: 7, seconds: 8, tenants: 200, checkout_test: true };
+    let mut effort = Effort { rounds: 7, seconds: 8, tenants: 200, checkout_test: true, samples: 10_000 };
     let mut wanted = Vec::new();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -54,16 +57,20 @@ async fn main() -> Result<()> {
             "--rounds" => effort.rounds = usize::try_from(number()?)?.max(1),
             "--tenants" => effort.tenants = usize::try_from(number()?)?.max(10),
             "--seconds" => effort.seconds = number()?.max(1),
+            "--samples" => effort.samples = usize::try_from(number()?)?.max(100),
             "--no-checkout-test" => effort.checkout_test = false,
             // Cargo says so to every bench.
             "--bench" => {}
-            section if sections::NAMES.contains(&section) => wanted.push(section.to_owned()),
+            section if sections::NAMES.contains(&section) || section == sections::SECURITY => {
+                wanted.push(section.to_owned())
+            }
             other => bail!("unknown word {other:?}; sections are {}", sections::NAMES.join(", ")),
         }
     }
     let mut estate = None;
-    for name in sections::NAMES {
-        if wanted.is_empty() || wanted.iter().any(|section| section == name) {
+    for name in sections::NAMES.into_iter().chain([sections::SECURITY]) {
+        let by_default = wanted.is_empty() && name != sections::SECURITY;
+        if by_default || wanted.iter().any(|section| section == name) {
             sections::run(name, effort, &mut estate).await.with_context(|| format!("section {name}"))?;
         }
     }

@@ -13,6 +13,7 @@ mod p8_login;
 mod p9_noisy;
 mod p9_trouble;
 mod scaling;
+mod security;
 mod topology;
 
 use anyhow::{Result, bail};
@@ -24,6 +25,9 @@ use crate::support::estate::Estate;
 pub const NAMES: [&str; 13] =
     ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "scaling", "observer", "topology"];
 
+/// The one that runs only where it is named: it judges, and takes long.
+pub const SECURITY: &str = "security";
+
 /// Runs the section of that name. Those of many tenants share an estate, which the first of them starts.
 pub async fn run(name: &str, effort: Effort, estate: &mut Option<Estate>) -> Result<()> {
     eprintln!("{name} …");
@@ -32,6 +36,7 @@ pub async fn run(name: &str, effort: Effort, estate: &mut Option<Estate>) -> Res
         "p4" => p4_cold::run(effort).await,
         "p5" => p5_provision::run(effort).await,
         "p8" => p8_login::run(effort).await,
+        SECURITY => security::run(effort).await,
         _ => {
             let estate = match estate {
                 Some(estate) => estate,

@@ -81,6 +81,11 @@ impl Installation {
         self.ready.url.trim_end_matches('/')
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the tenant's first admin logs in with.
     pub fn login_body(&self, slug: &str) -> Result<Value> {
         let tenant = self.ready.tenants.iter().find(|tenant| tenant.slug == slug).context("no such demo tenant")?;
