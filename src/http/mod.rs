@@ -7,6 +7,7 @@ mod metrics;
 mod node;
 mod observe;
 mod openapi;
+mod openapi_bounds;
 mod openapi_common;
 mod request_id;
 mod server;

@@ -40,7 +40,7 @@ async fn attend(
     let id = request_id::of(request.headers());
     request.extensions_mut().insert(RequestId(id.clone()));
     let response = next.call(request).await?.map_into_boxed_body();
-    let mut response = in_shape(response, &id);
+    let mut response = in_shape(response);
     let secure = response.request().app_data::<web::Data<PublicUrl>>().is_some_and(|url| url.0.starts_with("https://"));
     let private = ["/api/", "/scim/"].iter().any(|plane| response.request().path().starts_with(plane));
     dress(response.headers_mut(), &id, secure, private);
@@ -55,7 +55,7 @@ async fn attend(
 }
 
 /// Errors of handlers are rendered here, where the request is known; so are those of the framework.
-fn in_shape(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+fn in_shape(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
@@ -63,7 +63,7 @@ fn in_shape(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<Box
     let ours = response.response().error().and_then(|error| error.as_error::<ApiError>());
     let mut answer = match ours {
         Some(error) => {
-            problem::log(error, id);
+            problem::log(error, response.request());
             problem::respond(response.request(), error)
         }
         None if is_json(response.headers()) => return response,
@@ -111,7 +111,8 @@ fn dress(headers: &mut HeaderMap, id: &str, secure: bool, private: bool) {
         set(CACHE_CONTROL, "no-store");
     }
     if !headers.contains_key(CONTENT_SECURITY_POLICY) {
-        let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        let nothing =
+            HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
         headers.insert(CONTENT_SECURITY_POLICY, nothing);
     }
     if let Ok(id) = HeaderValue::from_str(id) {

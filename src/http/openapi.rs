@@ -6,7 +6,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Server};
 use utoipa_actix_web::AppExt as _;
 
-use super::{app, openapi_common};
+use super::{app, openapi_bounds, openapi_common};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -63,6 +63,7 @@ pub(super) fn base(public_url: &str) -> OpenApi {
 /// The document with every route, and what is said of all of them alike.
 pub(super) fn completed(mut document: OpenApi) -> OpenApi {
     openapi_common::complete(&mut document);
+    openapi_bounds::complete(&mut document);
     document
 }
 

@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
+use super::client::Client;
 use super::problem::PublicUrl;
 use crate::error::{ApiError, ApiResult, Code};
 
@@ -26,10 +27,11 @@ pub const HEADER: &str = "x-session-mode";
 const MODE: &str = "cookie";
 const ACCESS: &str = "__Host-tenantry-access";
 const REFRESH: &str = "__Host-tenantry-refresh";
+const DEVICE: &str = "__Host-tenantry-device";
 const API_KEY: &str = "x-api-key";
 const FETCH_SITE: &str = "sec-fetch-site";
-/// Longer than any session; the server knows when one ends.
-const REFRESH_SECONDS: i64 = 90 * 24 * 60 * 60;
+/// Longer than any session, and than any device is trusted; the server knows when one ends.
+const LONG_SECONDS: i64 = 90 * 24 * 60 * 60;
 
 /// Origins of other browser apps that may call: application data of the server.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +40,19 @@ pub struct TrustedOrigins(pub Vec<String>);
 /// The refresh token that came in a cookie, if it counts.
 #[derive(Debug, Clone, Default)]
 pub struct RefreshCookie(pub Option<SecretString>);
+
+/// The token of a trusted device that came in a cookie, if it counts.
+#[derive(Debug, Clone, Default)]
+struct DeviceCookie(Option<SecretString>);
+
+/// Who comes to log in.
+#[derive(Debug)]
+pub struct Visitor {
+    /// From where.
+    pub client: Client,
+    /// The token of a trusted device that came in a cookie, if it counts.
+    pub device: Option<SecretString>,
+}
 
 /// There were cookies of a session, and they do not count: the request changes something, and is not known to come from a
 /// page of ours.
@@ -50,6 +65,16 @@ impl FromRequest for RefreshCookie {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Ok(request.extensions().get::<Self>().cloned().unwrap_or_default()))
+    }
+}
+
+impl FromRequest for Visitor {
+    type Error = ApiError;
+    type Future = Ready<ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let device = request.extensions().get::<DeviceCookie>().cloned().unwrap_or_default().0;
+        ready(Client::from_request(request, payload).into_inner().map(|client| Self { client, device }))
     }
 }
 
@@ -74,6 +99,8 @@ pub async fn cookies(mut request: ServiceRequest, next: Next<BoxBody>) -> Result
             request.headers_mut().insert(AUTHORIZATION, value);
         }
         request.extensions_mut().insert(RefreshCookie(refresh.map(SecretString::from)));
+        let device = cookie(request.headers(), DEVICE);
+        request.extensions_mut().insert(DeviceCookie(device.map(SecretString::from)));
     } else if !bears && access.is_some() {
         request.extensions_mut().insert(CookiesIgnored);
     }
@@ -149,6 +176,7 @@ fn set_cookie(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64) {
     }
 }
 
+/// Those of the session are cleared; that of a trusted device stays for the next login.
 fn without_cookies(mut response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     for name in [ACCESS, REFRESH] {
         set_cookie(response.headers_mut(), name, "", 0);
@@ -165,7 +193,11 @@ async fn with_cookies(response: ServiceResponse<BoxBody>) -> Result<ServiceRespo
     let mut moved = false;
     if let Some(data) = said.get_mut("data").and_then(Value::as_object_mut) {
         let seconds = data.get("expiresIn").and_then(Value::as_i64).unwrap_or_default();
-        for (member, name, seconds) in [("accessToken", ACCESS, seconds), ("refreshToken", REFRESH, REFRESH_SECONDS)] {
+        for (member, name, seconds) in [
+            ("accessToken", ACCESS, seconds),
+            ("refreshToken", REFRESH, LONG_SECONDS),
+            ("deviceToken", DEVICE, LONG_SECONDS),
+        ] {
             if let Some(Value::String(token)) = data.remove(member) {
                 set_cookie(head.headers_mut(), name, &token, seconds);
                 moved = true;

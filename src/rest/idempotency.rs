@@ -229,6 +229,39 @@ impl Idempotency {
         Ok(answer.respond(&self.request, replayed))
     }
 
+    /// As [`Self::run`], for an effect that may refuse and leave something behind, as a counted guess: with an inner error
+    /// the transaction is committed, and no answer is kept.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and the inner error.
+    pub async fn run_or_refuse<T, F>(self, db: &TenantDb, actor: &str, effect: F) -> ApiResult<HttpResponse>
+    where
+        T: Serialize + Send,
+        F: for<'c> AsyncFnOnce(&'c mut TenantTx) -> ApiResult<ApiResult<Answer<T>>>
+            + for<'c> Work<&'c mut TenantTx, ApiResult<ApiResult<Answer<T>>>, Fut: Send>
+            + Send,
+    {
+        let claim = self.claim(db, actor);
+        let (answer, replayed) = db
+            .transaction(async move |conn: &mut TenantTx| -> ApiResult<ApiResult<(Answer<Value>, bool)>> {
+                if let Some(claim) = &claim
+                    && let Some(record) = claim.take(conn).await?
+                {
+                    return Ok(Ok((Answer::kept(record)?, true)));
+                }
+                let answer = match effect(conn).await? {
+                    Ok(answer) => Answer::of(answer)?,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                if let Some(claim) = claim {
+                    claim.keep(conn, &answer, answer.data.as_ref()).await?;
+                }
+                Ok(Ok((answer, false)))
+            })
+            .await??;
+        Ok(answer.respond(&self.request, replayed))
+    }
+
     /// As [`Self::run`], for answers that carry a token or a password: no body is kept, and on a replay the effect is
     /// asked for a fresh answer.
     ///

@@ -27,7 +27,7 @@ pub mod totp;
 
 pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Principal, Recent, SignedIn};
 pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
-pub use browser::{RefreshCookie, TrustedOrigins};
+pub use browser::{RefreshCookie, TrustedOrigins, Visitor};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};

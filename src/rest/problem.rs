@@ -5,10 +5,12 @@ use std::error::Error as _;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Caller;
+use super::client_ip::ClientIp;
 use super::envelope::{Meta, RequestId};
 use crate::error::{ApiError, Code, FieldError};
 
@@ -83,8 +85,21 @@ pub fn respond(request: &HttpRequest, error: &ApiError) -> HttpResponse {
     render(error, &base, RequestId::of(request), bare)
 }
 
-/// Writes the cause to the log, once, where the request's span says whose request it was.
-pub fn log(error: &ApiError, request_id: &str) {
+/// The security event that a refusal is, as `docs/security.md` lists them.
+fn event(code: Code) -> Option<&'static str> {
+    match code {
+        Code::InvalidCredentials => Some("login.failed"),
+        Code::TooManyAttempts => Some("login.locked"),
+        Code::TokenInvalid => Some("token.refused"),
+        Code::CsrfRefused => Some("csrf.refused"),
+        code if code.status() == 403 => Some("access.refused"),
+        _ => None,
+    }
+}
+
+/// Writes an error to the log, once: its cause; and, if it is a security event, a line to be alerted on.
+pub fn log(error: &ApiError, request: &HttpRequest) {
+    let request_id = RequestId::of(request);
     let mut chain = String::new();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -100,6 +115,21 @@ pub fn log(error: &ApiError, request_id: &str) {
         501.. => tracing::warn!(requestId = request_id, code, cause = chain, "request failed"),
         _ if !chain.is_empty() => tracing::debug!(requestId = request_id, code, cause = chain, "request refused"),
         _ => {}
+    }
+    if let Some(event) = event(error.code()) {
+        let caller = request.extensions().get::<Caller>().cloned();
+        tracing::warn!(
+            target: "tenantry::security",
+            event,
+            code,
+            method = request.method().as_str(),
+            route = request.match_pattern(),
+            requestId = request_id,
+            tenant = caller.as_ref().map(|caller| caller.slug.as_str()),
+            user = caller.as_ref().map(|caller| caller.user.to_string()),
+            client = ClientIp::of(request).0.map(|ip| ip.to_string()),
+            "refused"
+        );
     }
 }
 

@@ -15,6 +15,8 @@ use crate::kernel::crypto::{random, sha256};
 const SEED_BYTES: usize = 20;
 /// Codes for whoever lost the device.
 const RECOVERY_CODES: usize = 10;
+/// Of five bits each; shown in groups of four.
+const RECOVERY_LETTERS: usize = 24;
 /// Letters and digits that are not mistaken for each other (Crockford's base 32).
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -78,11 +80,12 @@ pub fn step_of(seed: &SecretSlice<u8>, code: &str, now: i64) -> Option<i64> {
     totp.check(&code, u64::try_from(now).ok()?).and_then(|step| i64::try_from(step).ok())
 }
 
-/// Codes of 80 bits for whoever lost the device, each good once, and what is kept of them.
+/// Codes of 120 bits for whoever lost the device, each good once, and what is kept of them.
 #[must_use]
 pub fn recovery_codes() -> (Vec<SecretString>, Vec<[u8; 32]>) {
     let code = || {
-        let letters: Vec<u8> = random::<16>().iter().map(|byte| ALPHABET[usize::from(byte & 31)]).collect();
+        let letters: Vec<u8> =
+            random::<RECOVERY_LETTERS>().iter().map(|byte| ALPHABET[usize::from(byte & 31)]).collect();
         letters.chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join("-")
     };
     let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| code()).collect();
@@ -127,6 +130,8 @@ mod tests {
     fn recovery_codes_differ_and_are_known_however_they_are_typed() {
         let (codes, digests) = recovery_codes();
         assert_eq!(codes.len(), RECOVERY_CODES);
+        let groups: Vec<_> = codes[0].expose_secret().split('-').map(str::len).collect();
+        assert_eq!(groups, [4; 6], "six groups of four letters of five bits: 120 bits, where ASVS asks for 112");
         let typed = codes[0].expose_secret().to_uppercase().replace('-', " ");
         assert_eq!(recovery_digest(&typed), digests[0]);
         assert_ne!(digests[0], digests[1]);

@@ -19,9 +19,7 @@ use crate::fleet::{AdminPassword, FirstAdmin, Fleet};
 use crate::kernel::{OperationId, Slug, TenantId};
 use crate::rest::passwords::Rules;
 use crate::rest::problem;
-use crate::rest::{
-    Answer, Client, ClientIp, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Path, Reply, RequestId,
-};
+use crate::rest::{Answer, Client, ClientIp, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Path, Reply};
 use crate::router::{Router, TenantDb};
 use crate::tenant::auth::session::SignIn;
 use crate::tenant::auth::{self, Auth};
@@ -146,7 +144,7 @@ pub async fn sign_up(
     let Some(standing) = standing else { return done };
     // How the address stands goes with every answer, an error's too.
     let mut response = done.unwrap_or_else(|error| {
-        problem::log(&error, &RequestId::of(&request));
+        problem::log(&error, &request);
         problem::respond(&request, &error)
     });
     let Standing { limit, left, reset, .. } = standing;

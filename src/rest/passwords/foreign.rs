@@ -1,7 +1,8 @@
 //! Hashes that people bring along from another system: bcrypt, scrypt and PBKDF2, each in the form that most programs
 //! write. They are verified as they are, and replaced by one of ours at the first login.
 //!
-//! What a hash asks for is bounded: it comes from outside, and whoever logs in pays for it with our processor.
+//! What a hash asks for is bounded: it comes from outside, and whoever logs in pays for it with our processor. One that
+//! asks for too little is not taken in at all: whoever gets hold of it guesses the password before its person logs in.
 
 use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
@@ -15,6 +16,11 @@ const MAX_BCRYPT_COST: u32 = 14;
 const MAX_PBKDF2_ROUNDS: usize = 2_000_000;
 /// Memory of scrypt and of foreign Argon2 hashes.
 const MAX_MEMORY: u64 = 64 * 1024 * 1024;
+/// What takes less does not come in: it costs too little to guess.
+const MIN_BCRYPT_COST: u32 = 10;
+const MIN_PBKDF2_ROUNDS: usize = 100_000;
+/// Of scrypt, and of Argon2 times its passes.
+const MIN_MEMORY: u64 = 16 * 1024 * 1024;
 /// Of scrypt's and Argon2's other costs.
 const MAX_FACTOR: u64 = 16;
 /// Longest salt and digest in bytes.
@@ -29,6 +35,12 @@ pub enum Refused {
     /// It asks for more work than a login may take.
     #[error("Verifying it would take more time or memory than a login may take.")]
     TooCostly,
+    /// It takes so little work that guessing is cheap.
+    #[error(
+        "Guessing it is too cheap: bcrypt takes a cost of 10 at least, PBKDF2 100000 rounds, scrypt 16 MiB (ln=14,r=8), \
+         Argon2 16 MiB times its passes. Import the person without a hash; they choose a password by a reset."
+    )]
+    TooWeak,
 }
 
 /// A hash that is not ours.
@@ -39,13 +51,13 @@ pub(super) enum Hash {
     Pbkdf2 { sha512: bool, rounds: usize, salt: Vec<u8>, digest: Vec<u8> },
 }
 
-/// Whether a hash from outside can be taken.
+/// Whether a hash from outside can be taken in.
 ///
 /// # Errors
 /// [`Refused`].
 pub fn check(hash: &str) -> Result<(), Refused> {
     if !hash.starts_with("$argon2") {
-        return Hash::parse(hash).map(drop);
+        return if Hash::parse(hash)?.is_weak() { Err(Refused::TooWeak) } else { Ok(()) };
     }
     let parsed = PasswordHash::new(hash).map_err(|_| Refused::Unknown)?;
     let params = Params::try_from(&parsed).map_err(|_| Refused::Unknown)?;
@@ -57,7 +69,8 @@ pub fn check(hash: &str) -> Result<(), Refused> {
     if u64::from(params.m_cost()) * 1024 > MAX_MEMORY || costs.iter().any(|&cost| cost > MAX_FACTOR) {
         return Err(Refused::TooCostly);
     }
-    Ok(())
+    let work = u64::from(params.m_cost()) * 1024 * u64::from(params.t_cost());
+    if work < MIN_MEMORY { Err(Refused::TooWeak) } else { Ok(()) }
 }
 
 impl Hash {
@@ -100,6 +113,18 @@ impl Hash {
         bounded(rounds, MAX_PBKDF2_ROUNDS as u64)?;
         let rounds = usize::try_from(rounds).map_err(|_| Refused::TooCostly)?;
         Ok(Self::Pbkdf2 { sha512, rounds, salt, digest })
+    }
+
+    /// Whether it takes too little work to be taken in.
+    fn is_weak(&self) -> bool {
+        match self {
+            Self::Bcrypt(hash) => {
+                let cost = hash.split('$').nth(2).and_then(|cost| cost.parse::<u32>().ok());
+                cost.is_none_or(|cost| cost < MIN_BCRYPT_COST)
+            }
+            Self::Scrypt { log_n, r, .. } => (128 * r) << log_n < MIN_MEMORY,
+            Self::Pbkdf2 { rounds, .. } => *rounds < MIN_PBKDF2_ROUNDS,
+        }
     }
 
     /// Whether a password is the one behind it.

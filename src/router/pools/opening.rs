@@ -175,7 +175,13 @@ impl ClusterPools {
         }
         if error.kind == ConnectFailure::StampMismatch {
             // The alarm: a database answers for somebody else. Nothing was read from it but the stamp.
-            tracing::error!(tenant = %tenant, cause = %error.source, "STAMP MISMATCH: connection refused");
+            tracing::error!(
+                target: "tenantry::security",
+                event = "stamp.mismatch",
+                tenant = %tenant,
+                cause = %error.source,
+                "STAMP MISMATCH: connection refused"
+            );
         } else {
             tracing::warn!(tenant = %tenant, kind = error.kind.as_str(), cause = %error.source, "cannot connect");
         }

@@ -18,7 +18,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{
     Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, RateNote, RefreshCookie, Reply,
-    SignedIn,
+    SignedIn, Visitor,
 };
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::{Refusals, StrangerRefusals};
@@ -44,7 +44,8 @@ pub struct LoginRequest {
     #[garde(skip)]
     #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     pub password: SecretString,
-    /// Of a device that was trusted with the second factor: `deviceToken` of `/api/v1/auth/mfa`.
+    /// Of a device that was trusted with the second factor: `deviceToken` of `/api/v1/auth/mfa`. Left out where it is in a
+    /// cookie.
     #[garde(skip)]
     #[schema(value_type = Option<String>, example = "tdv_AZq…")]
     pub device_token: Option<SecretString>,
@@ -79,14 +80,15 @@ pub async fn login(
     auth: web::Data<Auth>,
     router: web::Data<Router>,
     hints: Hints,
-    client: Client,
+    visitor: Visitor,
     rate: RateNote,
     body: Json<LoginRequest>,
 ) -> ApiResult<Reply<LoggedIn>> {
     let limits = &auth.settings.limits;
     let stands = |failures| rate.note("login", login_rate(failures, limits));
     let LoginRequest { tenant, email, password, device_token, captcha_token } = body.0;
-    let email = email_key(&email);
+    let (email, device_token) = (email_key(&email), device_token.or(visitor.device));
+    let client = visitor.client;
     match router.named(tenant.as_deref(), &hints).await {
         Ok(db) => {
             let line = Line::new(&auth, &db, &email, &client, Kind::Password).device(&db, device_token.as_ref());
@@ -260,7 +262,14 @@ pub async fn refresh(
         .await?;
     if let Some((session, user)) = reused {
         auth.admission.forget(tenant, session).await;
-        tracing::warn!(%tenant, %user, %session, "a refresh token was used twice; the session has ended");
+        tracing::warn!(
+            target: "tenantry::security",
+            event = "session.stolen",
+            %tenant,
+            %user,
+            %session,
+            "a refresh token was used twice; the session has ended"
+        );
     }
     answer.map(Reply)
 }

@@ -246,7 +246,15 @@ pub(super) async fn fail(conn: &mut TenantConn, line: &Line<'_>, user: Option<Us
 async fn suspect(conn: &mut TenantConn, line: &Line<'_>, subject: &str, accounts: i64) -> ApiResult<()> {
     if store::suspect(conn, subject, accounts, line.now, line.now + line.limits.window).await? {
         let said = format!("{accounts} accounts were tried in vain ({subject})");
-        tracing::warn!(subject, accounts, "many accounts are tried");
+        let tenant = line.db.tenant().id;
+        tracing::warn!(
+            target: "tenantry::security",
+            event = "login.spray",
+            %tenant,
+            subject,
+            accounts,
+            "many accounts are tried"
+        );
         audit::note_tenant::<TenantConn>(conn, "system", "login.spray", &said, line.now).await?;
     }
     Ok(())

@@ -6,13 +6,12 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::attempts::{self, Kind, Line, Outcome, Try, judge, locked};
+use super::attempts::{Kind, Line, Outcome, Try, judge, locked};
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::UserId;
 use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery};
-use crate::router::{TenantConn, TenantDb, TenantTx};
+use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{self, Whose, choose};
@@ -71,57 +70,37 @@ pub async fn change_password(
         .verify(current_password, found.as_ref().and_then(Credentials::usable_hash))
         .await?;
     let matched = found.filter(|_| matches);
-    // Whoever does not know the current password learns nothing of the earlier ones.
-    let hash = match matched {
-        Some(_) => choose(&auth, db, Whose::Theirs(me), "newPassword", new_password).await?,
-        None => auth.passwords.of(db.tenant().id).hash(new_password).await?,
+    // Whoever does not know the current password learns nothing of the earlier ones; nor does anybody, of either, before
+    // the guess was judged.
+    let chosen = match matched {
+        Some(_) => choose(&auth, db, Whose::Theirs(me), "newPassword", new_password).await,
+        None => auth.passwords.of(db.tenant().id).hash(new_password).await,
     };
     let session = caller.claims.sid;
     let (auth, matched) = (&**auth, &matched);
     let line = &Line::new(auth, db, &email, &client, Kind::PasswordChange);
-    let actor = me.to_string();
+    let (actor, client) = (me.to_string(), &client);
+    // A refusal is an outcome, not an error: what was counted has to stay.
     let done = idempotency
-        .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
-            let now = auth.clock.now();
-            let Some(matched) = matched else { return Err(wrong()) };
-            if let Some(left) = attempts::hold(conn, line).await? {
-                return Err(locked(left));
-            }
-            let current = store::hold_credentials(conn, me).await?;
-            if current.is_none_or(|current| current.usable_hash() != matched.password_hash) {
-                return Err(wrong());
+        .run_or_refuse(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<ApiResult<Answer<()>>> {
+            match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
+                Outcome::Passed(_) => {}
+                Outcome::Refused => return Ok(Err(wrong())),
+                Outcome::Locked(left) => return Ok(Err(locked(left))),
             }
             let change = UserChange {
-                password_hash: Some(hash),
+                password_hash: Some(chosen?),
                 password_change_required: Some(false),
                 ..UserChange::default()
             };
-            users::update(conn, me, &change, true, now).await?;
-            mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(&client)).await?;
-            store::end_sessions(conn, me, Some(session), "password_changed", now).await?;
-            Ok(Answer::no_content())
+            users::update(conn, me, &change, true, line.now).await?;
+            mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
+            store::end_sessions(conn, me, Some(session), "password_changed", line.now).await?;
+            Ok(Ok(Answer::no_content()))
         })
-        .await;
-    match done {
-        Ok(done) => {
-            auth.admission.forget_user(db.tenant().id, me).await;
-            Ok(done)
-        }
-        // The effect was rolled back; the guess has to be counted all the same.
-        Err(refused) if !matches && *refused.fields() == *wrong().fields() => Err(count(db, me, line).await?),
-        Err(refused) => Err(refused),
-    }
-}
-
-/// Counts a wrong guess, and gives its answer.
-async fn count(db: &TenantDb, me: UserId, line: &Line<'_>) -> ApiResult<ApiError> {
-    db.transaction(async |conn: &mut TenantTx| -> ApiResult<ApiError> {
-        Ok(match judge(conn, &Try { line, known: Some(me), matched: None }).await? {
-            Outcome::Locked(left) => locked(left),
-            Outcome::Passed(_) | Outcome::Refused => wrong(),
-        })
-    })
-    .await
+        .await?;
+    auth.admission.forget_user(db.tenant().id, me).await;
+    Ok(done)
 }
 
 fn wrong() -> ApiError {

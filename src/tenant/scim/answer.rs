@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::{ApiError, Code};
 use crate::kernel::crypto::sha256;
-use crate::rest::{PublicUrl, RequestId, problem};
+use crate::rest::{PublicUrl, problem};
 
 /// The type of bodies.
 pub(super) const TYPE: &str = "application/scim+json";
@@ -51,7 +51,7 @@ impl Fault {
         let (status, kind, said, error) = match self {
             Self::Said(status, kind, said) => (status, Some(kind), said, None),
             Self::Api(error) => {
-                problem::log(&error, &RequestId::of(request).clone());
+                problem::log(&error, request);
                 let kind = match error.code() {
                     Code::AlreadyExists => Some("uniqueness"),
                     Code::ValidationFailed => Some("invalidValue"),

@@ -45,8 +45,9 @@ pub struct ImportUser {
     #[garde(length(chars, max = 100), custom(name_shape))]
     #[schema(example = "Hopper")]
     pub last_name: String,
-    /// Hash of the password they have: Argon2, bcrypt, scrypt or PBKDF2 (PHC, Django's or passlib's form). It is
-    /// replaced at their first login. Without one they are `invited`, and have no password yet.
+    /// Hash of the password they have: Argon2, bcrypt (cost 10 at least), scrypt or PBKDF2 (100,000 rounds at least), in
+    /// PHC, Django's or passlib's form. It is replaced at their first login. Without one they are `invited`, and have no
+    /// password yet.
     #[garde(skip)]
     #[schema(value_type = Option<String>, example = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy")]
     pub password_hash: Option<SecretString>,
@@ -150,6 +151,7 @@ fn faults(users: &[ImportUser]) -> Vec<FieldError> {
             let code = match refused {
                 Refused::Unknown => "unknown_hash",
                 Refused::TooCostly => "too_costly",
+                Refused::TooWeak => "too_weak",
             };
             faults.push(FieldError::new(format!("users[{at}].passwordHash"), code, refused.to_string()));
         }

@@ -42,6 +42,10 @@ async fn a_server_ends_well_and_tells_no_secrets() {
     let signed_in = admin.signed_in().await;
     let me = admin.with("x-request-id", "seen-in-the-log").get("/api/v1/users/me").await.expect(200).id();
     there.log_in_as(acme.email(), "a wrong guess at it").await.expect(401);
+    // At this server: the other one is to hold no connection of this tenant.
+    let user = there.user();
+    let someone = user.user_id().await;
+    user.with("x-request-id", "not-for-them").get("/api/v1/security-policy").await.expect(403);
     admin.post("/api/v1/contacts", json!({"lastName": "Private Person"})).await.expect(201);
     let metrics = app.anonymous().at(&format!("http://127.0.0.1:{management}")).get("/metrics").await.expect(200);
     assert!(metrics.text.contains("http_server_request_duration_seconds_count"), "{metrics:?}");
@@ -83,6 +87,21 @@ async fn a_server_ends_well_and_tells_no_secrets() {
         lines.iter().map(Value::to_string).find(|line| line.contains("seen-in-the-log")).expect("the request's line");
     assert!(seen.contains(acme.slug.as_str()) || seen.contains(&acme.id.to_string()), "{seen}");
     assert!(seen.contains(&me), "{seen}");
+    let events = lines.iter().filter(|line| line["target"] == "tenantry::security");
+    let refused: Vec<&Value> = events.clone().filter(|line| line["event"] == "access.refused").collect();
+    assert!(events.clone().any(|line| line["event"] == "login.failed"), "{log}");
+    let [refused] = refused[..] else { panic!("not one refusal: {refused:?}") };
+    for (name, value) in [
+        ("level", "WARN"),
+        ("code", "permission_denied"),
+        ("route", "/api/v1/security-policy"),
+        ("requestId", "not-for-them"),
+        ("tenant", acme.slug.as_str()),
+        ("user", &*someone),
+        ("client", "127.0.0.1"),
+    ] {
+        assert_eq!(refused[name], value, "{refused}");
+    }
     let mut secrets: Vec<String> = app.environment().into_iter().map(|(_, value)| value).collect();
     // What is shorter is a setting.
     secrets.retain(|value| !value.starts_with("http") && value.len() > 8);

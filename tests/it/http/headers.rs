@@ -8,7 +8,10 @@ fn assert_safe(answer: &Answer) {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
     assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{answer:?}");
     assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{answer:?}");
-    assert!(answer.header("content-security-policy").is_some(), "{answer:?}");
+    let policy = answer.header("content-security-policy").unwrap_or_default();
+    for needed in ["default-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
+        assert!(policy.split("; ").any(|directive| directive == needed), "{needed}: {answer:?}");
+    }
     assert!(answer.header("x-request-id").is_some(), "{answer:?}");
     assert!(answer.header("server").is_none() && answer.header("x-powered-by").is_none(), "{answer:?}");
 }
@@ -30,9 +33,10 @@ async fn every_answer_is_safe_to_show() {
         nobody.get("/openapi.json").await,
         nobody.get(&format!("/t/{}/.well-known/jwks.json", acme.slug)).await,
         nobody.get("/docs/").await,
+        nobody.get("/scim/v2/Users").await,
     ];
     answers.iter().for_each(assert_safe);
-    for private in [&answers[0], &answers[1], &answers[4]] {
+    for private in [&answers[0], &answers[1], &answers[4], &answers[11]] {
         assert!(private.header("cache-control").is_some_and(|value| value.contains("no-store")), "{private:?}");
     }
     let body = json!({"tenant": acme.slug.as_str(), "email": acme.email(), "password": acme.password()});
@@ -104,8 +108,50 @@ async fn behind_tls_browsers_are_told_to_stay_there() {
     assert_eq!(plain.header("strict-transport-security"), None);
     let app = TestApp::builder().beside(home).set("TENANTRY_PUBLIC_URL", "https://tenantry.test").start().await;
     let secure = app.anonymous().get("/livez").await.expect(200);
-    assert!(
-        secure.header("strict-transport-security").is_some_and(|value| value.starts_with("max-age=")),
-        "{secure:?}"
-    );
+    let year = Some("max-age=31536000; includeSubDomains");
+    assert_eq!(secure.header("strict-transport-security"), year, "{secure:?}");
+    let nowhere = app.anonymous().get("/nowhere").await.expect(404);
+    assert_eq!(nowhere.header("strict-transport-security"), year, "{nowhere:?}");
+}
+
+/// What a browser asks before it lets a page of another origin call.
+async fn preflight(app: &TestApp, origin: &str) -> Answer {
+    let asking = app.anonymous().with("origin", origin).with("access-control-request-method", "POST");
+    let asking = asking.with("access-control-request-headers", "authorization,content-type");
+    asking.send(Method::OPTIONS, "/api/v1/contacts", None).await
+}
+
+#[actix_web::test]
+async fn no_other_origin_may_call_unless_it_is_named() {
+    let home = TestApp::shared().await;
+    let allows = |answer: &Answer| answer.header("access-control-allow-origin").map(str::to_owned);
+    for origin in ["https://evil.example", "https://app.example.com", "null"] {
+        let asked = preflight(home, origin).await;
+        assert_eq!((allows(&asked), asked.status), (None, 405), "{asked:?}");
+        let told = home.anonymous().with("origin", origin).get("/livez").await.expect(200);
+        assert_eq!(allows(&told), None, "{told:?}");
+    }
+    let named = "https://app.example.com";
+    let app = TestApp::builder().beside(home).set("TENANTRY_HTTP__CORS_ORIGINS", named).start().await;
+    let asked = preflight(&app, named).await;
+    assert_eq!((allows(&asked).as_deref(), asked.status), (Some(named), 200), "{asked:?}");
+    assert_eq!(asked.header("access-control-allow-credentials"), Some("true"), "{asked:?}");
+    for origin in ["https://evil.example", "http://app.example.com", "https://app.example.com.evil.example", "null"] {
+        let asked = preflight(&app, origin).await;
+        assert_eq!(allows(&asked), None, "{asked:?}");
+    }
+}
+
+/// TRACE would show a script what it must not see of its own request: the cookies.
+#[actix_web::test]
+async fn trace_is_answered_nowhere() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    for path in ["/api/v1/contacts", "/api/v1/users/me", "/livez", "/nowhere"] {
+        for method in [Method::TRACE, "TRACK".parse().expect("a method")] {
+            let answer = admin.with("x-secret", "canary").send(method, path, None).await;
+            assert!([400, 404, 405].contains(&answer.status), "{answer:?}");
+            assert!(!answer.text.contains("canary"), "{answer:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The REST contract, as `docs/api.md` has it.
 
 mod bodies;
+mod bounds;
 mod conditional;
 mod documents;
 mod envelope;

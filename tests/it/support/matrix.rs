@@ -46,6 +46,8 @@ const ALIKE: &[(&str, &str)] = &[("mail-templates", "name"), ("{name}", "languag
 pub(crate) struct Party {
     pub(crate) tenant: Tenant,
     pub(crate) canary: String,
+    /// What its directory comes with.
+    directory: String,
     /// Ids by `collection/parameter`, and by the name of a body's field.
     pub(crate) ids: BTreeMap<String, String>,
 }
@@ -106,9 +108,12 @@ impl Party {
             "matchBy": "email",
         });
         let issuer = admin.post("/api/v1/token-issuers", issuer).await.expect(201).id();
-        let scim = admin.post("/api/v1/scim-tokens", json!({"name": canary})).await.expect(201).id();
+        let scim = admin.post("/api/v1/scim-tokens", json!({"name": canary})).await.expect(201);
+        let directory = scim.data()["token"].as_str().expect("the token").to_owned();
         let ids = [
-            ("scim-tokens/id", scim),
+            ("scim-tokens/id", scim.id()),
+            ("Users/id", user.clone()),
+            ("Groups/id", role.clone()),
             ("token-issuers/id", issuer),
             ("identity-providers/id", provider),
             ("social-accounts/id", account),
@@ -134,7 +139,7 @@ impl Party {
             ("{name}/language", "en".to_owned()),
         ];
         let ids = ids.into_iter().map(|(name, id)| (name.to_owned(), id)).collect();
-        Self { tenant, canary, ids }
+        Self { tenant, canary, directory, ids }
     }
 
     fn database(&self) -> &Target {
@@ -150,6 +155,8 @@ struct Attacker {
     told: &'static [(u16, &'static str)],
     /// The same on operators' routes; nobody is asked there who may be there.
     told_by_admin: Option<&'static [(u16, &'static str)]>,
+    /// The same on routes of directories, whose errors have no code.
+    told_by_directories: Option<&'static [(u16, &'static str)]>,
     /// Comes only where an object is named: elsewhere they see their own tenant, rightly.
     named_objects_only: bool,
 }
@@ -169,6 +176,7 @@ pub(crate) async fn run(home: &TestApp, app: &TestApp, victim: &Party, other: &P
     let openapi = OpenApi::of(app).await;
     let mut operations = openapi.operations();
     operations.retain(|operation| !OPEN.contains(&operation.name().as_str()));
+    operations.extend(openapi.directory_operations());
     // Where a guard is off, these would end the sessions that the others need.
     operations.sort_by_key(|operation| operation.path.starts_with("/api/v1/auth/"));
     let attackers = attackers(home, app, victim, other).await;
@@ -178,7 +186,11 @@ pub(crate) async fn run(home: &TestApp, app: &TestApp, victim: &Party, other: &P
         let path = operation.fill(&victim.ids);
         let body = openapi.body(operation, &victim.ids).map(|(kind, body)| (kind, body.to_string()));
         for attacker in &attackers {
-            let told = if operation.is_admin() { attacker.told_by_admin } else { Some(attacker.told) };
+            let told = match operation {
+                operation if operation.is_admin() => attacker.told_by_admin,
+                operation if operation.is_of_directories() => attacker.told_by_directories,
+                _ => Some(attacker.told),
+            };
             let Some(told) = told else { continue };
             let names_none =
                 operation.parameters().iter().all(|(of, name)| ALIKE.contains(&(of.as_str(), name.as_str())));
@@ -235,9 +247,33 @@ async fn attackers(home: &TestApp, app: &TestApp, victim: &Party, other: &Party)
     })
     .await;
 
-    let attacker =
-        |name, persona, told, told_by_admin| Attacker { name, persona, told, told_by_admin, named_objects_only: false };
+    let attacker = |name, persona, told, told_by_admin| Attacker {
+        name,
+        persona,
+        told,
+        told_by_admin,
+        told_by_directories: Some(&[(401, "")]),
+        named_objects_only: false,
+    };
+    let directory = |name, persona, told: &'static [(u16, &str)]| Attacker {
+        told_by_directories: Some(told),
+        ..attacker(name, persona, INVALID, Some(INVALID))
+    };
     vec![
+        directory(
+            "the other tenant's directory, naming the victim",
+            bearing(&other.directory).with("x-tenant-id", victim.tenant.slug.as_str()),
+            &[(404, "")],
+        ),
+        Attacker {
+            named_objects_only: true,
+            ..directory(
+                "the other tenant's directory, with the victim's ids",
+                bearing(&other.directory),
+                // What is sent is looked at before whom it is for.
+                &[(404, ""), (400, "")],
+            )
+        },
         attacker("nobody", nobody.clone(), &[(401, "unauthenticated")], Some(&[(401, "unauthenticated")])),
         attacker(
             "the other tenant's administrator, naming the victim",

@@ -28,9 +28,22 @@ impl OpenApi {
 
     /// Every operation under `/api/v1`, by path and method.
     pub(crate) fn operations(&self) -> Vec<Operation> {
+        let found = self.under("/api/v1/");
+        assert!(found.len() > 20, "only {} operations under /api/v1", found.len());
+        found
+    }
+
+    /// What directories call.
+    pub(crate) fn directory_operations(&self) -> Vec<Operation> {
+        let found = self.under("/scim/v2/");
+        assert!(found.len() > 10, "only {} operations under /scim/v2", found.len());
+        found
+    }
+
+    fn under(&self, prefix: &str) -> Vec<Operation> {
         let mut found = Vec::new();
         let paths = self.0["paths"].as_object().expect("paths");
-        for (path, item) in paths.iter().filter(|(path, _)| path.starts_with("/api/v1/")) {
+        for (path, item) in paths.iter().filter(|(path, _)| path.starts_with(prefix)) {
             for (method, operation) in item.as_object().expect("a path's operations") {
                 let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
                 if ["get", "post", "put", "patch", "delete"].contains(&method.as_str().to_lowercase().as_str()) {
@@ -41,7 +54,6 @@ impl OpenApi {
                 }
             }
         }
-        assert!(found.len() > 20, "only {} operations under /api/v1", found.len());
         found
     }
 
@@ -114,6 +126,11 @@ impl Operation {
     /// `GET /api/v1/users/{id}`.
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
+    }
+
+    /// Whether directories call it, with tokens of their own and errors of another shape.
+    pub(crate) fn is_of_directories(&self) -> bool {
+        self.path.starts_with("/scim/")
     }
 
     /// Whether it is an operators' one.

@@ -7,10 +7,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
-use crate::support::peers;
+use crate::support::{authenticator, peers};
 
 const ACCESS: &str = "__Host-tenantry-access";
 const REFRESH: &str = "__Host-tenantry-refresh";
+const DEVICE: &str = "__Host-tenantry-device";
 
 /// The cookies that an answer sets, with their attributes.
 fn set(answer: &Answer) -> BTreeMap<String, (String, Vec<String>)> {
@@ -104,6 +105,42 @@ async fn cookies_are_refreshed_by_cookie_and_cleared_at_the_end() {
     ours.get("/api/v1/users/me").await.refused(401, "token_revoked");
     let dead = ours.post("/api/v1/auth/refresh", json!({})).await.refused(401, "token_revoked");
     assert_eq!(set(&dead).len(), 2, "what is dead is cleared: {dead:?}");
+}
+
+/// A trusted device is one by its cookie: no script reads the token, and the next login needs no code.
+#[actix_web::test]
+async fn a_trusted_device_is_known_by_its_cookie() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let enrolled = admin.post("/api/v1/auth/mfa/totp", json!({})).await.expect(200);
+    let seed = enrolled.data()["secret"].as_str().unwrap().to_owned();
+    let code = json!({"code": authenticator::code(app, &seed)});
+    let codes = admin.post("/api/v1/auth/mfa/totp/confirm", code).await.expect(200);
+    let browser = acme.anonymous().with("x-session-mode", "cookie");
+    let asked = browser.post("/api/v1/auth/login", login(&acme)).await.expect(200);
+    assert!(set(&asked).is_empty(), "{asked:?}");
+    let second = json!({
+        "mfaToken": asked.data()["mfaToken"], "code": codes.data()["recoveryCodes"][0], "trustDevice": true,
+    });
+    let entered = browser.post("/api/v1/auth/mfa", second).await.expect(200);
+    assert!(entered.data().get("deviceToken").is_none() && !entered.text.contains("tdv_"), "{entered:?}");
+    let cookies = set(&entered);
+    assert_eq!(cookies.keys().collect::<Vec<_>>(), [ACCESS, DEVICE, REFRESH]);
+    for needed in ["Path=/", "Secure", "HttpOnly", "SameSite=Strict"] {
+        assert!(cookies[DEVICE].1.iter().any(|attribute| attribute == needed), "{cookies:?}");
+    }
+    // The end of the session is not the end of the trust.
+    let out = page(&browser, &cookies).post("/api/v1/auth/logout", json!({})).await.expect(204);
+    assert_eq!(set(&out).keys().collect::<Vec<_>>(), [ACCESS, REFRESH]);
+    let device = [(DEVICE.to_owned(), cookies[DEVICE].clone())].into();
+    let again = page(&browser, &device).post("/api/v1/auth/login", login(&acme)).await.expect(200);
+    assert!(again.data().get("mfaRequired").is_none() && set(&again).contains_key(ACCESS), "{again:?}");
+    // Without the header cookies say nothing, and without the cookie the code is asked for.
+    let plain = page(&acme.anonymous(), &device).post("/api/v1/auth/login", login(&acme)).await.expect(200);
+    assert_eq!(plain.data()["mfaRequired"], true, "{plain:?}");
+    let asked = browser.post("/api/v1/auth/login", login(&acme)).await.expect(200);
+    assert_eq!(asked.data()["mfaRequired"], true, "{asked:?}");
 }
 
 /// Every call that changes something, and what another origin can make a browser send along.

@@ -72,8 +72,10 @@ async fn many_are_invited_at_once_and_each_invitation_is_good_once() {
             smtp.letters(&emails[0]).last().unwrap().token()
         }
     };
-    let tries = join_all((0..20).map(|_| register(accept(&second, &emails[0])))).await;
+    // Not all of them find a place to hash in.
+    let tries = join_all((0..100).map(|_| register(accept(&second, &emails[0])))).await;
     assert_eq!(tries.iter().filter(|answer| answer.status == 201).count(), 1);
+    assert!(tries.iter().all(|answer| [201, 422, 503].contains(&answer.status)), "{tries:?}");
     let taken_back = smtp.letter(&emails[1], "You are invited").await.token();
     admin.delete(&of(&emails[1])).await.expect(204);
     admin.delete(&of(&emails[1])).await.refused(404, "not_found");
@@ -99,7 +101,7 @@ async fn one_person_belongs_to_several_organisations() {
 
     let token = invite(&globex, smtp, &address("ada")).await;
     let accept = async || ada.post("/api/v1/invitations/accept", json!({"token": token})).await;
-    let tries = join_all((0..20).map(|_| accept())).await;
+    let tries = join_all((0..100).map(|_| accept())).await;
     assert_eq!(tries.iter().filter(|answer| answer.status == 200).count(), 1);
     assert!(tries.iter().all(|answer| [200, 422].contains(&answer.status)), "{tries:?}");
     let tenants = ada.get("/api/v1/users/me/tenants").await.expect(200);

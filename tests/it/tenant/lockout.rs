@@ -63,3 +63,26 @@ async fn the_lock_opens_when_its_time_has_passed() {
     app.clock().advance(chrono::TimeDelta::minutes(16));
     there.log_in_as(acme.email(), acme.password()).await.expect(200);
 }
+
+/// The guesses of a stolen session are counted before anything is said of them, also when they come together.
+#[actix_web::test]
+async fn guesses_at_change_password_are_counted_before_they_are_answered() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let change = async |current: &str, new: &str| {
+        let body = json!({"currentPassword": current, "newPassword": new});
+        admin.post("/api/v1/auth/change-password", body).await
+    };
+    let good = "quite another sentence of words";
+    let guesses = futures_util::future::join_all((0..30).map(|_| change("wrong", good))).await;
+    let told = guesses.iter().filter(|answer| answer.status == 422).count();
+    assert!(guesses.iter().all(|answer| [422, 429, 503].contains(&answer.status)), "{guesses:#?}");
+    assert!(told <= 5, "{told} guesses were compared");
+    for _ in told..5 {
+        change("wrong", good).await.refused(422, "validation_failed");
+    }
+    // From here on the right one is told nothing either, not even by what is wrong with the new password.
+    change(acme.password(), good).await.refused(429, "too_many_attempts");
+    change(acme.password(), "short").await.refused(429, "too_many_attempts");
+}

@@ -8,7 +8,7 @@ use crate::support::{db, unique};
 const PASSWORD: &str = "an uncommon sentence of five words";
 const POLICY: &str = "/api/v1/security-policy";
 /// bcrypt, by another library, of "correct horse battery".
-const FOREIGN: &str = "$2b$04$vmvwA8yJazhsPiut.0dtXOGUKimH/N5oO58brhYttQ8eL4wawgR0y";
+const FOREIGN: &str = "$2b$10$vmvwA8yJazhsPiut.0dtXO9indCXJq3dU8M0Y6/IDXl/OsowFyr6G";
 
 fn person(password: &str, roles: &[&str]) -> Value {
     let email = format!("{}@example.com", unique("p"));
@@ -154,9 +154,14 @@ async fn an_import_is_all_or_nothing() {
         (json!({"email": email("GOOD")}), "users[1].email", "duplicate"),
         (json!({"email": email("x"), "passwordHash": "in clear"}), "users[1].passwordHash", "unknown_hash"),
         (
-            json!({"email": email("x"), "passwordHash": FOREIGN.replace("$04$", "$31$")}),
+            json!({"email": email("x"), "passwordHash": FOREIGN.replace("$10$", "$31$")}),
             "users[1].passwordHash",
             "too_costly",
+        ),
+        (
+            json!({"email": email("x"), "passwordHash": FOREIGN.replace("$10$", "$09$")}),
+            "users[1].passwordHash",
+            "too_weak",
         ),
         (json!({"email": email("x"), "roles": ["user", "emperor"]}), "users[1].roles[1]", "unknown_role"),
     ] {
@@ -201,4 +206,19 @@ async fn a_password_is_not_changed_in_passing() {
     let known = later.at(&acme).anonymous().bearing(&admin.token().await);
     later.clock().advance(chrono::TimeDelta::minutes(11));
     known.patch(&path, new).await.refused(403, "step_up_required");
+}
+
+/// Whoever comes with a hash that needs a dropped pepper is told what everybody is told, and gets in by a reset.
+#[actix_web::test]
+async fn a_dropped_pepper_is_a_wrong_password_to_whoever_logs_in() {
+    let home = TestApp::shared().await;
+    let acme = home.tenant("acme").await;
+    let email = format!("{}@example.com", unique("p"));
+    let body = json!({"email": email, "firstName": "A", "lastName": "B", "password": PASSWORD});
+    acme.admin().post("/api/v1/users", body).await.expect(201);
+    let dropped = format!(
+        "UPDATE users SET password_hash = replace(password_hash, 'p=1$', 'p=1,keyid=AAAAAAAA$') WHERE email = '{email}'"
+    );
+    db::execute(acme.database(), &dropped).await;
+    acme.log_in_as(&email, PASSWORD).await.refused(401, "invalid_credentials");
 }

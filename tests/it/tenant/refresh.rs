@@ -32,6 +32,27 @@ async fn twenty_at_once_get_the_same_successor() {
     assert_eq!(next(&refresh(&nobody, second).await), next(&third), "a lost answer is given again");
 }
 
+/// As many as a client in trouble may send. They come over twenty connections, fifty on each in turn.
+#[actix_web::test]
+async fn a_thousand_presentations_have_one_successor_and_are_no_theft() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let first = acme.admin().refresh_token().await;
+    let nobody = acme.anonymous();
+    let present = || async {
+        let mut seen = BTreeSet::new();
+        for _ in 0..50 {
+            seen.insert(next(&refresh(&nobody, &first).await.expect(200)));
+        }
+        seen
+    };
+    let successors: BTreeSet<_> = join_all((0..20).map(|_| present())).await.into_iter().flatten().collect();
+    assert_eq!(successors.len(), 1, "{successors:?}");
+    refresh(&nobody, successors.first().unwrap()).await.expect(200);
+    let told = "SELECT count(*)::text AS word FROM sessions WHERE revoked_at IS NOT NULL";
+    assert_eq!(crate::support::db::word(acme.database(), told).await, "0", "a false alarm");
+}
+
 #[actix_web::test]
 async fn after_the_grace_the_family_dies() {
     let home = TestApp::shared().await;

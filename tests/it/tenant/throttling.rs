@@ -205,3 +205,26 @@ async fn spraying_is_noted_once_and_then_asks_for_a_captcha() {
     let another = json!({"captcha": {"provider": "turnstile", "siteKey": "site"}});
     admin.patch(policy, another).await.refused(422, "validation_failed");
 }
+
+/// A foreign key would be looked up for those who have an account alone, and the time of an answer would tell; what a person
+/// leaves behind goes with them without one.
+#[actix_web::test]
+async fn a_guess_costs_the_same_whoever_it_is_about_and_is_forgotten_with_them() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let keys = "SELECT count(*)::text AS word FROM pg_constraint WHERE contype = 'f' \
+                AND conrelid IN ('login_attempts'::regclass, 'mail_outbox'::regclass)";
+    assert_eq!(db::word(acme.database(), keys).await, "0");
+    let email = person(&acme).await;
+    for _ in 0..5 {
+        acme.log_in_as(&email, "wrong").await.refused(401, "invalid_credentials");
+    }
+    let id = db::word(acme.database(), &format!("SELECT id::text AS word FROM users WHERE email = '{email}'")).await;
+    let left = async |table: &str| {
+        let count = format!("SELECT count(*)::text AS word FROM {table} WHERE user_id = '{id}'");
+        db::word(acme.database(), &count).await
+    };
+    assert_eq!((&*left("login_attempts").await, &*left("mail_outbox").await), ("5", "1"));
+    acme.admin().delete(&format!("/api/v1/users/{id}")).await.expect(204);
+    assert_eq!((&*left("login_attempts").await, &*left("mail_outbox").await), ("0", "0"));
+}

@@ -212,7 +212,12 @@ async fn finish(
     let before: Value = row.credential;
     let counted = before["cred"]["counter"].as_u64().unwrap_or_default();
     if result.counter() > 0 && u64::from(result.counter()) <= counted {
-        tracing::warn!(user = %row.user_id, "the counter of a passkey went back: there may be a copy of it");
+        tracing::warn!(
+            target: "tenantry::security",
+            event = "passkey.copied",
+            user = %row.user_id,
+            "the counter of a passkey went back: there may be a copy of it"
+        );
         return Ok(false);
     }
     store::used(conn, row.id, &json(&passkey)?, auth.clock.now()).await?;

@@ -141,7 +141,8 @@ pub struct Wide<'a> {
     pub lane: Option<&'a str>,
 }
 
-/// Writes a line of the login history; for an account that nobody has, sweeps out a few old ones.
+/// Writes a line of the login history, and sweeps out a few old ones of accounts that nobody has: the same work for an
+/// account that there is and one that there is not.
 pub async fn insert_attempt(conn: &mut TenantConn, attempt: &NewAttempt<'_>) -> QueryResult<()> {
     let plain = (
         login_attempts::id.eq(Uuid::now_v7()),
@@ -160,16 +161,14 @@ pub async fn insert_attempt(conn: &mut TenantConn, attempt: &NewAttempt<'_>) -> 
             diesel::insert_into(login_attempts::table).values((plain, wide)).execute(conn).await?
         }
     };
-    if attempt.user.is_none() {
-        diesel::sql_query(
-            "DELETE FROM login_attempts WHERE id IN (\
-             SELECT id FROM login_attempts WHERE user_id IS NULL AND at < $1 ORDER BY at LIMIT 100)",
-        )
-        .bind::<Timestamptz, _>(attempt.at - UNKNOWN_KEPT)
-        .execute(conn)
-        .await?;
-    }
-    Ok(())
+    diesel::sql_query(
+        "DELETE FROM login_attempts WHERE id IN (\
+         SELECT id FROM login_attempts WHERE user_id IS NULL AND at < $1 ORDER BY at LIMIT 100)",
+    )
+    .bind::<Timestamptz, _>(attempt.at - UNKNOWN_KEPT)
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 /// How many accounts were tried in vain since then: from a network, and in the tenant.

@@ -8,7 +8,7 @@ use crate::support::{db, eventually, seconds};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
-    let undo = "DROP TABLE scim_groups, scim_users, scim_tokens, token_issuer_roles, token_issuers, \
+    let undo = "DROP FUNCTION forget_people() CASCADE; DROP TABLE scim_groups, scim_users, scim_tokens, token_issuer_roles, token_issuers, \
                 federated_challenges, federation_states, social_accounts, identity_providers; \
                 DROP TABLE email_changes, account_tokens, registrations, sign_up_policy; \
                 ALTER TABLE users DROP COLUMN email_verified_at, DROP COLUMN person_id; DROP TABLE mail_outbox, mail_templates, mail_settings; \
