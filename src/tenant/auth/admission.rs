@@ -227,7 +227,7 @@ impl Admission for SessionAdmission {
         let tenant = db.tenant().id;
         let mut verdict = self.apps.verdict(db, claims).await?;
         for _ in 1..ATTEMPTS {
-            if self.is_current(tenant, verdict.of(), verdict.read_at).await {
+            if self.is_current(tenant, verdict.of(claims), verdict.read_at).await {
                 break;
             }
             self.apps.forget(tenant, claims).await;

@@ -29,10 +29,10 @@ pub(in crate::tenant) struct Verdict {
 }
 
 impl Verdict {
-    /// Whose change makes it void: the app's, what it was given, and the person's.
-    pub(in crate::tenant) fn of(&self) -> Vec<Uuid> {
-        let app = self.app.as_ref().map(|(app, _)| [app.client.uuid(), app.grant.uuid(), app.user.uuid()]);
-        app.into_iter().flatten().collect()
+    /// Whose change makes it void: the app's, and the person's.
+    pub(in crate::tenant) fn of(&self, claims: &AccessClaims) -> Vec<Uuid> {
+        let person = self.app.as_ref().map(|(app, _)| app.user.uuid());
+        [claims.client_id.map(OauthClientId::uuid), Some(claims.sub.uuid()), person].into_iter().flatten().collect()
     }
 }
 

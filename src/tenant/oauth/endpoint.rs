@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -10,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use secrecy::SecretString;
+use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::SINCE;
@@ -24,6 +26,8 @@ use crate::tenant::auth::{Auth, Program};
 
 /// Bytes of a form.
 const LONGEST: usize = 16 * 1024;
+/// How long an app may take to send it.
+const ARRIVAL: Duration = Duration::from_secs(30);
 
 /// Parameters, each once. One without a value is none (RFC 6749, section 3.1).
 pub(super) struct Form(BTreeMap<String, String>);
@@ -119,7 +123,8 @@ impl FromRequest for Asked {
             if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
                 return Err(Refusal::request("Send the parameters as application/x-www-form-urlencoded."));
             }
-            let bytes = bytes.await.map_err(|_| Refusal::request("The request broke off, or is too long."))?;
+            let arrived = timeout(ARRIVAL, bytes).await.map_err(|_| Refusal::request("The request took too long."))?;
+            let bytes = arrived.map_err(|_| Refusal::request("The request broke off, or is too long."))?;
             let (form, basic, from) = (Form::read(&bytes)?, basic(&request)?, from.await?);
             Ok(Self { auth, db: tenant(&request).await?, form, from, basic })
         }

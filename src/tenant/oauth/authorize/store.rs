@@ -55,7 +55,7 @@ pub(super) async fn insert(conn: &mut TenantConn, hash: &[u8; 32], row: &Request
     diesel::sql_query(
         "DELETE FROM oauth_requests WHERE token_hash IN (\
          (SELECT token_hash FROM oauth_requests WHERE created_at < $1 - interval '1 hour' \
-          ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED) \
+          ORDER BY created_at LIMIT 100) \
          UNION ALL (SELECT token_hash FROM oauth_requests ORDER BY created_at DESC OFFSET $2 LIMIT 100))",
     )
     .bind::<Timestamptz, _>(row.created_at)

@@ -117,8 +117,8 @@ async fn a_request_is_answered_once_by_a_person_of_this_tenant() {
     assert!(!kept.contains(&request), "{kept}");
     // A person may agree to less.
     let person = acme.user();
-    let answers =
-        join_all((0..20).map(|_| person.post(&format!("{path}/accept"), json!({"scopes": ["openid"]})))).await;
+    let accept = format!("{path}/accept");
+    let answers = join_all((0..20).map(|_| person.post(&accept, json!({"scopes": ["openid"]})))).await;
     let (good, bad): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
     assert_eq!(good.len(), 1);
     bad.into_iter().for_each(|answer| drop(answer.refused(404, "not_found")));
@@ -126,6 +126,9 @@ async fn a_request_is_answered_once_by_a_person_of_this_tenant() {
     assert_eq!((&*back["state"], &*back["iss"]), ("a state", &*app.router().issuer(&acme.slug)));
     let tokens = client.exchange(&back["code"]).await.expect(200);
     assert_eq!(tokens.body["scope"], "openid");
+    // Who somebody is, is no key to anything.
+    let id_token = tokens.body["id_token"].as_str().expect("an ID token");
+    client.bearing(id_token).get("/api/v1/contacts").await.refused(401, "token_invalid");
     // Or to nothing.
     let request = client.request(&[]).await;
     let path = format!("/api/v1/oauth/requests/{request}");

@@ -96,6 +96,10 @@ async fn a_client_is_told_of_its_own_tokens_alone() {
             assert_eq!(stranger.ask("introspect", &[("token", token)]).await.expect(200).body, nothing);
         }
     }
+    elsewhere.ask("revoke", &[("token", &tokens.refresh)]).await.expect(200);
+    refused(&elsewhere.refresh(&tokens.refresh).await, 400, "invalid_grant");
+    refused(&other.refresh(&tokens.refresh).await, 400, "invalid_grant");
+    assert!(client.is_active(&tokens.refresh).await);
     // Not even a person's own token is an app's business.
     let session = acme.user().token().await;
     assert_eq!(client.ask("introspect", &[("token", &session)]).await.expect(200).body, nothing);
