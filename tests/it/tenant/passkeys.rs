@@ -201,3 +201,15 @@ async fn a_passkey_is_no_good_where_it_does_not_answer() {
     let none = home.admin().post(&format!("{KEYS}/options"), json!({})).await;
     assert!([200, 409].contains(&none.status), "{none:?}");
 }
+
+#[actix_web::test]
+async fn whoever_is_deactivated_does_not_come_in_by_a_passkey() {
+    let (_app, acme) = node().await;
+    let (email, ada) = person(&acme, "user").await;
+    let (mut device, _) = add(&ada).await;
+    let asked = options(&acme).await;
+    log_in(&acme, &asked, &device.get(&asked)).await.expect(200);
+    db::execute(acme.database(), &format!("UPDATE users SET status = 'deactivated' WHERE email = '{email}'")).await;
+    let asked = options(&acme).await;
+    log_in(&acme, &asked, &device.get(&asked)).await.refused(401, "invalid_credentials");
+}
