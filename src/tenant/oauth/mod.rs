@@ -21,8 +21,10 @@ mod settings;
 mod token;
 mod userinfo;
 
+pub(in crate::tenant) use clients::store::hand_over;
 pub use refusal::OauthRefusals;
 pub use scopes::OPENID;
+pub(in crate::tenant) use scopes::permissions;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -27,7 +27,7 @@ pub(super) fn within(asked: Option<&str>, most: &[String]) -> Option<Vec<String>
 }
 
 /// The permissions among them.
-pub(super) fn permissions(scopes: &[String]) -> Vec<String> {
+pub(in crate::tenant) fn permissions(scopes: &[String]) -> Vec<String> {
     scopes.iter().filter(|scope| !OPENID.contains(&scope.as_str())).cloned().collect()
 }
 

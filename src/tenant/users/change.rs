@@ -12,7 +12,7 @@ use super::reassign;
 use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, UserChange, UserRow};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::{ApiKeyId, UserId};
+use crate::kernel::UserId;
 use crate::rest::{
     Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Query, Tagged,
 };
@@ -322,24 +322,24 @@ pub async fn delete_user(
     let (id, to, now) = (id.0, query.0.reassign_to, auth.clock.now());
     caller.in_person_on(id)?;
     let (db, caller) = (&caller.db, &caller);
-    let keys = db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<Vec<ApiKeyId>> {
+    let stale = db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<reassign::Stale> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
             rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
-            let keys = match to {
+            let stale = match to {
                 Some(to) => reassign::hand_over(conn, caller, (id, to), "reassignTo", now).await?.1,
-                None => Vec::new(),
+                None => reassign::Stale::default(),
             };
             addresses::announce(db).await;
             mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
             store::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await?;
-            Ok(keys)
+            Ok(stale)
         })
         .await?;
-    reassign::forget(&auth, caller, (id, to.unwrap_or(id)), keys).await;
+    reassign::forget(&auth, caller, (id, to.unwrap_or(id)), stale).await;
     Ok(NoContent)
 }
 

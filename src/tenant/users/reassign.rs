@@ -1,6 +1,6 @@
 //! What a person leaves behind, handed over to somebody else.
 //!
-//! Places in teams are handed over. What stands for the person themselves cannot be: their API keys and the tokens of
+//! Places in teams and apps are handed over. What stands for the person themselves cannot be: their API keys and the tokens of
 //! directories work with their rights and may be known to them, and their sessions are theirs. Those end. Contacts belong to
 //! the organisation, and stay as they are.
 
@@ -17,14 +17,14 @@ use uuid::Uuid;
 use super::rules::{UserStatus, may_control, may_grant};
 use super::store;
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::{ApiKeyId, TeamId, UserId};
+use crate::kernel::{ApiKeyId, OauthClientId, TeamId, UserId};
 use crate::rest::{Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::{Auth, end_sessions, forget_challenges};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
-use crate::tenant::teams;
+use crate::tenant::{oauth, teams};
 
 /// To whom.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -42,6 +42,9 @@ pub struct Reassigned {
     /// Places in teams that somebody else has now. Where they were in a team already, the place counts too.
     #[schema(example = 2)]
     pub teams: usize,
+    /// Apps that somebody else answers for now. Whoever has left may know their secrets: rotate them.
+    #[schema(example = 1)]
+    pub apps: usize,
     /// What could not be handed over.
     pub ended: Ended,
 }
@@ -61,6 +64,13 @@ pub struct Ended {
     pub sessions: usize,
 }
 
+/// What is other than it was: keys that are revoked, apps with another owner.
+#[derive(Debug, Default)]
+pub(super) struct Stale {
+    keys: Vec<ApiKeyId>,
+    apps: Vec<OauthClientId>,
+}
+
 #[derive(QueryableByName)]
 struct Id {
     #[diesel(sql_type = SqlUuid)]
@@ -74,14 +84,15 @@ async fn ids(conn: &mut TenantConn, statement: &str, user: UserId) -> QueryResul
 }
 
 /// Hands over what a person has, in the transaction under way, which holds that person. Whoever does may do all that the
-/// other one gets by it. Gives what came of it, and the keys that are revoked.
+/// other one gets by it, the rights of the apps that act in their name included. Gives what came of it, and what nobody may
+/// remember any more.
 pub(super) async fn hand_over(
     conn: &mut TenantConn,
     caller: &Authorized<UsersWrite>,
     (from, to): (UserId, UserId),
     field: &'static str,
     now: DateTime<Utc>,
-) -> ApiResult<(Reassigned, Vec<ApiKeyId>)> {
+) -> ApiResult<(Reassigned, Stale)> {
     let refused = |said: &'static str| Err(ApiError::invalid_field(field, "not_possible", said));
     if from == to {
         return refused("It is the same person.");
@@ -100,6 +111,13 @@ pub(super) async fn hand_over(
         teams::store::add_member(conn, *team, to, now).await?;
         teams::store::remove_member(conn, *team, from).await?;
     }
+    let apps = match caller.db.tenant().schema_version {
+        oauth::SINCE.. => oauth::hand_over(conn, (from, to), now).await?,
+        _ => Vec::new(),
+    };
+    for (_, scopes) in &apps {
+        may_grant(field, &caller.access.permissions, &oauth::permissions(scopes))?;
+    }
     let keys = ids(conn, "DELETE FROM api_keys WHERE owner_id = $1 RETURNING id", from).await?;
     let tokens = ids(conn, "DELETE FROM scim_tokens WHERE owner_id = $1 RETURNING id", from).await?;
     let open =
@@ -108,9 +126,10 @@ pub(super) async fn hand_over(
     forget_challenges(conn, &caller.db, from).await?;
     end_sessions(conn, from, None, "reassigned", now).await?;
     let ended = Ended { api_keys: keys.len(), scim_tokens: tokens.len(), sessions: open.len() };
-    let done = Reassigned { teams: places.len(), ended };
+    let done = Reassigned { teams: places.len(), apps: apps.len(), ended };
     note(conn, &caller.actor(), (from, to), &done, now).await?;
-    Ok((done, keys.into_iter().map(ApiKeyId::from).collect()))
+    let apps = apps.into_iter().map(|(app, _)| app).collect();
+    Ok((done, Stale { keys: keys.into_iter().map(ApiKeyId::from).collect(), apps }))
 }
 
 /// A line in the audit for either of the two.
@@ -121,13 +140,13 @@ async fn note(
     done: &Reassigned,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    let Reassigned { teams, ended: Ended { api_keys, scim_tokens, sessions } } = done;
+    let Reassigned { teams, apps, ended: Ended { api_keys, scim_tokens, sessions } } = done;
     let actor = if actor.contains(':') { actor.to_owned() } else { format!("user:{actor}") };
     let gave = format!(
-        "to {to}: {teams} places in teams; ended: {api_keys} API keys, {scim_tokens} tokens of directories, \
+        "to {to}: {teams} places in teams, {apps} apps; ended: {api_keys} API keys, {scim_tokens} tokens of directories, \
          {sessions} sessions"
     );
-    let got = format!("from {from}: {teams} places in teams");
+    let got = format!("from {from}: {teams} places in teams, {apps} apps");
     for (user, reason) in [(from, gave), (to, got)] {
         let entry = Entry { actor: &actor, action: "user.reassigned", user, session: None, reason: Some(&reason) };
         audit::note::<TenantConn>(conn, &entry, now).await?;
@@ -135,7 +154,7 @@ async fn note(
     Ok(())
 }
 
-/// Hands over what a person has to somebody else: their places in teams. Their API keys, tokens of directories and sessions
+/// Hands over what a person has to somebody else: their places in teams and their apps. Their API keys, tokens of directories and sessions
 /// end, which nobody else can have. The person stays; `DELETE` with `?reassignTo=` does both at once.
 ///
 /// Nobody can hand over rights that they do not have themselves.
@@ -171,9 +190,9 @@ pub async fn reassign_user(
             store::hold_admins(conn).await?;
             store::hold(conn, from).await?;
             may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, from).await?)?;
-            let (done, keys) = hand_over(conn, caller, (from, to), "to", auth.clock.now()).await?;
+            let (done, stale) = hand_over(conn, caller, (from, to), "to", auth.clock.now()).await?;
             // Nobody waits for it where this is a replay.
-            let _ = revoked.send(keys);
+            let _ = revoked.send(stale);
             Ok(Answer::ok(done))
         })
         .await?;
@@ -182,16 +201,14 @@ pub async fn reassign_user(
 }
 
 /// What this node remembers of the two, and of the keys, does not hold any more. To be called after the commit.
-pub(super) async fn forget(
-    auth: &Auth,
-    caller: &Authorized<UsersWrite>,
-    (from, to): (UserId, UserId),
-    keys: Vec<ApiKeyId>,
-) {
+pub(super) async fn forget(auth: &Auth, caller: &Authorized<UsersWrite>, (from, to): (UserId, UserId), stale: Stale) {
     let tenant = caller.db.tenant().id;
     auth.admission.forget_user(tenant, from).await;
     auth.admission.forget_user(tenant, to).await;
-    for key in keys {
+    for key in stale.keys {
         auth.admission.forget_key(tenant, key).await;
+    }
+    for app in stale.apps {
+        auth.admission.forget_app(tenant, app).await;
     }
 }

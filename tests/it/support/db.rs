@@ -38,10 +38,10 @@ pub(crate) async fn execute(target: &Target, sql: &str) {
 }
 
 /// What the tables of schema `public` hold, as one digest: sessions, the memory of requests and the notes of when something
-/// was last used aside, which every login or use changes.
+/// was last used aside, which every login or use changes; and what the index of addresses has yet to hear.
 pub(crate) async fn fingerprint(target: &Target) -> Vec<String> {
     const ASIDE: &str = "'sessions', 'refresh_tokens', 'login_attempts', 'idempotency_records', 'mfa_challenges', \
-                         'mail_outbox'";
+                         'mail_outbox', 'address_news'";
     let mut conn = open(target).await;
     let tables = format!(
         "SELECT table_name::text AS word FROM information_schema.tables \

@@ -21,7 +21,11 @@ pub(crate) async fn start_with(directory: &Path, stdout: impl Into<Stdio>) -> (C
     let ready = directory.join("ready.json");
     let arguments = ["dev", "--port", "0", "--data-dir", &directory.to_string_lossy()];
     let environment = [("TENANTRY_MANAGEMENT_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
-    let mut child = program(&environment, &arguments).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+    // A pipe that nobody reads would fill, and whoever writes to it would wait for ever.
+    let log = directory.with_extension("log");
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    let log = std::fs::File::create(log).unwrap();
+    let mut child = program(&environment, &arguments).stdout(stdout).stderr(log).spawn().unwrap();
     let mut found = Value::Null;
     eventually(seconds(90), "dev is ready", async || {
         assert!(child.try_wait().unwrap().is_none(), "it has ended");

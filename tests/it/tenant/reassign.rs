@@ -17,7 +17,7 @@ async fn person(tenant: &Tenant, role: &str) -> (String, Persona) {
     (id, tenant.anonymous().bearing(&token))
 }
 
-/// Somebody in two teams, with a key, a directory's token and a session.
+/// Somebody in two teams, with an app, a key, a directory's token and a session.
 async fn leaver(tenant: &Tenant) -> (String, Persona) {
     let (id, theirs) = person(tenant, "admin").await;
     for _ in 0..2 {
@@ -27,6 +27,11 @@ async fn leaver(tenant: &Tenant) -> (String, Persona) {
     }
     theirs.post("/api/v1/api-keys", json!({"name": "k", "scopes": []})).await.expect(201);
     theirs.post("/api/v1/scim-tokens", json!({"name": "s"})).await.expect(201);
+    let app = json!({
+        "name": "Time sheets", "confidential": true, "grants": ["client_credentials"], "scopes": ["contacts:read"],
+        "redirectUris": [],
+    });
+    theirs.post("/api/v1/oauth/clients", app).await.expect(201);
     (id, theirs)
 }
 
@@ -44,16 +49,18 @@ async fn what_somebody_has_is_handed_over_or_ends() {
     let path = format!("/api/v1/users/{from}/reassign");
     let once = admin.with("idempotency-key", "hand-over");
     let done = once.post(&path, json!({"to": to})).await.expect(200);
-    let counted = json!({"teams": 2, "ended": {"apiKeys": 1, "scimTokens": 1, "sessions": 1}});
+    let counted = json!({"teams": 2, "apps": 1, "ended": {"apiKeys": 1, "scimTokens": 1, "sessions": 1}});
     assert_eq!(*done.data(), counted);
     assert_eq!(*once.post(&path, json!({"to": to})).await.expect(200).data(), counted, "told again, not done again");
     assert_eq!((teams_of(&acme, &from).await, teams_of(&acme, &to).await), ("0".into(), "2".into()));
+    let owner = "SELECT owner_id::text AS word FROM oauth_clients";
+    assert_eq!(db::words(acme.database(), owner).await, [to.clone()]);
     theirs.get("/api/v1/users/me").await.refused(401, "token_revoked");
     let left = format!("SELECT count(*)::text AS word FROM api_keys WHERE owner_id = '{from}'");
     assert_eq!(db::word(acme.database(), &left).await, "0");
     let noted = format!(
         "SELECT reason AS word FROM audit WHERE action = 'user.reassigned' AND user_id = '{from}' \
-         AND reason LIKE 'to {to}: 2 places in teams; ended: 1 API keys, 1 tokens%'"
+         AND reason LIKE 'to {to}: 2 places in teams, 1 apps; ended: 1 API keys, 1 tokens%'"
     );
     assert_eq!(db::words(acme.database(), &noted).await.len(), 1);
     admin.get(&format!("/api/v1/users/{from}")).await.expect(200);
@@ -95,6 +102,18 @@ async fn rights_do_not_grow_by_being_handed_over() {
     admin.put(&format!("/api/v1/teams/{team}/members/{from}"), Value::Null).await.expect(204);
     let path = format!("/api/v1/users/{from}/reassign");
     clerk.post(&path, json!({"to": to})).await.refused(403, "permission_denied");
+
+    // Nor what the apps of somebody who may do no more than the clerk may ask for.
+    let (plain, _) = person(&acme, "people").await;
+    let app = json!({
+        "name": "Reports", "confidential": true, "grants": ["client_credentials"], "scopes": ["contacts:read"],
+        "redirectUris": [],
+    });
+    let made = admin.post("/api/v1/oauth/clients", app).await.expect(201).id();
+    db::execute(acme.database(), &format!("UPDATE oauth_clients SET owner_id = '{plain}' WHERE id = '{made}'")).await;
+    let of_plain = format!("/api/v1/users/{plain}/reassign");
+    let faults = clerk.post(&of_plain, json!({"to": to})).await.invalid();
+    assert_eq!(faults, [("to".to_owned(), "beyond_own_permissions".to_owned())]);
     acme.user().post(&path, json!({"to": to})).await.refused(403, "permission_denied");
     assert_eq!(teams_of(&acme, &to).await, "0");
 }

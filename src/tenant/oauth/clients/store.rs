@@ -107,6 +107,22 @@ pub(super) struct ClientChange {
     pub enabled: Option<bool>,
 }
 
+/// Gives a person's apps to somebody else. Gives which, and for what each may ask.
+///
+/// # Errors
+/// If the database does not answer.
+pub(in crate::tenant) async fn hand_over(
+    conn: &mut TenantConn,
+    (from, to): (UserId, UserId),
+    now: DateTime<Utc>,
+) -> QueryResult<Vec<(OauthClientId, Vec<String>)>> {
+    diesel::update(c::table.filter(c::owner_id.eq(from)))
+        .set((c::owner_id.eq(to), c::updated_at.eq(now), c::version.eq(c::version + 1)))
+        .returning((c::id, c::scopes))
+        .get_results(conn)
+        .await
+}
+
 /// The app with an id, if there is one.
 pub(in crate::tenant::oauth) async fn find(
     conn: &mut TenantConn,
