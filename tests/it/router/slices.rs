@@ -302,10 +302,17 @@ async fn the_nodes_clocks_do_not_count() {
     eventually(seconds(10), "together all of it", async || slice(one.router()) + slice(two.router()) == 8).await;
 }
 
+/// A node says that it lives a moment after it started.
+async fn lives(app: &TestApp) {
+    let live = "SELECT count(*)::text AS word FROM budget_nodes WHERE expires_at > now()";
+    eventually(seconds(20), "the node lives", async || db::word(app.control_database(), live).await == "1").await;
+}
+
 #[actix_web::test]
 async fn a_start_that_cannot_hold_is_refused_with_the_arithmetic() {
     let app = TestApp::builder().connection_budget(1).set(LONG.0, LONG.1).start().await;
     app.tenant("acme").await;
+    lives(&app).await;
     let mut environment = app.environment();
     environment.extend([
         ("TENANTRY_LISTEN".into(), "127.0.0.1:0".into()),
@@ -328,6 +335,7 @@ async fn a_start_that_cannot_hold_is_refused_with_the_arithmetic() {
 async fn an_embedded_start_that_cannot_hold_is_refused_too() {
     let app = TestApp::builder().connection_budget(1).set(LONG.0, LONG.1).start().await;
     app.tenant("acme").await;
+    lives(&app).await;
     let start = async || {
         let control = app.control();
         let registry = ControlPlaneRegistry::new(control.db, control.keys);

@@ -54,7 +54,7 @@ async fn what_somebody_has_is_handed_over_or_ends() {
     assert_eq!(*once.post(&path, json!({"to": to})).await.expect(200).data(), counted, "told again, not done again");
     assert_eq!((teams_of(&acme, &from).await, teams_of(&acme, &to).await), ("0".into(), "2".into()));
     let owner = "SELECT owner_id::text AS word FROM oauth_clients";
-    assert_eq!(db::words(acme.database(), owner).await, [to.clone()]);
+    assert_eq!(db::word(acme.database(), owner).await, to);
     theirs.get("/api/v1/users/me").await.refused(401, "token_revoked");
     let left = format!("SELECT count(*)::text AS word FROM api_keys WHERE owner_id = '{from}'");
     assert_eq!(db::word(acme.database(), &left).await, "0");
