@@ -1,5 +1,5 @@
 //! Verified addresses, as the installation's blind index is told of them: see `V17__address_news.sql`. The database notes
-//! what changes; who changes it rings ([`announce`]), and a node carries it on.
+//! what changes; who changes it rings (`announce`), and a node carries it on.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;

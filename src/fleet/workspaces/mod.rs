@@ -1,8 +1,8 @@
 //! "Find my workspaces": whoever has an address is told by mail where it belongs to, and nobody else is told anything.
 //!
-//! The control plane has a blind index ([`addresses`](crate::control::addresses)), kept true by what tenants' databases note
-//! of themselves ([`carry`]). A request writes down the digest of the address that was typed, and is answered; the search
-//! is done afterwards ([`search`]), and believes the index no further than each tenant's own database confirms it.
+//! The control plane has a blind index ([`crate::control::addresses`]), kept true by what tenants' databases note
+//! of themselves (`carry`). A request writes down the digest of the address that was typed, and is answered; the search
+//! is done afterwards (`search`), and believes the index no further than each tenant's own database confirms it.
 
 mod carry;
 mod rebuild;
