@@ -91,7 +91,7 @@ pub struct NewTenant {
     pub max_connections: Option<i32>,
     /// Who may register.
     pub registration: Registration,
-    /// The migrations that its database holds already.
+    /// The migrations that it is made with. Until it is active, which says them anew, only its maker goes by them.
     pub head: Option<Head>,
 }
 
