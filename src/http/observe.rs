@@ -110,6 +110,12 @@ fn dress(headers: &mut HeaderMap, id: &str, secure: bool, private: bool) {
     if private {
         set(CACHE_CONTROL, "no-store");
     }
+    // All text is UTF-8, that of files that others wrote too.
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let bare = kind.filter(|kind| kind.starts_with("text/") && !kind.contains("charset"));
+    if let Some(kind) = bare.and_then(|kind| HeaderValue::from_str(&format!("{kind}; charset=utf-8")).ok()) {
+        headers.insert(CONTENT_TYPE, kind);
+    }
     if !headers.contains_key(CONTENT_SECURITY_POLICY) {
         let nothing =
             HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
