@@ -192,9 +192,17 @@ impl Hasher {
         Ok(if known { checked } else { Checked::Wrong })
     }
 
+    /// Sends somebody away at once who would be in the end: before anything is asked of a database for them.
+    ///
+    /// # Errors
+    /// `overloaded` as [`Self::hash`].
+    pub fn admit(&self) -> ApiResult<()> {
+        if self.passwords.turns.is_full(self.whose) { Err(overloaded()) } else { Ok(()) }
+    }
+
     async fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ApiResult<JoinHandle<T>> {
         let turn = self.passwords.turns.take(self.whose).await;
-        let turn = turn.ok_or_else(|| ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2)))?;
+        let turn = turn.ok_or_else(overloaded)?;
         // The turn goes with the work: a caller who leaves does not make room for one more.
         Ok(self.passwords.threads.run(move || {
             let done = work();
@@ -202,6 +210,10 @@ impl Hasher {
             done
         }))
     }
+}
+
+fn overloaded() -> ApiError {
+    ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2))
 }
 
 /// A hash that is being made.

@@ -72,7 +72,8 @@ async fn an_app_is_told_what_its_scopes_allow() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
     let every = ["roles", "permissions", "teams", "email", "name", "tenant"];
-    let mut wanted: Vec<Value> = every.iter().map(|source| json!({"name": format!("x_{source}"), "source": source})).collect();
+    let mut wanted: Vec<Value> =
+        every.iter().map(|source| json!({"name": format!("x_{source}"), "source": source})).collect();
     wanted.push(json!({"name": "x_region", "source": "constant", "value": "eu"}));
     acme.another_login().await.patch(POLICY, json!({"tokenClaims": wanted})).await.expect(200);
     let told = |token: &str| -> Vec<String> {

@@ -135,11 +135,7 @@ async fn exists(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<bool> {
 }
 
 /// Whether the organisation demands a second factor of people with these roles.
-pub(in crate::tenant) async fn is_demanded(
-    conn: &mut TenantConn,
-    db: &TenantDb,
-    roles: &[String],
-) -> ApiResult<bool> {
+pub(in crate::tenant) async fn is_demanded(conn: &mut TenantConn, db: &TenantDb, roles: &[String]) -> ApiResult<bool> {
     Ok(exists(conn, db).await? && store::is_demanded(conn, roles).await?)
 }
 

@@ -53,8 +53,7 @@ pub(super) async fn rotate(asked: &Asked, client: &ClientRow) -> Outcome<OauthTo
             }
             // Only the first ID token answers the nonce of a sign-in.
             grant.nonce = None;
-            let given =
-                Given { grant: &grant, scopes: &granted, person: person.as_ref(), claims: &rules.claims };
+            let given = Given { grant: &grant, scopes: &granted, person: person.as_ref(), claims: &rules.claims };
             Ok(Ok(issue(auth, db, &given, Some(successor.text().clone()), now)?))
         })
         .await?;
