@@ -117,8 +117,9 @@ impl Node {
         let keys = Arc::new(master_keys(config)?);
         let db = MainDb::new(control_target(config)?, CONTROL_CONNECTIONS);
         let control = ControlPlane::new(db, keys, Clock::system());
-        let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let passwords = Passwords::new(parallel, peppers(config)?);
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        // One is left to requests: with all of them hashing, a storm of logins is every other route's wait.
+        let passwords = Passwords::new(cores - 1, peppers(config)?);
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),

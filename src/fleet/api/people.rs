@@ -8,14 +8,16 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::control::people::{self, LinkedTenant};
+use crate::control::requests::Kept;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
+use crate::fleet::once::Turn;
 use crate::kernel::TenantId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{
     Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, NoQuery, Recent, Reply, SignedIn,
 };
-use crate::router::{self, MainConn, Router, TenantDb, TenantTx};
+use crate::router::{self, MainConn, Router, TenantDb};
 use crate::tenant::auth::mfa::LoggedIn;
 use crate::tenant::auth::{Auth, elsewhere};
 use crate::tenant::docs::Refusals;
@@ -119,18 +121,23 @@ pub async fn accept_invitation(
     })?;
     let there = router.at_schema(there, crate::tenant::auth::LINKED_SINCE).await?;
     let person = elsewhere::ensure_person(&caller.db, caller.user()).await?;
-    let (auth, caller, there, token) = (&**auth, &caller, &there, &token);
-    let again = idempotency.keyed(&router.installation().mac).is_some();
-    let link = Link { auth, fleet: &fleet, caller, there, token, person, again };
-    let db = &caller.db;
-    idempotency
-        .run(db, &caller.user().to_string(), async move |_: &mut TenantTx| -> ApiResult<Answer<MyTenant>> {
-            link.make().await?;
-            let tenant = there.tenant();
-            let (slug, name) = (tenant.slug.to_string(), tenant.name.clone());
-            Ok(Answer::ok(MyTenant { id: tenant.id, slug, name, current: false }))
-        })
-        .await
+    // Remembered by the control plane: no connection of one tenant is held while another is asked.
+    let scope = format!("POST /api/v1/invitations/accept {} {}", caller.db.tenant().id, caller.user());
+    let claim = match fleet.turn(&scope, idempotency.keyed(&router.installation().mac)).await? {
+        Turn::Do(claim) => claim,
+        Turn::Repeat(Kept { status, location, version, body }) => {
+            return idempotency.respond(Answer::again(status, location, version, body)?, true);
+        }
+    };
+    let again = claim.request().is_some();
+    let link = Link { auth: &auth, fleet: &fleet, caller: &caller, there: &there, token: &token, person, again };
+    let made = link.make().await.map(|()| {
+        let tenant = there.tenant();
+        let (slug, name) = (tenant.slug.to_string(), tenant.name.clone());
+        Answer::ok(MyTenant { id: tenant.id, slug, name, current: false })
+    });
+    let answer = fleet.settle(claim, made, |answer| serde_json::to_value(answer.data()).ok()).await?;
+    idempotency.respond(answer, false)
 }
 
 /// An account elsewhere that is to be the caller's too.

@@ -5,6 +5,7 @@ mod foreign;
 mod hashes;
 mod pepper;
 mod strength;
+mod threads;
 mod turns;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use self::hashes::Verdict;
+use self::threads::Threads;
 use self::turns::Turns;
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
@@ -33,6 +35,7 @@ const QUEUE_PER_WORKER: usize = 256;
 #[derive(Clone)]
 pub struct Passwords {
     turns: Turns,
+    threads: Arc<Threads>,
     peppers: Arc<Peppers>,
     /// The hash of a random password: compared with where there is none, for the same work.
     nobody: Arc<str>,
@@ -56,6 +59,7 @@ impl Passwords {
             hashes::make(&nobody.into(), &peppers).expect("Argon2id takes any password and a salt of 16 bytes");
         Self {
             turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),
+            threads: Arc::new(Threads::new(parallel)),
             peppers: Arc::new(peppers),
             nobody: nobody.into(),
             told: Arc::default(),
@@ -192,7 +196,7 @@ impl Hasher {
         let turn = self.passwords.turns.take(self.whose).await;
         let turn = turn.ok_or_else(|| ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2)))?;
         // The turn goes with the work: a caller who leaves does not make room for one more.
-        Ok(tokio::task::spawn_blocking(move || {
+        Ok(self.passwords.threads.run(move || {
             let done = work();
             drop(turn);
             done

@@ -10,6 +10,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::clients::store::ClientRow;
 use super::endpoint::Asked;
 use super::refusal::{OauthRefusals, Outcome, bare};
+use super::scopes;
 use super::token::store as grants;
 use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
@@ -44,7 +45,7 @@ pub struct OauthTokenHint {
 pub struct OauthIntrospection {
     /// Whether it is good, and this client's. If not, nothing else is said.
     pub active: bool,
-    /// What was granted.
+    /// What was granted, and the app may still ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "contacts:read")]
     pub scope: Option<String>,
@@ -117,7 +118,7 @@ pub async fn oauth_introspect(asked: Asked) -> Outcome<HttpResponse> {
     if let Some(claims) = access(&asked, &client).await? {
         return Ok(bare(&OauthIntrospection {
             active: true,
-            scope: claims.scope.clone(),
+            scope: claims.scope.as_deref().map(|said| client.left_of(&scopes::read(said)).join(" ")),
             client_id: claims.client_id,
             token_type: Some("Bearer"),
             exp: Some(claims.exp),
@@ -137,7 +138,7 @@ pub async fn oauth_introspect(asked: Asked) -> Outcome<HttpResponse> {
         None => OauthIntrospection::default(),
         Some((grant, token)) => OauthIntrospection {
             active: true,
-            scope: Some(grant.scopes.join(" ")),
+            scope: Some(client.left_of(&grant.scopes).join(" ")),
             client_id: Some(grant.client_id),
             exp: Some(token.expires_at.timestamp()),
             iat: Some(token.created_at.timestamp()),

@@ -135,7 +135,7 @@ async fn exists(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<bool> {
 }
 
 /// Whether the organisation demands a second factor of people with these roles.
-pub(in crate::tenant::auth) async fn is_demanded(
+pub(in crate::tenant) async fn is_demanded(
     conn: &mut TenantConn,
     db: &TenantDb,
     roles: &[String],

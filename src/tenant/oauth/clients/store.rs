@@ -59,6 +59,11 @@ impl ClientRow {
         self.hint.is_some()
     }
 
+    /// What it may still ask for of what it was given.
+    pub(in crate::tenant::oauth) fn left_of(&self, granted: &[String]) -> Vec<String> {
+        granted.iter().filter(|scope| self.scopes.contains(scope)).cloned().collect()
+    }
+
     /// Whether it may come by tokens in this way.
     pub(in crate::tenant::oauth) fn may(&self, grant: OauthGrantType) -> bool {
         self.grants.iter().any(|word| word == grant.as_str())

@@ -1,6 +1,6 @@
 //! Tokens of an app in its own name (RFC 6749, section 4.4): it acts in its owner's.
 
-use super::issue::{OauthTokens, issue};
+use super::issue::{Given, OauthTokens, issue};
 use super::store::{self, GrantRow};
 use crate::error::ApiResult;
 use crate::kernel::OauthGrantId;
@@ -10,6 +10,7 @@ use crate::tenant::oauth::clients::store::ClientRow;
 use crate::tenant::oauth::endpoint::Asked;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
 use crate::tenant::oauth::scopes;
+use crate::tenant::security::session_rules;
 
 pub(super) async fn give(asked: &Asked, client: &ClientRow) -> Outcome<OauthTokens> {
     if !client.is_confidential() {
@@ -19,7 +20,7 @@ pub(super) async fn give(asked: &Asked, client: &ClientRow) -> Outcome<OauthToke
     let most = scopes::permissions(&client.scopes);
     let scopes = scopes::within(asked.form.get("scope"), &most);
     let scopes = scopes.ok_or_else(|| Refusal::new("invalid_scope", "The client may not ask for this."))?;
-    let now = asked.auth.clock.now();
+    let (auth, db, now) = (&*asked.auth, &asked.db, asked.auth.clock.now());
     let grant = &GrantRow {
         id: OauthGrantId::generate(),
         client_id: client.id,
@@ -29,12 +30,15 @@ pub(super) async fn give(asked: &Asked, client: &ClientRow) -> Outcome<OauthToke
         auth_time: now,
         nonce: None,
         created_at: now,
-        expires_at: now + delta(asked.auth.settings.access_token_ttl),
+        expires_at: now + delta(auth.settings.access_token_ttl),
         revoked_at: None,
     };
-    asked
-        .db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> { Ok(store::insert_grant(conn, grant).await?) })
+    let rules = db
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            store::insert_grant(conn, grant).await?;
+            Ok(session_rules(conn, db, auth.settings.session_lifetimes()).await?)
+        })
         .await?;
-    Ok(issue(&asked.auth, &asked.db, grant, &grant.scopes, None, now)?)
+    let given = Given { grant, scopes: &grant.scopes, person: None, claims: &rules.claims };
+    Ok(issue(auth, db, &given, None, now)?)
 }
