@@ -34,8 +34,8 @@ pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId
 pub use etag::{IfMatch, Versioned};
 pub use gate::Gate;
 pub use hints::Hints;
-pub use idempotency::{Answer, Idempotency, Keyed, Replay};
-pub use paging::{Listed, Paging};
+pub use idempotency::{Answer, Idempotency, Keyed, Outcome, Replay};
+pub use paging::{Listed, Pages, Paging};
 pub use params::{NoQuery, Path, Query};
 pub use patch::Patch;
 pub use problem::{ErrorEnvelope, Problem, PublicUrl};

@@ -12,7 +12,6 @@ use super::{Operator, OperatorRole, Operators};
 use crate::control::docs::{ChangeRefusals, Refusals};
 use crate::control::{ControlPlane, fault, tenants};
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
 use crate::rest::{Created, Envelope, Json, ListEnvelope, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
 use crate::router::{MainConn, Router};
@@ -203,16 +202,10 @@ pub async fn list_audit(
     let ListAudit { actor, target, page_size, cursor } = query.0;
     let paging = Paging::new(None, page_size, cursor, None)?;
     let filter = format!("{actor:?} {target:?}");
-    let scope = CursorScope { tenant: None, list: "admin/audit", sort: "-at", filter: &filter };
-    let mac = &router.installation().mac;
-    let (mut after, mut before) = (None, None);
-    match paging.decode::<AuditId>(&scope, mac)? {
-        Some((Direction::Next, id)) => after = Some(id),
-        Some((Direction::Previous, id)) => before = Some(id),
-        None => {}
-    }
-    let wanted = AuditFilter { actor, target, limit: paging.limit(), after, before };
+    let pages = paging.bound((None, &router.installation().mac), "admin/audit", "-at", filter);
+    let (after, before) = pages.between::<AuditId>()?;
+    let wanted = AuditFilter { actor, target, limit: pages.limit(), after, before };
     let listed = async move |conn: &mut MainConn| audit::list(conn, &wanted).await;
     let rows = operators.control().db.read(listed).await.map_err(fault)?;
-    Ok(paging.listed(rows, &scope, mac, |action| action.id, None))
+    Ok(pages.listed(rows, |action| action.id, None))
 }

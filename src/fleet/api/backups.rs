@@ -14,7 +14,6 @@ use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::clone::{CloneTenant, Mask};
 use crate::fleet::restore::RestoreTenant;
-use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{BackupId, Slug};
 use crate::rest::{Accepted, Envelope, Json, ListEnvelope, Listed, NoQuery, OptionalJson, Paging, Path, Query, Tagged};
 use crate::router::Router;
@@ -105,16 +104,10 @@ pub async fn list_backups(
     let tenant = fleet.tenant_or_former(&id.0).await?;
     let paging = Paging::new(None, query.0.page_size, query.0.cursor, None)?;
     let filter = tenant.to_string();
-    let scope = CursorScope { tenant: None, list: "admin/backups", sort: "-createdAt", filter: &filter };
-    let mac = &router.installation().mac;
-    let (mut after, mut before) = (None, None);
-    match paging.decode::<BackupId>(&scope, mac)? {
-        Some((Direction::Next, id)) => after = Some(id),
-        Some((Direction::Previous, id)) => before = Some(id),
-        None => {}
-    }
-    let rows = fleet.backups_page(tenant, paging.limit(), after, before).await?;
-    Ok(paging.listed(rows, &scope, mac, |backup| backup.id, None))
+    let pages = paging.bound((None, &router.installation().mac), "admin/backups", "-createdAt", filter);
+    let (after, before) = pages.between::<BackupId>()?;
+    let rows = fleet.backups_page(tenant, pages.limit(), after, before).await?;
+    Ok(pages.listed(rows, |backup| backup.id, None))
 }
 
 /// Gives an archived tenant back to its users; with a backup, restores that in place or as a new tenant.

@@ -10,7 +10,6 @@ use crate::control::operations::{self, Operation, OperationFilter, OperationKind
 use crate::control::operators::{Operator, Reach, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::{Fleet, StepTime};
-use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{OperationId, Slug, TenantId};
 use crate::rest::{Accepted, Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Reply};
 use crate::router::{MainConn, Router};
@@ -143,17 +142,11 @@ pub async fn list_jobs(
     let paging = Paging::new(None, page_size, cursor, None)?;
     let only = operator.reach().only();
     let filter = format!("{kind:?} {state:?} {tenant:?} {only:?}");
-    let scope = CursorScope { tenant: None, list: "admin/jobs", sort: "-createdAt", filter: &filter };
-    let mac = &router.installation().mac;
-    let (mut after, mut before) = (None, None);
-    match paging.decode::<OperationId>(&scope, mac)? {
-        Some((Direction::Next, id)) => after = Some(id),
-        Some((Direction::Previous, id)) => before = Some(id),
-        None => {}
-    }
-    let filter = OperationFilter { kind, state, tenant, only, limit: Some(paging.limit()), after, before };
+    let pages = paging.bound((None, &router.installation().mac), "admin/jobs", "-createdAt", filter);
+    let (after, before) = pages.between::<OperationId>()?;
+    let filter = OperationFilter { kind, state, tenant, only, limit: Some(pages.limit()), after, before };
     let rows = fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
-    Ok(paging.listed(rows, &scope, mac, |operation| operation.id, None).map(Into::into))
+    Ok(pages.listed(rows, |operation| operation.id, None).map(Into::into))
 }
 
 /// A job, within what the operator knows of.

@@ -82,7 +82,7 @@ pub async fn change_password(
     let (actor, client) = (me.to_string(), &client);
     // A refusal is an outcome, not an error: what was counted has to stay.
     let done = idempotency
-        .run_or_refuse(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<ApiResult<Answer<()>>> {
+        .run(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<ApiResult<Answer<()>>> {
             match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
                 Outcome::Passed(_) => {}
                 Outcome::Refused => return Ok(Err(wrong())),

@@ -14,8 +14,7 @@ use crate::rest::{Authorized, Envelope, InPerson, NoContent, NoQuery, Path, Repl
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
-use crate::tenant::teams;
-use crate::tenant::users::{rules, store as users};
+use crate::tenant::users::{check_control, store as users};
 
 /// An open session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -108,7 +107,7 @@ pub async fn sessions_of(
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             users::get(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             Ok(store::open_sessions(conn, id, now).await?)
         })
         .await?;
@@ -136,7 +135,7 @@ pub async fn end_sessions_of(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             mfa::gate::forget_challenges(conn, db, id).await?;
             Ok(store::end_sessions(conn, id, None, "ended_by_admin", now).await?)
         })

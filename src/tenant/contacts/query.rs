@@ -8,8 +8,7 @@ use super::store::{Contact, Filter, Position, SortKey, Window};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
 use crate::kernel::crypto::MacKey;
-use crate::kernel::page::CursorScope;
-use crate::rest::{Listed, Paging};
+use crate::rest::{Listed, Pages, Paging};
 
 const MAX_TEXT: usize = 200;
 const MAX_WORDS: usize = 10;
@@ -104,10 +103,7 @@ pub struct Request {
     pub filter: Filter,
     /// Which part is wanted.
     pub window: Window,
-    paging: Paging,
-    sort: Sort,
-    canonical: String,
-    tenant: TenantId,
+    pages: Pages,
 }
 
 impl ContactsQuery {
@@ -126,30 +122,24 @@ impl ContactsQuery {
             updated_after: self.updated_after,
         };
         let paging = Paging::new(self.page, self.page_size, self.cursor, self.include_total)?;
-        let sort = self.sort.unwrap_or_default();
-        let canonical = filter.canonical();
-        let (_, key, descending) = sort.parts();
-        let window = Window { sort: key, descending, from: None, offset: paging.offset(), limit: paging.limit() };
-        let mut request = Request { filter, window, paging, sort, canonical, tenant };
-        request.window.from = request.paging.decode::<Position>(&request.scope(), mac)?;
-        Ok(request)
+        let (sort, key, descending) = self.sort.unwrap_or_default().parts();
+        let pages = paging.bound((Some(tenant), mac), "contacts", sort, filter.canonical());
+        let from = pages.seek::<Position>()?;
+        let window = Window { sort: key, descending, from, offset: pages.offset(), limit: pages.limit() };
+        Ok(Request { filter, window, pages })
     }
 }
 
 impl Request {
-    fn scope(&self) -> CursorScope<'_> {
-        CursorScope { tenant: Some(self.tenant), list: "contacts", sort: self.sort.parts().0, filter: &self.canonical }
-    }
-
     /// Whether the client wants the matches counted.
     pub fn include_total(&self) -> bool {
-        self.paging.include_total()
+        self.pages.include_total()
     }
 
     /// The rows as a page with its cursors.
-    pub fn page(&self, rows: Vec<Contact>, mac: &MacKey, total: Option<i64>) -> Listed<Contact> {
+    pub fn page(&self, rows: Vec<Contact>, total: Option<i64>) -> Listed<Contact> {
         let key = self.window.sort;
-        self.paging.listed(rows, &self.scope(), mac, |row| row.position(key), total)
+        self.pages.listed(rows, |row| row.position(key), total)
     }
 }
 
@@ -189,7 +179,7 @@ mod tests {
     use super::*;
     use crate::kernel::ContactId;
     use crate::kernel::crypto::random;
-    use crate::kernel::page::Direction;
+    use crate::kernel::page::{CursorScope, Direction};
     use crate::tenant::contacts::store::KeyValue;
 
     fn query(q: &str) -> ContactsQuery {
@@ -200,9 +190,11 @@ mod tests {
     fn cursors_stay_with_their_filter() {
         let (mac, tenant) = (MacKey::new(&random::<32>()), TenantId::generate());
         let plain = query(" ").read(tenant, &mac).unwrap();
-        assert_eq!(plain.canonical, "");
+        assert_eq!(plain.filter.canonical(), "");
         let position = Position { key: KeyValue::Text("x".into()), id: ContactId::generate() };
-        let cursor = query("Ada").read(tenant, &mac).unwrap().scope().encode(&mac, Direction::Next, &position);
+        let filter = query("Ada").read(tenant, &mac).unwrap().filter.canonical();
+        let scope = CursorScope { tenant: Some(tenant), list: "contacts", sort: "-createdAt", filter: &filter };
+        let cursor = scope.encode(&mac, Direction::Next, &position);
         let with = |q: &str| ContactsQuery { cursor: Some(cursor.clone()), ..query(q) }.read(tenant, &mac);
         assert_eq!(with(" Ada ").unwrap().window.from, Some((Direction::Next, position)));
         assert_eq!(with("Bob").unwrap_err().code(), Code::CursorInvalid);

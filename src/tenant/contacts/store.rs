@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::json::RawJson;
 use super::rules::{Address, Draft, Email, Phone};
 use crate::kernel::ContactId;
-use crate::kernel::page::Direction;
+use crate::kernel::page::{Direction, Seek};
 use crate::rest::Versioned;
 use crate::router::{TenantConn, TenantTx};
 
@@ -193,7 +193,7 @@ pub struct Window {
     /// Whether the greatest key comes first.
     pub descending: bool,
     /// Starts beside this row, and reads on in this direction.
-    pub from: Option<(Direction, Position)>,
+    pub from: Seek<Position>,
     /// Leaves out so many rows at the beginning.
     pub offset: i64,
     /// At most so many rows.

@@ -7,20 +7,19 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::answer::{self, Fault, Result, Success, check_version, dressed, respond};
+use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
 use super::group::{Members, Wanted, column, json_of};
 use super::patch;
 use super::store::{self, Group};
-use super::users::{Asked, asked, id_of};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{RoleId, UserId};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::roles::store::{self as roles, RoleChange};
-use crate::tenant::teams;
-use crate::tenant::users::keep_an_admin;
 use crate::tenant::users::rules::may_control;
 use crate::tenant::users::store::{self as users, UserChange};
+use crate::tenant::users::{check_control, keep_an_admin};
 
 async fn found(conn: &mut TenantConn, id: RoleId) -> ApiResult<Group> {
     store::group(conn, id).await?.ok_or_else(|| ApiError::not_found("group"))
@@ -219,7 +218,7 @@ async fn apply(
     // In the order in which everybody holds people.
     for id in &changed {
         let person = users::hold(conn, *id).await?;
-        may_control(&caller.permissions, &teams::store::permissions_of_user(conn, *id).await?)?;
+        check_control(conn, &caller.permissions, *id).await?;
         let action = if after.contains(id) {
             users::add_role(conn, *id, role).await?;
             "scim.role_given"

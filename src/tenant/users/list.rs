@@ -13,7 +13,7 @@ use super::rules::{UserStatus, comparable, email_key};
 use super::store::UserRow;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
-use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::page::{Direction, Seek};
 use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
@@ -102,12 +102,10 @@ pub async fn list_users(caller: Authorized<UsersRead>, query: Query<ListUsers>) 
     let paging = Paging::new(query.page, query.page_size, query.cursor.clone(), query.include_total)?;
     let sort = query.sort.unwrap_or_default();
     let sort_name = serde_json::to_string(&sort).unwrap_or_default();
-    let filter = query.fingerprint();
     let tenant = caller.db.tenant().id;
-    let scope = CursorScope { tenant: Some(tenant), list: "users", sort: &sort_name, filter: &filter };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<Place>(&scope, &mac)?;
-    let (limit, offset, counted) = (paging.limit(), paging.offset(), paging.include_total());
+    let pages = paging.of(&caller.db, "users", sort_name, query.fingerprint());
+    let seek = pages.seek::<Place>()?;
+    let (limit, offset, counted) = (pages.limit(), pages.offset(), pages.include_total());
     let query = &query;
     let (rows, total) = caller
         .db
@@ -122,7 +120,7 @@ pub async fn list_users(caller: Authorized<UsersRead>, query: Query<ListUsers>) 
         UserSort::Email | UserSort::EmailDesc => Place::Text(email_key(&row.email), row.id),
         UserSort::LastName | UserSort::LastNameDesc => Place::Text(row.last_name.clone(), row.id),
     };
-    Ok(paging.listed(rows, &scope, &mac, place, total).map(|row| User::new(row, tenant)))
+    Ok(pages.listed(rows, place, total).map(|row| User::new(row, tenant)))
 }
 
 type Rows<'a> =
@@ -195,7 +193,7 @@ macro_rules! in_order {
     }};
 }
 
-fn ordered<'a>(mut rows: Rows<'a>, sort: UserSort, seek: Option<(Direction, Place)>) -> Rows<'a> {
+fn ordered<'a>(mut rows: Rows<'a>, sort: UserSort, seek: Seek<Place>) -> Rows<'a> {
     let (mut time, mut text) = (None, None);
     match seek {
         Some((direction, Place::Time(key, id))) => time = Some((direction, key, id)),

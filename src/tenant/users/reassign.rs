@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::rules::{UserStatus, may_control, may_grant};
+use super::power::check_control;
+use super::rules::{UserStatus, may_grant};
 use super::store;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{ApiKeyId, OauthClientId, TeamId, UserId};
@@ -189,7 +190,7 @@ pub async fn reassign_user(
         .run(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<Answer<Reassigned>> {
             store::hold_admins(conn).await?;
             store::hold(conn, from).await?;
-            may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, from).await?)?;
+            check_control(conn, &caller.access.permissions, from).await?;
             let (done, stale) = hand_over(conn, caller, (from, to), "to", auth.clock.now()).await?;
             // Nobody waits for it where this is a replay.
             let _ = revoked.send(stale);

@@ -21,6 +21,7 @@ mod provisioning;
 mod relocation;
 mod retention;
 mod rotation;
+mod scene;
 mod signup;
 mod stock;
 mod tls;

@@ -198,11 +198,7 @@ pub async fn patch_policy(
 ) -> ApiResult<Tagged<SignUpPolicy>> {
     let user = caller.in_person()?;
     let PatchSignUpPolicy { mode, domains, verify_email } = body.0;
-    let domains = match domains {
-        Patch::Absent => None,
-        Patch::Null => Some(Vec::new()),
-        Patch::Value(domains) => Some(plain_domains(domains)?),
-    };
+    let domains = domains.or_empty().map(plain_domains).transpose()?;
     let now = auth.clock.now();
     let row = caller
         .db
