@@ -187,6 +187,9 @@ pub(super) fn field_fault(path: &str, said: &str) -> FieldError {
     {
         return FieldError::new(path, "invalid_type", format!("Must be {expected}.").replace('`', "'"));
     }
+    if said.starts_with("UUID parsing failed") {
+        return FieldError::new(path, "invalid", "Must be an id, as '01980000-0000-7000-8000-000000000000'.");
+    }
     FieldError::new(path, "invalid", said)
 }
 

@@ -89,7 +89,7 @@ async fn with_tenants(conn: &mut MainConn, operator: OperatorRecord) -> ApiResul
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListOperators",
-    responses((status = 200, description = "The operators", body = Envelope<Vec<ManagedOperator>>), Refusals),
+    responses((status = 200, description = "The operators", body = ListEnvelope<ManagedOperator>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/operators")]
@@ -97,7 +97,7 @@ pub async fn list_operators(
     _: NoQuery,
     operators: web::Data<Operators>,
     _: Operator,
-) -> ApiResult<Reply<Vec<ManagedOperator>>> {
+) -> ApiResult<Listed<ManagedOperator>> {
     let listed = async |conn: &mut MainConn| {
         let mut managed = Vec::new();
         for operator in store::list(conn).await? {
@@ -105,7 +105,7 @@ pub async fn list_operators(
         }
         Ok::<_, ApiError>(managed)
     };
-    Ok(Reply(operators.control().db.read(listed).await.map_err(fault)?))
+    Ok(Listed::whole(operators.control().db.read(listed).await.map_err(fault)?))
 }
 
 /// Adds an operator.

@@ -12,7 +12,9 @@ use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
-use crate::rest::{Created, Envelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Reply, Tagged};
+use crate::rest::{
+    Created, Envelope, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Patch, Path, Tagged,
+};
 use crate::router::{Target, TlsMode, TlsPolicy};
 
 /// A cluster to be taken in.
@@ -47,16 +49,12 @@ pub struct NewCluster {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListClusters",
-    responses((status = 200, description = "The clusters", body = Envelope<Vec<ClusterView>>), Refusals),
+    responses((status = 200, description = "The clusters", body = ListEnvelope<ClusterView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/clusters")]
-pub async fn list_clusters(
-    _: NoQuery,
-    _: Operator<Survey>,
-    fleet: web::Data<Fleet>,
-) -> ApiResult<Reply<Vec<ClusterView>>> {
-    Ok(Reply(fleet.clusters().await?.into_iter().map(Into::into).collect()))
+pub async fn list_clusters(_: NoQuery, _: Operator<Survey>, fleet: web::Data<Fleet>) -> ApiResult<Listed<ClusterView>> {
+    Ok(Listed::whole(fleet.clusters().await?.into_iter().map(Into::into).collect()))
 }
 
 /// Looks at a server, prepares it and takes it in.

@@ -7,7 +7,7 @@ use crate::control::operators::{Operator, Power, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::kernel::TokenIssuerId;
-use crate::rest::{Created, Envelope, Json, NoContent, NoQuery, Path, Reply};
+use crate::rest::{Created, Envelope, Json, ListEnvelope, Listed, NoContent, NoQuery, Path};
 use crate::router::{self, Router, TenantDb};
 use crate::tenant::auth::Auth;
 use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
@@ -28,7 +28,7 @@ async fn serving<P: Power>(operator: &Operator<P>, fleet: &Fleet, router: &Route
     tag = "admin",
     operation_id = "adminListTokenIssuers",
     params(("id" = String, Path, description = "Id or slug")),
-    responses((status = 200, description = "The issuers", body = Envelope<Vec<TokenIssuer>>), Refusals, ChangeRefusals),
+    responses((status = 200, description = "The issuers", body = ListEnvelope<TokenIssuer>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/tenants/{id}/token-issuers")]
@@ -38,8 +38,8 @@ pub async fn list_issuers(
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
-) -> ApiResult<Reply<Vec<TokenIssuer>>> {
-    Ok(Reply(by_operator::list(&serving(&operator, &fleet, &router, &id.0).await?).await?))
+) -> ApiResult<Listed<TokenIssuer>> {
+    Ok(Listed::whole(by_operator::list(&serving(&operator, &fleet, &router, &id.0).await?).await?))
 }
 
 /// Registers an issuer whose access tokens a tenant takes, and no other tenant. It stands in the tenant's own audit.

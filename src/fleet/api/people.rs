@@ -15,7 +15,8 @@ use crate::fleet::once::Turn;
 use crate::kernel::TenantId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{
-    Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, NoQuery, Recent, Reply, SignedIn,
+    Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, ListEnvelope, Listed, NoQuery, Recent,
+    Reply, SignedIn,
 };
 use crate::router::{self, MainConn, Router, TenantDb};
 use crate::tenant::auth::mfa::LoggedIn;
@@ -45,7 +46,7 @@ fn no_such_tenant() -> ApiError {
 /// The tenants that one belongs to with linked accounts: a hundred at most. This one alone, if none is linked.
 #[utoipa::path(
     tag = "users",
-    responses((status = 200, description = "The tenants", body = Envelope<Vec<MyTenant>>), Refusals),
+    responses((status = 200, description = "The tenants", body = ListEnvelope<MyTenant>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/users/me/tenants")]
@@ -53,7 +54,7 @@ pub async fn my_tenants(
     _: NoQuery,
     fleet: web::Data<Fleet>,
     InPerson(caller): InPerson,
-) -> ApiResult<Reply<Vec<MyTenant>>> {
+) -> ApiResult<Listed<MyTenant>> {
     let mine = caller.db.tenant().clone();
     let linked = match elsewhere::person_of(&caller.db, caller.user()).await? {
         None => Vec::new(),
@@ -72,7 +73,7 @@ pub async fn my_tenants(
         let here = MyTenant { id: mine.id, slug: mine.slug.to_string(), name: mine.name.clone(), current: true };
         tenants.insert(0, here);
     }
-    Ok(Reply(tenants))
+    Ok(Listed::whole(tenants))
 }
 
 /// An invitation to another tenant.

@@ -12,7 +12,7 @@ use crate::fleet::Fleet;
 use crate::fleet::signup::Waiting;
 use crate::fleet::view::TenantView;
 use crate::kernel::{OperationId, Slug};
-use crate::rest::{Envelope, NoQuery, Path, Reply, Tagged};
+use crate::rest::{Envelope, ListEnvelope, Listed, NoQuery, Path, Reply, Tagged};
 
 /// A sign-up that waits for an operator.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,12 +41,12 @@ impl From<Waiting> for WaitingView {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListSignUps",
-    responses((status = 200, description = "All that wait", body = Envelope<Vec<WaitingView>>), Refusals),
+    responses((status = 200, description = "All that wait", body = ListEnvelope<WaitingView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/sign-ups")]
-pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Reply<Vec<WaitingView>>> {
-    Ok(Reply(fleet.sign_ups().await?.into_iter().map(Into::into).collect()))
+pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Listed<WaitingView>> {
+    Ok(Listed::whole(fleet.sign_ups().await?.into_iter().map(Into::into).collect()))
 }
 
 /// Makes the tenant that somebody waits for.

@@ -11,7 +11,7 @@ use super::clients::store::ClientRow;
 use super::endpoint::Asked;
 use super::refusal::{OauthRefusals, Outcome, bare};
 use super::scopes;
-use super::token::store as grants;
+use super::token::{active, store as grants};
 use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::kernel::{OauthClientId, OauthGrantId};
@@ -91,7 +91,7 @@ pub async fn oauth_revoke(asked: Asked) -> Outcome<HttpResponse> {
     asked.form.need("token")?;
     let grant = match access(&asked, &client).await? {
         Some(claims) => Some(OauthGrantId::from(claims.sid.uuid())),
-        None => refresh(&asked, &client).await?.map(|(grant, _)| grant.id),
+        None => refresh(&asked, &client).await?.map(|found| found.grant.id),
     };
     if let Some(grant) = grant {
         let now = asked.auth.clock.now();
@@ -130,13 +130,13 @@ pub async fn oauth_introspect(asked: Asked) -> Outcome<HttpResponse> {
         }));
     }
     let now = asked.auth.clock.now();
-    let current = refresh(&asked, &client).await?.filter(|(grant, token)| {
-        let alive = grant.revoked_at.is_none() && now < grant.expires_at;
+    let current = refresh(&asked, &client).await?.filter(|Found { grant, token, stands }| {
+        let alive = *stands && grant.revoked_at.is_none() && now < grant.expires_at;
         alive && token.rotated_at.is_none() && now < token.expires_at
     });
     Ok(bare(&match current {
         None => OauthIntrospection::default(),
-        Some((grant, token)) => OauthIntrospection {
+        Some(Found { grant, token, .. }) => OauthIntrospection {
             active: true,
             scope: Some(client.left_of(&grant.scopes).join(" ")),
             client_id: Some(grant.client_id),
@@ -167,11 +167,25 @@ async fn access(asked: &Asked, client: &ClientRow) -> Outcome<Option<Arc<AccessC
     }
 }
 
+struct Found {
+    grant: grants::GrantRow,
+    token: grants::RefreshRow,
+    /// Whether the person whose grant it is may do anything.
+    stands: bool,
+}
+
 /// A refresh token that was given to this client here, good or not.
-async fn refresh(asked: &Asked, client: &ClientRow) -> Outcome<Option<(grants::GrantRow, grants::RefreshRow)>> {
+async fn refresh(asked: &Asked, client: &ClientRow) -> Outcome<Option<Found>> {
     let Some(token) = asked.form.token("token", TokenKind::OauthRefresh, &asked.db) else { return Ok(None) };
     let hash = token.hash();
-    let read = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(grants::find_refresh(conn, &hash).await?) };
+    let read = async |conn: &mut TenantConn| -> ApiResult<_> {
+        let Some((grant, token)) = grants::find_refresh(conn, &hash).await? else { return Ok(None) };
+        let stands = match grant.user_id {
+            Some(user) => active(conn, user).await?.is_some(),
+            None => true,
+        };
+        Ok(Some(Found { grant, token, stands }))
+    };
     let found = asked.db.read(read).await?;
-    Ok(found.filter(|(grant, _)| grant.client_id == client.id))
+    Ok(found.filter(|found| found.grant.client_id == client.id))
 }

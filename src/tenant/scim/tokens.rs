@@ -12,8 +12,8 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ScimTokenId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoContent, NoQuery, Path, Permission as _, Replay,
-    Reply,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Path,
+    Permission as _, Replay,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -85,13 +85,13 @@ pub struct CreateScimToken {
 /// The tokens of directories, the latest first: twenty at most.
 #[utoipa::path(
     tag = "scim",
-    responses((status = 200, description = "The tokens", body = Envelope<Vec<ScimToken>>), Refusals),
+    responses((status = 200, description = "The tokens", body = ListEnvelope<ScimToken>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/scim-tokens")]
-pub async fn list_scim_tokens(_: NoQuery, caller: Authorized<ScimTokensRead>) -> ApiResult<Reply<Vec<ScimToken>>> {
+pub async fn list_scim_tokens(_: NoQuery, caller: Authorized<ScimTokensRead>) -> ApiResult<Listed<ScimToken>> {
     let rows = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::tokens(conn).await?) }).await?;
-    Ok(Reply(rows.into_iter().map(ScimToken::from).collect()))
+    Ok(Listed::whole(rows.into_iter().map(ScimToken::from).collect()))
 }
 
 /// Makes a token with which a directory manages people over SCIM (`/scim/v2`).

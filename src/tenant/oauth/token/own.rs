@@ -1,5 +1,6 @@
 //! Tokens of an app in its own name (RFC 6749, section 4.4): it acts in its owner's.
 
+use super::active;
 use super::issue::{Given, OauthTokens, issue};
 use super::store::{self, GrantRow};
 use crate::error::ApiResult;
@@ -35,10 +36,16 @@ pub(super) async fn give(asked: &Asked, client: &ClientRow) -> Outcome<OauthToke
     };
     let rules = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            // Others verify the token by our keys alone: it is not to be had when nobody stands behind it any more.
+            if active(conn, client.owner_id).await?.is_none() {
+                return Ok(None);
+            }
             store::insert_grant(conn, grant).await?;
-            Ok(session_rules(conn, db, auth.settings.session_lifetimes()).await?)
+            Ok(Some(session_rules(conn, db, auth.settings.session_lifetimes()).await?))
         })
         .await?;
+    let refused = || Refusal::new("unauthorized_client", "Whoever registered the client is not here any more.");
+    let rules = rules.ok_or_else(refused)?;
     let given = Given { grant, scopes: &grant.scopes, person: None, claims: &rules.claims };
     Ok(issue(auth, db, &given, None, now)?)
 }

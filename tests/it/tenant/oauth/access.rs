@@ -59,12 +59,35 @@ async fn an_app_does_what_was_granted_and_no_more_than_the_person_may() {
     admin.patch(&client_path, json!({"enabled": true})).await.expect(200);
     program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.expect(201);
     // The person is out.
+    assert!(client.is_active(&tokens.refresh).await);
     admin.patch(&format!("/api/v1/users/{id}"), json!({"status": "deactivated"})).await.expect(200);
     for one in [&program, &there] {
         let out = async || one.post("/api/v1/contacts", json!({"lastName": "Z"})).await.code() == "token_revoked";
         eventually(seconds(2), "the person is out", out).await;
     }
+    assert!(!client.is_active(&tokens.refresh).await);
     refused(&client.refresh(&tokens.refresh).await, 400, "invalid_grant");
+}
+
+/// Whoever verifies a token by our keys alone asks nobody whether its app still has an owner.
+#[actix_web::test]
+async fn an_app_without_an_owner_gets_no_token_of_its_own() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let email = format!("{}@example.com", unique("boss"));
+    let body = json!({"email": email, "firstName": "B", "lastName": "B", "password": PASSWORD, "roles": ["admin"]});
+    let id = admin.post("/api/v1/users", body).await.expect(201).id();
+    let wanted = json!({
+        "name": unique("app"), "confidential": true, "scopes": ["contacts:read"], "grants": ["client_credentials"],
+    });
+    let made = acme.person(&email, PASSWORD).post("/api/v1/oauth/clients", wanted).await.expect(201);
+    let secret = made.data()["secret"].as_str().map(str::to_owned);
+    let client = App { tenant: acme.clone(), id: made.id(), secret };
+    let own = [("grant_type", "client_credentials")];
+    client.ask("token", &own).await.expect(200);
+    admin.patch(&format!("/api/v1/users/{id}"), json!({"status": "deactivated"})).await.expect(200);
+    refused(&client.ask("token", &own).await, 400, "unauthorized_client");
 }
 
 #[actix_web::test]
