@@ -108,6 +108,8 @@ pub struct Auth {
     pub tenant_failures: u32,
     /// `TENANTRY_AUTH__OPERATORS_NEED_SECOND_FACTOR`
     pub operators_need_second_factor: bool,
+    /// `TENANTRY_AUTH__LEAKED_PASSWORDS`
+    pub leaked_passwords: Option<PathBuf>,
     /// `TENANTRY_AUTH__PASSKEY_RP_ID`
     pub passkey_rp_id: Option<String>,
     /// `TENANTRY_AUTH__TURNSTILE_URL`

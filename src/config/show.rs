@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::layers::{defaults, variable_of};
 
 /// Settings without a default, and whether they are secret.
-const WITHOUT_DEFAULT: [(&str, bool); 10] = [
+const WITHOUT_DEFAULT: [(&str, bool); 11] = [
     ("database_url", true),
     ("master_key", true),
     ("password_pepper", true),
@@ -17,6 +17,7 @@ const WITHOUT_DEFAULT: [(&str, bool); 10] = [
     ("smtp_url", true),
     ("mail.app_url", false),
     ("router.snapshot_path", false),
+    ("auth.leaked_passwords", false),
     ("auth.passkey_rp_id", false),
 ];
 

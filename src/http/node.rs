@@ -23,7 +23,7 @@ use crate::kernel::Clock;
 use crate::kernel::crypto::MasterKeys;
 use crate::mailer::{self, Mailer, MailerSettings, SmtpServer};
 use crate::outbound::Outbound;
-use crate::rest::passwords::{Passwords, Peppers};
+use crate::rest::passwords::{Leaked, Passwords, Peppers};
 use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
 use crate::storage::Storage;
@@ -66,6 +66,17 @@ fn peppers(config: &Config) -> Result<Peppers, ConfigError> {
         let remedy = "make one with `tenantry key generate`, newest first, separated by commas";
         ConfigError::new("TENANTRY_PASSWORD_PEPPER", format!("cannot be used: {error}"), remedy)
     })
+}
+
+/// How passwords are judged and hashed.
+fn passwords(config: &Config, parallel: usize) -> Result<Passwords, ConfigError> {
+    let passwords = Passwords::new(parallel, peppers(config)?);
+    let Some(path) = &config.auth().leaked_passwords else { return Ok(passwords) };
+    let leaked = Leaked::open(path).map_err(|error| {
+        let remedy = "name a file of SHA-1 digests, sorted, one a line, that the server may read";
+        ConfigError::new("TENANTRY_AUTH__LEAKED_PASSWORDS", format!("cannot be used: {error}"), remedy)
+    })?;
+    Ok(passwords.without(leaked))
 }
 
 /// Where backups are kept; nowhere without a setting and a data directory.
@@ -119,7 +130,7 @@ impl Node {
         let control = ControlPlane::new(db, keys, Clock::system());
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         // One is left to requests: with all of them hashing, a storm of logins is every other route's wait.
-        let passwords = Passwords::new(cores - 1, peppers(config)?);
+        let passwords = passwords(config, cores - 1)?;
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),

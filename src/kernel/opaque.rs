@@ -187,6 +187,21 @@ mod tests {
         );
     }
 
+    /// Each of 256 bits is set as often as not: half of a thousand, give or take twelve times what is usual.
+    #[test]
+    fn a_secret_has_256_random_bits() {
+        let (key, tenant) = (MacKey::new(&random::<32>()), TenantId::generate());
+        let mut set = [0_u32; SECRET_LEN * 8];
+        let mut hashes = std::collections::HashSet::new();
+        for _ in 0..1000 {
+            let token = OpaqueToken::generate(&key, TokenKind::Refresh, tenant);
+            set.iter_mut().enumerate().for_each(|(at, set)| *set += u32::from(token.secret[at / 8] >> (at % 8) & 1));
+            hashes.insert(token.hash());
+        }
+        assert_eq!(hashes.len(), 1000);
+        assert!(set.iter().all(|set| (310..=690).contains(set)), "{set:?}");
+    }
+
     #[test]
     fn a_thing_s_token_is_its_own() {
         let (key, tenant, thing) = (MacKey::new(&random::<32>()), TenantId::generate(), Uuid::now_v7());

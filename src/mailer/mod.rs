@@ -2,14 +2,15 @@
 
 mod server;
 
-use std::fmt;
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io, iter};
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -139,7 +140,14 @@ impl Mailer {
         let Some(address) = reachable else {
             return Err(trouble("the mail server is on this machine, which mail.allowed_networks does not allow"));
         };
-        let parameters = || TlsParameters::new(server.host.clone()).map_err(|error| fault(&error));
+        let parameters = || {
+            let parameters = TlsParameters::builder(server.host.clone());
+            let parameters = match &server.authorities {
+                Some(named) => parameters.certificate_store(CertificateStore::None).add_root_certificate(named.clone()),
+                None => parameters,
+            };
+            parameters.build().map_err(|error| fault(&error))
+        };
         let tls = match server.security {
             Security::Tls => Tls::Wrapper(parameters()?),
             Security::StartTls => Tls::Required(parameters()?),
@@ -178,9 +186,20 @@ fn fault(error: &lettre::transport::smtp::Error) -> SendError {
         Some(code) if NEVER.contains(&code) => SendError::Refused(code),
         Some(code) => trouble(format!("the mail server answered {code}")),
         None if error.is_timeout() => trouble("no answer from the mail server in time"),
-        None if error.is_tls() => trouble("no TLS with the mail server"),
+        None if is_tls(error) => trouble("no TLS with the mail server"),
+        None if error.is_client() => {
+            trouble("the mail server lacks what is asked of it: STARTTLS, or a way to sign in")
+        }
         None => trouble("the mail server does not answer"),
     }
+}
+
+/// Whether it failed at TLS, which the library tells by the trouble with its bytes alone.
+fn is_tls(error: &lettre::transport::smtp::Error) -> bool {
+    let is_garbled = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    };
+    error.is_tls() || iter::successors(error.source(), |cause| (*cause).source()).any(is_garbled)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! Where a mail server is and how it is spoken to: `smtps://user:password@host:465`, `smtp://host:587?tls=required`.
+//! Where a mail server is and how it is spoken to: `smtps://user:password@host:465`, `smtp://host:587?tls=required`; with
+//! `ca=/file` beside, who may vouch for it.
 
 use std::fmt;
+use std::fs;
 
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::Certificate;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
@@ -12,6 +15,8 @@ pub struct SmtpServer {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) security: Security,
+    /// Who may vouch for it; whom the system knows, if nobody is named.
+    pub(super) authorities: Option<Certificate>,
     user: Option<(String, SecretString)>,
 }
 
@@ -53,11 +58,12 @@ impl SmtpServer {
             // `url` knows the hosts of web addresses alone for what they are.
             _ => return Err(BadServer("names no host")),
         };
-        let mut tls = None;
+        let (mut tls, mut ca) = (None, None);
         for (name, value) in url.query_pairs() {
             match &*name {
                 "tls" if tls.is_none() => tls = Some(value.into_owned()),
-                _ => return Err(BadServer("has a parameter that is not `tls`")),
+                "ca" if ca.is_none() => ca = Some(value.into_owned()),
+                _ => return Err(BadServer("has a parameter that is neither `tls` nor `ca`, or one twice")),
             }
         }
         let (security, port) = match (url.scheme(), tls.as_deref()) {
@@ -79,13 +85,25 @@ impl SmtpServer {
         if user.is_some() && security == Security::None {
             return Err(BadServer("would send the password in clear"));
         }
-        Ok(Self { host, port: url.port().unwrap_or(port), security, user })
+        if ca.is_some() && security == Security::None {
+            return Err(BadServer("has a `ca`, and no TLS to use it for"));
+        }
+        let authorities = ca.as_deref().map(authorities).transpose()?;
+        Ok(Self { host, port: url.port().unwrap_or(port), security, authorities, user })
     }
 
     pub(super) fn credentials(&self) -> Option<Credentials> {
         let (user, password) = self.user.as_ref()?;
         Some(Credentials::new(user.clone(), password.expose_secret().to_owned()))
     }
+}
+
+/// Reads certificates (PEM).
+fn authorities(path: &str) -> Result<Certificate, BadServer> {
+    let text = fs::read_to_string(path).map_err(|_| BadServer("has a `ca` that cannot be read"))?;
+    let certificates = Certificate::from_pem(text.as_bytes()).ok();
+    let some = certificates.filter(|_| text.contains("-----BEGIN CERTIFICATE-----"));
+    some.ok_or(BadServer("has a `ca` with no certificates in it"))
 }
 
 fn decoded(text: &str) -> Result<String, BadServer> {
@@ -112,6 +130,10 @@ mod tests {
             "http://mail.example.com",
             "smtp://mail.example.com?tls=opportunistic",
             "smtp://mail.example.com?secure=1",
+            "smtps://mail.example.com?ca=/nowhere/example.pem",
+            concat!("smtps://mail.example.com?ca=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "smtp://mail.example.com?tls=none&ca=/nowhere/example.pem",
+            "smtp://mail.example.com?tls=required&tls=none",
             "smtp://mail.example.com/ehlo",
             "smtp://ada:hunter2@mail.example.com?tls=none",
             "smtps://ada@mail.example.com",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
 /// An answer of the application.
@@ -30,6 +30,10 @@ impl Answer {
     pub(super) async fn read(asked: String, response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap_or_else(|error| panic!("{asked}: the body breaks off: {error}"));
+        // So it is with every answer, whatever a test is about.
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let encoded = !kind.starts_with("text/") || kind.to_lowercase().contains("charset=utf-8");
+        assert!(text.is_empty() || (!kind.is_empty() && encoded), "{asked} is answered as {kind:?}: {text}");
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Self { status, headers, body, text, asked }
     }

@@ -52,6 +52,7 @@ pub struct TestAppBuilder {
     ground: Option<Arc<Ground>>,
     control: Option<Target>,
     budget: Option<i32>,
+    named: bool,
 }
 
 impl TestAppBuilder {
@@ -86,6 +87,13 @@ impl TestAppBuilder {
         Self { budget: Some(budget), ..self }
     }
 
+    /// With `http://localhost:port` for its public address: what is for a name alone, as passkeys are, and for pages that a
+    /// browser trusts.
+    #[must_use]
+    pub fn named(self) -> Self {
+        Self { named: true, ..self }
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -95,8 +103,16 @@ impl TestAppBuilder {
             Some(ground) => ground,
             None => Arc::new(Ground::new(self.control, self.budget).await),
         };
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let listeners = Listeners::open(any, Some(any)).expect("free ports");
+        let public = listeners.public_address().expect("an address");
+        let management = listeners.management_address().expect("an address").expect("opened above");
+        let (url, management) = (format!("http://{public}"), format!("http://{management}"));
         let mut variables = ground.environment();
         variables.push(("TENANTRY_HTTP__WORKERS".into(), "2".into()));
+        if self.named {
+            variables.push(("TENANTRY_PUBLIC_URL".into(), format!("http://localhost:{}", public.port())));
+        }
         variables.extend(self.variables);
         let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let config = Config::load(&Sources::from_variables(&variables)).unwrap_or_else(|error| panic!("{error}"));
@@ -107,16 +123,11 @@ impl TestAppBuilder {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let any = (Ipv4Addr::LOCALHOST, 0).into();
-                let listeners = Listeners::open(any, Some(any)).expect("free ports");
-                let url = format!("http://{}", listeners.public_address().expect("an address"));
-                let management = listeners.management_address().expect("an address").expect("opened above");
-                let management = format!("http://{management}");
                 let mut node = Node::open(&config).expect("a configuration with everything");
                 node.guards = guards;
                 let server = node.start(&config).await;
                 let server = server.unwrap_or_else(|error| panic!("the node does not start: {error:?}"));
-                if started.send((url, management, server.router().clone(), node.control.clock.clone())).is_err() {
+                if started.send((server.router().clone(), node.control.clock.clone())).is_err() {
                     return;
                 }
                 let stop = async {
@@ -127,8 +138,8 @@ impl TestAppBuilder {
                 server.serve(listeners, stop).await.expect("the node ends well");
             });
         });
-        let (url, management_url, router, clock) = starting.await.expect("the node starts");
-        TestApp { url, management_url, router, clock, ground, stop: Some(stop), thread: Some(thread) }
+        let (router, clock) = starting.await.expect("the node starts");
+        TestApp { url, management_url: management, router, clock, ground, stop: Some(stop), thread: Some(thread) }
     }
 }
 

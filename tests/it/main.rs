@@ -10,6 +10,8 @@ mod docs_runbook;
 mod faults;
 mod fleet;
 mod http;
+mod mailer;
 mod router;
+mod source;
 mod support;
 mod tenant;

@@ -1,35 +1,17 @@
 // Drives a real browser: a page of the application's own origin, and one of another origin that attacks it.
 import http from 'node:http';
-import { chromium } from 'playwright-core';
+import { app, ask, blank, browser, context, given } from './page.mjs';
 
-const { browser: executablePath, url, login } = JSON.parse(process.argv[2]);
+const { url, login } = given;
 const seen = { attacks: {} };
 
 // Another origin of the same site (a site has no port), so that the browser sends the cookies along.
-const page = (body) => `<!doctype html><title>other</title>${body}`;
-const other = http.createServer((_, answer) => answer.setHeader('content-type', 'text/html').end(page('')));
+const other = http.createServer((_, answer) => answer.setHeader('content-type', 'text/html').end(blank));
 await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
 const evil = `http://127.0.0.1:${other.address().port}/`;
 
-const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--no-proxy-server'] });
-const context = await browser.newContext();
-
-// The application's page: answered here, so that it is of the very origin of the API.
-const app = await context.newPage();
-await app.route(`${url}/app`, (route) => route.fulfill({ contentType: 'text/html', body: page('') }));
-await app.goto(`${url}/app`);
-const ask = (method, path, body) =>
-  app.evaluate(
-    async ([method, path, body]) => {
-      const headers = { 'x-session-mode': 'cookie', 'content-type': 'application/json' };
-      const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-      return { status: answer.status, body: await answer.json().catch(() => null) };
-    },
-    [method, path, body],
-  );
-
 const signedIn = await ask('POST', '/api/v1/auth/login', login);
-const data = signedIn.body?.data ?? {};
+const { data } = signedIn;
 seen.login = { status: signedIn.status, tokenType: data.tokenType, tokens: 'accessToken' in data || 'refreshToken' in data };
 seen.scriptsSee = await app.evaluate(() => document.cookie);
 const jar = await context.cookies();
@@ -73,7 +55,7 @@ await attack('loginForm', ([target, body]) => {
 }, [`${url}/api/v1/auth/login`, login]);
 
 const contacts = await ask('GET', '/api/v1/contacts');
-seen.contacts = contacts.body?.data?.length;
+seen.contacts = contacts.data.length;
 seen.logout = (await ask('POST', '/api/v1/auth/logout', {})).status;
 seen.left = (await context.cookies()).length;
 console.log(JSON.stringify(seen));

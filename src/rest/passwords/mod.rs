@@ -3,6 +3,7 @@
 
 mod foreign;
 mod hashes;
+mod leaked;
 mod pepper;
 mod strength;
 mod threads;
@@ -25,6 +26,7 @@ use crate::kernel::TenantId;
 use crate::kernel::crypto::random;
 
 pub use foreign::{Refused, check as check_foreign};
+pub use leaked::Leaked;
 pub use pepper::{BadPepper, Peppers};
 pub use strength::{MAX_BYTES, MIN_CHARS, MIN_CHARS_WITH_FACTOR, Rules};
 
@@ -39,6 +41,7 @@ pub struct Passwords {
     peppers: Arc<Peppers>,
     /// The hash of a random password: compared with where there is none, for the same work.
     nobody: Arc<str>,
+    leaked: Option<Leaked>,
     /// Whether the operators were told that a pepper is missing.
     told: Arc<AtomicBool>,
 }
@@ -62,8 +65,15 @@ impl Passwords {
             threads: Arc::new(Threads::new(parallel)),
             peppers: Arc::new(peppers),
             nobody: nobody.into(),
+            leaked: None,
             told: Arc::default(),
         }
+    }
+
+    /// The same, where nobody chooses a password that has leaked.
+    #[must_use]
+    pub fn without(self, leaked: Leaked) -> Self {
+        Self { leaked: Some(leaked), ..self }
     }
 
     /// For the people of a tenant.
@@ -118,7 +128,7 @@ impl Hasher {
     /// What is wrong with a password that somebody chooses, for the field it came in. `None` if it will do.
     ///
     /// # Errors
-    /// `overloaded` as [`Self::hash`].
+    /// `overloaded` as [`Self::hash`]; an internal error if the leaked ones cannot be read.
     pub async fn judge(
         &self,
         field: &'static str,
@@ -129,8 +139,12 @@ impl Hasher {
         if too_short_or_long.is_some() {
             return Ok(too_short_or_long);
         }
-        let password = password.clone();
-        self.start(move || rules.fault(field, &password)).await?.await.map_err(ApiError::internal)
+        let (password, leaked) = (password.clone(), self.passwords.leaked.clone());
+        let judging = self.start(move || match (rules.fault(field, &password), leaked) {
+            (None, Some(leaked)) => leaked.fault(field, &password),
+            (fault, _) => Ok(fault),
+        });
+        judging.await?.await.map_err(ApiError::internal)?.map_err(ApiError::internal)
     }
 
     /// The hash of a password, in PHC form.

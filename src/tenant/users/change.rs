@@ -158,7 +158,7 @@ pub async fn replace_user(
     change(&auth, &caller, id.0, if_match, body.0.into()).await
 }
 
-/// Changes a person.
+/// Changes a person. Another address or password wants a proof that is not older than ten minutes (`step_up_required`).
 #[utoipa::path(
     tag = "users",
     request_body(content = PatchUser, content_type = "application/merge-patch+json"),
@@ -220,6 +220,10 @@ async fn change(
             let status = rules::next_status(before.status, wanted.status, has_password)?;
             let email_changes =
                 wanted.email.as_deref().is_some_and(|email| email_key(email) != email_key(&before.email));
+            if email_changes {
+                // Where their mails go, the link to their next password goes.
+                caller.recently()?;
+            }
             if email_changes || password_hash.is_some() || status != before.status || wanted.roles.is_some() {
                 check_control(conn, &caller.access.permissions, id).await?;
             }

@@ -83,6 +83,11 @@ async fn a_server_ends_well_and_tells_no_secrets() {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines: Vec<Value> =
         log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    assert!(output.stdout.is_empty(), "what is logged goes to standard error");
+    for line in &lines {
+        let at = line["timestamp"].as_str().and_then(|at| chrono::DateTime::parse_from_rfc3339(at).ok());
+        assert!(at.is_some_and(|at| at.offset().local_minus_utc() == 0), "not in UTC: {line}");
+    }
     let seen =
         lines.iter().map(Value::to_string).find(|line| line.contains("seen-in-the-log")).expect("the request's line");
     assert!(seen.contains(acme.slug.as_str()) || seen.contains(&acme.id.to_string()), "{seen}");

@@ -1,9 +1,14 @@
 //! Operators: their own login, their own tokens, and the routes that mirror the commands.
 
 use serde_json::json;
-use tenantry::testing::TestApp;
+use tenantry::config::{Config, Sources};
+use tenantry::control::ControlPlane;
+use tenantry::kernel::Clock;
+use tenantry::kernel::crypto::MasterKeys;
+use tenantry::router::MainDb;
+use tenantry::testing::{TestApp, TestCluster};
 
-use crate::support::{eventually, seconds, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
 async fn operators_are_of_another_world() {
@@ -23,6 +28,27 @@ async fn operators_are_of_another_world() {
     let unknown = nobody.post(path, login(&format!("{}@tenantry.test", unique("u")), "wrong")).await;
     assert_eq!((unknown.status, unknown.without_request_id()), (wrong.status, wrong.without_request_id()));
     nobody.post(path, login(acme.email(), acme.password())).await.refused(401, "invalid_credentials");
+}
+
+#[actix_web::test]
+async fn a_new_installation_has_no_account_that_nobody_made() {
+    let config = Config::load(&Sources::from_variables(&[])).expect("the defaults");
+    assert!(config.master_key().is_err() && config.database_url().is_err());
+    assert!(config.smtp_url().is_none() && config.password_pepper().is_none());
+    let database = TestCluster::get().await.database("new").await;
+    ControlPlane::migrate(database.target()).await.expect("the schema");
+    let keys = MasterKeys::parse(&MasterKeys::generate()).expect("a key");
+    let plane =
+        ControlPlane::new(MainDb::new(database.target().clone(), 2), std::sync::Arc::new(keys), Clock::system());
+    plane.ensure_installation().await.expect("an installation");
+    assert_eq!(db::word(database.target(), "SELECT count(*)::text AS word FROM operators").await, "0");
+    // A tenant has whom it was made with, and no program.
+    let acme = TestApp::shared().await.tenant("acme").await;
+    assert_eq!(db::word(acme.database(), "SELECT string_agg(email, ' ') AS word FROM users").await, acme.email());
+    for table in ["api_keys", "oauth_clients", "scim_tokens", "invitations", "token_issuers"] {
+        let count = format!("SELECT count(*)::text AS word FROM {table}");
+        assert_eq!(db::word(acme.database(), &count).await, "0", "{table}");
+    }
 }
 
 #[actix_web::test]

@@ -45,7 +45,7 @@ impl Device {
     }
 
     fn data(&mut self, with_key: bool) -> Vec<u8> {
-        self.counter += 1;
+        self.counter = self.counter.wrapping_add(1);
         let flags = PRESENT | if self.unlocked { VERIFIED } else { 0 } | if with_key { WITH_KEY } else { 0 };
         let mut data = digest(&SHA256, self.rp_id.as_bytes()).as_ref().to_vec();
         data.push(flags);

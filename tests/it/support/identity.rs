@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use base64::Engine as _;
@@ -17,9 +17,14 @@ use super::peers::node;
 /// Where providers send people back to.
 pub(crate) const REDIRECT: &str = "https://app.example.com/callback";
 
-/// A program that says where it listens, and ends with this process.
+/// A script that says where it listens, and ends with this process.
 pub(crate) fn start(name: &str, text: &str) -> (Child, Value) {
-    let mut child = node(name, text).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node runs");
+    listening(node(name, text), name)
+}
+
+/// The same for any program.
+pub(crate) fn listening(mut program: Command, name: &str) -> (Child, Value) {
+    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
     let mut said = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     stdout.read_line(&mut said).expect("a line");

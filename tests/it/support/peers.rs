@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
 use uuid::Uuid;
+
+use super::seconds;
 
 fn installed(what: &str) -> PathBuf {
     // target/debug/deps/it-… → target/peers
@@ -21,20 +24,44 @@ pub(crate) fn python(module: &str) -> Command {
     command
 }
 
-/// A script of `tests/peers/`, given by its text, run by node with the packages there.
-pub(crate) fn node(name: &str, text: &str) -> Command {
-    // Node looks for packages beside the script. Tests start it side by side: each sees all of it or none.
+/// Puts a script of `tests/peers/`, given by its text, beside the packages: there it finds them, and other scripts.
+fn place(name: &str, text: &str) -> PathBuf {
+    // Tests start them side by side: each sees all of it or none.
     let script = installed("node_modules").with_file_name(name);
     let partly = script.with_file_name(format!("{}.part", Uuid::now_v7()));
     std::fs::write(&partly, text).expect("a script beside its packages");
     std::fs::rename(&partly, &script).expect("a script beside its packages");
+    script
+}
+
+/// A script, given by its text, run by node with the packages there.
+pub(crate) fn node(name: &str, text: &str) -> Command {
     let mut command = Command::new(installed("python/bin/node"));
-    command.arg(script).stdin(Stdio::null());
+    command.arg(place(name, text)).stdin(Stdio::null());
     command
 }
 
+/// A script, given by its text, run by Python with the packages there.
+pub(crate) fn python_script(name: &str, text: &str) -> Command {
+    let mut command = Command::new(installed("python/bin/python"));
+    command.arg(place(name, text)).stdin(Stdio::null());
+    command
+}
+
+/// What a script saw that drives the browser, on a page of the application at `url`.
+pub(crate) async fn drive(name: &str, text: &str, url: &str, login: &Value) -> Value {
+    place("page.mjs", include_str!("../../peers/page.mjs"));
+    let given = json!({"browser": browser(), "url": url, "login": login});
+    let mut driver = tokio::process::Command::from(node(name, text));
+    let driver = driver.arg(given.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let said = tokio::time::timeout(seconds(90), driver.output()).await.expect("in time").expect("runs");
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success(), "{text}\n{}", String::from_utf8_lossy(&said.stderr));
+    serde_json::from_str(text.trim()).expect("JSON")
+}
+
 /// Where the browser is.
-pub(crate) fn browser() -> PathBuf {
+fn browser() -> PathBuf {
     let places =
         ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "/Applications/Chromium.app/Contents/MacOS/Chromium"];
     let found = places.iter().map(Path::new).find(|path| path.exists());

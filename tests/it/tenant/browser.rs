@@ -1,7 +1,6 @@
 //! A session in cookies: as an HTTP client sees it, and in a real browser.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -195,17 +194,8 @@ async fn a_browser_keeps_the_session_and_keeps_others_out() {
     let home = TestApp::shared().await;
     let app = TestApp::builder().beside(home).start().await;
     let acme = home.tenant("acme").await;
-    let given = json!({
-        "browser": peers::browser(), "url": app.url(),
-        "login": {"tenant": acme.slug.as_str(), "email": acme.email(), "password": acme.password()},
-    });
-    let mut driver = tokio::process::Command::from(peers::node("browser.mjs", include_str!("../../peers/browser.mjs")));
-    let driver = driver.arg(given.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let said =
-        tokio::time::timeout(crate::support::seconds(90), driver.output()).await.expect("in time").expect("runs");
-    let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.status.success(), "{text}\n{}", String::from_utf8_lossy(&said.stderr));
-    let seen: Value = serde_json::from_str(text.trim()).expect("JSON");
+    let script = include_str!("../../peers/browser.mjs");
+    let seen = peers::drive("browser.mjs", script, app.url(), &login(&acme)).await;
     assert_eq!(seen["login"], json!({"status": 200, "tokenType": "Cookie", "tokens": false}), "{seen}");
     assert_eq!(seen["scriptsSee"], "", "{seen}");
     let jar = seen["jar"].as_array().expect("cookies");
@@ -230,4 +220,25 @@ async fn a_browser_keeps_the_session_and_keeps_others_out() {
     assert_eq!(seen["attacks"]["fetch"], json!([403]), "{seen}");
     assert_eq!(seen["bore"], true, "the attack bore the cookies: {seen}");
     assert_eq!((&seen["contacts"], &seen["logout"], &seen["left"]), (&json!(1), &json!(204), &json!(0)), "{seen}");
+}
+
+#[actix_web::test]
+async fn a_passkey_opens_the_door_in_a_browser_on_our_own_page_alone() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).named().start().await;
+    let acme = home.tenant("acme").await;
+    let url = app.url().replace("127.0.0.1", "localhost");
+    let seen = peers::drive("passkeys.mjs", include_str!("../../peers/passkeys.mjs"), &url, &login(&acme)).await;
+    assert_eq!((&seen["added"], &seen["out"]["status"]), (&json!(201), &json!(401)), "{seen}");
+    assert_eq!(seen["login"], json!({"status": 200, "tokenType": "Cookie"}), "{seen}");
+    let me = json!({"status": 200, "email": acme.email()});
+    assert_eq!((&seen["me"], &seen["policy"]), (&me, &json!(200)), "{seen}");
+    // The browser asks for what it takes to unlock the device, and so does the server.
+    assert_eq!(seen["locked"], json!({"refused": "NotAllowedError"}), "{seen}");
+    assert_eq!(seen["lowered"]["status"], 401, "{seen}");
+    // No other site gets an answer; one from another port of the same name is worth nothing.
+    assert_eq!(seen["evil"], json!({"refused": "SecurityError"}), "{seen}");
+    assert_eq!(seen["elsewhere"], json!({"given": true, "status": 401}), "{seen}");
+    assert_eq!(seen["still"]["status"], 401, "{seen}");
+    assert_eq!(seen["second"], json!({"methods": ["webauthn"], "status": 200, "me": me}), "{seen}");
 }

@@ -32,10 +32,15 @@ async fn person(acme: &Tenant, role: &str) -> (String, Persona) {
 /// Adds a passkey to somebody.
 async fn add(who: &Persona) -> (Device, String) {
     let mut device = Device::new(ORIGIN, "localhost");
+    let id = put(who, &mut device).await;
+    (device, id)
+}
+
+/// Adds this one.
+async fn put(who: &Persona, device: &mut Device) -> String {
     let options = who.post(&format!("{KEYS}/options"), json!({})).await.expect(200);
     let body = json!({"ceremonyId": options.data()["ceremonyId"], "name": "Phone", "credential": device.create(options.data())});
-    let id = who.post(KEYS, body).await.expect(201).id();
-    (device, id)
+    who.post(KEYS, body).await.expect(201).id()
 }
 
 async fn options(acme: &Tenant) -> Value {
@@ -46,6 +51,33 @@ async fn options(acme: &Tenant) -> Value {
 async fn log_in(acme: &Tenant, options: &Value, credential: &Value) -> Answer {
     let body = json!({"tenant": acme.slug.as_str(), "ceremonyId": options["ceremonyId"], "credential": credential});
     acme.anonymous().post(LOGIN, body).await
+}
+
+/// Signs in with nothing but the passkey.
+async fn come_in(acme: &Tenant, device: &mut Device) -> Persona {
+    let asked = options(acme).await;
+    let signed_in = log_in(acme, &asked, &device.get(&asked)).await.expect(200);
+    acme.anonymous().bearing(signed_in.data()["accessToken"].as_str().unwrap())
+}
+
+/// A login that waits for the passkey, and what that is asked with.
+struct Waiting {
+    token: Value,
+    options: Value,
+}
+
+impl Waiting {
+    async fn begin(acme: &Tenant, email: &str) -> Self {
+        let token = acme.log_in_as(email, PASSWORD).await.expect(200).data()["mfaToken"].clone();
+        let asked = acme.anonymous().post("/api/v1/auth/mfa/webauthn/options", json!({"mfaToken": token})).await;
+        Self { options: asked.expect(200).data().clone(), token }
+    }
+
+    async fn end(&self, acme: &Tenant, device: &mut Device) -> Answer {
+        let credential = device.get(&self.options);
+        let body = json!({"mfaToken": self.token, "ceremonyId": self.options["ceremonyId"], "credential": credential});
+        acme.anonymous().post("/api/v1/auth/mfa/webauthn", body).await
+    }
 }
 
 #[actix_web::test]
@@ -70,9 +102,7 @@ async fn a_passkey_is_added_used_renamed_and_removed() {
     app.clock().advance(chrono::TimeDelta::minutes(11));
     here.delete(&path).await.refused(403, "step_up_required");
     here.post(&format!("{KEYS}/options"), json!({})).await.refused(403, "step_up_required");
-    let asked = options(&acme).await;
-    let fresh = log_in(&acme, &asked, &device.get(&asked)).await.expect(200);
-    let fresh = acme.anonymous().bearing(fresh.data()["accessToken"].as_str().unwrap());
+    let fresh = come_in(&acme, &mut device).await;
     fresh.delete(&path).await.expect(204);
     let asked = options(&acme).await;
     log_in(&acme, &asked, &device.get(&asked)).await.refused(401, "invalid_credentials");
@@ -126,8 +156,9 @@ async fn an_answer_counts_once_and_only_to_its_question() {
     let counter = std::mem::replace(&mut device.counter, 0);
     wrong("a copy, whose counter is behind", device.get(&asked), &asked).await;
     device.counter = counter;
-    let asked = options(&acme).await;
-    log_in(&acme, &asked, &device.get(&asked)).await.expect(200);
+    let noted = "SELECT string_agg(reason, ' ') AS word FROM audit WHERE action = 'passkey.copied'";
+    assert_eq!(db::word(acme.database(), noted).await, "Phone");
+    come_in(&acme, &mut device).await;
     let globex = TestApp::shared().await.tenant("globex").await.at(app.url());
     let asked = options(&globex).await;
     log_in(&globex, &asked, &device.get(&asked)).await.refused(401, "invalid_credentials");
@@ -171,6 +202,59 @@ async fn a_passkey_is_a_second_factor() {
     assert_eq!(asked.data()["methods"], json!(["enrolment"]), "{asked:?}");
 }
 
+/// A question holds what was so when it was asked; what is so when it is answered counts.
+#[actix_web::test]
+async fn what_happens_between_question_and_answer_counts() {
+    let (_app, acme) = node().await;
+    let (email, ada) = person(&acme, "user").await;
+    let ((mut phone, first), (mut laptop, second)) = (add(&ada).await, add(&ada).await);
+    let (other, bob) = person(&acme, "user").await;
+    let mut uncounted = Device::new(ORIGIN, "localhost");
+    uncounted.counter = u32::MAX;
+    put(&bob, &mut uncounted).await;
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    let copied = async || {
+        let noted = "SELECT count(*)::text AS word FROM audit WHERE action = 'passkey.copied'";
+        db::word(acme.database(), noted).await
+    };
+
+    // Used meanwhile: the copy does not know how often.
+    let waiting = Waiting::begin(&acme, &email).await;
+    come_in(&acme, &mut phone).await;
+    phone.counter -= 1;
+    waiting.end(&acme, &mut phone).await.refused(401, "invalid_credentials");
+    assert_eq!(copied().await, "1");
+    let waiting = Waiting::begin(&acme, &email).await;
+    phone.unlocked = false;
+    waiting.end(&acme, &mut phone).await.refused(401, "invalid_credentials");
+    phone.unlocked = true;
+    let waiting = Waiting::begin(&acme, &email).await;
+    waiting.end(&acme, &mut phone).await.expect(200);
+
+    // Many never count. What has begun to does not stop.
+    for _ in 0..2 {
+        uncounted.counter = u32::MAX;
+        come_in(&acme, &mut uncounted).await;
+    }
+    let waiting = Waiting::begin(&acme, &other).await;
+    come_in(&acme, &mut uncounted).await;
+    uncounted.counter = u32::MAX;
+    waiting.end(&acme, &mut uncounted).await.refused(401, "invalid_credentials");
+    assert_eq!(copied().await, "2");
+
+    // Removed meanwhile, and then somebody else's.
+    let waiting = Waiting::begin(&acme, &email).await;
+    let here = come_in(&acme, &mut laptop).await;
+    here.delete(&format!("{KEYS}/{first}")).await.expect(204);
+    waiting.end(&acme, &mut phone).await.refused(401, "invalid_credentials");
+    let waiting = Waiting::begin(&acme, &email).await;
+    here.delete(&format!("{KEYS}/{second}")).await.expect(204);
+    let hers = laptop.user.clone();
+    put(&acme.admin(), &mut laptop).await;
+    laptop.user = hers;
+    waiting.end(&acme, &mut laptop).await.refused(401, "invalid_credentials");
+}
+
 #[actix_web::test]
 async fn a_passkey_is_no_good_where_it_does_not_answer() {
     let (_app, acme) = node().await;
@@ -207,8 +291,7 @@ async fn whoever_is_deactivated_does_not_come_in_by_a_passkey() {
     let (_app, acme) = node().await;
     let (email, ada) = person(&acme, "user").await;
     let (mut device, _) = add(&ada).await;
-    let asked = options(&acme).await;
-    log_in(&acme, &asked, &device.get(&asked)).await.expect(200);
+    come_in(&acme, &mut device).await;
     db::execute(acme.database(), &format!("UPDATE users SET status = 'deactivated' WHERE email = '{email}'")).await;
     let asked = options(&acme).await;
     log_in(&acme, &asked, &device.get(&asked)).await.refused(401, "invalid_credentials");

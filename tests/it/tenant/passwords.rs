@@ -1,8 +1,10 @@
 //! What a password has to be like, and where people bring theirs along.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::{Value, json};
 use tenantry::testing::{Tenant, TestApp};
 
+use crate::support::dir::Dir;
 use crate::support::{db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
@@ -185,9 +187,31 @@ async fn an_import_is_all_or_nothing() {
     assert_eq!(faults[0].1, "beyond_own_permissions");
 }
 
+#[actix_web::test]
+async fn what_has_leaked_is_refused_where_a_list_is_named() {
+    let home = TestApp::shared().await;
+    let acme = home.tenant("acme").await;
+    let known = "an uncommon sentence that everybody knows";
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, known.as_bytes());
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let dir = Dir::new();
+    let list = dir.path().join("leaked.txt");
+    std::fs::write(&list, format!("{digest}:3\r\n")).unwrap();
+    let app = TestApp::builder().beside(home).set("TENANTRY_AUTH__LEAKED_PASSWORDS", list.to_str().unwrap());
+    let app = app.start().await;
+    let admin = acme.at(app.url()).admin();
+    let faults = admin.post("/api/v1/users", person(known, &[])).await.expect(422).invalid();
+    assert_eq!(faults, [("password".to_owned(), "too_guessable".to_owned())]);
+    let body = json!({"currentPassword": acme.password(), "newPassword": known});
+    let faults = admin.post("/api/v1/auth/change-password", body).await.expect(422).invalid();
+    assert_eq!(faults, [("newPassword".to_owned(), "too_guessable".to_owned())]);
+    admin.post("/api/v1/users", person("an uncommon sentence that nobody knows", &[])).await.expect(201);
+    acme.admin().post("/api/v1/users", person(known, &[])).await.expect(201);
+}
+
 /// Whoever finds a session open takes nobody's account by it, not even the one it is of.
 #[actix_web::test]
-async fn a_password_is_not_changed_in_passing() {
+async fn what_one_comes_in_by_is_not_changed_in_passing() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
     let admin = acme.admin();
@@ -206,6 +230,15 @@ async fn a_password_is_not_changed_in_passing() {
     let known = later.at(&acme).anonymous().bearing(&admin.token().await);
     later.clock().advance(chrono::TimeDelta::minutes(11));
     known.patch(&path, new).await.refused(403, "step_up_required");
+    // Nor where the link to another one is sent, nor what is asked for beside it.
+    let elsewhere = json!({"email": format!("{}@example.com", unique("p"))});
+    program.patch(&path, elsewhere.clone()).await.refused(403, "permission_denied");
+    for path in [&path, &own] {
+        known.patch(path, elsewhere.clone()).await.refused(403, "step_up_required");
+        known.delete(&format!("{path}/mfa")).await.refused(403, "step_up_required");
+    }
+    known.patch(&path, json!({"firstName": "Another"})).await.expect(200);
+    admin.patch(&path, elsewhere).await.expect(200);
 }
 
 /// Whoever comes with a hash that needs a dropped pepper is told what everybody is told, and gets in by a reset.

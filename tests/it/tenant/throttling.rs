@@ -1,11 +1,14 @@
 //! Guessing from one address, over many accounts, and from many addresses: slowed, never a way to lock somebody out.
 
+use std::pin::pin;
+
 use chrono::TimeDelta;
+use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
 use crate::support::siteverify::SiteVerify;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 
@@ -104,6 +107,33 @@ async fn an_address_that_fails_over_many_accounts_waits_longer_each_time() {
     assert_eq!(told[0], told[1], "a tenant that is none answers alike");
     app.clock().advance(TimeDelta::seconds(64));
     login(&from(&app, "2001:db8:0:1::5"), acme.slug.as_str(), &ada, PASSWORD).await.expect(200);
+}
+
+/// Whoever comes to the others is served five times meanwhile.
+#[actix_web::test]
+async fn in_a_tenant_that_is_attacked_every_try_is_held_back() {
+    let home = TestApp::shared().await;
+    let app = node(home, &[("TENANTRY_AUTH__TENANT_FAILURES", "2")]).await;
+    let (acme, globex) = (home.tenant("acme").await, home.tenant("globex").await);
+    for n in 0..4 {
+        let somewhere = from(&app, &format!("198.51.100.{n}"));
+        let refused = login(&somewhere, acme.slug.as_str(), &format!("{n}@example.com"), "wrong").await;
+        refused.refused(401, "invalid_credentials");
+    }
+    let office = from(&app, "203.0.113.7");
+    let come_in = async |tenant: &Tenant| {
+        login(&office, tenant.slug.as_str(), tenant.email(), tenant.password()).await.expect(200);
+    };
+    come_in(&globex).await;
+    let overtaken = async || {
+        let others = async {
+            for _ in 0..5 {
+                come_in(&globex).await;
+            }
+        };
+        matches!(select(pin!(come_in(&acme)), pin!(others)).await, Either::Right(_))
+    };
+    eventually(seconds(20), "five logins elsewhere overtake one here", overtaken).await;
 }
 
 #[actix_web::test]

@@ -27,7 +27,8 @@ impl Permission for ResetFactors {
 }
 
 /// Takes a person's second factor away, with recovery codes, passkeys and trusted devices, and ends their sessions: for
-/// whoever lost the authenticator. Noted in the audit. Nobody may do it to somebody who may do more than they themselves.
+/// whoever lost the authenticator. Noted in the audit. Nobody may do it to somebody who may do more than they themselves, nor
+/// without a proof that is not older than ten minutes (`step_up_required`).
 #[utoipa::path(
     tag = "users",
     params(("id" = UserId, Path, description = "The person")),
@@ -42,7 +43,7 @@ pub async fn reset_second_factor(
     id: Path<UserId>,
 ) -> ApiResult<NoContent> {
     let (id, now) = (id.0, auth.clock.now());
-    let actor = format!("user:{}", caller.in_person()?);
+    let actor = format!("user:{}", caller.recently()?);
     let db = &caller.db;
     caller
         .db

@@ -6,16 +6,16 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 use webauthn_rs::prelude::{
-    AuthenticationResult, CredentialID, Passkey, PasskeyAuthentication, PasskeyRegistration, PublicKeyCredential,
-    RegisterPublicKeyCredential,
+    AuthenticationResult, CredentialID, DiscoverableAuthentication, DiscoverableKey, Passkey, PasskeyAuthentication,
+    PasskeyRegistration, PublicKeyCredential, RegisterPublicKeyCredential, WebauthnError, WebauthnResult,
 };
-use webauthn_rs::prelude::{DiscoverableAuthentication, DiscoverableKey};
 
 use super::site::PATIENCE;
 use super::store::{self, MOST, PasskeyRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
 use crate::router::TenantConn;
+use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::settings::{Auth, delta};
 
 const REGISTRATION: &str = "registration";
@@ -148,12 +148,12 @@ pub(in crate::tenant::auth) async fn prove(
     let (Some(state), Some(row)) = (state, store::hold(conn, credential.get_credential_id()).await?) else {
         return Ok(false);
     };
-    // Compared with the counter of now, not with that of when it was asked.
-    let finished = auth.passkeys.get()?.finish_passkey_authentication(&credential, &state);
+    // Those that were asked for are known by what they were then. Meanwhile one may have been removed, and be somebody else's.
     if row.user_id != user {
         return Ok(false);
     }
-    finish(conn, auth, row, finished.map_err(|error| error.to_string())).await
+    let finished = auth.passkeys.get()?.finish_passkey_authentication(&credential, &state);
+    finish(conn, auth, row, finished).await
 }
 
 /// Begins a login with nothing but a passkey: whose, it says itself.
@@ -187,39 +187,51 @@ pub(super) async fn identify(
     }
     let key = DiscoverableKey::from(known::<Passkey>(row.credential.clone())?);
     let finished = site.finish_discoverable_authentication_v2(&credential, state, &key);
-    let good = finish(conn, auth, row, finished.map_err(|error| error.to_string())).await?;
+    let good = finish(conn, auth, row, finished).await?;
     Ok(good.then_some(user))
 }
 
 /// Notes the use of a passkey that answered well.
+///
+/// That somebody unlocked the device is seen to by the library: it wants that of every passkey, when it is made and each
+/// time that it answers.
 async fn finish(
     conn: &mut TenantConn,
     auth: &Auth,
     row: PasskeyRow,
-    finished: Result<AuthenticationResult, String>,
+    finished: WebauthnResult<AuthenticationResult>,
 ) -> ApiResult<bool> {
+    let now = auth.clock.now();
+    let counted = row.credential["cred"]["counter"].as_u64();
+    let counted = counted.ok_or_else(|| ApiError::internal("a passkey is kept without its counter"))?;
     let result = match finished {
-        Ok(result) if result.user_verified() => result,
-        Ok(_) => return Ok(false),
+        // One that never counts stays at zero.
+        Ok(result) if counted == 0 || u64::from(result.counter()) > counted => result,
+        // The library compares with the counter of when it was asked; meanwhile the passkey may have been used.
+        Ok(_) | Err(WebauthnError::CredentialPossibleCompromise) => {
+            tracing::warn!(
+                target: "tenantry::security",
+                event = "passkey.copied",
+                user = %row.user_id,
+                "the counter of a passkey went back: there may be a copy of it"
+            );
+            let entry = Entry {
+                actor: "system",
+                action: "passkey.copied",
+                user: row.user_id,
+                session: None,
+                reason: Some(&row.name),
+            };
+            audit::note::<TenantConn>(conn, &entry, now).await?;
+            return Ok(false);
+        }
         Err(error) => {
-            tracing::debug!(error, "a passkey is refused");
+            tracing::debug!(%error, "a passkey is refused");
             return Ok(false);
         }
     };
-    let mut passkey: Passkey = known(row.credential.clone())?;
+    let mut passkey: Passkey = known(row.credential)?;
     passkey.update_credential(&result);
-    // A counter that has been seen is that of a copy: somebody used it between the question and the answer.
-    let before: Value = row.credential;
-    let counted = before["cred"]["counter"].as_u64().unwrap_or_default();
-    if result.counter() > 0 && u64::from(result.counter()) <= counted {
-        tracing::warn!(
-            target: "tenantry::security",
-            event = "passkey.copied",
-            user = %row.user_id,
-            "the counter of a passkey went back: there may be a copy of it"
-        );
-        return Ok(false);
-    }
-    store::used(conn, row.id, &json(&passkey)?, auth.clock.now()).await?;
+    store::used(conn, row.id, &json(&passkey)?, now).await?;
     Ok(true)
 }
