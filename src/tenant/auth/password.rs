@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::account;
 use super::attempts::{Kind, Line, Outcome, Try, judge, locked};
 use super::settings::Auth;
 use super::store::{self, Credentials};
@@ -32,7 +33,7 @@ pub struct ChangePasswordRequest {
     pub new_password: SecretString,
 }
 
-/// Changes the caller's password, and ends their other sessions.
+/// Changes the caller's password, and ends their other sessions. Links to a new password that they were sent are void.
 ///
 /// A wrong `currentPassword` counts like a failed login, so that a stolen token is no way to guess it.
 #[utoipa::path(
@@ -93,6 +94,7 @@ pub async fn change_password(
                 password_change_required: Some(false),
                 ..UserChange::default()
             };
+            account::void_reset_links(conn, db, me).await?;
             users::update(conn, me, &change, true, line.now).await?;
             mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", line.now).await?;
