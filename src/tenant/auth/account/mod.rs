@@ -10,6 +10,7 @@ mod policy;
 pub(super) mod store;
 pub(super) mod verify;
 
+pub(in crate::tenant) use policy::may_invite;
 pub(super) use policy::policy_of;
 pub use policy::{SignUpMode, SignUpPolicy};
 
