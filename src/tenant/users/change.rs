@@ -18,7 +18,7 @@ use crate::rest::{
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
-use crate::tenant::auth::{Auth, end_sessions};
+use crate::tenant::auth::{Auth, account, end_sessions};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{Whose, choose};
@@ -214,6 +214,9 @@ async fn change(
     let row = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
+            if password_hash.is_some() {
+                account::void_reset_links(conn, db, id).await?;
+            }
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
             let has_password = before.has_password || password_hash.is_some();

@@ -22,7 +22,7 @@ use crate::rest::{
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
-use crate::tenant::auth::Auth;
+use crate::tenant::auth::{Auth, account};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
 
@@ -126,13 +126,14 @@ pub struct Invited {
 }
 
 /// Invites people by mail. Nobody can give a role that may do more than they themselves. Whoever is here already, or is
-/// invited already, is left as they are.
+/// invited already, is left as they are. Not where the sign-up policy is `closed`.
 #[utoipa::path(
     tag = "invitations",
     request_body = Invite,
     params(("Idempotency-Key" = Option<String>, Header, description = "Invites once, however often it is sent")),
     responses(
         (status = 201, description = "What became of each, in their order", body = Envelope<Vec<Invited>>),
+        (status = 409, description = "The sign-up policy is `closed`", body = ErrorEnvelope),
         (status = 422, description = "Some fields are not valid, or a role is unknown or beyond one's own rights", body = ErrorEnvelope),
         Refusals,
     ),
@@ -154,6 +155,7 @@ pub async fn invite_people(
     let (auth, db, access, actor) = (&**auth, &caller.db, &*caller.access, caller.actor());
     idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Vec<Invited>>> {
+            account::may_invite(conn, db).await?;
             let mut invited = Vec::new();
             for person in people {
                 let email = person.email.trim().to_owned();

@@ -15,12 +15,15 @@ async fn what_an_evil_provider_says_is_not_believed() {
     with(&acme, "evil", json!({"claims": good})).await.expect(200);
     let ec = json!({"alg": "ES256", "claims": {"sub": "ec", "email": "ec@acme.test"}});
     with(&acme, "evil", ec).await.expect(200);
+    let both = json!({"aud": ["tenantry", "other"], "azp": "tenantry", "sub": "both", "email": "both@acme.test"});
+    with(&acme, "evil", json!({"claims": both})).await.expect(200);
     let honest = format!("{}/honest", evil());
     let mut believed = Vec::new();
     for (what, wish) in [
         ("another issuer", json!({"claims": {"iss": honest}})),
         ("another audience", json!({"claims": {"aud": "somebody-else"}})),
         ("for somebody else, too", json!({"claims": {"aud": ["tenantry", "other"], "azp": "other"}})),
+        ("for others, too, and it is not said for whom", json!({"claims": {"aud": ["tenantry", "other"]}})),
         ("asked for by somebody else", json!({"claims": {"azp": "other"}})),
         ("no nonce", json!({"claims": {"nonce": null}})),
         ("another nonce", json!({"claims": {"nonce": "x"}})),
