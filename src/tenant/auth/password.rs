@@ -97,7 +97,7 @@ pub async fn change_password(
                 password_change_required: Some(false),
                 ..UserChange::default()
             };
-            account::void_reset_links(conn, db, me).await?;
+            account::drop_trust(conn, db, me).await?;
             users::update(conn, me, &change, true, line.now).await?;
             mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", line.now).await?;

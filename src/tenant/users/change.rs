@@ -215,7 +215,7 @@ async fn change(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
             if password_hash.is_some() {
-                account::void_reset_links(conn, db, id).await?;
+                account::drop_trust(conn, db, id).await?;
             }
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;

@@ -123,6 +123,7 @@ pub async fn reset_password(
             let now = auth.clock.now();
             let password = password.clone().ok_or_else(void)?;
             let user = store::take_token(conn, &hash, RESET_PASSWORD, now).await?.ok_or_else(void)?;
+            super::drop_trust(conn, db, user).await?;
             let person = users::hold(conn, user).await?;
             let change = UserChange {
                 password_hash: Some(password),

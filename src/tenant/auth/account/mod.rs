@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
+use super::mfa;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
@@ -120,16 +121,17 @@ pub(in crate::tenant) async fn reset_link(
     Ok(Some(Due { to: found.recipient(), token: token.text().clone() }))
 }
 
-/// Voids the links to a new password that a person was sent: whoever reads an old mail does not undo a new password. To be
-/// called before the person is held, as a reset takes the two.
+/// A person gets a new password: what would lead around it is good no more. That is the links to another one, for whoever
+/// reads an old mail, and the devices that are asked for no second factor. To be called before the person is held, as a
+/// reset takes the two.
 ///
 /// # Errors
 /// If the database does not answer.
-pub(in crate::tenant) async fn void_reset_links(conn: &mut TenantConn, db: &TenantDb, user: UserId) -> ApiResult<()> {
+pub(in crate::tenant) async fn drop_trust(conn: &mut TenantConn, db: &TenantDb, user: UserId) -> ApiResult<()> {
     if db.tenant().schema_version >= SINCE {
         store::void_tokens(conn, user, RESET_PASSWORD).await?;
     }
-    Ok(())
+    mfa::gate::forget_devices(conn, db, user).await
 }
 
 /// The link that verifies an address, of whoever waits for it.

@@ -191,6 +191,18 @@ pub(in crate::tenant) async fn forget_challenges(conn: &mut TenantConn, db: &Ten
     Ok(())
 }
 
+/// Asks for the second factor again, wherever a person logs in.
+pub(in crate::tenant::auth) async fn forget_devices(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+) -> ApiResult<()> {
+    if exists(conn, db).await? {
+        store::remove_devices(conn, user).await?;
+    }
+    Ok(())
+}
+
 /// What a code that came with a password is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tenant::auth) enum Proof {
