@@ -1,9 +1,14 @@
 //! One person at several tenants: accepting an invitation with an account elsewhere, and changing over.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, get, post, web};
+use futures_util::future;
+use futures_util::stream::{self, StreamExt as _};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -21,6 +26,10 @@ use crate::router::{self, MainConn, Router, TenantDb};
 use crate::tenant::auth::mfa::LoggedIn;
 use crate::tenant::auth::{Auth, elsewhere};
 use crate::tenant::docs::Refusals;
+
+/// Tenants that are asked at the same time whether somebody belongs to them, and how long they all have to answer.
+const AT_ONCE: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A tenant that one belongs to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +52,8 @@ fn no_such_tenant() -> ApiError {
 }
 
 /// The tenants that one belongs to with linked accounts: a hundred at most. This one alone, if none is linked.
+///
+/// Each is asked whether one may still come in; one whose database does not answer within seconds is not listed.
 #[utoipa::path(
     tag = "users",
     responses((status = 200, description = "The tenants", body = Envelope<Vec<MyTenant>>), Refusals),
@@ -61,18 +72,38 @@ pub async fn my_tenants(
             let read = async move |conn: &mut MainConn| -> ApiResult<Vec<LinkedTenant>> {
                 Ok(people::tenants_of(conn, person).await?)
             };
-            fleet.control.db.read(read).await?
+            belonging(caller.db.router(), person, fleet.control.db.read(read).await?).await
         }
     };
     let mut tenants: Vec<MyTenant> = linked
         .into_iter()
-        .map(|LinkedTenant { id, slug, name }| MyTenant { current: id == mine.id, id, slug, name })
+        .map(|LinkedTenant { id, slug, name, .. }| MyTenant { current: id == mine.id, id, slug, name })
         .collect();
     if !tenants.iter().any(|tenant| tenant.current) {
         let here = MyTenant { id: mine.id, slug: mine.slug.to_string(), name: mine.name.clone(), current: true };
         tenants.insert(0, here);
     }
     Ok(Reply(tenants))
+}
+
+/// Those tenants whose own databases say that the person may come in, in their order. One that does not answer in time is left
+/// out: whoever was removed there is not told what it is called now.
+async fn belonging(router: &Router, person: Uuid, linked: Vec<LinkedTenant>) -> Vec<LinkedTenant> {
+    let until = Instant::now() + PATIENCE;
+    let asked = linked.into_iter().map(|tenant| async move {
+        let answer = timeout_at(until, belongs(router, &tenant, person)).await;
+        let answer = answer.map_err(ApiError::internal).and_then(|answer| answer);
+        if let Err(error) = &answer {
+            tracing::warn!(tenant = %tenant.id, %error, "a tenant was not asked whether somebody belongs to it");
+        }
+        answer.is_ok_and(|belongs| belongs).then_some(tenant)
+    });
+    stream::iter(asked).buffered(AT_ONCE).filter_map(future::ready).collect().await
+}
+
+async fn belongs(router: &Router, tenant: &LinkedTenant, person: Uuid) -> ApiResult<bool> {
+    let db = router.named(Some(&tenant.slug), &Hints::default()).await?;
+    Ok(db.tenant().id == tenant.id && elsewhere::belongs(&db, tenant.user_id, person).await?)
 }
 
 /// An invitation to another tenant.

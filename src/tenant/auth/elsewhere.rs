@@ -118,6 +118,19 @@ pub async fn accept(auth: &Auth, db: &TenantDb, token: &OpaqueToken, person: Uui
     .await
 }
 
+/// Whether an account is this person's and may come in.
+///
+/// # Errors
+/// If the tenant's database does not answer.
+pub async fn belongs(db: &TenantDb, user: UserId, person_id: Uuid) -> ApiResult<bool> {
+    let db = db.router().at_schema(db.clone(), account::SINCE).await?;
+    db.read(async |conn: &mut TenantConn| -> ApiResult<bool> {
+        let active = users::find(conn, user).await?.is_some_and(|user| user.status == UserStatus::Active);
+        Ok(active && person(conn, user).await? == Some(person_id))
+    })
+    .await
+}
+
 /// Lets a person in who has just proved elsewhere who they are, by this tenant's own rules: a second factor is asked for
 /// where it would be after a password.
 ///

@@ -153,8 +153,21 @@ async fn one_person_belongs_to_several_organisations() {
     assert!(links.len() >= 2 && links.iter().all(|link| !link.contains('@')), "{links:?}");
     // A link that the account does not agree to is none.
     let id = there.data()["user"]["id"].as_str().unwrap().to_owned();
+    let listed = async || {
+        let tenants = ada.get("/api/v1/users/me/tenants").await.expect(200);
+        tenants.data().as_array().unwrap().iter().any(|tenant| tenant["slug"] == json!(globex.slug))
+    };
+    // Whoever may not come in there is not told of it, as long as that is so.
+    let path = format!("/api/v1/users/{id}");
+    globex.admin().patch(&path, json!({"status": "deactivated"})).await.expect(200);
+    assert!(!listed().await);
+    db::execute(globex.database(), &format!("UPDATE users SET status = 'active' WHERE id = '{id}'")).await;
+    assert!(listed().await);
     db::execute(globex.database(), &format!("UPDATE users SET person_id = gen_random_uuid() WHERE id = '{id}'")).await;
     switch(&ada, globex.slug.as_str()).await.refused(404, "not_found");
+    assert!(!listed().await);
+    globex.admin().delete(&path).await.expect(204);
+    assert!(!listed().await);
 }
 
 #[actix_web::test]
