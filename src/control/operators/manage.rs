@@ -140,7 +140,11 @@ pub async fn add_operator(
     tag = "admin",
     operation_id = "adminChangeOperator",
     params(("id" = OperatorId, Path, description = "The operator")),
-    request_body(content = OperatorPatch, content_type = "application/merge-patch+json"),
+    request_body(
+        content = OperatorPatch,
+        content_type = "application/merge-patch+json",
+        example = json!({"role": "owner", "tenants": ["acme"]})
+    ),
     responses((status = 200, description = "As they are now", body = Envelope<ManagedOperator>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]

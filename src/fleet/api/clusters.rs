@@ -63,7 +63,10 @@ pub async fn list_clusters(
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminAddCluster",
-    request_body = NewCluster,
+    request_body(
+        content = NewCluster,
+        example = json!({"name": "eu-2", "adminUrl": "postgres://admin:secret@pg2.example.com/postgres", "region": "eu"})
+    ),
     responses((status = 201, description = "Taken in", body = Envelope<ClusterView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -150,7 +153,11 @@ pub struct ClusterPatch {
     tag = "admin",
     operation_id = "adminChangeCluster",
     params(("name" = String, Path, description = "Its name")),
-    request_body(content = ClusterPatch, content_type = "application/merge-patch+json"),
+    request_body(
+        content = ClusterPatch,
+        content_type = "application/merge-patch+json",
+        example = json!({"maxTenants": 500, "connectionBudget": 200})
+    ),
     responses((status = 200, description = "As it is now", body = Envelope<ClusterView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]

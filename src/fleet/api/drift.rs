@@ -29,7 +29,7 @@ pub struct NewComparison {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCompareFleet",
-    request_body = NewComparison,
+    request_body(content = NewComparison, example = json!({"only": ["acme"]})),
     responses((status = 202, description = "It is a job now", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]

@@ -37,7 +37,7 @@ pub struct RotateKeysBody {
     tag = "admin",
     operation_id = "adminRotateKeys",
     params(("id" = String, Path, description = "Id or slug")),
-    request_body = Option<RotateKeysBody>,
+    request_body(content = Option<RotateKeysBody>, example = json!({"algorithm": "EdDSA"})),
     responses((status = 200, description = "The next key", body = Envelope<RotatedKeys>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]

@@ -80,7 +80,7 @@ impl NewMigration {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminMigrateFleet",
-    request_body = NewMigration,
+    request_body(content = NewMigration, example = json!({"canary": 1, "wave": 50, "soak": "10s", "dryRun": true})),
     responses(
         (status = 200, description = "What would be done (`dryRun`)", body = Envelope<DryRun>),
         (status = 202, description = "It is a job now", body = Envelope<JobView>),

@@ -53,7 +53,7 @@ pub async fn rotate_credentials(
     tag = "admin",
     operation_id = "adminMoveTenant",
     params(("id" = String, Path, description = "Id or slug")),
-    request_body = MoveRequest,
+    request_body(content = MoveRequest, example = json!({"to": "eu-2", "holdDeadlineMs": 30000})),
     responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]

@@ -38,7 +38,10 @@ pub struct ChangePasswordRequest {
 /// A wrong `currentPassword` counts like a failed login, so that a stolen token is no way to guess it.
 #[utoipa::path(
     tag = "auth",
-    request_body = ChangePasswordRequest,
+    request_body(
+        content = ChangePasswordRequest,
+        example = json!({"currentPassword": "nine wagons in the rain", "newPassword": "quite another sentence of words"})
+    ),
     params(("Idempotency-Key" = Option<String>, Header, description = "Changes once, however often it is sent")),
     responses(
         (status = 204, description = "Changed"),

@@ -259,8 +259,10 @@ async fn replace_contact(
         ("If-Match" = Option<String>, Header, description = "Only if its `ETag` is still this one"),
     ),
     request_body(content(
-        (ContactPatch = "application/merge-patch+json"),
-        (ContactPatch = "application/json"),
+        (ContactPatch = "application/merge-patch+json",
+            example = json!({"company": "Analytical Engines", "tags": ["customer"]})),
+        (ContactPatch = "application/json",
+            example = json!({"company": "Analytical Engines", "tags": ["customer"]})),
     )),
     responses(
         (status = 200, description = "The contact as it is now", body = Envelope<Contact>),

@@ -80,7 +80,15 @@ pub async fn scim_get_group(request: HttpRequest, id: web::Path<String>) -> Http
 /// Takes a role over, or makes one that may do nothing yet.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
+            "displayName": "Sales",
+            "members": [{"value": "01890000-0000-7000-8000-000000000000"}],
+        })
+    ),
     responses(
         (status = 201, description = "A Group", content_type = "application/scim+json", body = Object),
         (status = 409, description = "`uniqueness`: a directory has a group of this name already"),
@@ -137,7 +145,15 @@ async fn forget(caller: &Caller, changed: &BTreeSet<UserId>) {
 /// Replaces who has a role.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
+            "displayName": "Sales",
+            "members": [{"value": "01890000-0000-7000-8000-000000000000"}],
+        })
+    ),
     params(("id" = RoleId, Path, description = "The role")),
     responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),
@@ -150,7 +166,14 @@ pub async fn scim_replace_group(request: HttpRequest, id: web::Path<String>, byt
 /// Changes who has a role. Nobody is given one that may do more than the token's owner.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{"op": "add", "path": "members", "value": [{"value": "01890000-0000-7000-8000-000000000000"}]}],
+        })
+    ),
     params(("id" = RoleId, Path, description = "The role")),
     responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),

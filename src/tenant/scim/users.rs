@@ -125,7 +125,17 @@ pub async fn scim_get_user(request: HttpRequest, id: web::Path<String>) -> HttpR
 /// that they ask for.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+            "userName": "grace@acme.test",
+            "name": {"givenName": "Grace", "familyName": "Hopper"},
+            "emails": [{"value": "grace@acme.test", "primary": true}],
+            "active": true,
+        })
+    ),
     responses(
         (status = 201, description = "A User", content_type = "application/scim+json", body = Object),
         (status = 409, description = "`uniqueness`: somebody has this name or address"),
@@ -185,7 +195,17 @@ async fn note(
 /// Replaces a person. What is left out stays.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+            "userName": "grace@acme.test",
+            "name": {"givenName": "Grace", "familyName": "Hopper"},
+            "emails": [{"value": "grace@acme.test", "primary": true}],
+            "active": true,
+        })
+    ),
     params(("id" = UserId, Path, description = "The person")),
     responses((status = 200, description = "A User", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),
@@ -198,7 +218,14 @@ pub async fn scim_replace_user(request: HttpRequest, id: web::Path<String>, byte
 /// Changes a person: `active: false` ends their sessions at once.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{"op": "replace", "path": "active", "value": false}],
+        })
+    ),
     params(("id" = UserId, Path, description = "The person")),
     responses((status = 200, description = "A User", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),

@@ -160,7 +160,7 @@ async fn note(
 /// Nobody can hand over rights that they do not have themselves.
 #[utoipa::path(
     tag = "users",
-    request_body = Reassign,
+    request_body(content = Reassign, example = json!({"to": "01890000-0000-7000-8000-000000000000"})),
     params(
         ("id" = UserId, Path, description = "The person"),
         ("Idempotency-Key" = Option<String>, Header, description = "Hands over once, however often it is sent"),

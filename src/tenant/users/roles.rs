@@ -32,7 +32,7 @@ pub struct AddRole {
 /// Nobody can give a role that may do more than they themselves.
 #[utoipa::path(
     tag = "users",
-    request_body = AddRole,
+    request_body(content = AddRole, example = json!({"roleId": "01890000-0000-7000-8000-000000000000"})),
     params(
         ("id" = UserId, Path, description = "The person"),
         ("Idempotency-Key" = Option<String>, Header, description = "Gives once, however often it is sent"),

@@ -52,7 +52,11 @@ pub struct DeleteQuery {
     tag = "admin",
     operation_id = "adminChangeTenant",
     params(("id" = String, Path, description = "Id or slug")),
-    request_body(content = TenantPatch, content_type = "application/merge-patch+json"),
+    request_body(
+        content = TenantPatch,
+        content_type = "application/merge-patch+json",
+        example = json!({"name": "Acme GmbH", "registration": "invite"})
+    ),
     responses(
         (status = 200, description = "As it is now", body = Envelope<OperatedTenant>),
         Refusals,
