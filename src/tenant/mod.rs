@@ -21,6 +21,7 @@ mod schema;
 pub mod scim;
 pub mod security;
 mod seed;
+mod sorted;
 pub mod teams;
 pub mod tenants;
 pub mod token_issuers;
