@@ -22,6 +22,7 @@ mod patch;
 pub mod problem;
 mod rate;
 mod reply;
+mod sorting;
 mod strict;
 pub mod totp;
 
@@ -41,3 +42,4 @@ pub use patch::Patch;
 pub use problem::{ErrorEnvelope, Problem, PublicUrl};
 pub use rate::{RateNote, RateStanding};
 pub use reply::{Accepted, Created, NoContent, Reply, Tagged};
+pub use sorting::{SortWord, Sorting};
