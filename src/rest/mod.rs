@@ -36,7 +36,7 @@ pub use gate::Gate;
 pub use hints::Hints;
 pub use idempotency::{Answer, Idempotency, Keyed, Replay};
 pub use paging::{Listed, Paging};
-pub use params::{NoQuery, Path, Query};
+pub use params::{NoQuery, Path, Query, nameable};
 pub use patch::Patch;
 pub use problem::{ErrorEnvelope, Problem, PublicUrl};
 pub use rate::{RateNote, RateStanding};
