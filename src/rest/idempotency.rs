@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::body::BodyDigest;
 use super::envelope::{Envelope, RequestId};
-use super::etag::tag;
+use super::etag::{Versioned, tag};
 use super::gate::Gate;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::{MacKey, sha256};
@@ -76,6 +76,15 @@ impl<T> Answer<T> {
     pub fn location(mut self, location: impl Into<String>) -> Self {
         self.location = Some(location.into());
         self
+    }
+
+    /// 200 with `data` and its version.
+    pub fn tagged(data: T) -> Self
+    where
+        T: Versioned,
+    {
+        let version = data.version();
+        Self::ok(data).etag(version)
     }
 
     /// The version, for `ETag`.
@@ -327,7 +336,7 @@ impl Idempotency {
         let router = db.router();
         let body = self.request.extensions().get::<BodyDigest>().map(|digest| digest.0);
         Some(Claim {
-            scope: format!("{} {} {actor}", self.request.method(), self.request.path()),
+            scope: self.scope(actor),
             key,
             fingerprint: fingerprint(&router.installation().mac, body),
             now: router.config().clock.now(),
@@ -364,6 +373,12 @@ pub struct Keyed {
 }
 
 impl Idempotency {
+    /// What its key counts for: one effect of one caller.
+    #[must_use]
+    pub fn scope(&self, actor: &str) -> String {
+        format!("{} {} {actor}", self.request.method(), self.request.path())
+    }
+
     /// The key of the request, if it has one.
     #[must_use]
     pub fn keyed(&self, mac: &MacKey) -> Option<Keyed> {
@@ -397,9 +412,9 @@ impl<T> Answer<T> {
     ///
     /// # Errors
     /// If `status` is none.
-    pub fn again(status: u16, location: Option<String>, version: Option<i64>, data: T) -> ApiResult<Self> {
+    pub fn again(status: u16, location: Option<String>, version: Option<i64>, data: Option<T>) -> ApiResult<Self> {
         let status = StatusCode::from_u16(status).map_err(ApiError::internal)?;
-        Ok(Self { status, location, version, data: Some(data) })
+        Ok(Self { status, location, version, data })
     }
 }
 

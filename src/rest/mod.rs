@@ -1,7 +1,7 @@
 //! The REST contract's vocabulary: what a handler takes in and gives out. Uses `router` and `kernel`, knows no feature.
 //!
 //! In: [`Json`], [`OptionalJson`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
-//! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Accepted`], [`NoContent`], [`Tagged`], [`Listed`], and
+//! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Answer`], [`NoContent`], [`Tagged`], [`Listed`], and
 //! [`ApiError`](crate::error::ApiError) for everything else.
 
 mod access;
@@ -40,4 +40,4 @@ pub use params::{NoQuery, Path, Query, nameable};
 pub use patch::Patch;
 pub use problem::{ErrorEnvelope, Problem, PublicUrl};
 pub use rate::{RateNote, RateStanding};
-pub use reply::{Accepted, Created, NoContent, Reply, Tagged};
+pub use reply::{Created, NoContent, Reply, Tagged};

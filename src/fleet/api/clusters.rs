@@ -1,6 +1,6 @@
 //! Clusters, for operators.
 
-use actix_web::{delete, get, patch, post, web};
+use actix_web::{HttpResponse, delete, get, patch, post, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -12,7 +12,9 @@ use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
-use crate::rest::{Created, Envelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Reply, Tagged};
+use crate::rest::{
+    Answer, Envelope, Idempotency, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Reply, Tagged,
+};
 use crate::router::{Target, TlsMode, TlsPolicy};
 
 /// A cluster to be taken in.
@@ -63,6 +65,7 @@ pub async fn list_clusters(
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminAddCluster",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent")),
     request_body = NewCluster,
     responses((status = 201, description = "Taken in", body = Envelope<ClusterView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
@@ -70,10 +73,11 @@ pub async fn list_clusters(
 #[post("/api/v1/admin/clusters")]
 pub async fn add_cluster(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
+    idempotency: Idempotency,
     body: Json<NewCluster>,
-) -> ApiResult<Created<ClusterView>> {
+) -> ApiResult<HttpResponse> {
     let body = body.0;
     let admin = address(&body.admin_url, body.tls_mode, body.ca)?;
     let wanted = Wanted {
@@ -83,9 +87,12 @@ pub async fn add_cluster(
         max_tenants: body.max_tenants,
         connection_budget: body.connection_budget,
     };
-    let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
-    let version = view.version;
-    Ok(Created::new(view).etag(version))
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
+        let version = view.version;
+        Ok(Answer::created(view).etag(version))
+    };
+    fleet.once(operator.id, idempotency, effect).await
 }
 
 fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> ApiResult<Target> {
