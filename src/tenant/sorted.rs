@@ -63,7 +63,7 @@ macro_rules! sorted {
                 };
             }
             // What an index scan starts at.
-            query = match (order.first(), keys.first()) {
+            query = match (order.iter().next(), keys.iter().next()) {
                 $(
                     (Some(($key, true)), Some(KeyValue::$kind(value))) => query.filter($column.le($folded(value))),
                     (Some(($key, false)), Some(KeyValue::$kind(value))) => query.filter($column.ge($folded(value))),

@@ -1,6 +1,6 @@
 //! Operators and what they did, for administrators.
 
-use actix_web::{get, patch, post, web};
+use actix_web::{get, patch, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,8 @@ use crate::control::docs::{ChangeRefusals, Refusals};
 use crate::control::{ControlPlane, fault, tenants};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
-use crate::rest::{Created, Envelope, Json, ListEnvelope, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
+use crate::rest::passwords::Passwords;
+use crate::rest::{Envelope, ListEnvelope, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
 use crate::router::{MainConn, Router};
 
 /// An operator to be.
@@ -109,29 +110,17 @@ pub async fn list_operators(
 }
 
 /// Adds an operator.
-#[utoipa::path(
-    tag = "admin",
-    operation_id = "adminAddOperator",
-    request_body = NewOperatorBody,
-    responses((status = 201, description = "Added", body = Envelope<ManagedOperator>), Refusals, ChangeRefusals),
-    security(("operator" = [])),
-)]
-#[post("/api/v1/admin/operators")]
-pub async fn add_operator(
-    _: NoQuery,
-    operators: web::Data<Operators>,
-    _: Operator,
-    body: Json<NewOperatorBody>,
-) -> ApiResult<Created<ManagedOperator>> {
-    let NewOperatorBody { email, password, role, tenants: slugs } = body.0;
-    let control: &ControlPlane = operators.control();
+///
+/// # Errors
+/// 422 for a tenant that there is not, and as [`Operators::create`].
+pub async fn add(control: &ControlPlane, passwords: &Passwords, wanted: NewOperatorBody) -> ApiResult<ManagedOperator> {
+    let NewOperatorBody { email, password, role, tenants: slugs } = wanted;
     let wanted = slugs.clone();
     let given = async move |conn: &mut MainConn| named(conn, &wanted).await;
     let given = control.db.read(given).await.map_err(fault)?;
-    let operator = Operators::create(control, operators.passwords(), &email, password, role, given).await?;
-    let location = format!("/api/v1/admin/operators/{}", operator.id);
+    let operator = Operators::create(control, passwords, &email, password, role, given).await?;
     let tenants = if role == OperatorRole::Owner { slugs } else { Vec::new() };
-    Ok(Created::new(ManagedOperator { operator, tenants }).location(location))
+    Ok(ManagedOperator { operator, tenants })
 }
 
 /// Changes an operator: role, tenants, whether they are kept out. Whoever may do less from now on is logged out.

@@ -1,6 +1,6 @@
 //! Clusters, for operators.
 
-use actix_web::{delete, get, patch, post, web};
+use actix_web::{HttpResponse, delete, get, patch, post, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -13,7 +13,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
 use crate::rest::{
-    Created, Envelope, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Patch, Path, Tagged,
+    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Patch, Path,
+    Tagged,
 };
 use crate::router::{Target, TlsMode, TlsPolicy};
 
@@ -61,6 +62,7 @@ pub async fn list_clusters(_: NoQuery, _: Operator<Survey>, fleet: web::Data<Fle
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminAddCluster",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent")),
     request_body(
         content = NewCluster,
         example = json!({"name": "eu-2", "adminUrl": "postgres://admin:secret@pg2.example.com/postgres", "region": "eu"})
@@ -71,10 +73,11 @@ pub async fn list_clusters(_: NoQuery, _: Operator<Survey>, fleet: web::Data<Fle
 #[post("/api/v1/admin/clusters")]
 pub async fn add_cluster(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
+    idempotency: Idempotency,
     body: Json<NewCluster>,
-) -> ApiResult<Created<ClusterView>> {
+) -> ApiResult<HttpResponse> {
     let body = body.0;
     let admin = address(&body.admin_url, body.tls_mode, body.ca)?;
     let wanted = Wanted {
@@ -84,9 +87,12 @@ pub async fn add_cluster(
         max_tenants: body.max_tenants,
         connection_budget: body.connection_budget,
     };
-    let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
-    let version = view.version;
-    Ok(Created::new(view).etag(version))
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
+        let version = view.version;
+        Ok(Answer::created(view).etag(version))
+    };
+    fleet.once(operator.id, idempotency, effect).await
 }
 
 fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> ApiResult<Target> {

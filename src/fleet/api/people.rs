@@ -91,24 +91,6 @@ pub async fn my_tenants(
 /// out: whoever was removed there is not told what it is called now.
 async fn belonging(router: &Router, person: Uuid, linked: Vec<LinkedTenant>) -> Vec<LinkedTenant> {
     let until = Instant::now() + PATIENCE;
-    let ask = async |tenant: &LinkedTenant| -> ApiResult<bool> {
-        let db = router.named(Some(&tenant.slug), &Hints::default()).await?;
-        Ok(db.tenant().id == tenant.id && elsewhere::belongs(&db, tenant.user_id, person).await?)
-    };
-    let asked = linked.into_iter().map(async |tenant| {
-        let answer = timeout_at(until, ask(&tenant)).await.map_err(ApiError::internal).and_then(|answer| answer);
-        if let Err(error) = &answer {
-            tracing::warn!(tenant = %tenant.id, %error, "a tenant was not asked whether somebody belongs to it");
-        }
-        answer.is_ok_and(|belongs| belongs).then_some(tenant)
-    });
-    stream::iter(asked).buffered(AT_ONCE).filter_map(future::ready).collect().await
-}
-
-/// Those tenants whose own databases say that the person may come in, in their order. One that does not answer in time is left
-/// out: whoever was removed there is not told what it is called now.
-async fn belonging(router: &Router, person: Uuid, linked: Vec<LinkedTenant>) -> Vec<LinkedTenant> {
-    let until = Instant::now() + PATIENCE;
     let asked = linked.into_iter().map(|tenant| async move {
         let answer = timeout_at(until, belongs(router, &tenant, person)).await;
         let answer = answer.map_err(ApiError::internal).and_then(|answer| answer);

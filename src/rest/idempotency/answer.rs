@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{ApiError, ApiResult};
 use crate::rest::envelope::{Envelope, RequestId};
-use crate::rest::etag::tag;
+use crate::rest::etag::{Versioned, tag};
 
 const REPLAYED: &str = "idempotency-replayed";
 
@@ -47,9 +47,9 @@ impl<T> Answer<T> {
     ///
     /// # Errors
     /// If `status` is none.
-    pub fn again(status: u16, location: Option<String>, version: Option<i64>, data: T) -> ApiResult<Self> {
+    pub fn again(status: u16, location: Option<String>, version: Option<i64>, data: Option<T>) -> ApiResult<Self> {
         let status = StatusCode::from_u16(status).map_err(ApiError::internal)?;
-        Ok(Self { status, location, version, data: Some(data) })
+        Ok(Self { status, location, version, data })
     }
 
     /// The path of `Location`.
@@ -57,6 +57,15 @@ impl<T> Answer<T> {
     pub fn location(mut self, location: impl Into<String>) -> Self {
         self.location = Some(location.into());
         self
+    }
+
+    /// 200 with `data` and its version.
+    pub fn tagged(data: T) -> Self
+    where
+        T: Versioned,
+    {
+        let version = data.version();
+        Self::ok(data).etag(version)
     }
 
     /// The version, for `ETag`.

@@ -120,6 +120,12 @@ impl Idempotency {
         Ok(answer.written()?.respond(&self.request, replayed))
     }
 
+    /// What its key counts for: one effect of one caller.
+    #[must_use]
+    pub fn scope(&self, actor: &str) -> String {
+        format!("{} {} {actor}", self.request.method(), self.request.path())
+    }
+
     /// The key of the request, if it has one.
     #[must_use]
     pub fn keyed(&self, mac: &MacKey) -> Option<Keyed> {
@@ -131,7 +137,7 @@ impl Idempotency {
     fn claim(&self, db: &TenantDb, actor: &str) -> Option<Claim> {
         let router = db.router();
         Some(Claim {
-            scope: format!("{} {} {actor}", self.request.method(), self.request.path()),
+            scope: self.scope(actor),
             keyed: self.keyed(&router.installation().mac)?,
             now: router.config().clock.now(),
         })

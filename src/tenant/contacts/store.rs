@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::json::RawJson;
 use super::rules::{Address, Draft, Email, Phone};
 use crate::kernel::ContactId;
-use crate::kernel::page::{Direction, Seek};
+use crate::kernel::page::Seek;
 use crate::rest::Versioned;
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::sorted::{self, KeyValue, sorted};

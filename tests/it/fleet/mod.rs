@@ -16,6 +16,7 @@ mod kept;
 mod key_rotation;
 mod migrate;
 mod migrations;
+mod once;
 mod proof;
 mod provisioning;
 mod relocation;

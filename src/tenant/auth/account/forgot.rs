@@ -110,7 +110,9 @@ pub async fn reset_password(
     let (hash, now) = (token.hash(), auth.clock.now());
     // Before the hashing, so that a made-up token costs little.
     let user = db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::find_token(conn, &hash, RESET_PASSWORD, now).await?) })
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            Ok(store::find_token(conn, &hash, RESET_PASSWORD, now).await?)
+        })
         .await?;
     // A replay of the first answer needs no token any more; whoever has no key for one is told here.
     let password = match user {
