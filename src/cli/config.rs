@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::Context;
-use crate::http::{control_target, master_keys};
+use crate::http::Node;
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
@@ -40,8 +40,7 @@ pub fn run(context: &Context, command: &ConfigCommand) -> anyhow::Result<()> {
 fn check(context: &Context) -> anyhow::Result<()> {
     use crate::config::ConfigError;
     let config = &context.config;
-    control_target(config)?;
-    master_keys(config)?;
+    Node::check(config)?;
     if let Some(dir) = config.tenant_migrations().filter(|dir| !dir.is_dir()) {
         let fault = format!("names {}, which is no directory", dir.display());
         return Err(ConfigError::new("TENANTRY_TENANT_MIGRATIONS", fault, "make it, or unset the variable").into());

@@ -24,6 +24,9 @@ pub struct LinkedTenant {
     /// Display name.
     #[diesel(sql_type = Text)]
     pub name: String,
+    /// The person's account there.
+    #[diesel(sql_type = SqlUuid)]
+    pub user_id: UserId,
 }
 
 #[derive(QueryableByName)]
@@ -90,7 +93,7 @@ pub async fn account(conn: &mut MainConn, person: Uuid, tenant: TenantId) -> Que
 /// If the control plane does not answer.
 pub async fn tenants_of(conn: &mut MainConn, person: Uuid) -> QueryResult<Vec<LinkedTenant>> {
     diesel::sql_query(
-        "SELECT t.id, t.slug, t.name FROM person_links l JOIN tenants t ON t.id = l.tenant_id \
+        "SELECT t.id, t.slug, t.name, l.user_id FROM person_links l JOIN tenants t ON t.id = l.tenant_id \
          WHERE l.person_id = $1 AND l.confirmed_at IS NOT NULL AND t.status = 'active' ORDER BY t.slug LIMIT $2",
     )
     .bind::<SqlUuid, _>(person)

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::installation;
-use super::schema::signing_keys as sk;
+use super::schema::{signing_keys as sk, tenants as t};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{SigningKeyId, TenantId};
@@ -161,7 +161,7 @@ pub struct Succession {
 /// Makes the next key of a tenant, and sets the end of those before it. Within one transaction.
 ///
 /// # Errors
-/// 404 for a tenant without a key; 409 while an earlier key has not begun to sign.
+/// 404 for a tenant without a key, or none; 409 while an earlier key has not begun to sign.
 pub async fn rotate(
     conn: &mut MainConn,
     keys: &MasterKeys,
@@ -169,9 +169,13 @@ pub async fn rotate(
     wanted: Succession,
     now: DateTime<Utc>,
 ) -> ApiResult<(SigningKeyId, KeyAlgorithm)> {
+    // The tenant's row, not the key's: that one is retired by the time that whoever waited for it gets it.
+    let held: Option<TenantId> =
+        t::table.find(tenant).select(t::id).for_no_key_update().first(conn).await.optional()?;
+    held.ok_or_else(|| ApiError::not_found("tenant"))?;
     let in_use = sk::table.filter(sk::tenant_id.eq(tenant)).filter(sk::retired_at.is_null());
     let columns = (sk::alg, sk::signs_from);
-    let held: Option<(String, DateTime<Utc>)> = in_use.select(columns).for_update().first(conn).await.optional()?;
+    let held: Option<(String, DateTime<Utc>)> = in_use.select(columns).first(conn).await.optional()?;
     let (alg, signs_from) = held.ok_or_else(|| ApiError::not_found("signing key"))?;
     if signs_from > now && !wanted.compromised {
         let said = format!("A key that was made before begins to sign at {}.", signs_from.format("%FT%TZ"));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::HttpResponse;
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -11,11 +13,15 @@ use super::Fleet;
 use super::lock::Lock;
 use crate::control::requests::{self, Begun, Kept};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::rest::{Answer, Keyed};
+use crate::kernel::OperatorId;
+use crate::rest::{Answer, Idempotency, Keyed};
 use crate::router::MainConn;
 
 /// How long a request with a key waits while as many are worked on as may be.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest scope that is kept. What is longer names nothing that there is.
+const LONGEST: usize = 1000;
 
 /// What is to be done with a request.
 pub(super) enum Turn {
@@ -41,6 +47,40 @@ impl Claim {
 }
 
 impl Fleet {
+    /// Does what an operator asks for, once per key, and answers. It goes on if the caller goes away, and its answer is
+    /// kept: there are to be no secrets in it.
+    ///
+    /// # Errors
+    /// 409 `idempotency_in_progress`, 422 `idempotency_key_reused`, or what the effect gives.
+    pub(super) async fn once<T, F>(
+        &self,
+        who: OperatorId,
+        idempotency: Idempotency,
+        effect: F,
+    ) -> ApiResult<HttpResponse>
+    where
+        T: Serialize + 'static,
+        F: AsyncFnOnce(Self) -> ApiResult<Answer<T>> + 'static,
+    {
+        let scope = idempotency.scope(&who.to_string());
+        if scope.len() > LONGEST {
+            return Err(ApiError::new(Code::NotFound));
+        }
+        let keyed = idempotency.keyed(&self.installation().await?.mac);
+        let claim = match self.turn(&scope, keyed).await? {
+            Turn::Do(claim) => claim,
+            Turn::Repeat(Kept { status, location, version, body }) => {
+                return idempotency.respond(Answer::again(status, location, version, body)?, true);
+            }
+        };
+        let fleet = self.clone();
+        let doing = actix_web::rt::spawn(async move {
+            let done = effect(fleet.clone()).await;
+            fleet.settle(claim, done, |answer| serde_json::to_value(answer.data()?).ok()).await
+        });
+        idempotency.respond(doing.await.map_err(ApiError::internal)??, false)
+    }
+
     /// Looks up what a request's key did before. `scope` says whose keys these are, and for what.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ pub fn create_app(
         .default_service(web::to(surface::nothing_here))
         .wrap(from_fn(browser::cookies))
         .wrap(from_fn(surface::refuse_what_is_not_offered))
+        .wrap(from_fn(surface::head_is_get))
         .wrap(Condition::new(!settings.cors_origins.is_empty(), cors(&settings.cors_origins)))
         .wrap(from_fn(observe::observe))
 }

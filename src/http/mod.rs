@@ -16,7 +16,7 @@ mod surface;
 mod well_known;
 
 pub use app::create_app;
-pub use node::{Node, Server, control_target, master_keys};
+pub use node::{Node, Server};
 pub use openapi::document;
 pub use server::{Listeners, ServerOptions, serve};
 pub use state::{AppState, HttpSettings};

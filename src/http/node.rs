@@ -39,10 +39,7 @@ const CONTROL_CONNECTIONS: u32 = 8;
 const DRAIN_SLACK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The control plane's database. Without an `sslmode` in its URL: no TLS on this machine, `verify-full` elsewhere.
-///
-/// # Errors
-/// If none is set, or it is no database URL.
-pub fn control_target(config: &Config) -> Result<Target, ConfigError> {
+fn control_target(config: &Config) -> Result<Target, ConfigError> {
     Target::parse_control_plane(config.database_url()?).map_err(|error| {
         let remedy = "write it as postgres://user:password@host:5432/name";
         ConfigError::new("TENANTRY_DATABASE_URL", format!("cannot be used: {error}"), remedy)
@@ -50,10 +47,7 @@ pub fn control_target(config: &Config) -> Result<Target, ConfigError> {
 }
 
 /// The master keys.
-///
-/// # Errors
-/// If none are set, or one of them is none.
-pub fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
+fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
     MasterKeys::parse(config.master_key()?).map_err(|error| {
         ConfigError::new("TENANTRY_MASTER_KEY", format!("cannot be used: {error}"), "correct the entry")
     })
@@ -68,15 +62,13 @@ fn peppers(config: &Config) -> Result<Peppers, ConfigError> {
     })
 }
 
-/// How passwords are judged and hashed.
-fn passwords(config: &Config, parallel: usize) -> Result<Passwords, ConfigError> {
-    let passwords = Passwords::new(parallel, peppers(config)?);
-    let Some(path) = &config.auth().leaked_passwords else { return Ok(passwords) };
-    let leaked = Leaked::open(path).map_err(|error| {
+/// Passwords that nobody may choose, for they have leaked; none, unless a list is named.
+fn leaked(config: &Config) -> Result<Option<Leaked>, ConfigError> {
+    let Some(path) = &config.auth().leaked_passwords else { return Ok(None) };
+    Leaked::open(path).map(Some).map_err(|error| {
         let remedy = "name a file of SHA-1 digests, sorted, one a line, that the server may read";
         ConfigError::new("TENANTRY_AUTH__LEAKED_PASSWORDS", format!("cannot be used: {error}"), remedy)
-    })?;
-    Ok(passwords.without(leaked))
+    })
 }
 
 /// Where backups are kept; nowhere without a setting and a data directory.
@@ -105,6 +97,29 @@ fn mailer(config: &Config) -> Result<Option<Mailer>, ConfigError> {
     Ok(Some(Mailer::new(MailerSettings { server, from, timeout: mail.timeout.0, local })))
 }
 
+/// What a node is made of, as its configuration says: whatever is wrong with that is found here.
+struct Parts {
+    keys: MasterKeys,
+    target: Target,
+    peppers: Peppers,
+    leaked: Option<Leaked>,
+    storage: Option<Storage>,
+    mailer: Option<Mailer>,
+}
+
+impl Parts {
+    fn read(config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self {
+            target: control_target(config)?,
+            keys: master_keys(config)?,
+            peppers: peppers(config)?,
+            leaked: leaked(config)?,
+            storage: storage(config)?,
+            mailer: mailer(config)?,
+        })
+    }
+}
+
 /// A node that has not started: it can prepare the installation.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -120,20 +135,32 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it could be put together.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check(config: &Config) -> Result<(), ConfigError> {
+        Parts::read(config).map(drop)
+    }
+
     /// Puts it together; opens no connection.
     ///
     /// # Errors
-    /// If the configuration lacks the control plane or its keys.
+    /// If the configuration lacks the control plane or its keys, or what it says of mail, storage or peppers cannot be.
     pub fn open(config: &Config) -> Result<Self, ConfigError> {
-        let keys = Arc::new(master_keys(config)?);
-        let db = MainDb::new(control_target(config)?, CONTROL_CONNECTIONS);
-        let control = ControlPlane::new(db, keys, Clock::system());
-        let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let passwords = passwords(config, parallel)?;
+        let Parts { keys, target, peppers, leaked, storage, mailer } = Parts::read(config)?;
+        let control = ControlPlane::new(MainDb::new(target, CONTROL_CONNECTIONS), Arc::new(keys), Clock::system());
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        // One is left to requests: with all of them hashing, a storm of logins is every other route's wait.
+        let passwords = Passwords::new(cores - 1, peppers);
+        let passwords = match leaked {
+            Some(leaked) => passwords.without(leaked),
+            None => passwords,
+        };
         let settings = FleetSettings {
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
-            storage: storage(config)?,
+            storage,
             backup_every: Some(config.backup().every.0).filter(|every| !every.is_zero()),
             backup_keep: config.backup().keep.0,
             dump_limit: config.fleet().dump_limit.0 as u64,
@@ -143,7 +170,7 @@ impl Node {
             ready_tenants: config.fleet().ready_tenants,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
-        Ok(Self { control, fleet, passwords, guards: Guards::default(), mailer: mailer(config)? })
+        Ok(Self { control, fleet, passwords, guards: Guards::default(), mailer })
     }
 
     /// Brings the control plane's database to the embedded schema.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, web};
 use url::form_urlencoded;
@@ -55,7 +56,11 @@ impl Surface {
     /// The methods of an address, as `Allow` lists them. `None` where there is no such address.
     pub(super) fn methods(&self, path: &str) -> Option<String> {
         let address = self.find(path)?;
-        Some(address.methods.keys().copied().collect::<Vec<_>>().join(", "))
+        let methods = address.methods.keys().flat_map(|&method| match method {
+            "GET" => vec![method, "HEAD"],
+            _ => vec![method],
+        });
+        Some(methods.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -94,6 +99,17 @@ fn takes_parameters(operation: &Operation) -> bool {
         RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
         RefOr::Ref(_) => true,
     })
+}
+
+/// Middleware: `HEAD` is `GET` without the body, which the connection leaves out (RFC 9110, section 9.3.2).
+pub(super) async fn head_is_get(
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if request.method() == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
+    next.call(request).await
 }
 
 /// Where no route matches: 405 with `Allow` if another method would, else 404.
@@ -172,9 +188,9 @@ mod tests {
     #[test]
     fn lists_the_methods_of_an_address() {
         let surface = surface();
-        assert_eq!(surface.methods("/users").as_deref(), Some("GET, POST"));
-        assert_eq!(surface.methods("/users/1").as_deref(), Some("DELETE, GET"));
-        assert_eq!(surface.methods("/users/me").as_deref(), Some("GET"));
+        assert_eq!(surface.methods("/users").as_deref(), Some("GET, HEAD, POST"));
+        assert_eq!(surface.methods("/users/1").as_deref(), Some("DELETE, GET, HEAD"));
+        assert_eq!(surface.methods("/users/me").as_deref(), Some("GET, HEAD"));
         for nowhere in ["/", "/users/", "/users/1/2", "/user"] {
             assert_eq!(surface.methods(nowhere), None, "{nowhere}");
         }
@@ -187,7 +203,7 @@ mod tests {
             let request = TestRequest::with_uri(uri).method(method.parse().unwrap());
             other_methods(&request.app_data(web::Data::new(surface())).to_srv_request())
         };
-        assert_eq!(others_of("DELETE", "/users/me").as_deref(), Some("GET"));
+        assert_eq!(others_of("DELETE", "/users/me").as_deref(), Some("GET, HEAD"));
         assert_eq!(others_of("DELETE", "/users/1"), None);
         assert_eq!(others_of("GET", "/nowhere"), None);
     }

@@ -21,6 +21,9 @@ pub enum Direction {
     Previous,
 }
 
+/// Where to read on, and which way; none is a list's beginning.
+pub type Seek<P> = Option<(Direction, P)>;
+
 /// What a cursor is bound to. Presented anywhere else it is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct CursorScope<'a> {

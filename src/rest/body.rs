@@ -15,7 +15,7 @@ use serde_json::error::Category;
 use tokio::time::timeout;
 
 use super::gate::Gate;
-use super::strict::Strict;
+use super::strict::{NUL, NUL_SAID, Strict};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::crypto::sha256;
 
@@ -187,7 +187,10 @@ pub(super) fn field_fault(path: &str, said: &str) -> FieldError {
     {
         return FieldError::new(path, "invalid_type", format!("Must be {expected}.").replace('`', "'"));
     }
-    FieldError::new(path, "invalid", said)
+    if said.starts_with("UUID parsing failed") {
+        return FieldError::new(path, "invalid", "Must be an id, as '01980000-0000-7000-8000-000000000000'.");
+    }
+    FieldError::new(path, if said == NUL_SAID { NUL } else { "invalid" }, said)
 }
 
 fn rule_broken(path: &str, message: &str) -> FieldError {
@@ -268,6 +271,7 @@ mod tests {
         assert_eq!(inner(r#"{"postalCode": "123456"}"#), invalid("addresses[1].postalCode", "too_long"));
         assert_eq!(inner(r#"{"postalCode": "1", "zip": "1"}"#), invalid("addresses[1].zip", "unknown_field"));
         assert_eq!(inner("{}"), invalid("addresses[1].postalCode", "required"));
+        assert_eq!(refused(r#"{"lastName": "L\u0000i"}"#), invalid("lastName", "invalid_character"));
         assert_eq!(refused("[]").0, Code::ValidationFailed);
     }
 

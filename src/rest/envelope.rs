@@ -40,7 +40,7 @@ pub struct ListMeta {
 }
 
 /// Where a page stands in its list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pagination {
     /// Number of the page from 1, or null on a page that a cursor led to.

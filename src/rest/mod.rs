@@ -1,7 +1,7 @@
 //! The REST contract's vocabulary: what a handler takes in and gives out. Uses `router` and `kernel`, knows no feature.
 //!
 //! In: [`Json`], [`OptionalJson`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
-//! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Accepted`], [`NoContent`], [`Tagged`], [`Listed`], and
+//! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Answer`], [`NoContent`], [`Tagged`], [`Listed`], and
 //! [`ApiError`](crate::error::ApiError) for everything else.
 
 mod access;
@@ -22,6 +22,7 @@ mod patch;
 pub mod problem;
 mod rate;
 mod reply;
+mod sorting;
 mod strict;
 pub mod totp;
 
@@ -34,10 +35,11 @@ pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId
 pub use etag::{IfMatch, Versioned};
 pub use gate::Gate;
 pub use hints::Hints;
-pub use idempotency::{Answer, Idempotency, Keyed, Replay};
-pub use paging::{Listed, Paging};
-pub use params::{NoQuery, Path, Query};
+pub use idempotency::{Answer, Idempotency, Keyed, Outcome, Replay};
+pub use paging::{Listed, Pages, Paging};
+pub use params::{NoQuery, Path, Query, nameable};
 pub use patch::Patch;
 pub use problem::{ErrorEnvelope, Problem, PublicUrl};
 pub use rate::{RateNote, RateStanding};
-pub use reply::{Accepted, Created, NoContent, Reply, Tagged};
+pub use reply::{Created, NoContent, Reply, Tagged};
+pub use sorting::{SortWord, Sorting};

@@ -1,5 +1,7 @@
 //! Pages: keyset cursors by default, numbered pages on the small lists.
 
+use std::ops::Deref;
+
 use actix_web::body::BoxBody;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
@@ -7,8 +9,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::envelope::{ListEnvelope, Pagination, RequestId};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
+use crate::kernel::TenantId;
 use crate::kernel::crypto::MacKey;
-use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::page::{CursorScope, Direction, Seek};
+use crate::router::TenantDb;
 
 const DEFAULT_SIZE: u32 = 20;
 const MAX_SIZE: u32 = 100;
@@ -16,12 +20,6 @@ const MAX_SIZE: u32 = 100;
 const MAX_PAGE: u32 = 10_000;
 
 /// Which page of a list is asked for.
-///
-/// ```ignore
-/// let seek = paging.decode(&scope, mac)?;                   // Option<(Direction, Position)>
-/// let rows = store::list(conn, seek, paging.limit(), paging.offset()).await?;
-/// Ok(paging.listed(rows, &scope, mac, |row| (row.created_at, row.id), total))
-/// ```
 #[derive(Debug, Clone)]
 pub struct Paging {
     page: Option<u32>,
@@ -78,32 +76,89 @@ impl Paging {
         self.include_total
     }
 
+    /// Of one list, which its cursors are bound to: a tenant's, or with none the control plane's.
+    #[must_use]
+    pub fn bound(
+        self,
+        (tenant, mac): (Option<TenantId>, &MacKey),
+        list: &'static str,
+        sort: impl Into<String>,
+        filter: impl Into<String>,
+    ) -> Pages {
+        Pages { paging: self, tenant, mac: mac.clone(), list, sort: sort.into(), filter: filter.into() }
+    }
+
+    /// Of a list in a tenant's database.
+    #[must_use]
+    pub fn of(self, db: &TenantDb, list: &'static str, sort: impl Into<String>, filter: impl Into<String>) -> Pages {
+        self.bound((Some(db.tenant().id), &db.router().installation().mac), list, sort, filter)
+    }
+}
+
+/// Which page of which list is asked for.
+///
+/// ```ignore
+/// let pages = Paging::new(page, page_size, cursor, include_total)?.of(&caller.db, "roles", "name", "");
+/// let seek = pages.seek()?;                                 // Seek<Position>
+/// let rows = store::list(conn, seek, pages.limit(), pages.offset()).await?;
+/// Ok(pages.listed(rows, |row| row.name.clone(), total))
+/// ```
+#[derive(Debug, Clone)]
+pub struct Pages {
+    paging: Paging,
+    tenant: Option<TenantId>,
+    mac: MacKey,
+    list: &'static str,
+    sort: String,
+    filter: String,
+}
+
+impl Deref for Pages {
+    type Target = Paging;
+
+    fn deref(&self) -> &Paging {
+        &self.paging
+    }
+}
+
+impl Pages {
+    fn scope(&self) -> CursorScope<'_> {
+        CursorScope { tenant: self.tenant, list: self.list, sort: &self.sort, filter: &self.filter }
+    }
+
     /// Where to read on, and which way; `None` on a list's beginning. Reading backwards, the store sorts the other way
     /// round and gives the rows as it finds them: [`Self::listed`] turns them.
     ///
     /// # Errors
     /// 400 `cursor_invalid` unless this very list made the cursor.
-    pub fn decode<P: DeserializeOwned>(
-        &self,
-        scope: &CursorScope<'_>,
-        mac: &MacKey,
-    ) -> ApiResult<Option<(Direction, P)>> {
-        let cursor = self.cursor.as_deref();
-        cursor.map(|text| scope.decode(mac, text)).transpose().map_err(|_| ApiError::new(Code::CursorInvalid))
+    pub fn seek<P: DeserializeOwned>(&self) -> ApiResult<Seek<P>> {
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        self.scope().decode(&self.mac, cursor).map(Some).map_err(|_| ApiError::new(Code::CursorInvalid))
     }
 
-    /// Cuts the rows (at most [`Self::limit`] of them) to one page. `position` gives a row's sort keys.
+    /// The same as the position after which to read on, and the one before which to read backwards.
+    ///
+    /// # Errors
+    /// As [`Self::seek`].
+    pub fn between<P: DeserializeOwned>(&self) -> ApiResult<(Option<P>, Option<P>)> {
+        Ok(match self.seek()? {
+            None => (None, None),
+            Some((Direction::Next, at)) => (Some(at), None),
+            Some((Direction::Previous, at)) => (None, Some(at)),
+        })
+    }
+
+    /// Cuts the rows (at most [`Paging::limit`] of them) to one page. `position` gives a row's sort keys.
     pub fn listed<R, P: Serialize>(
         &self,
         mut rows: Vec<R>,
-        scope: &CursorScope<'_>,
-        mac: &MacKey,
         position: impl Fn(&R) -> P,
         total: Option<i64>,
     ) -> Listed<R> {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         let further = rows.len() > size;
         rows.truncate(size);
+        let (scope, mac) = (self.scope(), &self.mac);
         let came_from = self.cursor.as_deref().and_then(|text| scope.decode::<IgnoredAny>(mac, text).ok());
         let (has_next, has_prev) = match came_from {
             Some((Direction::Previous, _)) => {
@@ -140,6 +195,13 @@ pub struct Listed<T> {
 }
 
 impl<T> Listed<T> {
+    /// A list that has few items, given whole: the only page of it.
+    pub fn whole(items: Vec<T>) -> Self {
+        let page_size = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let pagination = Pagination { page: Some(1), page_size, ..Pagination::default() };
+        Self { items, pagination }
+    }
+
     /// The same page of other things, such as rows made into what clients see.
     pub fn map<U>(self, make: impl FnMut(T) -> U) -> Listed<U> {
         Listed { items: self.items.into_iter().map(make).collect(), pagination: self.pagination }
@@ -159,23 +221,22 @@ mod tests {
     use super::*;
     use crate::kernel::crypto::random;
 
-    const SCOPE: CursorScope<'_> = CursorScope { tenant: None, list: "numbers", sort: "n", filter: "" };
-
     /// A list of the numbers 1 to 7, as a store would read it.
-    fn page(paging: &Paging, mac: &MacKey) -> Listed<i64> {
-        let limit = usize::try_from(paging.limit()).unwrap();
-        let rows = match paging.decode::<i64>(&SCOPE, mac).unwrap() {
-            None => (1..=7).skip(usize::try_from(paging.offset()).unwrap()).take(limit).collect(),
+    fn page(paging: Paging, mac: &MacKey) -> Listed<i64> {
+        let pages = paging.bound((None, mac), "numbers", "n", "");
+        let limit = usize::try_from(pages.limit()).unwrap();
+        let rows = match pages.seek::<i64>().unwrap() {
+            None => (1..=7).skip(usize::try_from(pages.offset()).unwrap()).take(limit).collect(),
             Some((Direction::Next, at)) => (1..=7).filter(|n| *n > at).take(limit).collect(),
             Some((Direction::Previous, at)) => (1..=7).rev().filter(|n| *n < at).take(limit).collect(),
         };
-        paging.listed(rows, &SCOPE, mac, |n| *n, paging.include_total().then_some(7))
+        pages.listed(rows, |n| *n, pages.include_total().then_some(7))
     }
 
     #[test]
     fn walks_there_and_back() {
         let mac = MacKey::new(&random::<32>());
-        let go = |cursor: Option<String>| page(&Paging::new(None, Some(3), cursor, None).unwrap(), &mac);
+        let go = |cursor: Option<String>| page(Paging::new(None, Some(3), cursor, None).unwrap(), &mac);
         let first = go(None);
         assert_eq!((first.items.as_slice(), first.pagination.has_prev), (&[1, 2, 3][..], false));
         let second = go(first.pagination.next_cursor);
@@ -191,7 +252,7 @@ mod tests {
     #[test]
     fn numbered_pages_count() {
         let mac = MacKey::new(&random::<32>());
-        let third = page(&Paging::new(Some(3), Some(3), None, Some(true)).unwrap(), &mac);
+        let third = page(Paging::new(Some(3), Some(3), None, Some(true)).unwrap(), &mac);
         assert_eq!(third.items, [7]);
         let p = third.pagination;
         assert_eq!((p.page, p.total, p.total_pages, p.has_next, p.has_prev), (Some(3), Some(7), Some(3), false, true));
@@ -204,7 +265,7 @@ mod tests {
         }
         assert!(Paging::new(Some(1), None, Some("x".into()), None).is_err());
         let forged = Paging::new(None, None, Some("x".into()), None).unwrap();
-        let refused = forged.decode::<i64>(&SCOPE, &MacKey::new(b"k")).unwrap_err();
+        let refused = forged.bound((None, &MacKey::new(b"k")), "numbers", "n", "").seek::<i64>().unwrap_err();
         assert_eq!(refused.code(), Code::CursorInvalid);
     }
 }

@@ -8,7 +8,8 @@ use url::form_urlencoded;
 
 use super::body::field_fault;
 use super::gate::Gate;
-use crate::error::{ApiError, ApiResult, Code};
+use super::strict::{NUL, NUL_SAID};
+use crate::error::{ApiError, ApiResult, Code, FieldError};
 
 /// The routing hint that every route takes.
 pub(crate) const TENANT_HINT: &str = "tenant";
@@ -57,9 +58,24 @@ impl FromRequest for NoQuery {
     }
 }
 
+/// Refuses a path with a NUL in one of its parameters: PostgreSQL has no such text, so it names nothing.
+///
+/// # Errors
+/// 404 `not_found`.
+pub fn nameable(request: &HttpRequest) -> ApiResult<()> {
+    let nul = request.match_info().iter().any(|(_, value)| value.contains('\0'));
+    if nul { Err(ApiError::new(Code::NotFound)) } else { Ok(()) }
+}
+
 fn parse<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
+    let given = || form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != TENANT_HINT);
+    if let Some((name, _)) = given().find(|(_, value)| value.contains('\0')) {
+        let fault = FieldError::new(name.as_ref(), NUL, NUL_SAID);
+        let detail = format!("The query parameter '{name}' has a bad value.");
+        return Err(ApiError::new(Code::InvalidQuery).detail(detail).field(fault));
+    }
     let mut kept = form_urlencoded::Serializer::new(String::new());
-    kept.extend_pairs(form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != TENANT_HINT));
+    kept.extend_pairs(given());
     let kept = kept.finish();
     let reader = serde_urlencoded::Deserializer::new(form_urlencoded::parse(kept.as_bytes()));
     serde_path_to_error::deserialize(reader).map_err(|error| {
@@ -83,6 +99,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Path<T> {
         let path = web::Path::<T>::from_request(&request, payload);
         async move {
             Gate::pass(&request).await;
+            nameable(&request)?;
             path.await.map(|path| Self(path.into_inner())).map_err(|_| ApiError::new(Code::NotFound))
         }
         .boxed_local()
@@ -104,9 +121,13 @@ mod tests {
 
     #[test]
     fn names_the_parameter() {
-        for (query, field) in
-            [("pageSize=x", "pageSize"), ("limit=1", "limit"), ("q=1&q=2", "q"), ("pageSize=-1", "pageSize")]
-        {
+        for (query, field) in [
+            ("pageSize=x", "pageSize"),
+            ("limit=1", "limit"),
+            ("q=1&q=2", "q"),
+            ("pageSize=-1", "pageSize"),
+            ("q=a%00", "q"),
+        ] {
             let error = parse::<Filter>(query).unwrap_err();
             assert_eq!((error.code(), &*error.fields()[0].field), (Code::InvalidQuery, field), "{query}");
         }

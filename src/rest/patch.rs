@@ -5,6 +5,8 @@ use garde::error::NoKey;
 use garde::rules::inner::Inner;
 use serde::{Deserialize, Deserializer};
 
+use crate::error::{ApiError, ApiResult};
+
 /// One member of a patch. The field carries `#[serde(default)]`.
 ///
 /// In OpenAPI: `#[schema(value_type = Option<String>)]`. Validated with `#[garde(inner(…))]`, or `#[garde(dive)]`.
@@ -42,6 +44,26 @@ impl<T> Patch<T> {
         matches!(self, Self::Absent)
     }
 
+    /// The new value of a field that cannot be empty.
+    ///
+    /// # Errors
+    /// 422 on `field` with null.
+    pub fn needed(self, field: &'static str) -> ApiResult<Option<T>> {
+        match self {
+            Self::Null => Err(ApiError::invalid_field(field, "required", "It cannot be null.")),
+            Self::Absent => Ok(None),
+            Self::Value(value) => Ok(Some(value)),
+        }
+    }
+
+    /// The new value of a field that null empties.
+    pub fn or_empty(self) -> Option<T>
+    where
+        T: Default,
+    {
+        self.into_change().map(Option::unwrap_or_default)
+    }
+
     /// As diesel's changesets have it: `None` leaves the column alone, `Some(None)` makes it NULL.
     pub fn into_change(self) -> Option<Option<T>> {
         match self {
@@ -49,6 +71,14 @@ impl<T> Patch<T> {
             Self::Null => Some(None),
             Self::Value(value) => Some(Some(value)),
         }
+    }
+}
+
+impl Patch<String> {
+    /// The new value of a text that null empties, without the space around it.
+    #[must_use]
+    pub fn trimmed(self) -> Option<String> {
+        self.or_empty().map(|text| text.trim().to_owned())
     }
 }
 
@@ -97,5 +127,14 @@ mod tests {
         assert_eq!(read("{}"), Patch::Absent);
         assert_eq!(read(r#"{"title": null}"#), Patch::Null);
         assert_eq!(read(r#"{"title": "x"}"#), Patch::Value("x".into()));
+    }
+
+    #[test]
+    fn null_empties_or_is_refused() {
+        let text = || Patch::Value(" x ".to_owned());
+        assert_eq!((Patch::<String>::Absent.trimmed(), Patch::Null.trimmed()), (None, Some(String::new())));
+        assert_eq!(text().trimmed().as_deref(), Some("x"));
+        assert_eq!(text().needed("title").unwrap().as_deref(), Some(" x "));
+        assert_eq!(Patch::<String>::Null.needed("title").unwrap_err().fields()[0].field, "title");
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::error::Error as _;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, Accept, Header as _, Quality, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -76,13 +76,15 @@ pub struct ErrorEnvelope {
 #[must_use]
 pub fn respond(request: &HttpRequest, error: &ApiError) -> HttpResponse {
     let base = request.app_data::<web::Data<PublicUrl>>().map(|url| url.0.clone()).unwrap_or_default();
-    let bare = request
-        .headers()
-        .get_all(ACCEPT)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|one| one.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/problem+json")));
-    render(error, &base, RequestId::of(request), bare)
+    render(error, &base, RequestId::of(request), prefers_bare(request))
+}
+
+/// Whether `application/problem+json` is asked for, and no less than `application/json` (RFC 9110, section 12.5.1).
+fn prefers_bare(request: &HttpRequest) -> bool {
+    let Ok(Accept(asked)) = Accept::parse(request) else { return false };
+    let weight = |kind: &str| asked.iter().filter(|one| one.item.essence_str() == kind).map(|one| one.quality).max();
+    weight("application/problem+json")
+        .is_some_and(|bare| bare > Quality::ZERO && weight("application/json").is_none_or(|dressed| bare >= dressed))
 }
 
 /// The security event that a refusal is, as `docs/security.md` lists them.
@@ -185,6 +187,7 @@ impl ResponseError for ApiError {
 #[cfg(test)]
 mod tests {
     use actix_web::body::to_bytes;
+    use actix_web::http::header::ACCEPT;
     use actix_web::test::TestRequest;
     use serde_json::{Value, json};
 
@@ -209,6 +212,16 @@ mod tests {
         let (head, body) = answer("application/problem+json", ApiError::new(Code::NotFound)).await;
         assert_eq!(head.headers().get("content-type").unwrap(), "application/problem+json");
         assert_eq!(body["code"], json!("not_found"));
+        for (accept, bare) in [
+            ("application/json, application/problem+json", true),
+            ("application/json, application/problem+json;q=0.1", false),
+            ("application/problem+json;q=0", false),
+            ("text/html, application/problem+json;q=0.5, */*;q=0.1", true),
+            ("nonsense", false),
+        ] {
+            let (_, body) = answer(accept, ApiError::new(Code::NotFound)).await;
+            assert_eq!(body.get("success").is_none(), bare, "{accept}");
+        }
     }
 
     #[actix_web::test]

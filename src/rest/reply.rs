@@ -81,30 +81,6 @@ impl<T: Serialize> Responder for Created<T> {
     }
 }
 
-/// 202: it is under way, and `Location` tells how far.
-#[derive(Debug)]
-pub struct Accepted<T> {
-    data: T,
-    location: String,
-}
-
-impl<T> Accepted<T> {
-    /// What is under way, and where its progress is seen.
-    pub fn new(data: T, location: impl Into<String>) -> Self {
-        Self { data, location: location.into() }
-    }
-}
-
-impl<T: Serialize> Responder for Accepted<T> {
-    type Body = BoxBody;
-
-    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
-        let mut builder = HttpResponse::Accepted();
-        builder.insert_header((LOCATION, self.location));
-        Envelope::respond(RequestId::of(request), &mut builder, self.data)
-    }
-}
-
 /// 204.
 #[derive(Debug, Clone, Copy)]
 pub struct NoContent;

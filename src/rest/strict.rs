@@ -1,11 +1,15 @@
 //! Objects are objects: serde takes an array for a struct as well, its members in order, which no client means and which
-//! would go past the names of the members.
+//! would go past the names of the members. And texts can be kept: PostgreSQL has none with a NUL in it.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-/// A deserializer of a self-describing format in which a struct can only be a map, at any depth.
+/// What is said of a text with a NUL in it, and its code.
+pub(super) const NUL_SAID: &str = "A NUL character is not allowed.";
+pub(super) const NUL: &str = "invalid_character";
+
+/// A deserializer of a self-describing format in which a struct can only be a map, and no text has a NUL, at any depth.
 pub(super) struct Strict<D>(pub(super) D);
 
 macro_rules! forwarded {
@@ -71,6 +75,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     }
 }
 
+/// A text that PostgreSQL can keep.
+fn storable<T: AsRef<str>, E: de::Error>(text: T) -> Result<T, E> {
+    if text.as_ref().contains('\0') { Err(E::custom(NUL_SAID)) } else { Ok(text) }
+}
+
 macro_rules! given_on {
     ($($method:ident: $type:ty,)*) => {
         $(fn $method<E: de::Error>(self, value: $type) -> Result<V::Value, E> {
@@ -88,8 +97,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<V> {
 
     given_on! {
         visit_bool: bool, visit_i64: i64, visit_i128: i128, visit_u64: u64, visit_u128: u128, visit_f64: f64,
-        visit_char: char, visit_str: &str, visit_borrowed_str: &'de str, visit_string: String, visit_bytes: &[u8],
-        visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
+        visit_char: char, visit_bytes: &[u8], visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<V::Value, E> {
+        self.0.visit_str(storable(value)?)
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, value: &'de str) -> Result<V::Value, E> {
+        self.0.visit_borrowed_str(storable(value)?)
+    }
+
+    fn visit_string<E: de::Error>(self, value: String) -> Result<V::Value, E> {
+        self.0.visit_string(storable(value)?)
     }
 
     fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
@@ -145,7 +165,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_key_seed(seed)
+        self.0.next_key_seed(Strict(seed))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
@@ -222,5 +242,14 @@ mod tests {
         assert!(read(r#"[null, "plain"]"#).is_err());
         let nested = read(r#"{"inner": [[1, "x"]], "word": "plain"}"#).unwrap_err();
         assert!(nested.to_string().starts_with("invalid type: sequence, expected struct Inner"), "{nested}");
+    }
+
+    #[test]
+    fn no_text_has_a_nul() {
+        let read = |text: &str| serde_json::Value::deserialize(Strict(&mut serde_json::Deserializer::from_str(text)));
+        assert!(read(r#"{"a": ["b\\u0000"]}"#).is_ok(), "a backslash and digits");
+        for text in [r#""\u0000""#, r#"{"a": ["b\u0000c"]}"#, r#"{"a\u0000": 1}"#] {
+            assert!(read(text).unwrap_err().to_string().starts_with(NUL_SAID), "{text}");
+        }
     }
 }

@@ -1,22 +1,22 @@
-//! The one door to PostgreSQL: how a connection is opened, driven, cancelled and closed.
+//! The one door to PostgreSQL: how a connection is opened and driven. What is done with it then is in `link.rs`.
 
-use std::error::Error as StdError;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
+use diesel_async::AsyncPgConnection;
 use futures_util::future::join;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::{DbError, SqlState};
-use tokio_postgres::{AsyncMessage, CancelToken, Connection, NoTls};
+use tokio_postgres::{AsyncMessage, Connection, NoTls};
 
+use super::failure::Late;
+pub use super::failure::{ConnectError, ConnectFailure};
+pub(crate) use super::link::Link;
 use super::pools::Permit;
 use super::signs::{Overheard, Overhearing, Signs};
 use super::socket::Socket;
@@ -26,10 +26,6 @@ pub use super::tls::{TlsMode, TlsPolicy};
 
 /// How long the server has to close its end before we let go of a socket.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long an abandoned statement has to end before its successor is cancelled too.
-const CANCEL_AGAIN: Duration = Duration::from_millis(20);
-/// How long a cancel request may take.
-const CANCEL_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a new connection is told.
 #[derive(Debug, Clone)]
@@ -79,244 +75,6 @@ impl ConnectOptions {
             .chain(self.relaxed.then(|| "-c synchronous_commit=off".to_owned()))
             .collect::<Vec<_>>()
             .join(" ")
-    }
-}
-
-/// Why a connection could not be opened; the kind decides what the breaker does and what an operator is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConnectFailure {
-    /// No such host, nobody listens, no answer in time, or the server is starting or stopping.
-    Unreachable,
-    /// TLS could not be agreed on, or a certificate was refused.
-    Tls,
-    /// Wrong role or password, or no right to connect.
-    Authentication,
-    /// The server is out of connections, for everybody.
-    ServerFull,
-    /// The role's or the database's own limit of connections is reached.
-    ConnectionLimit,
-    /// There is no such database.
-    UnknownDatabase,
-    /// The database answers for another tenant, or for nobody.
-    StampMismatch,
-    /// Anything else the server said.
-    Other,
-}
-
-impl ConnectFailure {
-    /// Every kind.
-    pub const ALL: [Self; 8] = [
-        Self::Unreachable,
-        Self::Tls,
-        Self::Authentication,
-        Self::ServerFull,
-        Self::ConnectionLimit,
-        Self::UnknownDatabase,
-        Self::StampMismatch,
-        Self::Other,
-    ];
-
-    /// The word used in metrics and messages.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Tls => "tls",
-            Self::Authentication => "authentication",
-            Self::ServerFull => "server_full",
-            Self::ConnectionLimit => "connection_limit",
-            Self::UnknownDatabase => "unknown_database",
-            Self::StampMismatch => "stamp_mismatch",
-            Self::Other => "other",
-        }
-    }
-}
-
-/// A failed opening.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot connect ({})", kind.as_str())]
-pub struct ConnectError {
-    /// What kind of failure.
-    pub kind: ConnectFailure,
-    /// The cause, for logs and operators.
-    #[source]
-    pub source: Box<dyn StdError + Send + Sync>,
-}
-
-/// The server did not say no; it said nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("no answer {0}")]
-pub(super) struct Late(pub(super) &'static str);
-
-impl ConnectError {
-    /// Whether there was no answer within a deadline.
-    pub(super) fn is_late(&self) -> bool {
-        self.source.is::<Late>()
-    }
-
-    /// A failure of a kind, with its cause.
-    pub fn new(kind: ConnectFailure, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind, source: source.into() }
-    }
-}
-
-impl From<tokio_postgres::Error> for ConnectError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let kind = match error.code() {
-            Some(code)
-                if *code == SqlState::INVALID_PASSWORD || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
-            {
-                ConnectFailure::Authentication
-            }
-            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => ConnectFailure::Authentication,
-            // One code for both; what raised it tells them apart, in every language.
-            Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
-                let routine = error.as_db_error().and_then(DbError::routine);
-                let own = routine.is_some_and(|it| ["InitializeSessionUserId", "CheckMyDatabase"].contains(&it));
-                if own { ConnectFailure::ConnectionLimit } else { ConnectFailure::ServerFull }
-            }
-            Some(code) if *code == SqlState::UNDEFINED_DATABASE => ConnectFailure::UnknownDatabase,
-            Some(code) if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN => {
-                ConnectFailure::Unreachable
-            }
-            Some(_) => ConnectFailure::Other,
-            // tokio-postgres has no public kind for these two; its Display is stable and tested here.
-            None if error.to_string().contains("TLS") => ConnectFailure::Tls,
-            None if error.to_string().contains("authentication") => ConnectFailure::Authentication,
-            None => ConnectFailure::Unreachable,
-        };
-        Self::new(kind, error)
-    }
-}
-
-/// A physical connection. Dropping it says goodbye to the server and waits, apart, until the server has closed its
-/// end; only then does the permit inside the socket go back to the budget.
-pub(crate) struct Link {
-    pub(super) conn: AsyncPgConnection,
-    gone: Arc<AtomicBool>,
-    signs: Arc<Signs>,
-    broke_at: OnceLock<std::time::Instant>,
-    in_use: bool,
-    /// A cancel request was sent, and what it hit may not have been what it was meant for.
-    cancelled: AtomicBool,
-    /// Held while a cancel request is on its way: it must not hit what comes later.
-    cancelling: Arc<tokio::sync::Mutex<()>>,
-    canceller: Canceller,
-    // Dropped after `conn`: tells the driver that the goodbye has begun and starts its deadline.
-    _hang_up: oneshot::Sender<()>,
-}
-
-impl Link {
-    /// Whether the server has closed the connection, as far as the socket knows. Costs no round trip.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire) || self.signs.ended()
-    }
-
-    /// When somebody first noticed that it is broken, which is now for the first who asks.
-    pub(super) fn broke_at(&self) -> std::time::Instant {
-        *self.broke_at.get_or_init(std::time::Instant::now)
-    }
-
-    /// What the server has said of the connection when something failed on it.
-    pub(super) fn signs(&self) -> &Signs {
-        &self.signs
-    }
-
-    /// For statements that are pipelined with those of others.
-    pub(super) const fn shared(&self) -> &AsyncPgConnection {
-        &self.conn
-    }
-
-    /// Work begins. Until [`Self::finish`] the connection is in doubt.
-    pub(super) fn begin(&mut self) {
-        self.in_use = true;
-    }
-
-    /// Work ended in good order; a transaction that was left open keeps the connection in doubt.
-    pub(super) fn finish(&mut self) {
-        self.in_use = AnsiTransactionManager::is_broken_transaction_manager(&mut self.conn);
-    }
-
-    /// Whether somebody let go in the middle of a statement or a transaction.
-    pub(super) const fn in_doubt(&self) -> bool {
-        self.in_use
-    }
-
-    /// Whether a statement may have been cancelled that nobody wanted to cancel.
-    pub(super) fn was_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
-    }
-
-    /// Asks the server to cancel what runs now.
-    pub(super) fn cancel(&self, runtime: &Handle) {
-        self.cancelled.store(true, Ordering::Release);
-        let Ok(on_its_way) = self.cancelling.clone().try_lock_owned() else { return };
-        let canceller = self.canceller.clone();
-        runtime.spawn(async move {
-            if timeout(CANCEL_DEADLINE, canceller.cancel()).await.is_err() {
-                tracing::warn!("a cancel request was not taken in time");
-            }
-            drop(on_its_way);
-        });
-    }
-
-    /// Brings the connection, which nobody is on, back to order: cancels what was abandoned, statement by statement,
-    /// and rolls back what was left open. False if that could not be done.
-    pub(super) async fn recover(&self, runtime: &Handle) -> bool {
-        // May be hit by a cancel request that was meant for what came before it.
-        let rolled_back = async {
-            let mut conn = &self.conn;
-            while conn.batch_execute("ROLLBACK").await.is_err() {
-                if self.is_gone() {
-                    return false;
-                }
-            }
-            true
-        };
-        tokio::pin!(rolled_back);
-        let well = loop {
-            match timeout(CANCEL_AGAIN, &mut rolled_back).await {
-                Ok(well) => break well,
-                Err(_) => self.cancel(runtime),
-            }
-        };
-        // The server closes the connection of a cancel request after it has passed it on. What arrives now finds nothing
-        // to cancel but this.
-        drop(self.cancelling.lock().await);
-        let _ = (&self.conn).batch_execute("").await;
-        self.cancelled.store(false, Ordering::Release);
-        well && !self.is_gone()
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        // Else the server would finish the abandoned statement before it reads our goodbye.
-        if self.in_use
-            && !self.is_gone()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            self.cancel(&runtime);
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Canceller {
-    token: CancelToken,
-    target: Arc<Target>,
-}
-
-impl Canceller {
-    async fn cancel(&self) -> Result<(), ConnectError> {
-        let socket = Socket::connect(&self.target.host, self.target.port, None).await?;
-        if self.target.tls.mode == TlsMode::Disable {
-            self.token.cancel_query_raw(socket, NoTls).await?;
-        } else {
-            let tls = self.target.tls.make(&self.target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
-            self.token.cancel_query_raw(socket, tls).await?;
-        }
-        Ok(())
     }
 }
 
@@ -407,17 +165,7 @@ pub(super) async fn open(
     verdict?;
     // The server let us in, and asks for nothing more: a connection that ends now is like one that never began.
     let conn = conn.map_err(|error| ConnectError::new(ConnectFailure::Unreachable, error))?;
-    Ok(Link {
-        conn,
-        gone,
-        signs,
-        broke_at: OnceLock::new(),
-        in_use: false,
-        cancelled: AtomicBool::new(false),
-        cancelling: Arc::default(),
-        canceller: Canceller { token, target: target.clone() },
-        _hang_up: hang_up,
-    })
+    Ok(Link::new(conn, (gone, hang_up), signs, (token, target.clone())))
 }
 
 struct SetOnDrop(Arc<AtomicBool>);

@@ -81,7 +81,7 @@ words! {
         Open = "open",
         /// Whoever holds an invitation.
         Invite = "invite",
-        /// Nobody.
+        /// Nobody: administrators add people, and do not send out invitations.
         Closed = "closed",
     }
 }

@@ -10,34 +10,45 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::ground::{PASSWORD, bring};
+use crate::Effort;
 use crate::support::contender::Tenantry;
 use crate::support::crowd::trickle;
 use crate::support::installation::Installation;
 use crate::support::process;
+use crate::support::spread::{Spread, ratios};
 
 const CALLERS: usize = 500;
 /// The other route is asked so often a second, whatever has been answered.
 const RATE: u64 = 100;
 const SLUG: &str = "acme";
 
-pub async fn run(seconds: u64) -> Result<()> {
+pub async fn run(Effort { seconds, rounds, .. }: Effort) -> Result<()> {
     let installation = Installation::start(&[("TENANTRY_LOG__LEVEL", "error")]).await?;
     bring(&installation, &installation.login(SLUG).await?, SLUG, CALLERS, address).await?;
     let reader = Tenantry::warm(&installation, "globex").await?;
     trickle(&reader, RATE, 0, 2).await?;
 
-    let idle = trickle(&reader, RATE, 1, seconds).await?;
     let before = process::memory(installation.pid())?;
     process::forget_peak(installation.pid())?;
-    let crowd = Crowd::gather(installation.url());
-    let during = trickle(&reader, RATE, 2, seconds).await?;
-    let answers = crowd.disperse().await?;
+    let (mut idle, mut during, mut failed) = (Vec::new(), Vec::new(), 0);
+    let mut answers = BTreeMap::new();
+    for round in 0..rounds as u64 {
+        let without = trickle(&reader, RATE, 2 * round + 1, seconds).await?;
+        let crowd = Crowd::gather(installation.url());
+        let with = trickle(&reader, RATE, 2 * round + 2, seconds).await?;
+        for (status, times) in crowd.disperse().await? {
+            *answers.entry(status).or_default() += times;
+        }
+        idle.push(without.p99_ms);
+        during.push(with.p99_ms);
+        failed += without.failed + with.failed;
+    }
     let peak = process::peak(installation.pid())?;
 
     let count = |status: u16| answers.get(&status).copied().unwrap_or_default();
     let (served, refused) = (count(200), count(503));
     let others: Vec<_> = answers.iter().filter(|(status, _)| ![200, 503].contains(*status)).collect();
-    println!("\n### {CALLERS} logins at once, again and again, for {seconds} s\n");
+    println!("\n### {CALLERS} logins at once, again and again, {rounds} rounds of {seconds} s\n");
     println!("| | |\n|---|---|");
     println!("| memory before, MiB | {:.0} |", before.resident);
     println!("| peak during, MiB | {peak:.0} |");
@@ -45,12 +56,9 @@ pub async fn run(seconds: u64) -> Result<()> {
     println!("| served | {served} |");
     println!("| sent away with 503 | {refused} |");
     println!("| answered otherwise | {others:?} |");
-    println!(
-        "| another tenant's reads, {RATE} per second, idle: p99 ms | {:.2} (failed: {}) |",
-        idle.p99_ms, idle.failed
-    );
-    println!("| the same during: p99 ms | {:.2} (failed: {}) |", during.p99_ms, during.failed);
-    println!("| ratio | **{:.2}** |", during.p99_ms / idle.p99_ms);
+    println!("| another tenant's reads, {RATE} per second, idle: p99 ms, min / median / max | {} |", Spread::of(&idle));
+    println!("| the same during (failed: {failed}): p99 ms | {} |", Spread::of(&during));
+    println!("| ratio | {} |", Spread::of(&ratios(&during, &idle)));
     Ok(())
 }
 

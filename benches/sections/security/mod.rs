@@ -41,7 +41,7 @@ pub async fn run(effort: Effort) -> Result<()> {
         }
     }
     drop(ground);
-    flood::run(effort.seconds).await?;
+    flood::run(effort).await?;
     if told.is_empty() {
         println!("\nNo question tells: every |t| is below {LIMIT}.");
         return Ok(());

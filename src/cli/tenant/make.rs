@@ -68,7 +68,7 @@ pub struct CreateArgs {
     /// Name of its plan.
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
-    /// Who may register: open, invite or closed [default: closed].
+    /// Who may register: open, invite or closed [default: invite].
     #[arg(long)]
     registration: Option<Registration>,
     /// Ceiling of its connections [default: router.tenant_max_connections].
@@ -133,7 +133,7 @@ pub struct AttachArgs {
     /// Display name [default: the slug].
     #[arg(long)]
     name: Option<String>,
-    /// Who may register: open, invite or closed [default: closed].
+    /// Who may register: open, invite or closed [default: invite].
     #[arg(long)]
     registration: Option<Registration>,
     /// Ceiling of its connections [default: router.tenant_max_connections].

@@ -13,7 +13,7 @@ use super::rules::{Power, Rule};
 use super::{OperatorRole, Operators};
 use crate::error::{ApiError, Code};
 use crate::kernel::{OperatorId, SessionId, TenantId};
-use crate::rest::{ClientIp, Gate, RequestId};
+use crate::rest::{ClientIp, Gate, RequestId, nameable};
 use crate::router::extractor::bearer;
 
 /// The operator who is asking, with the power that the endpoint needs: can only be had from a token that was verified,
@@ -113,6 +113,7 @@ impl<P: Power> FromRequest for Operator<P> {
             let operators =
                 operators.ok_or_else(|| ApiError::internal("the application was built without operators"))?;
             let known = operators.verify(&token?).await?;
+            nameable(&request)?;
             let entry = (!request.method().is_safe()).then(|| entry(&request, &known));
             if let Some(entry) = entry {
                 let begun = audit::begin(operators.control(), entry).await?;

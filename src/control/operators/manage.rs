@@ -1,6 +1,6 @@
 //! Operators and what they did, for administrators.
 
-use actix_web::{get, patch, post, web};
+use actix_web::{get, patch, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,9 @@ use super::{Operator, OperatorRole, Operators};
 use crate::control::docs::{ChangeRefusals, Refusals};
 use crate::control::{ControlPlane, fault, tenants};
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
-use crate::rest::{Created, Envelope, Json, ListEnvelope, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
+use crate::rest::passwords::Passwords;
+use crate::rest::{Envelope, ListEnvelope, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
 use crate::router::{MainConn, Router};
 
 /// An operator to be.
@@ -90,7 +90,7 @@ async fn with_tenants(conn: &mut MainConn, operator: OperatorRecord) -> ApiResul
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListOperators",
-    responses((status = 200, description = "The operators", body = Envelope<Vec<ManagedOperator>>), Refusals),
+    responses((status = 200, description = "The operators", body = ListEnvelope<ManagedOperator>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/operators")]
@@ -98,7 +98,7 @@ pub async fn list_operators(
     _: NoQuery,
     operators: web::Data<Operators>,
     _: Operator,
-) -> ApiResult<Reply<Vec<ManagedOperator>>> {
+) -> ApiResult<Listed<ManagedOperator>> {
     let listed = async |conn: &mut MainConn| {
         let mut managed = Vec::new();
         for operator in store::list(conn).await? {
@@ -106,33 +106,21 @@ pub async fn list_operators(
         }
         Ok::<_, ApiError>(managed)
     };
-    Ok(Reply(operators.control().db.read(listed).await.map_err(fault)?))
+    Ok(Listed::whole(operators.control().db.read(listed).await.map_err(fault)?))
 }
 
 /// Adds an operator.
-#[utoipa::path(
-    tag = "admin",
-    operation_id = "adminAddOperator",
-    request_body = NewOperatorBody,
-    responses((status = 201, description = "Added", body = Envelope<ManagedOperator>), Refusals, ChangeRefusals),
-    security(("operator" = [])),
-)]
-#[post("/api/v1/admin/operators")]
-pub async fn add_operator(
-    _: NoQuery,
-    operators: web::Data<Operators>,
-    _: Operator,
-    body: Json<NewOperatorBody>,
-) -> ApiResult<Created<ManagedOperator>> {
-    let NewOperatorBody { email, password, role, tenants: slugs } = body.0;
-    let control: &ControlPlane = operators.control();
+///
+/// # Errors
+/// 422 for a tenant that there is not, and as [`Operators::create`].
+pub async fn add(control: &ControlPlane, passwords: &Passwords, wanted: NewOperatorBody) -> ApiResult<ManagedOperator> {
+    let NewOperatorBody { email, password, role, tenants: slugs } = wanted;
     let wanted = slugs.clone();
     let given = async move |conn: &mut MainConn| named(conn, &wanted).await;
     let given = control.db.read(given).await.map_err(fault)?;
-    let operator = Operators::create(control, operators.passwords(), &email, password, role, given).await?;
-    let location = format!("/api/v1/admin/operators/{}", operator.id);
+    let operator = Operators::create(control, passwords, &email, password, role, given).await?;
     let tenants = if role == OperatorRole::Owner { slugs } else { Vec::new() };
-    Ok(Created::new(ManagedOperator { operator, tenants }).location(location))
+    Ok(ManagedOperator { operator, tenants })
 }
 
 /// Changes an operator: role, tenants, whether they are kept out. Whoever may do less from now on is logged out.
@@ -140,7 +128,11 @@ pub async fn add_operator(
     tag = "admin",
     operation_id = "adminChangeOperator",
     params(("id" = OperatorId, Path, description = "The operator")),
-    request_body(content = OperatorPatch, content_type = "application/merge-patch+json"),
+    request_body(
+        content = OperatorPatch,
+        content_type = "application/merge-patch+json",
+        example = json!({"role": "owner", "tenants": ["acme"]})
+    ),
     responses((status = 200, description = "As they are now", body = Envelope<ManagedOperator>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -203,16 +195,10 @@ pub async fn list_audit(
     let ListAudit { actor, target, page_size, cursor } = query.0;
     let paging = Paging::new(None, page_size, cursor, None)?;
     let filter = format!("{actor:?} {target:?}");
-    let scope = CursorScope { tenant: None, list: "admin/audit", sort: "-at", filter: &filter };
-    let mac = &router.installation().mac;
-    let (mut after, mut before) = (None, None);
-    match paging.decode::<AuditId>(&scope, mac)? {
-        Some((Direction::Next, id)) => after = Some(id),
-        Some((Direction::Previous, id)) => before = Some(id),
-        None => {}
-    }
-    let wanted = AuditFilter { actor, target, limit: paging.limit(), after, before };
+    let pages = paging.bound((None, &router.installation().mac), "admin/audit", "-at", filter);
+    let (after, before) = pages.between::<AuditId>()?;
+    let wanted = AuditFilter { actor, target, limit: pages.limit(), after, before };
     let listed = async move |conn: &mut MainConn| audit::list(conn, &wanted).await;
     let rows = operators.control().db.read(listed).await.map_err(fault)?;
-    Ok(paging.listed(rows, &scope, mac, |action| action.id, None))
+    Ok(pages.listed(rows, |action| action.id, None))
 }

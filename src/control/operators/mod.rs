@@ -16,7 +16,7 @@ mod store;
 mod token;
 
 pub use extract::{Operator, Reach};
-pub use manage::named;
+pub use manage::{ManagedOperator, NewOperatorBody, add, named};
 pub use rules::{Oneself, OperatorRole, Power, Rule, Survey, Tend, email_key};
 pub use service::Operators;
 pub use store::{NewOperator, OperatorChanges, OperatorRecord, change, disable, insert, list, tenants_of};
@@ -37,7 +37,6 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(api::second_factor::confirm_totp)
         .service(api::second_factor::remove_totp)
         .service(manage::list_operators)
-        .service(manage::add_operator)
         .service(manage::change_operator)
         .service(manage::list_audit);
 }

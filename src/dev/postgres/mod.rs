@@ -5,16 +5,18 @@
 
 mod account;
 mod binaries;
+mod error;
+mod home;
 mod leftover;
+mod process;
 mod settings;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,83 +24,20 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_json};
-use crate::kernel::crypto::{random, sha256};
+use crate::kernel::crypto::random;
 use crate::router::{Target, TlsMode, TlsPolicy};
-use account::Account;
 use binaries::Binaries;
+pub use error::PostgresError;
+use error::at;
+use home::Home;
 use leftover::Postmaster;
+use process::{init, last_lines, watch};
 
-const WATCHDOG: &str = include_str!("watchdog.sh");
 const SUPERUSER: &str = "postgres";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// Where data goes when root keeps its own in a directory that nobody else can enter.
-const ELSEWHERE: &str = "/var/lib/tenantry";
 /// Held while a server runs; its presence says that the directory is ours.
 const LOCK: &str = "lock";
-const LOG_LIMIT: u64 = 10 << 20;
-
-/// Why the private server does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum PostgresError {
-    /// No programs of a supported version.
-    #[error(
-        "PostgreSQL 14 or newer is not installed here (looked along PATH, at `pg_config --bindir` and in the usual \
-         directories); install it, for example by `apt-get install postgresql` on Debian"
-    )]
-    NotInstalled,
-    /// The data is of a major version whose programs are gone.
-    #[error(
-        "the data was made by PostgreSQL {0}, which is not installed here; install it (Debian: `apt-get install \
-         postgresql-{0}`) or start afresh with `--reset`"
-    )]
-    OtherVersion(u32),
-    /// Root, and nobody to hand the server to.
-    #[error("PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`; add one of them")]
-    NoAccount,
-    /// Another process has it.
-    #[error("{0} is in use by another running process; stop that one or choose another directory")]
-    InUse(PathBuf),
-    /// Something else lies where the server's data would be removed.
-    #[error("{0} was not made by this program; remove it by hand, or choose another directory")]
-    NotOurs(PathBuf),
-    /// A server of an earlier run does not stop.
-    #[error("the server of an earlier run (process {0}) does not stop; stop it by hand")]
-    StillRunning(i32),
-    /// `initdb` failed.
-    #[error("initdb failed: {0}")]
-    Init(String),
-    /// The server ended while starting, or was not ready in time.
-    #[error("PostgreSQL did not start: {0}")]
-    Start(String),
-    /// The server does not stop.
-    #[error("PostgreSQL did not stop in time")]
-    Stop,
-    /// A file or a process.
-    #[error("{0}: {1}")]
-    Io(String, #[source] io::Error),
-}
-
-impl PostgresError {
-    /// Whether a precondition is not met, which the text names with its remedy; else something broke.
-    #[must_use]
-    pub const fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::NotInstalled
-                | Self::OtherVersion(_)
-                | Self::NoAccount
-                | Self::InUse(_)
-                | Self::NotOurs(_)
-                | Self::StillRunning(_)
-        )
-    }
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> PostgresError {
-    let path = path.display().to_string();
-    |error| PostgresError::Io(path, error)
-}
 
 /// What to start, and where.
 #[derive(Debug, Clone)]
@@ -291,49 +230,6 @@ impl Drop for LocalPostgres {
     }
 }
 
-/// Where data and password file lie, and whose they are.
-struct Home {
-    path: PathBuf,
-    account: Account,
-}
-
-impl Home {
-    /// The place an earlier start chose, or would choose first.
-    fn known(dir: &Path) -> PathBuf {
-        fs::read_to_string(dir.join("pgdata")).map_or_else(|_| dir.join("cluster"), |text| PathBuf::from(text.trim()))
-    }
-
-    /// In `dir`, unless the server's account cannot get there; the file `pgdata` then says where it is.
-    fn choose(dir: &Path, ephemeral: bool) -> Result<Self, PostgresError> {
-        let path = Self::known(dir);
-        let account = Account::choose(&path)?;
-        let inside = path.starts_with(dir);
-        make_home(&path, account)?;
-        if ephemeral {
-            // Else the watchdog could not remove it.
-            account.own(dir, 0o755).map_err(at(dir))?;
-        }
-        if account.reaches(&path) || !inside {
-            return Ok(Self { path, account });
-        }
-        fs::remove_dir(&path).map_err(at(&path))?;
-        let name: String = sha256(dir.as_os_str().as_encoded_bytes())[..8].iter().map(|b| format!("{b:02x}")).collect();
-        let elsewhere = Path::new(ELSEWHERE).join(name);
-        make_home(&elsewhere, account)?;
-        // Whatever root's umask is, its account has to get through.
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(ELSEWHERE, open).map_err(at(Path::new(ELSEWHERE)))?;
-        let note = dir.join("pgdata");
-        fs::write(&note, format!("{}\n", elsewhere.display())).map_err(at(&note))?;
-        Ok(Self { path: elsewhere, account })
-    }
-}
-
-fn make_home(path: &Path, account: Account) -> Result<(), PostgresError> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(at(path))?;
-    account.own(path, 0o700).map_err(at(path))
-}
-
 fn make_dir(dir: &Path) -> Result<PathBuf, PostgresError> {
     DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(at(dir))?;
     dir.canonicalize().map_err(at(dir))
@@ -373,57 +269,4 @@ fn free_port(kept: u16) -> io::Result<u16> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, kept)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     Ok(listener.local_addr()?.port())
-}
-
-fn init(binaries: &Binaries, home: &Home, data: &Path, password: &str) -> Result<(), PostgresError> {
-    // Whatever an interrupted attempt left; a finished one has its PG_VERSION, and is not made again.
-    let _ = fs::remove_dir_all(data);
-    let password_file = home.path.join("password");
-    home.account.write(&password_file, password.as_bytes()).map_err(at(&password_file))?;
-    // Not every system has C.UTF-8; with plain C, only ASCII letters know their lower case.
-    let mut result = Ok(());
-    for locale in ["C.UTF-8", "C"] {
-        let mut initdb = home.account.command(binaries.program("initdb"));
-        initdb
-            .arg("--pgdata")
-            .arg(data)
-            .arg("--pwfile")
-            .arg(&password_file)
-            .args(["--username", SUPERUSER, "--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums", "--no-sync"])
-            .arg(format!("--locale={locale}"));
-        let done = initdb.output().map_err(at(&binaries.program("initdb")))?;
-        if done.status.success() {
-            result = Ok(());
-            break;
-        }
-        result = Err(PostgresError::Init(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
-    }
-    let _ = fs::remove_file(&password_file);
-    result
-}
-
-fn watch(binaries: &Binaries, home: &Home, data: &Path, dir: &Path, ephemeral: bool) -> Result<Child, PostgresError> {
-    let log_at = dir.join("postgres.log");
-    let full = fs::metadata(&log_at).is_ok_and(|log| log.len() > LOG_LIMIT);
-    let mut how = OpenOptions::new();
-    let log = how.create(true).append(!full).write(true).truncate(full).open(&log_at).map_err(at(&log_at))?;
-    let mut command = home.account.command("sh");
-    command.args(["-c", WATCHDOG, "tenantry-watchdog"]).arg(binaries.program("postgres")).arg(data);
-    if ephemeral {
-        command.arg(&home.path).arg(dir);
-    }
-    command
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone().map_err(at(&log_at))?)
-        .stderr(log)
-        // Ctrl-C in a terminal reaches every process of the group: the server must stop after us, not with us.
-        .process_group(0)
-        .spawn()
-        .map_err(at(Path::new("sh")))
-}
-
-fn last_lines(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(3)..].join("; ")
 }

@@ -1,6 +1,6 @@
 //! Backups, restore, clone and erasure of tenants, for operators: each is a job.
 
-use actix_web::{Either, get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -14,9 +14,10 @@ use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::clone::{CloneTenant, Mask};
 use crate::fleet::restore::RestoreTenant;
-use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{BackupId, Slug};
-use crate::rest::{Accepted, Envelope, Json, ListEnvelope, Listed, NoQuery, OptionalJson, Paging, Path, Query, Tagged};
+use crate::rest::{
+    Answer, Envelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, OptionalJson, Paging, Path, Query,
+};
 use crate::router::Router;
 
 /// Which backups.
@@ -71,7 +72,10 @@ pub enum MaskBody {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminBackUpTenant",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 202, description = "The job", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -81,9 +85,14 @@ pub async fn back_up_tenant(
     operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<String>,
-) -> ApiResult<Accepted<JobView>> {
-    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-    Ok(accepted(fleet.backup_later(&tenant, Some(operator.id)).await?))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+        Ok(accepted(fleet.backup_later(&tenant, Some(operator.id)).await?))
+    };
+    fleet.once(who, idempotency, effect).await
 }
 
 /// A tenant's backups, the latest first; also of one that was deleted.
@@ -105,23 +114,20 @@ pub async fn list_backups(
     let tenant = fleet.tenant_or_former(&id.0).await?;
     let paging = Paging::new(None, query.0.page_size, query.0.cursor, None)?;
     let filter = tenant.to_string();
-    let scope = CursorScope { tenant: None, list: "admin/backups", sort: "-createdAt", filter: &filter };
-    let mac = &router.installation().mac;
-    let (mut after, mut before) = (None, None);
-    match paging.decode::<BackupId>(&scope, mac)? {
-        Some((Direction::Next, id)) => after = Some(id),
-        Some((Direction::Previous, id)) => before = Some(id),
-        None => {}
-    }
-    let rows = fleet.backups_page(tenant, paging.limit(), after, before).await?;
-    Ok(paging.listed(rows, &scope, mac, |backup| backup.id, None))
+    let pages = paging.bound((None, &router.installation().mac), "admin/backups", "-createdAt", filter);
+    let (after, before) = pages.between::<BackupId>()?;
+    let rows = fleet.backups_page(tenant, pages.limit(), after, before).await?;
+    Ok(pages.listed(rows, |backup| backup.id, None))
 }
 
 /// Gives an archived tenant back to its users; with a backup, restores that in place or as a new tenant.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminRestoreTenant",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     request_body = RestoreBody,
     responses(
         (status = 200, description = "Active", body = Envelope<OperatedTenant>),
@@ -138,26 +144,37 @@ pub async fn restore_tenant(
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
+    idempotency: Idempotency,
     body: OptionalJson<RestoreBody>,
-) -> ApiResult<Either<Tagged<OperatedTenant>, Accepted<JobView>>> {
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
     let RestoreBody { backup_id, beside } = body.0.unwrap_or_default();
     let Some(backup) = backup_id else {
         if beside.is_some() {
             let said = "A new tenant is made of a backup: name it.";
             return Err(crate::error::ApiError::invalid_field("backupId", "required", said));
         }
-        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-        return Ok(Either::Left(Tagged(OperatedTenant::new(fleet.restore(tenant.id).await?, &router))));
+        let effect = async move |fleet: Fleet| -> ApiResult<_> {
+            let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+            Ok(Answer::tagged(OperatedTenant::new(fleet.restore(tenant.id).await?, &router)))
+        };
+        return fleet.once(who, idempotency, effect).await;
     };
-    let job = fleet.restore_backup_later(&id.0, &RestoreTenant { backup, beside }, Some(operator.id)).await?;
-    Ok(Either::Right(accepted(job)))
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let wanted = RestoreTenant { backup, beside };
+        Ok(accepted(fleet.restore_backup_later(&id.0, &wanted, Some(who)).await?))
+    };
+    fleet.once(who, idempotency, effect).await
 }
 
 /// Makes a new tenant with what a live one holds.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCloneTenant",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     request_body = CloneBody,
     responses((status = 202, description = "The job", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
@@ -168,20 +185,28 @@ pub async fn clone_tenant(
     operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<String>,
+    idempotency: Idempotency,
     body: Json<CloneBody>,
-) -> ApiResult<Accepted<JobView>> {
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
     let CloneBody { slug, mask, keep_credentials } = body.0;
     let mask = mask.map(|MaskBody::Default| Mask::built_in());
-    let source = tenant_of(&operator, &fleet, &id.0).await?;
     let wanted = CloneTenant { slug, mask, keep_credentials, admin: None };
-    Ok(accepted(fleet.clone_later(&source, &wanted, Some(operator.id)).await?))
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let source = tenant_of(&operator, &fleet, &id.0).await?;
+        Ok(accepted(fleet.clone_later(&source, &wanted, Some(operator.id)).await?))
+    };
+    fleet.once(who, idempotency, effect).await
 }
 
 /// Destroys a tenant's data, backups and keys for ever. Its result is the signed certificate.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminEraseTenant",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 202, description = "The job", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -191,6 +216,9 @@ pub async fn erase_tenant(
     operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<String>,
-) -> ApiResult<Accepted<JobView>> {
-    Ok(accepted(fleet.erase_later(&id.0, Some(operator.id)).await?))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> { Ok(accepted(fleet.erase_later(&id.0, Some(who)).await?)) };
+    fleet.once(who, idempotency, effect).await
 }

@@ -1,6 +1,6 @@
 //! Clusters, for operators.
 
-use actix_web::{delete, get, patch, post, web};
+use actix_web::{HttpResponse, delete, get, patch, post, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -12,7 +12,10 @@ use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
-use crate::rest::{Created, Envelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Reply, Tagged};
+use crate::rest::{
+    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Patch, Path,
+    Tagged,
+};
 use crate::router::{Target, TlsMode, TlsPolicy};
 
 /// A cluster to be taken in.
@@ -47,33 +50,34 @@ pub struct NewCluster {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListClusters",
-    responses((status = 200, description = "The clusters", body = Envelope<Vec<ClusterView>>), Refusals),
+    responses((status = 200, description = "The clusters", body = ListEnvelope<ClusterView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/clusters")]
-pub async fn list_clusters(
-    _: NoQuery,
-    _: Operator<Survey>,
-    fleet: web::Data<Fleet>,
-) -> ApiResult<Reply<Vec<ClusterView>>> {
-    Ok(Reply(fleet.clusters().await?.into_iter().map(Into::into).collect()))
+pub async fn list_clusters(_: NoQuery, _: Operator<Survey>, fleet: web::Data<Fleet>) -> ApiResult<Listed<ClusterView>> {
+    Ok(Listed::whole(fleet.clusters().await?.into_iter().map(Into::into).collect()))
 }
 
 /// Looks at a server, prepares it and takes it in.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminAddCluster",
-    request_body = NewCluster,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent")),
+    request_body(
+        content = NewCluster,
+        example = json!({"name": "eu-2", "adminUrl": "postgres://admin:secret@pg2.example.com/postgres", "region": "eu"})
+    ),
     responses((status = 201, description = "Taken in", body = Envelope<ClusterView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[post("/api/v1/admin/clusters")]
 pub async fn add_cluster(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
+    idempotency: Idempotency,
     body: Json<NewCluster>,
-) -> ApiResult<Created<ClusterView>> {
+) -> ApiResult<HttpResponse> {
     let body = body.0;
     let admin = address(&body.admin_url, body.tls_mode, body.ca)?;
     let wanted = Wanted {
@@ -83,9 +87,12 @@ pub async fn add_cluster(
         max_tenants: body.max_tenants,
         connection_budget: body.connection_budget,
     };
-    let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
-    let version = view.version;
-    Ok(Created::new(view).etag(version))
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
+        let version = view.version;
+        Ok(Answer::created(view).etag(version))
+    };
+    fleet.once(operator.id, idempotency, effect).await
 }
 
 fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> ApiResult<Target> {
@@ -150,7 +157,11 @@ pub struct ClusterPatch {
     tag = "admin",
     operation_id = "adminChangeCluster",
     params(("name" = String, Path, description = "Its name")),
-    request_body(content = ClusterPatch, content_type = "application/merge-patch+json"),
+    request_body(
+        content = ClusterPatch,
+        content_type = "application/merge-patch+json",
+        example = json!({"maxTenants": 500, "connectionBudget": 200})
+    ),
     responses((status = 200, description = "As it is now", body = Envelope<ClusterView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]

@@ -1,6 +1,6 @@
 //! Where databases are not what their migrations make, for operators.
 
-use actix_web::{post, web};
+use actix_web::{HttpResponse, post, web};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -11,7 +11,7 @@ use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::kernel::Slug;
-use crate::rest::{Accepted, Envelope, NoQuery, OptionalJson};
+use crate::rest::{Envelope, Idempotency, NoQuery, OptionalJson};
 
 /// Which tenants to compare.
 #[derive(Debug, Default, Deserialize, Validate, ToSchema)]
@@ -29,7 +29,8 @@ pub struct NewComparison {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCompareFleet",
-    request_body = NewComparison,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent")),
+    request_body(content = NewComparison, example = json!({"only": ["acme"]})),
     responses((status = 202, description = "It is a job now", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -38,8 +39,11 @@ pub async fn compare_fleet(
     _: NoQuery,
     operator: Operator,
     fleet: web::Data<Fleet>,
+    idempotency: Idempotency,
     body: OptionalJson<NewComparison>,
-) -> ApiResult<Accepted<JobView>> {
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
     let only = body.0.unwrap_or_default().only.unwrap_or_default();
-    Ok(accepted(fleet.drift_later(only, Some(operator.id)).await?))
+    let effect = async move |fleet: Fleet| -> ApiResult<_> { Ok(accepted(fleet.drift_later(only, Some(who)).await?)) };
+    fleet.once(who, idempotency, effect).await
 }

@@ -1,13 +1,13 @@
 //! A tenant's token issuers, for operators: by the tenant's own rules.
 
-use actix_web::{delete, get, post, web};
+use actix_web::{HttpResponse, delete, get, post, web};
 
 use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::operators::{Operator, Power, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::kernel::TokenIssuerId;
-use crate::rest::{Created, Envelope, Json, NoContent, NoQuery, Path, Reply};
+use crate::rest::{Answer, Envelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Path};
 use crate::router::{self, Router, TenantDb};
 use crate::tenant::auth::Auth;
 use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
@@ -28,7 +28,7 @@ async fn serving<P: Power>(operator: &Operator<P>, fleet: &Fleet, router: &Route
     tag = "admin",
     operation_id = "adminListTokenIssuers",
     params(("id" = String, Path, description = "Id or slug")),
-    responses((status = 200, description = "The issuers", body = Envelope<Vec<TokenIssuer>>), Refusals, ChangeRefusals),
+    responses((status = 200, description = "The issuers", body = ListEnvelope<TokenIssuer>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/tenants/{id}/token-issuers")]
@@ -38,15 +38,18 @@ pub async fn list_issuers(
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
-) -> ApiResult<Reply<Vec<TokenIssuer>>> {
-    Ok(Reply(by_operator::list(&serving(&operator, &fleet, &router, &id.0).await?).await?))
+) -> ApiResult<Listed<TokenIssuer>> {
+    Ok(Listed::whole(by_operator::list(&serving(&operator, &fleet, &router, &id.0).await?).await?))
 }
 
 /// Registers an issuer whose access tokens a tenant takes, and no other tenant. It stands in the tenant's own audit.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminRegisterTokenIssuer",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     request_body = CreateTokenIssuer,
     responses((status = 201, description = "Registered", body = Envelope<TokenIssuer>), Refusals, ChangeRefusals),
     security(("operator" = [])),
@@ -58,13 +61,17 @@ pub async fn register_issuer(
     (fleet, router): (web::Data<Fleet>, web::Data<Router>),
     auth: web::Data<Auth>,
     id: Path<String>,
+    idempotency: Idempotency,
     body: Json<CreateTokenIssuer>,
-) -> ApiResult<Created<TokenIssuer>> {
-    let db = serving(&operator, &fleet, &router, &id.0).await?;
-    let actor = format!("operator:{}", operator.id);
-    let made = by_operator::register(&db, &auth, actor, &body.0).await?;
-    let location = format!("/api/v1/admin/tenants/{}/token-issuers/{}", db.tenant().id, made.id);
-    Ok(Created::new(made).location(location))
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let db = serving(&operator, &fleet, &router, &id.0).await?;
+        let made = by_operator::register(&db, &auth, format!("operator:{who}"), &body.0).await?;
+        let location = format!("/api/v1/admin/tenants/{}/token-issuers/{}", db.tenant().id, made.id);
+        Ok(Answer::created(made).location(location))
+    };
+    fleet.once(who, idempotency, effect).await
 }
 
 /// Removes an issuer: its tokens are taken no more.

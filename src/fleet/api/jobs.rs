@@ -1,6 +1,6 @@
 //! Longer work, as operators follow it: how far it has come, what came of it, and how to stop it.
 
-use actix_web::{get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -10,9 +10,8 @@ use crate::control::operations::{self, Operation, OperationFilter, OperationKind
 use crate::control::operators::{Operator, Reach, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::{Fleet, StepTime};
-use crate::kernel::page::{CursorScope, Direction};
 use crate::kernel::{OperationId, Slug, TenantId};
-use crate::rest::{Accepted, Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Reply};
+use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Reply};
 use crate::router::{MainConn, Router};
 
 /// A job.
@@ -98,9 +97,9 @@ impl JobDetail {
 
 /// 202 with the job, and where to follow it.
 #[must_use]
-pub fn accepted(operation: Operation) -> Accepted<JobView> {
+pub fn accepted(operation: Operation) -> Answer<JobView> {
     let location = format!("/api/v1/admin/jobs/{}", operation.id);
-    Accepted::new(operation.into(), location)
+    Answer::accepted(JobView::from(operation)).location(location)
 }
 
 /// Which jobs.
@@ -143,17 +142,11 @@ pub async fn list_jobs(
     let paging = Paging::new(None, page_size, cursor, None)?;
     let only = operator.reach().only();
     let filter = format!("{kind:?} {state:?} {tenant:?} {only:?}");
-    let scope = CursorScope { tenant: None, list: "admin/jobs", sort: "-createdAt", filter: &filter };
-    let mac = &router.installation().mac;
-    let (mut after, mut before) = (None, None);
-    match paging.decode::<OperationId>(&scope, mac)? {
-        Some((Direction::Next, id)) => after = Some(id),
-        Some((Direction::Previous, id)) => before = Some(id),
-        None => {}
-    }
-    let filter = OperationFilter { kind, state, tenant, only, limit: Some(paging.limit()), after, before };
+    let pages = paging.bound((None, &router.installation().mac), "admin/jobs", "-createdAt", filter);
+    let (after, before) = pages.between::<OperationId>()?;
+    let filter = OperationFilter { kind, state, tenant, only, limit: Some(pages.limit()), after, before };
     let rows = fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
-    Ok(paging.listed(rows, &scope, mac, |operation| operation.id, None).map(Into::into))
+    Ok(pages.listed(rows, |operation| operation.id, None).map(Into::into))
 }
 
 /// A job, within what the operator knows of.
@@ -195,7 +188,10 @@ pub async fn get_job(
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCancelJob",
-    params(("id" = OperationId, Path, description = "The job")),
+    params(
+        ("id" = OperationId, Path, description = "The job"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 200, description = "As it is now", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -205,13 +201,18 @@ pub async fn cancel_job(
     operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
-) -> ApiResult<Reply<JobView>> {
-    let job = job_of(&operator, &fleet, id.0).await?;
-    if job.tenant.is_none() && job.input.get("approval").is_some() {
-        let said = "A sign-up is refused, not cancelled: see `/api/v1/admin/sign-ups`.";
-        return Err(ApiError::new(Code::Conflict).detail(said));
-    }
-    let (id, db) = (job.id, &fleet.control.db);
-    let operation = db.read(async move |conn: &mut MainConn| operations::request_cancel(conn, id).await).await?;
-    Ok(Reply(operation.into()))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let job = job_of(&operator, &fleet, id.0).await?;
+        if job.tenant.is_none() && job.input.get("approval").is_some() {
+            let said = "A sign-up is refused, not cancelled: see `/api/v1/admin/sign-ups`.";
+            return Err(ApiError::new(Code::Conflict).detail(said));
+        }
+        let (id, db) = (job.id, &fleet.control.db);
+        let operation = db.read(async move |conn: &mut MainConn| operations::request_cancel(conn, id).await).await?;
+        Ok(Answer::ok(JobView::from(operation)))
+    };
+    fleet.once(who, idempotency, effect).await
 }

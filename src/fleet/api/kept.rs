@@ -9,7 +9,7 @@ use crate::control::operators::{Operator, Survey};
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::view::KeptView;
-use crate::rest::{Envelope, Query, Reply};
+use crate::rest::{ListEnvelope, Listed, Query};
 
 /// Which of them.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -26,7 +26,7 @@ pub struct ListKept {
     tag = "admin",
     operation_id = "adminListKeptDatabases",
     params(ListKept),
-    responses((status = 200, description = "The databases", body = Envelope<Vec<KeptView>>), Refusals),
+    responses((status = 200, description = "The databases", body = ListEnvelope<KeptView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/kept-databases")]
@@ -34,6 +34,6 @@ pub async fn list_kept_databases(
     _: Operator<Survey>,
     fleet: web::Data<Fleet>,
     query: Query<ListKept>,
-) -> ApiResult<Reply<Vec<KeptView>>> {
-    Ok(Reply(fleet.kept(query.0.tenant.as_deref()).await?.into_iter().map(Into::into).collect()))
+) -> ApiResult<Listed<KeptView>> {
+    Ok(Listed::whole(fleet.kept(query.0.tenant.as_deref()).await?.into_iter().map(Into::into).collect()))
 }

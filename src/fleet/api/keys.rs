@@ -1,6 +1,6 @@
 //! Rotation of a tenant's signing key, for operators.
 
-use actix_web::{post, web};
+use actix_web::{HttpResponse, post, web};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::signing_keys::{RotateKeys, RotatedKeys};
-use crate::rest::{Envelope, NoQuery, OptionalJson, Path, Reply};
+use crate::rest::{Answer, Envelope, Idempotency, NoQuery, OptionalJson, Path};
 use crate::router::KeyAlgorithm;
 use crate::tenant::auth::{Auth, delta};
 
@@ -36,8 +36,11 @@ pub struct RotateKeysBody {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminRotateKeys",
-    params(("id" = String, Path, description = "Id or slug")),
-    request_body = Option<RotateKeysBody>,
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
+    request_body(content = Option<RotateKeysBody>, example = json!({"algorithm": "EdDSA"})),
     responses((status = 200, description = "The next key", body = Envelope<RotatedKeys>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -48,10 +51,15 @@ pub async fn rotate_keys(
     fleet: web::Data<Fleet>,
     auth: web::Data<Auth>,
     id: Path<String>,
+    idempotency: Idempotency,
     body: OptionalJson<RotateKeysBody>,
-) -> ApiResult<Reply<RotatedKeys>> {
-    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
     let RotateKeysBody { algorithm, now, compromised } = body.0.unwrap_or_default();
     let wanted = RotateKeys { algorithm, now, compromised, token_ttl: delta(auth.settings.access_token_ttl) };
-    fleet.rotate_keys(tenant.id, wanted).await.map(Reply)
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+        fleet.rotate_keys(tenant.id, wanted).await.map(Answer::ok)
+    };
+    fleet.once(who, idempotency, effect).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{Either, get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrate::{DryRun, FleetStatus};
 use crate::fleet::{Fleet, MigrateFleet};
 use crate::kernel::Slug;
-use crate::rest::{Accepted, Envelope, Json, NoQuery, Reply};
+use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery, Reply};
 
 /// What a run over the fleet is asked for; what is left out is as `tenantry fleet migrate` has it.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -80,7 +80,8 @@ impl NewMigration {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminMigrateFleet",
-    request_body = NewMigration,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent")),
+    request_body(content = NewMigration, example = json!({"canary": 1, "wave": 50, "soak": "10s", "dryRun": true})),
     responses(
         (status = 200, description = "What would be done (`dryRun`)", body = Envelope<DryRun>),
         (status = 202, description = "It is a job now", body = Envelope<JobView>),
@@ -94,16 +95,20 @@ pub async fn migrate_fleet(
     _: NoQuery,
     operator: Operator,
     fleet: web::Data<Fleet>,
+    idempotency: Idempotency,
     body: Json<NewMigration>,
-) -> ApiResult<Either<Reply<DryRun>, Accepted<JobView>>> {
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
     let plans = body.0.dry_run;
     let wanted = body.0.read()?;
     if !plans {
-        return Ok(Either::Right(accepted(fleet.migrate_later(&wanted, Some(operator.id)).await?)));
+        let effect =
+            async move |fleet: Fleet| -> ApiResult<_> { Ok(accepted(fleet.migrate_later(&wanted, Some(who)).await?)) };
+        return fleet.once(who, idempotency, effect).await;
     }
     // Apart: whoever hangs up leaves no database behind that the migrations were tried in.
     let plan = tokio::spawn(async move { fleet.plan_migration(&wanted).await });
-    Ok(Either::Left(Reply(plan.await.map_err(ApiError::internal)??)))
+    idempotency.respond(Answer::ok(plan.await.map_err(ApiError::internal)??), false)
 }
 
 /// How many tenants are at what version, and which of them failed.

@@ -10,6 +10,7 @@ mod kept;
 mod keys;
 mod migrations;
 mod moves;
+mod operators;
 mod people;
 mod pools;
 mod signup;
@@ -54,6 +55,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(clusters::change_cluster)
         .service(clusters::remove_cluster)
         .service(moves::drain_cluster)
+        .service(operators::add_operator)
         .service(pools::list_pools)
         .service(doctor::diagnose_fleet)
         .service(drift::compare_fleet)

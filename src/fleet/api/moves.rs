@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{post, web};
+use actix_web::{HttpResponse, post, web};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::relocate::{HOLD_DEADLINE, Method};
 use crate::fleet::{Fleet, MoveTenant};
-use crate::rest::{Accepted, Envelope, Json, NoQuery, Path};
+use crate::rest::{Envelope, Idempotency, Json, NoQuery, Path};
 
 /// Where a tenant is to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -33,7 +33,10 @@ pub struct MoveRequest {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminRotateCredentials",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -43,17 +46,25 @@ pub async fn rotate_credentials(
     operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<String>,
-) -> ApiResult<Accepted<JobView>> {
-    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-    Ok(accepted(fleet.rotate_later(&tenant, Some(operator.id)).await?))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+        Ok(accepted(fleet.rotate_later(&tenant, Some(operator.id)).await?))
+    };
+    fleet.once(who, idempotency, effect).await
 }
 
 /// Moves a tenant to another cluster. The job's `result` has `pauseMs` and the checksums.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminMoveTenant",
-    params(("id" = String, Path, description = "Id or slug")),
-    request_body = MoveRequest,
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
+    request_body(content = MoveRequest, example = json!({"to": "eu-2", "holdDeadlineMs": 30000})),
     responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -63,22 +74,30 @@ pub async fn move_tenant(
     operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<String>,
+    idempotency: Idempotency,
     body: Json<MoveRequest>,
-) -> ApiResult<Accepted<JobView>> {
-    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
     let wanted = MoveTenant {
         to: Some(body.0.to),
         hold_deadline: body.0.hold_deadline_ms.map_or(HOLD_DEADLINE, Duration::from_millis),
         method: body.0.method,
     };
-    Ok(accepted(fleet.relocate_later(tenant.id, &wanted, Some(operator.id)).await?))
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+        Ok(accepted(fleet.relocate_later(tenant.id, &wanted, Some(operator.id)).await?))
+    };
+    fleet.once(who, idempotency, effect).await
 }
 
 /// Keeps new tenants off a cluster and moves its own to others. The job's `result` lists those that could not be moved.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminDrainCluster",
-    params(("name" = String, Path, description = "The cluster")),
+    params(
+        ("name" = String, Path, description = "The cluster"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -88,6 +107,10 @@ pub async fn drain_cluster(
     operator: Operator,
     fleet: web::Data<Fleet>,
     name: Path<String>,
-) -> ApiResult<Accepted<JobView>> {
-    Ok(accepted(fleet.drain_later(&name.0, Some(operator.id)).await?))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect =
+        async move |fleet: Fleet| -> ApiResult<_> { Ok(accepted(fleet.drain_later(&name.0, Some(who)).await?)) };
+    fleet.once(who, idempotency, effect).await
 }

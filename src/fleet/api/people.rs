@@ -1,24 +1,36 @@
 //! One person at several tenants: accepting an invitation with an account elsewhere, and changing over.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, get, post, web};
+use futures_util::future;
+use futures_util::stream::{self, StreamExt as _};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::control::people::{self, LinkedTenant};
+use crate::control::requests::Kept;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
+use crate::fleet::once::Turn;
 use crate::kernel::TenantId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{
-    Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, NoQuery, Recent, Reply, SignedIn,
+    Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, ListEnvelope, Listed, NoQuery, Recent,
+    Reply, SignedIn,
 };
-use crate::router::{self, MainConn, Router, TenantDb, TenantTx};
+use crate::router::{self, MainConn, Router, TenantDb};
 use crate::tenant::auth::mfa::LoggedIn;
 use crate::tenant::auth::{Auth, elsewhere};
 use crate::tenant::docs::Refusals;
+
+/// Tenants that are asked at the same time whether somebody belongs to them, and how long they all have to answer.
+const AT_ONCE: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A tenant that one belongs to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,9 +53,11 @@ fn no_such_tenant() -> ApiError {
 }
 
 /// The tenants that one belongs to with linked accounts: a hundred at most. This one alone, if none is linked.
+///
+/// Each is asked whether one may still come in; one whose database does not answer within seconds is not listed.
 #[utoipa::path(
     tag = "users",
-    responses((status = 200, description = "The tenants", body = Envelope<Vec<MyTenant>>), Refusals),
+    responses((status = 200, description = "The tenants", body = ListEnvelope<MyTenant>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/users/me/tenants")]
@@ -51,7 +65,7 @@ pub async fn my_tenants(
     _: NoQuery,
     fleet: web::Data<Fleet>,
     InPerson(caller): InPerson,
-) -> ApiResult<Reply<Vec<MyTenant>>> {
+) -> ApiResult<Listed<MyTenant>> {
     let mine = caller.db.tenant().clone();
     let linked = match elsewhere::person_of(&caller.db, caller.user()).await? {
         None => Vec::new(),
@@ -59,18 +73,38 @@ pub async fn my_tenants(
             let read = async move |conn: &mut MainConn| -> ApiResult<Vec<LinkedTenant>> {
                 Ok(people::tenants_of(conn, person).await?)
             };
-            fleet.control.db.read(read).await?
+            belonging(caller.db.router(), person, fleet.control.db.read(read).await?).await
         }
     };
     let mut tenants: Vec<MyTenant> = linked
         .into_iter()
-        .map(|LinkedTenant { id, slug, name }| MyTenant { current: id == mine.id, id, slug, name })
+        .map(|LinkedTenant { id, slug, name, .. }| MyTenant { current: id == mine.id, id, slug, name })
         .collect();
     if !tenants.iter().any(|tenant| tenant.current) {
         let here = MyTenant { id: mine.id, slug: mine.slug.to_string(), name: mine.name.clone(), current: true };
         tenants.insert(0, here);
     }
-    Ok(Reply(tenants))
+    Ok(Listed::whole(tenants))
+}
+
+/// Those tenants whose own databases say that the person may come in, in their order. One that does not answer in time is left
+/// out: whoever was removed there is not told what it is called now.
+async fn belonging(router: &Router, person: Uuid, linked: Vec<LinkedTenant>) -> Vec<LinkedTenant> {
+    let until = Instant::now() + PATIENCE;
+    let asked = linked.into_iter().map(|tenant| async move {
+        let answer = timeout_at(until, belongs(router, &tenant, person)).await;
+        let answer = answer.map_err(ApiError::internal).and_then(|answer| answer);
+        if let Err(error) = &answer {
+            tracing::warn!(tenant = %tenant.id, %error, "a tenant was not asked whether somebody belongs to it");
+        }
+        answer.is_ok_and(|belongs| belongs).then_some(tenant)
+    });
+    stream::iter(asked).buffered(AT_ONCE).filter_map(future::ready).collect().await
+}
+
+async fn belongs(router: &Router, tenant: &LinkedTenant, person: Uuid) -> ApiResult<bool> {
+    let db = router.named(Some(&tenant.slug), &Hints::default()).await?;
+    Ok(db.tenant().id == tenant.id && elsewhere::belongs(&db, tenant.user_id, person).await?)
 }
 
 /// An invitation to another tenant.
@@ -119,18 +153,23 @@ pub async fn accept_invitation(
     })?;
     let there = router.at_schema(there, crate::tenant::auth::LINKED_SINCE).await?;
     let person = elsewhere::ensure_person(&caller.db, caller.user()).await?;
-    let (auth, caller, there, token) = (&**auth, &caller, &there, &token);
-    let again = idempotency.keyed(&router.installation().mac).is_some();
-    let link = Link { auth, fleet: &fleet, caller, there, token, person, again };
-    let db = &caller.db;
-    idempotency
-        .run(db, &caller.user().to_string(), async move |_: &mut TenantTx| -> ApiResult<Answer<MyTenant>> {
-            link.make().await?;
-            let tenant = there.tenant();
-            let (slug, name) = (tenant.slug.to_string(), tenant.name.clone());
-            Ok(Answer::ok(MyTenant { id: tenant.id, slug, name, current: false }))
-        })
-        .await
+    // Remembered by the control plane: no connection of one tenant is held while another is asked.
+    let scope = format!("POST /api/v1/invitations/accept {} {}", caller.db.tenant().id, caller.user());
+    let claim = match fleet.turn(&scope, idempotency.keyed(&router.installation().mac)).await? {
+        Turn::Do(claim) => claim,
+        Turn::Repeat(Kept { status, location, version, body }) => {
+            return idempotency.respond(Answer::again(status, location, version, body)?, true);
+        }
+    };
+    let again = claim.request().is_some();
+    let link = Link { auth: &auth, fleet: &fleet, caller: &caller, there: &there, token: &token, person, again };
+    let made = link.make().await.map(|()| {
+        let tenant = there.tenant();
+        let (slug, name) = (tenant.slug.to_string(), tenant.name.clone());
+        Answer::ok(MyTenant { id: tenant.id, slug, name, current: false })
+    });
+    let answer = fleet.settle(claim, made, |answer| serde_json::to_value(answer.data()).ok()).await?;
+    idempotency.respond(answer, false)
 }
 
 /// An account elsewhere that is to be the caller's too.

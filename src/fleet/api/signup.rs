@@ -171,7 +171,9 @@ impl Desk {
         let keyed = idempotency.keyed(&self.welcome.router.installation().mac);
         match self.fleet.turn("POST /api/v1/tenants", keyed).await? {
             Turn::Repeat(kept) => match kept.body {
-                Some(job) => idempotency.respond(Answer::again(kept.status, kept.location, kept.version, job)?, true),
+                Some(job) => {
+                    idempotency.respond(Answer::again(kept.status, kept.location, kept.version, Some(job))?, true)
+                }
                 None => {
                     let (db, password) = (self.tenant(&body.slug).await?, body.admin.password.clone());
                     let Welcome { auth, client, .. } = &self.welcome;

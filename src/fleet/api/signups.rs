@@ -1,18 +1,18 @@
 //! Sign-ups that wait, for operators.
 
-use actix_web::{get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{ChangeRefusals, JobView, Refusals};
 use crate::control::operators::Operator;
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::signup::Waiting;
 use crate::fleet::view::TenantView;
 use crate::kernel::{OperationId, Slug};
-use crate::rest::{Envelope, NoQuery, Path, Reply, Tagged};
+use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoQuery, Path};
 
 /// A sign-up that waits for an operator.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,49 +41,59 @@ impl From<Waiting> for WaitingView {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListSignUps",
-    responses((status = 200, description = "All that wait", body = Envelope<Vec<WaitingView>>), Refusals),
+    responses((status = 200, description = "All that wait", body = ListEnvelope<WaitingView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/sign-ups")]
-pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Reply<Vec<WaitingView>>> {
-    Ok(Reply(fleet.sign_ups().await?.into_iter().map(Into::into).collect()))
+pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Listed<WaitingView>> {
+    Ok(Listed::whole(fleet.sign_ups().await?.into_iter().map(Into::into).collect()))
 }
 
 /// Makes the tenant that somebody waits for.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminApproveSignUp",
-    params(("id" = OperationId, Path, description = "The job")),
+    params(
+        ("id" = OperationId, Path, description = "The job"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 200, description = "Made", body = Envelope<TenantView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[post("/api/v1/admin/sign-ups/{id}/approve")]
 pub async fn approve_sign_up(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
-) -> ApiResult<Tagged<TenantView>> {
-    let (fleet, id) = (fleet.into_inner(), id.0);
-    let made =
-        actix_web::rt::spawn(async move { fleet.approve_sign_up(id).await }).await.map_err(ApiError::internal)??;
-    Ok(Tagged(made.into()))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        Ok(Answer::tagged(TenantView::from(fleet.approve_sign_up(id.0).await?)))
+    };
+    fleet.once(operator.id, idempotency, effect).await
 }
 
 /// Sends somebody away who waits.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminRefuseSignUp",
-    params(("id" = OperationId, Path, description = "The job")),
+    params(
+        ("id" = OperationId, Path, description = "The job"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 200, description = "Cancelled", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[post("/api/v1/admin/sign-ups/{id}/refuse")]
 pub async fn refuse_sign_up(
     _: NoQuery,
-    _: Operator,
+    operator: Operator,
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
-) -> ApiResult<Reply<JobView>> {
-    Ok(Reply(fleet.refuse_sign_up(id.0).await?.into()))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let effect =
+        async move |fleet: Fleet| -> ApiResult<_> { Ok(Answer::ok(JobView::from(fleet.refuse_sign_up(id.0).await?))) };
+    fleet.once(operator.id, idempotency, effect).await
 }

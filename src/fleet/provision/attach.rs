@@ -109,7 +109,7 @@ impl Fleet {
             url: Some(wanted.url.clone()),
             direct_url: wanted.direct_url.clone(),
             max_connections: wanted.max_connections,
-            registration: wanted.registration.unwrap_or(Registration::Closed),
+            registration: wanted.registration.unwrap_or(Registration::Invite),
             head: None,
         };
         let input = json!({"firstAdmin": wanted.admin.is_some()});

@@ -202,7 +202,7 @@ impl Fleet {
                     url: None,
                     direct_url: None,
                     max_connections: wanted.max_connections,
-                    registration: wanted.registration.unwrap_or(Registration::Closed),
+                    registration: wanted.registration.unwrap_or(Registration::Invite),
                     head: Some(head),
                 };
                 let mut tenant = tenants::insert(conn, &keys, &new).await?;

@@ -6,6 +6,7 @@ mod hashes;
 mod leaked;
 mod pepper;
 mod strength;
+mod threads;
 mod turns;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use self::hashes::Verdict;
+use self::threads::Threads;
 use self::turns::Turns;
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
@@ -35,6 +37,7 @@ const QUEUE_PER_WORKER: usize = 256;
 #[derive(Clone)]
 pub struct Passwords {
     turns: Turns,
+    threads: Arc<Threads>,
     peppers: Arc<Peppers>,
     /// The hash of a random password: compared with where there is none, for the same work.
     nobody: Arc<str>,
@@ -59,6 +62,7 @@ impl Passwords {
             hashes::make(&nobody.into(), &peppers).expect("Argon2id takes any password and a salt of 16 bytes");
         Self {
             turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),
+            threads: Arc::new(Threads::new(parallel)),
             peppers: Arc::new(peppers),
             nobody: nobody.into(),
             leaked: None,
@@ -202,16 +206,28 @@ impl Hasher {
         Ok(if known { checked } else { Checked::Wrong })
     }
 
+    /// Sends somebody away at once who would be in the end: before anything is asked of a database for them.
+    ///
+    /// # Errors
+    /// `overloaded` as [`Self::hash`].
+    pub fn admit(&self) -> ApiResult<()> {
+        if self.passwords.turns.is_full(self.whose) { Err(overloaded()) } else { Ok(()) }
+    }
+
     async fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ApiResult<JoinHandle<T>> {
         let turn = self.passwords.turns.take(self.whose).await;
-        let turn = turn.ok_or_else(|| ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2)))?;
+        let turn = turn.ok_or_else(overloaded)?;
         // The turn goes with the work: a caller who leaves does not make room for one more.
-        Ok(tokio::task::spawn_blocking(move || {
+        Ok(self.passwords.threads.run(move || {
             let done = work();
             drop(turn);
             done
         }))
     }
+}
+
+fn overloaded() -> ApiError {
+    ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2))
 }
 
 /// A hash that is being made.

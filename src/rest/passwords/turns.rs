@@ -46,6 +46,12 @@ impl Turns {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether [`Self::take`] would send somebody away at once.
+    pub(super) fn is_full(&self, whose: Uuid) -> bool {
+        let state = self.lock();
+        state.free == 0 && state.waiting >= self.room && !state.can_make_room(whose)
+    }
+
     /// Waits for a turn; `None` if too many wait, or it does not come in time.
     pub(super) async fn take(&self, whose: Uuid) -> Option<Turn> {
         let coming = {
@@ -95,6 +101,11 @@ impl State {
         }
         self.waiting -= 1;
         longest.pop_back().is_some()
+    }
+
+    fn can_make_room(&self, whose: Uuid) -> bool {
+        let own = self.lines.get(&whose).map_or(0, VecDeque::len);
+        self.lines.values().any(|line| line.len() > own + 1 || line.iter().any(oneshot::Sender::is_closed))
     }
 
     /// The first of the line whose turn it is.
@@ -172,12 +183,15 @@ mod tests {
             room.then(|| state.line_up(whose))
         };
         let mut noisy: Vec<_> = (0..3).map(|_| line_up(NOISY).unwrap()).collect();
+        assert!(turns.is_full(NOISY) && !turns.is_full(QUIET));
         assert!(line_up(NOISY).is_none(), "its own line is the longest");
         let _quiet = line_up(QUIET).unwrap();
         assert!(noisy[2].try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
         assert!(line_up(QUIET).is_none(), "it would be as long as the longest");
+        assert!(turns.is_full(QUIET));
         // Whoever left is no reason to send somebody away.
         drop(noisy.remove(0));
+        assert!(!turns.is_full(QUIET));
         assert!(line_up(QUIET).is_some());
         assert_eq!(turns.lock().waiting, 3);
     }

@@ -3,7 +3,6 @@
 //! A warm request joins a connection of its tenant and leaves it, and meets no other request on the way. All else goes
 //! through the [`Scheduler`], which is asked under one short lock; what it says is done outside of it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,19 +12,17 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::breaker::Breaker;
-use super::doubt::Doubt;
+use super::PoolSettings;
 use super::lease::{Lease, Waiting};
 use super::leases::Left;
-use super::meters::{Look, Meters};
+use super::meters::Meters;
 use super::permit::Ticket;
 use super::pooled::{Directory, Mode, Pooled, TenantPool};
-use super::report::Seen;
-use super::scheduler::{Action, ClusterCounts, News, Scheduler};
+use super::scheduler::{Action, ClusterCounts, Scheduler};
+use super::state::{Actions, State};
 use super::usage::Usage;
-use super::{PoolSettings, PoolSnapshot};
 use crate::kernel::{InstallationId, TenantId};
-use crate::router::connect::{ConnectError, Link};
+use crate::router::connect::Link;
 use crate::router::error::{Error, Result};
 use crate::router::slices::Demand;
 use crate::router::tenant::{ClusterRef, Tenant};
@@ -39,25 +36,6 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Reads the registry's entry of a tenant anew: `None` if there is nothing newer, or it cannot be read.
 pub(in crate::router) type Reload = Arc<dyn Fn(Arc<Tenant>) -> BoxFuture<'static, Option<Arc<Tenant>>> + Send + Sync>;
-
-pub(super) struct State {
-    pub(super) scheduler: Scheduler<Link, Waiting>,
-    pub(super) breakers: HashMap<TenantId, Breaker>,
-    /// Tenants of which an opening failed and is tried once more before anybody is told, and when it failed.
-    pub(super) tried_again: HashMap<TenantId, Instant>,
-    /// Tenants whose password was refused, and may be right in a moment.
-    pub(super) doubts: HashMap<TenantId, Doubt>,
-    /// The server has no room for us.
-    pub(super) full: Option<Breaker>,
-    /// How to open a connection of a tenant with a pool or a breaker.
-    pub(super) entries: HashMap<TenantId, Arc<Tenant>>,
-    /// Where unmet demand is told.
-    demand: Arc<Demand>,
-    /// Nothing begins here any more: whoever comes looks for the server's pools again.
-    ended: bool,
-    /// The manager is gone: nothing is opened any more.
-    closed: bool,
-}
 
 /// What all servers of a node share.
 #[derive(Clone)]
@@ -80,8 +58,6 @@ pub(crate) struct ClusterPools {
     state: Mutex<State>,
 }
 
-type Actions = Vec<Action<Link, Waiting>>;
-
 /// A place in the queue.
 struct Queued {
     usage: Arc<Usage>,
@@ -96,24 +72,13 @@ impl ClusterPools {
         let directory = Arc::new(Directory::new());
         let scheduler = Scheduler::new(0, MAX_WAITERS, directory.clone());
         let hungry = scheduler.hungry.clone();
-        let state = State {
-            scheduler,
-            breakers: HashMap::new(),
-            tried_again: HashMap::new(),
-            doubts: HashMap::new(),
-            full: None,
-            entries: HashMap::new(),
-            demand,
-            ended: false,
-            closed: false,
-        };
         Self {
             name: cluster.name.clone(),
             shared,
             meters: Meters::new(&cluster.name),
             directory,
             hungry,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(scheduler, demand)),
         }
     }
 
@@ -144,15 +109,6 @@ impl ClusterPools {
         let mut state = self.lock();
         state.ended = state.scheduler.is_unused() && state.breakers.is_empty() && state.full.is_none();
         state.ended
-    }
-
-    /// The tenant's pool. `None` while it has none.
-    pub(super) fn snapshot(&self, tenant: TenantId) -> Option<PoolSnapshot> {
-        let state = self.lock();
-        let counts = state.scheduler.pool_counts(tenant).unwrap_or_default();
-        let full = state.full.as_ref().filter(|_| counts.connections() == 0);
-        let breaker = state.breakers.get(&tenant).or(full).map(|b| b.kind().as_str());
-        (state.is_known(tenant) || breaker.is_some()).then_some(PoolSnapshot { counts, breaker })
     }
 
     /// Retires every tenant, for good.
@@ -398,98 +354,4 @@ impl ClusterPools {
     pub(super) fn watch(self: &Arc<Self>) {
         self.ask(|state, now| ((), state.scheduler.watch(now)));
     }
-
-    pub(super) fn look(&self) -> Look {
-        let state = self.lock();
-        let counts = state.scheduler.counts();
-        let mut look = Look {
-            budget: state.demand.budget() as usize,
-            slice: counts.capacity,
-            counts,
-            openings_limit: state.scheduler.openings_limit(),
-            extras_limit: state.scheduler.extras_limit(),
-            ..Look::default()
-        };
-        for breaker in state.breakers.values().chain(&state.full) {
-            *look.breakers.entry(breaker.kind().as_str()).or_default() += 1;
-        }
-        look
-    }
-
-    /// The tenants with a pool or a breaker.
-    pub(super) fn seen(&self) -> Vec<Seen> {
-        let state = self.lock();
-        let known = state.entries.values().filter(|tenant| state.is_known(tenant.id));
-        let seen = known.map(|tenant| Seen {
-            tenant: tenant.clone(),
-            counts: state.scheduler.pool_counts(tenant.id).unwrap_or_default(),
-            breaker: state.breakers.get(&tenant.id).map(|b| b.kind().as_str()),
-            usage: state.scheduler.usage(tenant.id).cloned(),
-        });
-        seen.collect()
-    }
-}
-
-impl State {
-    pub(super) fn learn(&mut self, tenant: &Arc<Tenant>, settings: &PoolSettings, now: Instant) -> Actions {
-        let newer = self.entries.get(&tenant.id).is_none_or(|old| old.generation < tenant.generation);
-        if newer {
-            let old = self.entries.insert(tenant.id, tenant.clone());
-            if old.is_some_and(|old| old.connection_version() != tenant.connection_version()) {
-                // Another target: what was learnt about the old one says nothing.
-                self.breakers.remove(&tenant.id);
-                self.doubts.remove(&tenant.id);
-            }
-            self.demand.learn(tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget));
-        }
-        if !newer && self.scheduler.knows(tenant.id) {
-            return Vec::new();
-        }
-        let entry = self.entries.get(&tenant.id).unwrap_or(tenant);
-        let news = News {
-            generation: entry.generation,
-            version: Some(entry.connection_version()),
-            ceiling: entry.max_connections.unwrap_or(settings.tenant_max_connections) as usize,
-            weight: entry.weight,
-        };
-        self.scheduler.learn(entry.id, news, now)
-    }
-
-    /// What somebody is told who would have to wait for an opening that is not going to succeed.
-    fn refusal(&mut self, tenant: TenantId, now: Instant) -> Option<Error> {
-        let served = self.scheduler.serves(tenant, now);
-        let breaker = match self.breakers.get_mut(&tenant) {
-            Some(breaker) => breaker,
-            None => self.full.as_mut().filter(|_| self.scheduler.has_no_room())?,
-        };
-        breaker.wanted = true;
-        (!served).then(|| unavailable(breaker.retry_after(now), breaker.cause().clone()))
-    }
-
-    /// Whether the registry says something else by now of where the tenant's database is, and how to get in.
-    pub(super) fn is_outdated(&self, tenant: &Tenant) -> bool {
-        self.entries.get(&tenant.id).is_some_and(|entry| entry.connection_version() != tenant.connection_version())
-    }
-
-    fn wants_probe(&self, tenant: TenantId) -> bool {
-        self.breakers.get(&tenant).is_some_and(|b| !b.probing)
-    }
-
-    pub(super) fn is_known(&self, tenant: TenantId) -> bool {
-        self.scheduler.knows(tenant) || self.breakers.contains_key(&tenant)
-    }
-
-    /// Forgets what is not needed any more: a cold tenant costs nothing here.
-    pub(super) fn tidy(&mut self, tenant: TenantId) {
-        self.scheduler.forget_if_empty(tenant);
-        if !self.is_known(tenant) {
-            self.tried_again.remove(&tenant);
-            self.doubts.remove(&tenant);
-            self.entries.remove(&tenant);
-        }
-    }
-}
-
-pub(super) fn unavailable(retry_after: Duration, cause: Arc<ConnectError>) -> Error {
-    Error::DatabaseUnavailable { retry_after, source: Some(cause) }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
+use super::cluster::ClusterPools;
 use super::scheduler::ClusterCounts;
 use crate::router::connect::ConnectFailure;
 
@@ -124,6 +125,26 @@ pub(super) struct Look {
 
 /// Servers by name. Customers' own have one name between them and are shown as one.
 pub(super) type Looks = BTreeMap<String, Look>;
+
+impl ClusterPools {
+    /// What it looks like now.
+    pub(super) fn look(&self) -> Look {
+        let state = self.lock();
+        let counts = state.scheduler.counts();
+        let mut look = Look {
+            budget: state.demand.budget() as usize,
+            slice: counts.capacity,
+            counts,
+            openings_limit: state.scheduler.openings_limit(),
+            extras_limit: state.scheduler.extras_limit(),
+            ..Look::default()
+        };
+        for breaker in state.breakers.values().chain(&state.full) {
+            *look.breakers.entry(breaker.kind().as_str()).or_default() += 1;
+        }
+        look
+    }
+}
 
 impl Look {
     pub(super) fn add(&mut self, other: &Self) {

@@ -16,6 +16,7 @@ mod permit;
 mod pooled;
 pub mod report;
 mod scheduler;
+mod state;
 pub mod usage;
 
 use std::collections::HashMap;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
-use super::cluster::{ClusterPools, State, unavailable};
+use super::cluster::ClusterPools;
 use super::doubt::{Doubt, PATIENCE};
 use super::lease::Waiting;
 use super::permit::{Permit, Ticket};
 use super::pooled::Pooled;
+use super::state::{State, unavailable};
 use crate::kernel::TenantId;
 use crate::router::connect::{ConnectError, ConnectFailure, open};
 use crate::router::stamp::Stamp;

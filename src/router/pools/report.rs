@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::PoolSnapshot;
+use super::cluster::ClusterPools;
 use super::scheduler::{ClusterCounts, PoolCounts};
 use super::usage::{Usage, UsageCounts};
 use crate::kernel::{Slug, TenantId};
@@ -86,6 +88,30 @@ pub(super) struct Seen {
     pub(super) counts: PoolCounts,
     pub(super) breaker: Option<&'static str>,
     pub(super) usage: Option<Arc<Usage>>,
+}
+
+impl ClusterPools {
+    /// The tenant's pool. `None` while it has none.
+    pub(super) fn snapshot(&self, tenant: TenantId) -> Option<PoolSnapshot> {
+        let state = self.lock();
+        let counts = state.scheduler.pool_counts(tenant).unwrap_or_default();
+        let full = state.full.as_ref().filter(|_| counts.connections() == 0);
+        let breaker = state.breakers.get(&tenant).or(full).map(|b| b.kind().as_str());
+        (state.is_known(tenant) || breaker.is_some()).then_some(PoolSnapshot { counts, breaker })
+    }
+
+    /// The tenants with a pool or a breaker.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        let state = self.lock();
+        let known = state.entries.values().filter(|tenant| state.is_known(tenant.id));
+        let seen = known.map(|tenant| Seen {
+            tenant: tenant.clone(),
+            counts: state.scheduler.pool_counts(tenant.id).unwrap_or_default(),
+            breaker: state.breakers.get(&tenant.id).map(|b| b.kind().as_str()),
+            usage: state.scheduler.usage(tenant.id).cloned(),
+        });
+        seen.collect()
+    }
 }
 
 /// The tenants that stand out most, in order; equal ones by slug.

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use garde::Validate;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -11,20 +11,19 @@ use uuid::Uuid;
 use super::rules;
 use super::store::{self, KeyRow, NewKey};
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::kernel::page::CursorScope;
+use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ApiKeyId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Paging, Path, Query,
     Replay, Tagged, Versioned,
 };
-use crate::router::{TenantConn, TenantDb, TenantTx};
-use crate::tenant::audit::{self, Entry};
+use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::{ApiKeysRead, ApiKeysWrite};
+use crate::tenant::secrets::{Secret, note};
 use crate::tenant::users::rules::{name_shape, not_blank};
 
 /// An API key, without its secret.
@@ -153,17 +152,14 @@ pub struct ListApiKeys {
 #[get("/api/v1/api-keys")]
 pub async fn list_keys(caller: Authorized<ApiKeysRead>, query: Query<ListApiKeys>) -> ApiResult<Listed<ApiKey>> {
     let ListApiKeys { page_size, cursor } = query.0;
-    let paging = Paging::new(None, page_size, cursor, None)?;
-    let tenant = Some(caller.db.tenant().id);
-    let scope = CursorScope { tenant, list: "api-keys", sort: "-createdAt", filter: "" };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<(DateTime<Utc>, Uuid)>(&scope, &mac)?;
-    let limit = paging.limit();
+    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "api-keys", "-createdAt", "");
+    let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
+    let limit = pages.limit();
     let rows = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, seek, limit).await?) })
         .await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| (row.created_at, row.id.uuid()), None).map(ApiKey::from))
+    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), None).map(ApiKey::from))
 }
 
 /// An API key.
@@ -245,33 +241,4 @@ pub async fn create_key(
             Ok(Answer::created(made).location(location).etag(version))
         })
         .await
-}
-
-/// A new secret of a program.
-pub(in crate::tenant) struct Secret {
-    pub text: SecretString,
-    pub hash: [u8; 32],
-    pub hint: String,
-}
-
-impl Secret {
-    pub(in crate::tenant) fn new(db: &TenantDb, kind: TokenKind) -> Self {
-        let token = OpaqueToken::generate(&db.router().installation().mac, kind, db.tenant().id);
-        let text = token.text().expose_secret();
-        let hint = format!("…{}", &text[text.len() - 4..]);
-        Self { text: token.text().clone(), hash: token.hash(), hint }
-    }
-}
-
-/// Writes a line of the audit about a key: about its owner, with its name.
-pub(super) async fn note(
-    conn: &mut TenantConn,
-    actor: UserId,
-    key: &KeyRow,
-    action: &'static str,
-    now: DateTime<Utc>,
-) -> ApiResult<()> {
-    let (actor, what) = (format!("user:{actor}"), format!("{} ({})", key.name, key.id));
-    let entry = Entry { actor: &actor, action, user: key.owner_id, session: None, reason: Some(&what) };
-    Ok(audit::note(conn, &entry, now).await?)
 }

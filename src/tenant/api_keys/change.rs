@@ -1,12 +1,12 @@
 //! Changing, rotating and revoking API keys.
 
 use actix_web::{HttpResponse, delete, patch, post, web};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::api::{ApiKey, NewApiKey, Secret, note};
+use super::api::{ApiKey, NewApiKey};
 use super::rules;
 use super::store::{self, KeyChange, KeyRow};
 use crate::error::{ApiError, ApiResult, Code};
@@ -21,8 +21,8 @@ use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::ApiKeysWrite;
-use crate::tenant::teams;
-use crate::tenant::users::rules::{may_control, name_shape, not_blank};
+use crate::tenant::secrets::{self, Secret, note};
+use crate::tenant::users::rules::{name_shape, not_blank};
 
 /// A change of an API key.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -55,21 +55,10 @@ pub struct PatchApiKey {
     pub expires_at: Patch<DateTime<Utc>>,
 }
 
-/// Null as its own value.
-fn changed<T>(patch: Patch<T>) -> Option<Option<T>> {
-    match patch {
-        Patch::Absent => None,
-        Patch::Null => Some(None),
-        Patch::Value(value) => Some(Some(value)),
-    }
-}
-
-/// Holds a key that the caller may have power over: nobody gets at the rights of somebody who may do more.
+/// Holds a key that the caller may have power over.
 async fn hold(conn: &mut TenantConn, caller: &Authorized<ApiKeysWrite>, id: ApiKeyId) -> ApiResult<KeyRow> {
     let row = store::hold(conn, id).await?;
-    if row.owner_id != caller.user() {
-        may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, row.owner_id).await?)?;
-    }
+    secrets::check_power(conn, caller, &row).await?;
     Ok(row)
 }
 
@@ -106,10 +95,10 @@ pub async fn patch_key(
     }
     let change = KeyChange {
         name: name.value().map(|name| name.trim().to_owned()),
-        scopes: changed(scopes).map(Option::unwrap_or_default),
-        allowed_addresses: changed(allowed_addresses).map(Option::unwrap_or_default),
-        requests_per_minute: changed(requests_per_minute),
-        expires_at: changed(expires_at),
+        scopes: scopes.or_empty(),
+        allowed_addresses: allowed_addresses.or_empty(),
+        requests_per_minute: requests_per_minute.into_change(),
+        expires_at: expires_at.into_change(),
     };
     rules::check_scopes(change.scopes.as_deref().unwrap_or_default(), &caller.access.permissions)?;
     rules::check_addresses(change.allowed_addresses.as_deref().unwrap_or_default())?;
@@ -164,7 +153,6 @@ pub async fn rotate_key(
 ) -> ApiResult<HttpResponse> {
     let actor = caller.in_person()?;
     let (id, now) = (id.0, auth.clock.now());
-    let overlap = body.0.overlap_seconds.map_or(TimeDelta::days(1), TimeDelta::seconds).min(rules::LONGEST_OVERLAP);
     let secret = &Secret::new(&caller.db, TokenKind::ApiKey);
     let caller_ref = &caller;
     let answer = idempotency
@@ -176,14 +164,10 @@ pub async fn rotate_key(
                     "It was rotated before, and the new secret is kept nowhere: rotate it again, with another key.";
                 return Err(ApiError::new(Code::Conflict).detail(said));
             }
-            if overlap > TimeDelta::zero() && before.previous_expires_at.is_some_and(|until| until > now) {
-                let said = "The secret before the last rotation is still good, and would be forgotten: wait until \
-                            `previousExpiresAt`, or give `overlapSeconds: 0`.";
-                return Err(ApiError::new(Code::Conflict).detail(said));
-            }
+            let until = secrets::overlap(body.0.overlap_seconds, before.previous_expires_at, now)?;
             // A new secret in the hands of whoever asks is as good as a new key.
             rules::check_scopes(&before.scopes, &caller.access.permissions)?;
-            let row = store::rotate(conn, id, (&secret.hash, &secret.hint), now + overlap, now).await?;
+            let row = store::rotate(conn, id, secret, until, now).await?;
             note(conn, actor, &row, "api_key.rotated", now).await?;
             let notice = SecurityNotice::ApiKeyRotated { name: row.name.clone() };
             mail::notify_security(conn, &caller.db, row.owner_id, notice, None).await?;

@@ -10,8 +10,6 @@ mod change;
 pub(super) mod rules;
 mod store;
 
-pub(super) use api::Secret;
-
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The built-in schema that has API keys (`V6__api_keys.sql`).

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::config::Network;
 use crate::error::{ApiError, ApiResult};
-
-/// How long the old key stays good at most when a new one is made.
-pub(super) const LONGEST_OVERLAP: TimeDelta = TimeDelta::days(30);
 
 /// What a key may do: its scopes, as far as its owner may do them.
 pub(in crate::tenant) fn effective(scopes: &[String], owner_s: &[String]) -> BTreeSet<String> {

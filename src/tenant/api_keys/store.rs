@@ -7,9 +7,11 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::page::Direction;
+use crate::kernel::page::Seek;
 use crate::kernel::{ApiKeyId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::keyset::latest_first;
+use crate::tenant::secrets::{Program, Secret};
 use crate::tenant::teams;
 
 diesel::table! {
@@ -53,6 +55,16 @@ pub(super) struct KeyRow {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub version: i64,
+}
+
+impl Program for KeyRow {
+    fn owner(&self) -> UserId {
+        self.owner_id
+    }
+
+    fn label(&self) -> String {
+        format!("{} ({})", self.name, self.id)
+    }
 }
 
 /// A key to be made.
@@ -118,7 +130,7 @@ pub(super) async fn update(
 pub(super) async fn rotate(
     conn: &mut TenantConn,
     id: ApiKeyId,
-    (hash, hint): (&[u8; 32], &str),
+    secret: &Secret,
     until: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> ApiResult<KeyRow> {
@@ -126,8 +138,8 @@ pub(super) async fn rotate(
         .set((
             k::previous_hash.eq(k::key_hash.nullable()),
             k::previous_expires_at.eq(until),
-            k::key_hash.eq(hash.as_slice()),
-            k::hint.eq(hint),
+            k::key_hash.eq(secret.hash.as_slice()),
+            k::hint.eq(&secret.hint),
             k::updated_at.eq(now),
             k::version.eq(k::version + 1),
         ))
@@ -144,21 +156,11 @@ pub(super) async fn remove(conn: &mut TenantConn, id: ApiKeyId) -> QueryResult<(
 /// A page of keys, the latest first.
 pub(super) async fn list(
     conn: &mut TenantConn,
-    seek: Option<(Direction, (DateTime<Utc>, Uuid))>,
+    seek: Seek<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> QueryResult<Vec<KeyRow>> {
-    use k::{created_at, id};
     let query = k::table.select(KeyRow::as_select()).limit(limit).into_boxed();
-    let query = match seek {
-        None => query.order((created_at.desc(), id.desc())),
-        Some((Direction::Next, (t, i))) => {
-            query.filter(created_at.lt(t).or(created_at.eq(t).and(id.lt(i)))).order((created_at.desc(), id.desc()))
-        }
-        Some((Direction::Previous, (t, i))) => {
-            query.filter(created_at.gt(t).or(created_at.eq(t).and(id.gt(i)))).order((created_at.asc(), id.asc()))
-        }
-    };
-    query.load(conn).await
+    latest_first!(query, (k::created_at, k::id), seek).load(conn).await
 }
 
 /// A key as it is when it is used, with what its owner may do now.

@@ -117,6 +117,8 @@ async fn login_to(
     (device, captcha): (Option<SecretString>, Option<SecretString>),
     stands: &impl Fn(usize),
 ) -> ApiResult<LoggedIn> {
+    let hasher = auth.passwords.of(db.tenant().id);
+    hasher.admit()?;
     let (standing, found) = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             Ok((attempts::look(conn, line).await?, store::credentials(conn, line.email_key).await?))
@@ -133,7 +135,7 @@ async fn login_to(
     }
     tokio::time::sleep(standing.slowdown(line)).await;
     let hash = found.as_ref().and_then(Credentials::usable_hash);
-    let checked = auth.passwords.of(db.tenant().id).check(password, hash).await?;
+    let checked = hasher.check(password, hash).await?;
     let known = found.as_ref().map(|c| c.user);
     let matched = found.filter(|_| checked.matches());
     let line = &line.again(auth);

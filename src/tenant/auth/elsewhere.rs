@@ -75,11 +75,10 @@ fn void() -> ApiError {
 /// 422 if it cannot.
 pub async fn invited(auth: &Auth, db: &TenantDb, token: &OpaqueToken) -> ApiResult<UserId> {
     let (hash, now) = (token.hash(), auth.clock.now());
-    let policy = account::policy_of(db).await?;
     let found = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::open_invitation(conn, &hash, now).await?) })
         .await?;
-    found.filter(|_| policy.lets_in("", true)).ok_or_else(void)
+    found.ok_or_else(void)
 }
 
 /// Whose an invitation is that this person has accepted already.
@@ -115,6 +114,19 @@ pub async fn accept(auth: &Auth, db: &TenantDb, token: &OpaqueToken, person: Uui
         let entry = Entry { actor: &actor, action: "invitation.accepted", user, session: None, reason: None };
         audit::note::<TenantConn>(conn, &entry, now).await?;
         Ok(user)
+    })
+    .await
+}
+
+/// Whether an account is this person's and may come in.
+///
+/// # Errors
+/// If the tenant's database does not answer.
+pub async fn belongs(db: &TenantDb, user: UserId, person_id: Uuid) -> ApiResult<bool> {
+    let db = db.router().at_schema(db.clone(), account::SINCE).await?;
+    db.read(async |conn: &mut TenantConn| -> ApiResult<bool> {
+        let active = users::find(conn, user).await?.is_some_and(|user| user.status == UserStatus::Active);
+        Ok(active && person(conn, user).await? == Some(person_id))
     })
     .await
 }

@@ -11,10 +11,11 @@ use uuid::Uuid;
 use super::attempts::SINCE;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
-use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::page::Seek;
 use crate::rest::{ListEnvelope, Listed, Paging, Query, SignedIn};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
+use crate::tenant::keyset::latest_first;
 use crate::tenant::schema::login_attempts;
 
 /// One try to log in as the caller.
@@ -60,40 +61,24 @@ pub struct HistoryQuery {
 #[get("/api/v1/users/me/login-history")]
 pub async fn login_history(caller: SignedIn, query: Query<HistoryQuery>) -> ApiResult<Listed<LoginAttempt>> {
     let HistoryQuery { page_size, cursor } = query.0;
-    let paging = Paging::new(None, page_size, cursor, None)?;
     let me = caller.user();
-    let filter = me.to_string();
-    let tenant = Some(caller.db.tenant().id);
-    let scope = CursorScope { tenant, list: "login-history", sort: "-at", filter: &filter };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<(DateTime<Utc>, Uuid)>(&scope, &mac)?;
-    let limit = paging.limit();
+    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "login-history", "-at", me.to_string());
+    let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
+    let limit = pages.limit();
     let db = caller.db.router().at_schema(caller.db.clone(), SINCE).await?;
     let rows =
         db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(list(conn, me, seek, limit).await?) }).await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| (row.at, row.id), None))
+    Ok(pages.listed(rows, |row| (row.at, row.id), None))
 }
 
 async fn list(
     conn: &mut TenantConn,
     user: UserId,
-    seek: Option<(Direction, (DateTime<Utc>, Uuid))>,
+    seek: Seek<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> QueryResult<Vec<LoginAttempt>> {
     use login_attempts::{at, id};
-    let mut query = login_attempts::table
-        .filter(login_attempts::user_id.eq(user))
-        .select(LoginAttempt::as_select())
-        .limit(limit)
-        .into_boxed();
-    query = match seek {
-        None => query.order((at.desc(), id.desc())),
-        Some((Direction::Next, (t, i))) => {
-            query.filter(at.lt(t).or(at.eq(t).and(id.lt(i)))).order((at.desc(), id.desc()))
-        }
-        Some((Direction::Previous, (t, i))) => {
-            query.filter(at.gt(t).or(at.eq(t).and(id.gt(i)))).order((at.asc(), id.asc()))
-        }
-    };
-    query.load(conn).await
+    let theirs = login_attempts::table.filter(login_attempts::user_id.eq(user));
+    let query = theirs.select(LoginAttempt::as_select()).limit(limit).into_boxed();
+    latest_first!(query, (at, id), seek).load(conn).await
 }

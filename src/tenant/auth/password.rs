@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::account;
 use super::attempts::{Kind, Line, Outcome, Try, judge, locked};
 use super::settings::Auth;
 use super::store::{self, Credentials};
@@ -32,12 +33,15 @@ pub struct ChangePasswordRequest {
     pub new_password: SecretString,
 }
 
-/// Changes the caller's password, and ends their other sessions.
+/// Changes the caller's password, and ends their other sessions. Links to a new password that they were sent are void.
 ///
 /// A wrong `currentPassword` counts like a failed login, so that a stolen token is no way to guess it.
 #[utoipa::path(
     tag = "auth",
-    request_body = ChangePasswordRequest,
+    request_body(
+        content = ChangePasswordRequest,
+        example = json!({"currentPassword": "nine wagons in the rain", "newPassword": "quite another sentence of words"})
+    ),
     params(("Idempotency-Key" = Option<String>, Header, description = "Changes once, however often it is sent")),
     responses(
         (status = 204, description = "Changed"),
@@ -82,7 +86,7 @@ pub async fn change_password(
     let (actor, client) = (me.to_string(), &client);
     // A refusal is an outcome, not an error: what was counted has to stay.
     let done = idempotency
-        .run_or_refuse(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<ApiResult<Answer<()>>> {
+        .run(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<ApiResult<Answer<()>>> {
             match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
                 Outcome::Passed(_) => {}
                 Outcome::Refused => return Ok(Err(wrong())),
@@ -93,6 +97,7 @@ pub async fn change_password(
                 password_change_required: Some(false),
                 ..UserChange::default()
             };
+            account::drop_trust(conn, db, me).await?;
             users::update(conn, me, &change, true, line.now).await?;
             mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", line.now).await?;

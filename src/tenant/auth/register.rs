@@ -56,8 +56,8 @@ pub struct RegisterRequest {
 
 /// Registers, and signs in.
 ///
-/// With the policy `open` anyone may; with `invite` whoever holds an invitation for their address; with `domain` whoever has
-/// an address of certain domains too; with `closed` nobody. Where addresses are verified first, the answer is 202, the same
+/// Whoever holds an invitation for their address may. With the policy `open` so may anyone, with `domain` whoever has an
+/// address of certain domains; with `invite` and `closed` nobody else. Where addresses are verified first, the answer is 202, the same
 /// whether or not somebody has the address, and the account is made by `POST /api/v1/auth/verify-email`. A tenant that is closed to the caller, unknown or suspended answers the same `registration_closed`.
 #[utoipa::path(
     tag = "auth",
@@ -100,7 +100,7 @@ pub async fn register(
         return Err(void_invitation());
     }
     let policy = account::policy_of(&db).await?;
-    if !policy.lets_in(&request.email, invitation.is_some()) {
+    if invitation.is_none() && !policy.lets_in(&request.email) {
         return Err(ApiError::new(Code::RegistrationClosed));
     }
     let name = [&*request.first_name, &*request.last_name];

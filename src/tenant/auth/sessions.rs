@@ -10,12 +10,11 @@ use super::settings::Auth;
 use super::store::{self, SessionRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{SessionId, UserId};
-use crate::rest::{Authorized, Envelope, InPerson, NoContent, NoQuery, Path, Reply};
+use crate::rest::{Authorized, InPerson, ListEnvelope, Listed, NoContent, NoQuery, Path};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
-use crate::tenant::teams;
-use crate::tenant::users::{rules, store as users};
+use crate::tenant::users::{check_control, store as users};
 
 /// An open session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,19 +50,15 @@ impl Session {
 /// One's open sessions, the latest first: a hundred at most.
 #[utoipa::path(
     tag = "auth",
-    responses((status = 200, description = "The sessions", body = Envelope<Vec<Session>>), Refusals),
+    responses((status = 200, description = "The sessions", body = ListEnvelope<Session>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/auth/sessions")]
-pub async fn my_sessions(
-    _: NoQuery,
-    auth: web::Data<Auth>,
-    InPerson(caller): InPerson,
-) -> ApiResult<Reply<Vec<Session>>> {
+pub async fn my_sessions(_: NoQuery, auth: web::Data<Auth>, InPerson(caller): InPerson) -> ApiResult<Listed<Session>> {
     let (me, now, current) = (caller.user(), auth.clock.now(), Some(caller.claims.sid));
     let read = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::open_sessions(conn, me, now).await?) };
     let rows = caller.db.read(read).await?;
-    Ok(Reply(rows.into_iter().map(|row| Session::new(row, current)).collect()))
+    Ok(Listed::whole(rows.into_iter().map(|row| Session::new(row, current)).collect()))
 }
 
 /// Ends one of one's sessions, on this node at once and everywhere within two seconds.
@@ -93,7 +88,7 @@ pub async fn end_my_session(
 #[utoipa::path(
     tag = "users",
     params(("id" = UserId, Path, description = "The person")),
-    responses((status = 200, description = "The sessions", body = Envelope<Vec<Session>>), Refusals),
+    responses((status = 200, description = "The sessions", body = ListEnvelope<Session>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/users/{id}/sessions")]
@@ -102,17 +97,17 @@ pub async fn sessions_of(
     auth: web::Data<Auth>,
     caller: Authorized<UsersWrite>,
     id: Path<UserId>,
-) -> ApiResult<Reply<Vec<Session>>> {
+) -> ApiResult<Listed<Session>> {
     let (id, now, current) = (id.0, auth.clock.now(), caller.principal.session());
     let rows = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             users::get(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             Ok(store::open_sessions(conn, id, now).await?)
         })
         .await?;
-    Ok(Reply(rows.into_iter().map(|row| Session::new(row, current)).collect()))
+    Ok(Listed::whole(rows.into_iter().map(|row| Session::new(row, current)).collect()))
 }
 
 /// Ends all sessions of a person. Nobody may do it to somebody who may do more than they themselves.
@@ -136,7 +131,7 @@ pub async fn end_sessions_of(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             mfa::gate::forget_challenges(conn, db, id).await?;
             Ok(store::end_sessions(conn, id, None, "ended_by_admin", now).await?)
         })

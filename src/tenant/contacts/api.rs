@@ -160,8 +160,7 @@ async fn list_contacts(
     who: Authorized<ContactsRead>,
     Query(query): Query<ContactsQuery>,
 ) -> ApiResult<Listed<Contact>> {
-    let mac = &who.db.router().installation().mac;
-    let request = query.read(who.db.tenant().id, mac)?;
+    let request = query.read(who.db.tenant().id, &who.db.router().installation().mac)?;
     let (rows, total) = who
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
@@ -170,7 +169,7 @@ async fn list_contacts(
             Ok((rows, total))
         })
         .await?;
-    Ok(request.page(rows, mac, total))
+    Ok(request.page(rows, total))
 }
 
 /// Adds a contact.
@@ -259,8 +258,10 @@ async fn replace_contact(
         ("If-Match" = Option<String>, Header, description = "Only if its `ETag` is still this one"),
     ),
     request_body(content(
-        (ContactPatch = "application/merge-patch+json"),
-        (ContactPatch = "application/json"),
+        (ContactPatch = "application/merge-patch+json",
+            example = json!({"company": "Analytical Engines", "tags": ["customer"]})),
+        (ContactPatch = "application/json",
+            example = json!({"company": "Analytical Engines", "tags": ["customer"]})),
     )),
     responses(
         (status = 200, description = "The contact as it is now", body = Envelope<Contact>),

@@ -8,8 +8,7 @@ use super::store::{Contact, Filter, Position, SortKey, Window};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
 use crate::kernel::crypto::MacKey;
-use crate::kernel::page::CursorScope;
-use crate::rest::{Listed, Paging};
+use crate::rest::{Listed, Pages, Paging, SortWord, Sorting};
 
 const MAX_TEXT: usize = 200;
 const MAX_WORDS: usize = 10;
@@ -44,17 +43,19 @@ pub enum Sort {
     CompanyDesc,
 }
 
-impl Sort {
-    const fn parts(self) -> (&'static str, SortKey, bool) {
+impl SortWord for Sort {
+    type Key = SortKey;
+
+    fn key(self) -> (SortKey, bool) {
         match self {
-            Self::CreatedAt => ("createdAt", SortKey::CreatedAt, false),
-            Self::CreatedAtDesc => ("-createdAt", SortKey::CreatedAt, true),
-            Self::UpdatedAt => ("updatedAt", SortKey::UpdatedAt, false),
-            Self::UpdatedAtDesc => ("-updatedAt", SortKey::UpdatedAt, true),
-            Self::LastName => ("lastName", SortKey::LastName, false),
-            Self::LastNameDesc => ("-lastName", SortKey::LastName, true),
-            Self::Company => ("company", SortKey::Company, false),
-            Self::CompanyDesc => ("-company", SortKey::Company, true),
+            Self::CreatedAt => (SortKey::CreatedAt, false),
+            Self::CreatedAtDesc => (SortKey::CreatedAt, true),
+            Self::UpdatedAt => (SortKey::UpdatedAt, false),
+            Self::UpdatedAtDesc => (SortKey::UpdatedAt, true),
+            Self::LastName => (SortKey::LastName, false),
+            Self::LastNameDesc => (SortKey::LastName, true),
+            Self::Company => (SortKey::Company, false),
+            Self::CompanyDesc => (SortKey::Company, true),
         }
     }
 }
@@ -82,9 +83,9 @@ pub struct ContactsQuery {
     created_before: Option<DateTime<Utc>>,
     /// Changed after this time (RFC 3339).
     updated_after: Option<DateTime<Utc>>,
-    /// Order; contacts that are equal in it come by id.
-    #[param(inline)]
-    sort: Option<Sort>,
+    /// Order, by up to three keys, each once; contacts that are equal in all of them come by id.
+    #[param(value_type = Option<Vec<Sort>>, inline, style = Form, explode = false, min_items = 1, max_items = 3)]
+    sort: Option<Sorting<Sort>>,
     /// From an earlier answer's `nextCursor` or `prevCursor`, with the same sort and filters.
     cursor: Option<String>,
     /// Number of the page from 1, instead of a cursor.
@@ -104,10 +105,7 @@ pub struct Request {
     pub filter: Filter,
     /// Which part is wanted.
     pub window: Window,
-    paging: Paging,
-    sort: Sort,
-    canonical: String,
-    tenant: TenantId,
+    pages: Pages,
 }
 
 impl ContactsQuery {
@@ -127,29 +125,22 @@ impl ContactsQuery {
         };
         let paging = Paging::new(self.page, self.page_size, self.cursor, self.include_total)?;
         let sort = self.sort.unwrap_or_default();
-        let canonical = filter.canonical();
-        let (_, key, descending) = sort.parts();
-        let window = Window { sort: key, descending, from: None, offset: paging.offset(), limit: paging.limit() };
-        let mut request = Request { filter, window, paging, sort, canonical, tenant };
-        request.window.from = request.paging.decode::<Position>(&request.scope(), mac)?;
-        Ok(request)
+        let pages = paging.bound((Some(tenant), mac), "contacts", sort.canonical(), filter.canonical());
+        let from = pages.seek::<Position>()?;
+        let window = Window { order: sort.keys(), from, offset: pages.offset(), limit: pages.limit() };
+        Ok(Request { filter, window, pages })
     }
 }
 
 impl Request {
-    fn scope(&self) -> CursorScope<'_> {
-        CursorScope { tenant: Some(self.tenant), list: "contacts", sort: self.sort.parts().0, filter: &self.canonical }
-    }
-
     /// Whether the client wants the matches counted.
     pub fn include_total(&self) -> bool {
-        self.paging.include_total()
+        self.pages.include_total()
     }
 
     /// The rows as a page with its cursors.
-    pub fn page(&self, rows: Vec<Contact>, mac: &MacKey, total: Option<i64>) -> Listed<Contact> {
-        let key = self.window.sort;
-        self.paging.listed(rows, &self.scope(), mac, |row| row.position(key), total)
+    pub fn page(&self, rows: Vec<Contact>, total: Option<i64>) -> Listed<Contact> {
+        self.pages.listed(rows, |row| row.position(&self.window.order), total)
     }
 }
 
@@ -189,8 +180,8 @@ mod tests {
     use super::*;
     use crate::kernel::ContactId;
     use crate::kernel::crypto::random;
-    use crate::kernel::page::Direction;
-    use crate::tenant::contacts::store::KeyValue;
+    use crate::kernel::page::{CursorScope, Direction};
+    use crate::tenant::sorted::KeyValue;
 
     fn query(q: &str) -> ContactsQuery {
         ContactsQuery { q: Some(q.to_owned()), ..ContactsQuery::default() }
@@ -200,9 +191,11 @@ mod tests {
     fn cursors_stay_with_their_filter() {
         let (mac, tenant) = (MacKey::new(&random::<32>()), TenantId::generate());
         let plain = query(" ").read(tenant, &mac).unwrap();
-        assert_eq!(plain.canonical, "");
-        let position = Position { key: KeyValue::Text("x".into()), id: ContactId::generate() };
-        let cursor = query("Ada").read(tenant, &mac).unwrap().scope().encode(&mac, Direction::Next, &position);
+        assert_eq!(plain.filter.canonical(), "");
+        let position = Position { keys: vec![KeyValue::Text("x".into())], id: ContactId::generate() };
+        let filter = query("Ada").read(tenant, &mac).unwrap().filter.canonical();
+        let scope = CursorScope { tenant: Some(tenant), list: "contacts", sort: "-createdAt", filter: &filter };
+        let cursor = scope.encode(&mac, Direction::Next, &position);
         let with = |q: &str| ContactsQuery { cursor: Some(cursor.clone()), ..query(q) }.read(tenant, &mac);
         assert_eq!(with(" Ada ").unwrap().window.from, Some((Direction::Next, position)));
         assert_eq!(with("Bob").unwrap_err().code(), Code::CursorInvalid);

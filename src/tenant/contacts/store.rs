@@ -4,15 +4,16 @@ use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::json::RawJson;
 use super::rules::{Address, Draft, Email, Phone};
 use crate::kernel::ContactId;
-use crate::kernel::page::Direction;
+use crate::kernel::page::Seek;
 use crate::rest::Versioned;
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::sorted::{self, KeyValue, sorted};
 
 /// Rows of one statement: PostgreSQL takes 65,535 parameters.
 const BATCH: usize = 200;
@@ -82,14 +83,14 @@ pub struct Contact {
 
 impl Contact {
     /// Where it stands in a list sorted so.
-    pub fn position(&self, sort: SortKey) -> Position {
-        let key = match sort {
+    pub fn position(&self, order: &[(SortKey, bool)]) -> Position {
+        let value = |key: SortKey| match key {
             SortKey::CreatedAt => KeyValue::Time(self.created_at),
             SortKey::UpdatedAt => KeyValue::Time(self.updated_at),
             SortKey::LastName => KeyValue::Text(self.last_name.clone().unwrap_or_default()),
             SortKey::Company => KeyValue::Text(self.company.clone().unwrap_or_default()),
         };
-        Position { key, id: self.id }
+        Position { keys: order.iter().map(|(key, _)| value(*key)).collect(), id: self.id }
     }
 }
 
@@ -163,37 +164,16 @@ pub enum SortKey {
     Company,
 }
 
-/// The value of a sort key in one row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KeyValue {
-    /// Of a time.
-    #[serde(rename = "t")]
-    Time(DateTime<Utc>),
-    /// Of a text, in whatever case.
-    #[serde(rename = "s")]
-    Text(String),
-}
-
-/// Where a row stands in a sorted list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Its sort key.
-    #[serde(rename = "k")]
-    pub key: KeyValue,
-    /// Its id.
-    #[serde(rename = "i")]
-    pub id: ContactId,
-}
+/// Where a row stands in a sorted list; texts in whatever case.
+pub type Position = sorted::Position<ContactId>;
 
 /// Which part of a list is wanted.
 #[derive(Debug)]
 pub struct Window {
-    /// What it is sorted by.
-    pub sort: SortKey,
-    /// Whether the greatest key comes first.
-    pub descending: bool,
+    /// What it is sorted by, and whether the greatest of each key comes first.
+    pub order: Vec<(SortKey, bool)>,
     /// Starts beside this row, and reads on in this direction.
-    pub from: Option<(Direction, Position)>,
+    pub from: Seek<Position>,
     /// Leaves out so many rows at the beginning.
     pub offset: i64,
     /// At most so many rows.
@@ -233,34 +213,12 @@ fn escape_like(text: &str) -> String {
 
 /// One part of the sorted list in one statement; read backwards, the rows come the other way round.
 pub async fn list(conn: &mut TenantConn, filter: &Filter, window: &Window) -> QueryResult<Vec<Contact>> {
-    let backwards = matches!(window.from, Some((Direction::Previous, _)));
-    let descending = window.descending != backwards;
-    let from = window.from.as_ref().map(|(_, position)| position);
-
-    // The first condition is what an index scan starts at; the second leaves out equal keys on the wrong side.
-    macro_rules! sorted {
-        ($column:expr, $kind:path, $folded:expr) => {{
-            let mut query = filtered(filter);
-            if let Some(Position { key: $kind(key), id }) = from {
-                query = if descending {
-                    query.filter($column.le($folded(key))).filter($column.lt($folded(key)).or(contacts::id.lt(id)))
-                } else {
-                    query.filter($column.ge($folded(key))).filter($column.gt($folded(key)).or(contacts::id.gt(id)))
-                };
-            }
-            if descending {
-                query.order(($column.desc(), contacts::id.desc()))
-            } else {
-                query.order(($column.asc(), contacts::id.asc()))
-            }
-        }};
-    }
-    let query = match window.sort {
-        SortKey::CreatedAt => sorted!(contacts::created_at, KeyValue::Time, std::convert::identity),
-        SortKey::UpdatedAt => sorted!(contacts::updated_at, KeyValue::Time, std::convert::identity),
-        SortKey::LastName => sorted!(contacts::last_name_key, KeyValue::Text, lower),
-        SortKey::Company => sorted!(contacts::company_key, KeyValue::Text, lower),
-    };
+    let query = sorted!(filtered(filter), contacts, window.order, window.from.as_ref(), {
+        SortKey::CreatedAt => Time in contacts::created_at, by std::convert::identity;
+        SortKey::UpdatedAt => Time in contacts::updated_at, by std::convert::identity;
+        SortKey::LastName => Text in contacts::last_name_key, by lower;
+        SortKey::Company => Text in contacts::company_key, by lower;
+    });
     let query = if window.offset > 0 { query.offset(window.offset) } else { query };
     query.limit(window.limit).select(Contact::as_select()).load(conn).await
 }

@@ -12,7 +12,8 @@ use super::store::{self, NewProvider, ProviderRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{IdentityProviderId, RoleId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Reply, Tagged, Versioned,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Path, Tagged,
+    Versioned,
 };
 use crate::router::{Access, TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -149,16 +150,16 @@ pub struct CreateIdentityProvider {
 /// The identity providers, by name: fifty at most.
 #[utoipa::path(
     tag = "identity-providers",
-    responses((status = 200, description = "The providers", body = Envelope<Vec<IdentityProvider>>), Refusals),
+    responses((status = 200, description = "The providers", body = ListEnvelope<IdentityProvider>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/identity-providers")]
 pub async fn list_providers(
     _: NoQuery,
     caller: Authorized<IdentityProvidersRead>,
-) -> ApiResult<Reply<Vec<IdentityProvider>>> {
+) -> ApiResult<Listed<IdentityProvider>> {
     let rows = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn).await?) }).await?;
-    Ok(Reply(rows.into_iter().map(IdentityProvider::from).collect()))
+    Ok(Listed::whole(rows.into_iter().map(IdentityProvider::from).collect()))
 }
 
 /// An identity provider.

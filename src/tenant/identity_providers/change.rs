@@ -64,24 +64,6 @@ pub struct PatchIdentityProvider {
     pub enabled: Patch<bool>,
 }
 
-/// What cannot be null.
-fn needed<T>(field: &'static str, patch: Patch<T>) -> ApiResult<Option<T>> {
-    match patch {
-        Patch::Absent => Ok(None),
-        Patch::Null => Err(ApiError::invalid_field(field, "required", "It cannot be null.")),
-        Patch::Value(value) => Ok(Some(value)),
-    }
-}
-
-/// A list that null empties.
-fn listed(patch: Patch<Vec<String>>) -> Option<Vec<String>> {
-    match patch {
-        Patch::Absent => None,
-        Patch::Null => Some(Vec::new()),
-        Patch::Value(list) => Some(list),
-    }
-}
-
 /// Changes an identity provider. Sign-ins that have begun are void.
 ///
 /// Wants a proof that is not older than ten minutes (`step_up_required`). Kind and issuer stay.
@@ -112,7 +94,7 @@ pub async fn patch_provider(
     let actor = caller.recently()?;
     let (id, now, db, access) = (id.0, auth.clock.now(), &caller.db, &*caller.access);
     let wanted = body.0;
-    let redirect_uris = needed("redirectUris", wanted.redirect_uris)?;
+    let redirect_uris = wanted.redirect_uris.needed("redirectUris")?;
     if let Some(uris) = &redirect_uris {
         rules::check_redirects(uris)?;
     }
@@ -125,12 +107,12 @@ pub async fn patch_provider(
     };
     let trimmed = |text: String| text.trim().to_owned();
     let change = ProviderChange {
-        name: needed("name", wanted.name)?.map(trimmed),
-        client_id: needed("clientId", wanted.client_id)?.map(trimmed),
+        name: wanted.name.needed("name")?.map(trimmed),
+        client_id: wanted.client_id.needed("clientId")?.map(trimmed),
         client_secret_sealed: secret,
         redirect_uris,
-        allowed_domains: listed(wanted.allowed_domains).map(|given| rules::domains(&given)).transpose()?,
-        enabled: needed("enabled", wanted.enabled)?,
+        allowed_domains: wanted.allowed_domains.or_empty().map(|given| rules::domains(&given)).transpose()?,
+        enabled: wanted.enabled.needed("enabled")?,
         ceiling: access.permissions.iter().cloned().collect(),
         ..ProviderChange::default()
     };
@@ -139,11 +121,8 @@ pub async fn patch_provider(
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
             let mut change = change;
-            change.scopes = match scopes {
-                Patch::Absent => None,
-                Patch::Null => Some(rules::default_scopes(before.kind)),
-                Patch::Value(scopes) => Some(scopes),
-            };
+            change.scopes =
+                scopes.into_change().map(|scopes| scopes.unwrap_or_else(|| rules::default_scopes(before.kind)));
             rules::check_scopes(before.kind, change.scopes.as_deref().unwrap_or(&before.scopes))?;
             if before.kind == ProviderKind::Github && change.client_secret_sealed == Some(None) {
                 return Err(ApiError::invalid_field("clientSecret", "required", "GitHub asks for it."));

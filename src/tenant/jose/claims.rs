@@ -26,7 +26,8 @@ impl Audience {
         }
     }
 
-    fn is_several(&self) -> bool {
+    /// Whether there are others besides one.
+    pub(in crate::tenant) fn is_several(&self) -> bool {
         matches!(self, Self::Many(many) if many.len() > 1)
     }
 }

@@ -107,11 +107,7 @@ pub async fn patch_settings(
     body: MergePatch<PatchMailSettings>,
 ) -> ApiResult<Tagged<MailSettings>> {
     caller.in_person()?;
-    let language = match body.0.language {
-        Patch::Null => return Err(ApiError::invalid_field("language", "required", "It cannot be null.")),
-        Patch::Absent => None,
-        Patch::Value(language) => Some(language),
-    };
+    let language = body.0.language.needed("language")?;
     let now = auth.clock.now();
     caller
         .db

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::built_in::{self, KINDS, Kind, LANGUAGES, is_language};
 use super::render::{self, Words};
 use crate::error::{ApiError, ApiResult};
-use crate::rest::{Authorized, Envelope, ErrorEnvelope, Json, NoContent, NoQuery, Path, Reply};
+use crate::rest::{Authorized, Envelope, ErrorEnvelope, Json, ListEnvelope, Listed, NoContent, NoQuery, Path, Reply};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
@@ -85,11 +85,11 @@ async fn own(conn: &mut TenantConn, kind: &Kind, language: &str) -> QueryResult<
 /// The words of all mails: the built-in ones, and the organisation's own in their place.
 #[utoipa::path(
     tag = "mail",
-    responses((status = 200, description = "The templates", body = Envelope<Vec<MailTemplate>>), Refusals),
+    responses((status = 200, description = "The templates", body = ListEnvelope<MailTemplate>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/mail-templates")]
-pub async fn list_templates(_: NoQuery, caller: Authorized<MailRead>) -> ApiResult<Reply<Vec<MailTemplate>>> {
+pub async fn list_templates(_: NoQuery, caller: Authorized<MailRead>) -> ApiResult<Listed<MailTemplate>> {
     let list = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<Vec<MailTemplate>> {
@@ -112,7 +112,7 @@ pub async fn list_templates(_: NoQuery, caller: Authorized<MailRead>) -> ApiResu
             Ok(list)
         })
         .await?;
-    Ok(Reply(list))
+    Ok(Listed::whole(list))
 }
 
 /// The words of a mail in a language.

@@ -10,7 +10,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::clients::store::ClientRow;
 use super::endpoint::Asked;
 use super::refusal::{OauthRefusals, Outcome, bare};
-use super::token::store as grants;
+use super::scopes;
+use super::token::{active, store as grants};
 use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::kernel::{OauthClientId, OauthGrantId};
@@ -44,7 +45,7 @@ pub struct OauthTokenHint {
 pub struct OauthIntrospection {
     /// Whether it is good, and this client's. If not, nothing else is said.
     pub active: bool,
-    /// What was granted.
+    /// What was granted, and the app may still ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "contacts:read")]
     pub scope: Option<String>,
@@ -90,7 +91,7 @@ pub async fn oauth_revoke(asked: Asked) -> Outcome<HttpResponse> {
     asked.form.need("token")?;
     let grant = match access(&asked, &client).await? {
         Some(claims) => Some(OauthGrantId::from(claims.sid.uuid())),
-        None => refresh(&asked, &client).await?.map(|(grant, _)| grant.id),
+        None => refresh(&asked, &client).await?.map(|found| found.grant.id),
     };
     if let Some(grant) = grant {
         let now = asked.auth.clock.now();
@@ -117,7 +118,7 @@ pub async fn oauth_introspect(asked: Asked) -> Outcome<HttpResponse> {
     if let Some(claims) = access(&asked, &client).await? {
         return Ok(bare(&OauthIntrospection {
             active: true,
-            scope: claims.scope.clone(),
+            scope: claims.scope.as_deref().map(|said| client.left_of(&scopes::read(said)).join(" ")),
             client_id: claims.client_id,
             token_type: Some("Bearer"),
             exp: Some(claims.exp),
@@ -129,15 +130,15 @@ pub async fn oauth_introspect(asked: Asked) -> Outcome<HttpResponse> {
         }));
     }
     let now = asked.auth.clock.now();
-    let current = refresh(&asked, &client).await?.filter(|(grant, token)| {
-        let alive = grant.revoked_at.is_none() && now < grant.expires_at;
+    let current = refresh(&asked, &client).await?.filter(|Found { grant, token, stands }| {
+        let alive = *stands && grant.revoked_at.is_none() && now < grant.expires_at;
         alive && token.rotated_at.is_none() && now < token.expires_at
     });
     Ok(bare(&match current {
         None => OauthIntrospection::default(),
-        Some((grant, token)) => OauthIntrospection {
+        Some(Found { grant, token, .. }) => OauthIntrospection {
             active: true,
-            scope: Some(grant.scopes.join(" ")),
+            scope: Some(client.left_of(&grant.scopes).join(" ")),
             client_id: Some(grant.client_id),
             exp: Some(token.expires_at.timestamp()),
             iat: Some(token.created_at.timestamp()),
@@ -166,11 +167,25 @@ async fn access(asked: &Asked, client: &ClientRow) -> Outcome<Option<Arc<AccessC
     }
 }
 
+struct Found {
+    grant: grants::GrantRow,
+    token: grants::RefreshRow,
+    /// Whether the person whose grant it is may do anything.
+    stands: bool,
+}
+
 /// A refresh token that was given to this client here, good or not.
-async fn refresh(asked: &Asked, client: &ClientRow) -> Outcome<Option<(grants::GrantRow, grants::RefreshRow)>> {
+async fn refresh(asked: &Asked, client: &ClientRow) -> Outcome<Option<Found>> {
     let Some(token) = asked.form.token("token", TokenKind::OauthRefresh, &asked.db) else { return Ok(None) };
     let hash = token.hash();
-    let read = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(grants::find_refresh(conn, &hash).await?) };
+    let read = async |conn: &mut TenantConn| -> ApiResult<_> {
+        let Some((grant, token)) = grants::find_refresh(conn, &hash).await? else { return Ok(None) };
+        let stands = match grant.user_id {
+            Some(user) => active(conn, user).await?.is_some(),
+            None => true,
+        };
+        Ok(Some(Found { grant, token, stands }))
+    };
     let found = asked.db.read(read).await?;
-    Ok(found.filter(|(grant, _)| grant.client_id == client.id))
+    Ok(found.filter(|found| found.grant.client_id == client.id))
 }

@@ -9,10 +9,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::PermissionsRead;
 use crate::error::ApiResult;
 use crate::kernel::PermissionId;
-use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::page::Seek;
 use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
+use crate::tenant::keyset::ascending;
 use crate::tenant::schema::permissions;
 
 /// A permission.
@@ -56,12 +57,9 @@ pub async fn list_permissions(
     query: Query<ListPermissions>,
 ) -> ApiResult<Listed<PermissionView>> {
     let ListPermissions { page, page_size, cursor, include_total } = query.0;
-    let paging = Paging::new(page, page_size, cursor, include_total)?;
-    let tenant = Some(caller.db.tenant().id);
-    let scope = CursorScope { tenant, list: "permissions", sort: "name", filter: "" };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<String>(&scope, &mac)?;
-    let (limit, offset, counted) = (paging.limit(), paging.offset(), paging.include_total());
+    let pages = Paging::new(page, page_size, cursor, include_total)?.of(&caller.db, "permissions", "name", "");
+    let seek = pages.seek::<String>()?;
+    let (limit, offset, counted) = (pages.limit(), pages.offset(), pages.include_total());
     let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
@@ -70,21 +68,10 @@ pub async fn list_permissions(
             Ok((rows, total))
         })
         .await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| row.name.clone(), total))
+    Ok(pages.listed(rows, |row| row.name.clone(), total))
 }
 
-async fn list(
-    conn: &mut TenantConn,
-    seek: Option<(Direction, String)>,
-    limit: i64,
-    offset: i64,
-) -> QueryResult<Vec<PermissionView>> {
-    use permissions::name;
+async fn list(conn: &mut TenantConn, seek: Seek<String>, limit: i64, offset: i64) -> QueryResult<Vec<PermissionView>> {
     let query = permissions::table.select(PermissionView::as_select()).limit(limit).offset(offset).into_boxed();
-    let query = match seek {
-        None => query.order(name.asc()),
-        Some((Direction::Next, at)) => query.filter(name.gt(at)).order(name.asc()),
-        Some((Direction::Previous, at)) => query.filter(name.lt(at)).order(name.desc()),
-    };
-    query.load(conn).await
+    ascending!(query, permissions::name, seek).load(conn).await
 }

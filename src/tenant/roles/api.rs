@@ -8,7 +8,6 @@ use utoipa::{IntoParams, ToSchema};
 use super::store::{self, RoleRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::RoleId;
-use crate::kernel::page::CursorScope;
 use crate::rest::{Authorized, Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Tagged, Versioned};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
@@ -84,12 +83,9 @@ pub struct ListRoles {
 #[get("/api/v1/roles")]
 pub async fn list_roles(caller: Authorized<RolesRead>, query: Query<ListRoles>) -> ApiResult<Listed<Role>> {
     let ListRoles { page, page_size, cursor, include_total } = query.0;
-    let paging = Paging::new(page, page_size, cursor, include_total)?;
-    let tenant = Some(caller.db.tenant().id);
-    let scope = CursorScope { tenant, list: "roles", sort: "name", filter: "" };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<String>(&scope, &mac)?;
-    let (limit, offset, counted) = (paging.limit(), paging.offset(), paging.include_total());
+    let pages = Paging::new(page, page_size, cursor, include_total)?.of(&caller.db, "roles", "name", "");
+    let seek = pages.seek::<String>()?;
+    let (limit, offset, counted) = (pages.limit(), pages.offset(), pages.include_total());
     let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
@@ -98,7 +94,7 @@ pub async fn list_roles(caller: Authorized<RolesRead>, query: Query<ListRoles>) 
             Ok((rows, total))
         })
         .await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| row.name.clone(), total).map(Role::from))
+    Ok(pages.listed(rows, |row| row.name.clone(), total).map(Role::from))
 }
 
 /// A role.

@@ -174,18 +174,8 @@ pub async fn patch_role(
     if name == Patch::Null {
         return Err(ApiError::invalid_field("name", "required", "A role has a name."));
     }
-    let text = |patch: Patch<String>| match patch {
-        Patch::Absent => None,
-        Patch::Null => Some(String::new()),
-        Patch::Value(text) => Some(text.trim().to_owned()),
-    };
-    let permissions = match permissions {
-        Patch::Absent => None,
-        Patch::Null => Some(Vec::new()),
-        Patch::Value(names) => Some(names),
-    };
-    let change = RoleChange { name: text(name), description: text(description) };
-    rewrite(&auth, &caller, id.0, if_match, change, permissions).await
+    let change = RoleChange { name: name.trimmed(), description: description.trimmed() };
+    rewrite(&auth, &caller, id.0, if_match, change, permissions.or_empty()).await
 }
 
 async fn rewrite(

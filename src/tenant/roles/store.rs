@@ -9,9 +9,10 @@ use diesel::sql_types::{Array, Text};
 use diesel_async::RunQueryDsl;
 
 use crate::error::ApiResult;
-use crate::kernel::page::Direction;
+use crate::kernel::page::Seek;
 use crate::kernel::{PermissionId, RoleId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::keyset::ascending;
 use crate::tenant::schema::{permissions, role_permissions, roles, user_roles, users};
 
 /// A role with the names of its permissions.
@@ -40,20 +41,9 @@ pub async fn find(conn: &mut TenantConn, id: RoleId) -> QueryResult<Option<RoleR
 }
 
 /// A page of roles by name.
-pub async fn list(
-    conn: &mut TenantConn,
-    seek: Option<(Direction, String)>,
-    limit: i64,
-    offset: i64,
-) -> QueryResult<Vec<RoleRow>> {
-    use roles::name;
+pub async fn list(conn: &mut TenantConn, seek: Seek<String>, limit: i64, offset: i64) -> QueryResult<Vec<RoleRow>> {
     let query = roles::table.select(RoleRow::as_select()).limit(limit).offset(offset).into_boxed();
-    let query = match seek {
-        None => query.order(name.asc()),
-        Some((Direction::Next, at)) => query.filter(name.gt(at)).order(name.asc()),
-        Some((Direction::Previous, at)) => query.filter(name.lt(at)).order(name.desc()),
-    };
-    query.load(conn).await
+    ascending!(query, roles::name, seek).load(conn).await
 }
 
 /// How many roles there are.

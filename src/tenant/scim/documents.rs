@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, get};
 use serde_json::{Value, json};
 
 use super::answer::{Result, Success, base, list, respond};
+use super::asked::MOST;
 use super::caller::Caller;
-use super::users::MOST;
 use super::{group, user};
 
 async fn documented(request: &HttpRequest, document: impl FnOnce() -> Value) -> HttpResponse {

@@ -7,20 +7,19 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::answer::{self, Fault, Result, Success, check_version, dressed, respond};
+use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
 use super::group::{Members, Wanted, column, json_of};
 use super::patch;
 use super::store::{self, Group};
-use super::users::{Asked, asked, id_of};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{RoleId, UserId};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::roles::store::{self as roles, RoleChange};
-use crate::tenant::teams;
-use crate::tenant::users::keep_an_admin;
 use crate::tenant::users::rules::may_control;
 use crate::tenant::users::store::{self as users, UserChange};
+use crate::tenant::users::{check_control, keep_an_admin};
 
 async fn found(conn: &mut TenantConn, id: RoleId) -> ApiResult<Group> {
     store::group(conn, id).await?.ok_or_else(|| ApiError::not_found("group"))
@@ -80,7 +79,15 @@ pub async fn scim_get_group(request: HttpRequest, id: web::Path<String>) -> Http
 /// Takes a role over, or makes one that may do nothing yet.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
+            "displayName": "Sales",
+            "members": [{"value": "01890000-0000-7000-8000-000000000000"}],
+        })
+    ),
     responses(
         (status = 201, description = "A Group", content_type = "application/scim+json", body = Object),
         (status = 409, description = "`uniqueness`: a directory has a group of this name already"),
@@ -137,7 +144,15 @@ async fn forget(caller: &Caller, changed: &BTreeSet<UserId>) {
 /// Replaces who has a role.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
+            "displayName": "Sales",
+            "members": [{"value": "01890000-0000-7000-8000-000000000000"}],
+        })
+    ),
     params(("id" = RoleId, Path, description = "The role")),
     responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),
@@ -150,7 +165,14 @@ pub async fn scim_replace_group(request: HttpRequest, id: web::Path<String>, byt
 /// Changes who has a role. Nobody is given one that may do more than the token's owner.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{"op": "add", "path": "members", "value": [{"value": "01890000-0000-7000-8000-000000000000"}]}],
+        })
+    ),
     params(("id" = RoleId, Path, description = "The role")),
     responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),
@@ -219,7 +241,7 @@ async fn apply(
     // In the order in which everybody holds people.
     for id in &changed {
         let person = users::hold(conn, *id).await?;
-        may_control(&caller.permissions, &teams::store::permissions_of_user(conn, *id).await?)?;
+        check_control(conn, &caller.permissions, *id).await?;
         let action = if after.contains(id) {
             users::add_role(conn, *id, role).await?;
             "scim.role_given"

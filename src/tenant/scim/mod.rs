@@ -4,6 +4,7 @@
 //! than its owner may do at that moment. Groups are roles. Bodies and errors are the standard's, outside our envelope.
 
 mod answer;
+mod asked;
 mod caller;
 mod documents;
 mod filter;

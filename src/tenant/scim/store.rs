@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::filter::Condition;
 use crate::kernel::{RoleId, ScimTokenId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::secrets::Program;
 
 diesel::table! {
     scim_tokens (id) {
@@ -55,6 +56,16 @@ pub(super) struct TokenRow {
     pub expires_at: Option<DateTime<Utc>>,
     pub last_used_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
+}
+
+impl Program for TokenRow {
+    fn owner(&self) -> UserId {
+        self.owner_id
+    }
+
+    fn label(&self) -> String {
+        format!("{} ({})", self.name, self.id)
+    }
 }
 
 /// The tokens, the latest first.

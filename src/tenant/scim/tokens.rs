@@ -3,26 +3,25 @@
 use actix_web::{HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use garde::Validate;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::store::{self, TokenRow};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ScimTokenId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoContent, NoQuery, Path, Permission as _, Replay,
-    Reply,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Path,
+    Permission as _, Replay,
 };
 use crate::router::{TenantConn, TenantTx};
-use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{ScimTokensRead, ScimTokensWrite, UsersWrite};
-use crate::tenant::teams;
-use crate::tenant::users::rules::{may_control, name_shape, not_blank};
+use crate::tenant::secrets::{self, Secret, note};
+use crate::tenant::users::rules::{name_shape, not_blank};
 
 /// Tokens of one tenant.
 const MOST: usize = 20;
@@ -86,13 +85,13 @@ pub struct CreateScimToken {
 /// The tokens of directories, the latest first: twenty at most.
 #[utoipa::path(
     tag = "scim",
-    responses((status = 200, description = "The tokens", body = Envelope<Vec<ScimToken>>), Refusals),
+    responses((status = 200, description = "The tokens", body = ListEnvelope<ScimToken>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/scim-tokens")]
-pub async fn list_scim_tokens(_: NoQuery, caller: Authorized<ScimTokensRead>) -> ApiResult<Reply<Vec<ScimToken>>> {
+pub async fn list_scim_tokens(_: NoQuery, caller: Authorized<ScimTokensRead>) -> ApiResult<Listed<ScimToken>> {
     let rows = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::tokens(conn).await?) }).await?;
-    Ok(Reply(rows.into_iter().map(ScimToken::from).collect()))
+    Ok(Listed::whole(rows.into_iter().map(ScimToken::from).collect()))
 }
 
 /// Makes a token with which a directory manages people over SCIM (`/scim/v2`).
@@ -137,35 +136,22 @@ pub async fn create_scim_token(
             if store::tokens(conn).await?.len() >= MOST {
                 return Err(ApiError::new(Code::Conflict).detail("There are twenty already. Revoke one first."));
             }
-            let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Scim, db.tenant().id);
-            let text = token.text().expose_secret();
+            let secret = Secret::new(db, TokenKind::Scim);
             let row = TokenRow {
                 id: ScimTokenId::generate(),
                 name: wanted.name.trim().to_owned(),
                 owner_id: owner,
-                hint: format!("…{}", &text[text.len() - 4..]),
+                hint: secret.hint,
                 expires_at: wanted.expires_at,
                 last_used_at: None,
                 created_at: now,
             };
-            store::insert_token(conn, &row, &token.hash()).await?;
+            store::insert_token(conn, &row, &secret.hash).await?;
             note(conn, owner, &row, "scim_token.created", now).await?;
-            let made = NewScimToken { scim_token: row.into(), token: Some(token.text().clone()) };
+            let made = NewScimToken { scim_token: row.into(), token: Some(secret.text) };
             Ok(Answer::created(made).location("/api/v1/scim-tokens"))
         })
         .await
-}
-
-async fn note(
-    conn: &mut TenantConn,
-    actor: UserId,
-    row: &TokenRow,
-    action: &'static str,
-    now: DateTime<Utc>,
-) -> ApiResult<()> {
-    let (by, what) = (format!("user:{actor}"), format!("{} ({})", row.name, row.id));
-    let entry = Entry { actor: &by, action, user: row.owner_id, session: None, reason: Some(&what) };
-    Ok(audit::note(conn, &entry, now).await?)
 }
 
 /// Revokes a directory's token, everywhere at once.
@@ -185,14 +171,12 @@ pub async fn revoke_scim_token(
     id: Path<ScimTokenId>,
 ) -> ApiResult<NoContent> {
     let actor = caller.recently()?;
-    let (id, now, access) = (id.0, auth.clock.now(), &*caller.access);
+    let (id, now, caller) = (id.0, auth.clock.now(), &caller);
     caller
         .db
         .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
             let row = store::hold_token(conn, id).await?.ok_or_else(|| ApiError::not_found("SCIM token"))?;
-            if row.owner_id != actor {
-                may_control(&access.permissions, &teams::store::permissions_of_user(conn, row.owner_id).await?)?;
-            }
+            secrets::check_power(conn, caller, &row).await?;
             note(conn, actor, &row, "scim_token.revoked", now).await?;
             Ok(store::remove_token(conn, id).await?)
         })

@@ -1,15 +1,13 @@
 //! People, over SCIM.
 
-use std::collections::BTreeMap;
-
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, put, web};
 use serde_json::Value;
 
-use super::answer::{self, Fault, Result, Success, check_version, dressed, no_filter, respond};
+use super::answer::{self, Fault, Result, Success, check_version, dressed, respond};
+use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
-use super::filter::{self, Column, Condition};
 use super::patch;
-use super::store::{self, Part, Person};
+use super::store::{self, Person};
 use super::user::{Wanted, column, json_of};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{RoleId, UserId};
@@ -18,51 +16,9 @@ use crate::tenant::addresses;
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::{end_sessions, forget_challenges};
 use crate::tenant::permissions::catalog::USER;
-use crate::tenant::teams;
-use crate::tenant::users::keep_an_admin;
-use crate::tenant::users::rules::{UserStatus, email_key, may_control};
+use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, NewUser, UserChange};
-
-/// Resources on a page where nothing else is asked for, and at most.
-pub(super) const PAGE: i64 = 100;
-pub(super) const MOST: i64 = 200;
-
-/// What a list was asked for.
-pub(super) struct Asked {
-    pub condition: Condition,
-    pub part: Part,
-    pub start: i64,
-    /// Whether members are not to be told.
-    pub without_members: bool,
-}
-
-/// Reads the parameters of a list.
-pub(super) fn asked(request: &HttpRequest, column: Column) -> Result<Asked> {
-    let query: BTreeMap<String, String> = url::form_urlencoded::parse(request.query_string().as_bytes())
-        .map(|(name, value)| (name.to_lowercase(), value.into_owned()))
-        .collect();
-    let number = |name: &str, default: i64| match query.get(name).map(|text| text.parse::<i64>()) {
-        None => Ok(default),
-        Some(Ok(number)) => Ok(number),
-        Some(Err(_)) => Err(answer::invalid(format!("{name} is a number."))),
-    };
-    // As the standard has it: what is under the first is the first, and what is under none is none.
-    let start = number("startindex", 1)?.clamp(1, 1_000_000_000);
-    let count = number("count", PAGE)?.clamp(0, MOST);
-    let condition = match query.get("filter").filter(|text| !text.trim().is_empty()) {
-        Some(text) => filter::read(text, column).ok_or_else(no_filter)?,
-        None => Condition { sql: "true".to_owned(), values: Vec::new() },
-    };
-    let excluded = query
-        .get("excludedattributes")
-        .is_some_and(|list| list.split(',').any(|name| filter::attribute_name(name.trim()) == "members"));
-    Ok(Asked { condition, part: Part { count, from: start - 1 }, start, without_members: excluded })
-}
-
-/// The id in an address. What is none names nobody.
-pub(super) fn id_of<T: std::str::FromStr>(text: &str, what: &'static str) -> Result<T> {
-    text.parse().map_err(|_| ApiError::not_found(what).into())
-}
+use crate::tenant::users::{check_control, keep_an_admin};
 
 async fn found(conn: &mut TenantConn, id: UserId) -> ApiResult<Person> {
     store::person(conn, id).await?.ok_or_else(|| ApiError::not_found("user"))
@@ -125,7 +81,17 @@ pub async fn scim_get_user(request: HttpRequest, id: web::Path<String>) -> HttpR
 /// that they ask for.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+            "userName": "grace@acme.test",
+            "name": {"givenName": "Grace", "familyName": "Hopper"},
+            "emails": [{"value": "grace@acme.test", "primary": true}],
+            "active": true,
+        })
+    ),
     responses(
         (status = 201, description = "A User", content_type = "application/scim+json", body = Object),
         (status = 409, description = "`uniqueness`: somebody has this name or address"),
@@ -185,7 +151,17 @@ async fn note(
 /// Replaces a person. What is left out stays.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+            "userName": "grace@acme.test",
+            "name": {"givenName": "Grace", "familyName": "Hopper"},
+            "emails": [{"value": "grace@acme.test", "primary": true}],
+            "active": true,
+        })
+    ),
     params(("id" = UserId, Path, description = "The person")),
     responses((status = 200, description = "A User", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),
@@ -198,7 +174,14 @@ pub async fn scim_replace_user(request: HttpRequest, id: web::Path<String>, byte
 /// Changes a person: `active: false` ends their sessions at once.
 #[utoipa::path(
     tag = "scim",
-    request_body(content = Object, content_type = "application/scim+json"),
+    request_body(
+        content = Object,
+        content_type = "application/scim+json",
+        example = json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{"op": "replace", "path": "active", "value": false}],
+        })
+    ),
     params(("id" = UserId, Path, description = "The person")),
     responses((status = 200, description = "A User", content_type = "application/scim+json", body = Object)),
     security(("scim" = [])),
@@ -227,7 +210,7 @@ async fn change(
             users::hold_admins(conn).await?;
             let before = users::hold(conn, id).await?;
             let known = found(conn, id).await?;
-            may_control(&caller.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.permissions, id).await?;
             let status = match wanted.active {
                 Some(true) => UserStatus::Active,
                 Some(false) => UserStatus::Deactivated,
@@ -293,7 +276,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold_admins(conn).await?;
             let before = users::hold(conn, id).await?;
-            may_control(&caller.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.permissions, id).await?;
             addresses::announce(&caller.db).await;
             note(conn, &caller.name(), id, "scim.user_removed", now).await?;
             users::remove(conn, id).await?;

@@ -22,6 +22,7 @@ use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
+use crate::tenant::oauth;
 use crate::tenant::permissions::{SecurityRead, SecurityWrite};
 
 /// What the organisation demands of its people.
@@ -162,6 +163,9 @@ pub async fn patch_policy(
             if !demanded.is_absent() {
                 row.mfa_required_roles = roles(conn, demanded.value().map_or(&[], Vec::as_slice)).await?;
                 store::end_sessions_without_factor(conn, &row.mfa_required_roles, session, now).await?;
+                if db.tenant().schema_version >= oauth::SINCE {
+                    store::end_grants_without_factor(conn, &row.mfa_required_roles, now).await?;
+                }
             }
             super::view::apply(password, &mut row.password);
             store::set(conn, &row).await?;

@@ -16,7 +16,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::rest::Patch;
 use crate::router::token::is_free_claim;
-use crate::router::{TenantConn, TenantDb};
+use crate::router::{Tenant, TenantConn, TenantDb};
 use crate::tenant::teams;
 use crate::tenant::users::store::UserRow;
 
@@ -53,6 +53,20 @@ pub enum ClaimSource {
     Constant,
 }
 
+impl ClaimSource {
+    /// Whether an app is told with these scopes. What a person is and may do altogether is no app's business: for what it
+    /// may do itself, its token has `scope`.
+    fn is_for_app(self, scopes: &[String]) -> bool {
+        let granted = |word: &str| scopes.iter().any(|scope| scope == word);
+        match self {
+            Self::Roles | Self::Permissions | Self::Teams => false,
+            Self::Email => granted("email"),
+            Self::FirstName | Self::LastName | Self::Name => granted("profile"),
+            Self::Plan | Self::Tenant | Self::TenantName | Self::Constant => true,
+        }
+    }
+}
+
 /// A claim of access tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -70,6 +84,23 @@ pub struct TokenClaim {
     #[garde(inner(length(chars, max = 200)))]
     #[schema(example = json!(null))]
     pub value: Option<String>,
+}
+
+impl TokenClaim {
+    /// Its value, if it takes no query to know and there is one.
+    fn at_hand(&self, tenant: &Tenant, user: Option<&UserRow>) -> Option<Value> {
+        Some(match self.source {
+            ClaimSource::Roles | ClaimSource::Permissions | ClaimSource::Teams => return None,
+            ClaimSource::Email => user?.email.as_str().into(),
+            ClaimSource::FirstName => user?.first_name.as_str().into(),
+            ClaimSource::LastName => user?.last_name.as_str().into(),
+            ClaimSource::Name => user.map(|user| format!("{} {}", user.first_name, user.last_name))?.trim().into(),
+            ClaimSource::Plan => tenant.plan.as_ref()?.as_str().into(),
+            ClaimSource::Tenant => tenant.slug.as_str().into(),
+            ClaimSource::TenantName => tenant.name.as_str().into(),
+            ClaimSource::Constant => self.value.as_deref()?.into(),
+        })
+    }
 }
 
 fn name_shape<C>(name: &str, _: &C) -> garde::Result {
@@ -104,7 +135,8 @@ impl Claims {
         self.left_out
     }
 
-    fn put(&mut self, name: &str, value: Value) {
+    fn put(&mut self, name: &str, value: Option<Value>) {
+        let Some(value) = value else { return };
         let bytes = name.len() + value.to_string().len() + r#""":,"#.len();
         if self.bytes + bytes > MOST_BYTES {
             self.left_out.push(name.to_owned());
@@ -147,28 +179,26 @@ impl ClaimRules {
         db: &TenantDb,
         (user, roles): (&UserRow, &[String]),
     ) -> ApiResult<Claims> {
-        let tenant = db.tenant();
         let mut claims = Claims::default();
-        for TokenClaim { name, source, value } in &self.0 {
-            let value = match source {
-                ClaimSource::Roles => roles.into(),
-                ClaimSource::Permissions => teams::store::permissions_of_user(conn, user.id).await?.into(),
-                ClaimSource::Teams => teams_of(conn, user.id).await?.into(),
-                ClaimSource::Email => user.email.as_str().into(),
-                ClaimSource::FirstName => user.first_name.as_str().into(),
-                ClaimSource::LastName => user.last_name.as_str().into(),
-                ClaimSource::Name => format!("{} {}", user.first_name, user.last_name).trim().into(),
-                ClaimSource::Plan => match &tenant.plan {
-                    Some(plan) => plan.as_str().into(),
-                    None => continue,
-                },
-                ClaimSource::Tenant => tenant.slug.as_str().into(),
-                ClaimSource::TenantName => tenant.name.as_str().into(),
-                ClaimSource::Constant => value.as_deref().unwrap_or_default().into(),
+        for claim in &self.0 {
+            let value = match claim.source {
+                ClaimSource::Roles => Some(roles.into()),
+                ClaimSource::Permissions => Some(teams::store::permissions_of_user(conn, user.id).await?.into()),
+                ClaimSource::Teams => Some(teams_of(conn, user.id).await?.into()),
+                _ => claim.at_hand(db.tenant(), Some(user)),
             };
-            claims.put(name, value);
+            claims.put(&claim.name, value);
         }
         Ok(claims)
+    }
+
+    /// What they come to in the token of an app with these scopes, which acts for this person or in its own name.
+    pub fn of_app(&self, db: &TenantDb, person: Option<&UserRow>, scopes: &[String]) -> Claims {
+        let mut claims = Claims::default();
+        for claim in self.0.iter().filter(|claim| claim.source.is_for_app(scopes)) {
+            claims.put(&claim.name, claim.at_hand(db.tenant(), person));
+        }
+        claims
     }
 
     fn checked(claims: Vec<TokenClaim>) -> ApiResult<Self> {
@@ -185,7 +215,7 @@ impl ClaimRules {
             let said = match (source, value) {
                 (ClaimSource::Constant, None) => "A constant has a value.",
                 (ClaimSource::Constant, Some(value)) => {
-                    constants.put(name, value.as_str().into());
+                    constants.put(name, Some(value.as_str().into()));
                     continue;
                 }
                 (_, Some(_)) => "Only a constant has one.",
@@ -268,8 +298,8 @@ mod tests {
         let large: Vec<_> = (0..6).map(|at| claim(&format!("c{at}"), ClaimSource::Constant, Some(&long))).collect();
         assert_eq!(code(large), "too_large");
         let mut claims = Claims::default();
-        claims.put("large", "x".repeat(MOST_BYTES).into());
-        claims.put("small", 1.into());
+        claims.put("large", Some("x".repeat(MOST_BYTES).into()));
+        claims.put("small", Some(1.into()));
         assert_eq!((claims.said.len(), claims.left_out), (1, vec!["large".to_owned()]));
     }
 }

@@ -9,7 +9,7 @@ mod view;
 
 pub(crate) use captcha::captcha_keys;
 pub use captcha::{CaptchaKeys, CaptchaProvider};
-pub(crate) use claims::Claims;
+pub(crate) use claims::{ClaimRules, Claims};
 pub(crate) use lifetimes::session_rules;
 pub(crate) use store::{PasswordPolicy, password_policy, rename_role};
 

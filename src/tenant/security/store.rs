@@ -130,6 +130,24 @@ pub(super) async fn end_sessions_without_factor(
     .map(drop)
 }
 
+/// The same for what these people let apps have.
+pub(super) async fn end_grants_without_factor(
+    conn: &mut TenantConn,
+    names: &[String],
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::sql_query(
+        "UPDATE oauth_grants SET revoked_at = $1, revoked_reason = 'second_factor_demanded' \
+         WHERE revoked_at IS NULL AND NOT amr && ARRAY['otp', 'mfa'] AND user_id IN \
+         (SELECT u.id FROM users u, roles_of(u.id) role JOIN roles r ON r.id = role WHERE r.name = ANY ($2))",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Text>, _>(names)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
 /// A role has another name, or is gone: what is demanded of it goes with it.
 pub(crate) async fn rename_role(
     conn: &mut TenantConn,

@@ -7,7 +7,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::store::{self, TeamRow};
 use crate::error::ApiResult;
-use crate::kernel::page::CursorScope;
 use crate::kernel::{TeamId, UserId};
 use crate::rest::{Authorized, Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Tagged, Versioned};
 use crate::router::TenantConn;
@@ -79,12 +78,10 @@ pub struct ListTeams {
 #[get("/api/v1/teams")]
 pub async fn list_teams(caller: Authorized<TeamsRead>, query: Query<ListTeams>) -> ApiResult<Listed<Team>> {
     let ListTeams { member, page_size, cursor, include_total } = query.0;
-    let paging = Paging::new(None, page_size, cursor, include_total)?;
     let filter = member.map(|user| user.to_string()).unwrap_or_default();
-    let scope = CursorScope { tenant: Some(caller.db.tenant().id), list: "teams", sort: "name", filter: &filter };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<String>(&scope, &mac)?;
-    let (limit, counted) = (paging.limit(), paging.include_total());
+    let pages = Paging::new(None, page_size, cursor, include_total)?.of(&caller.db, "teams", "name", filter);
+    let seek = pages.seek::<String>()?;
+    let (limit, counted) = (pages.limit(), pages.include_total());
     let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
@@ -93,7 +90,7 @@ pub async fn list_teams(caller: Authorized<TeamsRead>, query: Query<ListTeams>) 
             Ok((rows, total))
         })
         .await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| row.name_key.clone(), total).map(Team::from))
+    Ok(pages.listed(rows, |row| row.name_key.clone(), total).map(Team::from))
 }
 
 /// A team.

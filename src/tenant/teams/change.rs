@@ -171,7 +171,7 @@ pub async fn patch_team(
     let change = TeamChange {
         name: name.value().map(|name| name.trim().to_owned()),
         name_key: name.value().map(|name| store::name_key(name)),
-        description: description.clone().into_change().map(|text| text.unwrap_or_default().trim().to_owned()),
+        description: description.clone().trimmed(),
         parent_id: parent_id.into_change(),
     };
     let row = caller

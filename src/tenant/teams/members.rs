@@ -6,7 +6,6 @@ use utoipa::IntoParams;
 
 use super::store;
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::page::CursorScope;
 use crate::kernel::{TeamId, UserId};
 use crate::rest::{Authorized, ErrorEnvelope, ListEnvelope, Listed, NoContent, NoQuery, Paging, Path, Query};
 use crate::router::{TenantConn, TenantTx};
@@ -14,8 +13,8 @@ use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{TeamsRead, TeamsWrite};
 use crate::tenant::users::api::User;
-use crate::tenant::users::rules::{may_control, may_grant};
-use crate::tenant::users::store as people;
+use crate::tenant::users::rules::may_grant;
+use crate::tenant::users::{check_control, store as people};
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -42,13 +41,10 @@ pub async fn list_members(
     query: Query<ListMembers>,
 ) -> ApiResult<Listed<User>> {
     let ListMembers { page_size, cursor } = query.0;
-    let paging = Paging::new(None, page_size, cursor, None)?;
     let (id, tenant) = (id.0, caller.db.tenant().id);
-    let filter = id.to_string();
-    let scope = CursorScope { tenant: Some(tenant), list: "team members", sort: "id", filter: &filter };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<UserId>(&scope, &mac)?;
-    let limit = paging.limit();
+    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "team members", "id", id.to_string());
+    let seek = pages.seek::<UserId>()?;
+    let limit = pages.limit();
     let rows = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
@@ -56,7 +52,7 @@ pub async fn list_members(
             Ok(store::members(conn, id, seek, limit).await?)
         })
         .await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| row.id, None).map(|row| User::new(row, tenant)))
+    Ok(pages.listed(rows, |row| row.id, None).map(|row| User::new(row, tenant)))
 }
 
 /// Puts a person into a team. Whoever does has every right that the person gets by it.
@@ -119,7 +115,7 @@ pub async fn remove_member(
                 return Err(ApiError::not_found("member of this team"));
             }
             people::hold(conn, user).await?;
-            may_control(&caller.access.permissions, &store::permissions_of_user(conn, user).await?)?;
+            check_control(conn, &caller.access.permissions, user).await?;
             if store::remove_member(conn, team, user).await? {
                 Ok(())
             } else {

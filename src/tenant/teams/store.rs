@@ -9,9 +9,10 @@ use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::page::Direction;
+use crate::kernel::page::Seek;
 use crate::kernel::{RoleId, TeamId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::keyset::ascending;
 use crate::tenant::schema::users;
 use crate::tenant::users::rules::comparable;
 use crate::tenant::users::store::UserRow;
@@ -99,7 +100,7 @@ pub async fn get(conn: &mut TenantConn, id: TeamId) -> ApiResult<TeamRow> {
 pub async fn list(
     conn: &mut TenantConn,
     member: Option<UserId>,
-    seek: Option<(Direction, String)>,
+    seek: Seek<String>,
     limit: i64,
 ) -> QueryResult<Vec<TeamRow>> {
     let mut query = teams::table.select(TeamRow::as_select()).limit(limit).into_boxed();
@@ -107,12 +108,7 @@ pub async fn list(
         let theirs = team_members::table.filter(team_members::user_id.eq(user)).select(team_members::team_id);
         query = query.filter(teams::id.eq_any(theirs));
     }
-    let query = match seek {
-        None => query.order(teams::name_key.asc()),
-        Some((Direction::Next, at)) => query.filter(teams::name_key.gt(at)).order(teams::name_key.asc()),
-        Some((Direction::Previous, at)) => query.filter(teams::name_key.lt(at)).order(teams::name_key.desc()),
-    };
-    query.load(conn).await
+    ascending!(query, teams::name_key, seek).load(conn).await
 }
 
 /// How many there are; of those that somebody is in, if one is named.
@@ -239,20 +235,10 @@ pub async fn set_roles(conn: &mut TenantConn, id: TeamId, roles: &[RoleId]) -> Q
 }
 
 /// A page of a team's people, by when they were added to the tenant.
-pub async fn members(
-    conn: &mut TenantConn,
-    team: TeamId,
-    seek: Option<(Direction, UserId)>,
-    limit: i64,
-) -> QueryResult<Vec<UserRow>> {
+pub async fn members(conn: &mut TenantConn, team: TeamId, seek: Seek<UserId>, limit: i64) -> QueryResult<Vec<UserRow>> {
     let theirs = team_members::table.filter(team_members::team_id.eq(team)).select(team_members::user_id);
     let query = users::table.filter(users::id.eq_any(theirs)).select(UserRow::as_select()).limit(limit).into_boxed();
-    let query = match seek {
-        None => query.order(users::id.asc()),
-        Some((Direction::Next, at)) => query.filter(users::id.gt(at)).order(users::id.asc()),
-        Some((Direction::Previous, at)) => query.filter(users::id.lt(at)).order(users::id.desc()),
-    };
-    query.load(conn).await
+    ascending!(query, users::id, seek).load(conn).await
 }
 
 /// Puts somebody in. False if they are.

@@ -12,7 +12,8 @@ use super::store::{self, IssuerRow, NewIssuer};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{RoleId, TokenIssuerId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Reply, Tagged, Versioned,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Path, Tagged,
+    Versioned,
 };
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -152,12 +153,12 @@ pub struct CreateTokenIssuer {
 /// The issuers whose access tokens are taken, by name: fifty at most.
 #[utoipa::path(
     tag = "token-issuers",
-    responses((status = 200, description = "The issuers", body = Envelope<Vec<TokenIssuer>>), Refusals),
+    responses((status = 200, description = "The issuers", body = ListEnvelope<TokenIssuer>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/token-issuers")]
-pub async fn list_issuers(_: NoQuery, caller: Authorized<TokenIssuersRead>) -> ApiResult<Reply<Vec<TokenIssuer>>> {
-    Ok(Reply(caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { all(conn).await }).await?))
+pub async fn list_issuers(_: NoQuery, caller: Authorized<TokenIssuersRead>) -> ApiResult<Listed<TokenIssuer>> {
+    Ok(Listed::whole(caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { all(conn).await }).await?))
 }
 
 pub(super) async fn all(conn: &mut TenantConn) -> ApiResult<Vec<TokenIssuer>> {

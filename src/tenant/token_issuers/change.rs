@@ -69,15 +69,6 @@ pub struct PatchTokenIssuer {
     pub enabled: Patch<bool>,
 }
 
-/// What cannot be null.
-fn needed<T>(field: &'static str, patch: Patch<T>) -> ApiResult<Option<T>> {
-    match patch {
-        Patch::Absent => Ok(None),
-        Patch::Null => Err(ApiError::invalid_field(field, "required", "It cannot be null.")),
-        Patch::Value(value) => Ok(Some(value)),
-    }
-}
-
 /// Changes a token issuer, at once on this node and within two seconds everywhere.
 ///
 /// From here on no bearer may do more than you may do now. Wants a proof that is not older than ten minutes
@@ -109,7 +100,7 @@ pub async fn patch_issuer(
     let actor = caller.recently()?;
     let (id, now, db, access) = (id.0, auth.clock.now(), &caller.db, &*caller.access);
     let wanted = body.0;
-    let (address, secret) = (needed("jwksUrl", wanted.jwks_url)?, needed("secret", wanted.secret)?);
+    let (address, secret) = (wanted.jwks_url.needed("jwksUrl")?, wanted.secret.needed("secret")?);
     let (jwks_url, secret_sealed) = match (address, secret) {
         (None, None) => (None, None),
         (Some(address), None) => {
@@ -125,29 +116,17 @@ pub async fn patch_issuer(
             return Err(ApiError::invalid_field("jwksUrl", "invalid", said));
         }
     };
-    let roles = match wanted.roles {
-        Patch::Absent => None,
-        Patch::Null => Some(Vec::new()),
-        Patch::Value(words) => Some(words),
-    };
+    let roles = wanted.roles.or_empty();
     let change = IssuerChange {
-        name: needed("name", wanted.name)?.map(|name| name.trim().to_owned()),
-        audience: needed("audience", wanted.audience)?,
+        name: wanted.name.needed("name")?.map(|name| name.trim().to_owned()),
+        audience: wanted.audience.needed("audience")?,
         jwks_url,
         secret_sealed,
-        match_by: needed("matchBy", wanted.match_by)?.map(|by| by.as_str().to_owned()),
-        email_claim: match wanted.email_claim {
-            Patch::Absent => None,
-            Patch::Null => Some("email".to_owned()),
-            Patch::Value(claim) => Some(claim),
-        },
-        roles_claim: match wanted.roles_claim {
-            Patch::Absent => None,
-            Patch::Null => Some(None),
-            Patch::Value(claim) => Some(Some(claim)),
-        },
+        match_by: wanted.match_by.needed("matchBy")?.map(|by| by.as_str().to_owned()),
+        email_claim: wanted.email_claim.into_change().map(|claim| claim.unwrap_or_else(|| "email".to_owned())),
+        roles_claim: wanted.roles_claim.into_change(),
         ceiling: access.permissions.iter().cloned().collect(),
-        enabled: needed("enabled", wanted.enabled)?,
+        enabled: wanted.enabled.needed("enabled")?,
     };
     let issuer = db
         .transaction(async move |conn: &mut TenantTx| -> ApiResult<TokenIssuer> {

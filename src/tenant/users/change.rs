@@ -7,24 +7,22 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::api::{User, grantable_roles};
-use super::me::text;
+use super::power::{check_control, keep_an_admin};
 use super::reassign;
 use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, UserChange, UserRow};
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::rest::{
     Authorized, Envelope, ErrorEnvelope, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch, Path, Query, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
-use crate::tenant::auth::{Auth, end_sessions};
+use crate::tenant::auth::{Auth, account, end_sessions};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::UsersWrite;
-use crate::tenant::permissions::catalog::ADMIN;
-use crate::tenant::teams;
 
 /// A person as they are to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -120,24 +118,13 @@ impl TryFrom<PatchUser> for Wanted {
     type Error = ApiError;
 
     fn try_from(user: PatchUser) -> ApiResult<Self> {
-        fn needed<T>(field: &'static str, patch: Patch<T>) -> ApiResult<Option<T>> {
-            match patch {
-                Patch::Absent => Ok(None),
-                Patch::Null => Err(ApiError::invalid_field(field, "required", "It cannot be null.")),
-                Patch::Value(value) => Ok(Some(value)),
-            }
-        }
         Ok(Self {
-            email: needed("email", user.email)?.map(|email| email.trim().to_owned()),
-            first_name: text(user.first_name),
-            last_name: text(user.last_name),
-            password: needed("password", user.password)?,
-            roles: match user.roles {
-                Patch::Absent => None,
-                Patch::Null => Some(Vec::new()),
-                Patch::Value(roles) => Some(roles),
-            },
-            status: needed("status", user.status)?,
+            email: user.email.needed("email")?.map(|email| email.trim().to_owned()),
+            first_name: user.first_name.trimmed(),
+            last_name: user.last_name.trimmed(),
+            password: user.password.needed("password")?,
+            roles: user.roles.or_empty(),
+            status: user.status.needed("status")?,
         })
     }
 }
@@ -227,6 +214,9 @@ async fn change(
     let row = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
+            if password_hash.is_some() {
+                account::drop_trust(conn, db, id).await?;
+            }
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
             let has_password = before.has_password || password_hash.is_some();
@@ -238,8 +228,7 @@ async fn change(
                 caller.recently()?;
             }
             if email_changes || password_hash.is_some() || status != before.status || wanted.roles.is_some() {
-                let theirs = teams::store::permissions_of_user(conn, id).await?;
-                rules::may_control(&caller.access.permissions, &theirs)?;
+                check_control(conn, &caller.access.permissions, id).await?;
             }
             if let Some(names) = &wanted.roles {
                 let ids = grantable_roles(conn, &caller.access, names).await?;
@@ -331,7 +320,7 @@ pub async fn delete_user(
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             let stale = match to {
                 Some(to) => reassign::hand_over(conn, caller, (id, to), "reassignTo", now).await?.1,
                 None => reassign::Stale::default(),
@@ -345,14 +334,4 @@ pub async fn delete_user(
         .await?;
     reassign::forget(&auth, caller, (id, to.unwrap_or(id)), stale).await;
     Ok(NoContent)
-}
-
-/// Refuses a change that leaves nobody who could undo it. To be called after it, in its transaction, which has called
-/// [`store::hold_admins`].
-pub(crate) async fn keep_an_admin(conn: &mut TenantConn, before: &UserRow, after: Option<&UserRow>) -> ApiResult<()> {
-    let rules_over = |row: &UserRow| row.status == UserStatus::Active && row.roles.iter().any(|role| role == ADMIN);
-    if !rules_over(before) || after.is_some_and(rules_over) || store::active_admins(conn).await? > 0 {
-        return Ok(());
-    }
-    Err(ApiError::new(Code::Conflict).detail("This is the last active administrator. Make another one first."))
 }

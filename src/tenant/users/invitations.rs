@@ -11,20 +11,20 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::api::{CreateUser, insert, invite};
+use super::power::check_control;
 use super::{rules, store};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
-use crate::kernel::page::{CursorScope, Direction};
+use crate::kernel::page::Direction;
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Paging,
     Path, Query,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
-use crate::tenant::auth::Auth;
+use crate::tenant::auth::{Auth, account};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
-use crate::tenant::teams;
 
 /// An invitation that waits to be accepted.
 #[derive(Debug, Serialize, ToSchema, QueryableByName)]
@@ -77,12 +77,9 @@ pub async fn list_invitations(
     query: Query<ListInvitations>,
 ) -> ApiResult<Listed<Invitation>> {
     let ListInvitations { page_size, cursor } = query.0;
-    let paging = Paging::new(None, page_size, cursor, None)?;
-    let tenant = Some(caller.db.tenant().id);
-    let scope = CursorScope { tenant, list: "invitations", sort: "-createdAt", filter: "" };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<(DateTime<Utc>, Uuid)>(&scope, &mac)?;
-    let limit = paging.limit();
+    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "invitations", "-createdAt", "");
+    let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
+    let limit = pages.limit();
     let rows = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<Vec<Invitation>> {
@@ -103,7 +100,7 @@ pub async fn list_invitations(
             Ok(page.load(conn).await?)
         })
         .await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| (row.created_at, row.id.uuid()), None))
+    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), None))
 }
 
 /// Whom to invite.
@@ -129,13 +126,14 @@ pub struct Invited {
 }
 
 /// Invites people by mail. Nobody can give a role that may do more than they themselves. Whoever is here already, or is
-/// invited already, is left as they are.
+/// invited already, is left as they are. Not where the sign-up policy is `closed`.
 #[utoipa::path(
     tag = "invitations",
     request_body = Invite,
     params(("Idempotency-Key" = Option<String>, Header, description = "Invites once, however often it is sent")),
     responses(
         (status = 201, description = "What became of each, in their order", body = Envelope<Vec<Invited>>),
+        (status = 409, description = "The sign-up policy is `closed`", body = ErrorEnvelope),
         (status = 422, description = "Some fields are not valid, or a role is unknown or beyond one's own rights", body = ErrorEnvelope),
         Refusals,
     ),
@@ -157,6 +155,7 @@ pub async fn invite_people(
     let (auth, db, access, actor) = (&**auth, &caller.db, &*caller.access, caller.actor());
     idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Vec<Invited>>> {
+            account::may_invite(conn, db).await?;
             let mut invited = Vec::new();
             for person in people {
                 let email = person.email.trim().to_owned();
@@ -197,7 +196,7 @@ pub async fn resend_invitation(
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let row = store::find(conn, id).await?.filter(|row| row.status == rules::UserStatus::Invited);
             let row = row.ok_or_else(|| ApiError::not_found("invitation"))?;
-            rules::may_control(&access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &access.permissions, id).await?;
             invite(conn, auth, db, (&row, true)).await?;
             Ok(Answer::no_content())
         })
@@ -225,7 +224,7 @@ pub async fn revoke_invitation(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             let gone = || ApiError::not_found("invitation");
             let row = store::find(conn, id).await?.ok_or_else(gone)?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             // In the order in which it would be accepted at the same moment.
             diesel::sql_query("DELETE FROM invitations WHERE user_id = $1 AND accepted_at IS NULL")
                 .bind::<SqlUuid, _>(id.uuid())

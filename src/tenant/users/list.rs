@@ -13,12 +13,13 @@ use super::rules::{UserStatus, comparable, email_key};
 use super::store::UserRow;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
-use crate::kernel::page::{CursorScope, Direction};
-use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query};
+use crate::kernel::page::Direction;
+use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query, SortWord, Sorting};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersRead;
 use crate::tenant::schema::{roles, user_roles, users};
+use crate::tenant::sorted::{KeyValue, Position, sorted};
 
 /// The order of the list; a leading `-` turns it round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -59,9 +60,9 @@ pub struct ListUsers {
     pub created_after: Option<DateTime<Utc>>,
     /// Only people added before this moment.
     pub created_before: Option<DateTime<Utc>>,
-    /// The order; `createdAt` if left out.
-    #[param(inline)]
-    pub sort: Option<UserSort>,
+    /// The order, by up to three keys, each once; `createdAt` if left out.
+    #[param(value_type = Option<Vec<UserSort>>, inline, style = Form, explode = false, min_items = 1, max_items = 3)]
+    pub sort: Option<Sorting<UserSort>>,
     /// Number of the page, from 1.
     pub page: Option<u32>,
     /// Items on a page, 1 to 100; 20 if left out.
@@ -80,13 +81,41 @@ impl ListUsers {
     }
 }
 
-/// A row's place in the list: its sort key, and its id where keys are the same.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-enum Place {
-    #[serde(rename = "t")]
-    Time(DateTime<Utc>, UserId),
-    #[serde(rename = "s")]
-    Text(String, UserId),
+/// What people are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortKey {
+    /// When they were added.
+    CreatedAt,
+    /// Their address.
+    Email,
+    /// Their last name.
+    LastName,
+}
+
+impl SortWord for UserSort {
+    type Key = SortKey;
+
+    fn key(self) -> (SortKey, bool) {
+        match self {
+            Self::CreatedAt => (SortKey::CreatedAt, false),
+            Self::CreatedAtDesc => (SortKey::CreatedAt, true),
+            Self::Email => (SortKey::Email, false),
+            Self::EmailDesc => (SortKey::Email, true),
+            Self::LastName => (SortKey::LastName, false),
+            Self::LastNameDesc => (SortKey::LastName, true),
+        }
+    }
+}
+
+type Place = Position<UserId>;
+
+fn place(row: &UserRow, order: &[(SortKey, bool)]) -> Place {
+    let value = |key: SortKey| match key {
+        SortKey::CreatedAt => KeyValue::Time(row.created_at),
+        SortKey::Email => KeyValue::Text(email_key(&row.email)),
+        SortKey::LastName => KeyValue::Text(row.last_name.clone()),
+    };
+    Position { keys: order.iter().map(|(key, _)| value(*key)).collect(), id: row.id }
 }
 
 /// The people of the tenant.
@@ -100,29 +129,22 @@ enum Place {
 pub async fn list_users(caller: Authorized<UsersRead>, query: Query<ListUsers>) -> ApiResult<Listed<User>> {
     let query = query.0;
     let paging = Paging::new(query.page, query.page_size, query.cursor.clone(), query.include_total)?;
-    let sort = query.sort.unwrap_or_default();
-    let sort_name = serde_json::to_string(&sort).unwrap_or_default();
-    let filter = query.fingerprint();
+    let sort = query.sort.clone().unwrap_or_default();
+    let (order, sort_name) = (&sort.keys(), sort.canonical());
     let tenant = caller.db.tenant().id;
-    let scope = CursorScope { tenant: Some(tenant), list: "users", sort: &sort_name, filter: &filter };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<Place>(&scope, &mac)?;
-    let (limit, offset, counted) = (paging.limit(), paging.offset(), paging.include_total());
+    let pages = paging.of(&caller.db, "users", sort_name, query.fingerprint());
+    let seek = pages.seek::<Place>()?;
+    let (limit, offset, counted) = (pages.limit(), pages.offset(), pages.include_total());
     let query = &query;
     let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
-            let rows = ordered(filtered(query), sort, seek.clone()).limit(limit).offset(offset).load(conn).await?;
+            let rows = ordered(filtered(query), order, seek.as_ref()).limit(limit).offset(offset).load(conn).await?;
             let total = if counted { Some(count(conn, query).await?) } else { None };
             Ok((rows, total))
         })
         .await?;
-    let place = |row: &UserRow| match sort {
-        UserSort::CreatedAt | UserSort::CreatedAtDesc => Place::Time(row.created_at, row.id),
-        UserSort::Email | UserSort::EmailDesc => Place::Text(email_key(&row.email), row.id),
-        UserSort::LastName | UserSort::LastNameDesc => Place::Text(row.last_name.clone(), row.id),
-    };
-    Ok(paging.listed(rows, &scope, &mac, place, total).map(|row| User::new(row, tenant)))
+    Ok(pages.listed(rows, |row| place(row, order), total).map(|row| User::new(row, tenant)))
 }
 
 type Rows<'a> =
@@ -179,37 +201,12 @@ fn within_reach(moment: DateTime<Utc>) -> DateTime<Utc> {
     moment.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp(LATEST, 0).unwrap_or(DateTime::UNIX_EPOCH))
 }
 
-macro_rules! in_order {
-    ($rows:ident, $key:expr, $descending:expr, $seek:expr) => {{
-        // Reading backwards is reading the other way round.
-        let backwards = matches!($seek, Some((Direction::Previous, _, _)));
-        let down = $descending != backwards;
-        if let Some((_, key, id)) = $seek {
-            $rows = if down {
-                $rows.filter($key.lt(key.clone()).or($key.eq(key).and(users::id.lt(id))))
-            } else {
-                $rows.filter($key.gt(key.clone()).or($key.eq(key).and(users::id.gt(id))))
-            };
-        }
-        if down { $rows.order(($key.desc(), users::id.desc())) } else { $rows.order(($key.asc(), users::id.asc())) }
-    }};
-}
-
-fn ordered<'a>(mut rows: Rows<'a>, sort: UserSort, seek: Option<(Direction, Place)>) -> Rows<'a> {
-    let (mut time, mut text) = (None, None);
-    match seek {
-        Some((direction, Place::Time(key, id))) => time = Some((direction, key, id)),
-        Some((direction, Place::Text(key, id))) => text = Some((direction, key, id)),
-        None => {}
-    }
-    match sort {
-        UserSort::CreatedAt => in_order!(rows, users::created_at, false, time),
-        UserSort::CreatedAtDesc => in_order!(rows, users::created_at, true, time),
-        UserSort::Email => in_order!(rows, users::email_key, false, text),
-        UserSort::EmailDesc => in_order!(rows, users::email_key, true, text),
-        UserSort::LastName => in_order!(rows, users::last_name, false, text),
-        UserSort::LastNameDesc => in_order!(rows, users::last_name, true, text),
-    }
+fn ordered<'a>(rows: Rows<'a>, order: &[(SortKey, bool)], from: Option<&'a (Direction, Place)>) -> Rows<'a> {
+    sorted!(rows, users, order, from, {
+        SortKey::CreatedAt => Time in users::created_at, by std::convert::identity;
+        SortKey::Email => Text in users::email_key, by std::convert::identity;
+        SortKey::LastName => Text in users::last_name, by std::convert::identity;
+    })
 }
 
 #[cfg(test)]
@@ -225,10 +222,17 @@ mod tests {
     fn seeks_by_key_and_id() {
         let query: ListUsers = serde_json::from_str(r#"{"status": "active", "q": "a"}"#).unwrap();
         let id = UserId::generate();
-        let sql = |sort, seek| diesel::debug_query::<Pg, _>(&ordered(filtered(&query), sort, seek)).to_string();
-        let next = sql(UserSort::EmailDesc, Some((Direction::Next, Place::Text("x".into(), id))));
+        let sql = |order: &[(SortKey, bool)], direction| {
+            let keys = order.iter().map(|_| KeyValue::Text("x".into())).collect();
+            let from = Some((direction, Position { keys, id }));
+            diesel::debug_query::<Pg, _>(&ordered(filtered(&query), order, from.as_ref())).to_string()
+        };
+        let next = sql(&[(SortKey::Email, true)], Direction::Next);
         assert!(next.contains(r#"("users"."email_key" < $"#) && next.contains(r#""users"."id" DESC"#), "{next}");
-        let back = sql(UserSort::EmailDesc, Some((Direction::Previous, Place::Text("x".into(), id))));
+        let back = sql(&[(SortKey::Email, true)], Direction::Previous);
         assert!(back.contains(r#"("users"."email_key" > $"#) && back.contains(r#""users"."id" ASC"#), "{back}");
+        let both = sql(&[(SortKey::LastName, true), (SortKey::Email, false)], Direction::Next);
+        let order = r#"ORDER BY "users"."last_name" DESC, "users"."email_key" ASC, "users"."id" ASC"#;
+        assert!(both.contains(order) && both.contains(r#"("users"."email_key" > $"#), "{both}");
     }
 }

@@ -71,8 +71,11 @@ pub async fn patch_me(
     if_match: IfMatch,
     body: MergePatch<PatchMe>,
 ) -> ApiResult<Tagged<User>> {
-    let change =
-        UserChange { first_name: text(body.0.first_name), last_name: text(body.0.last_name), ..UserChange::default() };
+    let change = UserChange {
+        first_name: body.0.first_name.trimmed(),
+        last_name: body.0.last_name.trimmed(),
+        ..UserChange::default()
+    };
     let (me, now) = (caller.user(), auth.clock.now());
     let row = caller
         .db
@@ -83,13 +86,4 @@ pub async fn patch_me(
         })
         .await?;
     Ok(Tagged(User::new(row, caller.db.tenant().id)))
-}
-
-/// A text that null empties.
-pub(super) fn text(patch: Patch<String>) -> Option<String> {
-    match patch {
-        Patch::Absent => None,
-        Patch::Null => Some(String::new()),
-        Patch::Value(text) => Some(text.trim().to_owned()),
-    }
 }

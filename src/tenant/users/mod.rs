@@ -10,12 +10,13 @@ mod import;
 mod invitations;
 mod list;
 mod me;
+mod power;
 mod reassign;
 mod roles;
 pub mod rules;
 pub mod store;
 
-pub(crate) use change::keep_an_admin;
+pub(crate) use power::{check_control, keep_an_admin};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::rules::{UserStatus, may_control, may_grant};
+use super::power::check_control;
+use super::rules::{UserStatus, may_grant};
 use super::store;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{ApiKeyId, OauthClientId, TeamId, UserId};
@@ -160,7 +161,7 @@ async fn note(
 /// Nobody can hand over rights that they do not have themselves.
 #[utoipa::path(
     tag = "users",
-    request_body = Reassign,
+    request_body(content = Reassign, example = json!({"to": "01890000-0000-7000-8000-000000000000"})),
     params(
         ("id" = UserId, Path, description = "The person"),
         ("Idempotency-Key" = Option<String>, Header, description = "Hands over once, however often it is sent"),
@@ -189,7 +190,7 @@ pub async fn reassign_user(
         .run(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<Answer<Reassigned>> {
             store::hold_admins(conn).await?;
             store::hold(conn, from).await?;
-            may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, from).await?)?;
+            check_control(conn, &caller.access.permissions, from).await?;
             let (done, stale) = hand_over(conn, caller, (from, to), "to", auth.clock.now()).await?;
             // Nobody waits for it where this is a replay.
             let _ = revoked.send(stale);

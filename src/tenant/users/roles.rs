@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::api::User;
-use super::change::keep_an_admin;
+use super::power::{check_control, keep_an_admin};
 use super::rules;
 use super::store::{self, UserChange, UserRow};
 use crate::error::{ApiError, ApiResult};
@@ -16,7 +16,6 @@ use crate::router::TenantTx;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
-use crate::tenant::teams;
 
 /// A role to be given.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -32,7 +31,7 @@ pub struct AddRole {
 /// Nobody can give a role that may do more than they themselves.
 #[utoipa::path(
     tag = "users",
-    request_body = AddRole,
+    request_body(content = AddRole, example = json!({"roleId": "01890000-0000-7000-8000-000000000000"})),
     params(
         ("id" = UserId, Path, description = "The person"),
         ("Idempotency-Key" = Option<String>, Header, description = "Gives once, however often it is sent"),
@@ -104,7 +103,7 @@ pub async fn remove_role(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             if !store::remove_role(conn, id, role).await? {
                 return Err(ApiError::not_found("role of this user"));
             }

@@ -18,6 +18,10 @@ async fn a_fault_is_one_line_with_variable_and_remedy() {
         ("TENANTRY_LISTEN", "nowhere"),
         ("TENANTRY_AUTH__REFRESH_GRACE", "30"),
         ("TENANTRY_NO_SUCH__SETTING", "1"),
+        ("TENANTRY_SMTP_URL", "gopher://mail.example.com"),
+        ("TENANTRY_MAIL__FROM", "nobody"),
+        ("TENANTRY_STORAGE_URL", "ftp://files.example.com"),
+        ("TENANTRY_PASSWORD_PEPPER", "abc"),
     ];
     for (variable, value) in faults {
         let mut environment = app.environment();

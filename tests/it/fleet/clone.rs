@@ -6,7 +6,7 @@ use serde_json::json;
 use tenantry::fleet::clone::Step;
 use tenantry::testing::TestApp;
 
-use super::backups::{dies, lives_in, with_people_and_contacts};
+use super::scene::{dies, lives_in, with_people_and_contacts};
 use crate::support::binary::run;
 use crate::support::dir::Dir;
 use crate::support::{db, unique};

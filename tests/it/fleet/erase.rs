@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tenantry::fleet::erase::Step;
 use tenantry::testing::{Tenant, TestApp};
 
-use super::backups::{backup, dies, with_people_and_contacts};
+use super::scene::{backup, dies, with_people_and_contacts};
 use crate::support::binary::{run, run_with};
 use crate::support::dir::Dir;
 use crate::support::{db, unique};

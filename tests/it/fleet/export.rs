@@ -9,7 +9,7 @@ use tenantry::fleet::export::columns::{MEMORY, OPEN, SECRET, looks_secret};
 use tenantry::kernel::crypto::sha256;
 use tenantry::testing::TestApp;
 
-use super::backups::{dies, with_people_and_contacts};
+use super::scene::{dies, with_people_and_contacts};
 use crate::support::binary::run;
 use crate::support::db;
 use crate::support::dir::Dir;

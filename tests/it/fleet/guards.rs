@@ -5,7 +5,7 @@ use tenantry::fleet::{CreateTenant, MigrateFleet, Silent};
 use tenantry::kernel::crypto::sha256;
 use tenantry::testing::TestApp;
 
-use super::backups::dies;
+use super::scene::dies;
 use crate::support::binary::run;
 use crate::support::servers::Server;
 use crate::support::{db, eventually, seconds, unique};

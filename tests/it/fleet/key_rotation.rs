@@ -99,6 +99,24 @@ async fn a_key_in_wrong_hands_is_refused_as_soon_as_the_next_one_signs() {
     app.anonymous().bearing(next.data()["accessToken"].as_str().unwrap()).get("/api/v1/users/me").await.expect(200);
 }
 
+/// Those who rotate at the same moment: one does, and the others are told of its key.
+#[actix_web::test]
+async fn one_of_many_rotations_at_once_is_done() {
+    let home = TestApp::shared().await;
+    let acme = home.tenant("acme").await;
+    let path = format!("/api/v1/admin/tenants/{}/rotate-keys", acme.slug);
+    let operator = home.operator();
+    operator.signed_in().await;
+    let mut done = 0;
+    for answer in futures_util::future::join_all((0..12).map(|_| operator.post(&path, json!({})))).await {
+        match answer.status {
+            200 => done += 1,
+            _ => drop(answer.refused(409, "conflict")),
+        }
+    }
+    assert_eq!(done, 1);
+}
+
 /// Property: whatever is asked of whichever node with a fresh or an older token, from before a rotation until after it, is
 /// answered.
 #[actix_web::test]

@@ -1,6 +1,7 @@
 //! What is there when a tenant is made, and what is not when it is gone.
 
 use tenantry::fleet::{AdminPassword, CreateTenant, DeleteTenant, FirstAdmin, Silent};
+use tenantry::router::Registration;
 use tenantry::testing::{Tenant, TestApp};
 
 use crate::support::{db, eventually, seconds, unique};
@@ -49,6 +50,7 @@ async fn a_deleted_tenant_leaves_nothing() {
     // The slug is free again, and whoever has it next is somebody else.
     let next = app.fleet().create(&wanted(acme.slug.as_str(), None), &Default::default(), &Silent).await.unwrap();
     assert_ne!(next.tenant.id, acme.id);
+    assert_eq!(next.tenant.registration, Registration::Invite, "by itself, a tenant takes whom it invites");
     admin.get("/api/v1/contacts").await.refused(401, "token_invalid");
 }
 

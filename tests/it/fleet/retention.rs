@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use tenantry::testing::{Tenant, TestApp};
 
-use super::backups::dies;
+use super::scene::dies;
 use crate::support::binary::run;
 use crate::support::{db, unique};
 
@@ -166,7 +166,7 @@ async fn a_clone_that_is_given_up_leaves_no_dump() {
     assert_eq!(stored(app, &acme), 0);
     acme.admin().contact("Later").await;
     run(app, &again).await.expect(0);
-    let there = super::backups::lives_in(app, &late).await;
+    let there = super::scene::lives_in(app, &late).await;
     assert_eq!(db::word(&there, "SELECT count(*)::text AS word FROM contacts").await, "2");
     assert_eq!(stored(app, &acme), 0);
 }

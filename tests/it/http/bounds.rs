@@ -19,7 +19,7 @@ const SHOWN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u0
 /// What a rule of our own means in JSON Schema.
 fn own(rule: &str) -> Value {
     match rule {
-        "email_shape" => json!({"format": "email", "maxLength": 320}),
+        "email_shape" => json!({"format": "email", "maxLength": 254}),
         "name_shape" => json!({"pattern": NAME}),
         "not_blank" => json!({"pattern": SHOWN}),
         "language_shape" => json!({"pattern": "^[a-z]{2}$"}),

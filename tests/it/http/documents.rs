@@ -67,6 +67,39 @@ async fn openapi_is_3_1_and_says_everything() {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
+/// Of every body that is sent, something is shown: a whole one, or what its members are like.
+#[actix_web::test]
+async fn every_body_has_an_example() {
+    let document = OpenApi::of(TestApp::shared().await).await.0;
+    let (mut bare, mut seen) = (Vec::new(), 0);
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            for (kind, body) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+                seen += 1;
+                let whole = body.get("example").or(body.get("examples")).is_some();
+                if kind.contains("json") && !whole && !shows(&document, &body["schema"], 8) {
+                    bare.push(format!("{method} {path}: {kind}"));
+                }
+            }
+        }
+    }
+    assert!(bare.is_empty() && seen > 50, "of {seen} bodies, without an example:\n{}", bare.join("\n"));
+}
+
+/// Whether a schema has an example, or what it consists of has one.
+fn shows(document: &Value, schema: &Value, depth: usize) -> bool {
+    let Some(deeper) = depth.checked_sub(1) else { return false };
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.trim_start_matches('#'));
+        return target.is_some_and(|target| shows(document, target, deeper));
+    }
+    let several =
+        ["allOf", "oneOf", "anyOf"].into_iter().flat_map(|kind| schema[kind].as_array().into_iter().flatten());
+    let members = schema["properties"].as_object().into_iter().flat_map(|members| members.values());
+    schema.get("example").or(schema.get("examples")).is_some()
+        || several.chain(members).chain(schema.get("items")).any(|part| shows(document, part, deeper))
+}
+
 fn collect_references(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {

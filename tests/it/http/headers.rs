@@ -155,3 +155,27 @@ async fn trace_is_answered_nowhere() {
         }
     }
 }
+
+/// Load balancers and monitors ask by `HEAD`: it is `GET` without the body.
+#[actix_web::test]
+async fn head_is_get_without_the_body() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (admin, nobody) = (acme.admin(), acme.anonymous());
+    for (who, path, status) in [
+        (&nobody, "/livez", 200),
+        (&nobody, "/readyz", 200),
+        (&nobody, "/openapi.json", 200),
+        (&admin, "/api/v1/contacts", 200),
+        (&admin, "/api/v1/contacts?pageSize=0", 400),
+        (&nobody, "/api/v1/contacts", 401),
+        (&nobody, "/nowhere", 404),
+        (&nobody, "/api/v1/auth/login", 405),
+    ] {
+        let head = who.send(Method::HEAD, path, None).await;
+        assert_eq!((head.status, &head.body), (status, &serde_json::Value::Null), "{path}: {head:?}");
+        assert_safe(&head);
+        let get = who.get(path).await;
+        assert_eq!((head.status, head.header("content-type")), (get.status, get.header("content-type")), "{path}");
+    }
+}

@@ -67,6 +67,53 @@ async fn every_body_refuses_unknown_fields_and_what_is_no_json() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// PostgreSQL keeps no NUL: what is named by one is not there, what is asked with one is refused, and nothing breaks.
+#[actix_web::test]
+async fn no_operation_breaks_at_a_nul() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    let openapi = OpenApi::of(app).await;
+    let (mut wrong, mut asked) = (Vec::new(), 0);
+    for operation in openapi.operations() {
+        let who = caller(app, &admin, &operation);
+        let body = openapi.body(&operation, &BTreeMap::new()).map(|(kind, body)| (kind, body.to_string()));
+        let body = body.as_ref().map(|(kind, body)| (kind.as_str(), body.clone()));
+        let mut tried = Vec::new();
+        for at in 0..operation.parameters().len() {
+            let mut path = operation.path.clone();
+            for (n, (_, name)) in operation.parameters().iter().enumerate() {
+                let value = if n == at { "a%00b" } else { "01890000-0000-7000-8000-000000000000" };
+                path = path.replacen(&format!("{{{name}}}"), value, 1);
+            }
+            tried.push((path, body.clone(), operation.is_admin().then_some(404)));
+        }
+        for name in openapi.query(&operation) {
+            let path = format!("{}?{name}=a%00b", fill_with_nothing(&operation));
+            tried.push((path, body.clone(), operation.is_admin().then_some(400)));
+        }
+        if let Some((kind, given)) = openapi.body(&operation, &BTreeMap::new()) {
+            for (name, _) in given.as_object().expect("an object").iter().filter(|(_, value)| value.is_string()) {
+                let mut given = given.clone();
+                given[name] = json!("a\u{0}b");
+                let path = fill_with_nothing(&operation);
+                let answer = who.send(operation.method.clone(), &path, Some((&kind, given.to_string()))).await;
+                if answer.status != 422 {
+                    wrong.push(format!("{}: {name}: {} {}", operation.name(), answer.status, answer.code()));
+                }
+            }
+        }
+        for (path, body, expected) in tried {
+            asked += 1;
+            let answer = who.send(operation.method.clone(), &path, body).await;
+            if answer.status >= 500 || expected.is_some_and(|status| answer.status != status) {
+                wrong.push(format!("{} {path}: {} {}", operation.method, answer.status, answer.code()));
+            }
+        }
+    }
+    assert!(asked >= 50, "only {asked} were asked");
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
 /// Who is asking comes before what they ask: a stranger learns nothing from how a bad body is refused.
 #[actix_web::test]
 async fn nobody_is_told_about_their_body_before_they_are_known() {

@@ -57,6 +57,14 @@ impl OpenApi {
         found
     }
 
+    /// The parameters that an operation's query takes.
+    pub(crate) fn query(&self, operation: &Operation) -> Vec<String> {
+        let method = operation.method.as_str().to_lowercase();
+        let parameters = self.0["paths"][&operation.path][&method]["parameters"].as_array().into_iter().flatten();
+        let of_query = parameters.filter(|parameter| parameter["in"] == "query");
+        of_query.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned)).collect()
+    }
+
     /// A body that the operation's schema allows: whatever is required or has an example. `ids` fills what is named so.
     pub(crate) fn body(&self, operation: &Operation, ids: &BTreeMap<String, String>) -> Option<(String, Value)> {
         operation.body.as_ref().map(|(name, schema)| (name.clone(), self.example(schema, "", ids, DEPTH)))

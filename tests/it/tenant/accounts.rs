@@ -134,6 +134,27 @@ async fn a_forgotten_password_is_replaced_by_the_link_in_a_mail() {
 }
 
 #[actix_web::test]
+async fn whoever_changes_a_password_voids_the_links_that_were_sent_before() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    let (admin, email) = (acme.another_login().await, address("grace"));
+    let grace = json!({"email": email, "firstName": "Grace", "lastName": "H", "password": PASSWORD, "roles": ["user"]});
+    let grace = admin.post("/api/v1/users", grace).await.expect(201).id();
+    forgot(&acme, acme.email()).await;
+    forgot(&acme, &email).await;
+    let mine = smtp.letter(acme.email(), "Choose a new password").await.token();
+    let hers = smtp.letter(&email, "Choose a new password").await.token();
+    // By an administrator, and by oneself.
+    let set = json!({"password": "a sentence that an administrator made up"});
+    admin.patch(&format!("/api/v1/users/{grace}"), set).await.expect(200);
+    assert_eq!(reset(&acme, &hers).await.invalid()[0].0, "token");
+    let change = json!({"currentPassword": acme.password(), "newPassword": "my own sentence from here on"});
+    admin.post("/api/v1/auth/change-password", change).await.expect(204);
+    assert_eq!(reset(&acme, &mine).await.invalid()[0].0, "token");
+    acme.log_in_as(acme.email(), "my own sentence from here on").await.expect(200);
+}
+
+#[actix_web::test]
 async fn a_new_password_is_no_way_around_the_second_factor_nor_around_a_lock() {
     let (app, smtp) = shared().await;
     let acme = app.tenant("acme").await;

@@ -83,6 +83,38 @@ async fn many_are_invited_at_once_and_each_invitation_is_good_once() {
     register(accept(&taken_back, &emails[1])).await.refused(422, "validation_failed");
 }
 
+/// An invitation leads somewhere, or is not sent.
+#[actix_web::test]
+async fn where_nobody_signs_up_people_are_added_and_not_invited() {
+    let (app, smtp) = shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let admin = acme.admin();
+    admin.patch("/api/v1/sign-up-policy", json!({"mode": "closed"})).await.expect(200);
+    let people = json!({"people": [{"email": address("nobody"), "roles": ["user"]}]});
+    let refused = admin.post("/api/v1/invitations", people).await.refused(409, "conflict");
+    assert!(refused.text.contains("/api/v1/sign-up-policy"), "{refused:?}");
+
+    // Whom an administrator adds comes in, as a new person and with an account elsewhere.
+    let add = async |email: &str| {
+        let body = json!({"email": email, "firstName": "A", "lastName": "A", "roles": ["user"]});
+        let made = admin.post("/api/v1/users", body).await.expect(201);
+        let token = made.data()["invitationToken"].as_str().expect("a token").to_owned();
+        assert_eq!(smtp.letter(email, "You are invited").await.token(), token);
+        token
+    };
+    let email = address("added");
+    let slug = acme.slug.as_str();
+    let body = json!({"tenant": slug, "email": email, "password": PASSWORD, "invitation": add(&email).await});
+    acme.anonymous().post("/api/v1/auth/register", body).await.expect(201);
+    let ada = globex.another_login().await;
+    let body = json!({"token": add(&address("ada")).await});
+    ada.post("/api/v1/invitations/accept", body).await.expect(200);
+    switch(&ada, slug).await.expect(200);
+    // Nobody comes in without.
+    let body = json!({"tenant": slug, "email": address("eve"), "password": PASSWORD});
+    acme.anonymous().post("/api/v1/auth/register", body).await.refused(403, "registration_closed");
+}
+
 async fn switch(who: &Persona, to: &str) -> tenantry::testing::Answer {
     who.post("/api/v1/auth/switch-tenant", json!({"tenant": to})).await
 }
@@ -121,8 +153,21 @@ async fn one_person_belongs_to_several_organisations() {
     assert!(links.len() >= 2 && links.iter().all(|link| !link.contains('@')), "{links:?}");
     // A link that the account does not agree to is none.
     let id = there.data()["user"]["id"].as_str().unwrap().to_owned();
+    let listed = async || {
+        let tenants = ada.get("/api/v1/users/me/tenants").await.expect(200);
+        tenants.data().as_array().unwrap().iter().any(|tenant| tenant["slug"] == json!(globex.slug))
+    };
+    // Whoever may not come in there is not told of it, as long as that is so.
+    let path = format!("/api/v1/users/{id}");
+    globex.admin().patch(&path, json!({"status": "deactivated"})).await.expect(200);
+    assert!(!listed().await);
+    db::execute(globex.database(), &format!("UPDATE users SET status = 'active' WHERE id = '{id}'")).await;
+    assert!(listed().await);
     db::execute(globex.database(), &format!("UPDATE users SET person_id = gen_random_uuid() WHERE id = '{id}'")).await;
     switch(&ada, globex.slug.as_str()).await.refused(404, "not_found");
+    assert!(!listed().await);
+    globex.admin().delete(&path).await.expect(204);
+    assert!(!listed().await);
 }
 
 #[actix_web::test]

@@ -170,7 +170,7 @@ async fn a_login_halfway_ends_with_the_sessions_and_the_password() {
 async fn a_trusted_device_is_asked_once() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
-    let (_, email, ada) = person(&acme, "user").await;
+    let (ada_s, email, ada) = person(&acme, "user").await;
     let (secret, codes) = enrol(app, &ada).await;
     let mfa = token(&acme, &email).await;
     let body = json!({"mfaToken": mfa, "code": code_at(app, &secret, 30), "trustDevice": true});
@@ -192,7 +192,16 @@ async fn a_trusted_device_is_asked_once() {
     me.delete(&format!("/api/v1/auth/mfa/devices/{id}")).await.expect(204);
     let asked = acme.anonymous().post("/api/v1/auth/login", login(&email, &device)).await.expect(200);
     assert_eq!(asked.data()["mfaRequired"], true);
-    drop(codes);
+    // Nor is one trusted after the password has changed that it was trusted with.
+    let body = json!({"mfaToken": asked.data()["mfaToken"], "code": codes[0], "trustDevice": true});
+    let answer = acme.anonymous().post("/api/v1/auth/mfa", body).await.expect(200);
+    let device = answer.data()["deviceToken"].as_str().expect("a token").to_owned();
+    let new = json!({"password": "another uncommon sentence of words"});
+    acme.another_login().await.patch(&format!("/api/v1/users/{ada_s}"), new.clone()).await.expect(200);
+    let mut body = login(&email, &device);
+    body["password"] = new["password"].clone();
+    let asked = acme.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+    assert_eq!(asked.data()["mfaRequired"], true);
 }
 
 #[actix_web::test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tenantry::testing::{Persona, TestApp};
 
 use crate::support::db;
+use crate::support::oauth::{App, Tokens};
 
 const POLICY: &str = "/api/v1/security-policy";
 
@@ -64,6 +65,30 @@ async fn an_organisation_says_more_in_its_tokens() {
     assert_eq!(claims(&acme.another_login().await.token().await)["region"], Value::Null);
     let noted = "SELECT count(*)::text AS word FROM audit WHERE action = 'security_policy.changed'";
     assert_eq!(db::word(acme.database(), noted).await, "2");
+}
+
+#[actix_web::test]
+async fn an_app_is_told_what_its_scopes_allow() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let every = ["roles", "permissions", "teams", "email", "name", "tenant"];
+    let mut wanted: Vec<Value> =
+        every.iter().map(|source| json!({"name": format!("x_{source}"), "source": source})).collect();
+    wanted.push(json!({"name": "x_region", "source": "constant", "value": "eu"}));
+    acme.another_login().await.patch(POLICY, json!({"tokenClaims": wanted})).await.expect(200);
+    let told = |token: &str| -> Vec<String> {
+        let claims = claims(token);
+        claims.as_object().expect("an object").keys().filter(|name| name.starts_with("x_")).cloned().collect()
+    };
+    let client = App::new(&acme, &["openid", "email", "profile", "contacts:read"], json!({})).await;
+    let all = client.tokens(&acme.user(), "openid email profile contacts:read").await;
+    assert_eq!(told(&all.access), ["x_email", "x_name", "x_region", "x_tenant"]);
+    let next = Tokens::of(&client.refresh(&all.refresh).await.expect(200));
+    assert_eq!(told(&next.access), ["x_email", "x_name", "x_region", "x_tenant"]);
+    let few = client.tokens(&acme.user(), "contacts:read").await;
+    assert_eq!(told(&few.access), ["x_region", "x_tenant"]);
+    let own = Tokens::of(&client.ask("token", &[("grant_type", "client_credentials")]).await.expect(200));
+    assert_eq!(told(&own.access), ["x_region", "x_tenant"]);
 }
 
 #[actix_web::test]

@@ -12,7 +12,7 @@ use crate::control::operators::store::{self, SessionRow};
 use crate::control::operators::{Oneself, Operator, Operators};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{SessionId, Slug};
-use crate::rest::{Envelope, ErrorEnvelope, NoContent, NoQuery, Path, Reply};
+use crate::rest::{Envelope, ErrorEnvelope, ListEnvelope, Listed, NoContent, NoQuery, Path, Reply};
 use crate::router::MainConn;
 
 /// Ends the session of the token.
@@ -88,7 +88,7 @@ pub struct OperatorSession {
 #[utoipa::path(
     tag = "admin",
     operation_id = "operatorListSessions",
-    responses((status = 200, description = "The sessions", body = Envelope<Vec<OperatorSession>>), Refusals),
+    responses((status = 200, description = "The sessions", body = ListEnvelope<OperatorSession>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/auth/sessions")]
@@ -96,7 +96,7 @@ pub async fn list_sessions(
     _: NoQuery,
     operators: web::Data<Operators>,
     operator: Operator<Oneself>,
-) -> ApiResult<Reply<Vec<OperatorSession>>> {
+) -> ApiResult<Listed<OperatorSession>> {
     let (id, now) = (operator.id, operators.control().clock.now());
     let read = async move |conn: &mut MainConn| store::open_sessions(conn, id, now).await;
     let open = operators.control().db.read(read).await.map_err(fault)?;
@@ -109,7 +109,7 @@ pub async fn list_sessions(
         created_at: row.created_at,
         expires_at: row.expires_at,
     };
-    Ok(Reply(open.into_iter().map(view).collect()))
+    Ok(Listed::whole(open.into_iter().map(view).collect()))
 }
 
 /// Ends one of one's sessions; on this node at once, on the others within a second.

@@ -1,6 +1,6 @@
 //! What an operator does to a tenant that is there.
 
-use actix_web::{delete, patch, post, web};
+use actix_web::{HttpResponse, delete, patch, post, web};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +11,7 @@ use crate::control::tenants::TenantChanges;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::api::{ChangeRefusals, Refusals, tenant_of};
 use crate::fleet::{DeleteTenant, Fleet, Silent};
-use crate::rest::{Envelope, IfMatch, MergePatch, NoContent, NoQuery, Patch, Path, Query, Tagged};
+use crate::rest::{Answer, Envelope, Idempotency, IfMatch, MergePatch, NoContent, NoQuery, Patch, Path, Query, Tagged};
 use crate::router::{Registration, Router, TenantStatus};
 
 /// What to change.
@@ -52,7 +52,11 @@ pub struct DeleteQuery {
     tag = "admin",
     operation_id = "adminChangeTenant",
     params(("id" = String, Path, description = "Id or slug")),
-    request_body(content = TenantPatch, content_type = "application/merge-patch+json"),
+    request_body(
+        content = TenantPatch,
+        content_type = "application/merge-patch+json",
+        example = json!({"name": "Acme GmbH", "registration": "invite"})
+    ),
     responses(
         (status = 200, description = "As it is now", body = Envelope<OperatedTenant>),
         Refusals,
@@ -114,7 +118,10 @@ pub async fn delete_tenant(
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminSuspendTenant",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 200, description = "Suspended", body = Envelope<OperatedTenant>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -125,16 +132,24 @@ pub async fn suspend_tenant(
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
-) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-    Ok(Tagged(OperatedTenant::new(fleet.suspend(tenant.id).await?, &router)))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+        Ok(Answer::tagged(OperatedTenant::new(fleet.suspend(tenant.id).await?, &router)))
+    };
+    fleet.once(who, idempotency, effect).await
 }
 
 /// Serves a suspended tenant again.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminResumeTenant",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
+    ),
     responses((status = 200, description = "Active", body = Envelope<OperatedTenant>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -145,7 +160,12 @@ pub async fn resume_tenant(
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
-) -> ApiResult<Tagged<OperatedTenant>> {
-    let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-    Ok(Tagged(OperatedTenant::new(fleet.resume(tenant.id).await?, &router)))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
+        Ok(Answer::tagged(OperatedTenant::new(fleet.resume(tenant.id).await?, &router)))
+    };
+    fleet.once(who, idempotency, effect).await
 }

@@ -36,7 +36,7 @@ pub struct NewTenant {
     /// The plan's name.
     #[garde(inner(length(max = 63)))]
     pub plan: Option<String>,
-    /// Who may register; nobody if left out.
+    /// Who may register; whoever is invited, if left out.
     #[garde(skip)]
     pub registration: Option<Registration>,
     /// Ceiling of its connections; the router's default if left out.

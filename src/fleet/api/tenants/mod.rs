@@ -13,7 +13,6 @@ use crate::control::tenants::{TenantFilter, TenantRecord};
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::view::TenantView;
-use crate::kernel::page::{CursorScope, Direction};
 use crate::rest::{Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Tagged, Versioned};
 use crate::router::pools::PoolSnapshot;
 use crate::router::{Router, TenantStatus};
@@ -76,26 +75,20 @@ pub async fn list_tenants(
     let ListTenants { status, q, page, page_size, cursor } = query.0;
     let paging = Paging::new(page, page_size, cursor, None)?;
     let filter = format!("{} {}", status.map_or("", TenantStatus::as_str), q.as_deref().unwrap_or_default());
-    let scope = CursorScope { tenant: None, list: "admin/tenants", sort: "slug", filter: &filter };
-    let mac = &router.installation().mac;
-    let (mut after, mut before) = (None, None);
-    match paging.decode::<String>(&scope, mac)? {
-        Some((Direction::Next, slug)) => after = Some(slug),
-        Some((Direction::Previous, slug)) => before = Some(slug),
-        None => {}
-    }
+    let pages = paging.bound((None, &router.installation().mac), "admin/tenants", "slug", filter);
+    let (after, before) = pages.between::<String>()?;
     let rows = fleet
         .list(TenantFilter {
             status,
             q,
             only: operator.reach().only(),
-            limit: Some(paging.limit()),
-            offset: paging.offset(),
+            limit: Some(pages.limit()),
+            offset: pages.offset(),
             after,
             before,
         })
         .await?;
-    let page = paging.listed(rows, &scope, mac, |tenant| tenant.slug.to_string(), None);
+    let page = pages.listed(rows, |tenant| tenant.slug.to_string(), None);
     Ok(page.map(|tenant| OperatedTenant::new(tenant, &router)))
 }
 

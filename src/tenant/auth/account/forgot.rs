@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{ByMail, IF_ANYBODY, store, void};
+use super::{ByMail, IF_ANYBODY, RESET_PASSWORD, store, void};
 use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
@@ -104,14 +104,15 @@ pub async fn reset_password(
     idempotency: Idempotency,
     body: Json<ResetPassword>,
 ) -> ApiResult<HttpResponse> {
-    const KIND: &str = "reset_password";
     let ResetPassword { token, new_password } = body.0;
     let (db, token) = super::linked(&router, &hints, TokenKind::PasswordReset, &token).await?;
     let db = &router.at_schema(db, passwords::SINCE).await?;
     let (hash, now) = (token.hash(), auth.clock.now());
     // Before the hashing, so that a made-up token costs little.
     let user = db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::find_token(conn, &hash, KIND, now).await?) })
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            Ok(store::find_token(conn, &hash, RESET_PASSWORD, now).await?)
+        })
         .await?;
     // A replay of the first answer needs no token any more; whoever has no key for one is told here.
     let password = match user {
@@ -123,7 +124,8 @@ pub async fn reset_password(
         .run(db, "reset-password", async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
             let password = password.clone().ok_or_else(void)?;
-            let user = store::take_token(conn, &hash, KIND, now).await?.ok_or_else(void)?;
+            let user = store::take_token(conn, &hash, RESET_PASSWORD, now).await?.ok_or_else(void)?;
+            super::drop_trust(conn, db, user).await?;
             let person = users::hold(conn, user).await?;
             let change = UserChange {
                 password_hash: Some(password),

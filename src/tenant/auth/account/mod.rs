@@ -10,6 +10,7 @@ mod policy;
 pub(super) mod store;
 pub(super) mod verify;
 
+pub(in crate::tenant) use policy::may_invite;
 pub(super) use policy::policy_of;
 pub use policy::{SignUpMode, SignUpPolicy};
 
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
+use super::mfa;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
@@ -58,6 +60,9 @@ pub struct ByMail {
     #[schema(example = "If there is somebody with this address, a mail is on its way.")]
     pub message: &'static str,
 }
+
+/// The kind of the tokens of links to a new password.
+const RESET_PASSWORD: &str = "reset_password";
 
 const IF_ANYBODY: ByMail = ByMail { message: "If there is somebody with this address, a mail is on its way." };
 
@@ -109,11 +114,24 @@ pub(in crate::tenant) async fn reset_link(
         return Ok(None);
     }
     let token = OpaqueToken::of(&db.router().installation().mac, TokenKind::PasswordReset, db.tenant().id, mail);
-    let wanted = store::NewToken { hash: token.hash(), kind: "reset_password", now, expires_at: now + RESET };
+    let wanted = store::NewToken { hash: token.hash(), kind: RESET_PASSWORD, now, expires_at: now + RESET };
     if !store::insert_token(conn, &found, &wanted).await? {
         return Ok(None);
     }
     Ok(Some(Due { to: found.recipient(), token: token.text().clone() }))
+}
+
+/// A person gets a new password: what would lead around it is good no more. That is the links to another one, for whoever
+/// reads an old mail, and the devices that are asked for no second factor. To be called before the person is held, as a
+/// reset takes the two.
+///
+/// # Errors
+/// If the database does not answer.
+pub(in crate::tenant) async fn drop_trust(conn: &mut TenantConn, db: &TenantDb, user: UserId) -> ApiResult<()> {
+    if db.tenant().schema_version >= SINCE {
+        store::void_tokens(conn, user, RESET_PASSWORD).await?;
+    }
+    mfa::gate::forget_devices(conn, db, user).await
 }
 
 /// The link that verifies an address, of whoever waits for it.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::SINCE;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{
     Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoQuery, Patch, Permission, Tagged, Versioned,
 };
@@ -30,7 +30,7 @@ words! {
         Invite = "invite",
         /// Whoever has an address of certain domains, and whoever holds an invitation.
         Domain = "domain",
-        /// Nobody.
+        /// Nobody: administrators add people one by one, and do not send out invitations.
         Closed = "closed",
     }
 }
@@ -106,14 +106,13 @@ impl SignUpPolicy {
         Ok(Self { mode, inherited: own.is_none(), domains, verify_email, updated_at, version })
     }
 
-    /// Whether somebody with this address may sign up, with an invitation or without.
-    pub(in crate::tenant::auth) fn lets_in(&self, email: &str, invited: bool) -> bool {
+    /// Whether somebody with this address may sign up uninvited. Whom somebody added or invited comes in by any policy.
+    pub(in crate::tenant::auth) fn lets_in(&self, email: &str) -> bool {
         let domain = email.trim().rsplit_once('@').map(|(_, domain)| domain.to_lowercase()).unwrap_or_default();
         match self.mode {
             SignUpMode::Open => true,
-            SignUpMode::Invite => invited,
-            SignUpMode::Domain => invited || self.domains.contains(&domain),
-            SignUpMode::Closed => false,
+            SignUpMode::Domain => self.domains.contains(&domain),
+            SignUpMode::Invite | SignUpMode::Closed => false,
         }
     }
 }
@@ -126,15 +125,30 @@ impl Versioned for SignUpPolicy {
 
 /// The policy of a tenant. One whose schema knows none has the operator's.
 pub(in crate::tenant::auth) async fn policy_of(db: &TenantDb) -> ApiResult<SignUpPolicy> {
+    db.read(async |conn: &mut TenantConn| read(conn, db).await).await
+}
+
+/// Refuses to send out invitations where the organisation takes nobody by them.
+///
+/// # Errors
+/// 409 `conflict`.
+pub(in crate::tenant) async fn may_invite(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<()> {
+    if read(conn, db).await?.mode != SignUpMode::Closed {
+        return Ok(());
+    }
+    let said = "The sign-up policy is 'closed': add people with POST /api/v1/users, or allow invitations with \
+                PATCH /api/v1/sign-up-policy.";
+    Err(ApiError::new(Code::Conflict).detail(said))
+}
+
+async fn read(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<SignUpPolicy> {
     if db.tenant().schema_version < SINCE {
         let updated_at = db.tenant().created_at;
         let row = Row { mode: None, domains: Vec::new(), verify_email: false, updated_at, version: 1 };
         return SignUpPolicy::new(row, db);
     }
-    let read = async |conn: &mut TenantConn| -> ApiResult<Row> {
-        Ok(diesel::sql_query(format!("SELECT {COLUMNS} FROM sign_up_policy")).get_result(conn).await?)
-    };
-    SignUpPolicy::new(db.read(read).await?, db)
+    let row: Row = diesel::sql_query(format!("SELECT {COLUMNS} FROM sign_up_policy")).get_result(conn).await?;
+    SignUpPolicy::new(row, db)
 }
 
 /// A change of it.
@@ -198,11 +212,7 @@ pub async fn patch_policy(
 ) -> ApiResult<Tagged<SignUpPolicy>> {
     let user = caller.in_person()?;
     let PatchSignUpPolicy { mode, domains, verify_email } = body.0;
-    let domains = match domains {
-        Patch::Absent => None,
-        Patch::Null => Some(Vec::new()),
-        Patch::Value(domains) => Some(plain_domains(domains)?),
-    };
+    let domains = domains.or_empty().map(plain_domains).transpose()?;
     let now = auth.clock.now();
     let row = caller
         .db
@@ -271,14 +281,14 @@ mod tests {
     #[test]
     fn a_domain_is_the_whole_domain() {
         let domain = policy(SignUpMode::Domain);
-        assert!(domain.lets_in("ada@ACME.test ", false) && domain.lets_in("eve@evil.test", true));
+        assert!(domain.lets_in("ada@ACME.test "));
         for stranger in
             ["eve@evil.test", "eve@sub.acme.test", "eve@notacme.test", "acme.test", "eve@acme.test@evil.test"]
         {
-            assert!(!domain.lets_in(stranger, false), "{stranger}");
+            assert!(!domain.lets_in(stranger), "{stranger}");
         }
-        assert!(!policy(SignUpMode::Closed).lets_in("ada@acme.test", true));
-        assert!(!policy(SignUpMode::Invite).lets_in("ada@acme.test", false));
+        assert!(!policy(SignUpMode::Closed).lets_in("ada@acme.test"));
+        assert!(!policy(SignUpMode::Invite).lets_in("ada@acme.test"));
     }
 
     #[test]

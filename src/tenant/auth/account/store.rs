@@ -46,7 +46,8 @@ pub(super) struct NewToken {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Keeps the hash of a token for a person, unless they got too many of its kind; true again for one that is kept already.
+/// Keeps the hash of a token for a person, unless they got too many of its kind; true again for one that is kept already,
+/// if it is still good: a mail that is tried again brings no token back that is void.
 pub(super) async fn insert_token(conn: &mut TenantConn, of: &Found, token: &NewToken) -> QueryResult<bool> {
     let kept = diesel::sql_query(
         "WITH swept AS (DELETE FROM account_tokens WHERE user_id = $3 AND expires_at < $5 - interval '1 hour') \
@@ -54,7 +55,7 @@ pub(super) async fn insert_token(conn: &mut TenantConn, of: &Found, token: &NewT
          SELECT $1, $2, $3, $4, $5, $6 WHERE EXISTS (SELECT 1 FROM account_tokens WHERE hash = $1) OR \
          (SELECT count(*) FILTER (WHERE created_at > $7) < $9 AND count(*) FILTER (WHERE created_at > $8) = 0 \
           FROM account_tokens WHERE user_id = $3 AND kind = $2) \
-         ON CONFLICT (hash) DO UPDATE SET expires_at = excluded.expires_at",
+         ON CONFLICT (hash) DO UPDATE SET expires_at = excluded.expires_at WHERE account_tokens.expires_at > $5",
     )
     .bind::<Binary, _>(&token.hash[..])
     .bind::<Text, _>(token.kind)
@@ -104,16 +105,22 @@ pub(super) async fn take_token(
     now: DateTime<Utc>,
 ) -> QueryResult<Option<UserId>> {
     let Some(user) = find_token(conn, hash, kind, now).await? else { return Ok(None) };
-    let taken = diesel::sql_query("DELETE FROM account_tokens WHERE hash = $1").bind::<Binary, _>(&hash[..]);
+    let taken = diesel::sql_query("DELETE FROM account_tokens WHERE hash = $1 AND expires_at > $2")
+        .bind::<Binary, _>(&hash[..])
+        .bind::<Timestamptz, _>(now);
     if taken.execute(conn).await? == 0 {
         return Ok(None);
     }
-    diesel::sql_query("DELETE FROM account_tokens WHERE user_id = $1 AND kind = $2")
-        .bind::<SqlUuid, _>(user.uuid())
-        .bind::<Text, _>(kind)
-        .execute(conn)
-        .await?;
+    void_tokens(conn, user, kind).await?;
     Ok(Some(user))
+}
+
+/// Voids every token of a kind that a person has. They stay counted, and were never good: not for whoever takes one at the
+/// same moment either.
+pub(super) async fn void_tokens(conn: &mut TenantConn, user: UserId, kind: &str) -> QueryResult<()> {
+    let void = "UPDATE account_tokens SET expires_at = created_at WHERE user_id = $1 AND kind = $2";
+    let void = diesel::sql_query(void).bind::<SqlUuid, _>(user.uuid()).bind::<Text, _>(kind);
+    void.execute(conn).await.map(drop)
 }
 
 /// It is known from here on that the person reads what is sent to their address.

@@ -12,7 +12,9 @@ use super::store::{self, AccountRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{IdentityProviderId, SocialAccountId};
-use crate::rest::{Created, Envelope, ErrorEnvelope, InPerson, Json, NoContent, NoQuery, Path, Recent, Reply};
+use crate::rest::{
+    Created, Envelope, ErrorEnvelope, InPerson, Json, ListEnvelope, Listed, NoContent, NoQuery, Path, Recent, Reply,
+};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::passkeys;
@@ -67,17 +69,17 @@ async fn at_schema(db: &TenantDb) -> ApiResult<TenantDb> {
 /// One's accounts at identity providers, the first one first.
 #[utoipa::path(
     tag = "auth",
-    responses((status = 200, description = "The accounts", body = Envelope<Vec<SocialAccount>>), Refusals),
+    responses((status = 200, description = "The accounts", body = ListEnvelope<SocialAccount>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/users/me/social-accounts")]
-pub async fn my_social_accounts(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Reply<Vec<SocialAccount>>> {
+pub async fn my_social_accounts(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Listed<SocialAccount>> {
     let me = caller.user();
     let rows = at_schema(&caller.db)
         .await?
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::accounts(conn, me).await?) })
         .await?;
-    Ok(Reply(rows.into_iter().map(SocialAccount::from).collect()))
+    Ok(Listed::whole(rows.into_iter().map(SocialAccount::from).collect()))
 }
 
 /// Begins to link an account at an identity provider to oneself.

@@ -115,7 +115,9 @@ async fn verify(flow: &Flow<'_>, endpoints: &Endpoints, token: &str) -> ApiResul
     let provider = flow.provider;
     let rules = Rules { issuer: &provider.issuer, audience: &provider.client_id, now: flow.now, leeway: LEEWAY };
     claims.check(rules).map_err(refused)?;
-    if claims.azp.as_ref().is_some_and(|azp| *azp != provider.client_id) {
+    // A token for others, too, has to say that it was made for this client (OpenID Connect Core, section 3.1.3.7).
+    let ours = claims.azp.as_ref().map_or(!claims.aud.is_several(), |azp| *azp == provider.client_id);
+    if !ours {
         return Err(refused(Fault("azp")));
     }
     let nonce = claims.nonce.as_deref().unwrap_or_default();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::own::at_schema;
 use super::store::{self, DeviceRow};
 use crate::error::{ApiError, ApiResult};
-use crate::rest::{Envelope, InPerson, NoContent, NoQuery, Path, Reply};
+use crate::rest::{InPerson, ListEnvelope, Listed, NoContent, NoQuery, Path};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
@@ -43,7 +43,7 @@ impl From<DeviceRow> for TrustedDevice {
 /// One's trusted devices, the latest first: twenty at most.
 #[utoipa::path(
     tag = "auth",
-    responses((status = 200, description = "The devices", body = Envelope<Vec<TrustedDevice>>), Refusals),
+    responses((status = 200, description = "The devices", body = ListEnvelope<TrustedDevice>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/auth/mfa/devices")]
@@ -51,12 +51,12 @@ pub async fn list_devices(
     _: NoQuery,
     auth: web::Data<Auth>,
     InPerson(caller): InPerson,
-) -> ApiResult<Reply<Vec<TrustedDevice>>> {
+) -> ApiResult<Listed<TrustedDevice>> {
     let (me, now) = (caller.user(), auth.clock.now());
     let db = at_schema(&caller.db).await?;
     let rows =
         db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::devices(conn, me, now).await?) }).await?;
-    Ok(Reply(rows.into_iter().map(TrustedDevice::from).collect()))
+    Ok(Listed::whole(rows.into_iter().map(TrustedDevice::from).collect()))
 }
 
 /// Trusts one of one's devices no more.

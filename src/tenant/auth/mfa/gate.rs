@@ -135,11 +135,7 @@ async fn exists(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<bool> {
 }
 
 /// Whether the organisation demands a second factor of people with these roles.
-pub(in crate::tenant::auth) async fn is_demanded(
-    conn: &mut TenantConn,
-    db: &TenantDb,
-    roles: &[String],
-) -> ApiResult<bool> {
+pub(in crate::tenant) async fn is_demanded(conn: &mut TenantConn, db: &TenantDb, roles: &[String]) -> ApiResult<bool> {
     Ok(exists(conn, db).await? && store::is_demanded(conn, roles).await?)
 }
 
@@ -191,6 +187,18 @@ async fn challenge(
 pub(in crate::tenant) async fn forget_challenges(conn: &mut TenantConn, db: &TenantDb, user: UserId) -> ApiResult<()> {
     if exists(conn, db).await? {
         store::forget_challenges(conn, user).await?;
+    }
+    Ok(())
+}
+
+/// Asks for the second factor again, wherever a person logs in.
+pub(in crate::tenant::auth) async fn forget_devices(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+) -> ApiResult<()> {
+    if exists(conn, db).await? {
+        store::remove_devices(conn, user).await?;
     }
     Ok(())
 }

@@ -252,7 +252,7 @@ async fn prove(
         }
         Ok(Ok(Answer::ok(RecoveryCodes::new(&codes))))
     };
-    let answer = idempotency.run_judged(db, &me.to_string(), effect).await?;
+    let answer = idempotency.run_secret(db, &me.to_string(), effect).await?;
     if deed == Deed::Confirm {
         auth.admission.forget_user(db.tenant().id, me).await;
     }

@@ -15,7 +15,7 @@ use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::UsersWrite;
 use crate::tenant::teams;
-use crate::tenant::users::{rules, store as users};
+use crate::tenant::users::{check_control, store as users};
 
 /// May take people's second factors away.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub async fn reset_second_factor(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold(conn, id).await?;
-            rules::may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, id).await?)?;
+            check_control(conn, &caller.access.permissions, id).await?;
             let with_passkeys = db.tenant().schema_version >= passkeys::SINCE;
             let passkeys = with_passkeys && passkeys::store::remove_all(conn, id).await?;
             if !store::remove(conn, id).await? && !passkeys {

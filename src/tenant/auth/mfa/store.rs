@@ -270,6 +270,11 @@ pub(super) async fn devices(conn: &mut TenantConn, user: UserId, now: DateTime<U
         .await
 }
 
+/// Forgets all devices of a person.
+pub(super) async fn remove_devices(conn: &mut TenantConn, user: UserId) -> QueryResult<()> {
+    diesel::delete(d::table.filter(d::user_id.eq(user))).execute(conn).await.map(drop)
+}
+
 /// Forgets a device. False if it is not this person's.
 pub(super) async fn remove_device(conn: &mut TenantConn, user: UserId, id: Uuid) -> QueryResult<bool> {
     Ok(diesel::delete(d::table.find(id).filter(d::user_id.eq(user))).execute(conn).await? == 1)

@@ -13,8 +13,8 @@ use super::ceremony::{self, PasskeyOptions};
 use super::store::{self, PasskeyRow};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::{
-    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, MergePatch, NoContent, NoQuery, Path, Recent,
-    Reply,
+    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, ListEnvelope, Listed, MergePatch, NoContent,
+    NoQuery, Path, Recent, Reply,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -144,15 +144,15 @@ pub async fn add_passkey(
 /// One's passkeys, the latest first: twenty at most.
 #[utoipa::path(
     tag = "auth",
-    responses((status = 200, description = "The passkeys", body = Envelope<Vec<PasskeyView>>), Refusals),
+    responses((status = 200, description = "The passkeys", body = ListEnvelope<PasskeyView>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/auth/passkeys")]
-pub async fn list_passkeys(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Reply<Vec<PasskeyView>>> {
+pub async fn list_passkeys(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Listed<PasskeyView>> {
     let me = caller.user();
     let read = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, me).await?) };
     let rows = at_schema(&caller.db).await?.read(read).await?;
-    Ok(Reply(rows.into_iter().map(PasskeyView::from).collect()))
+    Ok(Listed::whole(rows.into_iter().map(PasskeyView::from).collect()))
 }
 
 /// Gives one of one's passkeys another name.

@@ -12,21 +12,19 @@ use super::rules::{self, OauthGrantType};
 use super::store::{self, ClientRow, NewClient};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::opaque::TokenKind;
-use crate::kernel::page::CursorScope;
 use crate::kernel::{OauthClientId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Paging, Path, Query,
     Replay, Tagged, Versioned,
 };
 use crate::router::{TenantConn, TenantTx};
-use crate::tenant::api_keys::Secret;
-use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::oauth::scopes;
 use crate::tenant::permissions::{OauthRead, OauthWrite};
+use crate::tenant::secrets::{Secret, note};
 use crate::tenant::users::rules::{name_shape, not_blank};
 
 /// An app, without its secret.
@@ -155,17 +153,14 @@ pub async fn list_oauth_clients(
     query: Query<ListOauthClients>,
 ) -> ApiResult<Listed<OauthClient>> {
     let ListOauthClients { page_size, cursor } = query.0;
-    let paging = Paging::new(None, page_size, cursor, None)?;
-    let tenant = Some(caller.db.tenant().id);
-    let scope = CursorScope { tenant, list: "oauth-clients", sort: "-createdAt", filter: "" };
-    let mac = caller.db.router().installation().mac.clone();
-    let seek = paging.decode::<(DateTime<Utc>, Uuid)>(&scope, &mac)?;
-    let limit = paging.limit();
+    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "oauth-clients", "-createdAt", "");
+    let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
+    let limit = pages.limit();
     let rows = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, seek, limit).await?) })
         .await?;
-    Ok(paging.listed(rows, &scope, &mac, |row| (row.created_at, row.id.uuid()), None).map(OauthClient::from))
+    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), None).map(OauthClient::from))
 }
 
 /// An app.
@@ -257,17 +252,4 @@ pub async fn create_oauth_client(
 pub(super) fn words(grants: &[OauthGrantType]) -> Vec<String> {
     let each = OauthGrantType::ALL.iter().filter(|grant| grants.contains(grant));
     each.map(|grant| grant.as_str().to_owned()).collect()
-}
-
-/// Writes a line of the audit about an app: about its owner, with its name.
-pub(super) async fn note(
-    conn: &mut TenantConn,
-    actor: UserId,
-    client: &ClientRow,
-    action: &'static str,
-    now: DateTime<Utc>,
-) -> ApiResult<()> {
-    let (actor, what) = (format!("user:{actor}"), format!("{} ({})", client.name, client.id));
-    let entry = Entry { actor: &actor, action, user: client.owner_id, session: None, reason: Some(&what) };
-    Ok(audit::note(conn, &entry, now).await?)
 }

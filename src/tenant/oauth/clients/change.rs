@@ -1,12 +1,11 @@
 //! Changing, rotating and removing apps.
 
 use actix_web::{HttpResponse, delete, patch, post, web};
-use chrono::TimeDelta;
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::api::{NewOauthClient, OauthClient, note, words};
+use super::api::{NewOauthClient, OauthClient, words};
 use super::rules::{self, OauthGrantType};
 use super::store::{self, ClientChange, ClientRow};
 use crate::error::{ApiError, ApiResult, Code};
@@ -17,14 +16,13 @@ use crate::rest::{
     Path, Replay, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
-use crate::tenant::api_keys::Secret;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::oauth::scopes;
 use crate::tenant::permissions::OauthWrite;
-use crate::tenant::teams;
-use crate::tenant::users::rules::{may_control, name_shape, not_blank};
+use crate::tenant::secrets::{self, Secret, note};
+use crate::tenant::users::rules::{name_shape, not_blank};
 
 /// A change of an app. Whether it keeps a secret stays as it is.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -57,12 +55,10 @@ pub struct PatchOauthClient {
     pub enabled: Patch<bool>,
 }
 
-/// Holds an app that the caller may have power over: nobody gets at the rights of somebody who may do more.
+/// Holds an app that the caller may have power over.
 async fn hold(conn: &mut TenantConn, caller: &Authorized<OauthWrite>, id: OauthClientId) -> ApiResult<ClientRow> {
     let row = store::hold(conn, id).await?;
-    if row.owner_id != caller.user() {
-        may_control(&caller.access.permissions, &teams::store::permissions_of_user(conn, row.owner_id).await?)?;
-    }
+    secrets::check_power(conn, caller, &row).await?;
     Ok(row)
 }
 
@@ -103,9 +99,9 @@ pub async fn patch_oauth_client(
     }
     let change = ClientChange {
         name: name.value().map(|name| name.trim().to_owned()),
-        redirect_uris: redirect_uris.into_change().map(Option::unwrap_or_default),
-        grants: grants.into_change().map(|grants| words(&grants.unwrap_or_default())),
-        scopes: scopes.into_change().map(Option::unwrap_or_default),
+        redirect_uris: redirect_uris.or_empty(),
+        grants: grants.or_empty().map(|grants| words(&grants)),
+        scopes: scopes.or_empty(),
         enabled: enabled.value().copied(),
     };
     scopes::check(change.scopes.as_deref().unwrap_or_default(), &caller.access.permissions)?;
@@ -163,7 +159,6 @@ pub async fn rotate_oauth_client(
 ) -> ApiResult<HttpResponse> {
     let actor = caller.in_person()?;
     let (id, now, db) = (id.0, auth.clock.now(), &caller.db);
-    let overlap = body.0.overlap_seconds.map_or(TimeDelta::days(1), TimeDelta::seconds);
     let secret = &Secret::new(db, TokenKind::OauthSecret);
     let refused = |said: &'static str| Err(ApiError::new(Code::Conflict).detail(said));
     idempotency
@@ -175,15 +170,10 @@ pub async fn rotate_oauth_client(
             if !before.is_confidential() {
                 return refused("This app keeps no secret.");
             }
-            if overlap > TimeDelta::zero() && before.previous_expires_at.is_some_and(|until| until > now) {
-                return refused(
-                    "The secret before the last rotation is still good, and would be forgotten: wait until \
-                                `previousExpiresAt`, or give `overlapSeconds: 0`.",
-                );
-            }
+            let until = secrets::overlap(body.0.overlap_seconds, before.previous_expires_at, now)?;
             // A new secret in the hands of whoever asks is as good as a new app.
             scopes::check(&before.scopes, &caller.access.permissions)?;
-            let row = store::rotate(conn, id, (&secret.hash, &secret.hint), now + overlap, now).await?;
+            let row = store::rotate(conn, id, secret, until, now).await?;
             note(conn, actor, &row, "oauth_client.rotated", now).await?;
             let notice = SecurityNotice::AppSecretRotated { name: row.name.clone() };
             mail::notify_security(conn, db, row.owner_id, notice, None).await?;

@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::rules::{OauthGrantType, is_same};
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::page::Direction;
+use crate::kernel::page::Seek;
 use crate::kernel::{OauthClientId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::keyset::latest_first;
+use crate::tenant::secrets::{Program, Secret};
 
 diesel::table! {
     oauth_clients (id) {
@@ -57,9 +59,24 @@ impl ClientRow {
         self.hint.is_some()
     }
 
+    /// What it may still ask for of what it was given.
+    pub(in crate::tenant::oauth) fn left_of(&self, granted: &[String]) -> Vec<String> {
+        granted.iter().filter(|scope| self.scopes.contains(scope)).cloned().collect()
+    }
+
     /// Whether it may come by tokens in this way.
     pub(in crate::tenant::oauth) fn may(&self, grant: OauthGrantType) -> bool {
         self.grants.iter().any(|word| word == grant.as_str())
+    }
+}
+
+impl Program for ClientRow {
+    fn owner(&self) -> UserId {
+        self.owner_id
+    }
+
+    fn label(&self) -> String {
+        format!("{} ({})", self.name, self.id)
     }
 }
 
@@ -169,7 +186,7 @@ pub(super) async fn update(
 pub(super) async fn rotate(
     conn: &mut TenantConn,
     id: OauthClientId,
-    (hash, hint): (&[u8; 32], &str),
+    secret: &Secret,
     until: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> ApiResult<ClientRow> {
@@ -177,8 +194,8 @@ pub(super) async fn rotate(
         .set((
             c::previous_hash.eq(c::secret_hash),
             c::previous_expires_at.eq(until),
-            c::secret_hash.eq(hash.as_slice()),
-            c::hint.eq(hint),
+            c::secret_hash.eq(secret.hash.as_slice()),
+            c::hint.eq(&secret.hint),
             c::updated_at.eq(now),
             c::version.eq(c::version + 1),
         ))
@@ -195,19 +212,9 @@ pub(super) async fn remove(conn: &mut TenantConn, id: OauthClientId) -> QueryRes
 /// A page of apps, the latest first.
 pub(super) async fn list(
     conn: &mut TenantConn,
-    seek: Option<(Direction, (DateTime<Utc>, Uuid))>,
+    seek: Seek<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> QueryResult<Vec<ClientRow>> {
-    use c::{created_at, id};
     let query = c::table.select(ClientRow::as_select()).limit(limit).into_boxed();
-    let query = match seek {
-        None => query.order((created_at.desc(), id.desc())),
-        Some((Direction::Next, (t, i))) => {
-            query.filter(created_at.lt(t).or(created_at.eq(t).and(id.lt(i)))).order((created_at.desc(), id.desc()))
-        }
-        Some((Direction::Previous, (t, i))) => {
-            query.filter(created_at.gt(t).or(created_at.eq(t).and(id.gt(i)))).order((created_at.asc(), id.asc()))
-        }
-    };
-    query.load(conn).await
+    latest_first!(query, (c::created_at, c::id), seek).load(conn).await
 }

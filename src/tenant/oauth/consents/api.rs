@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::store::{self, ConsentRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::OauthClientId;
-use crate::rest::{Envelope, InPerson, NoContent, NoQuery, Path, Reply};
+use crate::rest::{InPerson, ListEnvelope, Listed, NoContent, NoQuery, Path};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
@@ -44,14 +44,14 @@ impl From<ConsentRow> for OauthConsent {
 /// The apps that you let in, the latest first: a hundred at most.
 #[utoipa::path(
     tag = "oauth",
-    responses((status = 200, description = "The consents", body = Envelope<Vec<OauthConsent>>), Refusals),
+    responses((status = 200, description = "The consents", body = ListEnvelope<OauthConsent>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/oauth/consents")]
-pub async fn my_oauth_consents(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Reply<Vec<OauthConsent>>> {
+pub async fn my_oauth_consents(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Listed<OauthConsent>> {
     let (db, me) = (ready(&caller.db).await?, caller.user());
     let rows = db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, me).await?) }).await?;
-    Ok(Reply(rows.into_iter().map(OauthConsent::from).collect()))
+    Ok(Listed::whole(rows.into_iter().map(OauthConsent::from).collect()))
 }
 
 /// Takes back what you let an app have, and ends its tokens: at once on this node and within two seconds everywhere.

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use chrono::{DateTime, Utc};
 use subtle::ConstantTimeEq as _;
 
-use super::issue::{OauthTokens, issue};
-use super::stolen;
+use super::issue::{Given, OauthTokens, issue};
 use super::store::{self, GrantRow};
+use super::{person_of, stolen};
 use crate::error::ApiResult;
 use crate::kernel::crypto::sha256;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
@@ -18,8 +18,6 @@ use crate::tenant::oauth::clients::store::ClientRow;
 use crate::tenant::oauth::endpoint::Asked;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
 use crate::tenant::security::session_rules;
-use crate::tenant::users::rules::UserStatus;
-use crate::tenant::users::store as users;
 
 pub(super) async fn exchange(asked: &Asked, client: &ClientRow) -> Outcome<OauthTokens> {
     let form = &asked.form;
@@ -62,21 +60,14 @@ async fn give(
     conn: &mut TenantConn,
     asked: &Asked,
     client: &ClientRow,
-    grant: GrantRow,
+    mut grant: GrantRow,
     now: DateTime<Utc>,
 ) -> ApiResult<Outcome<OauthTokens>> {
     let (auth, db) = (&*asked.auth, &asked.db);
-    let person = match grant.user_id {
-        Some(user) => users::find(conn, user).await?,
-        None => None,
-    };
-    if person.is_none_or(|person| person.status != UserStatus::Active) {
-        return Ok(Err(Refusal::grant()));
-    }
-    let mut grant = grant;
+    let Some(person) = person_of(conn, asked, &grant, now).await? else { return Ok(Err(Refusal::grant())) };
+    let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
     let mut refresh = None;
     if client.may(OauthGrantType::RefreshToken) {
-        let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
         grant.expires_at = rules.lifetimes.end(grant.created_at, now);
         let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::OauthRefresh, db.tenant().id);
         store::insert_refresh(conn, grant.id, &token.hash(), now, grant.expires_at).await?;
@@ -85,7 +76,9 @@ async fn give(
         grant.expires_at = now + delta(auth.settings.access_token_ttl);
         store::prolong(conn, grant.id, grant.expires_at).await?;
     }
-    Ok(Ok(issue(auth, db, &grant, &grant.scopes, refresh, now)?))
+    let scopes = &client.left_of(&grant.scopes);
+    let given = Given { grant: &grant, scopes, person: Some(&person), claims: &rules.claims };
+    Ok(Ok(issue(auth, db, &given, refresh, now)?))
 }
 
 /// Whether a challenge was made of this verifier, by `S256`.

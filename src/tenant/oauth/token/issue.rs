@@ -14,6 +14,8 @@ use crate::router::{AccessClaims, TenantDb};
 use crate::tenant::auth::session::{expose, expose_some};
 use crate::tenant::auth::{Auth, delta};
 use crate::tenant::oauth::scopes;
+use crate::tenant::security::ClaimRules;
+use crate::tenant::users::store::UserRow;
 
 /// What an app gets (RFC 6749, section 5.1).
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,15 +57,26 @@ struct IdClaims<'a> {
     nonce: Option<&'a str>,
 }
 
-/// Access and ID token of a grant, with no more than these scopes of it.
+/// What tokens are made of.
+pub(super) struct Given<'a> {
+    pub(super) grant: &'a GrantRow,
+    /// No more than these scopes of it.
+    pub(super) scopes: &'a [String],
+    /// None: the app acts in its own name.
+    pub(super) person: Option<&'a UserRow>,
+    /// What the organisation has tokens say besides.
+    pub(super) claims: &'a ClaimRules,
+}
+
+/// Access and ID token of a grant.
 pub(super) fn issue(
     auth: &Auth,
     db: &TenantDb,
-    grant: &GrantRow,
-    granted: &[String],
+    given: &Given<'_>,
     refresh_token: Option<SecretString>,
     now: DateTime<Utc>,
 ) -> ApiResult<OauthTokens> {
+    let Given { grant, scopes: granted, person, claims: rules } = *given;
     let tenant = db.tenant();
     let key = tenant.signing_key(now).ok_or_else(|| ApiError::new(Code::TenantUnavailable))?;
     let issuer = db.router().issuer(&tenant.slug);
@@ -94,7 +107,7 @@ pub(super) fn issue(
         act: None,
         client_id: Some(grant.client_id),
         scope: Some(scope.clone()),
-        extra: Default::default(),
+        extra: rules.of_app(db, person, granted).said(),
     };
     Ok(OauthTokens {
         access_token: key.sign(ACCESS_TYP, &claims)?.into(),

@@ -10,6 +10,7 @@ pub(super) use issue::OauthTokens;
 
 use actix_web::{HttpResponse, post};
 use chrono::{DateTime, Utc};
+use diesel::QueryResult;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -19,9 +20,14 @@ use super::clients::store::ClientRow;
 use super::endpoint::Asked;
 use super::refusal::{OauthRefusals, Outcome, Refusal, bare};
 use crate::error::ApiResult;
+use crate::kernel::UserId;
 use crate::router::TenantConn;
 use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::{is_demanded, is_satisfied};
 use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::teams;
+use crate::tenant::users::rules::UserStatus;
+use crate::tenant::users::store::{self as users, UserRow};
 
 /// The endpoint.
 pub(super) fn routes(cfg: &mut ServiceConfig) {
@@ -84,6 +90,31 @@ pub async fn oauth_token(asked: Asked) -> Outcome<HttpResponse> {
         OauthGrantType::ClientCredentials => own::give(&asked, &client).await?,
     };
     Ok(bare(&tokens))
+}
+
+/// The person, if they may do anything.
+pub(super) async fn active(conn: &mut TenantConn, user: UserId) -> QueryResult<Option<UserRow>> {
+    Ok(users::find(conn, user).await?.filter(|person| person.status == UserStatus::Active))
+}
+
+/// For whom a grant lets an app act, if it may now. Where a second factor is demanded by now that was not shown when the
+/// app was let in, the grant ends, as such a session does: the person lets the app in anew.
+async fn person_of(
+    conn: &mut TenantConn,
+    asked: &Asked,
+    grant: &store::GrantRow,
+    now: DateTime<Utc>,
+) -> ApiResult<Option<UserRow>> {
+    let Some(user) = grant.user_id else { return Ok(None) };
+    let Some(person) = active(conn, user).await? else { return Ok(None) };
+    if !is_satisfied(&grant.amr) {
+        let roles = teams::all_roles(conn, &asked.db, &person).await?;
+        if is_demanded(conn, &asked.db, &roles).await? {
+            store::end(conn, grant.id, "second_factor_demanded", now).await?;
+            return Ok(None);
+        }
+    }
+    Ok(Some(person))
 }
 
 /// Ends a grant of which somebody has a copy, and tells whose it is.

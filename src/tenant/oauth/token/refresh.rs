@@ -1,7 +1,7 @@
 //! The next tokens (RFC 6749, section 6): by the rules that sessions are refreshed by.
 
-use super::issue::{OauthTokens, issue};
-use super::{stolen, store};
+use super::issue::{Given, OauthTokens, issue};
+use super::{person_of, stolen, store};
 use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::router::TenantTx;
@@ -12,8 +12,6 @@ use crate::tenant::oauth::endpoint::Asked;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
 use crate::tenant::oauth::scopes;
 use crate::tenant::security::session_rules;
-use crate::tenant::users::rules::UserStatus;
-use crate::tenant::users::store as users;
 
 pub(super) async fn rotate(asked: &Asked, client: &ClientRow) -> Outcome<OauthTokens> {
     asked.form.need("refresh_token")?;
@@ -26,16 +24,12 @@ pub(super) async fn rotate(asked: &Asked, client: &ClientRow) -> Outcome<OauthTo
             let Some((mut grant, held)) = held.filter(|(grant, _)| grant.client_id == client.id) else {
                 return Ok(Err(Refusal::grant()));
             };
-            let person = match grant.user_id {
-                Some(user) => users::find(conn, user).await?,
-                None => None,
-            };
-            let gone = person.is_none_or(|person| person.status != UserStatus::Active);
             let now = auth.clock.now();
+            let person = person_of(conn, asked, &grant, now).await?;
             let presented = Presented {
                 expires_at: held.expires_at,
                 rotated_at: held.rotated_at,
-                ended: grant.revoked_at.is_some() || gone,
+                ended: grant.revoked_at.is_some() || person.is_none(),
                 session_expires_at: grant.expires_at,
             };
             let verdict = rotation(&presented, delta(auth.settings.refresh_grace), now);
@@ -47,19 +41,20 @@ pub(super) async fn rotate(asked: &Asked, client: &ClientRow) -> Outcome<OauthTo
                 }
                 Rotation::Rotate | Rotation::Repeat => {}
             }
-            let Some(granted) = scopes::within(asked.form.get("scope"), &grant.scopes) else {
+            let Some(granted) = scopes::within(asked.form.get("scope"), &client.left_of(&grant.scopes)) else {
                 return Ok(Err(Refusal::new("invalid_scope", "This was not granted.")));
             };
             let successor = token.successor(&db.router().installation().mac, TokenKind::OauthRefresh);
+            let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
             if verdict == Rotation::Rotate {
-                let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
                 grant.expires_at = rules.lifetimes.end(grant.created_at, now);
                 store::rotate(conn, grant.id, (&token.hash(), &successor.hash()), now).await?;
                 store::insert_refresh(conn, grant.id, &successor.hash(), now, grant.expires_at).await?;
             }
             // Only the first ID token answers the nonce of a sign-in.
             grant.nonce = None;
-            Ok(Ok(issue(auth, db, &grant, &granted, Some(successor.text().clone()), now)?))
+            let given = Given { grant: &grant, scopes: &granted, person: person.as_ref(), claims: &rules.claims };
+            Ok(Ok(issue(auth, db, &given, Some(successor.text().clone()), now)?))
         })
         .await?;
     if done.is_err() {

@@ -4,7 +4,7 @@ use serde_json::json;
 use tenantry::testing::TestApp;
 
 use crate::support::oauth::{App, refused};
-use crate::support::{eventually, seconds, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 
@@ -44,7 +44,12 @@ async fn an_app_does_what_was_granted_and_no_more_than_the_person_may() {
     let client_path = format!("/api/v1/oauth/clients/{}", client.id);
     admin.patch(&client_path, json!({"scopes": ["openid"]})).await.expect(200);
     program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.refused(403, "permission_denied");
+    // What the app may not ask for any more is not said to be its own.
+    let told = client.ask("introspect", &[("token", &tokens.access)]).await.expect(200);
+    assert_eq!((&told.body["active"], &told.body["scope"]), (&json!(true), &json!("")));
     admin.patch(&client_path, json!({"scopes": ["contacts:write"]})).await.expect(200);
+    let told = client.ask("introspect", &[("token", &tokens.refresh)]).await.expect(200);
+    assert_eq!(told.body["scope"], "contacts:write");
     program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.expect(201);
     admin.patch(&client_path, json!({"enabled": false})).await.expect(200);
     program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.refused(401, "token_revoked");
@@ -54,12 +59,70 @@ async fn an_app_does_what_was_granted_and_no_more_than_the_person_may() {
     admin.patch(&client_path, json!({"enabled": true})).await.expect(200);
     program.post("/api/v1/contacts", json!({"lastName": "Z"})).await.expect(201);
     // The person is out.
+    assert!(client.is_active(&tokens.refresh).await);
     admin.patch(&format!("/api/v1/users/{id}"), json!({"status": "deactivated"})).await.expect(200);
     for one in [&program, &there] {
         let out = async || one.post("/api/v1/contacts", json!({"lastName": "Z"})).await.code() == "token_revoked";
         eventually(seconds(2), "the person is out", out).await;
     }
+    assert!(!client.is_active(&tokens.refresh).await);
     refused(&client.refresh(&tokens.refresh).await, 400, "invalid_grant");
+}
+
+/// Whoever verifies a token by our keys alone asks nobody whether its app still has an owner.
+#[actix_web::test]
+async fn an_app_without_an_owner_gets_no_token_of_its_own() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let email = format!("{}@example.com", unique("boss"));
+    let body = json!({"email": email, "firstName": "B", "lastName": "B", "password": PASSWORD, "roles": ["admin"]});
+    let id = admin.post("/api/v1/users", body).await.expect(201).id();
+    let wanted = json!({
+        "name": unique("app"), "confidential": true, "scopes": ["contacts:read"], "grants": ["client_credentials"],
+    });
+    let made = acme.person(&email, PASSWORD).post("/api/v1/oauth/clients", wanted).await.expect(201);
+    let secret = made.data()["secret"].as_str().map(str::to_owned);
+    let client = App { tenant: acme.clone(), id: made.id(), secret };
+    let own = [("grant_type", "client_credentials")];
+    client.ask("token", &own).await.expect(200);
+    admin.patch(&format!("/api/v1/users/{id}"), json!({"status": "deactivated"})).await.expect(200);
+    refused(&client.ask("token", &own).await, 400, "unauthorized_client");
+}
+
+#[actix_web::test]
+async fn an_app_is_let_in_anew_where_a_second_factor_is_demanded_by_now() {
+    let home = TestApp::shared().await;
+    let acme = home.tenant("acme").await;
+    let elsewhere = TestApp::builder().beside(home).start().await;
+    let admin = acme.admin();
+    let client = App::new(&acme, &["contacts:read"], json!({})).await;
+    let (kept, waiting) = (client.tokens(&acme.user(), "contacts:read").await, client.code(&acme.user(), &[]).await);
+    let theirs = client.tokens(&admin, "contacts:read").await;
+    let role = json!({"mfaRequiredRoles": ["user"]});
+    // As the database was when nobody looked: an app that is refreshed finds it out.
+    let unnoticed = client.tokens(&acme.user(), "contacts:read").await;
+    let demand = "UPDATE security_policy SET mfa_required_roles = '{user}'";
+    db::execute(acme.database(), demand).await;
+    refused(&client.refresh(&unnoticed.refresh).await, 400, "invalid_grant");
+    refused(&client.exchange(&waiting).await, 400, "invalid_grant");
+    client.bearing(&unnoticed.access).get("/api/v1/contacts").await.refused(401, "token_revoked");
+    // And who says so ends all of them at once, on every node.
+    let program = client.bearing(&kept.access);
+    let there = program.at(elsewhere.url());
+    for one in [&program, &there] {
+        one.get("/api/v1/contacts").await.expect(200);
+    }
+    admin.patch("/api/v1/security-policy", role).await.expect(200);
+    program.get("/api/v1/contacts").await.refused(401, "token_revoked");
+    eventually(seconds(2), "the other node knows", async || {
+        there.get("/api/v1/contacts").await.code() == "token_revoked"
+    })
+    .await;
+    refused(&client.refresh(&kept.refresh).await, 400, "invalid_grant");
+    // Of whom none is demanded, nothing ends.
+    client.bearing(&theirs.access).get("/api/v1/contacts").await.expect(200);
+    client.refresh(&theirs.refresh).await.expect(200);
 }
 
 #[actix_web::test]

@@ -1,0 +1,34 @@
+//! Operators to be. The others of their endpoints are the control plane's.
+
+use actix_web::{HttpResponse, post, web};
+
+use super::{ChangeRefusals, Refusals};
+use crate::control::operators::{self, ManagedOperator, NewOperatorBody, Operator};
+use crate::error::ApiResult;
+use crate::fleet::Fleet;
+use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery};
+
+/// Adds an operator.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminAddOperator",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent")),
+    request_body = NewOperatorBody,
+    responses((status = 201, description = "Added", body = Envelope<ManagedOperator>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/operators")]
+pub async fn add_operator(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    idempotency: Idempotency,
+    body: Json<NewOperatorBody>,
+) -> ApiResult<HttpResponse> {
+    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+        let added = operators::add(&fleet.control, &fleet.passwords, body.0).await?;
+        let location = format!("/api/v1/admin/operators/{}", added.operator.id);
+        Ok(Answer::created(added).location(location))
+    };
+    fleet.once(operator.id, idempotency, effect).await
+}

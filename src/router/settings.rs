@@ -1,0 +1,134 @@
+//! What the router is told: its settings, and its guards.
+
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use crate::kernel::{Clock, Slug};
+
+/// Settings of the router.
+#[derive(Debug, Clone)]
+pub struct RouterConfig {
+    /// Base of issuers, without a trailing slash.
+    pub public_url: String,
+    /// The clock.
+    pub clock: Clock,
+    /// How far clocks may differ when times in a token are checked.
+    pub clock_leeway: Duration,
+    /// Connections to tenant databases of one cluster, where the cluster itself says nothing.
+    pub cluster_budget: u32,
+    /// Connections of one tenant, where the tenant itself says nothing.
+    pub tenant_max_connections: u32,
+    /// How long a request waits for a connection.
+    pub acquire_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// How long a connection that must not be used any more may still be in use.
+    pub drain_timeout: Duration,
+    /// How long a request waits for a tenant that is held, before it is refused.
+    pub hold_timeout: Duration,
+    /// Bound on opening a connection.
+    pub connect_timeout: Duration,
+    /// Bound on one statement.
+    pub statement_timeout: Duration,
+    /// How long this node's slices of the connection budgets are kept for it when it is not heard of.
+    pub slice_ttl: Duration,
+    /// The guards; all on.
+    pub guards: Guards,
+}
+
+/// The issuer of a tenant's tokens at an installation's public URL: `<public url>/t/<slug>`.
+#[must_use]
+pub fn issuer(public_url: &str, slug: &Slug) -> String {
+    format!("{public_url}/t/{slug}")
+}
+
+impl RouterConfig {
+    /// The defaults for a public URL.
+    pub fn new(public_url: impl Into<String>) -> Self {
+        Self {
+            public_url: public_url.into().trim_end_matches('/').to_owned(),
+            clock: Clock::system(),
+            clock_leeway: Duration::from_secs(5),
+            cluster_budget: 80,
+            tenant_max_connections: 10,
+            acquire_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(10),
+            hold_timeout: Duration::from_secs(40),
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            slice_ttl: Duration::from_secs(15),
+            guards: Guards::default(),
+        }
+    }
+
+    /// The issuer of a tenant's tokens: `<public url>/t/<slug>`.
+    #[must_use]
+    pub fn issuer(&self, slug: &Slug) -> String {
+        issuer(&self.public_url, slug)
+    }
+
+    /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none.
+    pub(super) fn subdomain(&self, host: &str) -> Option<String> {
+        let base = Url::parse(&self.public_url).ok()?;
+        let Some(Host::Domain(base)) = base.host() else { return None };
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let name = host.strip_suffix(base)?.strip_suffix('.')?;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+}
+
+/// The independent guards against misrouting. They exist as switches so that a test can turn each one off and see the
+/// attacks get through: outside of tests there is no way to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guards {
+    pub(crate) check_stamp: bool,
+    pub(crate) bind_key: bool,
+    pub(crate) confirm_hints: bool,
+    pub(crate) check_typ: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { check_stamp: true, bind_key: true, confirm_hints: true, check_typ: true }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Guards {
+    /// All guards but one: `stamp`, `key`, `hints` or `typ`.
+    ///
+    /// # Panics
+    /// If there is no such guard.
+    #[must_use]
+    pub fn all_but(guard: &str) -> Self {
+        let all = Self::default();
+        match guard {
+            "stamp" => Self { check_stamp: false, ..all },
+            "key" => Self { bind_key: false, ..all },
+            "hints" => Self { confirm_hints: false, ..all },
+            "typ" => Self { check_typ: false, ..all },
+            other => panic!("there is no guard '{other}'"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subdomains_of_the_public_host_only() {
+        let config = RouterConfig::new("https://api.example.com:8443/");
+        assert_eq!(config.subdomain("acme.api.example.com").as_deref(), Some("acme"));
+        assert_eq!(config.subdomain("ACME.API.example.com.").as_deref(), Some("acme"));
+        for other in
+            ["api.example.com", "evil-api.example.com", "example.com", "acme.other.com", ".api.example.com", ""]
+        {
+            assert_eq!(config.subdomain(other), None, "{other}");
+        }
+        assert_eq!(RouterConfig::new("http://127.0.0.1:8080").subdomain("acme.127.0.0.1"), None);
+        assert_eq!(config.issuer(&"acme".parse().unwrap()), "https://api.example.com:8443/t/acme");
+    }
+}

@@ -1,0 +1,132 @@
+//! What operators ask for with an `Idempotency-Key` is done once.
+
+use std::fmt::Debug;
+
+use serde_json::{Value, json};
+use tenantry::testing::{Persona, Tenant, TestApp};
+
+use crate::support::{db, eventually, seconds, unique};
+
+/// Asks twice with one key, and gives the answer that came both times. `other` is another body, if it takes one.
+async fn twice(operator: &Persona, path: &str, body: Value, other: Option<Value>) -> Value {
+    fn same<T: PartialEq + Debug>(path: &str, one: T, other: T) {
+        assert_eq!(one, other, "{path}");
+    }
+    let once = operator.with("idempotency-key", &unique("once"));
+    let first = once.post(path, body.clone()).await;
+    assert!((200..300).contains(&first.status), "{first:?}");
+    assert_eq!(first.header("idempotency-replayed"), None, "{path}");
+    let again = once.post(path, body).await.expect(first.status);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"), "{path}");
+    same(path, again.data(), first.data());
+    for name in ["location", "etag"] {
+        same(path, again.header(name), first.header(name));
+    }
+    if let Some(other) = other {
+        once.post(path, other).await.refused(422, "idempotency_key_reused");
+    }
+    first.data().clone()
+}
+
+/// Has a job done.
+async fn done(app: &TestApp, job: &Value) {
+    let (fleet, operator) = (app.fleet(), app.operator());
+    let path = format!("/api/v1/admin/jobs/{}", job["id"].as_str().expect("a job"));
+    eventually(seconds(60), "the job is done", async || {
+        fleet.work().await.expect("worked");
+        let state = operator.get(&path).await.expect(200).data()["state"].clone();
+        assert_ne!(state, json!("failed"), "{path}");
+        state == json!("done")
+    })
+    .await;
+}
+
+async fn jobs(app: &TestApp, tenant: &Tenant, kind: &str) -> String {
+    let count =
+        format!("SELECT count(*)::text AS word FROM operations WHERE tenant_id = '{}' AND kind = '{kind}'", tenant.id);
+    db::word(app.control_database(), &count).await
+}
+
+#[actix_web::test]
+async fn what_makes_or_changes_something_does_it_once() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let operator = app.operator();
+    let of = |what: &str| format!("/api/v1/admin/tenants/{}/{what}", acme.slug);
+
+    let person = |name: &str| {
+        let password = "an uncommon sentence of five words";
+        json!({"email": format!("{name}@example.com"), "password": password, "role": "support"})
+    };
+    let (one, two) = (unique("ada"), unique("eve"));
+    let added = twice(&operator, "/api/v1/admin/operators", person(&one), Some(person(&two))).await;
+    assert_eq!(added["email"], json!(format!("{one}@example.com")));
+
+    let issuer = |name: &str| {
+        let at = format!("https://{name}.example.com");
+        json!({
+            "name": name, "issuer": at, "audience": "tenantry", "jwksUrl": format!("{at}/jwks"), "matchBy": "email",
+        })
+    };
+    let registered = twice(&operator, &of("token-issuers"), issuer("one"), Some(issuer("two"))).await;
+    assert_eq!(registered["name"], json!("one"));
+
+    twice(&operator, &of("rotate-keys"), json!({}), Some(json!({"now": true}))).await;
+    let keys = format!("SELECT count(*)::text AS word FROM signing_keys WHERE tenant_id = '{}'", acme.id);
+    assert_eq!(db::word(app.control_database(), &keys).await, "2", "the first, and one more");
+
+    assert_eq!(twice(&operator, &of("suspend"), Value::Null, None).await["status"], json!("suspended"));
+    assert_eq!(twice(&operator, &of("resume"), Value::Null, None).await["status"], json!("active"));
+    // A key counts for one operation: the same one suspends again, and its first answer does not come back.
+    operator.with("idempotency-key", &unique("once")).post(&of("suspend"), Value::Null).await.expect(200);
+    operator.post(&of("resume"), Value::Null).await.expect(200);
+
+    // What was refused leaves nothing behind.
+    let once = operator.with("idempotency-key", &unique("once"));
+    let nowhere = format!("/api/v1/admin/tenants/{}/backups", unique("nobody"));
+    for _ in 0..2 {
+        let refused = once.post(&nowhere, Value::Null).await.refused(404, "not_found");
+        assert_eq!(refused.header("idempotency-replayed"), None);
+    }
+}
+
+#[actix_web::test]
+async fn a_job_is_begun_once() {
+    let app = TestApp::builder().start().await;
+    app.cluster("other", &app.server()).await;
+    let acme = app.tenant_on("local", "acme").await;
+    let operator = app.operator();
+    let of = |what: &str| format!("/api/v1/admin/tenants/{}/{what}", acme.id);
+
+    // The key is remembered longer than the job takes.
+    let once = operator.with("idempotency-key", &unique("once"));
+    let job = once.post(&of("backups"), Value::Null).await.expect(202);
+    done(&app, job.data()).await;
+    let again = once.post(&of("backups"), Value::Null).await.expect(202);
+    assert_eq!((again.id(), again.header("idempotency-replayed")), (job.id(), Some("true")));
+    assert_eq!(again.header("location"), job.header("location"));
+    assert_eq!(jobs(&app, &acme, "backup").await, "1");
+    let backups = operator.get(&of("backups")).await.expect(200);
+    assert_eq!(backups.data().as_array().map(Vec::len), Some(1));
+
+    let backup = backups.data()[0]["id"].clone();
+    let beside = |name: &str| json!({"backupId": backup, "as": name});
+    let (one, two) = (unique("one"), unique("two"));
+    done(&app, &twice(&operator, &of("restore"), beside(&one), Some(beside(&two))).await).await;
+    let copy = |name: &str| json!({"slug": name});
+    let (one, two) = (unique("one"), unique("two"));
+    done(&app, &twice(&operator, &of("clone"), copy(&one), Some(copy(&two))).await).await;
+    done(&app, &twice(&operator, &of("rotate-credentials"), Value::Null, None).await).await;
+    let to = |name: &str| json!({"to": name});
+    let moving = twice(&operator, &of("move"), to("other"), Some(to("local"))).await;
+    assert_eq!(jobs(&app, &acme, "move").await, "1");
+    let cancel = format!("/api/v1/admin/jobs/{}/cancel", moving["id"].as_str().expect("a job"));
+    assert_eq!(twice(&operator, &cancel, Value::Null, None).await["state"], json!("cancelled"));
+
+    // That the tenant is gone is no answer to the repetition of what destroyed it.
+    let once = operator.with("idempotency-key", &unique("once"));
+    let job = once.post(&of("erase"), Value::Null).await.expect(202);
+    done(&app, job.data()).await;
+    let again = once.post(&of("erase"), Value::Null).await.expect(202);
+    assert_eq!((again.id(), again.header("idempotency-replayed")), (job.id(), Some("true")));
+}
