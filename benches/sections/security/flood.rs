@@ -13,6 +13,7 @@ use super::ground::{PASSWORD, bring};
 use crate::Effort;
 use crate::support::contender::Tenantry;
 use crate::support::crowd::trickle;
+use crate::support::failures::Failures;
 use crate::support::installation::Installation;
 use crate::support::process;
 use crate::support::spread::{Spread, ratios};
@@ -30,7 +31,7 @@ pub async fn run(Effort { seconds, rounds, .. }: Effort) -> Result<()> {
 
     let before = process::memory(installation.pid())?;
     process::forget_peak(installation.pid())?;
-    let (mut idle, mut during, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut idle, mut during, mut failed) = (Vec::new(), Vec::new(), Failures::default());
     let mut answers = BTreeMap::new();
     for round in 0..rounds as u64 {
         let without = trickle(&reader, RATE, 2 * round + 1, seconds).await?;
@@ -41,7 +42,8 @@ pub async fn run(Effort { seconds, rounds, .. }: Effort) -> Result<()> {
         }
         idle.push(without.p99_ms);
         during.push(with.p99_ms);
-        failed += without.failed + with.failed;
+        failed += &without.failed;
+        failed += &with.failed;
     }
     let peak = process::peak(installation.pid())?;
 
