@@ -14,7 +14,7 @@ use crate::error::{ApiError, ApiResult, Code, FieldError};
 /// The routing hint that every route takes.
 pub(crate) const TENANT_HINT: &str = "tenant";
 
-/// Query parameters. `T` carries `#[serde(deny_unknown_fields)]`; the hint `tenant` is taken out before.
+/// Query parameters. `T` carries `#[serde(deny_unknown_fields)]`; the hint `tenant` is taken out before, where there is one.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
         let request = request.clone();
         async move {
             Gate::pass(&request).await;
-            parse(request.query_string()).map(Self)
+            parse(request.query_string(), !is_of_operators(&request)).map(Self)
         }
         .boxed_local()
     }
@@ -52,7 +52,7 @@ impl FromRequest for NoQuery {
         let request = request.clone();
         async move {
             Gate::pass(&request).await;
-            parse::<Nothing>(request.query_string()).map(|Nothing {}| Self)
+            parse::<Nothing>(request.query_string(), true).map(|Nothing {}| Self)
         }
         .boxed_local()
     }
@@ -67,8 +67,14 @@ pub fn nameable(request: &HttpRequest) -> ApiResult<()> {
     if nul { Err(ApiError::new(Code::NotFound)) } else { Ok(()) }
 }
 
-fn parse<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
-    let given = || form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != TENANT_HINT);
+/// Whether it is asked by operators: they are routed to no tenant, and narrow lists to one by the same word.
+fn is_of_operators(request: &HttpRequest) -> bool {
+    request.path().starts_with("/api/v1/admin/")
+}
+
+/// `hinted`: the word of the routing hint is no parameter.
+fn parse<T: DeserializeOwned>(query: &str, hinted: bool) -> ApiResult<T> {
+    let given = || form_urlencoded::parse(query.as_bytes()).filter(move |(name, _)| !hinted || name != TENANT_HINT);
     if let Some((name, _)) = given().find(|(_, value)| value.contains('\0')) {
         let fault = FieldError::new(name.as_ref(), NUL, NUL_SAID);
         let detail = format!("The query parameter '{name}' has a bad value.");
@@ -128,7 +134,7 @@ mod tests {
             ("pageSize=-1", "pageSize"),
             ("q=a%00", "q"),
         ] {
-            let error = parse::<Filter>(query).unwrap_err();
+            let error = parse::<Filter>(query, true).unwrap_err();
             assert_eq!((error.code(), &*error.fields()[0].field), (Code::InvalidQuery, field), "{query}");
         }
     }
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn takes_the_tenant_hint_out() {
-        let read: Filter = parse("tenant=acme&q=a%26b+c&pageSize=5").unwrap();
+        let read: Filter = parse("tenant=acme&q=a%26b+c&pageSize=5", true).unwrap();
         assert_eq!(read, Filter { page_size: Some(5), q: Some("a&b c".into()) });
     }
 }
