@@ -32,7 +32,7 @@ pub async fn run(Effort { seconds, rounds, .. }: Effort) -> Result<()> {
     let before = process::memory(installation.pid())?;
     process::forget_peak(installation.pid())?;
     let (mut idle, mut during, mut failed) = (Vec::new(), Vec::new(), Failures::default());
-    let mut answers = BTreeMap::new();
+    let mut answers: BTreeMap<u16, u64> = BTreeMap::new();
     for round in 0..rounds as u64 {
         let without = trickle(&reader, RATE, 2 * round + 1, seconds).await?;
         let crowd = Crowd::gather(installation.url());
