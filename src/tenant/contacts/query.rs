@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(plain.filter.canonical(), "");
         let position = Position { keys: vec![KeyValue::Text("x".into())], id: ContactId::generate() };
         let filter = query("Ada").read(tenant, &mac).unwrap().filter.canonical();
-        let scope = CursorScope { tenant: Some(tenant), list: "contacts", sort: "-createdAt", filter: &filter };
+        let sort = query("Ada").sort.unwrap_or_default().canonical();
+        let scope = CursorScope { tenant: Some(tenant), list: "contacts", sort: &sort, filter: &filter };
         let cursor = scope.encode(&mac, Direction::Next, &position);
         let with = |q: &str| ContactsQuery { cursor: Some(cursor.clone()), ..query(q) }.read(tenant, &mac);
         assert_eq!(with(" Ada ").unwrap().window.from, Some((Direction::Next, position)));
