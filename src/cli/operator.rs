@@ -124,7 +124,14 @@ impl OperatorCommand {
                 context.confirm(&format!("Disabling {email} ends their sessions"))?;
                 let control = context.control()?;
                 let now = control.clock.now();
-                let done = control.db.transaction(async move |conn| operators::disable(conn, &email, now).await).await;
+                let done = control
+                    .db
+                    .transaction(async move |conn: &mut MainConn| {
+                        let id = operators::find_by_email(conn, &email).await?.id;
+                        let changes = OperatorChanges { disabled: Some(true), ..OperatorChanges::default() };
+                        operators::change(conn, id, &changes, now).await
+                    })
+                    .await;
                 let disabled = done.map_err(|error| refused(error, "see `tenantry operator list`"))?;
                 context.print_one(&disabled, &[("email", disabled.email.clone()), ("status", status(&disabled))])
             }
@@ -165,9 +172,7 @@ async fn set(context: &Context, args: &SetArgs) -> anyhow::Result<()> {
     let changed = control
         .db
         .transaction(async move |conn: &mut MainConn| {
-            let listed = operators::list(conn).await?;
-            let found = listed.into_iter().find(|operator| operator.email == email);
-            let id = found.ok_or_else(|| ApiError::not_found("operator"))?.id;
+            let id = operators::find_by_email(conn, &email).await?.id;
             let tenants = match &slugs {
                 Some(slugs) => Some(operators::named(conn, slugs).await?),
                 None => None,

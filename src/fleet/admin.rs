@@ -12,8 +12,8 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::router::connect::{ConnectFailure, Target};
 use crate::router::{AdminConn, ConnectError, ConnectOptions};
 
-/// Bound on any one statement; cloning a template is the longest.
-const STATEMENT: Duration = Duration::from_secs(60);
+/// Bound on any one statement; cloning a template and dropping a large database are the longest.
+const STATEMENT: Duration = Duration::from_secs(300);
 /// Bound on waiting for any lock.
 const LOCK: Duration = Duration::from_secs(30);
 

@@ -13,6 +13,7 @@ use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::error::{ApiError, ApiResult, Code, FieldError};
+use crate::tenant::scim;
 
 /// The routing hint that every route takes.
 const TENANT_HINT: &str = "tenant";
@@ -117,6 +118,7 @@ pub(super) async fn nothing_here(request: HttpRequest) -> ApiResult<HttpResponse
     let surface = request.app_data::<web::Data<Surface>>();
     match surface.and_then(|surface| surface.methods(request.path())) {
         Some(methods) => Err(ApiError::new(Code::MethodNotAllowed).allow(methods)),
+        None if request.path().starts_with(scim::BASE) => Ok(scim::nothing_here(&request)),
         None => Err(ApiError::new(Code::NotFound)),
     }
 }

@@ -25,9 +25,9 @@ use crate::router::{self, Access, AccessClaims, AppBearer, ForeignBearer, KeyHol
 pub trait Permission: 'static {
     /// `resource:action`.
     const NAME: &'static str;
-    /// Whether it may be used by somebody who has yet to replace a password that another person gave them. False for
-    /// rights over others.
-    const BEFORE_PASSWORD_CHANGE: bool = true;
+    /// Whether it is a right over others: who comes in, and what they may do. Whoever has yet to replace a password that
+    /// another person gave them cannot use it, nor can whoever acts in somebody's name: nothing stays behind of them.
+    const OVER_OTHERS: bool = false;
     /// The version of the built-in schema that the handlers need which ask for it. A tenant that is behind is migrated at
     /// once, and the request waits for that.
     const SCHEMA: i32 = 1;
@@ -67,6 +67,11 @@ impl Principal {
             Self::Foreign(bearer) => bearer.user,
             Self::App(app) => app.user,
         }
+    }
+
+    /// Whether somebody else acts in their name.
+    fn is_acted_for(&self) -> bool {
+        matches!(self, Self::Person(claims) if claims.act.is_some())
     }
 
     /// The session; a program has none.
@@ -267,14 +272,16 @@ async fn authenticate(request: &HttpRequest) -> ApiResult<AnyCaller> {
     Ok(caller)
 }
 
-fn permit(access: &Access, name: &str, before_password_change: bool) -> ApiResult<()> {
-    if !access.allows(name) {
-        return Err(ApiError::permission_denied(name));
+/// `acted_for`: somebody else acts in the caller's name.
+fn permit<P: Permission>(access: &Access, acted_for: bool) -> ApiResult<()> {
+    if !access.allows(P::NAME) {
+        return Err(ApiError::permission_denied(P::NAME));
     }
-    if access.password_change_required && !before_password_change {
-        return Err(ApiError::new(Code::PasswordChangeRequired));
+    match P::OVER_OTHERS {
+        true if access.password_change_required => Err(ApiError::new(Code::PasswordChangeRequired)),
+        true if acted_for => Err(in_their_name()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl<P: Permission> FromRequest for Authorized<P> {
@@ -292,7 +299,7 @@ impl<P: Permission> FromRequest for Authorized<P> {
                 router.at_schema(who.db, P::SCHEMA).await?;
                 who = authenticate(&request).await?;
             }
-            permit(&who.access, P::NAME, P::BEFORE_PASSWORD_CHANGE)?;
+            permit::<P>(&who.access, who.principal.is_acted_for())?;
             let db = router.at_schema(who.db, P::SCHEMA).await?;
             gate.open();
             Ok(Self { db, principal: who.principal, access: who.access, permission: PhantomData })
@@ -378,10 +385,26 @@ mod tests {
 
     #[test]
     fn rights_over_others_wait_for_the_own_password() {
+        struct OwnWork;
+        impl Permission for OwnWork {
+            const NAME: &'static str = "contacts:read";
+        }
+        struct People;
+        impl Permission for People {
+            const NAME: &'static str = "users:write";
+            const OVER_OTHERS: bool = true;
+        }
+        struct Others;
+        impl Permission for Others {
+            const NAME: &'static str = "roles:write";
+        }
         let permissions = ["contacts:read", "users:write"].map(str::to_owned).into();
         let access = Access { permissions, password_change_required: true, ..Access::default() };
-        assert!(permit(&access, "contacts:read", true).is_ok());
-        assert_eq!(permit(&access, "users:write", false).unwrap_err().code(), Code::PasswordChangeRequired);
-        assert_eq!(permit(&access, "roles:write", false).unwrap_err().code(), Code::PermissionDenied);
+        assert!(permit::<OwnWork>(&access, false).is_ok());
+        assert_eq!(permit::<People>(&access, false).unwrap_err().code(), Code::PasswordChangeRequired);
+        assert_eq!(permit::<Others>(&access, false).unwrap_err().code(), Code::PermissionDenied);
+        let settled = Access { password_change_required: false, ..access };
+        assert!(permit::<People>(&settled, false).is_ok() && permit::<OwnWork>(&settled, true).is_ok());
+        assert_eq!(permit::<People>(&settled, true).unwrap_err().code(), Code::PermissionDenied);
     }
 }

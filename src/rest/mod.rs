@@ -35,7 +35,7 @@ pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId
 pub use etag::{IfMatch, Versioned};
 pub use gate::Gate;
 pub use hints::Hints;
-pub use idempotency::{Answer, Idempotency, Keyed, Outcome, Replay};
+pub use idempotency::{Answer, Idempotency, Keyed, Outcome, Replay, ShownOnce};
 pub use paging::{Listed, Pages, Paging};
 pub use params::{NoQuery, Path, Query, nameable};
 pub use patch::Patch;

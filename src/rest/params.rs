@@ -3,6 +3,7 @@
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
@@ -74,11 +75,18 @@ fn is_of_operators(request: &HttpRequest) -> bool {
 
 /// `hinted`: the word of the routing hint is no parameter.
 fn parse<T: DeserializeOwned>(query: &str, hinted: bool) -> ApiResult<T> {
+    let bad = |name: &str, code: &'static str, said: &'static str| {
+        let detail = format!("The query parameter '{name}' has a bad value.");
+        Err(ApiError::new(Code::InvalidQuery).detail(detail).field(FieldError::new(name, code, said)))
+    };
+    // The parser would put a replacement character in the place of what is no text.
+    if let Some(pair) = query.split('&').find(|pair| percent_decode_str(pair).decode_utf8().is_err()) {
+        let name = pair.split('=').next().unwrap_or_default();
+        return bad(&percent_decode_str(name).decode_utf8_lossy(), "invalid", "This is not UTF-8.");
+    }
     let given = || form_urlencoded::parse(query.as_bytes()).filter(move |(name, _)| !hinted || name != TENANT_HINT);
     if let Some((name, _)) = given().find(|(_, value)| value.contains('\0')) {
-        let fault = FieldError::new(name.as_ref(), NUL, NUL_SAID);
-        let detail = format!("The query parameter '{name}' has a bad value.");
-        return Err(ApiError::new(Code::InvalidQuery).detail(detail).field(fault));
+        return bad(&name, NUL, NUL_SAID);
     }
     let mut kept = form_urlencoded::Serializer::new(String::new());
     kept.extend_pairs(given());
@@ -133,6 +141,7 @@ mod tests {
             ("q=1&q=2", "q"),
             ("pageSize=-1", "pageSize"),
             ("q=a%00", "q"),
+            ("pageSize=5&q=%ff", "q"),
         ] {
             let error = parse::<Filter>(query, true).unwrap_err();
             assert_eq!((error.code(), &*error.fields()[0].field), (Code::InvalidQuery, field), "{query}");

@@ -109,3 +109,11 @@ pub struct Operation {
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
 }
+
+impl Operation {
+    /// Whether it is a stranger's request for a tenant, which an operator decides on.
+    #[must_use]
+    pub fn is_sign_up(&self) -> bool {
+        self.tenant.is_none() && self.input.get("approval").is_some()
+    }
+}

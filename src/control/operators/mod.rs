@@ -19,7 +19,7 @@ pub use extract::{Operator, Reach};
 pub use manage::{ManagedOperator, NewOperatorBody, add, named};
 pub use rules::{Oneself, OperatorRole, Power, Rule, Survey, Tend, email_key};
 pub use service::Operators;
-pub use store::{NewOperator, OperatorChanges, OperatorRecord, change, disable, insert, list, tenants_of};
+pub use store::{NewOperator, OperatorChanges, OperatorRecord, change, find_by_email, insert, list, tenants_of};
 pub use token::{OPERATOR_TYP, OperatorClaims};
 
 use utoipa_actix_web::service_config::ServiceConfig;

@@ -189,20 +189,13 @@ pub async fn list(conn: &mut MainConn) -> ApiResult<Vec<OperatorRecord>> {
     o::table.select(COLUMNS).order(o::email).load::<Row>(conn).await?.into_iter().map(record).collect()
 }
 
-/// Keeps an operator out from now on, sessions included.
+/// The operator of an address, in the form of [`email_key`](super::email_key).
 ///
 /// # Errors
-/// 404 if there is none of this address.
-pub async fn disable(conn: &mut MainConn, email: &str, now: DateTime<Utc>) -> ApiResult<OperatorRecord> {
-    let disabled = diesel::update(o::table.filter(o::email.eq(email)))
-        .set(o::disabled_at.eq(now))
-        .returning(COLUMNS)
-        .get_result::<Row>(conn)
-        .await
-        .optional()?
-        .ok_or_else(|| ApiError::not_found("operator"))?;
-    end_sessions(conn, disabled.0, now).await?;
-    record(disabled)
+/// 404 if there is none.
+pub async fn find_by_email(conn: &mut MainConn, email: &str) -> ApiResult<OperatorRecord> {
+    let found = o::table.filter(o::email.eq(email)).select(COLUMNS).first::<Row>(conn).await.optional()?;
+    record(found.ok_or_else(|| ApiError::not_found("operator"))?)
 }
 
 /// The operator behind an address with the hash of their password; none that are disabled.

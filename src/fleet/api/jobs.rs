@@ -206,7 +206,7 @@ pub async fn cancel_job(
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
         let job = job_of(&operator, &fleet, id.0).await?;
-        if job.tenant.is_none() && job.input.get("approval").is_some() {
+        if job.is_sign_up() {
             let said = "A sign-up is refused, not cancelled: see `/api/v1/admin/sign-ups`.";
             return Err(ApiError::new(Code::Conflict).detail(said));
         }

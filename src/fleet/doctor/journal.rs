@@ -26,6 +26,10 @@ pub(super) async fn look(fleet: &Fleet, held: &HashSet<i64>) -> ApiResult<Vec<Fi
 }
 
 fn tell(fleet: &Fleet, operation: &Operation) -> Option<Finding> {
+    if operation.is_sign_up() && operation.state == OperationState::Queued {
+        // It waits for an operator's word, however long.
+        return None;
+    }
     let subject = match &operation.tenant {
         Some((_, slug)) => slug.to_string(),
         None => operation.id.to_string(),

@@ -100,7 +100,6 @@ impl Fleet {
     /// 404 if there is none, or it is no sign-up's.
     pub async fn sign_up_job(&self, id: OperationId) -> ApiResult<Operation> {
         let job = self.control.db.read(async move |conn: &mut MainConn| operations::get(conn, id).await).await?;
-        let asked = job.tenant.is_none() && job.input.get("approval").is_some();
-        if asked { Ok(job) } else { Err(ApiError::not_found("job")) }
+        if job.is_sign_up() { Ok(job) } else { Err(ApiError::not_found("job")) }
     }
 }

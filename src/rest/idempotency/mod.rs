@@ -30,11 +30,19 @@ pub enum Replay {
     Again,
 }
 
+/// What holds a secret that is shown once, and kept nowhere.
+pub trait ShownOnce: Serialize {
+    /// The member that holds it.
+    const SECRET: &'static str;
+}
+
 /// How much of an answer is remembered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Memory {
     /// All of it: it is given again.
     Whole,
+    /// All but this member: what is left is given again.
+    Without(&'static str),
     /// That there was one: the effect is asked for another.
     Head,
 }
@@ -61,6 +69,21 @@ impl Idempotency {
     {
         let effect = async move |(conn, _): (&mut TenantTx, Replay)| -> ApiResult<O> { effect(conn).await };
         self.once(db, actor, Memory::Whole, effect).await
+    }
+
+    /// As [`Self::run`], for answers with a secret that is shown once: a replay tells the same without it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_shown_once<O, F>(self, db: &TenantDb, actor: &str, effect: F) -> ApiResult<HttpResponse>
+    where
+        O: Outcome<Data: ShownOnce>,
+        F: for<'c> AsyncFnOnce(&'c mut TenantTx) -> ApiResult<O>
+            + for<'c> Work<&'c mut TenantTx, ApiResult<O>, Fut: Send>
+            + Send,
+    {
+        let effect = async move |(conn, _): (&mut TenantTx, Replay)| -> ApiResult<O> { effect(conn).await };
+        self.once(db, actor, Memory::Without(O::Data::SECRET), effect).await
     }
 
     /// As [`Self::run`], for answers that carry a token or a password: no body is kept, and on a replay the effect is
@@ -93,7 +116,7 @@ impl Idempotency {
                     None => None,
                 };
                 let replay = match before {
-                    Some(record) if memory == Memory::Whole => return Ok(Ok((record.answer()?, Replay::Again))),
+                    Some(record) if memory != Memory::Head => return Ok(Ok((record.answer()?, Replay::Again))),
                     Some(_) => Replay::Again,
                     None => Replay::First,
                 };

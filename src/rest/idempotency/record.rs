@@ -94,6 +94,10 @@ impl Claim {
     pub(super) async fn keep(&self, conn: &mut TenantTx, answer: &Answer<Value>, memory: Memory) -> ApiResult<()> {
         use idempotency_records as r;
         let headers = KeptHeaders { location: answer.location.clone(), version: answer.version };
+        let mut body = answer.data.clone().filter(|_| memory != Memory::Head);
+        if let (Memory::Without(secret), Some(Value::Object(members))) = (memory, &mut body) {
+            members.remove(secret);
+        }
         diesel::insert_into(r::table)
             .values((
                 r::scope.eq(&self.scope),
@@ -101,7 +105,7 @@ impl Claim {
                 r::fingerprint.eq(&self.keyed.fingerprint),
                 r::status.eq(i32::from(answer.status.as_u16())),
                 r::headers.eq(serde_json::to_value(headers).map_err(ApiError::internal)?),
-                r::body.eq(answer.data.as_ref().filter(|_| memory == Memory::Whole)),
+                r::body.eq(body),
                 r::created_at.eq(self.now),
                 r::expires_at.eq(self.now + KEPT),
             ))

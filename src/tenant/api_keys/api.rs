@@ -15,7 +15,7 @@ use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ApiKeyId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Paging, Path, Query,
-    Replay, Tagged, Versioned,
+    ShownOnce, Tagged, Versioned,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -104,6 +104,10 @@ pub struct NewApiKey {
     pub key: Option<SecretString>,
 }
 
+impl ShownOnce for NewApiKey {
+    const SECRET: &'static str = "key";
+}
+
 /// An API key to be made.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -183,14 +187,13 @@ pub async fn get_key(_: NoQuery, caller: Authorized<ApiKeysRead>, id: Path<ApiKe
 ///
 /// The answer holds the key, which is kept nowhere. It may do what its scopes say, and never more than the caller may do
 /// at that moment; it ends with the caller. Only a person makes one, not another key. Sent again with the same
-/// `Idempotency-Key`, it is refused: the key is there, and nobody has its secret unless the first answer came.
+/// `Idempotency-Key`, it answers the same without the secret: if the first answer did not come, rotate it.
 #[utoipa::path(
     tag = "api-keys",
     request_body = CreateApiKey,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes one, however often it is sent")),
     responses(
         (status = 201, description = "Made", body = Envelope<NewApiKey>),
-        (status = 409, description = "`already_exists`: it was made before, under this `Idempotency-Key`", body = ErrorEnvelope),
         (status = 422, description = "Some fields are not valid, or a scope is beyond your own rights", body = ErrorEnvelope),
         Refusals,
     ),
@@ -212,12 +215,7 @@ pub async fn create_key(
     rules::check_end(wanted.expires_at, now)?;
     let (db, actor) = (&caller.db, owner.to_string());
     idempotency
-        .run_secret(db, &actor, async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<NewApiKey>> {
-            if replay == Replay::Again {
-                let said = "It was made before, and its secret is kept nowhere: find it by its name, revoke it, and make \
-                            another one.";
-                return Err(ApiError::already_exists("name", said));
-            }
+        .run_shown_once(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewApiKey>> {
             let secret = Secret::new(db, TokenKind::ApiKey);
             let new = NewKey {
                 id: ApiKeyId::generate(),

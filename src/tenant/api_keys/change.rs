@@ -9,12 +9,12 @@ use utoipa::ToSchema;
 use super::api::{ApiKey, NewApiKey};
 use super::rules;
 use super::store::{self, KeyChange, KeyRow};
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::{ApiError, ApiResult};
 use crate::kernel::ApiKeyId;
 use crate::kernel::opaque::TokenKind;
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch,
-    Path, Replay, Tagged,
+    Path, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -156,14 +156,9 @@ pub async fn rotate_key(
     let secret = &Secret::new(&caller.db, TokenKind::ApiKey);
     let caller_ref = &caller;
     let answer = idempotency
-        .run_secret(&caller.db, &actor.to_string(), async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<_> {
+        .run_shown_once(&caller.db, &actor.to_string(), async |conn: &mut TenantTx| -> ApiResult<Answer<NewApiKey>> {
             let caller = caller_ref;
             let before = hold(conn, caller, id).await?;
-            if replay == Replay::Again {
-                let said =
-                    "It was rotated before, and the new secret is kept nowhere: rotate it again, with another key.";
-                return Err(ApiError::new(Code::Conflict).detail(said));
-            }
             let until = secrets::overlap(body.0.overlap_seconds, before.previous_expires_at, now)?;
             // A new secret in the hands of whoever asks is as good as a new key.
             rules::check_scopes(&before.scopes, &caller.access.permissions)?;
@@ -181,8 +176,15 @@ pub async fn rotate_key(
 /// Revokes an API key for good, at once on this node and within two seconds everywhere.
 #[utoipa::path(
     tag = "api-keys",
-    params(("id" = ApiKeyId, Path, description = "The key")),
-    responses((status = 204, description = "Revoked"), Refusals),
+    params(
+        ("id" = ApiKeyId, Path, description = "The key"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        Refusals,
+    ),
     security(("bearer" = [])),
 )]
 #[delete("/api/v1/api-keys/{id}")]
@@ -191,6 +193,7 @@ pub async fn revoke_key(
     auth: web::Data<Auth>,
     caller: Authorized<ApiKeysWrite>,
     id: Path<ApiKeyId>,
+    if_match: IfMatch,
 ) -> ApiResult<NoContent> {
     let actor = caller.in_person()?;
     let (id, now) = (id.0, auth.clock.now());
@@ -198,6 +201,7 @@ pub async fn revoke_key(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             let row = hold(conn, &caller, id).await?;
+            if_match.check(row.version)?;
             note(conn, actor, &row, "api_key.revoked", now).await?;
             Ok(store::remove(conn, id).await?)
         })

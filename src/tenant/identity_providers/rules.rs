@@ -81,6 +81,19 @@ pub(super) fn check_scopes(kind: ProviderKind, scopes: &[String]) -> ApiResult<(
 /// # Errors
 /// 422 on the first of them.
 pub(in crate::tenant) fn check_redirects(uris: &[String]) -> ApiResult<()> {
+    check_addresses(uris, |_| false)
+}
+
+/// As [`check_redirects`], for a program on somebody's device: it may be sent to by a scheme of its own, which is a domain
+/// of its makers in reverse, as `com.example.app:/callback` (RFC 8252, section 7.1). One without a dot is anybody's.
+///
+/// # Errors
+/// 422 on the first of them.
+pub(in crate::tenant) fn check_redirects_of_native_app(uris: &[String]) -> ApiResult<()> {
+    check_addresses(uris, |url| url.scheme().split('.').filter(|label| !label.is_empty()).count() > 1)
+}
+
+fn check_addresses(uris: &[String], is_own_scheme: impl Fn(&Url) -> bool) -> ApiResult<()> {
     let is_good = |uri: &String| {
         let Ok(url) = Url::parse(uri) else { return false };
         let own_machine = match url.host() {
@@ -89,8 +102,9 @@ pub(in crate::tenant) fn check_redirects(uris: &[String]) -> ApiResult<()> {
             Some(Host::Ipv6(ip)) => ip.is_loopback(),
             None => false,
         };
-        let scheme = url.scheme() == "https" || (url.scheme() == "http" && own_machine);
-        scheme && uri.len() <= 2048 && url.has_host() && url.fragment().is_none() && url.username().is_empty()
+        let web = url.scheme() == "https" || (url.scheme() == "http" && own_machine);
+        let scheme = (web && url.has_host()) || is_own_scheme(&url);
+        scheme && uri.len() <= 2048 && url.fragment().is_none() && url.username().is_empty()
     };
     match uris.iter().position(|uri| !is_good(uri)) {
         None if uris.is_empty() => Err(ApiError::invalid_field("redirectUris", "required", "Name at least one.")),
@@ -170,7 +184,19 @@ mod tests {
         {
             assert!(check_redirects(&words(&[bad])).is_err(), "{bad}");
         }
-        assert!(check_redirects(&[]).is_err());
+        assert!(check_redirects(&[]).is_err() && check_redirects_of_native_app(&[]).is_err());
+    }
+
+    #[test]
+    fn a_native_app_has_a_scheme_that_no_other_would_have() {
+        for own in ["com.example.app:/callback", "com.example.app://callback?x=1"] {
+            assert!(check_redirects_of_native_app(&words(&[own])).is_ok(), "{own}");
+            assert!(check_redirects(&words(&[own])).is_err(), "{own}");
+        }
+        for bad in ["myapp:/cb", "javascript:alert(1)", "data:text/html,x", "com.:/cb", "com.example.app:/cb#f"] {
+            assert!(check_redirects_of_native_app(&words(&[bad])).is_err(), "{bad}");
+        }
+        assert!(check_redirects_of_native_app(&words(&["https://app.example.com/callback"])).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use actix_web::{delete, get, put, web};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,10 @@ use utoipa::ToSchema;
 use super::built_in::{self, KINDS, Kind, LANGUAGES, is_language};
 use super::render::{self, Words};
 use crate::error::{ApiError, ApiResult};
-use crate::rest::{Authorized, Envelope, ErrorEnvelope, Json, ListEnvelope, Listed, NoContent, NoQuery, Path, Reply};
+use crate::rest::{
+    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, ListEnvelope, Listed, NoContent, NoQuery, Path, Tagged,
+    Versioned,
+};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
@@ -39,6 +42,15 @@ pub struct MailTemplate {
     pub text: String,
     /// HTML; made of the text, if null.
     pub html: Option<String>,
+    /// Grows with every change; none is of the built-in words.
+    #[serde(skip)]
+    version: i64,
+}
+
+impl Versioned for MailTemplate {
+    fn version(&self) -> i64 {
+        self.version
+    }
 }
 
 /// Own words for a mail.
@@ -72,14 +84,46 @@ fn found(name: &str, language: &str) -> ApiResult<&'static Kind> {
     kind.ok_or_else(|| ApiError::not_found("mail template"))
 }
 
-fn view(kind: &Kind, words: Words, customised: bool) -> MailTemplate {
-    let Words { language, subject, body_text, body_html } = words;
-    MailTemplate { name: kind.name, language, customised, subject, text: body_text, html: body_html }
+/// The version of words that are built in.
+const BUILT_IN: i64 = 0;
+
+/// Words, and which they are.
+#[derive(QueryableByName)]
+struct Own {
+    #[diesel(embed)]
+    words: Words,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
 }
 
-async fn own(conn: &mut TenantConn, kind: &Kind, language: &str) -> QueryResult<Option<Words>> {
-    let own = "SELECT language, subject, body_text, body_html FROM mail_templates WHERE name = $1 AND language = $2";
+impl Own {
+    fn built_in(kind: &Kind, language: &str) -> Self {
+        Self { words: Words::built_in(kind.name, language), version: BUILT_IN }
+    }
+
+    fn view(self, kind: &Kind) -> MailTemplate {
+        let Self { words: Words { language, subject, body_text, body_html }, version } = self;
+        let (name, customised) = (kind.name, version != BUILT_IN);
+        MailTemplate { name, language, customised, subject, text: body_text, html: body_html, version }
+    }
+}
+
+/// The organisation's own words, if it has any.
+async fn own(conn: &mut TenantConn, kind: &Kind, language: &str) -> QueryResult<Option<Own>> {
+    let own =
+        "SELECT language, subject, body_text, body_html, version FROM mail_templates WHERE name = $1 AND language = $2";
     diesel::sql_query(own).bind::<Text, _>(kind.name).bind::<Text, _>(language).get_result(conn).await.optional()
+}
+
+/// Holds what there is of own words, or their place, until the transaction ends. Returns their version.
+async fn hold(conn: &mut TenantTx, kind: &Kind, language: &str) -> ApiResult<i64> {
+    // There may be no row to hold yet.
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended('mail_template ' || $1 || ' ' || $2, 0))")
+        .bind::<Text, _>(kind.name)
+        .bind::<Text, _>(language)
+        .execute(conn)
+        .await?;
+    Ok(own(conn, kind, language).await?.map_or(BUILT_IN, |own| own.version))
 }
 
 /// The words of all mails: the built-in ones, and the organisation's own in their place.
@@ -104,9 +148,7 @@ pub async fn list_templates(_: NoQuery, caller: Authorized<MailRead>) -> ApiResu
                 languages.extend(own_languages.filter(|language| !LANGUAGES.contains(language)));
                 for language in languages {
                     let own = own(conn, kind, language).await?;
-                    let customised = own.is_some();
-                    let words = own.unwrap_or_else(|| Words::built_in(kind.name, language));
-                    list.push(view(kind, words, customised));
+                    list.push(own.unwrap_or_else(|| Own::built_in(kind, language)).view(kind));
                 }
             }
             Ok(list)
@@ -122,7 +164,11 @@ pub async fn list_templates(_: NoQuery, caller: Authorized<MailRead>) -> ApiResu
         ("name" = String, Path, description = "Which mail", example = "security-notice"),
         ("language" = String, Path, description = "Two letters of ISO 639-1", example = "en"),
     ),
-    responses((status = 200, description = "The template", body = Envelope<MailTemplate>), Refusals),
+    responses(
+        (status = 200, description = "The template, with `ETag`", body = Envelope<MailTemplate>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/mail-templates/{name}/{language}")]
@@ -130,15 +176,14 @@ pub async fn get_template(
     _: NoQuery,
     caller: Authorized<MailRead>,
     path: Path<(String, String)>,
-) -> ApiResult<Reply<MailTemplate>> {
+) -> ApiResult<Tagged<MailTemplate>> {
     let (name, language) = &path.0;
     let kind = found(name, language)?;
     let own =
         caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(own(conn, kind, language).await?) }).await?;
-    let customised = own.is_some();
-    let built_in = LANGUAGES.contains(&language.as_str()).then(|| Words::built_in(kind.name, language));
+    let built_in = LANGUAGES.contains(&language.as_str()).then(|| Own::built_in(kind, language));
     let words = own.or(built_in).ok_or_else(|| ApiError::not_found("mail template"))?;
-    Ok(Reply(view(kind, words, customised)))
+    Ok(Tagged(words.view(kind)))
 }
 
 /// Puts own words in place of a mail's, in any language.
@@ -153,9 +198,11 @@ pub async fn get_template(
     params(
         ("name" = String, Path, description = "Which mail", example = "security-notice"),
         ("language" = String, Path, description = "Two letters of ISO 639-1", example = "en"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
     ),
     responses(
         (status = 200, description = "As it is now", body = Envelope<MailTemplate>),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
         (status = 422, description = "A field is not valid, or the template cannot be rendered", body = ErrorEnvelope),
         Refusals,
     ),
@@ -167,8 +214,9 @@ pub async fn put_template(
     auth: web::Data<Auth>,
     caller: Authorized<MailWrite>,
     path: Path<(String, String)>,
+    if_match: IfMatch,
     body: Json<PutMailTemplate>,
-) -> ApiResult<Reply<MailTemplate>> {
+) -> ApiResult<Tagged<MailTemplate>> {
     let actor = format!("user:{}", caller.in_person()?);
     let (name, language) = &path.0;
     let kind = found(name, language)?;
@@ -179,14 +227,18 @@ pub async fn put_template(
     }
     let (user, now, words) = (caller.user(), auth.clock.now(), &words);
     let what = format!("{name} ({language})");
-    caller
+    let version = caller
         .db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+        .transaction(async |conn: &mut TenantTx| -> ApiResult<i64> {
+            let before = hold(conn, kind, language).await?;
+            if_match.check(before)?;
+            // Words that were taken back and put anew have another version than the first ones had.
+            let version = (before + 1).max(now.timestamp_micros());
             diesel::sql_query(
-                "INSERT INTO mail_templates (name, language, subject, body_text, body_html, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name, language) DO UPDATE SET subject = excluded.subject, \
-                 body_text = excluded.body_text, body_html = excluded.body_html, updated_at = excluded.updated_at, \
-                 version = mail_templates.version + 1",
+                "INSERT INTO mail_templates (name, language, subject, body_text, body_html, updated_at, version) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name, language) DO UPDATE SET \
+                 subject = excluded.subject, body_text = excluded.body_text, body_html = excluded.body_html, \
+                 updated_at = excluded.updated_at, version = excluded.version",
             )
             .bind::<Text, _>(kind.name)
             .bind::<Text, _>(language)
@@ -194,14 +246,16 @@ pub async fn put_template(
             .bind::<Text, _>(&words.body_text)
             .bind::<Nullable<Text>, _>(&words.body_html)
             .bind::<Timestamptz, _>(now)
+            .bind::<BigInt, _>(version)
             .execute(conn)
             .await?;
             let action = "mail_template.changed";
             let entry = Entry { actor: &actor, action, user, session: None, reason: Some(&what) };
-            Ok(audit::note::<TenantConn>(conn, &entry, now).await?)
+            audit::note::<TenantConn>(conn, &entry, now).await?;
+            Ok(version)
         })
         .await?;
-    Ok(Reply(view(kind, words.clone(), true)))
+    Ok(Tagged(Own { words: words.clone(), version }.view(kind)))
 }
 
 /// Takes own words back: the built-in ones hold again.
@@ -210,8 +264,13 @@ pub async fn put_template(
     params(
         ("name" = String, Path, description = "Which mail", example = "security-notice"),
         ("language" = String, Path, description = "Two letters of ISO 639-1", example = "en"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
     ),
-    responses((status = 204, description = "Taken back"), Refusals),
+    responses(
+        (status = 204, description = "Taken back"),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        Refusals,
+    ),
     security(("bearer" = [])),
 )]
 #[delete("/api/v1/mail-templates/{name}/{language}")]
@@ -220,6 +279,7 @@ pub async fn delete_template(
     auth: web::Data<Auth>,
     caller: Authorized<MailWrite>,
     path: Path<(String, String)>,
+    if_match: IfMatch,
 ) -> ApiResult<NoContent> {
     let actor = format!("user:{}", caller.in_person()?);
     let (name, language) = &path.0;
@@ -229,6 +289,7 @@ pub async fn delete_template(
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            if_match.check(hold(conn, kind, language).await?)?;
             let gone = diesel::sql_query("DELETE FROM mail_templates WHERE name = $1 AND language = $2")
                 .bind::<Text, _>(kind.name)
                 .bind::<Text, _>(language)

@@ -66,7 +66,7 @@ impl Permission for UsersRead {
 pub struct UsersWrite;
 impl Permission for UsersWrite {
     const NAME: &'static str = "users:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = teams::SINCE;
 }
 
@@ -82,7 +82,7 @@ impl Permission for RolesRead {
 pub struct RolesWrite;
 impl Permission for RolesWrite {
     const NAME: &'static str = "roles:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = 6;
 }
 
@@ -99,7 +99,7 @@ impl Permission for TeamsRead {
 pub struct TeamsWrite;
 impl Permission for TeamsWrite {
     const NAME: &'static str = "teams:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = teams::SINCE;
 }
 
@@ -116,7 +116,7 @@ impl Permission for ApiKeysRead {
 pub struct ApiKeysWrite;
 impl Permission for ApiKeysWrite {
     const NAME: &'static str = "api-keys:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = teams::SINCE;
 }
 
@@ -133,7 +133,7 @@ impl Permission for IdentityProvidersRead {
 pub struct IdentityProvidersWrite;
 impl Permission for IdentityProvidersWrite {
     const NAME: &'static str = "identity-providers:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = teams::SINCE;
 }
 
@@ -150,7 +150,7 @@ impl Permission for TokenIssuersRead {
 pub struct TokenIssuersWrite;
 impl Permission for TokenIssuersWrite {
     const NAME: &'static str = "token-issuers:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = teams::SINCE;
 }
 
@@ -167,7 +167,7 @@ impl Permission for ScimTokensRead {
 pub struct ScimTokensWrite;
 impl Permission for ScimTokensWrite {
     const NAME: &'static str = "scim-tokens:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = teams::SINCE;
 }
 
@@ -184,7 +184,7 @@ impl Permission for OauthRead {
 pub struct OauthWrite;
 impl Permission for OauthWrite {
     const NAME: &'static str = "oauth:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = oauth::SINCE;
 }
 
@@ -208,7 +208,7 @@ impl Permission for SecurityRead {
 pub struct SecurityWrite;
 impl Permission for SecurityWrite {
     const NAME: &'static str = "security:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = security::SINCE;
 }
 
@@ -225,7 +225,7 @@ impl Permission for MailRead {
 pub struct MailWrite;
 impl Permission for MailWrite {
     const NAME: &'static str = "mail:write";
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = 7;
 }
 

@@ -16,10 +16,21 @@ mod tokens;
 mod user;
 mod users;
 
+use actix_web::{HttpRequest, HttpResponse};
 use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::error::{ApiError, Code};
 
 /// The built-in schema that has it (`V10__token_issuers_and_directories.sql`).
 pub const SINCE: i32 = crate::tenant::teams::SINCE;
+
+/// What all addresses of directories begin with.
+pub const BASE: &str = "/scim/v2/";
+
+/// The answer of an address below [`BASE`] at which there is nothing.
+pub fn nothing_here(request: &HttpRequest) -> HttpResponse {
+    answer::respond(request, Err(ApiError::new(Code::NotFound).into()))
+}
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::{Fault, Result, invalid};
+use super::answer::{Fault, Result, invalid, no_path};
 use super::filter::attribute_name;
 
 /// Operations in one PATCH.
@@ -30,7 +30,7 @@ pub(super) struct Change {
 pub(super) fn read(body: &Value) -> Result<Vec<Change>> {
     let syntax = |said: &str| Fault::Said(400, "invalidSyntax", said.to_owned());
     let operations = member(body, "operations").and_then(Value::as_array);
-    let operations = operations.ok_or_else(|| syntax("There are no Operations."))?;
+    let operations = operations.filter(|all| !all.is_empty()).ok_or_else(|| syntax("There are no Operations."))?;
     if operations.len() > MOST {
         return Err(Fault::Said(413, "tooMany", format!("At most {MOST} operations are taken.")));
     }
@@ -44,13 +44,13 @@ pub(super) fn read(body: &Value) -> Result<Vec<Change>> {
         };
         let value = member(operation, "value").cloned().unwrap_or_default();
         match member(operation, "path").and_then(Value::as_str).filter(|path| !path.is_empty()) {
-            Some(path) => changes.push(Change { how, path: path_of(path), value }),
+            Some(path) => changes.push(Change { how, path: path_of(path)?, value }),
             None if how == How::Remove => {
                 return Err(Fault::Said(400, "noTarget", "What is to be removed is not named.".to_owned()));
             }
             None => {
                 let members = value.as_object().ok_or_else(|| syntax("Without a path the value is an object."))?;
-                spread(how, "", members, &mut changes);
+                spread(how, "", members, &mut changes)?;
             }
         }
     }
@@ -58,25 +58,34 @@ pub(super) fn read(body: &Value) -> Result<Vec<Change>> {
 }
 
 /// The members of a complex value are attributes, too: `name: {givenName}` is `name.givenName`.
-fn spread(how: How, prefix: &str, members: &Map<String, Value>, changes: &mut Vec<Change>) {
+fn spread(how: How, prefix: &str, members: &Map<String, Value>, changes: &mut Vec<Change>) -> Result<()> {
     for (name, value) in members {
-        let path = format!("{prefix}{}", path_of(name));
+        let path = format!("{prefix}{}", path_of(name)?);
         match value {
-            Value::Object(inner) if prefix.is_empty() => spread(how, &format!("{path}."), inner, changes),
+            Value::Object(inner) if prefix.is_empty() => spread(how, &format!("{path}."), inner, changes)?,
             _ => changes.push(Change { how, path, value: value.clone() }),
         }
     }
+    Ok(())
 }
 
-/// The attribute's name in lower case; what stands in brackets stays as it is.
-fn path_of(path: &str) -> String {
-    match path.split_once('[') {
-        None => attribute_name(path),
-        Some((name, rest)) => match rest.rsplit_once(']') {
-            Some((condition, after)) => format!("{}[{condition}]{}", attribute_name(name), after.to_lowercase()),
-            None => attribute_name(path),
-        },
+/// The attribute's name in lower case; what stands in brackets stays as it is. Attributes that are not kept here are no
+/// fault, as directories send what they have; what can name none is.
+fn path_of(path: &str) -> Result<String> {
+    let (name, condition, after) = match path.split_once('[') {
+        None => (path, None, ""),
+        Some((name, rest)) => {
+            let (condition, after) = rest.rsplit_once(']').ok_or_else(|| no_path(path))?;
+            (name, Some(condition), after)
+        }
+    };
+    let words = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:$".contains(c));
+    let part = after.is_empty() || after.strip_prefix('.').is_some_and(|sub| !sub.is_empty());
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '$') || !words(name) || !words(after) || !part {
+        return Err(no_path(path));
     }
+    let name = attribute_name(name);
+    Ok(condition.map_or_else(|| name.clone(), |condition| format!("{name}[{condition}]{}", after.to_lowercase())))
 }
 
 /// A member by its name, without regard to case (RFC 7643, section 2.1).
@@ -148,6 +157,11 @@ mod tests {
     fn what_is_no_patch_is_refused() {
         for bad in [
             json!({}),
+            json!({"Operations": []}),
+            json!({"Operations": [{"op": "replace", "path": "emails[type eq", "value": "x"}]}),
+            json!({"Operations": [{"op": "replace", "path": "emails[type eq \"work\"]value", "value": "x"}]}),
+            json!({"Operations": [{"op": "replace", "path": "name given", "value": "x"}]}),
+            json!({"Operations": [{"op": "replace", "value": {"": "x"}}]}),
             json!({"Operations": [{"op": "move", "path": "a"}]}),
             json!({"Operations": [{"op": "remove"}]}),
             json!({"Operations": [{"op": "add", "value": "x"}]}),

@@ -13,7 +13,7 @@ use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ScimTokenId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Path,
-    Permission as _, Replay,
+    Permission as _, ShownOnce,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -68,6 +68,10 @@ pub struct NewScimToken {
     pub token: Option<SecretString>,
 }
 
+impl ShownOnce for NewScimToken {
+    const SECRET: &'static str = "token";
+}
+
 /// A directory's token to be made.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -98,14 +102,14 @@ pub async fn list_scim_tokens(_: NoQuery, caller: Authorized<ScimTokensRead>) ->
 ///
 /// It works in the caller's name and may do what they may do at that moment: who may not change people makes none. Only a
 /// person makes one, who has proved who they are within ten minutes (`step_up_required`). Sent again with the same
-/// `Idempotency-Key`, it is refused: the token is there, and nobody has its secret unless the first answer came.
+/// `Idempotency-Key`, it answers the same without the secret: if the first answer did not come, revoke it and make another.
 #[utoipa::path(
     tag = "scim",
     request_body = CreateScimToken,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes one, however often it is sent")),
     responses(
         (status = 201, description = "Made, with its secret", body = Envelope<NewScimToken>),
-        (status = 409, description = "There are twenty already, or it was made before", body = ErrorEnvelope),
+        (status = 409, description = "There are twenty already", body = ErrorEnvelope),
         (status = 422, description = "Some fields are not valid", body = ErrorEnvelope),
         Refusals,
     ),
@@ -128,11 +132,7 @@ pub async fn create_scim_token(
         return Err(ApiError::invalid_field("expiresAt", "past", "It has passed."));
     }
     idempotency
-        .run_secret(db, &owner.to_string(), async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<_> {
-            if replay == Replay::Again {
-                let said = "It was made before, and its secret is kept nowhere: revoke it, and make another one.";
-                return Err(ApiError::new(Code::Conflict).detail(said));
-            }
+        .run_shown_once(db, &owner.to_string(), async |conn: &mut TenantTx| -> ApiResult<Answer<NewScimToken>> {
             if store::tokens(conn).await?.len() >= MOST {
                 return Err(ApiError::new(Code::Conflict).detail("There are twenty already. Revoke one first."));
             }

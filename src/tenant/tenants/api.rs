@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::kernel::{Slug, TenantId};
-use crate::rest::{AnyCaller, Envelope, NoQuery, Reply};
+use crate::rest::{AnyCaller, Envelope, NoQuery, Tagged, Versioned};
 use crate::router::{Tenant, TenantStatus};
 use crate::tenant::docs::Refusals;
 
@@ -28,6 +28,15 @@ pub struct CurrentTenant {
     pub schema_version: i32,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// Grows with every change of its entry in the registry.
+    #[serde(skip)]
+    generation: i64,
+}
+
+impl Versioned for CurrentTenant {
+    fn version(&self) -> i64 {
+        self.generation
+    }
 }
 
 impl CurrentTenant {
@@ -41,6 +50,7 @@ impl CurrentTenant {
             status: tenant.status,
             schema_version: tenant.schema_version,
             created_at: tenant.created_at,
+            generation: tenant.generation,
         }
     }
 }
@@ -48,10 +58,14 @@ impl CurrentTenant {
 /// The tenant whose token this is.
 #[utoipa::path(
     tag = "tenants",
-    responses((status = 200, description = "The tenant", body = Envelope<CurrentTenant>), Refusals),
+    responses(
+        (status = 200, description = "The tenant, with `ETag`", body = Envelope<CurrentTenant>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/tenants/current")]
-pub async fn current_tenant(_: NoQuery, caller: AnyCaller) -> Reply<CurrentTenant> {
-    Reply(CurrentTenant::of(caller.db.tenant()))
+pub async fn current_tenant(_: NoQuery, caller: AnyCaller) -> Tagged<CurrentTenant> {
+    Tagged(CurrentTenant::of(caller.db.tenant()))
 }

@@ -117,12 +117,14 @@ pub fn may_control(own: &BTreeSet<String>, theirs: &[String]) -> ApiResult<()> {
 /// The status a person has after an administrator's change.
 ///
 /// # Errors
-/// 422 if nobody can be made so: back to invited, or active without ever having had a password.
+/// 422 if nobody can be made so: back to invited, or past an invitation that they have not accepted.
 pub fn next_status(current: UserStatus, asked: Option<UserStatus>, has_password: bool) -> ApiResult<UserStatus> {
     let fault = |message| Err(ApiError::invalid_field("status", "not_possible", message));
     match asked {
         Some(UserStatus::Invited) if current != UserStatus::Invited => fault("Nobody becomes invited again."),
-        Some(UserStatus::Active) if !has_password => fault("Without a password nobody can be active."),
+        Some(UserStatus::Active) if current == UserStatus::Invited && !has_password => {
+            fault("They become active by accepting their invitation; or give them a password.")
+        }
         Some(status) => Ok(status),
         // A password from an administrator takes the place of the invitation.
         None if current == UserStatus::Invited && has_password => Ok(UserStatus::Active),
@@ -181,6 +183,8 @@ mod tests {
         assert_eq!(next_status(Active, Some(Deactivated), true).unwrap(), Deactivated);
         assert_eq!(next_status(Deactivated, None, true).unwrap(), Deactivated);
         assert!(next_status(Invited, Some(Active), false).is_err());
+        // Whoever comes in by another way than a password comes back by it.
+        assert_eq!(next_status(Deactivated, Some(Active), false).unwrap(), Active);
         assert!(next_status(Active, Some(Invited), true).is_err());
     }
 }

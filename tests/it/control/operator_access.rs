@@ -122,6 +122,10 @@ async fn the_last_administrator_stays() {
     for change in [json!({"role": "support"}), json!({"disabled": true})] {
         app.operator().patch(&path, change).await.refused(409, "conflict");
     }
+    let email = listed.data()[0]["email"].as_str().expect("an address");
+    let kept = run(&app, &["operator", "disable", "--email", email, "--yes"]).await.expect(4);
+    assert!(kept.stderr.contains("last administrator"), "{kept:?}");
+    app.operator().get("/api/v1/admin/operators").await.expect(200);
     let (other, _, _) = operator(&app, "admin", &[]).await;
     // Two at once, each taking the other's place away: one of them stays.
     let (a, b) = (app.operator(), app.operator());

@@ -235,6 +235,12 @@ async fn an_operator_decides_where_sign_ups_need_approval() {
     let list = operator.get("/api/v1/admin/sign-ups").await.expect(200);
     assert_eq!(list.data()[0]["adminEmail"], json!(format!("founder@{wanted}.test")));
     assert_eq!(list.data().as_array().map(Vec::len), Some(2));
+    // However long they wait, that is nothing to mend.
+    let long_ago = "UPDATE operations SET started_at = started_at - interval '1 hour'";
+    db::execute(app.control_database(), long_ago).await;
+    let found = operator.get("/api/v1/admin/fleet/doctor").await.expect(200);
+    assert!(found.data()["findings"].is_array(), "{found:?}");
+    assert!(jobs.iter().all(|(id, _)| !found.text.contains(id)), "{found:?}");
 
     let said = run(&app, &["tenant", "signups", "list", "--output", "json"]).await.expect(0).json();
     assert_eq!(said[1]["slug"], json!(unwanted));

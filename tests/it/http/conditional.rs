@@ -1,7 +1,11 @@
 //! Versions: ETag, If-None-Match, If-Match.
 
+use reqwest::Method;
 use serde_json::json;
 use tenantry::testing::TestApp;
+
+use crate::support::openapi::OpenApi;
+use crate::support::unique;
 
 #[actix_web::test]
 async fn versions_guard_against_lost_updates() {
@@ -47,4 +51,68 @@ async fn people_have_versions_too() {
     admin.with("if-none-match", &tag).get(&path).await.expect(304);
     admin.with("if-match", &tag).patch(&path, json!({"firstName": "Augusta"})).await.expect(200);
     admin.with("if-match", &tag).patch(&path, json!({"firstName": "Lost"})).await.refused(412, "version_mismatch");
+}
+
+/// Grows with the API: what has a version says so, and no change of it goes past `If-Match`.
+#[actix_web::test]
+async fn whatever_has_a_version_is_changed_under_it() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    let document = OpenApi::of(app).await;
+    let said = |path: &str, method: &Method| document.0["paths"][path][method.as_str().to_lowercase()].clone();
+    let operations = document.operations();
+    let (mut faults, mut versioned) = (Vec::new(), 0);
+    for read in operations.iter().filter(|operation| operation.method == Method::GET) {
+        let says = said(&read.path, &Method::GET)["responses"]["304"].is_object();
+        if !read.path.contains('{') && !read.path.contains("/admin/") {
+            let has = admin.get(&read.path).await.header("etag").is_some();
+            if has != says {
+                faults.push(format!("GET {}: ETag {has}, 304 in the document {says}", read.path));
+            }
+        }
+        versioned += usize::from(says);
+        let changes = [Method::PUT, Method::PATCH, Method::DELETE];
+        for change in operations.iter().filter(|o| says && o.path == read.path && changes.contains(&o.method)) {
+            let parameters = said(&change.path, &change.method)["parameters"].clone();
+            if !parameters.as_array().is_some_and(|all| all.iter().any(|one| one["name"] == "If-Match")) {
+                faults.push(format!("{} {}: looks at no If-Match", change.method, change.path));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(versioned > 12, "only {versioned}");
+}
+
+#[actix_web::test]
+async fn the_words_of_mails_keys_and_apps_are_changed_under_their_version() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let tag_of = async |path: &str| admin.get(path).await.expect(200).header("etag").expect("an ETag").to_owned();
+    let path = "/api/v1/mail-templates/security-notice/en";
+    let words = |subject: &str| json!({"subject": subject, "text": "{{ event }}"});
+    let built_in = tag_of(path).await;
+    let put = admin.with("if-match", &built_in).put(path, words("one")).await.expect(200);
+    let first = put.header("etag").expect("an ETag").to_owned();
+    assert_eq!(tag_of(path).await, first);
+    admin.with("if-match", &built_in).put(path, words("lost")).await.refused(412, "version_mismatch");
+    admin.with("if-match", &built_in).delete(path).await.refused(412, "version_mismatch");
+    admin.with("if-match", &first).delete(path).await.expect(204);
+    // What is put anew is not what was there.
+    admin.with("if-match", &built_in).put(path, words("two")).await.expect(200);
+    admin.with("if-match", &first).put(path, words("lost")).await.refused(412, "version_mismatch");
+    assert_eq!(admin.get(path).await.expect(200).data()["subject"], "two");
+
+    let key = json!({"name": unique("key"), "scopes": []});
+    let app_body = json!({"name": unique("app"), "confidential": true, "grants": ["client_credentials"], "scopes": []});
+    for (made_at, body) in [("/api/v1/api-keys", key), ("/api/v1/oauth/clients", app_body)] {
+        let path = format!("{made_at}/{}", admin.post(made_at, body).await.expect(201).id());
+        let stale = tag_of(&path).await;
+        admin.patch(&path, json!({"name": unique("renamed")})).await.expect(200);
+        admin.with("if-match", &stale).delete(&path).await.refused(412, "version_mismatch");
+        admin.with("if-match", &tag_of(&path).await).delete(&path).await.expect(204);
+    }
+
+    let current = tag_of("/api/v1/tenants/current").await;
+    admin.with("if-none-match", &current).get("/api/v1/tenants/current").await.expect(304);
 }

@@ -36,6 +36,15 @@ async fn a_token_acts_as_its_person_says_so_and_is_noted() {
         someone.delete(&format!("/api/v1/users/{user}/{own}")).await.refused(403, "permission_denied");
     }
     someone.delete(&format!("/api/v1/users/{user}")).await.refused(403, "permission_denied");
+    // Nor is anybody let in, or raised, who would stay.
+    let heir = json!({"email": "heir@acme.test", "firstName": "H", "lastName": "E", "roles": ["admin"]});
+    someone.post("/api/v1/invitations", json!({"people": [heir]})).await.refused(403, "permission_denied");
+    someone.post("/api/v1/users", heir).await.refused(403, "permission_denied");
+    let role = json!({"name": "heirs", "permissions": ["users:write"]});
+    someone.post("/api/v1/roles", role).await.refused(403, "permission_denied");
+    let other = format!("/api/v1/users/{}", acme.user().user_id().await);
+    someone.patch(&other, json!({"roles": ["admin"]})).await.refused(403, "permission_denied");
+    assert_eq!(someone.get(&other).await.expect(200).data()["roles"], json!(["user"]));
     let noted = db::words(
         acme.database(),
         "SELECT actor || '|' || action || '|' || reason || '|' || user_id || '|' || session_id AS word FROM audit",

@@ -73,6 +73,10 @@ async fn a_directory_makes_finds_changes_and_removes_people() {
     );
     let again = send(&scim, Method::POST, USERS, person(&name)).await;
     refused(&again, 409, "uniqueness");
+    refused(&scim.get("/scim/v2/Devices").await, 404, "");
+    refused(&patch(&scim, &path, json!([])).await, 400, "invalidSyntax");
+    let malformed = json!([{"op": "replace", "path": "emails[type eq", "value": "x"}]);
+    refused(&patch(&scim, &path, malformed).await, 400, "invalidPath");
 
     // Found by what directories ask for, also people who were here before.
     let count = async |filter: &str| {

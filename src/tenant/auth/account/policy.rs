@@ -58,7 +58,7 @@ impl Permission for SignUpRead {
 pub struct SignUpWrite;
 impl Permission for SignUpWrite {
     const NAME: &'static str = SecurityWrite::NAME;
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = SINCE;
 }
 

@@ -22,7 +22,7 @@ use crate::tenant::users::{check_control, store as users};
 pub struct ResetFactors;
 impl Permission for ResetFactors {
     const NAME: &'static str = UsersWrite::NAME;
-    const BEFORE_PASSWORD_CHANGE: bool = false;
+    const OVER_OTHERS: bool = true;
     const SCHEMA: i32 = teams::SINCE;
 }
 

@@ -15,7 +15,7 @@ use crate::kernel::opaque::TokenKind;
 use crate::kernel::{OauthClientId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Paging, Path, Query,
-    Replay, Tagged, Versioned,
+    ShownOnce, Tagged, Versioned,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -100,6 +100,10 @@ pub struct NewOauthClient {
     #[serde(serialize_with = "expose_some", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "tos_AZq…")]
     pub secret: Option<SecretString>,
+}
+
+impl ShownOnce for NewOauthClient {
+    const SECRET: &'static str = "secret";
 }
 
 /// An app to be made.
@@ -188,15 +192,14 @@ pub async fn get_oauth_client(
 ///
 /// The answer holds its secret, if it keeps one, which is kept nowhere. In its own name it may do what the caller may do at
 /// that moment, as far as its scopes go; in a person's name what that person may, as far as they agreed. Only a person
-/// registers one. Sent again with the same `Idempotency-Key`, it is refused: the app is there, and nobody has its secret
-/// unless the first answer came.
+/// registers one. Sent again with the same `Idempotency-Key`, it answers the same without the secret: if the first answer
+/// did not come, rotate it.
 #[utoipa::path(
     tag = "oauth",
     request_body = CreateOauthClient,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes one, however often it is sent")),
     responses(
         (status = 201, description = "Made", body = Envelope<NewOauthClient>),
-        (status = 409, description = "`already_exists`: it was made before, under this `Idempotency-Key`", body = ErrorEnvelope),
         (status = 422, description = "Some fields are not valid, or a scope is beyond your own rights", body = ErrorEnvelope),
         Refusals,
     ),
@@ -218,12 +221,7 @@ pub async fn create_oauth_client(
     let grants = &words(&wanted.grants);
     let (db, actor) = (&caller.db, owner.to_string());
     idempotency
-        .run_secret(db, &actor, async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<NewOauthClient>> {
-            if replay == Replay::Again {
-                let said =
-                    "It was made before, and its secret is kept nowhere: find it by its name, and give it another.";
-                return Err(ApiError::already_exists("name", said));
-            }
+        .run_shown_once(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewOauthClient>> {
             let secret = wanted.confidential.then(|| Secret::new(db, TokenKind::OauthSecret));
             let new = NewClient {
                 id: OauthClientId::generate(),

@@ -13,7 +13,7 @@ use crate::kernel::OauthClientId;
 use crate::kernel::opaque::TokenKind;
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch,
-    Path, Replay, Tagged,
+    Path, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -160,15 +160,11 @@ pub async fn rotate_oauth_client(
     let actor = caller.in_person()?;
     let (id, now, db) = (id.0, auth.clock.now(), &caller.db);
     let secret = &Secret::new(db, TokenKind::OauthSecret);
-    let refused = |said: &'static str| Err(ApiError::new(Code::Conflict).detail(said));
     idempotency
-        .run_secret(db, &actor.to_string(), async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<_> {
+        .run_shown_once(db, &actor.to_string(), async |conn: &mut TenantTx| -> ApiResult<Answer<NewOauthClient>> {
             let before = hold(conn, &caller, id).await?;
-            if replay == Replay::Again {
-                return refused("It was rotated before, and its secret is kept nowhere: rotate it anew.");
-            }
             if !before.is_confidential() {
-                return refused("This app keeps no secret.");
+                return Err(ApiError::new(Code::Conflict).detail("This app keeps no secret."));
             }
             let until = secrets::overlap(body.0.overlap_seconds, before.previous_expires_at, now)?;
             // A new secret in the hands of whoever asks is as good as a new app.
@@ -185,8 +181,15 @@ pub async fn rotate_oauth_client(
 /// Removes an app for good with all that it was given, at once on this node and within two seconds everywhere.
 #[utoipa::path(
     tag = "oauth",
-    params(("id" = OauthClientId, Path, description = "The app")),
-    responses((status = 204, description = "Removed"), Refusals),
+    params(
+        ("id" = OauthClientId, Path, description = "The app"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
+        Refusals,
+    ),
     security(("bearer" = [])),
 )]
 #[delete("/api/v1/oauth/clients/{id}")]
@@ -195,6 +198,7 @@ pub async fn delete_oauth_client(
     auth: web::Data<Auth>,
     caller: Authorized<OauthWrite>,
     id: Path<OauthClientId>,
+    if_match: IfMatch,
 ) -> ApiResult<NoContent> {
     let actor = caller.in_person()?;
     let (id, now) = (id.0, auth.clock.now());
@@ -202,6 +206,7 @@ pub async fn delete_oauth_client(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             let row = hold(conn, &caller, id).await?;
+            if_match.check(row.version)?;
             note(conn, actor, &row, "oauth_client.removed", now).await?;
             Ok(store::remove(conn, id).await?)
         })

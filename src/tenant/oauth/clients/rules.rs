@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::error::{ApiError, ApiResult};
 use crate::router::tenant::words;
-use crate::tenant::identity_providers::rules::check_redirects;
+use crate::tenant::identity_providers::rules::{check_redirects, check_redirects_of_native_app};
 
 words! {
     /// How an app may come by tokens.
@@ -39,7 +39,7 @@ pub(super) fn check(confidential: bool, grants: &[OauthGrantType], redirects: &[
         return refused("grants", "Refresh tokens come with 'authorization_code' alone.");
     }
     if code {
-        return check_redirects(redirects);
+        return if confidential { check_redirects(redirects) } else { check_redirects_of_native_app(redirects) };
     }
     if redirects.is_empty() { Ok(()) } else { refused("redirectUris", "Nobody is sent back without a code.") }
 }

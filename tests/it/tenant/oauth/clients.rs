@@ -30,7 +30,9 @@ async fn an_app_s_secret_is_shown_once_and_kept_as_a_hash() {
     let body = json!({"name": "twice", "confidential": true, "grants": ["client_credentials"], "scopes": []});
     let again = acme.admin().with("idempotency-key", &unique("key"));
     let first = again.post(PATH, body.clone()).await.expect(201);
-    again.post(PATH, body).await.refused(409, "already_exists");
+    let repeated = again.post(PATH, body).await.expect(201);
+    assert!(first.data()["secret"].is_string() && repeated.data()["secret"].is_null(), "{repeated:?}");
+    assert_eq!((repeated.id(), repeated.header("idempotency-replayed")), (first.id(), Some("true")));
     acme.admin().delete(&format!("{PATH}/{}", first.id())).await.expect(204);
     acme.admin().delete(&format!("{PATH}/{}", first.id())).await.refused(404, "not_found");
     let noted =
