@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use futures_util::future::join_all;
+use reqwest::header::RETRY_AFTER;
 use serde_json::json;
 
 use super::ground::{PASSWORD, bring};
@@ -51,6 +52,7 @@ pub async fn run(Effort { seconds, rounds, .. }: Effort) -> Result<()> {
     let (served, refused) = (count(200), count(503));
     let others: Vec<_> = answers.iter().filter(|(status, _)| ![200, 503].contains(*status)).collect();
     println!("\n### {CALLERS} logins at once, again and again, {rounds} rounds of {seconds} s\n");
+    println!("Whoever is sent away comes back when `Retry-After` says.\n");
     println!("| | |\n|---|---|");
     println!("| memory before, MiB | {:.0} |", before.resident);
     println!("| peak during, MiB | {peak:.0} |");
@@ -68,7 +70,8 @@ fn address(number: usize) -> String {
     format!("crowd-{number:03}@people.example")
 }
 
-/// Each logs in as somebody else, again as soon as they are answered; in a thread of its own.
+/// Each logs in as somebody else, and again once they are answered: whoever is sent away comes back when `Retry-After` says.
+/// In a thread of its own.
 struct Crowd {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Result<BTreeMap<u16, u64>>>,
@@ -109,8 +112,10 @@ async fn go_on(client: &reqwest::Client, url: &str, number: usize, stop: &Atomic
             continue;
         };
         answers.push(answer.status().as_u16());
+        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         // Read, the connection can be used again.
         let _ = answer.bytes().await;
+        tokio::time::sleep(Duration::from_secs(after.unwrap_or_default())).await;
     }
     answers
 }

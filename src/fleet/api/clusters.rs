@@ -105,7 +105,11 @@ fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> Api
     tag = "admin",
     operation_id = "adminGetCluster",
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, description = "The cluster, with `ETag`", body = Envelope<ClusterView>), Refusals),
+    responses(
+        (status = 200, description = "The cluster, with `ETag`", body = Envelope<ClusterView>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/clusters/{name}")]
@@ -156,7 +160,10 @@ pub struct ClusterPatch {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminChangeCluster",
-    params(("name" = String, Path, description = "Its name")),
+    params(
+        ("name" = String, Path, description = "Its name"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
     request_body(
         content = ClusterPatch,
         content_type = "application/merge-patch+json",
@@ -193,7 +200,10 @@ pub async fn change_cluster(
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminRemoveCluster",
-    params(("name" = String, Path, description = "Its name")),
+    params(
+        ("name" = String, Path, description = "Its name"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
     responses((status = 204, description = "Gone"), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]

@@ -51,7 +51,10 @@ pub struct DeleteQuery {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminChangeTenant",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
     request_body(
         content = TenantPatch,
         content_type = "application/merge-patch+json",
@@ -85,7 +88,11 @@ pub async fn change_tenant(
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminDeleteTenant",
-    params(("id" = String, Path, description = "Id or slug"), DeleteQuery),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        DeleteQuery,
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
     responses((status = 204, description = "Archived, or gone"), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
