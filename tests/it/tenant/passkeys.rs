@@ -6,7 +6,7 @@ use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
 use crate::support::device::Device;
 use crate::support::jwt::part;
-use crate::support::{db, unique};
+use crate::support::{authenticator, db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 const ORIGIN: &str = "http://localhost:8765";
@@ -168,8 +168,9 @@ async fn an_answer_counts_once_and_only_to_its_question() {
 
 #[actix_web::test]
 async fn a_passkey_is_a_second_factor() {
-    let (_app, acme) = node().await;
+    let (app, acme) = node().await;
     let (email, ada) = person(&acme, "user").await;
+    let seed = ada.post("/api/v1/auth/mfa/totp", json!({})).await.expect(200).data()["secret"].clone();
     let (mut device, _) = add(&ada).await;
     // Nobody asks for a second factor yet.
     assert!(acme.log_in_as(&email, PASSWORD).await.expect(200).data()["accessToken"].is_string());
@@ -178,6 +179,12 @@ async fn a_passkey_is_a_second_factor() {
     assert_eq!(asked.data()["methods"], json!(["webauthn"]), "{asked:?}");
     let token = asked.data()["mfaToken"].clone();
     let nobody = acme.anonymous();
+    // With the password alone nobody makes themselves another factor, nor completes one that was begun.
+    let enrolment = "/api/v1/auth/mfa/enrolment";
+    nobody.post(enrolment, json!({"mfaToken": token})).await.refused(409, "conflict");
+    let code = authenticator::code(&app, seed.as_str().unwrap());
+    let first = json!({"mfaToken": token, "code": code});
+    nobody.post(&format!("{enrolment}/confirm"), first).await.refused(409, "conflict");
     let path = "/api/v1/auth/mfa/webauthn";
     let options = nobody.post(&format!("{path}/options"), json!({"mfaToken": token})).await.expect(200);
     let mut stranger = Device::new(ORIGIN, "localhost");
