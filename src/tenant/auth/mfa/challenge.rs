@@ -88,6 +88,7 @@ impl Waiting {
                 if let Some(left) = attempts::hold(conn, &line).await? {
                     return Ok(Err(locked(left)));
                 }
+                let person = hold_same(conn, &person).await?;
                 if is_new {
                     expect_no_passkey(conn, person.id).await?;
                 }
@@ -130,6 +131,17 @@ impl Waiting {
         }
         Ok(passed)
     }
+}
+
+/// The person again, held until the transaction ends: a new password or a deactivation that came meanwhile ends what waits.
+/// The person comes after the account's tries and before factors, challenges and sessions, as in a login.
+async fn hold_same(conn: &mut TenantConn, seen: &UserRow) -> ApiResult<UserRow> {
+    let held = users::hold(conn, seen.id).await.map_err(|error| match error.code() {
+        Code::NotFound => ApiError::new(Code::TokenInvalid),
+        _ => error,
+    })?;
+    let same = held.status == UserStatus::Active && held.auth_version == seen.auth_version;
+    if same { Ok(held) } else { Err(ApiError::new(Code::TokenInvalid)) }
 }
 
 /// A password alone adds no factor beside one that there is: not beside a passkey either, even one that nobody can be asked
