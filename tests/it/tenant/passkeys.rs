@@ -209,6 +209,27 @@ async fn a_passkey_is_a_second_factor() {
     assert_eq!(asked.data()["methods"], json!(["enrolment"]), "{asked:?}");
 }
 
+#[actix_web::test]
+async fn a_session_of_a_passkey_shows_more_and_loses_nothing() {
+    let (app, acme) = node().await;
+    let (_, ada) = person(&acme, "user").await;
+    let (mut device, _) = add(&ada).await;
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    let here = come_in(&acme, &mut device).await;
+    let amr = |answer: &Answer| part(answer.data()["accessToken"].as_str().unwrap(), 1)["amr"].clone();
+    let step_up = "/api/v1/auth/step-up";
+    let proven = here.post(step_up, json!({"password": PASSWORD})).await.expect(200);
+    assert_eq!(amr(&proven), json!(["pop", "mfa", "pwd"]));
+    here.get("/api/v1/users/me").await.expect(200);
+    let told = here.post("/api/v1/auth/mfa/totp", json!({})).await.expect(200);
+    let seed = told.data()["secret"].as_str().unwrap();
+    let first = json!({"code": authenticator::code(&app, seed)});
+    here.post("/api/v1/auth/mfa/totp/confirm", first).await.expect(200);
+    let both = json!({"password": PASSWORD, "code": authenticator::code_at(&app, seed, 30)});
+    let proven = here.post(step_up, both).await.expect(200);
+    assert_eq!(amr(&proven), json!(["pop", "mfa", "pwd", "otp"]));
+}
+
 /// A question holds what was so when it was asked; what is so when it is answered counts.
 #[actix_web::test]
 async fn what_happens_between_question_and_answer_counts() {

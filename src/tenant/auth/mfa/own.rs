@@ -246,7 +246,7 @@ async fn prove(
             }
             Deed::Confirm => {
                 sessions::end_sessions(conn, me, Some(session), "second_factor_added", now).await?;
-                sessions::prove_again(conn, session, &["pwd".to_owned(), "otp".to_owned()], now).await?;
+                sessions::prove_again(conn, session, &["otp"], now).await?;
             }
             Deed::Renew => {}
         }
