@@ -213,7 +213,7 @@ async fn a_passkey_is_a_second_factor() {
 async fn a_session_of_a_passkey_shows_more_and_loses_nothing() {
     let (app, acme) = node().await;
     let (_, ada) = person(&acme, "user").await;
-    let (mut device, _) = add(&ada).await;
+    let (mut device, id) = add(&ada).await;
     acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
     let here = come_in(&acme, &mut device).await;
     let amr = |answer: &Answer| part(answer.data()["accessToken"].as_str().unwrap(), 1)["amr"].clone();
@@ -224,10 +224,20 @@ async fn a_session_of_a_passkey_shows_more_and_loses_nothing() {
     let told = here.post("/api/v1/auth/mfa/totp", json!({})).await.expect(200);
     let seed = told.data()["secret"].as_str().unwrap();
     let first = json!({"code": authenticator::code(&app, seed)});
-    here.post("/api/v1/auth/mfa/totp/confirm", first).await.expect(200);
+    let confirmed = here.post("/api/v1/auth/mfa/totp/confirm", first).await.expect(200);
     let both = json!({"password": PASSWORD, "code": authenticator::code_at(&app, seed, 30)});
     let proven = here.post(step_up, both).await.expect(200);
     assert_eq!(amr(&proven), json!(["pop", "mfa", "pwd", "otp"]));
+
+    // Of two factors either may go, and the last one stays while one is demanded.
+    let (_, second) = add(&here).await;
+    here.delete(&format!("{KEYS}/{second}")).await.expect(204);
+    let spare = json!({"code": confirmed.data()["recoveryCodes"][0]});
+    here.post("/api/v1/auth/mfa/totp/remove", spare).await.expect(204);
+    let path = format!("{KEYS}/{id}");
+    here.delete(&path).await.refused(409, "conflict");
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": null})).await.expect(200);
+    here.delete(&path).await.expect(204);
 }
 
 /// A question holds what was so when it was asked; what is so when it is answered counts.
@@ -276,6 +286,8 @@ async fn what_happens_between_question_and_answer_counts() {
     here.delete(&format!("{KEYS}/{first}")).await.expect(204);
     waiting.end(&acme, &mut phone).await.refused(401, "invalid_credentials");
     let waiting = Waiting::begin(&acme, &email).await;
+    here.delete(&format!("{KEYS}/{second}")).await.refused(409, "conflict");
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": null})).await.expect(200);
     here.delete(&format!("{KEYS}/{second}")).await.expect(204);
     let hers = laptop.user.clone();
     put(&acme.admin(), &mut laptop).await;
