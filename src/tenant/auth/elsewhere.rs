@@ -41,7 +41,8 @@ struct Trust {
     person_from: Option<Uuid>,
 }
 
-async fn person(conn: &mut TenantConn, user: UserId) -> QueryResult<Option<Uuid>> {
+/// The person whom an account belongs to, if it says so.
+pub(super) async fn person(conn: &mut TenantConn, user: UserId) -> QueryResult<Option<Uuid>> {
     let found = diesel::sql_query("SELECT person_id FROM users WHERE id = $1").bind::<SqlUuid, _>(user.uuid());
     Ok(found.get_result::<Person>(conn).await.optional()?.and_then(|found| found.person_id))
 }
@@ -54,6 +55,11 @@ async fn set_person(conn: &mut TenantConn, user: UserId, person: Uuid) -> QueryR
 async fn trust(conn: &mut TenantConn, user: UserId) -> QueryResult<Trust> {
     let found = diesel::sql_query("SELECT person_id, person_from FROM users WHERE id = $1");
     found.bind::<SqlUuid, _>(user.uuid()).get_result(conn).await
+}
+
+/// Whether an account lets its person in from elsewhere.
+pub(super) async fn lets_in(conn: &mut TenantConn, db: &TenantDb, user: UserId) -> QueryResult<bool> {
+    Ok(db.tenant().schema_version >= SINCE && trust(conn, user).await?.person_from.is_some())
 }
 
 async fn set_trust(conn: &mut TenantConn, user: UserId, from: TenantId) -> QueryResult<()> {
