@@ -71,8 +71,11 @@ pub async fn my_tenants(
     let linked = match elsewhere::person_of(&caller.db, caller.user()).await? {
         None => Vec::new(),
         Some(person) => {
+            let account = (mine.id, caller.user());
             let read = async move |conn: &mut MainConn| -> ApiResult<Vec<LinkedTenant>> {
-                Ok(people::tenants_of(conn, person).await?)
+                // Whoever writes into their own database learns nothing of where others belong.
+                let theirs = people::is_confirmed(conn, person, account).await?;
+                Ok(if theirs { people::tenants_of(conn, person).await? } else { Vec::new() })
             };
             belonging(caller.db.router(), person, fleet.control.db.read(read).await?).await
         }

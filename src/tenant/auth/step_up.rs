@@ -117,7 +117,7 @@ async fn lacks_factor(conn: &mut TenantConn, db: &TenantDb, (me, session): (User
         return Ok(false);
     }
     let amr = store::hold_amr(conn, session).await?;
-    Ok(!amr.is_some_and(|amr| mfa::gate::is_satisfied(&amr)))
+    Ok(amr.is_none_or(|amr| !mfa::gate::is_satisfied(&amr)))
 }
 
 fn wrong(field: &'static str, said: &'static str) -> ApiError {

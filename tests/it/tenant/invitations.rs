@@ -207,6 +207,8 @@ async fn who_takes_a_linked_account_over_does_not_come_back_through_it() {
     for tenant in [&globex, &initech] {
         switch(&evil.admin(), tenant.slug.as_str()).await.refused(404, "not_found");
     }
+    let told = evil.admin().get("/api/v1/users/me/tenants").await.expect(200);
+    assert_eq!(told.data().as_array().unwrap().len(), 1, "{told:?}");
     // A link of before it was kept where it came from leads nowhere.
     switch(&taken, initech.slug.as_str()).await.expect(200);
     db::execute(initech.database(), "UPDATE users SET person_from = NULL").await;
