@@ -87,6 +87,20 @@ pub async fn account(conn: &mut MainConn, person: Uuid, tenant: TenantId) -> Que
     Ok(found.get_result::<Account>(conn).await.optional()?.map(|account| UserId::from(account.user_id)))
 }
 
+/// Whether an account is a person's by a link that its tenant's database agreed to.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn is_confirmed(conn: &mut MainConn, person: Uuid, (tenant, user): (TenantId, UserId)) -> QueryResult<bool> {
+    let found = "SELECT user_id FROM person_links WHERE person_id = $1 AND tenant_id = $2 AND user_id = $3 \
+                 AND confirmed_at IS NOT NULL";
+    let found = diesel::sql_query(found)
+        .bind::<SqlUuid, _>(person)
+        .bind::<SqlUuid, _>(tenant.uuid())
+        .bind::<SqlUuid, _>(user.uuid());
+    Ok(found.get_result::<Account>(conn).await.optional()?.is_some())
+}
+
 /// The tenants that a person belongs to, as far as they serve, by slug.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, post, web};
+use chrono::{DateTime, Utc};
 use futures_util::future;
 use futures_util::stream::{self, StreamExt as _};
 use garde::Validate;
@@ -17,8 +18,8 @@ use crate::control::requests::Kept;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::once::Turn;
-use crate::kernel::TenantId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{TenantId, UserId};
 use crate::rest::{
     Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, ListEnvelope, Listed, NoQuery, Recent,
     Reply, SignedIn,
@@ -70,8 +71,11 @@ pub async fn my_tenants(
     let linked = match elsewhere::person_of(&caller.db, caller.user()).await? {
         None => Vec::new(),
         Some(person) => {
+            let account = (mine.id, caller.user());
             let read = async move |conn: &mut MainConn| -> ApiResult<Vec<LinkedTenant>> {
-                Ok(people::tenants_of(conn, person).await?)
+                // Whoever writes into their own database learns nothing of where others belong.
+                let theirs = people::is_confirmed(conn, person, account).await?;
+                Ok(if theirs { people::tenants_of(conn, person).await? } else { Vec::new() })
             };
             belonging(caller.db.router(), person, fleet.control.db.read(read).await?).await
         }
@@ -151,7 +155,7 @@ pub async fn accept_invitation(
         router::Error::TokenInvalid(_) | router::Error::TenantSuspended => void(),
         other => other.into(),
     })?;
-    let there = router.at_schema(there, crate::tenant::auth::LINKED_SINCE).await?;
+    let there = router.at_schema(there, elsewhere::SINCE).await?;
     let person = elsewhere::ensure_person(&caller.db, caller.user()).await?;
     // Remembered by the control plane: no connection of one tenant is held while another is asked.
     let scope = format!("POST /api/v1/invitations/accept {} {}", caller.db.tenant().id, caller.user());
@@ -186,15 +190,26 @@ struct Link<'a> {
 
 impl Link<'_> {
     async fn make(&self) -> ApiResult<()> {
-        let Self { auth, fleet, caller, there, token, person, again } = *self;
+        let Self { auth, fleet, there, token, person, again, .. } = *self;
+        let (now, to) = (auth.clock.now(), there.tenant().id);
         // What was done before its answer could be kept, is done.
-        if again && elsewhere::accepted(there, token, person).await?.is_some() {
-            return Ok(());
-        }
-        let (here, me, now) = (caller.db.tenant().id, caller.user(), auth.clock.now());
+        let done = if again { elsewhere::accepted(there, token, person).await? } else { None };
+        let user = match done {
+            Some(user) => user,
+            None => self.accept(now).await?,
+        };
+        let confirm =
+            async move |conn: &mut MainConn| -> ApiResult<()> { Ok(people::confirm(conn, person, to, now).await?) };
+        fleet.control.db.read(confirm).await?;
+        auth.admission.forget_user(to, user).await;
+        Ok(())
+    }
+
+    async fn accept(&self, now: DateTime<Utc>) -> ApiResult<UserId> {
+        let Self { auth, fleet, caller, there, token, person, .. } = *self;
+        let (here, me, to) = (caller.db.tenant().id, caller.user(), there.tenant().id);
         let user = elsewhere::invited(auth, there, token).await?;
         // Linked before it is accepted: an account that does not agree is no link, and one that was accepted is not without.
-        let to = there.tenant().id;
         let link = async move |conn: &mut MainConn| -> ApiResult<bool> {
             let mine = people::link(conn, person, (here, me), now).await?;
             people::confirm(conn, person, here, now).await?;
@@ -203,12 +218,7 @@ impl Link<'_> {
         if !fleet.control.db.transaction(link).await? {
             return Err(ApiError::already_exists("token", "You have an account at this tenant already."));
         }
-        elsewhere::accept(auth, there, token, person).await?;
-        let confirm =
-            async move |conn: &mut MainConn| -> ApiResult<()> { Ok(people::confirm(conn, person, to, now).await?) };
-        fleet.control.db.read(confirm).await?;
-        auth.admission.forget_user(to, user).await;
-        Ok(())
+        elsewhere::accept(auth, there, token, (person, here)).await
     }
 }
 
@@ -225,6 +235,9 @@ pub struct SwitchTenant {
 /// Changes over to another tenant that one belongs to, by its own rules: where it asks for a second factor, the answer is
 /// `mfaRequired` as after a login. One that one does not belong to looks like one that does not exist. The session here
 /// stays. Needs proof of who one is that is not older than ten minutes.
+///
+/// An account lets its person in from the organisation with whose token its invitation was accepted, and from no other: the
+/// way back is the session there, or a login.
 #[utoipa::path(
     tag = "auth",
     request_body = SwitchTenant,
@@ -251,8 +264,12 @@ pub async fn switch_tenant(
         Err(error) => return Err(error.into()),
     };
     let person = person.ok_or_else(no_such_tenant)?;
-    let to = there.tenant().id;
-    let find = async move |conn: &mut MainConn| -> ApiResult<_> { Ok(people::account(conn, person, to).await?) };
+    let (here, me, to) = (caller.db.tenant().id, caller.user(), there.tenant().id);
+    let find = async move |conn: &mut MainConn| -> ApiResult<_> {
+        // What the caller's database says of whose the account is, the control plane has to know.
+        let mine = people::is_confirmed(conn, person, (here, me)).await?;
+        Ok(if mine { people::account(conn, person, to).await? } else { None })
+    };
     let user = fleet.control.db.read(find).await?.ok_or_else(no_such_tenant)?;
-    elsewhere::enter(&auth, &there, user, person, &client).await.map(Reply)
+    elsewhere::enter(&auth, &there, user, (person, here), &client).await.map(Reply)
 }

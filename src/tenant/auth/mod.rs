@@ -27,7 +27,7 @@ mod step_up;
 mod store;
 mod strangers;
 
-pub use account::{SINCE as LINKED_SINCE, SignUpMode, SignUpPolicy};
+pub use account::{SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
 pub(in crate::tenant) use mfa::gate::{forget_challenges, is_demanded, is_satisfied};
 pub use newcomer::{expect_newcomer, sign_in_again, sign_in_newcomer, welcome_newcomer};

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::account;
 use super::attempts::{Kind, Line, Outcome, Try, judge, locked};
+use super::mfa;
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
@@ -100,6 +101,7 @@ pub async fn change_password(
             account::drop_trust(conn, db, me).await?;
             users::update(conn, me, &change, true, line.now).await?;
             mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
+            mfa::gate::forget_challenges(conn, db, me).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", line.now).await?;
             Ok(Ok(Answer::no_content()))
         })

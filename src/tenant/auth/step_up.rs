@@ -12,8 +12,9 @@ use super::session::{self, AccessToken, Identity};
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::{SessionId, UserId};
 use crate::rest::{Client, Envelope, ErrorEnvelope, InPerson, Json, NoQuery, Reply};
-use crate::router::{TenantConn, TenantTx};
+use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::security::session_rules;
 use crate::tenant::teams;
@@ -36,8 +37,8 @@ pub struct StepUp {
 
 /// Proves again who one is: for what asks for proof that is not older than ten minutes (`step_up_required`).
 ///
-/// The answer is a new access token of the same session; the refresh token stays. A wrong password or code counts like a
-/// failed login.
+/// The answer is a new access token of the same session; the refresh token stays. Its `amr` says this beside what was shown
+/// before. A wrong password or code counts like a failed login.
 #[utoipa::path(
     tag = "auth",
     request_body = StepUp,
@@ -80,25 +81,21 @@ pub async fn step_up(
                 Outcome::Refused => return Ok(Err(wrong("password", "It is not your password."))),
                 Outcome::Locked(left) => return Ok(Err(locked(left))),
             }
-            let mut amr = vec!["pwd".to_owned()];
-            match mfa::gate::prove(conn, db, me, code, line.now).await? {
-                mfa::gate::Proof::None => {
-                    let person = users::get(conn, me).await?;
-                    let roles = teams::all_roles(conn, db, &person).await?;
-                    if mfa::gate::is_demanded(conn, db, &roles).await? {
-                        store::end_session(conn, sid, "second_factor_demanded", line.now).await?;
-                        return Ok(Err(ApiError::new(Code::TokenRevoked)));
-                    }
+            let shown: &[&str] = match mfa::gate::prove(conn, db, me, code, line.now).await? {
+                mfa::gate::Proof::None if lacks_factor(conn, db, (me, sid)).await? => {
+                    store::end_session(conn, sid, "second_factor_demanded", line.now).await?;
+                    return Ok(Err(ApiError::new(Code::TokenRevoked)));
                 }
-                mfa::gate::Proof::Right => amr.push("otp".to_owned()),
+                mfa::gate::Proof::None => &["pwd"],
+                mfa::gate::Proof::Right => &["pwd", "otp"],
                 mfa::gate::Proof::Missing => return Ok(Err(wrong("code", "Your second factor is asked for too."))),
                 mfa::gate::Proof::Wrong => {
                     attempts::fail(conn, line, Some(me)).await?;
                     return Ok(Err(wrong("code", "Not a code of now.")));
                 }
-            }
+            };
             attempts::succeed(conn, line, me).await?;
-            let Some(expires_at) = store::prove_again(conn, sid, &amr, line.now).await? else {
+            let Some((amr, expires_at)) = store::prove_again(conn, sid, shown, line.now).await? else {
                 return Err(ApiError::new(Code::TokenRevoked));
             };
             let person = users::get(conn, me).await?;
@@ -110,6 +107,17 @@ pub async fn step_up(
         })
         .await??;
     Ok(Reply(token))
+}
+
+/// Whether a session has not seen the second factor that the organisation demands. One that a passkey opened has.
+async fn lacks_factor(conn: &mut TenantConn, db: &TenantDb, (me, session): (UserId, SessionId)) -> ApiResult<bool> {
+    let person = users::get(conn, me).await?;
+    let roles = teams::all_roles(conn, db, &person).await?;
+    if !mfa::gate::is_demanded(conn, db, &roles).await? {
+        return Ok(false);
+    }
+    let amr = store::hold_amr(conn, session).await?;
+    Ok(amr.is_none_or(|amr| !mfa::gate::is_satisfied(&amr)))
 }
 
 fn wrong(field: &'static str, said: &'static str) -> ApiError {

@@ -117,13 +117,17 @@ pub fn may_control(own: &BTreeSet<String>, theirs: &[String]) -> ApiResult<()> {
 /// The status a person has after an administrator's change.
 ///
 /// # Errors
-/// 422 if nobody can be made so: back to invited, or past an invitation that they have not accepted.
+/// 422 if nobody can be made so: back to invited, or past an invitation that they have not accepted, be it by way of
+/// deactivated.
 pub fn next_status(current: UserStatus, asked: Option<UserStatus>, has_password: bool) -> ApiResult<UserStatus> {
     let fault = |message| Err(ApiError::invalid_field("status", "not_possible", message));
     match asked {
         Some(UserStatus::Invited) if current != UserStatus::Invited => fault("Nobody becomes invited again."),
         Some(UserStatus::Active) if current == UserStatus::Invited && !has_password => {
             fault("They become active by accepting their invitation; or give them a password.")
+        }
+        Some(UserStatus::Deactivated) if current == UserStatus::Invited && !has_password => {
+            fault("They have not come in yet. Take the invitation back with DELETE /api/v1/invitations/{id}.")
         }
         Some(status) => Ok(status),
         // A password from an administrator takes the place of the invitation.
@@ -183,6 +187,8 @@ mod tests {
         assert_eq!(next_status(Active, Some(Deactivated), true).unwrap(), Deactivated);
         assert_eq!(next_status(Deactivated, None, true).unwrap(), Deactivated);
         assert!(next_status(Invited, Some(Active), false).is_err());
+        assert!(next_status(Invited, Some(Deactivated), false).is_err());
+        assert_eq!(next_status(Invited, Some(Deactivated), true).unwrap(), Deactivated);
         // Whoever comes in by another way than a password comes back by it.
         assert_eq!(next_status(Deactivated, Some(Active), false).unwrap(), Active);
         assert!(next_status(Active, Some(Invited), true).is_err());

@@ -145,8 +145,9 @@ async fn one_person_belongs_to_several_organisations() {
     assert_eq!(at_globex.get("/api/v1/users/me").await.expect(200).data()["roles"], json!(["user"]));
     at_globex.get("/api/v1/permissions").await.refused(403, "permission_denied");
     ada.get("/api/v1/users/me").await.expect(200);
-    let back = switch(&at_globex, acme.slug.as_str()).await.expect(200);
-    assert_eq!(back.data()["user"]["email"], acme.email());
+    // Trust has one direction: where she came from, she is signed in already.
+    switch(&at_globex, acme.slug.as_str()).await.refused(404, "not_found");
+    ada.get("/api/v1/users/me").await.expect(200);
 
     // Nothing of who it is, is in the control plane.
     let links = db::words(app.control_database(), "SELECT l::text AS word FROM person_links l").await;
@@ -168,6 +169,50 @@ async fn one_person_belongs_to_several_organisations() {
     assert!(!listed().await);
     globex.admin().delete(&path).await.expect(204);
     assert!(!listed().await);
+}
+
+/// Whoever runs an organisation signs in as any of its people, and is nobody elsewhere for that.
+#[actix_web::test]
+async fn who_takes_a_linked_account_over_does_not_come_back_through_it() {
+    let (app, smtp) = shared().await;
+    let (evil, globex, initech) = (app.tenant("evil").await, app.tenant("globex").await, app.tenant("initech").await);
+    for tenant in [&evil, &initech] {
+        invite_only(tenant).await;
+    }
+    let (bob, email) = (globex.admin(), address("bob"));
+    let token = invite(&evil, smtp, &email).await;
+    bob.post("/api/v1/invitations/accept", json!({"token": token})).await.expect(200);
+    let entered = switch(&bob, evil.slug.as_str()).await.expect(200);
+    let id = entered.data()["user"]["id"].as_str().unwrap().to_owned();
+    let bob_at_evil = evil.anonymous().bearing(entered.data()["accessToken"].as_str().unwrap());
+    // With the account there he accepts another invitation: that organisation trusts this one, not his own.
+    let token = invite(&initech, smtp, &address("bob")).await;
+    bob_at_evil.post("/api/v1/invitations/accept", json!({"token": token})).await.expect(200);
+    switch(&bob_at_evil, initech.slug.as_str()).await.expect(200);
+    switch(&bob, initech.slug.as_str()).await.refused(404, "not_found");
+
+    let password = json!({"password": PASSWORD});
+    evil.admin().patch(&format!("/api/v1/users/{id}"), password).await.expect(200);
+    let taken = evil.log_in_as(&email, PASSWORD).await.expect(200);
+    let taken = evil.anonymous().bearing(taken.data()["accessToken"].as_str().unwrap());
+    switch(&taken, globex.slug.as_str()).await.refused(404, "not_found");
+
+    // Nor does it help to write into one's own database whose an account is.
+    let theirs = format!(
+        "UPDATE users SET (person_id, person_from) = (SELECT person_id, person_from FROM users WHERE id = '{id}') \
+         WHERE email = '{}'",
+        evil.email()
+    );
+    db::execute(evil.database(), &theirs).await;
+    for tenant in [&globex, &initech] {
+        switch(&evil.admin(), tenant.slug.as_str()).await.refused(404, "not_found");
+    }
+    let told = evil.admin().get("/api/v1/users/me/tenants").await.expect(200);
+    assert_eq!(told.data().as_array().unwrap().len(), 1, "{told:?}");
+    // A link of before it was kept where it came from leads nowhere.
+    switch(&taken, initech.slug.as_str()).await.expect(200);
+    db::execute(initech.database(), "UPDATE users SET person_from = NULL").await;
+    switch(&taken, initech.slug.as_str()).await.refused(404, "not_found");
 }
 
 #[actix_web::test]

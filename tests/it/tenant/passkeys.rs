@@ -6,7 +6,7 @@ use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
 use crate::support::device::Device;
 use crate::support::jwt::part;
-use crate::support::{db, unique};
+use crate::support::{authenticator, db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 const ORIGIN: &str = "http://localhost:8765";
@@ -168,8 +168,9 @@ async fn an_answer_counts_once_and_only_to_its_question() {
 
 #[actix_web::test]
 async fn a_passkey_is_a_second_factor() {
-    let (_app, acme) = node().await;
+    let (app, acme) = node().await;
     let (email, ada) = person(&acme, "user").await;
+    let seed = ada.post("/api/v1/auth/mfa/totp", json!({})).await.expect(200).data()["secret"].clone();
     let (mut device, _) = add(&ada).await;
     // Nobody asks for a second factor yet.
     assert!(acme.log_in_as(&email, PASSWORD).await.expect(200).data()["accessToken"].is_string());
@@ -178,6 +179,12 @@ async fn a_passkey_is_a_second_factor() {
     assert_eq!(asked.data()["methods"], json!(["webauthn"]), "{asked:?}");
     let token = asked.data()["mfaToken"].clone();
     let nobody = acme.anonymous();
+    // With the password alone nobody makes themselves another factor, nor completes one that was begun.
+    let enrolment = "/api/v1/auth/mfa/enrolment";
+    nobody.post(enrolment, json!({"mfaToken": token})).await.refused(409, "conflict");
+    let code = authenticator::code(&app, seed.as_str().unwrap());
+    let first = json!({"mfaToken": token, "code": code});
+    nobody.post(&format!("{enrolment}/confirm"), first).await.refused(409, "conflict");
     let path = "/api/v1/auth/mfa/webauthn";
     let options = nobody.post(&format!("{path}/options"), json!({"mfaToken": token})).await.expect(200);
     let mut stranger = Device::new(ORIGIN, "localhost");
@@ -200,6 +207,37 @@ async fn a_passkey_is_a_second_factor() {
     nobody.bearing(bearer).get("/api/v1/users/me").await.refused(401, "token_revoked");
     let asked = acme.log_in_as(&email, PASSWORD).await.expect(200);
     assert_eq!(asked.data()["methods"], json!(["enrolment"]), "{asked:?}");
+}
+
+#[actix_web::test]
+async fn a_session_of_a_passkey_shows_more_and_loses_nothing() {
+    let (app, acme) = node().await;
+    let (_, ada) = person(&acme, "user").await;
+    let (mut device, id) = add(&ada).await;
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    let here = come_in(&acme, &mut device).await;
+    let amr = |answer: &Answer| part(answer.data()["accessToken"].as_str().unwrap(), 1)["amr"].clone();
+    let step_up = "/api/v1/auth/step-up";
+    let proven = here.post(step_up, json!({"password": PASSWORD})).await.expect(200);
+    assert_eq!(amr(&proven), json!(["pop", "mfa", "pwd"]));
+    here.get("/api/v1/users/me").await.expect(200);
+    let told = here.post("/api/v1/auth/mfa/totp", json!({})).await.expect(200);
+    let seed = told.data()["secret"].as_str().unwrap();
+    let first = json!({"code": authenticator::code(&app, seed)});
+    let confirmed = here.post("/api/v1/auth/mfa/totp/confirm", first).await.expect(200);
+    let both = json!({"password": PASSWORD, "code": authenticator::code_at(&app, seed, 30)});
+    let proven = here.post(step_up, both).await.expect(200);
+    assert_eq!(amr(&proven), json!(["pop", "mfa", "pwd", "otp"]));
+
+    // Of two factors either may go, and the last one stays while one is demanded.
+    let (_, second) = add(&here).await;
+    here.delete(&format!("{KEYS}/{second}")).await.expect(204);
+    let spare = json!({"code": confirmed.data()["recoveryCodes"][0]});
+    here.post("/api/v1/auth/mfa/totp/remove", spare).await.expect(204);
+    let path = format!("{KEYS}/{id}");
+    here.delete(&path).await.refused(409, "conflict");
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": null})).await.expect(200);
+    here.delete(&path).await.expect(204);
 }
 
 /// A question holds what was so when it was asked; what is so when it is answered counts.
@@ -248,6 +286,8 @@ async fn what_happens_between_question_and_answer_counts() {
     here.delete(&format!("{KEYS}/{first}")).await.expect(204);
     waiting.end(&acme, &mut phone).await.refused(401, "invalid_credentials");
     let waiting = Waiting::begin(&acme, &email).await;
+    here.delete(&format!("{KEYS}/{second}")).await.refused(409, "conflict");
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": null})).await.expect(200);
     here.delete(&format!("{KEYS}/{second}")).await.expect(204);
     let hers = laptop.user.clone();
     put(&acme.admin(), &mut laptop).await;

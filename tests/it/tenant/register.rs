@@ -49,6 +49,13 @@ async fn a_person_without_a_password_cannot_come_in() {
     for password in ["", "null", "invited@example.com"] {
         acme.log_in_as("invited@example.com", password).await.refused(401, "invalid_credentials");
     }
+    // Nobody makes them active past the invitation, not by a way round either: it is taken back.
+    let id = answer.id();
+    for status in ["active", "deactivated"] {
+        let refused = acme.admin().patch(&format!("/api/v1/users/{id}"), json!({"status": status})).await;
+        assert_eq!(refused.invalid(), [("status".to_owned(), "not_possible".to_owned())], "{status}");
+    }
+    acme.admin().delete(&format!("/api/v1/invitations/{id}")).await.expect(204);
     // With a password given by the administrator, at once.
     let active = json!({"email": "b@example.com", "firstName": "B", "lastName": "B", "password": "an uncommon sentence of five words"});
     let answer = acme.admin().post("/api/v1/users", active).await.expect(201);

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use diesel_async::SimpleAsyncConnection as _;
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
 use crate::support::authenticator::{code, code_at};
 use crate::support::jwt::part;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 const TOTP: &str = "/api/v1/auth/mfa/totp";
@@ -308,6 +309,30 @@ async fn what_changes_the_factor_wants_fresh_proof() {
     let new = renewed.post("/api/v1/auth/mfa/recovery-codes", body).await.expect(200);
     let new: Vec<Value> = new.data()["recoveryCodes"].as_array().unwrap().clone();
     assert!(!new.contains(&json!(codes[0])) && new.len() == 10);
+}
+
+/// What ends a login that waits ends it though its second half has come already.
+#[actix_web::test]
+async fn a_second_half_waits_for_what_happens_to_its_person() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (id, email, ada) = person(&acme, "user").await;
+    let (secret, _) = enrol(app, &ada).await;
+    let mfa = token(&acme, &email).await;
+    let mut holder = db::open(acme.database()).await;
+    let change = format!("BEGIN; UPDATE users SET auth_version = auth_version + 1 WHERE id = '{id}'");
+    holder.batch_execute(&change).await.unwrap();
+    let waiting = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+        acme.role()
+    );
+    let right = code_at(app, &secret, 30);
+    let end = async {
+        eventually(seconds(10), "it waits", async || db::word(&app.server(), &waiting).await != "0").await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let (answer, ()) = join(second(&acme, &mfa, &right), end).await;
+    answer.refused(401, "token_invalid");
 }
 
 #[actix_web::test]

@@ -134,8 +134,8 @@ pub async fn reset_password(
             };
             users::update(conn, user, &change, true, now).await?;
             store::verified(conn, db, user, now).await?;
-            end_sessions(conn, user, None, "password_reset", now).await?;
             mfa::gate::forget_challenges(conn, db, user).await?;
+            end_sessions(conn, user, None, "password_reset", now).await?;
             // Whoever reads the mail of the address is not kept out by others' guesses.
             let email = email_key(&person.email);
             let line = Line::new(auth, db, &email, client, Kind::PasswordChange);

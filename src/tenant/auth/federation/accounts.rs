@@ -17,8 +17,8 @@ use crate::rest::{
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
-use crate::tenant::auth::passkeys;
 use crate::tenant::auth::settings::Auth;
+use crate::tenant::auth::{elsewhere, passkeys};
 use crate::tenant::docs::Refusals;
 use crate::tenant::identity_providers::{SINCE, store as providers};
 use crate::tenant::mail::{self, SecurityNotice};
@@ -186,7 +186,8 @@ pub async fn unlink(
         };
         let another = person.has_password
             || !store::accounts(conn, me).await?.is_empty()
-            || passkeys::store::any(conn, me).await?;
+            || passkeys::store::any(conn, me).await?
+            || elsewhere::lets_in(conn, &here, me).await?;
         if !another {
             let said = "It is your only way to sign in. Link another account, or set a password, first.";
             return Err(ApiError::new(Code::Conflict).detail(said));

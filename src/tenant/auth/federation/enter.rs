@@ -10,6 +10,7 @@ use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::attempts::{self, Kind, Line};
+use crate::tenant::auth::elsewhere;
 use crate::tenant::auth::mfa::{LoggedIn, gate};
 use crate::tenant::auth::passkeys;
 use crate::tenant::auth::settings::Auth;
@@ -89,6 +90,7 @@ async fn known(
         return Err(ApiError::new(Code::AccountLinkRequired));
     }
     let untaken = !person.has_password
+        && elsewhere::person(conn, person.id).await?.is_none()
         && store::accounts(conn, person.id).await?.is_empty()
         && !passkeys::store::any(conn, person.id).await?;
     match person.status {

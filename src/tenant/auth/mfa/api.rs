@@ -119,7 +119,7 @@ pub async fn second_factor(
         (status = 200, description = "For the authenticator", body = Envelope<Enrolment>),
         (status = 401, description = "`token_invalid`, `token_expired`", body = ErrorEnvelope),
         (status = 403, description = "`tenant_suspended`", body = ErrorEnvelope),
-        (status = 409, description = "There is a second factor already", body = ErrorEnvelope),
+        (status = 409, description = "There is a second factor or a passkey already", body = ErrorEnvelope),
         StrangerRefusals,
     ),
 )]
@@ -142,7 +142,7 @@ pub async fn begin_enrolment(
         (status = 200, description = "Signed in", body = Envelope<SignInWithFactor>),
         (status = 401, description = "`invalid_credentials`, `token_invalid`, `token_expired`", body = ErrorEnvelope),
         (status = 403, description = "`tenant_suspended`", body = ErrorEnvelope),
-        (status = 409, description = "No second factor waits for its first code", body = ErrorEnvelope),
+        (status = 409, description = "No second factor waits for its first code, or there is a passkey", body = ErrorEnvelope),
         (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
         StrangerRefusals,
     ),

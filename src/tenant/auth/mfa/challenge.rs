@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{factor, gate, store};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::totp::Enrolment;
 use crate::rest::{Client, Hints};
@@ -49,9 +50,10 @@ impl Waiting {
 
     /// What an authenticator is told, where a second factor is demanded of somebody who has none.
     pub(super) async fn enrol(&self, auth: &Auth) -> ApiResult<Enrolment> {
-        let db = &self.db;
+        let db = &self.db.router().at_schema(self.db.clone(), passkeys::SINCE).await?;
         db.transaction(async |conn: &mut TenantTx| -> ApiResult<Enrolment> {
             let person = self.person(conn, auth).await?;
+            expect_no_passkey(conn, person.id).await?;
             factor::enrol(conn, db, (person.id, &person.email), auth.clock.now()).await
         })
         .await
@@ -70,8 +72,10 @@ impl Waiting {
     /// Opens the session, for a right code or passkey. A wrong one counts like a wrong password.
     pub(super) async fn pass(&self, auth: &Auth, client: &Client, with: With<'_>) -> ApiResult<Passed> {
         let db = match with {
-            With::Passkey { .. } => &self.db.router().at_schema(self.db.clone(), passkeys::SINCE).await?,
-            With::Code { .. } | With::FirstCode(_) => &self.db,
+            With::Passkey { .. } | With::FirstCode(_) => {
+                &self.db.router().at_schema(self.db.clone(), passkeys::SINCE).await?
+            }
+            With::Code { .. } => &self.db,
         };
         let is_new = matches!(with, With::FirstCode(_));
         // A refusal is an outcome, not an error: what was counted has to stay.
@@ -83,6 +87,10 @@ impl Waiting {
                 let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
                 if let Some(left) = attempts::hold(conn, &line).await? {
                     return Ok(Err(locked(left)));
+                }
+                let person = hold_same(conn, &person).await?;
+                if is_new {
+                    expect_no_passkey(conn, person.id).await?;
                 }
                 let recovery_codes = match with {
                     With::FirstCode(code) => factor::confirm(conn, db, person.id, code, now).await?,
@@ -123,6 +131,27 @@ impl Waiting {
         }
         Ok(passed)
     }
+}
+
+/// The person again, held until the transaction ends: a new password or a deactivation that came meanwhile ends what waits.
+/// The person comes after the account's tries and before factors, challenges and sessions, as in a login.
+async fn hold_same(conn: &mut TenantConn, seen: &UserRow) -> ApiResult<UserRow> {
+    let held = users::hold(conn, seen.id).await.map_err(|error| match error.code() {
+        Code::NotFound => ApiError::new(Code::TokenInvalid),
+        _ => error,
+    })?;
+    let same = held.status == UserStatus::Active && held.auth_version == seen.auth_version;
+    if same { Ok(held) } else { Err(ApiError::new(Code::TokenInvalid)) }
+}
+
+/// A password alone adds no factor beside one that there is: not beside a passkey either, even one that nobody can be asked
+/// for at the moment.
+async fn expect_no_passkey(conn: &mut TenantConn, user: UserId) -> ApiResult<()> {
+    if passkeys::store::any(conn, user).await? {
+        let said = "There is a passkey, which is asked for. Whoever lost it is helped by an administrator.";
+        return Err(ApiError::new(Code::Conflict).detail(said));
+    }
+    Ok(())
 }
 
 /// What the second half is proved with.

@@ -125,7 +125,8 @@ pub(in crate::tenant::auth) async fn rehearse(
     session::rehearse(conn, auth, db, nobody).await
 }
 
-async fn has_passkey(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, user: UserId) -> ApiResult<bool> {
+/// Whether a person has a passkey that they can be asked for.
+pub(super) async fn has_passkey(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, user: UserId) -> ApiResult<bool> {
     let here = db.tenant().schema_version >= passkeys::SINCE && auth.passkeys.is_there();
     Ok(here && passkeys::store::any(conn, user).await?)
 }
@@ -137,6 +138,15 @@ async fn exists(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<bool> {
 /// Whether the organisation demands a second factor of people with these roles.
 pub(in crate::tenant) async fn is_demanded(conn: &mut TenantConn, db: &TenantDb, roles: &[String]) -> ApiResult<bool> {
     Ok(exists(conn, db).await? && store::is_demanded(conn, roles).await?)
+}
+
+/// Whether a person has an authenticator that counts.
+pub(in crate::tenant::auth) async fn has_authenticator(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+) -> ApiResult<bool> {
+    Ok(exists(conn, db).await? && store::is_enrolled(conn, user).await?)
 }
 
 /// How the first half of a login was done that waits under this token.
@@ -224,7 +234,7 @@ pub(in crate::tenant::auth) async fn prove(
     code: Option<&SecretString>,
     now: DateTime<Utc>,
 ) -> ApiResult<Proof> {
-    if !exists(conn, db).await? || !store::is_enrolled(conn, user).await? {
+    if !has_authenticator(conn, db, user).await? {
         return Ok(Proof::None);
     }
     let Some(code) = code else { return Ok(Proof::Missing) };

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{SINCE, factor, store};
+use super::{SINCE, factor, gate, store};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::totp::Enrolment;
 use crate::rest::{
@@ -137,14 +137,15 @@ pub async fn confirm_totp(
     prove(&auth, &caller, (&client, idempotency), &body.0.code, Deed::Confirm).await
 }
 
-/// Takes one's second factor away, by a code of it or a recovery code. Refused where the organisation demands one.
+/// Takes one's second factor away, by a code of it or a recovery code. Refused where the organisation demands one and
+/// there is no passkey.
 #[utoipa::path(
     tag = "auth",
     request_body = OtpCode,
     params(("Idempotency-Key" = Option<String>, Header, description = "Removes once, however often it is sent")),
     responses(
         (status = 204, description = "A login asks for none any more"),
-        (status = 409, description = "The organisation demands a second factor", body = ErrorEnvelope),
+        (status = 409, description = "The organisation demands a second factor, and it is the last one", body = ErrorEnvelope),
         (status = 422, description = "`code` is neither of the authenticator nor a recovery code", body = ErrorEnvelope),
         (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
         Refusals,
@@ -220,9 +221,15 @@ async fn prove(
         if let Some(left) = attempts::hold(conn, &line).await? {
             return Ok(Err(locked(left)));
         }
+        if deed == Deed::Remove {
+            // Of two factors that are taken away at the same time one stays where one is demanded.
+            users::hold(conn, me).await?;
+        }
         let right = match deed {
             Deed::Confirm => factor::confirm(conn, db, me, code, now).await?,
-            Deed::Remove if store::is_demanded(conn, roles).await? => {
+            Deed::Remove
+                if store::is_demanded(conn, roles).await? && !gate::has_passkey(conn, auth, db, me).await? =>
+            {
                 let said = "Your organisation demands a second factor of your roles.";
                 return Err(ApiError::new(Code::Conflict).detail(said));
             }
@@ -246,7 +253,7 @@ async fn prove(
             }
             Deed::Confirm => {
                 sessions::end_sessions(conn, me, Some(session), "second_factor_added", now).await?;
-                sessions::prove_again(conn, session, &["pwd".to_owned(), "otp".to_owned()], now).await?;
+                sessions::prove_again(conn, session, &["otp"], now).await?;
             }
             Deed::Renew => {}
         }

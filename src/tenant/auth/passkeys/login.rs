@@ -122,7 +122,11 @@ pub async fn passkey_login(
             if let Some(left) = attempts::hold(conn, &line).await? {
                 return Ok(Err(locked(left)));
             }
-            // After the account, as everywhere.
+            // After the account's tries, as everywhere: the person, then what is theirs. Whoever deactivates them is waited for.
+            let person = match person {
+                Some(person) => Some(users::hold(conn, person.id).await?),
+                None => None,
+            };
             let row = store::hold(conn, &id).await?;
             let user = ceremony::identify(conn, auth, row, (ceremony_id, &credential)).await?;
             let good = person.as_ref().filter(|p| user == Some(p.id) && p.status == UserStatus::Active).is_some();

@@ -11,13 +11,14 @@ use uuid::Uuid;
 use super::SINCE;
 use super::ceremony::{self, PasskeyOptions};
 use super::store::{self, PasskeyRow};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{
     Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, ListEnvelope, Listed, MergePatch, NoContent,
     NoQuery, Path, Recent, Reply,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::mfa::gate;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
@@ -176,11 +177,16 @@ pub async fn rename_passkey(
     row.map(|row| Reply(row.into())).ok_or_else(|| ApiError::not_found("passkey"))
 }
 
-/// Removes one of one's passkeys: from here on it opens nothing.
+/// Removes one of one's passkeys: from here on it opens nothing. Refused where the organisation demands a second factor and
+/// there is no other.
 #[utoipa::path(
     tag = "auth",
     params(("id" = Uuid, Path, description = "The passkey")),
-    responses((status = 204, description = "Removed"), Refusals),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 409, description = "The organisation demands a second factor, and it is the last one", body = ErrorEnvelope),
+        Refusals,
+    ),
     security(("bearer" = [])),
 )]
 #[delete("/api/v1/auth/passkeys/{id}")]
@@ -193,9 +199,17 @@ pub async fn remove_passkey(
 ) -> ApiResult<NoContent> {
     let (me, id, session, now) = (caller.user(), id.0, caller.claims.sid, auth.clock.now());
     let (db, client) = (&at_schema(&caller.db).await?, &client);
+    let roles = &caller.access.roles;
     let gone = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<bool> {
+            // Of two factors that are taken away at the same time one stays where one is demanded.
+            users::hold(conn, me).await?;
             let Some(name) = store::remove(conn, me, id).await? else { return Ok(false) };
+            let another = store::any(conn, me).await? || gate::has_authenticator(conn, db, me).await?;
+            if !another && gate::is_demanded(conn, db, roles).await? {
+                let said = "Your organisation demands a second factor of your roles.";
+                return Err(ApiError::new(Code::Conflict).detail(said));
+            }
             let actor = format!("user:{me}");
             let entry =
                 Entry { actor: &actor, action: "passkey.removed", user: me, session: Some(session), reason: None };

@@ -198,19 +198,32 @@ pub async fn end_sessions_beyond(
     .map(drop)
 }
 
-/// Notes that the person behind an open session proved again who they are; gives when it runs out.
+/// How the person behind an open session has proved who they are, held until the transaction ends. None if it has ended.
+pub async fn hold_amr(conn: &mut TenantConn, session: SessionId) -> QueryResult<Option<Vec<String>>> {
+    let open = sessions::table.find(session).filter(sessions::revoked_at.is_null());
+    open.select(sessions::amr).for_no_key_update().first(conn).await.optional()
+}
+
+/// Notes that the person behind an open session proved again who they are, beside what they have shown before; gives all of
+/// it, and when the session runs out.
 pub async fn prove_again(
     conn: &mut TenantConn,
     session: SessionId,
-    amr: &[String],
+    shown: &[&str],
     now: DateTime<Utc>,
-) -> QueryResult<Option<DateTime<Utc>>> {
-    diesel::update(sessions::table.find(session).filter(sessions::revoked_at.is_null()))
-        .set((sessions::amr.eq(amr), sessions::auth_time.eq(now)))
+) -> QueryResult<Option<(Vec<String>, DateTime<Utc>)>> {
+    let Some(mut amr) = hold_amr(conn, session).await? else { return Ok(None) };
+    for how in shown {
+        if !amr.iter().any(|known| known == how) {
+            amr.push((*how).to_owned());
+        }
+    }
+    let expires_at = diesel::update(sessions::table.find(session))
+        .set((sessions::amr.eq(&amr), sessions::auth_time.eq(now)))
         .returning(sessions::expires_at)
         .get_result(conn)
-        .await
-        .optional()
+        .await?;
+    Ok(Some((amr, expires_at)))
 }
 
 /// A session to look at.

@@ -14,7 +14,7 @@ async fn take_back(app: &TestApp, tenant: &Tenant) {
                  oauth_consents, oauth_clients, oauth_settings; DROP TABLE scim_groups, scim_users, scim_tokens, token_issuer_roles, token_issuers, \
                 federated_challenges, federation_states, social_accounts, identity_providers; \
                 DROP TABLE email_changes, account_tokens, registrations, sign_up_policy; \
-                ALTER TABLE users DROP COLUMN email_verified_at, DROP COLUMN person_id; DROP TABLE mail_outbox, mail_templates, mail_settings; \
+                ALTER TABLE users DROP COLUMN email_verified_at, DROP COLUMN person_id, DROP COLUMN person_from; DROP TABLE mail_outbox, mail_templates, mail_settings; \
                 ALTER TABLE users DROP COLUMN language; DROP FUNCTION roles_of(uuid), teams_above(uuid); \
                 DROP TABLE team_roles, team_members, teams, password_history, api_keys, security_policy, \
                 trusted_devices, mfa_challenges, recovery_codes, second_factors; \

@@ -84,3 +84,27 @@ async fn an_address_that_both_sides_verified_links_by_itself() {
     acme.admin().patch(&path, json!({"status": "deactivated"})).await.expect(200);
     with(&acme, "evil", wish).await.refused(401, "federation_failed");
 }
+
+/// An account that was accepted with one elsewhere is taken, though it has no password; its person comes in from there.
+#[actix_web::test]
+async fn a_linked_account_is_its_person_s_who_has_a_way_in() {
+    let app = app().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    provider(&acme, "evil", &format!("{}/linked", evil()), json!({"allowedDomains": []})).await;
+    let email = format!("{}@acme.test", unique("bob"));
+    let body = json!({"email": email, "firstName": "B", "lastName": "B", "roles": ["user"]});
+    let made = acme.admin().post("/api/v1/users", body).await.expect(201);
+    let bob = globex.another_login().await;
+    let accept = json!({"token": made.data()["invitationToken"]});
+    bob.post("/api/v1/invitations/accept", accept).await.expect(200);
+    let wish = json!({"claims": {"sub": unique("s"), "email": email}});
+    with(&acme, "evil", wish.clone()).await.refused(409, "account_link_required");
+
+    let entered = bob.post("/api/v1/auth/switch-tenant", json!({"tenant": acme.slug.as_str()})).await.expect(200);
+    let there = acme.anonymous().bearing(entered.data()["accessToken"].as_str().unwrap());
+    let begun = json!({"provider": "evil", "redirectUri": REDIRECT});
+    let begun = Begun::of(&there.post(MINE, begun).await.expect(200));
+    let answer = json!({"state": begun.state, "code": begun.code(&wish)});
+    let linked = there.post(&format!("{MINE}/callback"), answer).await.expect(201).id();
+    there.delete(&format!("{MINE}/{linked}")).await.expect(204);
+}
