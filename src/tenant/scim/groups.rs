@@ -19,7 +19,7 @@ use crate::tenant::audit::{self, Entry};
 use crate::tenant::roles::store::{self as roles, RoleChange};
 use crate::tenant::users::rules::may_control;
 use crate::tenant::users::store::{self as users, UserChange};
-use crate::tenant::users::{check_control, keep_an_admin};
+use crate::tenant::users::{check_control, keep_an_admin, void_invitation};
 
 async fn found(conn: &mut TenantConn, id: RoleId) -> ApiResult<Group> {
     store::group(conn, id).await?.ok_or_else(|| ApiError::not_found("group"))
@@ -244,6 +244,7 @@ async fn apply(
         check_control(conn, &caller.permissions, *id).await?;
         let action = if after.contains(id) {
             users::add_role(conn, *id, role).await?;
+            void_invitation(conn, &by, *id, now).await?;
             "scim.role_given"
         } else {
             users::remove_role(conn, *id, role).await?;

@@ -18,7 +18,7 @@ use crate::tenant::auth::{end_sessions, forget_challenges};
 use crate::tenant::permissions::catalog::USER;
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, NewUser, UserChange};
-use crate::tenant::users::{check_control, keep_an_admin};
+use crate::tenant::users::{check_control, keep_an_admin, void_invitation};
 
 async fn found(conn: &mut TenantConn, id: UserId) -> ApiResult<Person> {
     store::person(conn, id).await?.ok_or_else(|| ApiError::not_found("user"))
@@ -241,6 +241,11 @@ async fn change(
                 end_sessions(conn, id, None, "deactivated_by_directory", now).await?;
             }
             let after = users::get(conn, id).await?;
+            if before.status == UserStatus::Invited
+                && (email_key(&before.email) != email_key(&after.email) || after.status != before.status)
+            {
+                void_invitation(conn, &caller.name(), id, now).await?;
+            }
             keep_an_admin(conn, &before, Some(&after)).await?;
             found(conn, id).await
         })

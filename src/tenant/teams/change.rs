@@ -14,11 +14,13 @@ use crate::rest::{
     Path, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::TeamsWrite;
 use crate::tenant::users::api::grantable_roles;
 use crate::tenant::users::rules::{may_control, may_grant, name_shape, not_blank};
+use crate::tenant::users::void_invitations;
 
 /// How deep teams may stand in each other.
 const DEEPEST: usize = 10;
@@ -167,7 +169,7 @@ pub async fn patch_team(
     if *name == Patch::Null {
         return Err(ApiError::invalid_field("name", "required", "A team has a name."));
     }
-    let (id, now, caller) = (id.0, auth.clock.now(), &caller);
+    let (id, now, caller, by) = (id.0, auth.clock.now(), &caller, &audit::actor(&caller));
     let change = TeamChange {
         name: name.value().map(|name| name.trim().to_owned()),
         name_key: name.value().map(|name| store::name_key(name)),
@@ -180,6 +182,9 @@ pub async fn patch_team(
             store::hold_tree(conn).await?;
             let before = hold(conn, caller, id).await?;
             if_match.check(before.version)?;
+            let could = store::permissions(conn, id).await?;
+            let gives = !roles.is_absent() || matches!(parent_id, Patch::Value(_));
+            let invited = if gives { store::hold_invited(conn, id).await? } else { Vec::new() };
             if let Patch::Value(parent) = parent_id {
                 may_stand_in(conn, caller, Some(id), *parent).await?;
             }
@@ -188,6 +193,9 @@ pub async fn patch_team(
                 let names = roles.value().map_or(&[][..], Vec::as_slice);
                 let roles: Vec<RoleId> = grantable_roles(conn, &caller.access, names).await?;
                 store::set_roles(conn, id, &roles).await?;
+            }
+            if store::permissions(conn, id).await?.iter().any(|name| !could.contains(name)) {
+                void_invitations(conn, by, &invited, now).await?;
             }
             store::get(conn, id).await
         })

@@ -226,6 +226,22 @@ pub async fn role_names_of_user(conn: &mut TenantConn, user: UserId) -> QueryRes
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
+/// Holds whoever is invited and has rights by a team, in the order in which everybody holds people.
+pub async fn hold_invited(conn: &mut TenantConn, id: TeamId) -> QueryResult<Vec<UserId>> {
+    #[derive(QueryableByName)]
+    struct Invited {
+        #[diesel(sql_type = SqlUuid)]
+        id: UserId,
+    }
+    let query = diesel::sql_query(
+        "WITH RECURSIVE down (id) AS (SELECT $1 UNION SELECT t.id FROM teams t JOIN down ON t.parent_id = down.id) \
+         SELECT u.id FROM users u WHERE u.status = 'invited' AND u.id IN (SELECT m.user_id FROM team_members m \
+         WHERE m.team_id IN (SELECT down.id FROM down)) ORDER BY u.id FOR NO KEY UPDATE OF u",
+    );
+    let rows: Vec<Invited> = query.bind::<SqlUuid, _>(id).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
 /// Gives a team exactly these roles.
 pub async fn set_roles(conn: &mut TenantConn, id: TeamId, roles: &[RoleId]) -> QueryResult<()> {
     let others = team_roles::table.filter(team_roles::team_id.eq(id)).filter(team_roles::role_id.ne_all(roles));

@@ -7,7 +7,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rules::{self, UserStatus, email_shape, name_shape};
+use super::power::check_control;
+use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, NewUser, UserRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
@@ -173,7 +174,7 @@ pub async fn create_user(
         .run_secret(db, &actor, async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<NewUserView>> {
             let row = match replay {
                 Replay::First => insert(conn, auth, access, request, None).await?,
-                Replay::Again => invited(conn, &request.email).await?,
+                Replay::Again => invited(conn, access, &request.email).await?,
             };
             let invitation = invite(conn, auth, db, (&row, false)).await?;
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
@@ -217,11 +218,16 @@ pub(in crate::tenant) async fn grantable_roles(
     Ok(ids)
 }
 
-/// The person whom the first run of this request invited, if they have not come since.
-async fn invited(conn: &mut TenantConn, email: &str) -> ApiResult<UserRow> {
-    let row = store::find_by_email(conn, email).await?;
-    row.filter(|row| row.status == UserStatus::Invited)
-        .ok_or_else(|| ApiError::already_exists("email", "This person was invited, and has come or was removed since."))
+/// The person whom the first run of this request invited, if they have not come since, nor got what the caller does not have.
+async fn invited(conn: &mut TenantConn, access: &Access, email: &str) -> ApiResult<UserRow> {
+    let gone = || ApiError::already_exists("email", "This person was invited, and has come or was removed since.");
+    let found = store::find_by_email(conn, email).await?.ok_or_else(gone)?;
+    let row = store::hold(conn, found.id).await?;
+    if row.status != UserStatus::Invited || email_key(&row.email) != email_key(email) {
+        return Err(gone());
+    }
+    check_control(conn, &access.permissions, row.id).await?;
+    Ok(row)
 }
 
 pub(super) async fn invite(

@@ -11,6 +11,7 @@ use super::power::{check_control, keep_an_admin};
 use super::reassign;
 use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, UserChange, UserRow};
+use super::trail;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::rest::{
@@ -18,6 +19,7 @@ use crate::rest::{
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
+use crate::tenant::audit;
 use crate::tenant::auth::{Auth, account, end_sessions};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
@@ -159,6 +161,9 @@ pub async fn replace_user(
 }
 
 /// Changes a person. Another address or password wants a proof that is not older than ten minutes (`step_up_required`).
+///
+/// Who is invited and gets another address or another role needs another link: the one they have is void, until
+/// `POST /api/v1/invitations/{id}/resend` sends one.
 #[utoipa::path(
     tag = "users",
     request_body(content = PatchUser, content_type = "application/merge-patch+json"),
@@ -210,7 +215,7 @@ async fn change(
             Some(choose(auth, db, Whose::Theirs(id), "password", password).await?)
         }
     };
-    let (wanted, password_hash) = (&wanted, &password_hash);
+    let (wanted, password_hash, actor) = (&wanted, &password_hash, &audit::actor(caller));
     let row = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
@@ -269,6 +274,7 @@ async fn change(
                 end_sessions(conn, id, but, "changed_by_admin", now).await?;
             }
             let after = store::get(conn, id).await?;
+            trail::void_if_other(conn, actor, (&before, &after), now).await?;
             keep_an_admin(conn, &before, Some(&after)).await?;
             Ok(after)
         })

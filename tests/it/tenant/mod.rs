@@ -26,4 +26,5 @@ mod sessions;
 mod teams;
 mod throttling;
 mod token_claims;
+mod void_invitations;
 mod workspaces;
