@@ -20,7 +20,7 @@ use crate::rest::{
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
 use crate::tenant::audit;
-use crate::tenant::auth::{Auth, account, end_sessions};
+use crate::tenant::auth::{Auth, account, end_sessions, forget_challenges};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{Whose, choose};
@@ -271,6 +271,7 @@ async fn change(
             if password_hash.is_some() || status != UserStatus::Active {
                 let but =
                     (id == caller.user() && status == UserStatus::Active).then(|| caller.principal.session()).flatten();
+                forget_challenges(conn, db, id).await?;
                 end_sessions(conn, id, but, "changed_by_admin", now).await?;
             }
             let after = store::get(conn, id).await?;
