@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::kernel::{SessionId, UserId};
 use crate::rest::{Authorized, Permission};
+use crate::router::TenantConn;
 
 /// The built-in schema that has the audit (`V4__audit.sql`).
 pub const AUDITED_SINCE: i32 = 4;
@@ -65,6 +66,20 @@ where
         .execute(conn)
         .await
         .map(drop)
+}
+
+/// Writes a line about a person, in whichever session.
+///
+/// # Errors
+/// What the database answers.
+pub async fn note_person(
+    conn: &mut TenantConn,
+    (actor, user): (&str, UserId),
+    action: &'static str,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    note(conn, &Entry { actor, action, user, session: None, reason }, now).await
 }
 
 /// Writes a line that is about nobody in particular.

@@ -102,7 +102,7 @@ pub async fn scim_create_group(request: HttpRequest, bytes: web::Bytes) -> HttpR
 async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let wanted = Wanted::of(&body(request, bytes)?)?;
-    let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
+    let (caller, wanted, now, by) = (&caller, &wanted, caller.auth.clock.now(), &caller.name());
     let (row, changed) = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
@@ -118,6 +118,8 @@ async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
                     let id = RoleId::generate();
                     let change = RoleChange { name: Some(name), description: Some(String::new()) };
                     roles::insert(conn, id, &change, now).await?;
+                    let what = format!("{} ({id})", change.name.as_deref().unwrap_or_default());
+                    audit::note_tenant::<TenantConn>(conn, by, "role.created", &what, now).await?;
                     id
                 }
             };
@@ -280,7 +282,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
     if !before.made {
         return Err(Fault::Said(403, "mutability", "A role that was made here stays.".to_owned()));
     }
-    let (caller, now) = (&caller, caller.auth.clock.now());
+    let (caller, now, by) = (&caller, caller.auth.clock.now(), &caller.name());
     let changed = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
@@ -290,6 +292,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
             may_control(&caller.permissions, &users::permissions_of_roles(conn, &[id]).await?)?;
             let name = found(conn, id).await?.name;
             roles::remove(conn, id).await?;
+            audit::note_tenant::<TenantConn>(conn, by, "role.removed", &format!("{name} ({id})"), now).await?;
             crate::tenant::security::rename_role(conn, &name, None, now).await?;
             Ok(changed)
         })

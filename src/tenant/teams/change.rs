@@ -96,7 +96,7 @@ pub async fn create_team(
     body: Json<CreateTeam>,
 ) -> ApiResult<HttpResponse> {
     let CreateTeam { name, description, parent_id, roles } = &body.0;
-    let (actor, now, caller) = (caller.actor(), auth.clock.now(), &caller);
+    let (actor, by, now, caller) = (caller.actor(), &audit::actor(&caller), auth.clock.now(), &caller);
     idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Team>> {
             let id = TeamId::generate();
@@ -107,7 +107,9 @@ pub async fn create_team(
             }
             store::insert(conn, id, (name, description, *parent_id), now).await?;
             store::set_roles(conn, id, &roles).await?;
-            let team = Team::from(store::get(conn, id).await?);
+            let row = store::get(conn, id).await?;
+            audit::note_tenant::<TenantConn>(conn, by, "team.created", &said(&row), now).await?;
+            let team = Team::from(row);
             let (location, version) = (format!("/api/v1/teams/{id}"), team.version);
             Ok(Answer::created(team).location(location).etag(version))
         })
@@ -197,11 +199,20 @@ pub async fn patch_team(
             if store::permissions(conn, id).await?.iter().any(|name| !could.contains(name)) {
                 void_invitations(conn, by, &invited, now).await?;
             }
-            store::get(conn, id).await
+            let after = store::get(conn, id).await?;
+            let what = format!("{}; before: {}", said(&after), said(&before));
+            audit::note_tenant::<TenantConn>(conn, by, "team.changed", &what, now).await?;
+            Ok(after)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;
     Ok(Tagged(row.into()))
+}
+
+/// A team as the audit has it: its name, its id, where it stands, and its roles.
+fn said(team: &TeamRow) -> String {
+    let place = team.parent_id.map(|parent| format!(" in {parent}")).unwrap_or_default();
+    format!("{} ({}){place}: {}", team.name, team.id, team.roles.join(", "))
 }
 
 /// A team whose people may do nothing by it that the caller may not.
@@ -234,7 +245,7 @@ pub async fn delete_team(
     id: Path<TeamId>,
     if_match: IfMatch,
 ) -> ApiResult<NoContent> {
-    let (id, caller) = (id.0, &caller);
+    let (id, caller, by, now) = (id.0, &caller, &audit::actor(&caller), auth.clock.now());
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -245,6 +256,7 @@ pub async fn delete_team(
                 let said = "Other teams stand in it. Put them elsewhere, or remove them first.";
                 return Err(ApiError::new(Code::Conflict).detail(said));
             }
+            audit::note_tenant::<TenantConn>(conn, by, "team.removed", &said(&before), now).await?;
             Ok(store::remove(conn, id).await?)
         })
         .await?;

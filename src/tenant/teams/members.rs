@@ -88,6 +88,8 @@ pub async fn add_member(
             }
             may_grant("userId", &caller.access.permissions, &store::permissions(conn, team).await?)?;
             if store::add_member(conn, team, user, now).await? {
+                let which = team.to_string();
+                audit::note_person(conn, (by, user), "team.member_added", Some(&which), now).await?;
                 void_invitation(conn, by, user, now).await?;
             }
             Ok(())
@@ -111,7 +113,7 @@ pub async fn remove_member(
     caller: Authorized<TeamsWrite>,
     path: Path<(TeamId, UserId)>,
 ) -> ApiResult<NoContent> {
-    let ((team, user), caller) = (path.0, &caller);
+    let ((team, user), caller, by, now) = (path.0, &caller, &audit::actor(&caller), auth.clock.now());
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -121,11 +123,11 @@ pub async fn remove_member(
             }
             people::hold(conn, user).await?;
             check_control(conn, &caller.access.permissions, user).await?;
-            if store::remove_member(conn, team, user).await? {
-                Ok(())
-            } else {
-                Err(ApiError::not_found("member of this team"))
+            if !store::remove_member(conn, team, user).await? {
+                return Err(ApiError::not_found("member of this team"));
             }
+            let which = team.to_string();
+            Ok(audit::note_person(conn, (by, user), "team.member_removed", Some(&which), now).await?)
         })
         .await?;
     auth.admission.forget_user(caller.db.tenant().id, user).await;

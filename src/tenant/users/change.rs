@@ -242,19 +242,9 @@ async fn change(
             if email_changes || status != before.status {
                 addresses::announce(db).await;
             }
-            if email_changes {
-                let to = rules::shortened(wanted.email.as_deref().unwrap_or_default());
-                mail::notify_security(conn, db, id, SecurityNotice::EmailChanged { to }, None).await?;
-            }
+            trail::tell(conn, db, &before, (wanted.email.as_deref(), status)).await?;
             if password_hash.is_some() {
                 mail::notify_security(conn, db, id, SecurityNotice::PasswordSetByAdmin, None).await?;
-            }
-            if status != before.status {
-                let notice = match status {
-                    UserStatus::Active => SecurityNotice::AccountReactivated,
-                    UserStatus::Invited | UserStatus::Deactivated => SecurityNotice::AccountDeactivated,
-                };
-                mail::notify_security(conn, db, id, notice, None).await?;
             }
             let now = auth.clock.now();
             let change = UserChange {
@@ -275,6 +265,7 @@ async fn change(
                 end_sessions(conn, id, but, "changed_by_admin", now).await?;
             }
             let after = store::get(conn, id).await?;
+            trail::note_change(conn, actor, (&before, &after), password_hash.is_some(), now).await?;
             trail::void_if_other(conn, actor, (&before, &after), now).await?;
             keep_an_admin(conn, &before, Some(&after)).await?;
             Ok(after)
@@ -321,7 +312,7 @@ pub async fn delete_user(
 ) -> ApiResult<NoContent> {
     let (id, to, now) = (id.0, query.0.reassign_to, auth.clock.now());
     caller.in_person_on(id)?;
-    let (db, caller) = (&caller.db, &caller);
+    let (db, caller, actor) = (&caller.db, &caller, &audit::actor(&caller));
     let stale = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<reassign::Stale> {
             store::hold_admins(conn).await?;
@@ -334,6 +325,7 @@ pub async fn delete_user(
             };
             addresses::announce(db).await;
             mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
+            audit::note_person(conn, (actor, id), "user.removed", None, now).await?;
             store::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await?;
             Ok(stale)

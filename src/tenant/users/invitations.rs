@@ -153,6 +153,7 @@ pub async fn invite_people(
         return Err(ApiError::invalid_field(format!("people[{at}].password"), "unknown_field", said));
     }
     let (auth, db, access, actor) = (&**auth, &caller.db, &*caller.access, caller.actor());
+    let by = &audit::actor(&caller);
     idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Vec<Invited>>> {
             account::may_invite(conn, db).await?;
@@ -163,7 +164,7 @@ pub async fn invite_people(
                     invited.push(Invited { email, invited: false, id: None });
                     continue;
                 }
-                let row = insert(conn, auth, access, person, None).await?;
+                let row = insert(conn, auth, (access, by), person, None).await?;
                 invite(conn, auth, db, (&row, true)).await?;
                 invited.push(Invited { email, invited: true, id: Some(row.id) });
             }

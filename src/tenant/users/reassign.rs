@@ -128,7 +128,7 @@ pub(super) async fn hand_over(
     end_sessions(conn, from, None, "reassigned", now).await?;
     let ended = Ended { api_keys: keys.len(), scim_tokens: tokens.len(), sessions: open.len() };
     let done = Reassigned { teams: places.len(), apps: apps.len(), ended };
-    note(conn, &caller.actor(), (from, to), &done, now).await?;
+    note(conn, &audit::actor(caller), (from, to), &done, now).await?;
     let apps = apps.into_iter().map(|(app, _)| app).collect();
     Ok((done, Stale { keys: keys.into_iter().map(ApiKeyId::from).collect(), apps }))
 }
@@ -142,14 +142,13 @@ async fn note(
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     let Reassigned { teams, apps, ended: Ended { api_keys, scim_tokens, sessions } } = done;
-    let actor = if actor.contains(':') { actor.to_owned() } else { format!("user:{actor}") };
     let gave = format!(
         "to {to}: {teams} places in teams, {apps} apps; ended: {api_keys} API keys, {scim_tokens} tokens of directories, \
          {sessions} sessions"
     );
     let got = format!("from {from}: {teams} places in teams, {apps} apps");
     for (user, reason) in [(from, gave), (to, got)] {
-        let entry = Entry { actor: &actor, action: "user.reassigned", user, session: None, reason: Some(&reason) };
+        let entry = Entry { actor, action: "user.reassigned", user, session: None, reason: Some(&reason) };
         audit::note::<TenantConn>(conn, &entry, now).await?;
     }
     Ok(())

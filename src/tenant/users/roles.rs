@@ -71,6 +71,7 @@ pub async fn add_role(
                 store::update(conn, id, &UserChange::default(), true, now).await?;
             }
             let after = store::get(conn, id).await?;
+            trail::note_change(conn, by, (&before, &after), false, now).await?;
             trail::void_if_other(conn, by, (&before, &after), now).await?;
             let user = User::new(after, tenant);
             let version = user.version;
@@ -102,7 +103,7 @@ pub async fn remove_role(
     caller: Authorized<UsersWrite>,
     path: Path<(UserId, RoleId)>,
 ) -> ApiResult<Tagged<User>> {
-    let (id, role) = path.0;
+    let ((id, role), by, now) = (path.0, &audit::actor(&caller), auth.clock.now());
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
@@ -112,8 +113,9 @@ pub async fn remove_role(
             if !store::remove_role(conn, id, role).await? {
                 return Err(ApiError::not_found("role of this user"));
             }
-            store::update(conn, id, &UserChange::default(), true, auth.clock.now()).await?;
+            store::update(conn, id, &UserChange::default(), true, now).await?;
             let after = store::get(conn, id).await?;
+            trail::note_change(conn, by, (&before, &after), false, now).await?;
             keep_an_admin(conn, &before, Some(&after)).await?;
             Ok(after)
         })

@@ -26,5 +26,6 @@ mod sessions;
 mod teams;
 mod throttling;
 mod token_claims;
+mod trail;
 mod void_invitations;
 mod workspaces;

@@ -379,9 +379,12 @@ async fn a_login_that_waits_ends_with_what_an_administrator_changes() {
     let (_, codes) = enrol(app, &ada).await;
     let waits = token(&acme, &email).await;
     admin.patch(&path, json!({"status": "deactivated"})).await.expect(200);
+    let left = format!("SELECT count(*)::text AS word FROM mfa_challenges WHERE user_id = '{id}'");
+    assert_eq!(db::word(acme.database(), &left).await, "0");
     admin.patch(&path, json!({"status": "active"})).await.expect(200);
     assert_eq!(second(&acme, &waits, &codes[0]).await.status, 401);
     let waits = token(&acme, &email).await;
     admin.patch(&path, json!({"password": "quite another sentence of words"})).await.expect(200);
+    assert_eq!(db::word(acme.database(), &left).await, "0");
     assert_eq!(second(&acme, &waits, &codes[0]).await.status, 401);
 }
