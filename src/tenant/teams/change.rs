@@ -187,12 +187,15 @@ pub async fn patch_team(
             let could = store::permissions(conn, id).await?;
             let gives = !roles.is_absent() || matches!(parent_id, Patch::Value(_));
             let invited = if gives { store::hold_invited(conn, id).await? } else { Vec::new() };
+            let names = roles.value().map_or(&[][..], Vec::as_slice);
+            if !roles.is_absent() {
+                store::hold_roles(conn, id, names).await?;
+            }
             if let Patch::Value(parent) = parent_id {
                 may_stand_in(conn, caller, Some(id), *parent).await?;
             }
             store::update(conn, id, &change, now).await?;
             if !roles.is_absent() {
-                let names = roles.value().map_or(&[][..], Vec::as_slice);
                 let roles: Vec<RoleId> = grantable_roles(conn, &caller.access, names).await?;
                 store::set_roles(conn, id, &roles).await?;
             }

@@ -242,6 +242,16 @@ pub async fn hold_invited(conn: &mut TenantConn, id: TeamId) -> QueryResult<Vec<
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
+/// Holds the roles that a team has or is to have, as whoever removes one of them does first.
+pub async fn hold_roles(conn: &mut TenantConn, id: TeamId, names: &[String]) -> QueryResult<()> {
+    let names: Vec<String> = names.iter().map(|name| comparable(name)).collect();
+    let query = diesel::sql_query(
+        "SELECT r.id FROM roles r WHERE r.name = ANY($2) OR r.id IN \
+         (SELECT tr.role_id FROM team_roles tr WHERE tr.team_id = $1) ORDER BY r.id FOR KEY SHARE OF r",
+    );
+    query.bind::<SqlUuid, _>(id).bind::<Array<Text>, _>(names).execute(conn).await.map(drop)
+}
+
 /// Gives a team exactly these roles.
 pub async fn set_roles(conn: &mut TenantConn, id: TeamId, roles: &[RoleId]) -> QueryResult<()> {
     let others = team_roles::table.filter(team_roles::team_id.eq(id)).filter(team_roles::role_id.ne_all(roles));

@@ -25,6 +25,7 @@ use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
 
 /// A person as they are to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -315,6 +316,10 @@ pub async fn delete_user(
     let (db, caller, actor) = (&caller.db, &caller, &audit::actor(&caller));
     let stale = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<reassign::Stale> {
+            if to.is_some() {
+                // Before people, as by whoever puts somebody into a team.
+                teams::store::hold_tree(conn).await?;
+            }
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;

@@ -84,7 +84,7 @@ async fn ids(conn: &mut TenantConn, statement: &str, user: UserId) -> QueryResul
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Hands over what a person has, in the transaction under way, which holds that person. Whoever does may do all that the
+/// Hands over what a person has, in the transaction under way, which holds the teams and that person. Whoever does may do all that the
 /// other one gets by it, the rights of the apps that act in their name included. Gives what came of it, and what nobody may
 /// remember any more.
 pub(super) async fn hand_over(
@@ -98,8 +98,6 @@ pub(super) async fn hand_over(
     if from == to {
         return refused("It is the same person.");
     }
-    // What the teams may do stays as it is until this has happened.
-    teams::store::hold_tree(conn).await?;
     match store::hold(conn, to).await.ok().map(|target| target.status) {
         Some(UserStatus::Active) => {}
         Some(_) => return refused("This person may not come in."),
@@ -187,6 +185,8 @@ pub async fn reassign_user(
     let (revoked, gone) = tokio::sync::oneshot::channel();
     let answer = idempotency
         .run(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<Answer<Reassigned>> {
+            // What the teams may do stays as it is until this has happened. Before people, as by whoever puts somebody into one.
+            teams::store::hold_tree(conn).await?;
             store::hold_admins(conn).await?;
             store::hold(conn, from).await?;
             check_control(conn, &caller.access.permissions, from).await?;

@@ -12,6 +12,7 @@ mod lockout;
 mod login;
 mod mail;
 mod oauth;
+mod orders;
 mod passkeys;
 mod passwords;
 mod people;
