@@ -40,6 +40,7 @@ pub struct Entry<'a> {
 }
 
 /// Who does it, as the audit has them: `user:id`, or the program that acts with a person's rights.
+#[must_use]
 pub fn actor<P: Permission>(caller: &Authorized<P>) -> String {
     let actor = caller.actor();
     if actor.contains(':') { actor } else { format!("user:{actor}") }

@@ -69,6 +69,12 @@ pub async fn accepted_by(conn: &mut TenantConn, hash: &[u8; 32], person: Uuid) -
     Ok(found.map(|whose| UserId::from(whose.id)))
 }
 
+/// Whom an invitation is for, whether or not it can still be accepted.
+pub async fn invitation_of(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Option<UserId>> {
+    let found = invitations::table.filter(invitations::token_hash.eq(hash.as_slice()));
+    found.select(invitations::user_id).first(conn).await.optional()
+}
+
 /// Whom an invitation is for that can still be accepted: a look before it is taken.
 pub async fn open_invitation(
     conn: &mut TenantConn,
