@@ -63,6 +63,11 @@ impl From<QueryError> for ApiError {
             ) => Self::new(Code::Conflict).caused_by(error),
             QueryError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => unavailable(error),
             QueryError::DatabaseError(_, info) if gone(info.message()) => unavailable(error),
+            // Nothing is wrong with the request, and nothing of it was done: repeated unchanged it succeeds. 409 asks for a
+            // decision, 503 for patience.
+            QueryError::DatabaseError(_, info) if info.message().contains("deadlock detected") => {
+                Self::new(Code::Overloaded).retry_after(Duration::from_secs(1)).caused_by(error)
+            }
             _ => Self::internal(error),
         }
     }
@@ -129,6 +134,7 @@ mod tests {
         };
         assert_eq!(lost("canceling statement due to statement timeout"), Code::TenantDatabaseUnavailable);
         assert_eq!(lost("terminating connection due to administrator command"), Code::TenantDatabaseUnavailable);
+        assert_eq!(lost("deadlock detected"), Code::Overloaded);
         assert_eq!(lost("column \"x\" does not exist"), Code::Internal);
     }
 }

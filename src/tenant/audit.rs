@@ -6,6 +6,8 @@ use diesel_async::{AsyncConnectionCore, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::kernel::{SessionId, UserId};
+use crate::rest::{Authorized, Permission};
+use crate::router::TenantConn;
 
 /// The built-in schema that has the audit (`V4__audit.sql`).
 pub const AUDITED_SINCE: i32 = 4;
@@ -25,7 +27,7 @@ diesel::table! {
 /// One line. Written in the transaction of the deed.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// Who did it: `cli:account`, `operator:id`, or `user:id`.
+    /// Who did it: `cli:account`, `operator:id`, `user:id`, or a program as [`actor`] has it.
     pub actor: &'a str,
     /// What: words with dots between them.
     pub action: &'static str,
@@ -35,6 +37,13 @@ pub struct Entry<'a> {
     pub session: Option<SessionId>,
     /// Why, if it was said.
     pub reason: Option<&'a str>,
+}
+
+/// Who does it, as the audit has them: `user:id`, or the program that acts with a person's rights.
+#[must_use]
+pub fn actor<P: Permission>(caller: &Authorized<P>) -> String {
+    let actor = caller.actor();
+    if actor.contains(':') { actor } else { format!("user:{actor}") }
 }
 
 /// Writes a line.
@@ -58,6 +67,20 @@ where
         .execute(conn)
         .await
         .map(drop)
+}
+
+/// Writes a line about a person, in whichever session.
+///
+/// # Errors
+/// What the database answers.
+pub async fn note_person(
+    conn: &mut TenantConn,
+    (actor, user): (&str, UserId),
+    action: &'static str,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    note(conn, &Entry { actor, action, user, session: None, reason }, now).await
 }
 
 /// Writes a line that is about nobody in particular.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{BigInt, Bool, Timestamptz};
 use diesel::{
     ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, Queryable, Selectable, SelectableHelper as _,
 };
@@ -90,9 +90,22 @@ impl Claim {
         Ok(Some(record))
     }
 
+    /// Forgets some that nobody came back for. Those that somebody else is at are left to them: nobody waits here.
+    async fn sweep(&self, conn: &mut TenantTx) -> ApiResult<()> {
+        diesel::sql_query(
+            "DELETE FROM idempotency_records WHERE (scope, key) IN (SELECT scope, key FROM idempotency_records \
+             WHERE expires_at <= $1 ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind::<Timestamptz, _>(self.now)
+        .execute(conn)
+        .await?;
+        Ok(())
+    }
+
     /// Remembers what came of it.
     pub(super) async fn keep(&self, conn: &mut TenantTx, answer: &Answer<Value>, memory: Memory) -> ApiResult<()> {
         use idempotency_records as r;
+        self.sweep(conn).await?;
         let headers = KeptHeaders { location: answer.location.clone(), version: answer.version };
         let mut body = answer.data.clone().filter(|_| memory != Memory::Head);
         if let (Memory::Without(secret), Some(Value::Object(members))) = (memory, &mut body) {

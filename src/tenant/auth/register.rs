@@ -104,7 +104,11 @@ pub async fn register(
         return Err(ApiError::new(Code::RegistrationClosed));
     }
     let name = [&*request.first_name, &*request.last_name];
-    let whose = Whose::New { email: &request.email, name, roles: &[USER.to_owned()] };
+    let usual = [USER.to_owned()];
+    let whose = match invited(&db, invitation.as_ref()).await? {
+        Some(user) => Whose::Invited { user, name },
+        None => Whose::New { email: &request.email, name, roles: &usual },
+    };
     let hash = choose(&auth, &db, whose, "password", request.password.clone()).await?;
     let (auth, db, request) = (&**auth, &db, &request);
     if policy.verify_email && invitation.is_none() {
@@ -126,6 +130,12 @@ pub async fn register(
             Ok(Answer::created(answer).location("/api/v1/users/me").etag(version))
         })
         .await
+}
+
+/// Whose an invitation is: by their roles their password is judged, also where the request is told again.
+async fn invited(db: &TenantDb, invitation: Option<&OpaqueToken>) -> ApiResult<Option<UserId>> {
+    let Some(hash) = invitation.map(OpaqueToken::hash) else { return Ok(None) };
+    db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::invitation_of(conn, &hash).await?) }).await
 }
 
 fn closed_to_strangers(error: router::Error, invited: bool) -> ApiError {

@@ -32,9 +32,11 @@ use store::NewMail;
 /// The built-in schema that has the outbox (`V7__mail.sql`).
 pub const SINCE: i32 = 7;
 
-/// Mails that may wait in one tenant which strangers can cause; and all of them together.
+/// Mails that may wait in one tenant where another is queued: one that strangers can cause; any other; and a security notice,
+/// which there is room for where nothing else finds any.
 const MOST_BY_STRANGERS: i64 = 1_000;
 const MOST: i64 = 10_000;
+const MOST_WITH_NOTICES: i64 = 20_000;
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {
@@ -146,6 +148,15 @@ impl Mail {
         }
     }
 
+    /// How many may wait where it is queued.
+    const fn room(&self) -> i64 {
+        match self {
+            _ if self.by_strangers() => MOST_BY_STRANGERS,
+            Self::SecurityNotice(_) => MOST_WITH_NOTICES,
+            _ => MOST,
+        }
+    }
+
     /// Whether somebody without a token can cause it, again and again.
     const fn by_strangers(&self) -> bool {
         match self {
@@ -201,7 +212,7 @@ pub async fn queue(conn: &mut TenantConn, db: &TenantDb, to: &Recipient, mail: M
     }
     db.router().ring(tenant, Waiting::Mail).await;
     let (id, now) = (Uuid::now_v7(), db.router().config().clock.now());
-    let most = if mail.by_strangers() { MOST_BY_STRANGERS } else { MOST };
+    let most = mail.room();
     let expires_at = now + mail.lifetime();
     let parcel = Parcel { to: to.address.clone(), name: to.name.clone(), mail };
     let plain = zeroize::Zeroizing::new(serde_json::to_vec(&parcel).map_err(ApiError::internal)?);
@@ -267,6 +278,20 @@ pub async fn notify_locked(
 /// What the database answers.
 pub async fn was_sent(conn: &mut TenantConn, user: UserId, mail: &Mail, since: DateTime<Utc>) -> ApiResult<bool> {
     Ok(store::was_sent(conn, user, mail.kind(), since).await?)
+}
+
+/// When a person was sent such mails since then, or is about to be, the latest first: `most` of them.
+///
+/// # Errors
+/// What the database answers.
+pub async fn sent_since(
+    conn: &mut TenantConn,
+    user: UserId,
+    mail: &Mail,
+    since: DateTime<Utc>,
+    most: i64,
+) -> ApiResult<Vec<DateTime<Utc>>> {
+    Ok(store::sent_since(conn, user, mail.kind(), since, most).await?)
 }
 
 /// Whether the database has an outbox: the registry may not have heard of it yet.

@@ -61,6 +61,11 @@ pub enum SecurityNotice {
         /// What it is called.
         name: String,
     },
+    /// A token for directories was made in this person's name.
+    ScimTokenMade {
+        /// What it is called.
+        name: String,
+    },
     /// An app was registered in this person's name.
     AppRegistered {
         /// What it is called.
@@ -125,6 +130,7 @@ impl SecurityNotice {
             }
             Self::ApiKeyMade { name } => format!("An API key was made in your name: {name}."),
             Self::ApiKeyRotated { name } => format!("An API key of yours was given a new secret: {name}."),
+            Self::ScimTokenMade { name } => format!("A token for a directory was made in your name: {name}."),
             Self::AppRegistered { name } => format!("An app was registered in your name: {name}."),
             Self::AppSecretRotated { name } => format!("An app of yours was given a new secret: {name}."),
             Self::AppAllowed { name } => format!("An app was given access to your account: {name}."),
@@ -167,6 +173,7 @@ impl SecurityNotice {
             Self::IdentityUnlinked { provider } => format!("Sie können sich nicht mehr mit {provider} anmelden."),
             Self::ApiKeyMade { name } => format!("In Ihrem Namen wurde ein API-Schlüssel angelegt: {name}."),
             Self::ApiKeyRotated { name } => format!("Ein API-Schlüssel von Ihnen hat ein neues Geheimnis: {name}."),
+            Self::ScimTokenMade { name } => format!("In Ihrem Namen wurde ein Token für ein Verzeichnis angelegt: {name}."),
             Self::AppRegistered { name } => format!("In Ihrem Namen wurde eine App angemeldet: {name}."),
             Self::AppSecretRotated { name } => format!("Eine App von Ihnen hat ein neues Geheimnis: {name}."),
             Self::AppAllowed { name } => format!("Eine App hat Zugang zu Ihrem Konto erhalten: {name}."),

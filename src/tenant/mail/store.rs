@@ -92,6 +92,18 @@ pub(super) async fn was_sent(
     diesel::select(diesel::dsl::exists(sent)).get_result(conn).await
 }
 
+/// When a person was sent such mails since then, the latest first.
+pub(super) async fn sent_since(
+    conn: &mut TenantConn,
+    user: UserId,
+    kind: &str,
+    since: DateTime<Utc>,
+    most: i64,
+) -> QueryResult<Vec<DateTime<Utc>>> {
+    let sent = m::table.filter(m::user_id.eq(user)).filter(m::kind.eq(kind)).filter(m::created_at.gt(since));
+    sent.order(m::created_at.desc()).limit(most).select(m::created_at).load(conn).await
+}
+
 /// A mail that was taken to be sent.
 #[derive(Debug, QueryableByName)]
 pub(super) struct Taken {

@@ -12,6 +12,7 @@ use crate::router::{TenantConn, TenantDb};
 use crate::tenant::auth::Auth;
 use crate::tenant::schema::users;
 use crate::tenant::security::{PasswordPolicy, password_policy};
+use crate::tenant::teams;
 use crate::tenant::users::store as people;
 
 /// Whose password it is to be.
@@ -19,6 +20,13 @@ use crate::tenant::users::store as people;
 pub(crate) enum Whose<'a> {
     /// Of somebody who is here.
     Theirs(UserId),
+    /// Of somebody who is invited, and comes with it.
+    Invited {
+        /// Whose invitation it is.
+        user: UserId,
+        /// First and last name that they give themselves.
+        name: [&'a str; 2],
+    },
     /// Of somebody who is made with it.
     New {
         /// Address.
@@ -49,7 +57,7 @@ pub(crate) async fn choose(
     field: &'static str,
     password: SecretString,
 ) -> ApiResult<String> {
-    let known = db.read(async |conn: &mut TenantConn| known(conn, whose).await).await?;
+    let known = db.read(async |conn: &mut TenantConn| known(conn, db, whose).await).await?;
     let PasswordPolicy { min_length, min_length_with_factor, blocked_words, .. } = known.policy;
     let min_chars = if known.needs_factor { min_length_with_factor } else { min_length };
     let mut rules = Rules { min_chars: usize::try_from(min_chars).unwrap_or_default(), context: Vec::new() };
@@ -71,13 +79,20 @@ pub(crate) async fn choose(
     hasher.hash(password).await
 }
 
-async fn known(conn: &mut TenantConn, whose: Whose<'_>) -> ApiResult<Known> {
+async fn known(conn: &mut TenantConn, db: &TenantDb, whose: Whose<'_>) -> ApiResult<Known> {
     let (policy, demanded_of) = password_policy(conn).await?;
     let demanded = |roles: &[String]| roles.iter().any(|role| demanded_of.contains(role));
     match whose {
         Whose::New { email, name, roles } => {
             let about = [email, name[0], name[1]].map(str::to_owned).to_vec();
             Ok(Known { policy, needs_factor: demanded(roles), about, earlier: Vec::new() })
+        }
+        Whose::Invited { user, name } => {
+            let person = people::get(conn, user).await?;
+            let needs_factor = demanded(&teams::all_roles(conn, db, &person).await?);
+            let about = [person.email, person.first_name, person.last_name].into_iter();
+            let about = about.chain(name.map(str::to_owned)).collect();
+            Ok(Known { policy, needs_factor, about, earlier: Vec::new() })
         }
         Whose::Theirs(user) => {
             let person = people::get(conn, user).await?;
@@ -86,7 +101,7 @@ async fn known(conn: &mut TenantConn, whose: Whose<'_>) -> ApiResult<Known> {
                 let current: Option<String> = users::table.find(user).select(users::password_hash).first(conn).await?;
                 earlier.extend(current.filter(|current| !earlier.contains(current)));
             }
-            let needs_factor = demanded(&person.roles);
+            let needs_factor = demanded(&teams::all_roles(conn, db, &person).await?);
             Ok(Known { policy, needs_factor, about: vec![person.email, person.first_name, person.last_name], earlier })
         }
     }

@@ -14,6 +14,7 @@ use crate::rest::{
     Path, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::RolesWrite;
@@ -95,18 +96,25 @@ pub async fn create_role(
 ) -> ApiResult<HttpResponse> {
     let WriteRole { name, description, permissions } = body.0;
     check(&caller, &permissions)?;
-    let (actor, now) = (caller.actor(), auth.clock.now());
+    let (actor, by, now) = (caller.actor(), &audit::actor(&caller), auth.clock.now());
     let change = RoleChange { name: Some(name.trim().to_owned()), description: Some(description.trim().to_owned()) };
     idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Role>> {
             let id = RoleId::generate();
             store::insert(conn, id, &change, now).await?;
             store::set_permissions(conn, id, &permissions).await?;
-            let role = Role::from(get(conn, id).await?);
+            let role = get(conn, id).await?;
+            audit::note_tenant::<TenantConn>(conn, by, "role.created", &said(&role), now).await?;
+            let role = Role::from(role);
             let (location, version) = (format!("/api/v1/roles/{id}"), role.version);
             Ok(Answer::created(role).location(location).etag(version))
         })
         .await
+}
+
+/// A role as the audit has it: its name, its id, and what it may do.
+fn said(role: &RoleRow) -> String {
+    format!("{} ({}): {}", role.name, role.id, role.permissions.join(", "))
 }
 
 async fn get(conn: &mut TenantConn, id: RoleId) -> ApiResult<RoleRow> {
@@ -187,7 +195,7 @@ async fn rewrite(
     permissions: Option<Vec<String>>,
 ) -> ApiResult<Tagged<Role>> {
     check(caller, permissions.as_deref().unwrap_or_default())?;
-    let now = auth.clock.now();
+    let (by, now) = (&audit::actor(caller), auth.clock.now());
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<RoleRow> {
@@ -205,7 +213,10 @@ async fn rewrite(
             if let Some(names) = &permissions {
                 store::set_permissions(conn, id, names).await?;
             }
-            get(conn, id).await
+            let after = get(conn, id).await?;
+            let what = format!("{}; before: {}", said(&after), said(&before));
+            audit::note_tenant::<TenantConn>(conn, by, "role.changed", &what, now).await?;
+            Ok(after)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;
@@ -247,7 +258,7 @@ pub async fn delete_role(
     id: Path<RoleId>,
     if_match: IfMatch,
 ) -> ApiResult<NoContent> {
-    let (id, now) = (id.0, auth.clock.now());
+    let (id, by, now) = (id.0, &audit::actor(&caller), auth.clock.now());
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -256,6 +267,7 @@ pub async fn delete_role(
             if_match.check(before.version)?;
             store::touch_members(conn, id, now).await?;
             store::remove(conn, id).await?;
+            audit::note_tenant::<TenantConn>(conn, by, "role.removed", &said(&before), now).await?;
             Ok(rename_role(conn, &before.name, None, now).await?)
         })
         .await?;

@@ -41,6 +41,16 @@ pub(super) fn no_path(path: &str) -> Fault {
     Fault::Said(400, "invalidPath", format!("'{}' cannot be changed here.", path.chars().take(100).collect::<String>()))
 }
 
+/// 400 `noTarget`: what is to be changed is not there (RFC 7644, section 3.5.2.3).
+pub(super) fn no_target(path: &str) -> Fault {
+    let path = path.chars().take(100).collect::<String>();
+    Fault::Said(
+        400,
+        "noTarget",
+        format!("'{path}' means nothing that is kept: the address is of type work, and primary."),
+    )
+}
+
 /// 400 `invalidFilter`.
 pub(super) fn no_filter() -> Fault {
     Fault::Said(400, "invalidFilter", "The filter cannot be read.".to_owned())

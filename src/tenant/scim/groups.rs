@@ -19,7 +19,7 @@ use crate::tenant::audit::{self, Entry};
 use crate::tenant::roles::store::{self as roles, RoleChange};
 use crate::tenant::users::rules::may_control;
 use crate::tenant::users::store::{self as users, UserChange};
-use crate::tenant::users::{check_control, keep_an_admin};
+use crate::tenant::users::{check_control, keep_an_admin, void_invitation};
 
 async fn found(conn: &mut TenantConn, id: RoleId) -> ApiResult<Group> {
     store::group(conn, id).await?.ok_or_else(|| ApiError::not_found("group"))
@@ -102,7 +102,7 @@ pub async fn scim_create_group(request: HttpRequest, bytes: web::Bytes) -> HttpR
 async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let wanted = Wanted::of(&body(request, bytes)?)?;
-    let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
+    let (caller, wanted, now, by) = (&caller, &wanted, caller.auth.clock.now(), &caller.name());
     let (row, changed) = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
@@ -118,6 +118,8 @@ async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
                     let id = RoleId::generate();
                     let change = RoleChange { name: Some(name), description: Some(String::new()) };
                     roles::insert(conn, id, &change, now).await?;
+                    let what = format!("{} ({id})", change.name.as_deref().unwrap_or_default());
+                    audit::note_tenant::<TenantConn>(conn, by, "role.created", &what, now).await?;
                     id
                 }
             };
@@ -244,6 +246,7 @@ async fn apply(
         check_control(conn, &caller.permissions, *id).await?;
         let action = if after.contains(id) {
             users::add_role(conn, *id, role).await?;
+            void_invitation(conn, &by, *id, now).await?;
             "scim.role_given"
         } else {
             users::remove_role(conn, *id, role).await?;
@@ -279,7 +282,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
     if !before.made {
         return Err(Fault::Said(403, "mutability", "A role that was made here stays.".to_owned()));
     }
-    let (caller, now) = (&caller, caller.auth.clock.now());
+    let (caller, now, by) = (&caller, caller.auth.clock.now(), &caller.name());
     let changed = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
@@ -289,6 +292,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
             may_control(&caller.permissions, &users::permissions_of_roles(conn, &[id]).await?)?;
             let name = found(conn, id).await?.name;
             roles::remove(conn, id).await?;
+            audit::note_tenant::<TenantConn>(conn, by, "role.removed", &format!("{name} ({id})"), now).await?;
             crate::tenant::security::rename_role(conn, &name, None, now).await?;
             Ok(changed)
         })

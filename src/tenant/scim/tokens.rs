@@ -19,6 +19,7 @@ use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::{ScimTokensRead, ScimTokensWrite, UsersWrite};
 use crate::tenant::secrets::{self, Secret, note};
 use crate::tenant::users::rules::{name_shape, not_blank};
@@ -147,6 +148,8 @@ pub async fn create_scim_token(
                 created_at: now,
             };
             store::insert_token(conn, &row, &secret.hash).await?;
+            let notice = SecurityNotice::ScimTokenMade { name: row.name.clone() };
+            mail::notify_security(conn, db, owner, notice, None).await?;
             note(conn, owner, &row, "scim_token.created", now).await?;
             let made = NewScimToken { scim_token: row.into(), token: Some(secret.text) };
             Ok(Answer::created(made).location("/api/v1/scim-tokens"))

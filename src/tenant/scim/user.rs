@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Fault, Result, invalid, no_path};
+use super::answer::{Fault, Result, invalid, no_path, no_target};
 use super::filter::Attribute;
 use super::patch::{Change, How, member, text, truth};
 use super::store::Person;
@@ -110,6 +110,9 @@ impl Wanted {
                     wanted.email = Some(email_of(value).ok_or_else(|| invalid("emails has no value."))?);
                 }
                 path if !removed && path.starts_with("emails") && path.ends_with(".value") => {
+                    if !is_login_address(path) {
+                        return Err(no_target(path));
+                    }
                     wanted.email = Some(text(value, "emails")?);
                 }
                 // These go with the name, and with each other.
@@ -150,6 +153,21 @@ impl Wanted {
         let named = self.user_name.as_ref().filter(|name| email_shape(name.as_str(), &()).is_ok());
         let address = self.email.as_ref().or(named).cloned();
         address.ok_or_else(|| invalid("Neither emails nor userName has an e-mail address."))
+    }
+}
+
+/// Whether the address that a path means is the one that is kept, which is at work and the primary one.
+fn is_login_address(path: &str) -> bool {
+    let condition = path.strip_prefix("emails").and_then(|rest| rest.strip_suffix(".value")).unwrap_or_default();
+    let words: Vec<String> = condition
+        .trim_matches(['[', ']'])
+        .split_whitespace()
+        .map(|word| word.trim_matches('"').to_lowercase())
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        [] | ["type", "eq", "work"] | ["primary", "eq", "true"] => true,
+        _ => words.join(" ") == "type eq work and primary eq true",
     }
 }
 
@@ -196,6 +214,13 @@ mod tests {
         assert_eq!(change(How::Remove, "externalid", Value::Null).unwrap().external_id, Some(None));
         let email = change(How::Add, "emails[type eq \"work\"].value", json!("a@x.test")).unwrap();
         assert_eq!(email.email.as_deref(), Some("a@x.test"));
+        for path in ["emails.value", "emails[type eq \"Work\"].value", "emails[Primary eq true].value"] {
+            assert!(change(How::Replace, path, json!("a@x.test")).unwrap().email.is_some(), "{path}");
+        }
+        for path in ["home", "other", "work\" or type eq \"home"] {
+            let refused = change(How::Replace, &format!("emails[type eq \"{path}\"].value"), json!("a@x.test"));
+            assert!(matches!(refused, Err(Fault::Said(400, "noTarget", _))), "{path}");
+        }
         assert_eq!(change(How::Add, "nickname", json!("x")).unwrap(), Wanted::default());
         for (how, path) in
             [(How::Remove, "username"), (How::Replace, "groups"), (How::Replace, "id"), (How::Remove, "active")]

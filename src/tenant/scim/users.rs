@@ -15,10 +15,11 @@ use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::{end_sessions, forget_challenges};
+use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::permissions::catalog::USER;
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, NewUser, UserChange};
-use crate::tenant::users::{check_control, keep_an_admin};
+use crate::tenant::users::{check_control, keep_an_admin, tell, void_invitation};
 
 async fn found(conn: &mut TenantConn, id: UserId) -> ApiResult<Person> {
     store::person(conn, id).await?.ok_or_else(|| ApiError::not_found("user"))
@@ -228,6 +229,10 @@ async fn change(
             if change.email.is_some() || status != before.status {
                 addresses::announce(&caller.db).await;
             }
+            tell(conn, &caller.db, &before, (change.email.as_deref(), status)).await?;
+            if change.email_key.as_ref().is_some_and(|key| *key != email_key(&before.email)) {
+                note(conn, &caller.name(), id, "scim.user_email_changed", now).await?;
+            }
             users::update(conn, id, &change, status != before.status, now).await?;
             let user_name = wanted.user_name.as_deref().unwrap_or(&known.user_name);
             let external = wanted.external_id.clone().unwrap_or(known.external_id);
@@ -241,6 +246,11 @@ async fn change(
                 end_sessions(conn, id, None, "deactivated_by_directory", now).await?;
             }
             let after = users::get(conn, id).await?;
+            if before.status == UserStatus::Invited
+                && (email_key(&before.email) != email_key(&after.email) || after.status != before.status)
+            {
+                void_invitation(conn, &caller.name(), id, now).await?;
+            }
             keep_an_admin(conn, &before, Some(&after)).await?;
             found(conn, id).await
         })
@@ -278,6 +288,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
             let before = users::hold(conn, id).await?;
             check_control(conn, &caller.permissions, id).await?;
             addresses::announce(&caller.db).await;
+            mail::notify_security(conn, &caller.db, id, SecurityNotice::AccountRemoved, None).await?;
             note(conn, &caller.name(), id, "scim.user_removed", now).await?;
             users::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await

@@ -14,11 +14,13 @@ use crate::rest::{
     Path, Tagged,
 };
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::TeamsWrite;
 use crate::tenant::users::api::grantable_roles;
 use crate::tenant::users::rules::{may_control, may_grant, name_shape, not_blank};
+use crate::tenant::users::void_invitations;
 
 /// How deep teams may stand in each other.
 const DEEPEST: usize = 10;
@@ -94,7 +96,7 @@ pub async fn create_team(
     body: Json<CreateTeam>,
 ) -> ApiResult<HttpResponse> {
     let CreateTeam { name, description, parent_id, roles } = &body.0;
-    let (actor, now, caller) = (caller.actor(), auth.clock.now(), &caller);
+    let (actor, by, now, caller) = (caller.actor(), &audit::actor(&caller), auth.clock.now(), &caller);
     idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Team>> {
             let id = TeamId::generate();
@@ -105,7 +107,9 @@ pub async fn create_team(
             }
             store::insert(conn, id, (name, description, *parent_id), now).await?;
             store::set_roles(conn, id, &roles).await?;
-            let team = Team::from(store::get(conn, id).await?);
+            let row = store::get(conn, id).await?;
+            audit::note_tenant::<TenantConn>(conn, by, "team.created", &said(&row), now).await?;
+            let team = Team::from(row);
             let (location, version) = (format!("/api/v1/teams/{id}"), team.version);
             Ok(Answer::created(team).location(location).etag(version))
         })
@@ -167,7 +171,7 @@ pub async fn patch_team(
     if *name == Patch::Null {
         return Err(ApiError::invalid_field("name", "required", "A team has a name."));
     }
-    let (id, now, caller) = (id.0, auth.clock.now(), &caller);
+    let (id, now, caller, by) = (id.0, auth.clock.now(), &caller, &audit::actor(&caller));
     let change = TeamChange {
         name: name.value().map(|name| name.trim().to_owned()),
         name_key: name.value().map(|name| store::name_key(name)),
@@ -180,20 +184,38 @@ pub async fn patch_team(
             store::hold_tree(conn).await?;
             let before = hold(conn, caller, id).await?;
             if_match.check(before.version)?;
+            let could = store::permissions(conn, id).await?;
+            let gives = !roles.is_absent() || matches!(parent_id, Patch::Value(_));
+            let invited = if gives { store::hold_invited(conn, id).await? } else { Vec::new() };
+            let names = roles.value().map_or(&[][..], Vec::as_slice);
+            if !roles.is_absent() {
+                store::hold_roles(conn, id, names).await?;
+            }
             if let Patch::Value(parent) = parent_id {
                 may_stand_in(conn, caller, Some(id), *parent).await?;
             }
             store::update(conn, id, &change, now).await?;
             if !roles.is_absent() {
-                let names = roles.value().map_or(&[][..], Vec::as_slice);
                 let roles: Vec<RoleId> = grantable_roles(conn, &caller.access, names).await?;
                 store::set_roles(conn, id, &roles).await?;
             }
-            store::get(conn, id).await
+            if store::permissions(conn, id).await?.iter().any(|name| !could.contains(name)) {
+                void_invitations(conn, by, &invited, now).await?;
+            }
+            let after = store::get(conn, id).await?;
+            let what = format!("{}; before: {}", said(&after), said(&before));
+            audit::note_tenant::<TenantConn>(conn, by, "team.changed", &what, now).await?;
+            Ok(after)
         })
         .await?;
     auth.admission.forget_tenant(caller.db.tenant().id).await;
     Ok(Tagged(row.into()))
+}
+
+/// A team as the audit has it: its name, its id, where it stands, and its roles.
+fn said(team: &TeamRow) -> String {
+    let place = team.parent_id.map(|parent| format!(" in {parent}")).unwrap_or_default();
+    format!("{} ({}){place}: {}", team.name, team.id, team.roles.join(", "))
 }
 
 /// A team whose people may do nothing by it that the caller may not.
@@ -226,7 +248,7 @@ pub async fn delete_team(
     id: Path<TeamId>,
     if_match: IfMatch,
 ) -> ApiResult<NoContent> {
-    let (id, caller) = (id.0, &caller);
+    let (id, caller, by, now) = (id.0, &caller, &audit::actor(&caller), auth.clock.now());
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -237,6 +259,7 @@ pub async fn delete_team(
                 let said = "Other teams stand in it. Put them elsewhere, or remove them first.";
                 return Err(ApiError::new(Code::Conflict).detail(said));
             }
+            audit::note_tenant::<TenantConn>(conn, by, "team.removed", &said(&before), now).await?;
             Ok(store::remove(conn, id).await?)
         })
         .await?;

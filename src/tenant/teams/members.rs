@@ -9,12 +9,13 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::{TeamId, UserId};
 use crate::rest::{Authorized, ErrorEnvelope, ListEnvelope, Listed, NoContent, NoQuery, Paging, Path, Query};
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{TeamsRead, TeamsWrite};
 use crate::tenant::users::api::User;
 use crate::tenant::users::rules::may_grant;
-use crate::tenant::users::{check_control, store as people};
+use crate::tenant::users::{check_control, store as people, void_invitation};
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -55,7 +56,8 @@ pub async fn list_members(
     Ok(pages.listed(rows, |row| row.id, None).map(|row| User::new(row, tenant)))
 }
 
-/// Puts a person into a team. Whoever does has every right that the person gets by it.
+/// Puts a person into a team. Whoever does has every right that the person gets by it. The link of somebody who is invited is
+/// void then, until `POST /api/v1/invitations/{id}/resend` sends another one.
 #[utoipa::path(
     tag = "teams",
     params(("id" = TeamId, Path, description = "The team"), ("userId" = UserId, Path, description = "The person")),
@@ -74,6 +76,7 @@ pub async fn add_member(
     path: Path<(TeamId, UserId)>,
 ) -> ApiResult<NoContent> {
     let ((team, user), now, caller) = (path.0, auth.clock.now(), &caller);
+    let by = &audit::actor(caller);
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -84,7 +87,11 @@ pub async fn add_member(
                 return Err(ApiError::invalid_field("userId", "unknown_user", "There is no such person."));
             }
             may_grant("userId", &caller.access.permissions, &store::permissions(conn, team).await?)?;
-            store::add_member(conn, team, user, now).await?;
+            if store::add_member(conn, team, user, now).await? {
+                let which = team.to_string();
+                audit::note_person(conn, (by, user), "team.member_added", Some(&which), now).await?;
+                void_invitation(conn, by, user, now).await?;
+            }
             Ok(())
         })
         .await?;
@@ -106,7 +113,7 @@ pub async fn remove_member(
     caller: Authorized<TeamsWrite>,
     path: Path<(TeamId, UserId)>,
 ) -> ApiResult<NoContent> {
-    let ((team, user), caller) = (path.0, &caller);
+    let ((team, user), caller, by, now) = (path.0, &caller, &audit::actor(&caller), auth.clock.now());
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
@@ -116,11 +123,11 @@ pub async fn remove_member(
             }
             people::hold(conn, user).await?;
             check_control(conn, &caller.access.permissions, user).await?;
-            if store::remove_member(conn, team, user).await? {
-                Ok(())
-            } else {
-                Err(ApiError::not_found("member of this team"))
+            if !store::remove_member(conn, team, user).await? {
+                return Err(ApiError::not_found("member of this team"));
             }
+            let which = team.to_string();
+            Ok(audit::note_person(conn, (by, user), "team.member_removed", Some(&which), now).await?)
         })
         .await?;
     auth.admission.forget_user(caller.db.tenant().id, user).await;

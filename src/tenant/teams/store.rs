@@ -226,6 +226,32 @@ pub async fn role_names_of_user(conn: &mut TenantConn, user: UserId) -> QueryRes
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
+/// Holds whoever is invited and has rights by a team, in the order in which everybody holds people.
+pub async fn hold_invited(conn: &mut TenantConn, id: TeamId) -> QueryResult<Vec<UserId>> {
+    #[derive(QueryableByName)]
+    struct Invited {
+        #[diesel(sql_type = SqlUuid)]
+        id: UserId,
+    }
+    let query = diesel::sql_query(
+        "WITH RECURSIVE down (id) AS (SELECT $1 UNION SELECT t.id FROM teams t JOIN down ON t.parent_id = down.id) \
+         SELECT u.id FROM users u WHERE u.status = 'invited' AND u.id IN (SELECT m.user_id FROM team_members m \
+         WHERE m.team_id IN (SELECT down.id FROM down)) ORDER BY u.id FOR NO KEY UPDATE OF u",
+    );
+    let rows: Vec<Invited> = query.bind::<SqlUuid, _>(id).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Holds the roles that a team has or is to have, as whoever removes one of them does first.
+pub async fn hold_roles(conn: &mut TenantConn, id: TeamId, names: &[String]) -> QueryResult<()> {
+    let names: Vec<String> = names.iter().map(|name| comparable(name)).collect();
+    let query = diesel::sql_query(
+        "SELECT r.id FROM roles r WHERE r.name = ANY($2) OR r.id IN \
+         (SELECT tr.role_id FROM team_roles tr WHERE tr.team_id = $1) ORDER BY r.id FOR KEY SHARE OF r",
+    );
+    query.bind::<SqlUuid, _>(id).bind::<Array<Text>, _>(names).execute(conn).await.map(drop)
+}
+
 /// Gives a team exactly these roles.
 pub async fn set_roles(conn: &mut TenantConn, id: TeamId, roles: &[RoleId]) -> QueryResult<()> {
     let others = team_roles::table.filter(team_roles::team_id.eq(id)).filter(team_roles::role_id.ne_all(roles));

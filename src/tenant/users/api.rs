@@ -7,7 +7,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rules::{self, UserStatus, email_shape, name_shape};
+use super::power::check_control;
+use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, NewUser, UserRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
@@ -16,6 +17,7 @@ use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned,
 };
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::session::expose_some;
 use crate::tenant::auth::{Auth, delta, insert_invitation};
 use crate::tenant::docs::Refusals;
@@ -160,11 +162,11 @@ pub async fn create_user(
         }
     };
     let (auth, db, access, request) = (&**auth, &caller.db, &*caller.access, &request);
-    let actor = caller.actor();
+    let (actor, by) = (caller.actor(), &audit::actor(&caller));
     if let Some(hash) = hash {
         return idempotency
             .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewUserView>> {
-                let row = insert(conn, auth, access, request, Some(&hash)).await?;
+                let row = insert(conn, auth, (access, by), request, Some(&hash)).await?;
                 Ok(created(User::new(row, db.tenant().id), None))
             })
             .await;
@@ -172,8 +174,8 @@ pub async fn create_user(
     idempotency
         .run_secret(db, &actor, async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<NewUserView>> {
             let row = match replay {
-                Replay::First => insert(conn, auth, access, request, None).await?,
-                Replay::Again => invited(conn, &request.email).await?,
+                Replay::First => insert(conn, auth, (access, by), request, None).await?,
+                Replay::Again => invited(conn, access, &request.email).await?,
             };
             let invitation = invite(conn, auth, db, (&row, false)).await?;
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
@@ -184,7 +186,7 @@ pub async fn create_user(
 pub(super) async fn insert(
     conn: &mut TenantConn,
     auth: &Auth,
-    access: &Access,
+    (access, actor): (&Access, &str),
     request: &CreateUser,
     hash: Option<&str>,
 ) -> ApiResult<UserRow> {
@@ -197,9 +199,13 @@ pub(super) async fn insert(
         status: if hash.is_some() { UserStatus::Active } else { UserStatus::Invited },
         password_hash: hash,
     };
-    store::insert(conn, &user, auth.clock.now()).await?;
+    let now = auth.clock.now();
+    store::insert(conn, &user, now).await?;
     store::set_roles(conn, user.id, &roles).await?;
-    store::get(conn, user.id).await
+    let row = store::get(conn, user.id).await?;
+    let with = format!("{}, roles: {}", row.status.as_str(), row.roles.join(", "));
+    audit::note_person(conn, (actor, user.id), "user.created", Some(&with), now).await?;
+    Ok(row)
 }
 
 /// The roles behind names, all of which the caller may give.
@@ -217,11 +223,16 @@ pub(in crate::tenant) async fn grantable_roles(
     Ok(ids)
 }
 
-/// The person whom the first run of this request invited, if they have not come since.
-async fn invited(conn: &mut TenantConn, email: &str) -> ApiResult<UserRow> {
-    let row = store::find_by_email(conn, email).await?;
-    row.filter(|row| row.status == UserStatus::Invited)
-        .ok_or_else(|| ApiError::already_exists("email", "This person was invited, and has come or was removed since."))
+/// The person whom the first run of this request invited, if they have not come since, nor got what the caller does not have.
+async fn invited(conn: &mut TenantConn, access: &Access, email: &str) -> ApiResult<UserRow> {
+    let gone = || ApiError::already_exists("email", "This person was invited, and has come or was removed since.");
+    let found = store::find_by_email(conn, email).await?.ok_or_else(gone)?;
+    let row = store::hold(conn, found.id).await?;
+    if row.status != UserStatus::Invited || email_key(&row.email) != email_key(email) {
+        return Err(gone());
+    }
+    check_control(conn, &access.permissions, row.id).await?;
+    Ok(row)
 }
 
 pub(super) async fn invite(

@@ -11,6 +11,7 @@ use super::power::{check_control, keep_an_admin};
 use super::reassign;
 use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
 use super::store::{self, UserChange, UserRow};
+use super::trail;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::rest::{
@@ -18,11 +19,13 @@ use crate::rest::{
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
-use crate::tenant::auth::{Auth, account, end_sessions};
+use crate::tenant::audit;
+use crate::tenant::auth::{Auth, account, end_sessions, forget_challenges};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{Whose, choose};
 use crate::tenant::permissions::UsersWrite;
+use crate::tenant::teams;
 
 /// A person as they are to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -159,6 +162,9 @@ pub async fn replace_user(
 }
 
 /// Changes a person. Another address or password wants a proof that is not older than ten minutes (`step_up_required`).
+///
+/// Who is invited and gets another address or another role needs another link: the one they have is void, until
+/// `POST /api/v1/invitations/{id}/resend` sends one.
 #[utoipa::path(
     tag = "users",
     request_body(content = PatchUser, content_type = "application/merge-patch+json"),
@@ -210,7 +216,7 @@ async fn change(
             Some(choose(auth, db, Whose::Theirs(id), "password", password).await?)
         }
     };
-    let (wanted, password_hash) = (&wanted, &password_hash);
+    let (wanted, password_hash, actor) = (&wanted, &password_hash, &audit::actor(caller));
     let row = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
@@ -237,19 +243,9 @@ async fn change(
             if email_changes || status != before.status {
                 addresses::announce(db).await;
             }
-            if email_changes {
-                let to = rules::shortened(wanted.email.as_deref().unwrap_or_default());
-                mail::notify_security(conn, db, id, SecurityNotice::EmailChanged { to }, None).await?;
-            }
+            trail::tell(conn, db, &before, (wanted.email.as_deref(), status)).await?;
             if password_hash.is_some() {
                 mail::notify_security(conn, db, id, SecurityNotice::PasswordSetByAdmin, None).await?;
-            }
-            if status != before.status {
-                let notice = match status {
-                    UserStatus::Active => SecurityNotice::AccountReactivated,
-                    UserStatus::Invited | UserStatus::Deactivated => SecurityNotice::AccountDeactivated,
-                };
-                mail::notify_security(conn, db, id, notice, None).await?;
             }
             let now = auth.clock.now();
             let change = UserChange {
@@ -266,9 +262,12 @@ async fn change(
             if password_hash.is_some() || status != UserStatus::Active {
                 let but =
                     (id == caller.user() && status == UserStatus::Active).then(|| caller.principal.session()).flatten();
+                forget_challenges(conn, db, id).await?;
                 end_sessions(conn, id, but, "changed_by_admin", now).await?;
             }
             let after = store::get(conn, id).await?;
+            trail::note_change(conn, actor, (&before, &after), password_hash.is_some(), now).await?;
+            trail::void_if_other(conn, actor, (&before, &after), now).await?;
             keep_an_admin(conn, &before, Some(&after)).await?;
             Ok(after)
         })
@@ -314,9 +313,13 @@ pub async fn delete_user(
 ) -> ApiResult<NoContent> {
     let (id, to, now) = (id.0, query.0.reassign_to, auth.clock.now());
     caller.in_person_on(id)?;
-    let (db, caller) = (&caller.db, &caller);
+    let (db, caller, actor) = (&caller.db, &caller, &audit::actor(&caller));
     let stale = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<reassign::Stale> {
+            if to.is_some() {
+                // Before people, as by whoever puts somebody into a team.
+                teams::store::hold_tree(conn).await?;
+            }
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if_match.check(before.version)?;
@@ -327,6 +330,7 @@ pub async fn delete_user(
             };
             addresses::announce(db).await;
             mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
+            audit::note_person(conn, (actor, id), "user.removed", None, now).await?;
             store::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await?;
             Ok(stale)

@@ -114,6 +114,7 @@ pub async fn import_users(
         return Err(ApiError::invalid(faults));
     }
     let (wanted, access, actor, now) = (&wanted, &*caller.access, &caller.actor(), auth.clock.now());
+    let by = &audit::actor(&caller);
     idempotency
         .run(&caller.db, actor, async |conn: &mut TenantTx| -> ApiResult<Answer<ImportedUsers>> {
             let roles = grantable(conn, access, &wanted.users).await?;
@@ -131,7 +132,7 @@ pub async fn import_users(
             }
             give(conn, &wanted.users, &added, &roles).await?;
             let ids: Vec<UserId> = added.into_values().collect();
-            audit::note_each(conn, actor, "user.imported", &ids, now).await?;
+            audit::note_each(conn, by, "user.imported", &ids, now).await?;
             Ok(Answer::created(ImportedUsers { added: ids.len(), skipped }))
         })
         .await

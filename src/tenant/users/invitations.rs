@@ -64,7 +64,7 @@ const INVITATIONS: &str = "SELECT u.id, u.email, ARRAY(SELECT r.name FROM user_r
     WHERE ur.user_id = u.id ORDER BY r.name) AS roles, i.created_at, i.expires_at \
     FROM invitations i JOIN users u ON u.id = i.user_id WHERE u.status = 'invited' AND i.accepted_at IS NULL";
 
-/// The invitations that wait, the latest first. Those that ran out are among them.
+/// The invitations that wait, the latest first. Those that ran out are among them; those that are void are not.
 #[utoipa::path(
     tag = "invitations",
     params(ListInvitations),
@@ -153,6 +153,7 @@ pub async fn invite_people(
         return Err(ApiError::invalid_field(format!("people[{at}].password"), "unknown_field", said));
     }
     let (auth, db, access, actor) = (&**auth, &caller.db, &*caller.access, caller.actor());
+    let by = &audit::actor(&caller);
     idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Vec<Invited>>> {
             account::may_invite(conn, db).await?;
@@ -163,7 +164,7 @@ pub async fn invite_people(
                     invited.push(Invited { email, invited: false, id: None });
                     continue;
                 }
-                let row = insert(conn, auth, access, person, None).await?;
+                let row = insert(conn, auth, (access, by), person, None).await?;
                 invite(conn, auth, db, (&row, true)).await?;
                 invited.push(Invited { email, invited: true, id: Some(row.id) });
             }
@@ -172,7 +173,8 @@ pub async fn invite_people(
         .await
 }
 
-/// Sends an invitation once more, with another link: the earlier one is void.
+/// Sends an invitation once more, with another link: the earlier one is void. Also where none waits any more, because whoever is
+/// invited got another address or more rights since.
 #[utoipa::path(
     tag = "invitations",
     params(
@@ -194,8 +196,13 @@ pub async fn resend_invitation(
     let access = &*caller.access;
     idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
-            let row = store::find(conn, id).await?.filter(|row| row.status == rules::UserStatus::Invited);
-            let row = row.ok_or_else(|| ApiError::not_found("invitation"))?;
+            let gone = || ApiError::not_found("invitation");
+            store::find(conn, id).await?.ok_or_else(gone)?;
+            // Held, so that no rights come in between.
+            let row = store::hold(conn, id).await?;
+            if row.status != rules::UserStatus::Invited {
+                return Err(gone());
+            }
             check_control(conn, &access.permissions, id).await?;
             invite(conn, auth, db, (&row, true)).await?;
             Ok(Answer::no_content())
@@ -218,18 +225,13 @@ pub async fn revoke_invitation(
     id: Path<UserId>,
 ) -> ApiResult<NoContent> {
     let (id, now) = (id.0, auth.clock.now());
-    let actor = format!("user:{}", caller.user());
+    let actor = audit::actor(&caller);
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             let gone = || ApiError::not_found("invitation");
             let row = store::find(conn, id).await?.ok_or_else(gone)?;
             check_control(conn, &caller.access.permissions, id).await?;
-            // In the order in which it would be accepted at the same moment.
-            diesel::sql_query("DELETE FROM invitations WHERE user_id = $1 AND accepted_at IS NULL")
-                .bind::<SqlUuid, _>(id.uuid())
-                .execute(conn)
-                .await?;
             if store::hold(conn, row.id).await?.status != rules::UserStatus::Invited {
                 return Err(gone());
             }

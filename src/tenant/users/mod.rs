@@ -15,8 +15,10 @@ mod reassign;
 mod roles;
 pub mod rules;
 pub mod store;
+mod trail;
 
 pub(crate) use power::{check_control, keep_an_admin};
+pub(crate) use trail::{tell, void_invitation, void_invitations};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -84,7 +84,7 @@ async fn ids(conn: &mut TenantConn, statement: &str, user: UserId) -> QueryResul
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Hands over what a person has, in the transaction under way, which holds that person. Whoever does may do all that the
+/// Hands over what a person has, in the transaction under way, which holds the teams and that person. Whoever does may do all that the
 /// other one gets by it, the rights of the apps that act in their name included. Gives what came of it, and what nobody may
 /// remember any more.
 pub(super) async fn hand_over(
@@ -98,8 +98,6 @@ pub(super) async fn hand_over(
     if from == to {
         return refused("It is the same person.");
     }
-    // What the teams may do stays as it is until this has happened.
-    teams::store::hold_tree(conn).await?;
     match store::hold(conn, to).await.ok().map(|target| target.status) {
         Some(UserStatus::Active) => {}
         Some(_) => return refused("This person may not come in."),
@@ -128,7 +126,7 @@ pub(super) async fn hand_over(
     end_sessions(conn, from, None, "reassigned", now).await?;
     let ended = Ended { api_keys: keys.len(), scim_tokens: tokens.len(), sessions: open.len() };
     let done = Reassigned { teams: places.len(), apps: apps.len(), ended };
-    note(conn, &caller.actor(), (from, to), &done, now).await?;
+    note(conn, &audit::actor(caller), (from, to), &done, now).await?;
     let apps = apps.into_iter().map(|(app, _)| app).collect();
     Ok((done, Stale { keys: keys.into_iter().map(ApiKeyId::from).collect(), apps }))
 }
@@ -142,14 +140,13 @@ async fn note(
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     let Reassigned { teams, apps, ended: Ended { api_keys, scim_tokens, sessions } } = done;
-    let actor = if actor.contains(':') { actor.to_owned() } else { format!("user:{actor}") };
     let gave = format!(
         "to {to}: {teams} places in teams, {apps} apps; ended: {api_keys} API keys, {scim_tokens} tokens of directories, \
          {sessions} sessions"
     );
     let got = format!("from {from}: {teams} places in teams, {apps} apps");
     for (user, reason) in [(from, gave), (to, got)] {
-        let entry = Entry { actor: &actor, action: "user.reassigned", user, session: None, reason: Some(&reason) };
+        let entry = Entry { actor, action: "user.reassigned", user, session: None, reason: Some(&reason) };
         audit::note::<TenantConn>(conn, &entry, now).await?;
     }
     Ok(())
@@ -188,6 +185,8 @@ pub async fn reassign_user(
     let (revoked, gone) = tokio::sync::oneshot::channel();
     let answer = idempotency
         .run(db, &actor, async move |conn: &mut TenantTx| -> ApiResult<Answer<Reassigned>> {
+            // What the teams may do stays as it is until this has happened. Before people, as by whoever puts somebody into one.
+            teams::store::hold_tree(conn).await?;
             store::hold_admins(conn).await?;
             store::hold(conn, from).await?;
             check_control(conn, &caller.access.permissions, from).await?;

@@ -9,10 +9,12 @@ use super::api::User;
 use super::power::{check_control, keep_an_admin};
 use super::rules;
 use super::store::{self, UserChange, UserRow};
+use super::trail;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{RoleId, UserId};
 use crate::rest::{Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Tagged};
 use crate::router::TenantTx;
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
@@ -28,7 +30,8 @@ pub struct AddRole {
 
 /// Gives a person a role. One that they have already changes nothing.
 ///
-/// Nobody can give a role that may do more than they themselves.
+/// Nobody can give a role that may do more than they themselves. The link of somebody who is invited is void then, until
+/// `POST /api/v1/invitations/{id}/resend` sends another one.
 #[utoipa::path(
     tag = "users",
     request_body(content = AddRole, example = json!({"roleId": "01890000-0000-7000-8000-000000000000"})),
@@ -55,19 +58,22 @@ pub async fn add_role(
     let (id, role) = (id.0, body.0.role_id);
     let (auth, caller) = (&**auth, &caller);
     let tenant = caller.db.tenant().id;
-    let actor = caller.actor();
+    let (actor, by, now) = (caller.actor(), &audit::actor(caller), auth.clock.now());
     let answer = idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<User>> {
-            store::hold(conn, id).await?;
+            let before = store::hold(conn, id).await?;
             if !store::role_exists(conn, role).await? {
                 return Err(ApiError::invalid_field("roleId", "unknown_role", "There is no such role."));
             }
             let granted = store::permissions_of_roles(conn, &[role]).await?;
             rules::may_grant("roleId", &caller.access.permissions, &granted)?;
             if store::add_role(conn, id, role).await? {
-                store::update(conn, id, &UserChange::default(), true, auth.clock.now()).await?;
+                store::update(conn, id, &UserChange::default(), true, now).await?;
             }
-            let user = User::new(store::get(conn, id).await?, tenant);
+            let after = store::get(conn, id).await?;
+            trail::note_change(conn, by, (&before, &after), false, now).await?;
+            trail::void_if_other(conn, by, (&before, &after), now).await?;
+            let user = User::new(after, tenant);
             let version = user.version;
             Ok(Answer::ok(user).etag(version))
         })
@@ -97,7 +103,7 @@ pub async fn remove_role(
     caller: Authorized<UsersWrite>,
     path: Path<(UserId, RoleId)>,
 ) -> ApiResult<Tagged<User>> {
-    let (id, role) = path.0;
+    let ((id, role), by, now) = (path.0, &audit::actor(&caller), auth.clock.now());
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
@@ -107,8 +113,9 @@ pub async fn remove_role(
             if !store::remove_role(conn, id, role).await? {
                 return Err(ApiError::not_found("role of this user"));
             }
-            store::update(conn, id, &UserChange::default(), true, auth.clock.now()).await?;
+            store::update(conn, id, &UserChange::default(), true, now).await?;
             let after = store::get(conn, id).await?;
+            trail::note_change(conn, by, (&before, &after), false, now).await?;
             keep_an_admin(conn, &before, Some(&after)).await?;
             Ok(after)
         })

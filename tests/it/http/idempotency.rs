@@ -108,3 +108,25 @@ async fn no_record_holds_a_token_or_a_password() {
     }
     assert!(!records.is_empty(), "the user's is there");
 }
+
+/// What nobody comes back for goes, some at a time.
+#[actix_web::test]
+async fn answers_that_ran_out_are_swept() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let old = "INSERT INTO idempotency_records (scope, key, fingerprint, status, headers, created_at, expires_at) \
+               SELECT 'POST /old', n::text, '\\x00', 201, '{}', now() - interval '2 days', now() - interval '1 day' \
+               FROM generate_series(1, 150) n";
+    db::execute(acme.database(), old).await;
+    let left = async || {
+        let left = "SELECT count(*)::text AS word FROM idempotency_records WHERE scope = 'POST /old'";
+        db::word(acme.database(), left).await
+    };
+    for (key, expected) in [("sweep-1", "50"), ("sweep-2", "0")] {
+        let once = acme.admin().with("idempotency-key", key);
+        once.post("/api/v1/contacts", json!({"lastName": key})).await.expect(201);
+        assert_eq!(left().await, expected);
+        let again = once.post("/api/v1/contacts", json!({"lastName": key})).await.expect(201);
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    }
+}

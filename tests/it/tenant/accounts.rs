@@ -237,3 +237,26 @@ async fn an_invitation_arrives_by_mail() {
     post(&acme, "register", accept).await.expect(201);
     acme.log_in_as(&email, PASSWORD).await.expect(200);
 }
+
+/// Whoever has an account is no way to write to others as often as one likes.
+#[actix_web::test]
+async fn another_address_is_asked_for_at_a_measured_pace() {
+    let (app, _) = shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let change = async || admin.post("/api/v1/users/me/email", json!({"email": address("third")})).await;
+    let later = async |by: &str| {
+        let later = format!("UPDATE mail_outbox SET created_at = created_at - interval '{by}'");
+        db::execute(acme.database(), &later).await;
+    };
+    for _ in 0..5 {
+        change().await.expect(202);
+        let refused = change().await.refused(429, "rate_limited");
+        let wait: u32 = refused.header("retry-after").expect("a while").parse().expect("seconds");
+        assert!((1..=3600).contains(&wait), "{refused:?}");
+        later("2 minutes").await;
+    }
+    change().await.refused(429, "rate_limited");
+    later("1 hour").await;
+    change().await.expect(202);
+}

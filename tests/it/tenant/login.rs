@@ -4,7 +4,7 @@ use serde_json::json;
 use tenantry::testing::TestApp;
 
 use crate::support::jwt::part;
-use crate::support::unique;
+use crate::support::{db, unique};
 
 #[actix_web::test]
 async fn a_login_gives_a_pair_of_tokens_and_the_person() {
@@ -61,5 +61,30 @@ async fn refusals_do_not_tell_who_exists() {
             names
         };
         assert_eq!(names(&answer), names(&wrong), "{what}");
+    }
+}
+
+/// The history of an account goes back 90 days; what is older goes, some at a time.
+#[actix_web::test]
+async fn an_old_login_history_is_swept() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let log_in = async || drop(acme.log_in_as(acme.email(), acme.password()).await.expect(200));
+    log_in().await;
+    for (days, rows) in [(91, 150), (89, 1)] {
+        let old = format!(
+            "INSERT INTO login_attempts (id, email_hash, user_id, at, outcome) \
+             SELECT gen_random_uuid(), a.email_hash, a.user_id, now() - interval '{days} days', 'succeeded' \
+             FROM (SELECT email_hash, user_id FROM login_attempts LIMIT 1) a, generate_series(1, {rows})"
+        );
+        db::execute(acme.database(), &old).await;
+    }
+    let old = async || {
+        let old = "SELECT count(*)::text AS word FROM login_attempts WHERE at < now() - interval '1 day'";
+        db::word(acme.database(), old).await
+    };
+    for expected in ["51", "1", "1"] {
+        log_in().await;
+        assert_eq!(old().await, expected);
     }
 }

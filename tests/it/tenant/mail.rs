@@ -264,3 +264,22 @@ async fn a_security_notice_cannot_be_muted() {
     acme.user().put(path, json!({"subject": "s", "text": "{{ event }}"})).await.refused(403, "permission_denied");
     acme.admin().put("/api/v1/mail-templates/nothing/en", json!({"subject": "s", "text": "t"})).await.expect(404);
 }
+
+/// However much waits, what concerns somebody's account finds room.
+#[actix_web::test]
+async fn a_full_outbox_mutes_no_security_notice() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let full = "INSERT INTO mail_outbox (id, kind, parcel_sealed, next_attempt_at, created_at, expires_at) \
+                SELECT gen_random_uuid(), 'invitation', '\\x00', now() + interval '1 day', now(), now() + interval '2 days' \
+                FROM generate_series(1, 10000)";
+    db::execute(acme.database(), full).await;
+    let people = json!({"people": [{"email": format!("{}@example.com", unique("full")), "roles": []}]});
+    admin.post("/api/v1/invitations", people).await.expect(201);
+    assert_eq!(count(acme.database(), "mail_outbox WHERE kind = 'invitation'").await, "10000", "no room is left");
+    let notices = "mail_outbox WHERE kind = 'security-notice'";
+    let before: u32 = count(acme.database(), notices).await.parse().expect("a number");
+    admin.post("/api/v1/api-keys", json!({"name": "k", "scopes": []})).await.expect(201);
+    assert_eq!(count(acme.database(), notices).await, (before + 1).to_string());
+}

@@ -255,3 +255,34 @@ async fn a_dropped_pepper_is_a_wrong_password_to_whoever_logs_in() {
     db::execute(acme.database(), &dropped).await;
     acme.log_in_as(&email, PASSWORD).await.refused(401, "invalid_credentials");
 }
+
+/// A password is judged by the roles of whose it is to be, whichever way they have them.
+#[actix_web::test]
+async fn whoever_is_invited_chooses_by_their_own_roles() {
+    const SHORT: &str = "kXw7wagon";
+    let app = TestApp::shared().await;
+    let acme = app.tenant("own").await;
+    let admin = acme.another_login().await;
+    let accept = async |roles: &[&str]| {
+        let email = format!("{}@example.com", unique("i"));
+        let body = json!({"email": email, "firstName": "I", "lastName": "I", "roles": roles});
+        let made = admin.post("/api/v1/users", body).await.expect(201);
+        let token = made.data()["invitationToken"].as_str().expect("a token").to_owned();
+        let body = json!({"tenant": acme.slug.as_str(), "email": email, "password": SHORT, "invitation": token});
+        acme.anonymous().post("/api/v1/auth/register", body).await
+    };
+    let role = unique("guarded");
+    admin.post("/api/v1/roles", json!({"name": role, "permissions": []})).await.expect(201);
+    admin.patch(POLICY, json!({"mfaRequiredRoles": [role]})).await.expect(200);
+    accept(&[role.as_str()]).await.expect(201);
+    assert_eq!(accept(&["user"]).await.invalid()[0].1, "too_short");
+    admin.patch(POLICY, json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    assert_eq!(accept(&[role.as_str()]).await.invalid()[0].1, "too_short");
+    // By way of a team as well.
+    let id = admin.post("/api/v1/users", person(PASSWORD, &[])).await.expect(201).id();
+    let change = async || admin.patch(&format!("/api/v1/users/{id}"), json!({"password": SHORT})).await;
+    assert_eq!(change().await.invalid()[0].1, "too_short");
+    let team = admin.post("/api/v1/teams", json!({"name": unique("t"), "roles": ["user"]})).await.expect(201).id();
+    admin.put(&format!("/api/v1/teams/{team}/members/{id}"), Value::Null).await.expect(204);
+    change().await.expect(200);
+}

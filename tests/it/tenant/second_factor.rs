@@ -348,7 +348,8 @@ async fn a_lost_phone_is_an_administrator_s_to_mend_and_noted() {
     acme.admin().delete(&path).await.refused(404, "not_found");
     ada.get("/api/v1/users/me").await.refused(401, "token_revoked");
     acme.log_in_as(&email, PASSWORD).await.expect(200).data()["accessToken"].as_str().expect("no code is asked for");
-    let noted = format!("SELECT actor || ' ' || action AS word FROM audit WHERE user_id = '{id}'");
+    let noted =
+        format!("SELECT actor || ' ' || action AS word FROM audit WHERE user_id = '{id}' AND action LIKE 'mfa.%'");
     let noted = db::word(acme.database(), &noted).await;
     assert_eq!(noted, format!("user:{} mfa.reset", acme.admin().user_id().await));
 }
@@ -391,4 +392,24 @@ async fn a_confirmation_whose_answer_was_lost_gives_other_codes() {
     let one = |answer: &Answer| answer.data()["recoveryCodes"][0].as_str().expect("a code").to_owned();
     second(&acme, &token(&acme, &email).await, &one(&lost)).await.refused(401, "invalid_credentials");
     second(&acme, &token(&acme, &email).await, &one(&again)).await.expect(200);
+}
+
+/// Who had the password of before comes in by none of the halves that it opened.
+#[actix_web::test]
+async fn a_login_that_waits_ends_with_what_an_administrator_changes() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (admin, (id, email, ada)) = (acme.another_login().await, person(&acme, "user").await);
+    let path = format!("/api/v1/users/{id}");
+    let (_, codes) = enrol(app, &ada).await;
+    let waits = token(&acme, &email).await;
+    admin.patch(&path, json!({"status": "deactivated"})).await.expect(200);
+    let left = format!("SELECT count(*)::text AS word FROM mfa_challenges WHERE user_id = '{id}'");
+    assert_eq!(db::word(acme.database(), &left).await, "0");
+    admin.patch(&path, json!({"status": "active"})).await.expect(200);
+    assert_eq!(second(&acme, &waits, &codes[0]).await.status, 401);
+    let waits = token(&acme, &email).await;
+    admin.patch(&path, json!({"password": "quite another sentence of words"})).await.expect(200);
+    assert_eq!(db::word(acme.database(), &left).await, "0");
+    assert_eq!(second(&acme, &waits, &codes[0]).await.status, 401);
 }

@@ -1,14 +1,15 @@
 //! Another address for one's account, agreed to from both.
 
 use actix_web::{HttpResponse, post, web};
+use chrono::{DateTime, TimeDelta, Utc};
 use garde::Validate;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::verify::LinkToken;
-use super::{ByMail, LINK, SINCE, store, void};
-use crate::error::{ApiError, ApiResult};
+use super::{ByMail, LINK, MOST_AN_HOUR, PAUSE, SINCE, store, void};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Recent};
@@ -33,7 +34,7 @@ pub struct ChangeEmail {
 }
 
 /// Asks for another address for one's account: it changes once the links in two mails were followed, one to each address.
-/// Needs proof of who one is that is not older than ten minutes.
+/// Needs proof of who one is that is not older than ten minutes. At most five times an hour, with a minute in between.
 #[utoipa::path(
     tag = "auth",
     request_body = ChangeEmail,
@@ -67,18 +68,35 @@ pub async fn change_email(
             let (mac, tenant) = (&db.router().installation().mac, db.tenant().id);
             let token = || OpaqueToken::generate(mac, TokenKind::EmailChange, tenant);
             let (old, new) = (token(), token());
+            let text = |token: &OpaqueToken| token.text().expose_secret().to_owned();
+            let confirm = Mail::ConfirmEmail { token: text(&new) };
+            check_pace(conn, me, &confirm, now).await?;
             let addresses = (wanted, email_key(&person.email));
             let hashes = (&old.hash(), &new.hash());
             store::want_email(conn, me, (addresses.0, &addresses.1), hashes, now, now + LINK).await?;
-            let text = |token: &OpaqueToken| token.text().expose_secret().to_owned();
             let to = Recipient { user: Some(me), address: wanted.to_owned(), name: person.first_name.clone() };
-            mail::queue(conn, db, &to, Mail::ConfirmEmail { token: text(&new) }).await?;
+            mail::queue(conn, db, &to, confirm).await?;
             let to = Recipient { address: person.email.clone(), ..to };
             let mail = Mail::ApproveEmail { token: text(&old), other: wanted.to_owned() };
             mail::queue(conn, db, &to, mail).await?;
             Ok(Answer::accepted(BOTH))
         })
         .await
+}
+
+/// Whoever asks is no way to write to others as often as one likes: as many links as of any other kind, and as slowly.
+async fn check_pace(conn: &mut TenantConn, me: UserId, mail: &Mail, now: DateTime<Utc>) -> ApiResult<()> {
+    let sent = mail::sent_since(conn, me, mail, now - TimeDelta::hours(1), MOST_AN_HOUR).await?;
+    let full = i64::try_from(sent.len()).is_ok_and(|sent| sent >= MOST_AN_HOUR);
+    let until = match (sent.first(), sent.last()) {
+        (_, Some(earliest)) if full => *earliest + TimeDelta::hours(1),
+        (Some(latest), _) => *latest + PAUSE,
+        _ => return Ok(()),
+    };
+    match (until - now).to_std() {
+        Ok(wait) if !wait.is_zero() => Err(ApiError::new(Code::RateLimited).retry_after(wait)),
+        _ => Ok(()),
+    }
 }
 
 /// Agrees to another address by the token of a link; with the second of the two it changes.

@@ -14,6 +14,8 @@ use crate::tenant::schema::login_attempts;
 
 /// How long an attempt on an account that nobody has is kept.
 const UNKNOWN_KEPT: TimeDelta = TimeDelta::days(1);
+/// How long any other is kept: a person's login history goes back as far.
+const KEPT: TimeDelta = TimeDelta::days(90);
 /// How long an address is known after somebody came in from it.
 const KNOWN_FOR: TimeDelta = TimeDelta::days(30);
 /// The newest failures among which accounts are counted.
@@ -141,8 +143,8 @@ pub struct Wide<'a> {
     pub lane: Option<&'a str>,
 }
 
-/// Writes a line of the login history, and sweeps out a few old ones of accounts that nobody has: the same work for an
-/// account that there is and one that there is not.
+/// Writes a line of the login history, and sweeps out a few old ones, of this account and of those that nobody has: the same
+/// work for an account that there is and one that there is not.
 pub async fn insert_attempt(conn: &mut TenantConn, attempt: &NewAttempt<'_>) -> QueryResult<()> {
     let plain = (
         login_attempts::id.eq(Uuid::now_v7()),
@@ -166,6 +168,15 @@ pub async fn insert_attempt(conn: &mut TenantConn, attempt: &NewAttempt<'_>) -> 
          SELECT id FROM login_attempts WHERE user_id IS NULL AND at < $1 ORDER BY at LIMIT 100)",
     )
     .bind::<Timestamptz, _>(attempt.at - UNKNOWN_KEPT)
+    .execute(conn)
+    .await?;
+    // Each account writes more than it leaves behind, and attempts on one take turns: nothing waits for another.
+    diesel::sql_query(
+        "DELETE FROM login_attempts WHERE id IN (\
+         SELECT id FROM login_attempts WHERE email_hash = $1 AND at < $2 ORDER BY at LIMIT 100 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Bytea, _>(attempt.email_hash.as_slice())
+    .bind::<Timestamptz, _>(attempt.at - KEPT)
     .execute(conn)
     .await
     .map(drop)

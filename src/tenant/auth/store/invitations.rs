@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::kernel::UserId;
 use crate::router::{TenantConn, TenantDb};
-use crate::tenant::schema::invitations;
+use crate::tenant::schema::{invitations, users};
 
 /// The built-in schema that knows whose token was shown to others (`V18__claims_and_session_limits.sql`).
 const SHOWN_SINCE: i32 = 18;
@@ -69,6 +69,12 @@ pub async fn accepted_by(conn: &mut TenantConn, hash: &[u8; 32], person: Uuid) -
     Ok(found.map(|whose| UserId::from(whose.id)))
 }
 
+/// Whom an invitation is for, whether or not it can still be accepted.
+pub async fn invitation_of(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Option<UserId>> {
+    let found = invitations::table.filter(invitations::token_hash.eq(hash.as_slice()));
+    found.select(invitations::user_id).first(conn).await.optional()
+}
+
 /// Whom an invitation is for that can still be accepted: a look before it is taken.
 pub async fn open_invitation(
     conn: &mut TenantConn,
@@ -85,12 +91,18 @@ pub async fn open_invitation(
         .optional()
 }
 
-/// Takes an invitation that can still be accepted, for the person it was made for; a second call gets none.
+/// Takes an invitation that can still be accepted, for the person it was made for, who is held first, as by whoever changes or
+/// removes them; a second call gets none.
 pub async fn accept_invitation(
     conn: &mut TenantConn,
     hash: &[u8; 32],
     now: DateTime<Utc>,
 ) -> QueryResult<Option<UserId>> {
+    let Some(user) = open_invitation(conn, hash, now).await? else { return Ok(None) };
+    let held = users::table.find(user).select(users::id).for_no_key_update();
+    if held.first::<UserId>(conn).await.optional()?.is_none() {
+        return Ok(None);
+    }
     diesel::update(
         invitations::table
             .filter(invitations::token_hash.eq(hash.as_slice()))

@@ -1,0 +1,74 @@
+//! Everybody holds the same things in the same order, so that no two wait for each other: teams, people, roles, invitations.
+
+use diesel_async::SimpleAsyncConnection as _;
+use futures_util::future::join;
+use serde_json::json;
+use tenantry::testing::{Answer, Tenant, TestApp};
+
+use crate::support::{db, eventually, seconds, unique};
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+
+/// Has a request wait for what `first` takes, and then takes what `then` says: the request must not have it.
+async fn in_order(tenant: &Tenant, request: impl Future<Output = Answer>, first: &str, then: &str) -> Answer {
+    let mut holder = db::open(tenant.database()).await;
+    holder.batch_execute(&format!("BEGIN; {first}")).await.expect("nobody has it");
+    let overtake = async {
+        let waits = "SELECT count(*)::text AS word FROM pg_stat_activity WHERE datname = current_database() \
+                     AND wait_event_type = 'Lock'";
+        let waits = async || db::word(tenant.database(), waits).await != "0";
+        eventually(seconds(30), "the request waits", waits).await;
+        holder.batch_execute(then).await.unwrap_or_else(|error| panic!("{then}: {error}"));
+        holder.batch_execute("COMMIT").await.expect("a commit");
+    };
+    join(request, overtake).await.0
+}
+
+async fn person(tenant: &Tenant) -> String {
+    let email = format!("{}@example.com", unique("p"));
+    let body = json!({"email": email, "firstName": "P", "lastName": "P", "password": PASSWORD, "roles": ["user"]});
+    tenant.admin().post("/api/v1/users", body).await.expect(201).id()
+}
+
+#[actix_web::test]
+async fn teams_are_held_before_people() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let (from, to) = (person(&acme).await, person(&acme).await);
+    let team = "LOCK TABLE teams IN SHARE ROW EXCLUSIVE MODE";
+    let person = format!("SELECT 1 FROM users WHERE id = '{from}' FOR UPDATE NOWAIT");
+    let path = format!("/api/v1/users/{from}/reassign");
+    in_order(&acme, admin.post(&path, json!({"to": to})), team, &person).await.expect(200);
+    let path = format!("/api/v1/users/{from}?reassignTo={to}");
+    in_order(&acme, admin.delete(&path), team, &person).await.expect(204);
+}
+
+#[actix_web::test]
+async fn roles_are_held_before_their_mark() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let role = unique("role");
+    admin.post("/api/v1/roles", json!({"name": role, "permissions": []})).await.expect(201);
+    let team = admin.post("/api/v1/teams", json!({"name": unique("team"), "roles": ["user"]})).await.expect(201).id();
+    let removed = format!("SELECT 1 FROM roles WHERE name = '{role}' FOR UPDATE");
+    let path = format!("/api/v1/teams/{team}");
+    let change = admin.patch(&path, json!({"roles": [role]}));
+    in_order(&acme, change, &removed, "SELECT 1 FROM roles_mark FOR UPDATE NOWAIT").await.expect(200);
+}
+
+#[actix_web::test]
+async fn a_person_is_held_before_their_invitation() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let email = format!("{}@example.com", unique("b"));
+    let body = json!({"email": email, "firstName": "B", "lastName": "B"});
+    let made = acme.admin().post("/api/v1/users", body).await.expect(201);
+    let token = made.data()["invitationToken"].as_str().expect("a token");
+    let body = json!({"tenant": acme.slug.as_str(), "email": email, "password": PASSWORD, "invitation": token});
+    let held = format!("SELECT 1 FROM users WHERE id = '{}' FOR UPDATE", made.id());
+    let then = format!("SELECT 1 FROM invitations WHERE user_id = '{}' FOR UPDATE NOWAIT", made.id());
+    let nobody = acme.anonymous();
+    in_order(&acme, nobody.post("/api/v1/auth/register", body), &held, &then).await.expect(201);
+}

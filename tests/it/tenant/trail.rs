@@ -1,0 +1,116 @@
+//! What is noted of changes of people, roles and teams, and who is told.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenantry::testing::{Tenant, TestApp};
+
+use crate::support::{db, unique};
+
+const PASSWORD: &str = "an uncommon sentence of five words";
+
+async fn noted(tenant: &Tenant, which: &str) -> String {
+    let noted = format!("SELECT string_agg(action, ' ' ORDER BY id) AS word FROM audit WHERE {which}");
+    db::word(tenant.database(), &noted).await
+}
+
+async fn told(tenant: &Tenant, id: &str) -> String {
+    let told =
+        format!("SELECT count(*)::text AS word FROM mail_outbox WHERE kind = 'security-notice' AND user_id = '{id}'");
+    db::word(tenant.database(), &told).await
+}
+
+#[actix_web::test]
+async fn what_is_done_with_people_is_noted() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let email = |name: &str| format!("{}@example.com", unique(name));
+    let body = json!({"email": email("p"), "firstName": "P", "lastName": "P", "password": PASSWORD, "roles": ["user"]});
+    let id = admin.post("/api/v1/users", body).await.expect(201).id();
+    let path = format!("/api/v1/users/{id}");
+    for change in [
+        json!({"firstName": "Q"}),
+        json!({"email": email("q")}),
+        json!({"password": "quite another sentence of words"}),
+        json!({"status": "deactivated"}),
+        json!({"status": "active"}),
+        json!({"roles": ["admin"]}),
+    ] {
+        admin.patch(&path, change).await.expect(200);
+    }
+    let role = db::word(acme.database(), "SELECT id::text AS word FROM roles WHERE name = 'admin'").await;
+    admin.delete(&format!("{path}/roles/{role}")).await.expect(200);
+    for _ in 0..2 {
+        admin.post(&format!("{path}/roles"), json!({"roleId": role})).await.expect(200);
+    }
+    let team = admin.post("/api/v1/teams", json!({"name": unique("team"), "roles": []})).await.expect(201).id();
+    let team = format!("/api/v1/teams/{team}");
+    for _ in 0..2 {
+        admin.put(&format!("{team}/members/{id}"), Value::Null).await.expect(204);
+    }
+    admin.delete(&format!("{team}/members/{id}")).await.expect(204);
+    admin.delete(&path).await.expect(204);
+    let about = format!("user_id = '{id}'");
+    let expected = "user.created user.email_changed user.password_set user.deactivated user.activated role.given \
+                    role.taken role.taken role.given team.member_added team.member_removed user.removed";
+    assert_eq!(noted(&acme, &about).await, expected);
+    let by = format!("{about} AND actor <> 'user:{}'", admin.user_id().await);
+    assert_eq!(noted(&acme, &by).await, "");
+
+    admin.patch(&team, json!({"roles": ["user"]})).await.expect(200);
+    admin.delete(&team).await.expect(204);
+    let role = admin.post("/api/v1/roles", json!({"name": unique("r"), "permissions": []})).await.expect(201).id();
+    let role = format!("/api/v1/roles/{role}");
+    admin.patch(&role, json!({"permissions": ["contacts:read"]})).await.expect(200);
+    admin.delete(&role).await.expect(204);
+    let expected = "team.created team.changed team.removed role.created role.changed role.removed";
+    assert_eq!(noted(&acme, "user_id IS NULL").await, expected);
+    // A program is named as what it is.
+    let key = json!({"name": "k", "scopes": ["roles:write", "contacts:read"]});
+    let key = admin.post("/api/v1/api-keys", key).await.expect(201);
+    let program = acme.anonymous().with("x-api-key", key.data()["key"].as_str().expect("the key"));
+    program.post("/api/v1/roles", json!({"name": unique("r"), "permissions": []})).await.expect(201);
+    let by = format!("action = 'role.created' AND actor = 'key:{}'", key.id());
+    assert_eq!(noted(&acme, &by).await, "role.created");
+}
+
+#[actix_web::test]
+async fn whom_a_directory_changes_is_told() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let me = admin.user_id().await;
+    let before: u32 = told(&acme, &me).await.parse().unwrap();
+    let made = admin.post("/api/v1/scim-tokens", json!({"name": unique("directory")})).await.expect(201);
+    assert_eq!(told(&acme, &me).await, (before + 1).to_string(), "as of an API key");
+    let scim = acme.anonymous().bearing(made.data()["token"].as_str().expect("the token"));
+    let send = async |method: Method, path: &str, body: Value| {
+        scim.send(method, path, Some(("application/scim+json", body.to_string()))).await
+    };
+    let name = unique("grace");
+    let address = |at: &str| json!([{"value": format!("{name}@{at}"), "type": "work", "primary": true}]);
+    let body = json!({"userName": name, "active": true, "emails": address("acme.test")});
+    let made = send(Method::POST, "/scim/v2/Users", body).await.expect(201);
+    let id = made.body["id"].as_str().expect("an id").to_owned();
+    let path = format!("/scim/v2/Users/{id}");
+    for (path_of, value, notices) in [
+        ("name.givenName", json!("Grace"), "0"),
+        ("emails", address("new.test"), "1"),
+        ("active", json!(false), "2"),
+        ("active", json!(true), "3"),
+    ] {
+        let change = json!({"Operations": [{"op": "replace", "path": path_of, "value": value}]});
+        send(Method::PATCH, &path, change).await.expect(200);
+        assert_eq!(told(&acme, &id).await, notices, "{path_of}");
+    }
+    let expected = "scim.user_created scim.user_email_changed scim.user_deactivated scim.user_activated";
+    assert_eq!(noted(&acme, &format!("user_id = '{id}'")).await, expected);
+    // An address at home is none to come in with.
+    let home = json!([{"op": "replace", "path": "emails[type eq \"home\"].value", "value": "grace@home.test"}]);
+    let refused = send(Method::PATCH, &path, json!({"Operations": home})).await.expect(400);
+    assert_eq!(refused.body["scimType"], "noTarget");
+    assert!(scim.get(&path).await.expect(200).body["emails"][0]["value"].as_str().unwrap().ends_with("new.test"));
+    scim.delete(&path).await.expect(204);
+    let removed = "SELECT count(*)::text AS word FROM mail_outbox WHERE kind = 'security-notice'";
+    assert_eq!(db::word(acme.database(), removed).await.parse::<u32>().unwrap(), before + 5);
+}
