@@ -127,8 +127,9 @@ async fn asking(conn: &mut TenantConn, row: &RequestRow) -> ApiResult<ClientRow>
 
 /// Lets an app have what it asks for, or some of it. Each request is answered once.
 ///
-/// What it gets ends with all of your sessions (a new password, signing out everywhere), not with this one. The answer is where the browser goes: to the app, with a code that it exchanges within a minute. What you agreed to is
-/// remembered (`/api/v1/oauth/consents`), and you are told by mail of what is new.
+/// The answer is where the browser goes: to the app, with a code that it exchanges within a minute. What you agreed to is
+/// remembered (`/api/v1/oauth/consents`), and you are told by mail of what is new. What the app gets ends with all of your
+/// sessions (a new password, signing out everywhere), not with this one alone.
 #[utoipa::path(
     tag = "oauth",
     request_body = AcceptOauthRequest,
