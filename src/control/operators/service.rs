@@ -149,13 +149,21 @@ impl Operators {
     /// Signs in. Unknown and disabled operators cost the same work and get the same answer as a wrong password.
     ///
     /// # Errors
-    /// `invalid_credentials`; `too_many_attempts` from the sixth attempt within 15 minutes, right password or not.
+    /// `invalid_credentials`; `too_many_attempts` from the sixth attempt within 15 minutes, right password or not: of those
+    /// from a network from which this operator came in lately, or of all those from elsewhere.
     pub(super) async fn log_in(&self, email: &str, password: SecretString, from: Client) -> ApiResult<LoggedIn> {
         let inner = &*self.0;
         let keys = self.keys().await?;
         let email = email.trim().to_lowercase();
-        let subject = keys.mac.digest("operator-login", &[email.as_bytes()]);
         let now = inner.control.clock.now();
+        let asked = email.clone();
+        let networks = async move |conn: &mut MainConn| store::networks_of(conn, &asked, now).await;
+        let networks = inner.control.db.read(networks).await.map_err(fault)?;
+        // Strangers lock strangers out, not the operator at their desk.
+        let subject = match from.network().filter(|network| networks.contains(network)) {
+            Some(network) => keys.mac.digest("operator-login-known", &[email.as_bytes(), network.as_bytes()]),
+            None => keys.mac.digest("operator-login", &[email.as_bytes()]),
+        };
         let ((attempts, since), found) = inner
             .control
             .db

@@ -1,6 +1,6 @@
 //! Rows and queries.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DbError};
 use diesel::sql_types::{Binary, Integer, Timestamptz};
@@ -18,6 +18,9 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{OperatorId, SessionId, Slug, TenantId};
 use crate::rest::Client;
 use crate::router::MainConn;
+
+/// How long an ended session is kept: where its operator came from is known for as long.
+const REMEMBERED: TimeDelta = TimeDelta::days(30);
 
 /// An operator to be.
 #[derive(Debug, Clone)]
@@ -229,7 +232,15 @@ pub(super) async fn operator_of(
     found.map(record).transpose()
 }
 
-/// Opens a session, and forgets those of this operator that have expired.
+/// The networks from which somebody with this address came in lately, be it anybody's or not.
+pub(super) async fn networks_of(conn: &mut MainConn, email: &str, now: DateTime<Utc>) -> ApiResult<Vec<String>> {
+    let theirs = sessions::table.inner_join(o::table).filter(o::email.eq(email));
+    let lately = theirs.filter(sessions::created_at.gt(now - REMEMBERED)).select(sessions::address).distinct();
+    let addresses: Vec<Option<String>> = lately.load(conn).await?;
+    Ok(addresses.into_iter().filter_map(|ip| Client { ip, user_agent: None }.network()).collect())
+}
+
+/// Opens a session, and forgets those of this operator that are too old to tell where they come from.
 pub(super) async fn open_session(
     conn: &mut MainConn,
     operator: OperatorId,
@@ -239,9 +250,11 @@ pub(super) async fn open_session(
     expires_at: DateTime<Utc>,
 ) -> ApiResult<SessionId> {
     let id = SessionId::generate();
-    diesel::delete(sessions::table.filter(sessions::operator_id.eq(operator)).filter(sessions::expires_at.lt(now)))
-        .execute(conn)
-        .await?;
+    diesel::delete(
+        sessions::table.filter(sessions::operator_id.eq(operator)).filter(sessions::expires_at.lt(now - REMEMBERED)),
+    )
+    .execute(conn)
+    .await?;
     diesel::insert_into(sessions::table)
         .values((
             sessions::id.eq(id),

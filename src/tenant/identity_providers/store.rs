@@ -5,7 +5,7 @@ use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -153,6 +153,12 @@ pub(in crate::tenant) async fn find_open_by_id(
     id: IdentityProviderId,
 ) -> QueryResult<Option<ProviderRow>> {
     p::table.find(id).filter(p::enabled).select(ProviderRow::as_select()).first(conn).await.optional()
+}
+
+/// Whether a provider is as it was read: open, and not changed since. If it is, it stays so until the transaction ends.
+pub(in crate::tenant) async fn stands(conn: &mut TenantConn, row: &ProviderRow) -> QueryResult<bool> {
+    let held = diesel::sql_query("SELECT FROM identity_providers WHERE id = $1 AND version = $2 AND enabled FOR SHARE");
+    Ok(held.bind::<SqlUuid, _>(row.id).bind::<BigInt, _>(row.version).execute(conn).await? == 1)
 }
 
 /// How many there are, with the right to make one more: nobody else makes one until the transaction ends.

@@ -6,8 +6,10 @@
 //! node ever looks into a database where there is none. Security notices can be reworded, not muted.
 
 mod built_in;
+mod device;
 mod dispatch;
 mod notice;
+mod placed;
 mod render;
 mod settings;
 mod store;

@@ -8,14 +8,18 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, HtmlEscape, UndefinedBehavior};
 use uuid::Uuid;
 
 use super::built_in::{self, Kind, LANGUAGES};
-use super::{Mail, Parcel, Workspace};
+use super::{Mail, Parcel, Workspace, device, placed};
 use crate::mailer::Letter;
 use crate::router::{Tenant, TenantConn};
 
+/// The name of a mail's link.
+const LINK: &str = "link";
+/// Links among the other things that a mail says, with spaces between them: no name that words can have.
+const LINKS: &str = "links";
 /// The longest subject, in characters.
 const SUBJECT_CHARS: usize = 300;
 /// What a template may do, in instructions.
@@ -40,7 +44,7 @@ impl Links {
     }
 }
 
-/// What is said by name.
+/// What is said by name; the links in what is said by [`LINKS`].
 pub(super) type Values = BTreeMap<&'static str, String>;
 
 /// The names that every mail knows. Empty where a mail has nothing to say there.
@@ -88,13 +92,16 @@ impl Words {
 
     /// The words in a language, if there are any in it.
     pub(super) async fn in_language(conn: &mut TenantConn, name: &str, language: &str) -> QueryResult<Option<Self>> {
-        if built_in::kind(name).is_none() {
+        let Some(kind) = built_in::kind(name) else {
             return Ok(LANGUAGES.contains(&language).then(|| Self::built_in(name, language)));
-        }
+        };
         let own = diesel::sql_query(
             "SELECT language, subject, body_text, body_html FROM mail_templates WHERE name = $1 AND language = $2",
         );
-        let own = own.bind::<Text, _>(name).bind::<Text, _>(language).get_result(conn).await.optional()?;
+        let own: Option<Self> =
+            own.bind::<Text, _>(name).bind::<Text, _>(language).get_result(conn).await.optional()?;
+        // Words from before it was said where a link may stand.
+        let own = own.filter(|own| kind.needs != LINK || placed::fault(own).is_none());
         Ok(own.or_else(|| LANGUAGES.contains(&language).then(|| Self::built_in(name, language))))
     }
 
@@ -124,7 +131,7 @@ impl Words {
         let text = fill("body.txt", &self.body_text, values)?;
         let html = match &self.body_html {
             Some(html) => fill("body.html", html, values)?,
-            None => as_html(&fill("body.html", &self.body_text, values)?, &self.language),
+            None => as_html(&text, values, &self.language),
         };
         Ok((subject, text, html))
     }
@@ -138,13 +145,19 @@ fn fill(name: &str, source: &str, values: &Values) -> Result<String, minijinja::
     environment.render_named_str(name, source, values)
 }
 
-/// A page of the paragraphs of a text in which HTML is escaped already. What stands alone and is an address, is a link.
-fn as_html(text: &str, language: &str) -> String {
+/// A page of the paragraphs of a text. What stands alone and is a link of this mail, is one here too: nothing else, however
+/// much it looks like an address, as what people and organisations are called is theirs to say.
+fn as_html(text: &str, values: &Values, language: &str) -> String {
+    let links: Vec<&str> =
+        [LINK, LINKS].iter().filter_map(|name| values.get(name)).flat_map(|all| all.split(' ')).collect();
     let paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
     let body: String = paragraphs
-        .map(|paragraph| match paragraph.split_whitespace().count() == 1 && paragraph.starts_with("http") {
-            true => format!("<p><a href=\"{paragraph}\">{paragraph}</a></p>\n"),
-            false => format!("<p>{}</p>\n", paragraph.replace('\n', "<br>\n")),
+        .map(|paragraph| {
+            let escaped = HtmlEscape(paragraph).to_string();
+            match links.contains(&paragraph) {
+                true => format!("<p><a href=\"{escaped}\">{escaped}</a></p>\n"),
+                false => format!("<p>{}</p>\n", escaped.replace('\n', "<br>\n")),
+            }
         })
         .collect();
     format!(
@@ -163,7 +176,8 @@ fn values(tenant: &Tenant, links: &Links, (parcel, token): (&Parcel, &str), lang
             values.insert("event", noticed.notice.sentence(language));
             values.insert("time", noticed.at.format("%Y-%m-%d %H:%M UTC").to_string());
             values.insert("address", noticed.ip.clone().unwrap_or_default());
-            values.insert("device", noticed.user_agent.clone().unwrap_or_default());
+            let device = noticed.user_agent.as_deref().map(|header| device::said(header, language));
+            values.insert("device", device.unwrap_or_default());
             values.insert("link", links.app_url.clone());
         }
         Mail::VerifyEmail => drop(values.insert("link", links.to("verify-email", token))),
@@ -184,6 +198,8 @@ fn values(tenant: &Tenant, links: &Links, (parcel, token): (&Parcel, &str), lang
                 format!("{name}:\n\n{}", links.sign_in(slug))
             });
             values.insert("other", said.collect::<Vec<_>>().join("\n\n"));
+            let to: Vec<String> = workspaces.iter().map(|workspace| links.sign_in(&workspace.slug)).collect();
+            values.insert(LINKS, to.join(" "));
         }
         Mail::Nothing => {}
     }
@@ -191,8 +207,8 @@ fn values(tenant: &Tenant, links: &Links, (parcel, token): (&Parcel, &str), lang
 }
 
 /// Made-up values, with which a template is tried out: each tells its name.
-fn trial() -> Values {
-    NAMES.iter().map(|name| (*name, format!("https://example.com/?{name}=<{name}>"))).collect()
+pub(super) fn trial() -> Values {
+    NAMES.iter().map(|name| (*name, format!("https://example.com/?{name}=[<{name}>]"))).collect()
 }
 
 /// What is wrong with a template of a mail: the field and a sentence.
@@ -225,7 +241,10 @@ pub(super) fn fault(kind: &Kind, words: &Words) -> Option<(&'static str, String)
     });
     for mut values in alone.chain([trial(), nothing.clone()]) {
         values.insert(kind.needs, "needle".to_owned());
-        let (_, text, html) = words.render(&values).ok()?;
+        let (_, text, html) = match words.render(&values) {
+            Ok(rendered) => rendered,
+            Err(error) => return Some(("text", format!("It cannot be rendered: {error}"))),
+        };
         let without = |field| Some((field, format!("It has to say {{{{ {} }}}}, whatever else is known.", kind.needs)));
         match (text.contains("needle"), html.contains("needle")) {
             (false, _) => return without("text"),
@@ -233,7 +252,7 @@ pub(super) fn fault(kind: &Kind, words: &Words) -> Option<(&'static str, String)
             _ => {}
         }
     }
-    None
+    if kind.needs == LINK { placed::fault(words) } else { None }
 }
 
 /// The first tag that is more than a name or a condition on one.
@@ -297,8 +316,16 @@ mod tests {
         let (subject, text, html) = words.render(&values).unwrap();
         assert!(!subject.contains('\n') && text.contains("<script>"));
         assert!(html.contains("&lt;script&gt;{{ event }}") && !html.contains("<script>"), "{html}");
-        let (_, _, html) = Words { body_html: None, ..words }.render(&values).unwrap();
+        values.insert("name", "https://evil.example/<script>".into());
+        let body_text = "<img src=\"x\">\n\n{{ name }}\n\n{{ link }}".to_owned();
+        let (_, _, html) = Words { body_html: None, body_text, ..words }.render(&values).unwrap();
         assert!(!html.contains("<script>") && !html.contains("b=\"2") && html.contains("<a href=\"https:"), "{html}");
+        assert!(
+            !html.contains("<img")
+                && !html.contains("href=\"https://evil")
+                && !html.contains("href=\"https:&#x2f;&#x2f;evil")
+        );
+        assert_eq!(html.matches("<a ").count(), 1, "{html}");
     }
 
     #[test]

@@ -191,7 +191,9 @@ pub async fn get_template(
 /// `{{ name }}`, `{{ organisation }}`, `{{ link }}`, `{{ event }}`, `{{ time }}`, `{{ address }}`, `{{ device }}` and
 /// `{{ other }}` are filled in, and `{% if name %} … {% else %} … {% endif %}` asks whether there is something to fill in.
 /// They are tried out first: a mail without what it is for (the link, the event) is refused, so that nobody can be kept
-/// from what concerns them.
+/// from what concerns them. A link in a mail that is there for its link (`password-reset`, for one) stands by itself or as
+/// all of an `<a href="…">`, and not in the subject; the HTML of such a mail is of plain tags of text, tables and pictures.
+/// Wants fresh proof.
 #[utoipa::path(
     tag = "mail",
     request_body = PutMailTemplate,
@@ -217,7 +219,7 @@ pub async fn put_template(
     if_match: IfMatch,
     body: Json<PutMailTemplate>,
 ) -> ApiResult<Tagged<MailTemplate>> {
-    let actor = format!("user:{}", caller.in_person()?);
+    let actor = format!("user:{}", caller.recently()?);
     let (name, language) = &path.0;
     let kind = found(name, language)?;
     let PutMailTemplate { subject, text, html } = body.0;

@@ -25,6 +25,7 @@ pub(in crate::tenant) use clients::store::hand_over;
 pub use refusal::OauthRefusals;
 pub use scopes::OPENID;
 pub(in crate::tenant) use scopes::permissions;
+pub(in crate::tenant) use token::store::end_all_of;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::clients::store as clients;
 use super::refusal::{OauthError, OauthRefusals, Outcome, Refusal, bare};
 use super::scopes;
 use crate::error::ApiResult;
@@ -96,10 +97,18 @@ pub async fn oauth_userinfo(request: HttpRequest, router: web::Data<Router>) -> 
         ) => return Err(Refusal::token()),
         Err(error) => return Err(error.into()),
     };
-    let granted = scopes::read(who.claims.scope.as_deref().unwrap_or_default());
+    let said = scopes::read(who.claims.scope.as_deref().unwrap_or_default());
     // In its own name an app is nobody of whom there is something to know.
-    let person = who.app.map(|app| app.user).filter(|user| *user == who.claims.sub);
-    let person = person.filter(|_| scopes::has(&granted, "openid")).ok_or_else(Refusal::scope)?;
-    let read = async |conn: &mut TenantConn| -> ApiResult<_> { of(conn, person, &granted).await };
-    Ok(bare(&who.db.read(read).await?))
+    let app = who.app.filter(|app| app.user == who.claims.sub).ok_or_else(Refusal::scope)?;
+    let read = async |conn: &mut TenantConn| -> ApiResult<Option<OauthUserinfo>> {
+        // What was taken from the app is lost to tokens that are out, too.
+        let client = clients::find(conn, app.client).await?.map(|(client, _)| client);
+        let granted = client.map(|client| client.left_of(&said)).filter(|granted| scopes::has(granted, "openid"));
+        match granted {
+            Some(granted) => of(conn, app.user, &granted).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let known = who.db.read(read).await?.ok_or_else(Refusal::scope)?;
+    Ok(bare(&known))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Datelike as _, SecondsFormat, Timelike as _};
+
 /// The longest filter, in bytes.
 const LONGEST: usize = 2000;
 /// How deep parentheses may go.
@@ -155,6 +157,10 @@ impl<'a> Reader<'a> {
         if self.found.values.len() == MOST {
             return None;
         }
+        // PostgreSQL has no text with it.
+        if value.text.contains('\0') {
+            return None;
+        }
         self.found.values.push(value.text);
         let bound = format!("($1)[{}]", self.found.values.len());
         let condition = match (attribute, how.as_str()) {
@@ -165,8 +171,8 @@ impl<'a> Reader<'a> {
                 format!("({sql}) {} ({bound} = 'true')", if how == "eq" { "=" } else { "<>" })
             }
             (Attribute::Moment(sql), _) if value.quoted => {
-                let moment = self.found.values.last()?;
-                chrono::DateTime::parse_from_rfc3339(moment).ok()?;
+                let said = self.found.values.last_mut()?;
+                *said = moment(said)?;
                 format!("{sql} {} {bound}::timestamptz", order(&how)?)
             }
             (Attribute::Text(sql), how) if value.quoted => {
@@ -189,6 +195,16 @@ impl<'a> Reader<'a> {
         self.rest = &self.rest[values.byte_offset()..];
         Some(Value { text, quoted: true })
     }
+}
+
+/// A moment as PostgreSQL reads it without fail: it knows neither leap seconds nor offsets as wide as RFC 3339 does, and writes
+/// years before the first in another way.
+fn moment(text: &str) -> Option<String> {
+    let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    let years = (1..=9999).contains(&moment.year());
+    // A leap second is counted as a further fraction of the one before.
+    let moment = moment.with_nanosecond(moment.nanosecond().min(999_999_999))?;
+    years.then(|| moment.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 struct Value {
@@ -274,7 +290,21 @@ mod tests {
             ),
             (r#"urn:ietf:params:scim:schemas:core:2.0:User:userName eq "x""#, "(lower(n) = lower(($1)[1]))", &["x"]),
             (r#"members.value eq "1""#, "(($1)[1] IN (x))", &["1"]),
-            (r#"meta.lastModified gt "2026-01-01T00:00:00Z""#, "(m > ($1)[1]::timestamptz)", &["2026-01-01T00:00:00Z"]),
+            (
+                r#"meta.lastModified gt "2026-01-01T00:00:00Z""#,
+                "(m > ($1)[1]::timestamptz)",
+                &["2026-01-01T00:00:00.000000Z"],
+            ),
+            (
+                r#"meta.lastModified lt "2026-01-01T00:00:00+23:59""#,
+                "(m < ($1)[1]::timestamptz)",
+                &["2025-12-31T00:01:00.000000Z"],
+            ),
+            (
+                r#"meta.lastModified le "2016-12-31T23:59:60Z""#,
+                "(m <= ($1)[1]::timestamptz)",
+                &["2016-12-31T23:59:59.999999Z"],
+            ),
         ] {
             let (said, bound) = read_all(filter).unwrap_or_else(|| panic!("{filter}"));
             assert_eq!((said.as_str(), &bound), (sql, &values.iter().map(|&v| v.to_owned()).collect()), "{filter}");
@@ -300,6 +330,11 @@ mod tests {
             "emails[type eq \"work\"",
             "not active eq true",
             "meta.lastModified gt \"x\"",
+            "meta.lastModified gt \"0000-06-01T00:00:00Z\"",
+            "meta.lastModified gt \"0001-01-01T00:00:00+23:00\"",
+            "meta.lastModified gt \"9999-12-31T23:59:59-23:00\"",
+            "userName eq \"a\\u0000b\"",
+            "emails[value sw \"\\u0000\"]",
             "active eq maybe",
             "userName eq \"a\" or",
             "1=1; DROP TABLE users",

@@ -1,6 +1,7 @@
 //! Whether a foreign token is good, and what its bearer may do: remembered for a moment, as sessions are.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -30,6 +31,8 @@ struct Known {
 /// A token that was found good.
 #[derive(Debug, Clone)]
 struct Verdict {
+    /// Taken before it was last seen that the issuer stands.
+    read_at: Instant,
     bearer: ForeignBearer,
     access: Arc<Access>,
     /// Unix seconds.
@@ -42,6 +45,8 @@ pub(in crate::tenant) struct ForeignAdmission {
     clock: Clock,
     issuers: Cache<TenantId, Arc<Vec<Known>>>,
     verdicts: Cache<(TenantId, [u8; 32]), Verdict>,
+    /// When a tenant's issuers were last changed here: what was found before does not count any more.
+    changes: Cache<TenantId, Instant>,
 }
 
 impl ForeignAdmission {
@@ -54,20 +59,25 @@ impl ForeignAdmission {
                 .eviction_policy(lru())
                 .time_to_live(REMEMBERED)
                 .build(),
-            verdicts: Cache::builder()
-                .max_capacity(MOST)
+            verdicts: Cache::builder().max_capacity(MOST).eviction_policy(lru()).time_to_live(REMEMBERED).build(),
+            changes: Cache::builder()
+                .max_capacity(MOST_TENANTS)
                 .eviction_policy(lru())
-                .time_to_live(REMEMBERED)
-                .support_invalidation_closures()
+                .time_to_live(2 * REMEMBERED)
                 .build(),
         }
     }
 
     /// A tenant's issuers have changed. To be called after the commit.
     pub(in crate::tenant) async fn forget(&self, tenant: TenantId) {
+        self.changes.insert(tenant, Instant::now()).await;
         self.issuers.invalidate(&tenant).await;
-        // What cannot be forgotten at once is forgotten within two seconds.
-        let _ = self.verdicts.invalidate_entries_if(move |(whose, _), _| *whose == tenant);
+    }
+
+    /// Whether what was read then counts: not for longer than it is remembered, however long keys took since.
+    async fn is_current(&self, tenant: TenantId, read_at: Instant) -> bool {
+        let changed = self.changes.get(&tenant).await;
+        read_at.elapsed() < REMEMBERED && changed.is_none_or(|changed| changed < read_at)
     }
 
     /// Admits whoever brings a token of an issuer that this tenant has registered.
@@ -84,23 +94,36 @@ impl ForeignAdmission {
             return Err(Error::TokenInvalid("no issuers"));
         }
         let place = (tenant, sha256(token.as_bytes()));
-        if let Some(verdict) = self.verdicts.get(&place).await {
+        if let Some(verdict) = self.verdicts.get(&place).await
+            && self.is_current(tenant, verdict.read_at).await
+        {
             self.check_end(db, verdict.expires)?;
             return Ok((verdict.bearer, verdict.access));
         }
-        let issuers = self.issuers.try_get_with(tenant, read(db)).await.map_err(shared)?;
+        let mut verdict = self.judge(foreign, db, &head, token).await?;
+        if verdict.is_none() {
+            // The issuer was changed or removed after it was read, perhaps while its keys were asked for.
+            self.issuers.invalidate(&tenant).await;
+            verdict = self.judge(foreign, db, &head, token).await?;
+        }
+        let verdict = verdict.ok_or(Error::TokenInvalid("issuer"))?;
+        self.verdicts.insert(place, verdict.clone()).await;
+        Ok((verdict.bearer, verdict.access))
+    }
+
+    /// What is to be said of a token; nothing, if its issuer is not as it was read any more.
+    async fn judge(&self, foreign: &Foreign, db: &TenantDb, head: &Head, token: &str) -> Result<Option<Verdict>> {
+        let issuers = self.issuers.try_get_with(db.tenant().id, read(db)).await.map_err(shared)?;
         let issuer = Claims::unverified_issuer(token).map_err(invalid)?;
         let known = issuers.iter().find(|known| known.row.issuer == issuer);
         let known = known.ok_or(Error::TokenInvalid("issuer"))?;
-        let claims = verify(foreign, db, &known.row, &head, token).await?;
+        let claims = verify(foreign, db, &known.row, head, token).await?;
         let expires = claims.exp.ok_or(Error::TokenInvalid("exp"))?;
         self.check_end(db, expires)?;
         let (now, leeway) = (self.clock.now().timestamp(), leeway(db));
         let rules = Rules { issuer: &known.row.issuer, audience: &known.row.audience, now, leeway };
         claims.check(rules).map_err(invalid)?;
-        let verdict = bearer(db, known, &claims, expires).await?;
-        self.verdicts.insert(place, verdict.clone()).await;
-        Ok((verdict.bearer, verdict.access))
+        bearer(db, known, &claims, expires).await
     }
 
     #[expect(clippy::cast_precision_loss, reason = "seconds of our era are exact in a double")]
@@ -156,8 +179,8 @@ fn unreachable_keys(issuer: TokenIssuerId, error: &OutboundError) -> Error {
     Error::TokenInvalid("keys unreachable")
 }
 
-async fn bearer(db: &TenantDb, known: &Known, claims: &Claims, expires: f64) -> Result<Verdict> {
-    let row = &known.row;
+async fn bearer(db: &TenantDb, known: &Known, claims: &Claims, expires: f64) -> Result<Option<Verdict>> {
+    let (row, read_at) = (&known.row, Instant::now());
     let mark = match row.match_by {
         MatchBy::Subject => Mark { subject: Some((row.issuer.clone(), claims.sub.clone())), ..Mark::default() },
         MatchBy::UserId => {
@@ -177,9 +200,14 @@ async fn bearer(db: &TenantDb, known: &Known, claims: &Claims, expires: f64) -> 
         known.words.iter().filter(|(word, _)| said.contains(&word.as_str())).map(|(_, role)| *role).collect()
     });
     let (mark, roles) = (&mark, roles.as_deref());
-    let found = db
-        .read(async |conn: &mut TenantConn| -> Result<Option<Bearer>> { Ok(store::bearer(conn, mark, roles).await?) })
+    let (stands, found) = db
+        .read(async |conn: &mut TenantConn| -> Result<(bool, Option<Bearer>)> {
+            Ok((store::is_as_read(conn, row).await?, store::bearer(conn, mark, roles).await?))
+        })
         .await?;
+    if !stands {
+        return Ok(None);
+    }
     let found = found.ok_or(Error::TokenInvalid("nobody here"))?;
     if !found.active {
         return Err(Error::TokenRevoked);
@@ -190,5 +218,5 @@ async fn bearer(db: &TenantDb, known: &Known, claims: &Claims, expires: f64) -> 
         password_change_required: found.password_change_required,
     };
     let bearer = ForeignBearer { issuer: row.id, user: found.id };
-    Ok(Verdict { bearer, access: Arc::new(access), expires })
+    Ok(Some(Verdict { read_at, bearer, access: Arc::new(access), expires }))
 }

@@ -131,6 +131,12 @@ pub(super) async fn words(conn: &mut TenantConn) -> QueryResult<Vec<(TokenIssuer
     rows.select((r::issuer_id, r::word, r::role_id, roles::name)).load(conn).await
 }
 
+/// Whether an issuer is as it was read: open, and not changed since.
+pub(super) async fn is_as_read(conn: &mut TenantConn, row: &IssuerRow) -> QueryResult<bool> {
+    let same = t::table.find(row.id).filter(t::version.eq(row.version)).filter(t::enabled.eq(true));
+    diesel::select(diesel::dsl::exists(same)).get_result(conn).await
+}
+
 /// The issuer with an id, or 404.
 pub(super) async fn get(conn: &mut TenantConn, id: TokenIssuerId) -> ApiResult<IssuerRow> {
     let row = t::table.find(id).select(IssuerRow::as_select()).first(conn).await.optional()?;

@@ -104,3 +104,37 @@ async fn operators_are_locked_out_like_anybody() {
     let refused = nobody.post("/api/v1/admin/auth/login", login).await.refused(429, "too_many_attempts");
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
 }
+
+/// Strangers who know an operator's address keep strangers out, not the operator.
+#[actix_web::test]
+async fn an_operator_gets_in_from_where_they_came_in_before() {
+    let app = TestApp::builder().set("TENANTRY_HTTP__TRUSTED_PROXIES", "127.0.0.1").start().await;
+    let (path, password) = ("/api/v1/admin/auth/login", "an uncommon sentence of five words");
+    let email = format!("{}@operators.test", unique("desk"));
+    let body = json!({"email": email, "password": password, "role": "support", "tenants": []});
+    app.operator().post("/api/v1/admin/operators", body).await.expect(201);
+    let (desk, elsewhere) = ("198.51.100.7", "203.0.113.9");
+    let log_in = async |from: &str, password: &str| {
+        let body = json!({"email": email, "password": password});
+        app.anonymous().with("x-forwarded-for", from).post(path, body).await
+    };
+    log_in(desk, password).await.expect(200);
+    // Long after that session has ended, too.
+    app.clock().advance(chrono::TimeDelta::days(3));
+    for at in 0..5 {
+        log_in(&format!("203.0.113.{at}"), "wrong").await.refused(401, "invalid_credentials");
+    }
+    log_in(elsewhere, password).await.refused(429, "too_many_attempts");
+    log_in(desk, password).await.expect(200);
+    log_in(elsewhere, password).await.refused(429, "too_many_attempts");
+    // Guesses from there are counted all the same.
+    for _ in 0..5 {
+        log_in(desk, "wrong").await.refused(401, "invalid_credentials");
+    }
+    log_in(desk, password).await.refused(429, "too_many_attempts");
+    app.clock().advance(chrono::TimeDelta::days(31));
+    for _ in 0..5 {
+        log_in(elsewhere, "wrong").await.refused(401, "invalid_credentials");
+    }
+    log_in(desk, password).await.refused(429, "too_many_attempts");
+}

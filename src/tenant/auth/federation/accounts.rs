@@ -145,6 +145,9 @@ pub async fn complete_link(
     let here = db.clone();
     let row = db
         .transaction(async move |conn: &mut TenantTx| -> ApiResult<AccountRow> {
+            if !providers::stands(conn, &provider).await? {
+                return Err(void());
+            }
             store::hold_identity(conn, &external.issuer, &external.subject).await?;
             if store::user_of(conn, &external.issuer, &external.subject).await?.is_some() {
                 return Err(ApiError::new(Code::Conflict).detail("This account is linked to somebody already."));

@@ -15,7 +15,7 @@ use crate::tenant::auth::mfa::{LoggedIn, gate};
 use crate::tenant::auth::passkeys;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::identity_providers::rules::is_of_domain;
-use crate::tenant::identity_providers::store::ProviderRow;
+use crate::tenant::identity_providers::store::{self as providers, ProviderRow};
 use crate::tenant::jose::Fault;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::teams;
@@ -32,6 +32,7 @@ pub(super) async fn enter(
     client: &Client,
 ) -> ApiResult<LoggedIn> {
     let now = auth.clock.now();
+    check(conn, provider).await?;
     store::hold_identity(conn, &external.issuer, &external.subject).await?;
     let id = match store::user_of(conn, &external.issuer, &external.subject).await? {
         Some(id) => {
@@ -51,6 +52,14 @@ pub(super) async fn enter(
         attempts::succeed(conn, &line, id).await?;
     }
     Ok(next)
+}
+
+/// Refuses what a provider said that was closed or changed while it was asked.
+async fn check(conn: &mut TenantConn, provider: &ProviderRow) -> ApiResult<()> {
+    match providers::stands(conn, provider).await? {
+        true => Ok(()),
+        false => Err(refused(Fault("the provider was closed or changed meanwhile"))),
+    }
 }
 
 /// Somebody who comes through this account for the first time: whom they are taken for by their address, which the

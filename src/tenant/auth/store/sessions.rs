@@ -10,6 +10,7 @@ use crate::kernel::{SessionId, UserId};
 use crate::router::TenantConn;
 use crate::router::token::IMPERSONATION;
 use crate::tenant::auth::rules::Presented;
+use crate::tenant::oauth;
 use crate::tenant::schema::{refresh_tokens, sessions, users};
 use crate::tenant::users::rules::UserStatus;
 
@@ -153,7 +154,11 @@ pub async fn end_session(
         .map(drop)
 }
 
-/// Ends the sessions of a person, but for one if it is named.
+/// The one reason that leaves apps as they are: they are asked for the second factor when they come for their next tokens.
+const FACTOR_ADDED: &str = "second_factor_added";
+
+/// Ends the sessions of a person, but for one if it is named, and with them what the person let apps have: whoever had the
+/// person's session may have let an app in, too. Consents stay, so that the person lets an app in anew without being asked.
 pub async fn end_sessions(
     conn: &mut TenantConn,
     user: UserId,
@@ -170,8 +175,11 @@ pub async fn end_sessions(
     )
     .set((sessions::revoked_at.eq(now), sessions::revoked_reason.eq(reason)))
     .execute(conn)
-    .await
-    .map(drop)
+    .await?;
+    match reason {
+        FACTOR_ADDED => Ok(()),
+        _ => oauth::end_all_of(conn, user, reason, now).await,
+    }
 }
 
 /// Ends a person's oldest open sessions, so that no more than so many are left. Those in which somebody else acts in their

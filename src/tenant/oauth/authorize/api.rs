@@ -2,6 +2,7 @@
 
 use actix_web::{get, post, web};
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::QueryResult;
 use garde::Validate;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::back::Back;
 use super::store::{self, RequestRow};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{OauthClientId, OauthGrantId};
 use crate::rest::{Client, Envelope, ErrorEnvelope, InPerson, NoQuery, OptionalJson, Path, Reply, SignedIn};
@@ -127,7 +128,8 @@ async fn asking(conn: &mut TenantConn, row: &RequestRow) -> ApiResult<ClientRow>
 /// Lets an app have what it asks for, or some of it. Each request is answered once.
 ///
 /// The answer is where the browser goes: to the app, with a code that it exchanges within a minute. What you agreed to is
-/// remembered (`/api/v1/oauth/consents`), and you are told by mail of what is new.
+/// remembered (`/api/v1/oauth/consents`), and you are told by mail of what is new. What the app gets ends with all of your
+/// sessions (a new password, signing out everywhere), not with this one alone.
 #[utoipa::path(
     tag = "oauth",
     request_body = AcceptOauthRequest,
@@ -154,6 +156,10 @@ pub async fn accept_oauth_request(
     let (caller, from) = (&caller, &from);
     let redirect_to = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<String> {
+            let asked = store::find(conn, &hash, now).await?.ok_or_else(missing)?;
+            if !store::hold(conn, (caller.user(), caller.claims.sid), &asked, now).await? {
+                return Err(ApiError::new(Code::TokenRevoked));
+            }
             let row = store::take(conn, &hash, now).await?.ok_or_else(missing)?;
             let client = asking(conn, &row).await?;
             let granted = match scopes {
@@ -167,6 +173,7 @@ pub async fn accept_oauth_request(
                 }
             };
             agree(conn, db, caller, &client, &granted, from, now).await?;
+            note(conn, caller, "oauth.granted", (&client, granted.as_slice()), now).await?;
             let code = give(conn, db, caller, &row, granted, now).await?;
             let issuer = db.router().issuer(&db.tenant().slug);
             let back = Back { redirect_uri: &row.redirect_uri, state: row.state.as_deref(), issuer: &issuer };
@@ -187,19 +194,29 @@ async fn agree(
     now: DateTime<Utc>,
 ) -> ApiResult<()> {
     let me = caller.user();
-    let known = consents::store::find(conn, me, client.id).await?;
+    let known = consents::store::hold(conn, me, client.id).await?;
     if known.as_ref().is_some_and(|known| granted.iter().all(|scope| known.contains(scope))) {
         return Ok(());
     }
     let mut all = known.unwrap_or_default();
     all.extend(granted.iter().filter(|scope| !all.contains(scope)).cloned().collect::<Vec<_>>());
     consents::store::set(conn, (me, client.id), &all, now).await?;
-    let (actor, what) = (format!("user:{me}"), format!("{} ({}): {}", client.name, client.id, granted.join(" ")));
-    let session = Some(caller.claims.sid);
-    let entry = Entry { actor: &actor, action: "oauth.consented", user: me, session, reason: Some(&what) };
-    audit::note(conn, &entry, now).await?;
+    note(conn, caller, "oauth.consented", (client, granted), now).await?;
     let notice = SecurityNotice::AppAllowed { name: client.name.clone() };
     mail::notify_security(conn, db, me, notice, Some(from)).await
+}
+
+/// A line in the audit: what an app may have.
+async fn note(
+    conn: &mut TenantConn,
+    caller: &SignedIn,
+    action: &'static str,
+    (client, granted): (&ClientRow, &[String]),
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    let (user, session) = (caller.user(), Some(caller.claims.sid));
+    let (actor, what) = (format!("user:{user}"), format!("{} ({}): {}", client.name, client.id, granted.join(" ")));
+    audit::note(conn, &Entry { actor: &actor, action, user, session, reason: Some(&what) }, now).await
 }
 
 /// Makes a code. What it is exchanged for lives no longer than it, until it is.

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
-use crate::kernel::OauthClientId;
+use crate::kernel::{OauthClientId, SessionId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::oauth::clients::store as clients;
 
 diesel::table! {
     oauth_requests (token_hash) {
@@ -87,6 +88,24 @@ pub(super) async fn find(
 ) -> QueryResult<Option<RequestRow>> {
     let waiting = q::table.find(hash.as_slice()).filter(q::expires_at.gt(now));
     waiting.select(RequestRow::as_select()).first(conn).await.optional()
+}
+
+/// Holds those by whom a question is answered until the transaction ends: the person, the app, and the session if it stands.
+/// False if it has ended. To be called before [`take`]: whoever removes an app holds it before what it asked.
+pub(super) async fn hold(
+    conn: &mut TenantConn,
+    (user, session): (UserId, SessionId),
+    row: &RequestRow,
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    let person = diesel::sql_query("SELECT FROM users WHERE id = $1 FOR KEY SHARE");
+    person.bind::<SqlUuid, _>(user).execute(conn).await?;
+    clients::stay(conn, row.client_id).await?;
+    // Whoever ends it at this moment ends what comes of it, or is seen here.
+    let session_stands =
+        "SELECT FROM sessions WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 FOR SHARE";
+    let session_stands = diesel::sql_query(session_stands).bind::<SqlUuid, _>(session).bind::<SqlUuid, _>(user);
+    Ok(session_stands.bind::<Timestamptz, _>(now).execute(conn).await? == 1)
 }
 
 /// Takes one to be answered, once: whoever comes after gets none.

@@ -113,6 +113,11 @@ pub async fn patch_oauth_client(
             let grants = change.grants.as_deref().unwrap_or(&before.grants).iter().filter_map(|word| word.parse().ok());
             let redirects = change.redirect_uris.as_deref().unwrap_or(&before.redirect_uris);
             rules::check(before.is_confidential(), &grants.collect::<Vec<_>>(), redirects)?;
+            if change.redirect_uris.is_some() || change.grants.is_some() || change.enabled == Some(true) {
+                // Whoever says where its codes go has what it may ask for.
+                let scopes = change.scopes.as_deref().unwrap_or(&before.scopes);
+                scopes::check(scopes, &caller.access.permissions)?;
+            }
             let row = store::update(conn, id, &change, now).await?;
             note(conn, actor, &row, "oauth_client.changed", now).await?;
             Ok(row)

@@ -159,6 +159,11 @@ pub(super) async fn hold(conn: &mut TenantConn, id: OauthClientId) -> ApiResult<
     row.ok_or_else(missing)
 }
 
+/// Has an app stay until the transaction ends: it may be changed, not removed.
+pub(in crate::tenant::oauth) async fn stay(conn: &mut TenantConn, id: OauthClientId) -> QueryResult<()> {
+    c::table.find(id).select(c::id).for_key_share().load::<OauthClientId>(conn).await.map(drop)
+}
+
 fn missing() -> ApiError {
     ApiError::not_found("app")
 }

@@ -13,6 +13,7 @@ use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
+use crate::tenant::oauth::clients::store as clients;
 use crate::tenant::oauth::ready;
 use crate::tenant::oauth::token::store as grants;
 
@@ -71,6 +72,8 @@ pub async fn withdraw_oauth_consent(
     let db = ready(&caller.db).await?;
     let (me, session, client, now) = (caller.user(), caller.claims.sid, client.0, auth.clock.now());
     db.transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
+        // Whoever removes an app holds it before what it was given.
+        clients::stay(conn, client).await?;
         if !store::remove(conn, me, client).await? {
             return Err(ApiError::not_found("consent"));
         }

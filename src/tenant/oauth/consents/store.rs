@@ -44,6 +44,15 @@ pub(in crate::tenant::oauth) async fn find(
     k::table.find((user, client)).select(k::scopes).first(conn).await.optional()
 }
 
+/// The same, held until the transaction ends: who takes it back meanwhile, ends what comes of it.
+pub(in crate::tenant::oauth) async fn hold(
+    conn: &mut TenantConn,
+    user: UserId,
+    client: OauthClientId,
+) -> QueryResult<Option<Vec<String>>> {
+    k::table.find((user, client)).select(k::scopes).for_no_key_update().first(conn).await.optional()
+}
+
 /// Lets an app have these.
 pub(in crate::tenant::oauth) async fn set(
     conn: &mut TenantConn,

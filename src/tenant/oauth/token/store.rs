@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Bool, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use crate::kernel::{OauthClientId, OauthGrantId, UserId};
@@ -219,4 +219,36 @@ pub(in crate::tenant::oauth) async fn end_all(
 ) -> QueryResult<()> {
     let theirs = g::table.filter(g::user_id.eq(user)).filter(g::client_id.eq(client)).filter(g::revoked_at.is_null());
     diesel::update(theirs).set((g::revoked_at.eq(now), g::revoked_reason.eq(reason))).execute(conn).await.map(drop)
+}
+
+/// Ends all that a person let any app have; their consents stay. Of a database without apps there is nothing to end.
+///
+/// # Errors
+/// If the database does not answer.
+pub(in crate::tenant) async fn end_all_of(
+    conn: &mut TenantConn,
+    user: UserId,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    #[derive(QueryableByName)]
+    struct There {
+        #[diesel(sql_type = Bool)]
+        there: bool,
+    }
+    // Whoever ends sessions need not know the schema; the registry may not have heard of it yet either.
+    let asked = diesel::sql_query("SELECT to_regclass('public.oauth_grants') IS NOT NULL AS there");
+    if !asked.get_result::<There>(conn).await?.there {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "UPDATE oauth_grants SET revoked_at = $2, revoked_reason = $3 WHERE id IN \
+         (SELECT id FROM oauth_grants WHERE user_id = $1 AND revoked_at IS NULL ORDER BY id FOR NO KEY UPDATE)",
+    )
+    .bind::<SqlUuid, _>(user)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Text, _>(reason)
+    .execute(conn)
+    .await
+    .map(drop)
 }

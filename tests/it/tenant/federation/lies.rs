@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::with;
 use crate::support::identity::{REDIRECT, app, back, begin, evil, evil_post, provider};
-use crate::support::unique;
+use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
 async fn what_an_evil_provider_says_is_not_believed() {
@@ -105,4 +105,32 @@ async fn keys_that_rotate_are_followed() {
     app().await.clock().advance(chrono::TimeDelta::seconds(11));
     with(&acme, "evil", good.clone()).await.expect(200);
     with(&acme, "evil", json!({"key": "old", "claims": good["claims"]})).await.refused(401, "federation_failed");
+}
+
+/// What is closed is closed for whoever is on the way back, too.
+#[actix_web::test]
+async fn a_provider_that_is_closed_while_it_is_asked_lets_nobody_in() {
+    let acme = app().await.tenant("acme").await;
+    provider(&acme, "evil", &format!("{}/a", evil()), json!({})).await;
+    for change in ["enabled = false", "version = version + 1"] {
+        let begun = begin(&acme, "evil").await;
+        let code = begun.code(&json!({"claims": {"email": "ada@acme.test"}}));
+        let mut holder = db::open(acme.database()).await;
+        db::words_on(&mut holder, "BEGIN").await;
+        db::words_on(&mut holder, &format!("UPDATE identity_providers SET {change} RETURNING slug AS word")).await;
+        let waits = concat!(
+            "SELECT count(*)::text AS word FROM pg_stat_activity WHERE datname = current_database() ",
+            "AND wait_event_type = 'Lock' AND query LIKE '%identity_providers%'",
+        );
+        let closing = async {
+            let waits = async || db::word(acme.database(), waits).await == "1";
+            eventually(seconds(20), "somebody wants in", waits).await;
+            db::words_on(&mut holder, "COMMIT").await;
+        };
+        let who = acme.anonymous();
+        let (answer, ()) = futures_util::future::join(back(&who, &begun.state, &code, None), closing).await;
+        answer.refused(401, "federation_failed");
+        db::execute(acme.database(), "UPDATE identity_providers SET enabled = true").await;
+    }
+    with(&acme, "evil", json!({"claims": {"email": "ada@acme.test"}})).await.expect(200);
 }

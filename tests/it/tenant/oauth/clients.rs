@@ -58,6 +58,18 @@ async fn no_app_gets_more_than_its_owner_has() {
     assert_eq!(none.invalid(), [("scopes[0]".to_owned(), "beyond_own_permissions".to_owned())]);
     let own = maker.post(PATH, wanted(&["contacts:read"])).await.expect(201).id();
     maker.patch(&format!("{PATH}/{own}"), json!({"name": "y"})).await.expect(200);
+    // Whoever may do less by now says neither where its codes go nor that it is open.
+    let less = json!({"permissions": ["oauth:write"]});
+    admin.patch(&format!("/api/v1/roles/{}", role.id()), less).await.expect(200);
+    let elsewhere = json!({"grants": ["authorization_code"], "redirectUris": ["https://evil.example/"]});
+    for change in [elsewhere.clone(), json!({"enabled": true})] {
+        let beyond = maker.patch(&format!("{PATH}/{own}"), change).await;
+        assert_eq!(beyond.invalid(), [("scopes[0]".to_owned(), "beyond_own_permissions".to_owned())]);
+    }
+    for change in [json!({"name": "z"}), json!({"enabled": false}), json!({"scopes": null})] {
+        maker.patch(&format!("{PATH}/{own}"), change).await.expect(200);
+    }
+    maker.patch(&format!("{PATH}/{own}"), elsewhere).await.expect(200);
     // Nobody takes over the app of somebody who may do more.
     let theirs = App::new(&acme, &["contacts:read"], json!({})).await;
     let path = format!("{PATH}/{}", theirs.id);

@@ -140,3 +140,19 @@ async fn an_app_in_its_own_name_does_what_its_owner_may() {
     let info = client.bearing(&token).get(&format!("/t/{}/oauth/userinfo", acme.slug)).await;
     refused(&info, 403, "insufficient_scope");
 }
+
+#[actix_web::test]
+async fn what_was_taken_from_an_app_is_told_to_no_token_of_its() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    let client = App::new(&acme, &["openid", "profile", "email"], json!({})).await;
+    let token = client.tokens(&acme.user(), "openid profile email").await.access;
+    let told = async || client.bearing(&token).get(&format!("/t/{}/oauth/userinfo", acme.slug)).await;
+    let all = told().await.expect(200).body;
+    assert!(all["email"].is_string() && all["name"].is_string(), "{all}");
+    let path = format!("/api/v1/oauth/clients/{}", client.id);
+    acme.admin().patch(&path, json!({"scopes": ["openid", "profile"]})).await.expect(200);
+    let less = told().await.expect(200).body;
+    assert!(less["email"].is_null() && less["email_verified"].is_null() && less["name"].is_string(), "{less}");
+    acme.admin().patch(&path, json!({"scopes": ["profile"]})).await.expect(200);
+    refused(&told().await, 403, "insufficient_scope");
+}
