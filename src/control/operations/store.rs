@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use super::{Operation, OperationKind, OperationState};
 use crate::control::schema::operations as o;
@@ -11,7 +12,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
 use crate::router::MainConn;
 
-const OPEN: [&str; 2] = [OperationState::Queued.as_str(), OperationState::Running.as_str()];
+pub(super) const OPEN: [&str; 2] = [OperationState::Queued.as_str(), OperationState::Running.as_str()];
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = o)]
@@ -31,6 +32,7 @@ struct Row {
     requested_by: Option<OperatorId>,
     started_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
+    driver: Option<Uuid>,
 }
 
 impl TryFrom<Row> for Operation {
@@ -57,6 +59,7 @@ impl TryFrom<Row> for Operation {
             requested_by: row.requested_by,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            driver: row.driver,
         })
     }
 }
@@ -140,6 +143,7 @@ pub async fn reopen(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation
             o::error.eq(None::<String>),
             o::finished_at.eq(None::<DateTime<Utc>>),
             o::cancel_requested.eq(false),
+            o::driver.eq(None::<Uuid>),
         ))
         .execute(conn)
         .await?;
@@ -158,22 +162,11 @@ pub async fn requeue(conn: &mut MainConn, id: OperationId) -> ApiResult<Operatio
             o::error.eq(None::<String>),
             o::finished_at.eq(None::<DateTime<Utc>>),
             o::cancel_requested.eq(false),
+            o::driver.eq(None::<Uuid>),
         ))
         .execute(conn)
         .await?;
     get(conn, id).await
-}
-
-/// A queued operation runs from here on. False if it is not to be run any more.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn start(conn: &mut MainConn, id: OperationId) -> ApiResult<bool> {
-    let changed = diesel::update(o::table.find(id).filter(o::state.eq_any(OPEN)))
-        .set(o::state.eq(OperationState::Running.as_str()))
-        .execute(conn)
-        .await?;
-    Ok(changed == 1)
 }
 
 pub(super) async fn find(conn: &mut MainConn, id: OperationId) -> ApiResult<Option<Operation>> {
@@ -278,13 +271,18 @@ pub async fn waiting(conn: &mut MainConn, limit: i64) -> ApiResult<Vec<Operation
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Ends an operation.
+/// Ends an operation, whoever drives it: the caller holds the lock of what it works on.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn finish(conn: &mut MainConn, id: OperationId, state: OperationState, error: Option<&str>) -> ApiResult<()> {
     diesel::update(o::table.find(id))
-        .set((o::state.eq(state.as_str()), o::error.eq(error), o::finished_at.eq(diesel::dsl::now)))
+        .set((
+            o::state.eq(state.as_str()),
+            o::error.eq(error),
+            o::finished_at.eq(diesel::dsl::now),
+            o::driver.eq(None::<Uuid>),
+        ))
         .execute(conn)
         .await?;
     Ok(())
@@ -318,18 +316,6 @@ pub async fn is_done_after_all(conn: &mut MainConn, id: OperationId) -> ApiResul
 pub async fn set_result(conn: &mut MainConn, id: OperationId, result: &serde_json::Value) -> ApiResult<()> {
     diesel::update(o::table.find(id)).set(o::result.eq(result)).execute(conn).await?;
     Ok(())
-}
-
-/// Notes how far an operation has come, and answers whether it shall stop.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn report(conn: &mut MainConn, id: OperationId, (done, total): (i64, i64)) -> ApiResult<bool> {
-    Ok(diesel::update(o::table.find(id))
-        .set((o::progress_done.eq(done), o::progress_total.eq(total)))
-        .returning(o::cancel_requested)
-        .get_result(conn)
-        .await?)
 }
 
 /// Asks that an operation stop at its next safe point; a queued one is cancelled at once.
