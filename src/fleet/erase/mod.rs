@@ -74,12 +74,13 @@ impl Fleet {
             None => self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?,
         };
         self.end_of(&operation, tenant.as_ref()).await?;
+        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let begun = journal.has_begun(Step::Databases.as_str());
         let undo = match &tenant {
-            Some(tenant) => Some(Undo::prepare(self, tenant, Data::Goes, progress).await?),
+            Some(tenant) => Some(Undo::prepare(self, tenant, (Data::Goes, begun), progress).await?),
             None => None,
         };
-        let mut run = run::Run::new(self, id, undo, &operation)?;
-        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let mut run = run::Run::new(self, id, undo, &journal.operation)?;
         let steps = journal.drive(&mut run, Step::ALL).await?;
         let certificate = run.certificate.ok_or_else(|| ApiError::internal("an erasure without its certificate"))?;
         tracing::info!(tenant = %id, "erased");
