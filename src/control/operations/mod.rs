@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
-pub use parts::parts_done;
+pub use parts::{cancel_parts, parts_done};
 pub use requested::{began, find_requested};
 pub use retention::{Litter, forget_steps, left_behind, step_undone, trim};
 pub use steps::{Step, step_done, step_started, steps, steps_done};

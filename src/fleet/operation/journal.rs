@@ -108,6 +108,19 @@ impl<'a> Journal<'a> {
         self.cancelled
     }
 
+    /// Passes it on to the operation's parts, which have journals of their own, if somebody asked that it stop.
+    pub(in crate::fleet) async fn cancel_parts(&self) {
+        if !self.cancelled {
+            return;
+        }
+        let whole = self.operation.id;
+        let db = &self.control.db;
+        let passed_on = db.read(async move |conn: &mut MainConn| operations::cancel_parts(conn, whole).await).await;
+        if let Err(error) = passed_on {
+            tracing::warn!(job = %whole, %error, "parts of a cancelled job come to their end");
+        }
+    }
+
     /// Says how far the step under way has come; written down every so often. A safe point to stop at.
     ///
     /// # Errors
