@@ -150,6 +150,23 @@ pub async fn reopen(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation
     get(conn, id).await
 }
 
+/// Runs an operation again as [`reopen`], for an operator; for a worker that was left one, this very one, while it is
+/// open: its worker takes back no wish that it stop.
+///
+/// # Errors
+/// 409 if the worker's has ended, or gave way to another.
+pub async fn resume(conn: &mut MainConn, id: OperationId, left: Option<OperationId>) -> ApiResult<Operation> {
+    let Some(left) = left else { return reopen(conn, id).await };
+    let open = get(conn, left).await?;
+    if left == id && !open.state.is_final() { Ok(open) } else { Err(has_ended()) }
+}
+
+/// What a worker is told whose operation is not to be driven any more.
+#[must_use]
+pub fn has_ended() -> ApiError {
+    ApiError::new(Code::Conflict).detail("The job has ended.")
+}
+
 /// Leaves an operation that failed to a worker; its done steps stay done.
 ///
 /// # Errors

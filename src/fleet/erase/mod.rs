@@ -59,9 +59,10 @@ impl Fleet {
                 if tenant.is_some() {
                     self.clear_move(id).await?;
                 }
-                let id = begun.id;
-                self.control.db.read(async move |conn: &mut MainConn| operations::reopen(conn, id).await).await?
+                let (id, left) = (begun.id, options.left);
+                self.control.db.read(async move |conn: &mut MainConn| operations::resume(conn, id, left).await).await?
             }
+            None if options.left.is_some() => return Err(operations::has_ended()),
             None if tenant.is_some() => {
                 self.clear_move(id).await?;
                 self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?
@@ -85,7 +86,7 @@ impl Fleet {
     /// Drives an erasure that was left to a worker.
     pub(super) async fn carry_out_erase(&self, operation: &Operation) -> ApiResult<()> {
         let (id, _) = operation.tenant.as_ref().ok_or_else(|| ApiError::internal("an erasure without its tenant"))?;
-        self.erase(&id.to_string(), &OperationOptions::default(), &Silent).await.map(drop)
+        self.erase(&id.to_string(), &OperationOptions::of_worker(operation), &Silent).await.map(drop)
     }
 
     /// The tenant, or former one, that a name stands for.

@@ -34,6 +34,8 @@ pub(in crate::fleet) struct Journal<'a> {
     output: Option<Value>,
     reported: Option<Instant>,
     cancelled: bool,
+    /// Whether the step under way may be stopped.
+    can_stop: bool,
 }
 
 impl<'a> Journal<'a> {
@@ -67,6 +69,7 @@ impl<'a> Journal<'a> {
             output: None,
             reported: None,
             cancelled: false,
+            can_stop: true,
         })
     }
 
@@ -140,7 +143,8 @@ impl<'a> Journal<'a> {
         let within = done.clamp(0, total).saturating_mul(1000) / total.max(1);
         let progress = (self.place.0 * 1000 + within, self.place.1 * 1000);
         let db = &self.control.db;
-        self.cancelled = db.read(async move |conn: &mut MainConn| operations::report(conn, by, progress).await).await?;
+        let asked = db.read(async move |conn: &mut MainConn| operations::report(conn, by, progress).await).await?;
+        self.cancelled = asked && self.can_stop;
         if self.cancelled { Err(refused("The job was cancelled.")) } else { Ok(()) }
     }
 
@@ -183,6 +187,7 @@ impl<'a> Journal<'a> {
         self.under_way.clone_from(&name);
         (self.output, self.reported) = (None, None);
         self.place.0 = i64::from(position);
+        self.can_stop = work.can_stop(step);
         self.note_progress(0, 1).await?;
         let begun = Instant::now();
         let written = name.clone();

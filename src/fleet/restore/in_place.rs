@@ -13,7 +13,7 @@ use crate::control::backups::{self, Backup};
 use crate::control::clusters::{self, Cluster};
 use crate::control::installation;
 use crate::control::kept::{self, KeptDatabase, LeftBy};
-use crate::control::operations::{self, Driver, NewOperation, Operation, OperationKind};
+use crate::control::operations::{self, Driver, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::Vault;
@@ -174,6 +174,11 @@ impl Steps for Swap<'_> {
         let lives_there = self.tenant.database_name == self.own.database;
         !lives_there && matches!(step, Step::Compare | Step::Migrations | Step::Sessions)
     }
+
+    /// The tenant lives there: what is left is soon done, and cannot be left undone.
+    fn can_stop(&self, step: Step) -> bool {
+        step != Step::Fence
+    }
 }
 
 impl Fleet {
@@ -189,7 +194,8 @@ impl Fleet {
         vault.manifest().await?;
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        let operation = self.begin_or_resume(new_restore(&tenant, backup)?).await?;
+        self.close_switched(&tenant, backup).await?;
+        let operation = self.begin_or_resume(new_restore(&tenant, backup)?, options.left).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         // One who drove it until now may have switched since it was read; from here on nobody else does.
@@ -200,6 +206,26 @@ impl Fleet {
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         tracing::info!(tenant = %id, backup = %backup.id, "restored in place");
         Ok(Restored { tenant, backup: backup.id, steps })
+    }
+
+    /// An earlier restore that ended once the tenant was sent to its database is brought to its end: gone on with, it
+    /// would restore nothing of what was changed there since.
+    async fn close_switched(&self, tenant: &TenantRecord, backup: &Backup) -> ApiResult<()> {
+        let id = tenant.id;
+        let found = self.control.db.read(async move |conn: &mut MainConn| {
+            let open = operations::find_open(conn, id).await?;
+            let Some(ended) = open.filter(|one| one.kind == OperationKind::Restore && one.state.is_final()) else {
+                return Ok::<_, ApiError>(None);
+            };
+            let switched = |step: &operations::Step| step.is_done() && step.name == Step::Switch.as_str();
+            Ok(operations::steps(conn, ended.id).await?.iter().any(switched).then_some(ended))
+        });
+        let Some(ended) = found.await? else { return Ok(()) };
+        let vault = Vault::find(self, id, backup.id).await?;
+        self.swap(tenant.clone(), vault, &ended).await?.fence().await?;
+        let by = ended.id;
+        let done = async move |conn: &mut MainConn| operations::finish(conn, by, OperationState::Done, None).await;
+        self.control.db.read(done).await
     }
 
     async fn swap(&self, tenant: TenantRecord, vault: Vault, operation: &Operation) -> ApiResult<Swap<'_>> {
