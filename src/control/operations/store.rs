@@ -221,6 +221,12 @@ fn known_kinds() -> Vec<&'static str> {
     OperationKind::ALL.iter().map(|kind| kind.as_str()).collect()
 }
 
+const LAST: &str = "NOT EXISTS (SELECT FROM operations later \
+    WHERE (later.started_at, later.id) > (operations.started_at, operations.id) \
+    AND (later.tenant_id = operations.tenant_id OR later.tenant_id IS NULL AND operations.tenant_id IS NULL \
+        AND later.kind = operations.kind \
+        AND later.input ->> 'cluster' IS NOT DISTINCT FROM operations.input ->> 'cluster'))";
+
 /// Which operations to list, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct OperationFilter {
@@ -238,6 +244,8 @@ pub struct OperationFilter {
     pub after: Option<OperationId>,
     /// Those begun after this one, the nearest first.
     pub before: Option<OperationId>,
+    /// Only the last of each tenant; of what is on none, the last of its kind and cluster.
+    pub last: bool,
 }
 
 /// Operations, the latest first.
@@ -250,6 +258,9 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
         Some(before) => query.filter(o::id.gt(before)).order(o::id.asc()),
         None => query.order(o::id.desc()),
     };
+    if filter.last {
+        query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(LAST));
+    }
     if let Some(kind) = filter.kind {
         query = query.filter(o::kind.eq(kind.as_str()));
     }
