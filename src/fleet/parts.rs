@@ -51,9 +51,10 @@ where
     let total = i64::try_from(tenants.len()).unwrap_or(i64::MAX);
     let (mut parts, mut done, mut ended) = (Parts::default(), 0, Ok(()));
     let stopped = Arc::new(AtomicBool::new(false));
-    let goes_on = stopped.clone();
-    let tenants = tenants.into_iter().take_while(move |_| !goes_on.load(Ordering::Relaxed));
-    let mut under_way = stream::iter(tenants.map(|(id, slug)| {
+    let has_stopped = stopped.clone();
+    let mut tenants = tenants.into_iter();
+    let left = std::iter::from_fn(move || if has_stopped.load(Ordering::Relaxed) { None } else { tenants.next() });
+    let mut under_way = stream::iter(left.map(|(id, slug)| {
         let work = work(id);
         async move { (slug, work.await) }
     }))

@@ -95,8 +95,7 @@ impl Fleet {
     /// 404 if there is no trace of it; 409 if an erasure of another of this name is unfinished.
     async fn whom_to_erase(&self, name: &str) -> ApiResult<TenantId> {
         let begun = self.erasures(name).await?;
-        let of = |operation: &Operation| operation.tenant.as_ref().map(|(id, _)| *id);
-        let id = match (begun.first().and_then(of), self.tenant_or_former(name).await) {
+        let id = match (begun.first().and_then(whose), self.tenant_or_former(name).await) {
             // One of this name that lives comes before one that was erased.
             (_, Ok(id)) => id,
             (Some(id), Err(error)) if error.code() == Code::NotFound => id,
@@ -104,7 +103,7 @@ impl Fleet {
         };
         let unfinished = begun.iter().filter(|operation| operation.state != OperationState::Done);
         // Whoever goes on with that one must not meet the next tenant of its name.
-        match unfinished.filter_map(of).find(|other| *other != id) {
+        match unfinished.filter_map(whose).find(|other| *other != id) {
             Some(other) => Err(refused(format!(
                 "An erasure of another tenant of this name is unfinished. Go on with it by its id: `tenantry tenant erase \
                  {other}`. To erase the one that has the name now, say `tenantry tenant erase {id}`."
@@ -194,6 +193,10 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+fn whose(operation: &Operation) -> Option<TenantId> {
+    operation.tenant.as_ref().map(|(id, _)| *id)
 }
 
 fn facts(tenant: Option<&TenantRecord>) -> Facts {
