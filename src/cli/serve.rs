@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::tenant::explain;
 use super::{Context, Refused};
+use crate::fleet::programs;
 use crate::http::{Listeners, Node};
 use crate::jobs::{Housekeeping, schedule, serving};
 
@@ -41,6 +42,7 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
         Refused::new(format!("the control plane cannot be used: {cause}"), remedy).into()
     })?;
     let stop = stop_signal()?;
+    programs::sweep();
     let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) };
     let jobs = serving(jobs, server.post_office().clone(), server.workspaces().clone()).start();
     tracing::info!(address = %listeners.public_address()?, public_url = config.public_url(), "serving");
@@ -58,6 +60,7 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
 pub async fn worker(context: &Context) -> anyhow::Result<()> {
     let node = Node::open(&context.config)?;
     let stop = stop_signal()?;
+    programs::sweep();
     let jobs = schedule(&node.fleet).start();
     tracing::info!("working");
     stop.await;

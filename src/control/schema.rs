@@ -158,6 +158,7 @@ diesel::table! {
         requested_by -> Nullable<Uuid>,
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+        driver -> Nullable<Uuid>,
     }
 }
 

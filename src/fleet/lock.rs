@@ -13,7 +13,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep};
 
 use crate::control::ControlPlane;
-use crate::control::operations::Operation;
+use crate::control::operations::{self, Operation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::TenantId;
 use crate::kernel::crypto::sha256;
@@ -22,8 +22,9 @@ use crate::router::{AdminConn, ConnectOptions, MainConn};
 /// How long the server may need to notice that the last holder is gone.
 const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
-/// A holder whose machine vanished is noticed within half a minute.
-const KEEPALIVE: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+/// A holder whose machine vanished is noticed within half a minute; one that lies idle while it works keeps its lock.
+const KEEPALIVE: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; \
+    SET idle_session_timeout = 0";
 /// The keys that somebody holds, as one number each (`pg_locks` has its halves).
 const HELD: &str = "SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks \
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
@@ -35,9 +36,9 @@ const BUSY: [&str; 2] = [
     "Another process is driving this job; wait for it to end.",
 ];
 
-/// Whether an error says that another process has the right.
+/// Whether an error says that another process has the right, or has it by now.
 pub(super) fn is_busy(error: &ApiError) -> bool {
-    BUSY.contains(&error.client_detail())
+    BUSY.contains(&error.client_detail()) || operations::is_taken_over(error)
 }
 
 /// Sessions kept for the next short operation, at most.

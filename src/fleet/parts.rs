@@ -1,13 +1,21 @@
 //! One operation of many parts: so many at a time, each with its own journal; what could not be done is listed, and left
 //! to the next run.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 use utoipa::ToSchema;
 
 use super::operation::Journal;
 use crate::error::ApiResult;
 use crate::kernel::{Slug, TenantId};
+
+/// How often is looked whether somebody asked that it stop, while parts take long.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A part that could not be done.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -25,7 +33,8 @@ pub(super) struct Parts {
     pub(super) failed: Vec<FailedPart>,
 }
 
-/// Does the same for each of these tenants, `at_once` of them together.
+/// Does the same for each of these tenants, `at_once` of them together. Once it has to stop none is begun any more, and
+/// those under way are told to stop, and waited for: nothing is dropped in the middle.
 ///
 /// # Errors
 /// If the journal cannot be written, or somebody asked the operation to stop.
@@ -40,23 +49,40 @@ where
     Fut: Future<Output = ApiResult<()>>,
 {
     let total = i64::try_from(tenants.len()).unwrap_or(i64::MAX);
-    let mut parts = Parts::default();
-    let mut under_way = stream::iter(tenants.into_iter().map(|(id, slug)| {
+    let (mut parts, mut done, mut ended) = (Parts::default(), 0, Ok(()));
+    let stopped = Arc::new(AtomicBool::new(false));
+    let has_stopped = stopped.clone();
+    let mut tenants = tenants.into_iter();
+    let left = std::iter::from_fn(move || if has_stopped.load(Ordering::Relaxed) { None } else { tenants.next() });
+    let mut under_way = stream::iter(left.map(|(id, slug)| {
         let work = work(id);
         async move { (slug, work.await) }
     }))
     .buffer_unordered(at_once);
-    for done in 1.. {
-        let Some((slug, result)) = under_way.next().await else { break };
-        match result {
-            Ok(()) => parts.done.push(slug),
-            Err(error) => {
-                journal.progress().note(&format!("{slug}: {}", error.client_detail()));
-                parts.failed.push(FailedPart { slug, error: error.client_detail().to_owned() });
+    loop {
+        tokio::select! {
+            part = under_way.next() => {
+                let Some((slug, result)) = part else { break };
+                done += 1;
+                match result {
+                    Ok(()) => parts.done.push(slug),
+                    Err(error) => {
+                        journal.progress().note(&format!("{slug}: {}", error.client_detail()));
+                        parts.failed.push(FailedPart { slug, error: error.client_detail().to_owned() });
+                    }
+                }
             }
+            () = sleep(LOOK) => {}
         }
-        journal.advance(done, total).await?;
+        if ended.is_ok() {
+            ended = journal.advance(done, total).await;
+        }
+        if ended.is_err() {
+            stopped.store(true, Ordering::Relaxed);
+            journal.cancel_parts().await;
+        }
     }
+    ended?;
     parts.failed.sort_by(|a, b| a.slug.as_str().cmp(b.slug.as_str()));
     Ok(parts)
 }

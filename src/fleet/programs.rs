@@ -2,14 +2,26 @@
 //! never stand on a command line.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use secrecy::ExposeSecret as _;
+use uuid::Uuid;
 
 use crate::router::{Target, TlsMode};
+
+/// What the names of private directories begin with.
+const PREFIX: &str = "tenantry-";
+/// The file among them that their process has locked.
+const OWNER: &str = "owner";
+/// How old one must be, in seconds, before it is seen as left behind.
+const YOUNG: u64 = 60;
+/// libpq reads these from no variable of their own: a server whose machine is gone is given up within half a minute.
+const SERVICE: &str = "[tenantry]\nconnect_timeout=10\nkeepalives_idle=10\nkeepalives_interval=5\nkeepalives_count=3\n\
+    tcp_user_timeout=20000\n";
 
 /// A client program (`psql`, `pg_dump`, `pg_restore`), told where to connect. The files live as long as it runs.
 ///
@@ -44,6 +56,8 @@ fn environment(program: &str, target: &Target, files: &PrivateFiles) -> io::Resu
         ("PGPASSWORD", target.password.expose_secret().into()),
         ("PGSSLMODE", target.tls.mode.as_str().into()),
         ("PGAPPNAME", format!("tenantry-{program}").into()),
+        ("PGSERVICE", "tenantry".into()),
+        ("PGSERVICEFILE", files.write("service", SERVICE)?.into()),
     ];
     if let Some(ca) = &target.tls.ca {
         variables.push(("PGSSLROOTCERT", files.write("ca.pem", ca)?.into()));
@@ -57,25 +71,32 @@ fn environment(program: &str, target: &Target, files: &PrivateFiles) -> io::Resu
     Ok(variables)
 }
 
-/// A directory that only we can read, gone when dropped.
+/// A directory that only we can read, gone when dropped; if its process is killed, it goes when the next is made.
 #[derive(Debug)]
-pub(crate) struct PrivateFiles(PathBuf);
+pub(crate) struct PrivateFiles {
+    path: PathBuf,
+    /// Locked until the process ends, however it ends.
+    _owner: File,
+}
 
 impl PrivateFiles {
     fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("tenantry-{}", uuid::Uuid::now_v7().simple()));
+        sweep();
+        let path = std::env::temp_dir().join(format!("{PREFIX}{}", Uuid::now_v7().simple()));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
+        let owner = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join(OWNER))?;
+        owner.lock()?;
+        Ok(Self { path, _owner: owner })
     }
 
     /// Where a file of this name lies, or will.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 
     /// Writes one of its files.
     pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text.as_bytes())?;
         Ok(path)
@@ -85,8 +106,30 @@ impl PrivateFiles {
 impl Drop for PrivateFiles {
     fn drop(&mut self) {
         // What stays is readable by us alone.
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+/// Takes away the private directories that processes have left which are gone: a dump among them is a whole tenant.
+pub(crate) fn sweep() {
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    let left = entries.map(|entry| entry.path()).filter(|path| is_left(path));
+    for path in left {
+        match std::fs::remove_dir_all(&path) {
+            Ok(()) => tracing::warn!(path = %path.display(), "files of a process that was killed were removed"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "files of a killed process stay"),
+        }
+    }
+}
+
+/// Whether it is a private directory that nobody holds. One that was just made may not be held yet.
+fn is_left(path: &Path) -> bool {
+    let made = path.file_name().and_then(|name| Uuid::try_parse(name.to_str()?.strip_prefix(PREFIX)?).ok());
+    let seconds = |id: Uuid| id.get_timestamp().map(|at| at.to_unix().0);
+    let age = made.and_then(seconds).zip(seconds(Uuid::now_v7())).map(|(made, now)| now.saturating_sub(made));
+    age.is_some_and(|age| age > YOUNG)
+        && path.symlink_metadata().is_ok_and(|there| there.is_dir())
+        && File::open(path.join(OWNER)).is_ok_and(|owner| owner.try_lock().is_ok())
 }
 
 /// `postgres (PostgreSQL) 15.12 (Debian 15.12-0+deb12u2)` is 15; `16devel` is 16.
@@ -137,6 +180,30 @@ fn numbered(root: &str, prefix: &str, sub: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let tail = |id: Uuid| -> [u8; 10] { id.as_bytes()[6..].try_into().unwrap() };
+        let of_old = || {
+            let id = uuid::Builder::from_unix_timestamp_millis(1, &tail(Uuid::now_v7())).into_uuid();
+            let path = std::env::temp_dir().join(format!("{PREFIX}{}", id.simple()));
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("archive"), "everything").unwrap();
+            (File::create(path.join(OWNER)).unwrap(), path)
+        };
+        let ((left, gone), (held, stays)) = (of_old(), of_old());
+        drop(left);
+        held.lock().unwrap();
+        let ours = PrivateFiles::new().unwrap();
+        sweep();
+        assert!(!gone.exists() && stays.exists() && ours.path.exists());
+        drop(held);
+        sweep();
+        assert!(!stays.exists());
+        let path = ours.path.clone();
+        drop(ours);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn reads_versions() {

@@ -126,16 +126,27 @@ impl Upload {
         self.0.write_all(bytes).await
     }
 
-    /// That was all: it is there from here on.
+    /// If all was `sent` it is there from here on; else what was sent is taken back.
     ///
     /// # Errors
-    /// If the place does not take it.
-    pub async fn finish(mut self) -> io::Result<()> {
-        self.0.shutdown().await
+    /// What kept it from being sent; `away` of what the place says if it does not take it.
+    pub async fn end<T, E>(
+        mut self,
+        sent: std::result::Result<T, E>,
+        away: impl FnOnce(io::Error) -> E,
+    ) -> std::result::Result<T, E> {
+        match sent {
+            // One that the place does not take is taken back by the writer.
+            Ok(sent) => self.0.shutdown().await.map(|()| sent).map_err(away),
+            Err(error) => {
+                self.abort().await;
+                Err(error)
+            }
+        }
     }
 
     /// Takes back what was sent.
-    pub async fn abort(mut self) {
+    async fn abort(mut self) {
         if let Err(error) = self.0.abort().await {
             tracing::warn!(%error, "an upload that was given up left parts behind");
         }

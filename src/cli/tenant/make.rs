@@ -47,7 +47,7 @@ impl HaltArgs {
     pub(in crate::cli) fn options(&self) -> OperationOptions {
         let before_journal = self.halt_before_journal;
         let halt = self.halt_after.clone().map(|after| Halt { after, before_journal });
-        OperationOptions { halt }
+        OperationOptions::halting(halt)
     }
 }
 

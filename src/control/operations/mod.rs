@@ -1,6 +1,7 @@
 //! The journal of every longer work on a tenant, a cluster or the fleet: what makes each of them resumable, and what
 //! operators see as a job.
 
+mod driver;
 mod parts;
 mod requested;
 mod retention;
@@ -8,14 +9,16 @@ mod steps;
 mod store;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
-pub use parts::parts_done;
+pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
+pub use parts::{cancel_parts, parts_done};
 pub use requested::{began, find_requested};
 pub use retention::{Litter, forget_steps, left_behind, step_undone, trim};
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
-    NewOperation, OperationFilter, begin, begin_waiting, fail_open, find_open, finish, get, is_done_after_all, list,
-    reopen, report, request_cancel, requeue, set_result, start, waiting,
+    NewOperation, OperationFilter, begin, begin_waiting, fail_open, find_open, finish, get, has_ended,
+    is_done_after_all, list, reopen, request_cancel, requeue, resume, set_result, waiting,
 };
 
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
@@ -108,6 +111,8 @@ pub struct Operation {
     pub started_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// The token of whoever drives it, or did last.
+    pub(super) driver: Option<Uuid>,
 }
 
 impl Operation {

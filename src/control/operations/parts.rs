@@ -13,6 +13,17 @@ struct Part {
     tenant_id: TenantId,
 }
 
+/// Asks the parts of an operation that are under way to stop at their next safe point.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn cancel_parts(conn: &mut MainConn, whole: OperationId) -> ApiResult<()> {
+    let cancel = "UPDATE operations SET cancel_requested = true WHERE input ? 'partOf' AND input ->> 'partOf' = $1 \
+                  AND state = 'running' AND NOT cancel_requested";
+    diesel::sql_query(cancel).bind::<Text, _>(whole.to_string()).execute(conn).await?;
+    Ok(())
+}
+
 /// The tenants whose part of an operation is done.
 ///
 /// # Errors

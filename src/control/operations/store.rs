@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use super::{Operation, OperationKind, OperationState};
 use crate::control::schema::operations as o;
@@ -11,7 +12,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
 use crate::router::MainConn;
 
-const OPEN: [&str; 2] = [OperationState::Queued.as_str(), OperationState::Running.as_str()];
+pub(super) const OPEN: [&str; 2] = [OperationState::Queued.as_str(), OperationState::Running.as_str()];
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = o)]
@@ -31,6 +32,7 @@ struct Row {
     requested_by: Option<OperatorId>,
     started_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
+    driver: Option<Uuid>,
 }
 
 impl TryFrom<Row> for Operation {
@@ -57,6 +59,7 @@ impl TryFrom<Row> for Operation {
             requested_by: row.requested_by,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            driver: row.driver,
         })
     }
 }
@@ -140,10 +143,28 @@ pub async fn reopen(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation
             o::error.eq(None::<String>),
             o::finished_at.eq(None::<DateTime<Utc>>),
             o::cancel_requested.eq(false),
+            o::driver.eq(None::<Uuid>),
         ))
         .execute(conn)
         .await?;
     get(conn, id).await
+}
+
+/// Runs an operation again as [`reopen`], for an operator; for a worker that was left one, this very one, while it is
+/// open: its worker takes back no wish that it stop.
+///
+/// # Errors
+/// 409 if the worker's has ended, or gave way to another.
+pub async fn resume(conn: &mut MainConn, id: OperationId, left: Option<OperationId>) -> ApiResult<Operation> {
+    let Some(left) = left else { return reopen(conn, id).await };
+    let open = get(conn, left).await?;
+    if left == id && !open.state.is_final() { Ok(open) } else { Err(has_ended()) }
+}
+
+/// What a worker is told whose operation is not to be driven any more.
+#[must_use]
+pub fn has_ended() -> ApiError {
+    ApiError::new(Code::Conflict).detail("The job has ended.")
 }
 
 /// Leaves an operation that failed to a worker; its done steps stay done.
@@ -158,22 +179,11 @@ pub async fn requeue(conn: &mut MainConn, id: OperationId) -> ApiResult<Operatio
             o::error.eq(None::<String>),
             o::finished_at.eq(None::<DateTime<Utc>>),
             o::cancel_requested.eq(false),
+            o::driver.eq(None::<Uuid>),
         ))
         .execute(conn)
         .await?;
     get(conn, id).await
-}
-
-/// A queued operation runs from here on. False if it is not to be run any more.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn start(conn: &mut MainConn, id: OperationId) -> ApiResult<bool> {
-    let changed = diesel::update(o::table.find(id).filter(o::state.eq_any(OPEN)))
-        .set(o::state.eq(OperationState::Running.as_str()))
-        .execute(conn)
-        .await?;
-    Ok(changed == 1)
 }
 
 pub(super) async fn find(conn: &mut MainConn, id: OperationId) -> ApiResult<Option<Operation>> {
@@ -211,6 +221,12 @@ fn known_kinds() -> Vec<&'static str> {
     OperationKind::ALL.iter().map(|kind| kind.as_str()).collect()
 }
 
+const LAST: &str = "NOT EXISTS (SELECT FROM operations later \
+    WHERE (later.started_at, later.id) > (operations.started_at, operations.id) \
+    AND (later.tenant_id = operations.tenant_id OR later.tenant_id IS NULL AND operations.tenant_id IS NULL \
+        AND later.kind = operations.kind \
+        AND later.input ->> 'cluster' IS NOT DISTINCT FROM operations.input ->> 'cluster'))";
+
 /// Which operations to list, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct OperationFilter {
@@ -228,6 +244,8 @@ pub struct OperationFilter {
     pub after: Option<OperationId>,
     /// Those begun after this one, the nearest first.
     pub before: Option<OperationId>,
+    /// Only the last of each tenant; of what is on none, the last of its kind and cluster.
+    pub last: bool,
 }
 
 /// Operations, the latest first.
@@ -240,6 +258,9 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
         Some(before) => query.filter(o::id.gt(before)).order(o::id.asc()),
         None => query.order(o::id.desc()),
     };
+    if filter.last {
+        query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(LAST));
+    }
     if let Some(kind) = filter.kind {
         query = query.filter(o::kind.eq(kind.as_str()));
     }
@@ -278,13 +299,18 @@ pub async fn waiting(conn: &mut MainConn, limit: i64) -> ApiResult<Vec<Operation
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Ends an operation.
+/// Ends an operation, whoever drives it: the caller holds the lock of what it works on.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn finish(conn: &mut MainConn, id: OperationId, state: OperationState, error: Option<&str>) -> ApiResult<()> {
     diesel::update(o::table.find(id))
-        .set((o::state.eq(state.as_str()), o::error.eq(error), o::finished_at.eq(diesel::dsl::now)))
+        .set((
+            o::state.eq(state.as_str()),
+            o::error.eq(error),
+            o::finished_at.eq(diesel::dsl::now),
+            o::driver.eq(None::<Uuid>),
+        ))
         .execute(conn)
         .await?;
     Ok(())
@@ -318,18 +344,6 @@ pub async fn is_done_after_all(conn: &mut MainConn, id: OperationId) -> ApiResul
 pub async fn set_result(conn: &mut MainConn, id: OperationId, result: &serde_json::Value) -> ApiResult<()> {
     diesel::update(o::table.find(id)).set(o::result.eq(result)).execute(conn).await?;
     Ok(())
-}
-
-/// Notes how far an operation has come, and answers whether it shall stop.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn report(conn: &mut MainConn, id: OperationId, (done, total): (i64, i64)) -> ApiResult<bool> {
-    Ok(diesel::update(o::table.find(id))
-        .set((o::progress_done.eq(done), o::progress_total.eq(total)))
-        .returning(o::cancel_requested)
-        .get_result(conn)
-        .await?)
 }
 
 /// Asks that an operation stop at its next safe point; a queued one is cancelled at once.

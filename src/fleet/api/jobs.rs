@@ -144,7 +144,7 @@ pub async fn list_jobs(
     let filter = format!("{kind:?} {state:?} {tenant:?} {only:?}");
     let pages = paging.bound((None, &router.installation().mac), "admin/jobs", "-createdAt", filter);
     let (after, before) = pages.between::<OperationId>()?;
-    let filter = OperationFilter { kind, state, tenant, only, limit: Some(pages.limit()), after, before };
+    let filter = OperationFilter { kind, state, tenant, only, limit: Some(pages.limit()), after, before, last: false };
     let rows = fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
     Ok(pages.listed(rows, |operation| operation.id, None).map(Into::into))
 }

@@ -4,14 +4,20 @@ use crate::control::operations::{self, NewOperation, Operation, OperationState};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::rotate::in_the_way;
 use crate::fleet::{Fleet, refused};
+use crate::kernel::OperationId;
 use crate::router::MainConn;
 
 impl Fleet {
-    /// An unfinished operation of this kind that was asked for the same is gone on with; else a new one begins.
+    /// An unfinished operation of this kind that was asked for the same is gone on with; else a new one begins, unless a
+    /// worker was `left` one.
     ///
     /// # Errors
-    /// 409 if another one is unfinished.
-    pub(in crate::fleet) async fn begin_or_resume(&self, new: NewOperation) -> ApiResult<Operation> {
+    /// 409 if another one is unfinished, or the worker's has ended.
+    pub(in crate::fleet) async fn begin_or_resume(
+        &self,
+        new: NewOperation,
+        left: Option<OperationId>,
+    ) -> ApiResult<Operation> {
         let (tenant, _) = new.tenant.clone().ok_or_else(|| ApiError::internal("an operation without its tenant"))?;
         // A move that failed holds the fence of the tenant's database until it is taken back.
         if let Some(open) = self.pending_move(tenant).await? {
@@ -22,8 +28,9 @@ impl Fleet {
             .transaction(async move |conn: &mut MainConn| {
                 match operations::find_open(conn, tenant).await? {
                     Some(open) if open.kind == new.kind && open.input == new.input => {
-                        operations::reopen(conn, open.id).await
+                        operations::resume(conn, open.id, left).await
                     }
+                    _ if left.is_some() => Err(operations::has_ended()),
                     // We hold the lock: nobody drives it, but for a worker that is about to.
                     Some(open)
                         if open.state == OperationState::Queued || open.kind != new.kind && !open.state.is_final() =>

@@ -65,7 +65,7 @@ impl Fleet {
         let storage = self.storage()?.clone();
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        let operation = self.begin_or_resume(new_backup(&tenant, wanted)?).await?;
+        let operation = self.begin_or_resume(new_backup(&tenant, wanted)?, options.left).await?;
         let mut run = run::Run::new(self, storage, tenant, wanted, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let steps = journal.drive(&mut run, Step::ALL).await?;
@@ -89,7 +89,7 @@ impl Fleet {
     pub(super) async fn carry_out_backup(&self, operation: &Operation) -> ApiResult<()> {
         let (tenant, _) = operation.tenant.as_ref().ok_or_else(|| ApiError::internal("a backup without its tenant"))?;
         let wanted = serde_json::from_value(operation.input.clone()).map_err(ApiError::internal)?;
-        self.backup(*tenant, wanted, &OperationOptions::default(), &Silent).await.map(drop)
+        self.backup(*tenant, wanted, &OperationOptions::of_worker(operation), &Silent).await.map(drop)
     }
 
     /// A tenant's backups, the latest first; also of one that was deleted, by the slug that it had.

@@ -44,10 +44,11 @@ impl Fleet {
         Ok(queued)
     }
 
-    /// Takes away the scheduled backups whose time is over, each tenant's newest aside, and gives how many.
+    /// Takes away the scheduled backups whose time is over, each tenant's newest aside, and gives how many. One that cannot
+    /// be removed now is left for the next look.
     ///
     /// # Errors
-    /// If the control plane or the storage does not answer.
+    /// If the control plane does not answer.
     pub async fn prune_backups(&self) -> ApiResult<usize> {
         if self.settings.storage.is_none() {
             return Ok(0);
@@ -55,11 +56,16 @@ impl Fleet {
         let keep = TimeDelta::from_std(self.settings.backup_keep).map_err(ApiError::internal)?;
         let before = self.control.clock.now() - keep;
         let old = self.control.db.read(async move |conn: &mut MainConn| backups::outdated(conn, before, LOOK).await);
-        let old = old.await?;
-        for backup in &old {
-            self.remove_backup(backup).await?;
+        let mut gone = 0;
+        for backup in old.await? {
+            match self.remove_backup(&backup).await {
+                Ok(()) => gone += 1,
+                Err(error) => {
+                    tracing::warn!(backup = %backup.id, %error, cause = ?error.cause(), "a backup could not be removed");
+                }
+            }
         }
-        Ok(old.len())
+        Ok(gone)
     }
 
     /// Takes a backup away: first from those that can be restored, then from the storage, then its entry.

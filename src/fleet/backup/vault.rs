@@ -14,7 +14,7 @@ use crate::fleet::{Fleet, refused};
 use crate::kernel::chunks::{CHUNK_LEN, Opener, Sealer, StreamKey};
 use crate::kernel::{BackupId, TenantId};
 use crate::router::MainConn;
-use crate::storage::Storage;
+use crate::storage::{Storage, Upload};
 
 /// The dump's name in its backup.
 pub(in crate::fleet) const DUMP: &str = "dump";
@@ -82,6 +82,17 @@ impl Vault {
         (journal, expected): (&mut Journal<'_>, i64),
     ) -> ApiResult<Digest> {
         let mut upload = self.storage.upload(&self.name(part)).map_err(away)?;
+        let sent = self.send(part, source, &mut upload, (journal, expected)).await;
+        upload.end(sent, away).await
+    }
+
+    async fn send(
+        &self,
+        part: &str,
+        source: &mut (impl AsyncRead + Unpin),
+        upload: &mut Upload,
+        (journal, expected): (&mut Journal<'_>, i64),
+    ) -> ApiResult<Digest> {
         let mut out = Vec::with_capacity(CHUNK_LEN * 2);
         let mut sealer = Sealer::new(&self.key, &self.what(part), &mut out);
         let mut digest = Context::new(&SHA256);
@@ -93,18 +104,11 @@ impl Vault {
                 break;
             }
             sealer.push(&buffer[..read], &mut out);
-            if let Err(error) = keep(&mut upload, &mut digest, &mut bytes, &mut out).await {
-                upload.abort().await;
-                return Err(error);
-            }
-            if let Err(error) = journal.advance(bytes, expected.max(bytes + 1)).await {
-                upload.abort().await;
-                return Err(error);
-            }
+            keep(upload, &mut digest, &mut bytes, &mut out).await?;
+            journal.advance(bytes, expected.max(bytes + 1)).await?;
         }
         sealer.finish(&mut out);
-        keep(&mut upload, &mut digest, &mut bytes, &mut out).await?;
-        upload.finish().await.map_err(away)?;
+        keep(upload, &mut digest, &mut bytes, &mut out).await?;
         Ok(Digest { bytes, sha256: hex(digest.finish().as_ref()) })
     }
 
@@ -115,8 +119,8 @@ impl Vault {
         sealer.push(plain, &mut out);
         sealer.finish(&mut out);
         let mut upload = self.storage.upload(&self.name(part)).map_err(away)?;
-        upload.write(&out).await.map_err(away)?;
-        upload.finish().await.map_err(away)
+        let sent = upload.write(&out).await.map_err(away);
+        upload.end(sent, away).await
     }
 
     /// A short object, all of it authentic.
@@ -170,12 +174,7 @@ impl Vault {
     }
 }
 
-async fn keep(
-    upload: &mut crate::storage::Upload,
-    digest: &mut Context,
-    bytes: &mut i64,
-    out: &mut Vec<u8>,
-) -> ApiResult<()> {
+async fn keep(upload: &mut Upload, digest: &mut Context, bytes: &mut i64, out: &mut Vec<u8>) -> ApiResult<()> {
     digest.update(out);
     *bytes += i64::try_from(out.len()).map_err(ApiError::internal)?;
     upload.write(out).await.map_err(away)?;

@@ -68,7 +68,8 @@ impl Fleet {
         let (tenant, direct, key) = self.original(source, wanted).await?;
         let slug = &wanted.slug;
         let input = input(source, wanted);
-        let (_lock, newcomer, operation) = self.newcomer(slug, OperationKind::Clone, input, progress).await?;
+        let (_lock, newcomer, operation) =
+            self.newcomer(slug, (OperationKind::Clone, input), options.left, progress).await?;
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let run = Run::new(self, newcomer, migrations, wanted.admin.as_ref()).await?;
         // One run of the journal, one dump: whoever resumes finds the same.
@@ -129,7 +130,7 @@ impl Fleet {
         let input: Input = serde_json::from_value(operation.input.clone()).map_err(ApiError::internal)?;
         let (mask, keep_credentials) = (input.mask, input.keep_credentials);
         let wanted = CloneTenant { slug: input.slug, mask, keep_credentials, admin: None };
-        self.clone_tenant(input.source, &wanted, &OperationOptions::default(), &Silent).await.map(drop)
+        self.clone_tenant(input.source, &wanted, &OperationOptions::of_worker(operation), &Silent).await.map(drop)
     }
 }
 

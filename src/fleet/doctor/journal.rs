@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use super::Finding;
+use crate::control::backups;
 use crate::control::operations::{self, Operation, OperationFilter, OperationKind, OperationState};
-use crate::error::ApiResult;
+use crate::error::{ApiResult, Code};
 use crate::fleet::{Fleet, lock};
+use crate::kernel::BackupId;
 use crate::router::MainConn;
 
 /// The most of each state that are told of.
@@ -16,16 +18,34 @@ const WAITS_LONG: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 pub(super) async fn look(fleet: &Fleet, held: &HashSet<i64>) -> ApiResult<Vec<Finding>> {
     let mut findings = Vec::new();
     for state in [OperationState::Failed, OperationState::Running, OperationState::Queued] {
-        let filter = OperationFilter { state: Some(state), limit: Some(MOST), ..OperationFilter::default() };
+        // What was done to the tenant since has made a failure good, or goes on where it stopped.
+        let last = state == OperationState::Failed;
+        let filter = OperationFilter { state: Some(state), limit: Some(MOST), last, ..OperationFilter::default() };
         let found =
             fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
-        let stuck = found.iter().filter(|operation| !held.contains(&lock::key_of(operation)));
-        findings.extend(stuck.filter_map(|operation| tell(fleet, operation)));
+        for operation in found.iter().filter(|operation| !held.contains(&lock::key_of(operation))) {
+            findings.extend(tell(fleet, operation, original(fleet, operation).await?.as_deref()));
+        }
     }
     Ok(findings)
 }
 
-fn tell(fleet: &Fleet, operation: &Operation) -> Option<Finding> {
+/// The tenant that an operation copies into another one, if it does.
+async fn original(fleet: &Fleet, operation: &Operation) -> ApiResult<Option<String>> {
+    if let Some(source) = operation.input["source"].as_str().filter(|_| operation.kind == OperationKind::Clone) {
+        return Ok(Some(source.to_owned()));
+    }
+    let backup = operation.input["backup"].as_str().and_then(|id| id.parse::<BackupId>().ok());
+    let Some(backup) = backup.filter(|_| operation.input["as"].is_string()) else { return Ok(None) };
+    let found = fleet.control.db.read(async move |conn: &mut MainConn| backups::get(conn, backup).await).await;
+    match found {
+        Ok(backup) => Ok(Some(backup.tenant_id.to_string())),
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn tell(fleet: &Fleet, operation: &Operation, original: Option<&str>) -> Option<Finding> {
     if operation.is_sign_up() && operation.state == OperationState::Queued {
         // It waits for an operator's word, however long.
         return None;
@@ -37,7 +57,12 @@ fn tell(fleet: &Fleet, operation: &Operation) -> Option<Finding> {
     let kind = operation.kind;
     if operation.state == OperationState::Failed {
         let why = operation.error.as_deref().unwrap_or("no cause is known");
-        return Some(Finding::error("job_failed", subject, format!("{kind} failed at {why}"), remedy(operation)));
+        return Some(Finding::error(
+            "job_failed",
+            subject,
+            format!("{kind} failed at {why}"),
+            remedy(operation, original),
+        ));
     }
     if operation.background {
         let waits = fleet.control.clock.now() - operation.started_at;
@@ -45,11 +70,11 @@ fn tell(fleet: &Fleet, operation: &Operation) -> Option<Finding> {
         return (waits > WAITS_LONG).then(|| Finding::error("job_waits", subject, said, "tenantry worker"));
     }
     let said = format!("{kind} was interrupted, and nobody goes on with it");
-    Some(Finding::error("job_interrupted", subject, said, remedy(operation)))
+    Some(Finding::error("job_interrupted", subject, said, remedy(operation, original)))
 }
 
 /// The command that goes on where the operation stopped.
-fn remedy(operation: &Operation) -> String {
+fn remedy(operation: &Operation, original: Option<&str>) -> String {
     let slug = operation.tenant.as_ref().map(|(_, slug)| slug.to_string()).unwrap_or_default();
     let asked = |name: &str, otherwise: &str| {
         let text = operation.input[name].as_str().filter(|text| !text.is_empty());
@@ -60,12 +85,20 @@ fn remedy(operation: &Operation) -> String {
         OperationKind::Create => format!("tenantry tenant create {slug}{admin}"),
         OperationKind::Attach => format!("tenantry tenant attach {slug} --database-url-file FILE{admin}"),
         OperationKind::Delete => format!("tenantry tenant delete {slug} --now --yes"),
+        OperationKind::RotateCredentials if operation.tenant.is_none() => {
+            "tenantry tenant rotate-credentials --all".to_owned()
+        }
         OperationKind::RotateCredentials => format!("tenantry tenant rotate-credentials {slug}"),
         OperationKind::Move => format!("tenantry tenant move {slug} --to {}", asked("to", "CLUSTER")),
-        OperationKind::Clone => format!("tenantry tenant clone {slug} {}", asked("to", "NEWSLUG")),
+        OperationKind::Clone => {
+            let mask = if operation.input["mask"].is_null() { "" } else { " --mask FILE" };
+            let keep = if operation.input["keepCredentials"] == true { " --keep-credentials" } else { "" };
+            format!("tenantry tenant clone {} {slug}{mask}{keep}", original.unwrap_or("SLUG"))
+        }
         OperationKind::Backup => format!("tenantry tenant backup {slug}"),
-        OperationKind::Restore if operation.input["beside"].is_string() => {
-            format!("tenantry tenant restore SLUG --backup {} --as {slug}", asked("backup", "ID"))
+        OperationKind::Restore if operation.input["as"].is_string() => {
+            let name = original.unwrap_or("SLUG");
+            format!("tenantry tenant restore {name} --backup {} --as {slug}", asked("backup", "ID"))
         }
         OperationKind::Restore => format!("tenantry tenant restore {slug} --backup {}", asked("backup", "ID")),
         OperationKind::Export => format!("tenantry tenant export {slug} --to {}", asked("to", "DIR")),

@@ -14,6 +14,7 @@ pub use run::Step;
 use super::lock::Lock;
 use super::operation::Journal;
 use super::provision::remove::{Data, Undo};
+use super::rotate::in_the_way;
 use super::{Fleet, OperationOptions, Progress, Silent, StepTime, refused};
 use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
@@ -48,25 +49,20 @@ impl Fleet {
     /// 404 if there is no trace of it; 409 while another process works on it; 503 if its cluster or the storage does not
     /// answer: its backups are unreadable even so, and the same call goes on.
     pub async fn erase(&self, name: &str, options: &OperationOptions, progress: &dyn Progress) -> ApiResult<Erased> {
-        let begun = self.find_erasure(name).await?;
-        let id = match (&begun, self.tenant_or_former(name).await) {
-            // One of this name that lives comes before one that was erased.
-            (_, Ok(id)) => id,
-            (Some(Operation { tenant: Some((id, _)), .. }), Err(error)) if error.code() == Code::NotFound => *id,
-            (_, Err(error)) => return Err(error),
-        };
+        let id = self.whom_to_erase(name).await?;
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, id).await).await?;
-        let begun = begun.filter(|begun| begun.tenant.as_ref().is_some_and(|(of, _)| *of == id));
+        let begun = self.erasures(&id.to_string()).await?.into_iter().next();
         let operation = match begun {
             Some(done) if done.state == OperationState::Done => return given_again(done),
             Some(begun) => {
                 if tenant.is_some() {
                     self.clear_move(id).await?;
                 }
-                let id = begun.id;
-                self.control.db.read(async move |conn: &mut MainConn| operations::reopen(conn, id).await).await?
+                let (id, left) = (begun.id, options.left);
+                self.control.db.read(async move |conn: &mut MainConn| operations::resume(conn, id, left).await).await?
             }
+            None if options.left.is_some() => return Err(operations::has_ended()),
             None if tenant.is_some() => {
                 self.clear_move(id).await?;
                 self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?
@@ -74,12 +70,13 @@ impl Fleet {
             None => self.begin_erasure(self.new_erasure(id, name, tenant.as_ref()).await?).await?,
         };
         self.end_of(&operation, tenant.as_ref()).await?;
+        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let begun = journal.has_begun(Step::Databases.as_str());
         let undo = match &tenant {
-            Some(tenant) => Some(Undo::prepare(self, tenant, Data::Goes, progress).await?),
+            Some(tenant) => Some(Undo::prepare(self, tenant, (Data::Goes, begun), progress).await?),
             None => None,
         };
-        let mut run = run::Run::new(self, id, undo, &operation)?;
-        let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let mut run = run::Run::new(self, id, undo, &journal.operation)?;
         let steps = journal.drive(&mut run, Step::ALL).await?;
         let certificate = run.certificate.ok_or_else(|| ApiError::internal("an erasure without its certificate"))?;
         tracing::info!(tenant = %id, "erased");
@@ -89,18 +86,41 @@ impl Fleet {
     /// Drives an erasure that was left to a worker.
     pub(super) async fn carry_out_erase(&self, operation: &Operation) -> ApiResult<()> {
         let (id, _) = operation.tenant.as_ref().ok_or_else(|| ApiError::internal("an erasure without its tenant"))?;
-        self.erase(&id.to_string(), &OperationOptions::default(), &Silent).await.map(drop)
+        self.erase(&id.to_string(), &OperationOptions::of_worker(operation), &Silent).await.map(drop)
     }
 
-    /// The last erasure of a tenant by id or slug that was begun.
-    async fn find_erasure(&self, name: &str) -> ApiResult<Option<Operation>> {
+    /// The tenant, or former one, that a name stands for.
+    ///
+    /// # Errors
+    /// 404 if there is no trace of it; 409 if an erasure of another of this name is unfinished.
+    async fn whom_to_erase(&self, name: &str) -> ApiResult<TenantId> {
+        let begun = self.erasures(name).await?;
+        let id = match (begun.first().and_then(whose), self.tenant_or_former(name).await) {
+            // One of this name that lives comes before one that was erased.
+            (_, Ok(id)) => id,
+            (Some(id), Err(error)) if error.code() == Code::NotFound => id,
+            (_, Err(error)) => return Err(error),
+        };
+        let unfinished = begun.iter().filter(|operation| operation.state != OperationState::Done);
+        // Whoever goes on with that one must not meet the next tenant of its name.
+        match unfinished.filter_map(whose).find(|other| *other != id) {
+            Some(other) => Err(refused(format!(
+                "An erasure of another tenant of this name is unfinished. Go on with it by its id: `tenantry tenant erase \
+                 {other}`. To erase the one that has the name now, say `tenantry tenant erase {id}`."
+            ))),
+            None => Ok(id),
+        }
+    }
+
+    /// The erasures of a tenant by id or slug that were begun, the latest first.
+    async fn erasures(&self, name: &str) -> ApiResult<Vec<Operation>> {
         let filter = OperationFilter { kind: Some(OperationKind::Erase), ..OperationFilter::default() };
         let all = self.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
         let named = |operation: &Operation| {
             operation.tenant.as_ref().is_some_and(|(id, slug)| slug.as_str() == name || id.to_string() == name)
         };
         let alive = |state| !matches!(state, OperationState::Undone | OperationState::Cancelled);
-        Ok(all.into_iter().find(|operation| named(operation) && alive(operation.state)))
+        Ok(all.into_iter().filter(|operation| named(operation) && alive(operation.state)).collect())
     }
 
     /// Leaves an erasure to a worker.
@@ -108,10 +128,28 @@ impl Fleet {
     /// # Errors
     /// 404 if there is no trace of the tenant; 409 while another job works on it.
     pub async fn erase_later(&self, name: &str, by: Option<OperatorId>) -> ApiResult<Operation> {
-        let id = self.tenant_or_former(name).await?;
+        let id = self.whom_to_erase(name).await?;
+        // What it has found and destroyed already is in its journal: another one would certify less.
+        if let Some(begun) = self.erasures(&id.to_string()).await?.into_iter().next()
+            && begun.state == OperationState::Failed
+        {
+            return self.requeue_erasure(id, begun).await;
+        }
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, id).await).await?;
         let new = self.new_erasure(id, name, tenant.as_ref()).await?;
         self.enqueue(NewOperation { requested_by: by, ..new }).await
+    }
+
+    async fn requeue_erasure(&self, id: TenantId, failed: Operation) -> ApiResult<Operation> {
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                match operations::find_open(conn, id).await?.filter(|open| !open.state.is_final()) {
+                    Some(open) => Err(in_the_way(&open)),
+                    None => operations::requeue(conn, failed.id).await,
+                }
+            })
+            .await
     }
 
     async fn new_erasure(&self, id: TenantId, name: &str, tenant: Option<&TenantRecord>) -> ApiResult<NewOperation> {
@@ -155,6 +193,10 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+fn whose(operation: &Operation) -> Option<TenantId> {
+    operation.tenant.as_ref().map(|(id, _)| *id)
 }
 
 fn facts(tenant: Option<&TenantRecord>) -> Facts {

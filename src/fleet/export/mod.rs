@@ -167,7 +167,7 @@ impl Fleet {
             return Err(refused("The tenant is not made yet, so there is nothing to export."));
         }
         let new = NewOperation::on(id, &tenant.slug, OperationKind::Export, json!({"to": to}));
-        let operation = self.begin_or_resume(new).await?;
+        let operation = self.begin_or_resume(new, options.left).await?;
         let mut run = Run { fleet: self, tenant, direct, to };
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let steps = journal.drive(&mut run, Step::ALL).await?;

@@ -109,7 +109,7 @@ impl Fleet {
         match operation.kind {
             OperationKind::Create => {
                 let wanted = CreateTenant::named(slug()?);
-                let made = self.create(&wanted, &OperationOptions::default(), &Silent).await.map(drop);
+                let made = self.create(&wanted, &OperationOptions::of_worker(operation), &Silent).await.map(drop);
                 self.refused(operation, made).await
             }
             OperationKind::Backup => self.ended(operation, self.carry_out_backup(operation).await).await,

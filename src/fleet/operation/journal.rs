@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Halt, Progress, StepTime, Steps};
 use crate::control::ControlPlane;
-use crate::control::operations::{self, Operation, OperationState};
+use crate::control::operations::{self, Driver, Operation, OperationState};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::refused;
 use crate::router::MainConn;
@@ -20,6 +20,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// One operation's journal, while it is driven; its driver holds the lock of what it works on.
 pub(in crate::fleet) struct Journal<'a> {
     pub(in crate::fleet) operation: Operation,
+    driver: Driver,
     control: &'a ControlPlane,
     progress: &'a dyn Progress,
     halt: Option<Halt>,
@@ -33,23 +34,31 @@ pub(in crate::fleet) struct Journal<'a> {
     output: Option<Value>,
     reported: Option<Instant>,
     cancelled: bool,
+    /// Whether the step under way may be stopped.
+    can_stop: bool,
 }
 
 impl<'a> Journal<'a> {
-    /// Reads how far an operation has come.
+    /// Reads how far an operation has come, and is its only driver from here on: whoever drove it before stops.
+    ///
+    /// # Errors
+    /// 409 if another process has begun to drive it since it was read.
     pub(in crate::fleet) async fn open(
         control: &'a ControlPlane,
         operation: Operation,
         progress: &'a dyn Progress,
         halt: Option<Halt>,
     ) -> ApiResult<Self> {
-        let id = operation.id;
-        let steps = control.db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
+        let (id, read) = (operation.id, operation.clone());
+        let db = &control.db;
+        let driver = db.read(async move |conn: &mut MainConn| operations::drive(conn, &read).await).await?;
+        let steps = db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
         let begun = steps.iter().map(|step| step.name.clone()).collect();
         let known = steps.into_iter().filter(operations::Step::is_done);
         let known = known.map(|step| (step.name, (step.ms.unwrap_or_default(), step.output))).collect();
         Ok(Self {
             operation,
+            driver,
             control,
             progress,
             halt,
@@ -60,7 +69,13 @@ impl<'a> Journal<'a> {
             output: None,
             reported: None,
             cancelled: false,
+            can_stop: true,
         })
+    }
+
+    /// Who drives it: what must be done by one process alone looks in its transaction whether it still is this one.
+    pub(in crate::fleet) fn driver(&self) -> Driver {
+        self.driver
     }
 
     /// Who hears of it.
@@ -91,6 +106,24 @@ impl<'a> Journal<'a> {
         self.begun.contains(step)
     }
 
+    /// Whether it stopped because somebody asked for it.
+    pub(in crate::fleet) fn is_cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    /// Passes it on to the operation's parts, which have journals of their own, if somebody asked that it stop.
+    pub(in crate::fleet) async fn cancel_parts(&self) {
+        if !self.cancelled {
+            return;
+        }
+        let whole = self.operation.id;
+        let db = &self.control.db;
+        let passed_on = db.read(async move |conn: &mut MainConn| operations::cancel_parts(conn, whole).await).await;
+        if let Err(error) = passed_on {
+            tracing::warn!(job = %whole, %error, "parts of a cancelled job come to their end");
+        }
+    }
+
     /// Says how far the step under way has come; written down every so often. A safe point to stop at.
     ///
     /// # Errors
@@ -106,11 +139,12 @@ impl<'a> Journal<'a> {
 
     /// How far the whole has come, in thousandths of steps.
     async fn note_progress(&mut self, done: i64, total: i64) -> ApiResult<()> {
-        let id = self.operation.id;
+        let by = self.driver;
         let within = done.clamp(0, total).saturating_mul(1000) / total.max(1);
         let progress = (self.place.0 * 1000 + within, self.place.1 * 1000);
         let db = &self.control.db;
-        self.cancelled = db.read(async move |conn: &mut MainConn| operations::report(conn, id, progress).await).await?;
+        let asked = db.read(async move |conn: &mut MainConn| operations::report(conn, by, progress).await).await?;
+        self.cancelled = asked && self.can_stop;
         if self.cancelled { Err(refused("The job was cancelled.")) } else { Ok(()) }
     }
 
@@ -121,9 +155,9 @@ impl<'a> Journal<'a> {
         work: &mut S,
         list: &[S::Step],
     ) -> ApiResult<Vec<StepTime>> {
-        let id = self.operation.id;
+        let by = self.driver;
         let db = self.control.db.clone();
-        if !db.read(async move |conn: &mut MainConn| operations::start(conn, id).await).await? {
+        if !db.read(async move |conn: &mut MainConn| operations::start(conn, by).await).await? {
             return Err(refused("The job has ended."));
         }
         self.place.1 = i64::try_from(list.len()).unwrap_or(i64::MAX);
@@ -142,21 +176,26 @@ impl<'a> Journal<'a> {
                 Err(error) => return Err(self.fail(error).await),
             }
         }
-        db.read(async move |conn: &mut MainConn| operations::finish(conn, id, OperationState::Done, None).await)
+        db.read(async move |conn: &mut MainConn| operations::finish_driven(conn, by, OperationState::Done, None).await)
             .await?;
         Ok(times)
     }
 
     async fn one<S: Steps>(&mut self, work: &mut S, step: S::Step, position: i32, name: String) -> ApiResult<StepTime> {
-        let (id, db) = (self.operation.id, self.control.db.clone());
+        let (id, by, db) = (self.operation.id, self.driver, self.control.db.clone());
         self.progress.started(&name);
         self.under_way.clone_from(&name);
         (self.output, self.reported) = (None, None);
         self.place.0 = i64::from(position);
+        self.can_stop = work.can_stop(step);
         self.note_progress(0, 1).await?;
         let begun = Instant::now();
         let written = name.clone();
-        db.read(async move |conn: &mut MainConn| operations::step_started(conn, id, position, &written).await).await?;
+        db.transaction(async move |conn: &mut MainConn| {
+            operations::is_driven(conn, by).await?;
+            operations::step_started(conn, id, position, &written).await
+        })
+        .await?;
         self.begun.insert(name.clone());
         work.perform(step, self).await?;
         let halts = self.halt.as_ref().filter(|halt| halt.after == name);
@@ -165,7 +204,8 @@ impl<'a> Journal<'a> {
         }
         let ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
         let (written, output) = (name.clone(), self.output.clone());
-        db.read(async move |conn: &mut MainConn| {
+        db.transaction(async move |conn: &mut MainConn| {
+            operations::is_driven(conn, by).await?;
             operations::step_done(conn, id, position, &written, ms, output.as_ref()).await
         })
         .await?;
@@ -178,9 +218,9 @@ impl<'a> Journal<'a> {
         Ok(time)
     }
 
-    /// Notes in the journal which step failed and how.
+    /// Notes in the journal which step failed and how; nothing if another process drives it by now, which is said.
     async fn fail(&self, error: ApiError) -> ApiError {
-        let (id, step) = (self.operation.id, &self.under_way);
+        let (id, by, step) = (self.operation.id, self.driver, &self.under_way);
         let kind = self.operation.kind;
         let state = if self.cancelled { OperationState::Cancelled } else { OperationState::Failed };
         let note = format!("{step}: {}", error.client_detail());
@@ -188,10 +228,12 @@ impl<'a> Journal<'a> {
         let noted = self
             .control
             .db
-            .read(async move |conn: &mut MainConn| operations::finish(conn, id, state, Some(&note)).await)
+            .read(async move |conn: &mut MainConn| operations::finish_driven(conn, by, state, Some(&note)).await)
             .await;
-        if let Err(error) = noted {
-            tracing::warn!(%error, "could not note the failure in the journal");
+        match noted {
+            Err(taken_over) if operations::is_taken_over(&taken_over) => return taken_over,
+            Err(error) => tracing::warn!(%error, "could not note the failure in the journal"),
+            Ok(()) => {}
         }
         self.progress.note(&format!("step {step} failed; the same command goes on there"));
         error
@@ -199,8 +241,11 @@ impl<'a> Journal<'a> {
 
     /// Keeps what came of the operation.
     pub(in crate::fleet) async fn set_result(&self, result: &impl Serialize) -> ApiResult<()> {
-        let id = self.operation.id;
+        let by = self.driver;
         let result = serde_json::to_value(result).map_err(ApiError::internal)?;
-        self.control.db.read(async move |conn: &mut MainConn| operations::set_result(conn, id, &result).await).await
+        self.control
+            .db
+            .read(async move |conn: &mut MainConn| operations::set_driven_result(conn, by, &result).await)
+            .await
     }
 }

@@ -12,7 +12,9 @@ use serde::Serialize;
 
 pub(super) use journal::Journal;
 
+use crate::control::operations::Operation;
 use crate::error::ApiResult;
+use crate::kernel::OperationId;
 
 /// Hears of each step as it happens.
 pub trait Progress: Send + Sync {
@@ -55,6 +57,21 @@ pub struct Halt {
 pub struct OperationOptions {
     /// Where to die.
     pub halt: Option<Halt>,
+    /// The operation that a worker was left: this very one is driven while it is open, and none is begun.
+    pub(in crate::fleet) left: Option<OperationId>,
+}
+
+impl OperationOptions {
+    /// Where to die, if anywhere.
+    #[must_use]
+    pub const fn halting(halt: Option<Halt>) -> Self {
+        Self { halt, left: None }
+    }
+
+    /// Of a worker that was left an operation.
+    pub(in crate::fleet) fn of_worker(operation: &Operation) -> Self {
+        Self { halt: None, left: Some(operation.id) }
+    }
 }
 
 /// Work in named steps.
@@ -68,6 +85,11 @@ pub(super) trait Steps: Send {
     /// Whether it is done again although the journal has it.
     fn is_repeated(&self, _step: Self::Step) -> bool {
         false
+    }
+
+    /// Whether the operation may be stopped before it, or in it.
+    fn can_stop(&self, _step: Self::Step) -> bool {
+        true
     }
 
     /// Whether there is nothing to do for it.

@@ -71,7 +71,7 @@ impl Fleet {
         let (tenant, journal) = match found {
             Some(tenant) => {
                 self.same_address(tenant.id, &wanted.url, direct).await?;
-                reopen(&self.control, tenant.id, OperationKind::Attach).await?
+                reopen(&self.control, tenant.id, OperationKind::Attach, options.left).await?
             }
             None => self.reserve_dedicated(id, wanted).await?,
         };

@@ -24,7 +24,7 @@ use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, OperationOptions, Progress, check_name, refused, scram};
 use crate::kernel::crypto::MasterKeys;
-use crate::kernel::{Slug, TenantId};
+use crate::kernel::{OperationId, Slug, TenantId};
 use crate::rest::passwords::{Passwords, Rules};
 use crate::router::{MainConn, Registration, TenantKind, TenantStatus};
 
@@ -101,8 +101,12 @@ impl Fleet {
         if let Some(found) = unfinished(&self.control, &wanted.slug, kind, asked.sign_up).await? {
             let _lock = Lock::tenant(&self.control, found.id).await?;
             // Whoever held the lock until now may have finished it, or taken it back.
-            let (tenant, operation) = reopen(&self.control, found.id, kind).await?;
+            let (tenant, operation) = reopen(&self.control, found.id, kind, options.left).await?;
             return self.go_on(tenant, operation, migrations, wanted, options, progress).await;
+        }
+        if options.left.is_some() {
+            // Its tenant was deleted: it is not made anew.
+            return Err(operations::has_ended());
         }
         // Before anything is taken: a crowd in front of the hashes holds no slug.
         let admin = self.first_admin(wanted).await?;
@@ -320,6 +324,7 @@ pub(super) async fn reopen(
     control: &ControlPlane,
     id: TenantId,
     kind: OperationKind,
+    left: Option<OperationId>,
 ) -> ApiResult<(TenantRecord, Operation)> {
     control
         .db
@@ -332,7 +337,7 @@ pub(super) async fn reopen(
                     format!("The slug '{}' is taken. Choose another one.", tenant.slug),
                 ));
             };
-            let journal = operations::reopen(conn, open.id).await?;
+            let journal = operations::resume(conn, open.id, left).await?;
             debug_assert!(matches!(tenant.status, TenantStatus::Provisioning | TenantStatus::Active));
             Ok((tenant, journal))
         })

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
-use super::verify::read_stamp;
+use super::verify::find_stamp;
 use super::{ATTACH, CREATE, Step};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
@@ -56,17 +56,21 @@ pub(in crate::fleet) struct Undo<'a> {
 }
 
 impl<'a> Undo<'a> {
-    /// Opens what is needed for it.
+    /// Opens what is needed for it. The stamp of a dedicated database may be gone where it was `begun` before.
+    ///
+    /// # Errors
+    /// 409 if the data of a dedicated database shall go that is not stamped for this tenant; 503 if a server does not
+    /// answer.
     pub(in crate::fleet) async fn prepare(
         fleet: &'a Fleet,
         tenant: &'a TenantRecord,
-        data: Data,
+        (data, begun): (Data, bool),
         progress: &dyn Progress,
     ) -> ApiResult<Self> {
         let mut undo = Undo { fleet, tenant, server: None, dedicated: None, data };
         match tenant.kind {
             TenantKind::Shared => undo.server = Some(admin::open(&fleet.administrator(tenant).await?).await?),
-            TenantKind::Dedicated => undo.dedicated = fleet.owned(tenant, data, progress).await?,
+            TenantKind::Dedicated => undo.dedicated = fleet.owned(tenant, (data, begun), progress).await?,
         }
         Ok(undo)
     }
@@ -202,10 +206,12 @@ impl Fleet {
         let operation = self.begin_purge(&tenant).await?;
         // The role owns those on its server too.
         self.drop_kept(tenant.id, None).await?;
-        let mut undo = Undo::prepare(self, &tenant, data, progress).await?;
+        let mut journal = Journal::open(&self.control, operation, progress, None).await?;
+        let begun = [Step::Migrations, Step::Stamp].iter().any(|step| journal.has_begun(step.as_str()));
+        let mut undo = Undo::prepare(self, &tenant, (data, begun), progress).await?;
         let list = if tenant.kind == TenantKind::Shared { CREATE } else { ATTACH };
         let list: Vec<Step> = list.iter().rev().copied().collect();
-        let steps = Journal::open(&self.control, operation, progress, None).await?.drive(&mut undo, &list).await?;
+        let steps = journal.drive(&mut undo, &list).await?;
         tracing::info!(tenant = %tenant.id, slug = %tenant.slug, "deleted");
         Ok(Deleted { tenant, gone: true, purge_after: None, steps })
     }
@@ -241,7 +247,14 @@ impl Fleet {
 
     /// The owner's connection to a dedicated database, if it answers and is stamped for this tenant: nothing else is
     /// ever touched. A customer whose server is gone must not keep his tenant here for ever.
-    async fn owned(&self, tenant: &TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Option<AdminConn>> {
+    async fn owned(
+        &self,
+        tenant: &TenantRecord,
+        (data, begun): (Data, bool),
+        progress: &dyn Progress,
+    ) -> ApiResult<Option<AdminConn>> {
+        // Of what has served nobody says that it is gone unless it was seen to go.
+        let must_go = data == Data::Goes && tenant.status != TenantStatus::Provisioning;
         let (id, keys) = (tenant.id, self.control.keys.clone());
         let (direct, installation) = self
             .control
@@ -253,15 +266,25 @@ impl Fleet {
             .await?;
         let mut conn = match admin::open(&direct).await {
             Ok(conn) => conn,
-            Err(error) if data == Data::Goes && tenant.status != TenantStatus::Provisioning => return Err(error),
+            Err(error) if must_go => return Err(error),
             Err(error) => {
                 progress.note("the dedicated database does not answer; what is in it stays");
                 tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(), "a dedicated database was left as it is");
                 return Ok(None);
             }
         };
-        let stamp = read_stamp(&mut conn).await.ok().flatten();
+        let stamp = match find_stamp(&mut conn).await {
+            Err(error) if must_go => return Err(error),
+            found => found.ok().flatten(),
+        };
         let ours = stamp.zip(installation).is_some_and(|(stamp, installation)| stamp.names(id, installation.id));
+        if !ours && must_go && !begun {
+            return Err(refused(
+                "The dedicated database is not stamped for this tenant, so nothing in it is touched, and nothing can be \
+                 said to be gone. Hand in the URL of its database with `tenantry tenant rotate-credentials \
+                 --database-url-file`, or have its stamp put back.",
+            ));
+        }
         if !ours {
             progress.note("the dedicated database is not stamped for this tenant; nothing in it is touched");
         }

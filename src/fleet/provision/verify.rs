@@ -28,6 +28,15 @@ pub(in crate::fleet) async fn read_stamp(conn: &mut AdminConn) -> ApiResult<Opti
     Ok(rows.into_iter().next())
 }
 
+/// The stamp of a database; none where nobody has stamped it.
+pub(in crate::fleet) async fn find_stamp(conn: &mut AdminConn) -> ApiResult<Option<StampRow>> {
+    if admin::ask(conn, "SELECT to_regclass('tenantry.stamp') IS NOT NULL AS yes").await? {
+        read_stamp(conn).await
+    } else {
+        Ok(None)
+    }
+}
+
 impl StampRow {
     /// Whether this installation wrote it.
     pub(in crate::fleet) fn is_of(&self, installation: InstallationId) -> bool {

@@ -86,9 +86,12 @@ impl Fleet {
         let driven = journal.drive(&mut run, Step::ALL).await;
         let steps = match driven {
             Ok(steps) => steps,
-            Err(error) if run.is_switched() => return Err(error),
+            Err(error) if run.is_switched() || operations::is_taken_over(&error) => return Err(error),
             Err(error) => {
                 if let Err(left) = self.undo(&run, &journal).await {
+                    if operations::is_taken_over(&left) {
+                        return Err(left);
+                    }
                     self.leave_to_worker(&run, &journal).await;
                     progress
                         .note("the move could not be taken back now; `tenant move --abort` does it, or a worker will");

@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
         }
         let plan = self.plan()?;
         let compared = self.compared.clone().ok_or_else(|| ApiError::internal("not compared"))?;
-        let (by, now) = (journal.operation.id, self.fleet.control.clock.now());
+        let (by, driver, now) = (journal.operation.id, journal.driver(), self.fleet.control.clock.now());
         let switch =
             Switch { tenant: self.tenant.id, by, from: plan.from, to: plan.to, grace: self.fleet.settings.purge_grace };
         let mut relocation = Relocation {
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
                 let pause = tenants::switch(conn, &switch, now).await?;
                 relocation.pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 let result = serde_json::to_value(&relocation).map_err(ApiError::internal)?;
-                operations::set_result(conn, by, &result).await?;
+                operations::set_driven_result(conn, driver, &result).await?;
                 Ok::<_, ApiError>(relocation)
             })
             .await?;

@@ -60,13 +60,14 @@ impl Fleet {
 
     /// Takes back what was done.
     pub(super) async fn undo(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
-        let (id, by) = (run.tenant.id, journal.operation.id);
+        let (id, by, driver) = (run.tenant.id, journal.operation.id, journal.driver());
         let (tenant, operation) = self
             .control
             .db
             .transaction(async move |conn: &mut MainConn| {
                 // A switch whose answer was lost may still be committing: it has this row.
                 tenants::find_hold(conn, id, by).await?;
+                operations::is_driven(conn, driver).await?;
                 Ok::<_, ApiError>((tenants::get(conn, id).await?, operations::get(conn, by).await?))
             })
             .await?;
@@ -82,7 +83,7 @@ impl Fleet {
             .db
             .transaction(async move |conn: &mut MainConn| {
                 tenants::release(conn, id, by).await?;
-                operations::finish(conn, by, OperationState::Undone, operation.error.as_deref()).await
+                operations::finish_driven(conn, driver, OperationState::Undone, operation.error.as_deref()).await
             })
             .await
     }

@@ -16,7 +16,7 @@ use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::{Journal, Steps};
 use crate::fleet::provision::{run::Run, steps, verify};
 use crate::fleet::{Fleet, OperationOptions, Progress, refused, scram};
-use crate::kernel::{Slug, TenantId};
+use crate::kernel::{OperationId, Slug, TenantId};
 use crate::router::tenant::words;
 use crate::router::{AdminConn, MainConn, Registration, TenantKind};
 use crate::tenant::addresses::{claim_nobody, say_anew};
@@ -147,7 +147,8 @@ impl Fleet {
         let vault = Vault::find(self, backup.tenant_id, backup.id).await?;
         // Nothing is begun for a backup that cannot be restored.
         vault.manifest().await?;
-        let (_lock, tenant, operation) = self.newcomer(slug, OperationKind::Restore, input, progress).await?;
+        let (_lock, tenant, operation) =
+            self.newcomer(slug, (OperationKind::Restore, input), options.left, progress).await?;
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let run = Run::new(self, tenant, migrations, None).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
@@ -165,8 +166,8 @@ impl Fleet {
     pub(in crate::fleet) async fn newcomer(
         &self,
         slug: &Slug,
-        kind: OperationKind,
-        input: Value,
+        (kind, input): (OperationKind, Value),
+        left: Option<OperationId>,
         progress: &dyn Progress,
     ) -> ApiResult<(Lock, TenantRecord, Operation)> {
         let found = {
@@ -176,6 +177,10 @@ impl Fleet {
         let id = found.as_ref().map_or_else(TenantId::generate, |tenant| tenant.id);
         let lock = Lock::tenant(&self.control, id).await?;
         if found.is_none() {
+            if left.is_some() {
+                // It was deleted: it is not made anew.
+                return Err(operations::has_ended());
+            }
             let (tenant, operation) = self.begin_newcomer(id, NewOperation::on(id, slug, kind, input)).await?;
             return Ok((lock, tenant, operation));
         }
@@ -184,7 +189,7 @@ impl Fleet {
             let tenant = tenants::get(conn, id).await?;
             let open = operations::find_open(conn, id).await?.filter(|open| open.kind == kind && open.input == input);
             let taken = || ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one."));
-            let operation = operations::reopen(conn, open.ok_or_else(taken)?.id).await?;
+            let operation = operations::resume(conn, open.ok_or_else(taken)?.id, left).await?;
             Ok::<_, ApiError>((tenant, operation))
         });
         let (tenant, operation) = begun.await?;

@@ -12,8 +12,8 @@ use super::{Input, Restored};
 use crate::control::backups::{self, Backup};
 use crate::control::clusters::{self, Cluster};
 use crate::control::installation;
-use crate::control::kept::{self, LeftBy};
-use crate::control::operations::{NewOperation, Operation, OperationKind};
+use crate::control::kept::{self, KeptDatabase, LeftBy};
+use crate::control::operations::{self, Driver, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::Vault;
@@ -65,7 +65,18 @@ struct Swap<'a> {
 }
 
 impl Swap<'_> {
+    /// Where the tenant lives now, whoever sent it there.
+    async fn lives_in(&self) -> ApiResult<String> {
+        let id = self.tenant.id;
+        let found = self.fleet.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await);
+        Ok(found.await?.database_name)
+    }
+
     async fn load(&self, only_compare: bool) -> ApiResult<()> {
+        // It would be made empty, and kept on record to be dropped.
+        if self.lives_in().await? == self.own.database {
+            return Err(refused("The tenant lives in the restored database already; nothing more is loaded into it."));
+        }
         let manifest = self.vault.manifest().await?;
         let load = Load {
             admin: &self.cluster.admin,
@@ -85,13 +96,13 @@ impl Swap<'_> {
         if only_compare { load.compare().await } else { load.run().await }
     }
 
-    async fn switch(&self) -> ApiResult<()> {
+    async fn switch(&self, by: Driver) -> ApiResult<()> {
         let (id, name, head) = (self.tenant.id, self.own.database.clone(), self.migrations.head());
         let until = self.fleet.grace_end()?;
-        let done =
-            self.fleet.control.db.transaction(async move |conn: &mut MainConn| {
-                backups::move_database(conn, id, &name, &head, until).await
-            });
+        let done = self.fleet.control.db.transaction(async move |conn: &mut MainConn| {
+            operations::is_driven(conn, by).await?;
+            backups::move_database(conn, id, &name, &head, until).await
+        });
         done.await?;
         self.fleet.has_news(id).await
     }
@@ -100,7 +111,9 @@ impl Swap<'_> {
     async fn fence(&self) -> ApiResult<()> {
         let id = self.tenant.id;
         let former = self.fleet.control.db.read(async move |conn: &mut MainConn| kept::of_tenant(conn, id).await);
-        let former: Vec<_> = former.await?.into_iter().filter(|one| one.cluster_id == self.cluster.id).collect();
+        let (former, lives_in) = (former.await?, self.lives_in().await?);
+        let closes = |one: &KeptDatabase| one.cluster_id == self.cluster.id && one.database_name != lives_in;
+        let former: Vec<_> = former.into_iter().filter(closes).collect();
         let mut server = admin::open(&self.cluster.admin).await?;
         for database in former {
             let name = sql::literal(&database.database_name);
@@ -134,7 +147,7 @@ async fn close(server: &mut AdminConn, database: &str) -> ApiResult<()> {
 impl Steps for Swap<'_> {
     type Step = Step;
 
-    async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+    async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         match step {
             Step::Check => self.vault.check().await.map(drop),
             Step::Load => self.load(false).await,
@@ -150,7 +163,7 @@ impl Steps for Swap<'_> {
                 say_anew(&mut own).await.map_err(ApiError::internal)?;
                 sign_everybody_out(&mut own).await
             }
-            Step::Switch => self.switch().await,
+            Step::Switch => self.switch(journal.driver()).await,
             Step::Fence => self.fence().await,
         }
     }
@@ -160,6 +173,11 @@ impl Steps for Swap<'_> {
     fn is_repeated(&self, step: Step) -> bool {
         let lives_there = self.tenant.database_name == self.own.database;
         !lives_there && matches!(step, Step::Compare | Step::Migrations | Step::Sessions)
+    }
+
+    /// The tenant lives there: what is left is soon done, and cannot be left undone.
+    fn can_stop(&self, step: Step) -> bool {
+        step != Step::Fence
     }
 }
 
@@ -176,15 +194,38 @@ impl Fleet {
         vault.manifest().await?;
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        let operation = self.begin_or_resume(new_restore(&tenant, backup)?).await?;
+        self.close_switched(&tenant, backup).await?;
+        let operation = self.begin_or_resume(new_restore(&tenant, backup)?, options.left).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        // One who drove it until now may have switched since it was read; from here on nobody else does.
+        swap.tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         // Whoever sees that it is done sees what came of it.
         journal.set_result(&serde_json::json!({"tenantId": id, "databaseName": swap.own.database})).await?;
         let steps = journal.drive(&mut swap, Step::ALL).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         tracing::info!(tenant = %id, backup = %backup.id, "restored in place");
         Ok(Restored { tenant, backup: backup.id, steps })
+    }
+
+    /// An earlier restore that ended once the tenant was sent to its database is brought to its end: gone on with, it
+    /// would restore nothing of what was changed there since.
+    async fn close_switched(&self, tenant: &TenantRecord, backup: &Backup) -> ApiResult<()> {
+        let id = tenant.id;
+        let found = self.control.db.read(async move |conn: &mut MainConn| {
+            let open = operations::find_open(conn, id).await?;
+            let Some(ended) = open.filter(|one| one.kind == OperationKind::Restore && one.state.is_final()) else {
+                return Ok::<_, ApiError>(None);
+            };
+            let switched = |step: &operations::Step| step.is_done() && step.name == Step::Switch.as_str();
+            Ok(operations::steps(conn, ended.id).await?.iter().any(switched).then_some(ended))
+        });
+        let Some(ended) = found.await? else { return Ok(()) };
+        let vault = Vault::find(self, id, backup.id).await?;
+        self.swap(tenant.clone(), vault, &ended).await?.fence().await?;
+        let by = ended.id;
+        let done = async move |conn: &mut MainConn| operations::finish(conn, by, OperationState::Done, None).await;
+        self.control.db.read(done).await
     }
 
     async fn swap(&self, tenant: TenantRecord, vault: Vault, operation: &Operation) -> ApiResult<Swap<'_>> {

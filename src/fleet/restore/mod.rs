@@ -59,7 +59,7 @@ impl Fleet {
     pub(super) async fn carry_out_restore(&self, operation: &Operation) -> ApiResult<()> {
         let input: Input = serde_json::from_value(operation.input.clone()).map_err(ApiError::internal)?;
         let backup = self.whole_backup(input.backup).await?;
-        let options = OperationOptions::default();
+        let options = OperationOptions::of_worker(operation);
         match (input.beside, &operation.tenant) {
             (Some(slug), _) => self.restore_beside(&backup, &slug, &options, &Silent).await.map(drop),
             (None, Some((tenant, _))) => self.restore_in_place(*tenant, &backup, &options, &Silent).await.map(drop),

@@ -138,15 +138,16 @@ impl Fleet {
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let steps = match journal.drive(&mut run, ROTATE).await {
             Ok(steps) => steps,
+            Err(error) if operations::is_taken_over(&error) => return Err(error),
             Err(error) => {
-                // Server and registry differ: a worker goes on, whoever asked that it stop.
-                if journal.is_done(Step::AlterRole.as_str()) && !journal.is_done(Step::Swap.as_str()) {
+                // Server and registry differ, or may: a worker goes on, whoever asked that it stop.
+                if may_differ(&journal, &error) {
                     let (id, db) = (journal.operation.id, &self.control.db);
                     let again = db.read(async move |conn: &mut MainConn| operations::reopen(conn, id).await).await;
                     if let Err(left) = again {
                         tracing::warn!(error = %left, "a rotation stays half done");
                     }
-                    let said = "The server has the new password already: a worker goes on with the rotation.";
+                    let said = "The server may have the new password already: a worker goes on with the rotation.";
                     return Err(ApiError::new(Code::TenantUnavailable).detail(said).caused_by(error));
                 }
                 return Err(error);
@@ -210,6 +211,15 @@ impl Fleet {
             })
             .await
     }
+}
+
+/// Whether the server may have a password that the registry has not: a statement whose answer was lost may have been done.
+fn may_differ(journal: &Journal<'_>, error: &ApiError) -> bool {
+    let altered = Step::AlterRole.as_str();
+    // A refusal of the server itself says that it has not.
+    let is_unknown = error.code().status() >= 500 || journal.is_cancelled();
+    let may_have_it = journal.is_done(altered) || is_unknown && journal.has_begun(altered);
+    may_have_it && !journal.is_done(Step::Swap.as_str())
 }
 
 fn may_rotate(tenant: &TenantRecord) -> ApiResult<()> {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::SimpleAsyncConnection as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep};
 
 use super::Step;
 use crate::control::clusters::Cluster;
+use crate::control::operations::{self, Driver};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::operation::{Journal, Steps};
@@ -38,7 +40,7 @@ impl Steps for Run<'_> {
             Step::Plan => self.plan().await,
             Step::AlterRole => self.alter_role(journal).await,
             Step::Probe => self.probe().await,
-            Step::Swap => self.swap().await,
+            Step::Swap => self.swap(journal.driver()).await,
             Step::Drain => self.drain(journal).await,
             Step::OldRefused => self.old_refused().await,
         }
@@ -104,7 +106,15 @@ impl<'a> Run<'a> {
         let alter = format!("ALTER ROLE {role} PASSWORD {}", sql::literal(verifier.expose_secret()));
         let altered = server.batch_execute(&alter).await;
         if let Err(error) = altered {
-            if self.cluster.is_some() {
+            // Of a connection that broke nobody knows whether the server has done it.
+            let broke = matches!(
+                error,
+                DieselError::DatabaseError(
+                    DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                    _
+                )
+            );
+            if self.cluster.is_some() || broke {
                 return Err(ApiError::internal(error));
             }
             return Err(refused(
@@ -122,10 +132,14 @@ impl<'a> Run<'a> {
         admin::open(&next).await.map(drop)
     }
 
-    async fn swap(&mut self) -> ApiResult<()> {
+    async fn swap(&mut self, by: Driver) -> ApiResult<()> {
         let (id, keys) = (self.tenant.id, self.fleet.control.keys.clone());
         let db = &self.fleet.control.db;
-        db.transaction(async move |conn: &mut MainConn| tenants::swap_password(conn, &keys, id).await).await?;
+        db.transaction(async move |conn: &mut MainConn| {
+            operations::is_driven(conn, by).await?;
+            tenants::swap_password(conn, &keys, id).await
+        })
+        .await?;
         (_, self.pooled, self.direct) = self.fleet.places(&self.tenant).await?;
         Ok(())
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::rules;
 use super::store::{self, KeyRow, NewKey};
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ApiKeyId, UserId};
 use crate::rest::{

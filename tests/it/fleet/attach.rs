@@ -217,3 +217,33 @@ async fn after_a_crash_at_any_step_an_adoption_can_be_taken_back() {
         join_all(pair.iter().map(|step| one(*step))).await;
     }
 }
+
+/// What is certified was seen to go: nothing is, of a database that does not say whose it is. Large objects go as well, and
+/// what the role has in schemas of others.
+#[actix_web::test]
+async fn an_adopted_database_is_erased_only_while_it_is_stamped_for_its_tenant() {
+    let app = TestApp::shared().await;
+    let (name, files) = (unique("erased"), tempfile::tempdir().unwrap());
+    let target = customers(app, &name).await;
+    attach(app, files.path(), &name, &target).await.expect(0);
+    let inside = app.server().with_database(&name);
+    let elsewhere = format!(
+        "CREATE SCHEMA others; GRANT ALL ON SCHEMA others TO {name}; \
+         CREATE TABLE others.saved AS TABLE tenantry.stamp; SET ROLE {name}; \
+         CREATE TABLE others.kept (id int); SELECT lo_from_bytea(0, 'kept')"
+    );
+    db::execute(&inside, &elsewhere).await;
+    let file = files.path().join("certificate");
+    let erase = ["tenant", "erase", &name, "--certificate", file.to_str().unwrap(), "--yes"];
+    let left = "SELECT (SELECT count(*) FROM pg_class WHERE relname = 'kept') + \
+                (SELECT count(*) FROM pg_largeobject_metadata) || '' AS word";
+    for another in ["UPDATE tenantry.stamp SET tenant_id = gen_random_uuid()", "DELETE FROM tenantry.stamp"] {
+        db::execute(&inside, another).await;
+        let refused = run(app, &erase).await.expect(4);
+        assert!(refused.stderr.contains("not stamped"), "{refused:?}");
+        assert_eq!(db::word(&inside, left).await, "2");
+        db::execute(&inside, "DELETE FROM tenantry.stamp; INSERT INTO tenantry.stamp TABLE others.saved").await;
+    }
+    run(app, &erase).await.expect(0);
+    assert_eq!(db::word(&inside, left).await, "0");
+}

@@ -278,7 +278,17 @@ async fn scheduled_backups_come_and_go() {
     }
     assert_eq!(fleet.prune_backups().await.unwrap(), 0);
     app.clock().advance(chrono::TimeDelta::days(29));
-    assert_eq!(fleet.prune_backups().await.unwrap(), 2);
+    // One that cannot be removed keeps no other.
+    let oldest = "SELECT id::text AS word FROM backups WHERE scheduled ORDER BY created_at LIMIT 1";
+    let oldest = db::word(app.control_database(), oldest).await;
+    let stays = format!(
+        "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'it stays'; END $$; \
+         CREATE TRIGGER stays BEFORE DELETE ON backups FOR EACH ROW WHEN (OLD.id = '{oldest}') EXECUTE FUNCTION stay()"
+    );
+    db::execute(app.control_database(), &stays).await;
+    assert_eq!(fleet.prune_backups().await.unwrap(), 1);
+    db::execute(app.control_database(), "DROP TRIGGER stays ON backups").await;
+    assert_eq!(fleet.prune_backups().await.unwrap(), 1);
     app.clock().advance(chrono::TimeDelta::days(365));
     assert_eq!(fleet.prune_backups().await.unwrap(), 0, "the newest stays");
     let left = fleet.backups(acme.slug.as_str()).await.unwrap();

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tenantry::testing::TestApp;
 
+use super::scene::{backup, dies};
 use crate::support::binary::{run, run_with};
 use crate::support::{db, unique};
 
@@ -69,6 +70,50 @@ async fn an_interrupted_job_comes_with_the_command_that_goes_on() {
     assert!(findings(&app, &slug).await.is_empty());
     let status = format!("SELECT status AS word FROM tenants WHERE slug = '{slug}'");
     assert_eq!(db::word(app.control_database(), &status).await, "active");
+}
+
+/// What goes on with a copy names the original, and what goes on with all says so.
+#[actix_web::test]
+async fn the_command_that_goes_on_is_the_one_that_began() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("copied").await;
+    let slug = acme.slug.as_str();
+    let made = backup(&app, slug).await["id"].as_str().expect("an id").to_owned();
+    let (beside, clone) = (unique("beside"), unique("clone"));
+    dies(&app, &["tenant", "restore", slug, "--backup", &made, "--as", &beside], "load", false).await;
+    dies(&app, &["tenant", "clone", slug, &clone, "--keep-credentials"], "load", false).await;
+    for copy in [&beside, &clone] {
+        let found = findings(&app, copy).await;
+        mend(&app, &found, "job_interrupted").await;
+        assert!(findings(&app, copy).await.is_empty(), "{copy}");
+    }
+    dies(&app, &["tenant", "rotate-credentials", "--all"], "rotate", true).await;
+    let all = "SELECT id::text AS word FROM operations WHERE kind = 'rotate_credentials' AND tenant_id IS NULL";
+    let all = db::word(app.control_database(), all).await;
+    let found = findings(&app, &all).await;
+    mend(&app, &found, "job_interrupted").await;
+    assert!(findings(&app, &all).await.is_empty());
+}
+
+/// A failure is told of until something else was done to its tenant.
+#[actix_web::test]
+async fn a_failure_that_was_made_good_is_not_told_of() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("failing").await;
+    let slug = acme.slug.as_str();
+    backup(&app, slug).await;
+    let failed = format!(
+        "UPDATE operations SET state = 'failed', error = 'dump: no' WHERE kind = 'backup' AND tenant_id = '{}'",
+        acme.id
+    );
+    db::execute(app.control_database(), &failed).await;
+    let found = findings(&app, slug).await;
+    assert!(found.iter().any(|one| one["code"] == "job_failed"), "{found:?}");
+    let export = tempfile::tempdir().expect("a directory");
+    let to = export.path().join("export");
+    run(&app, &["tenant", "rotate-credentials", slug]).await.expect(0);
+    run(&app, &["tenant", "export", slug, "--to", to.to_str().expect("text")]).await.expect(0);
+    assert!(findings(&app, slug).await.is_empty());
 }
 
 #[actix_web::test]

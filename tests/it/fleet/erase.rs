@@ -11,7 +11,7 @@ use tenantry::testing::{Tenant, TestApp};
 use super::scene::{backup, dies, with_people_and_contacts};
 use crate::support::binary::{run, run_with};
 use crate::support::dir::Dir;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 /// What the server, the control plane and the storage hold of a tenant.
 async fn traces(app: &TestApp, tenant: &Tenant) -> Vec<String> {
@@ -167,4 +167,58 @@ async fn what_a_deleted_tenant_left_can_be_erased() {
     run(app, &["tenant", "erase", &unique("never"), "--certificate", "/nowhere/x", "--yes"]).await.expect(4);
     let secret = app.server().password.expose_secret().to_owned();
     assert!(!fs::read_to_string(&file).unwrap().contains(&secret));
+}
+
+/// An erasure that was interrupted once its tenant's entry was gone is not gone on with at the next tenant of the name.
+#[actix_web::test]
+async fn the_next_tenant_of_the_name_is_not_erased_for_the_one_before() {
+    let app = TestApp::shared().await;
+    let dir = Dir::new();
+    let acme = app.tenant("before").await;
+    let slug = acme.slug.as_str();
+    let file = dir.path().join("certificate.json");
+    let erase = |name| ["tenant", "erase", name, "--certificate", file.to_str().unwrap(), "--yes"];
+    dies(app, &erase(slug), "registry", false).await;
+    let next = run(app, &["tenant", "create", slug, "--output", "json"]).await.expect(0).json();
+    let next = next["id"].as_str().unwrap();
+    let id = acme.id.to_string();
+    let refused = run(app, &erase(slug)).await.expect(4);
+    assert!(refused.stderr.contains(&id) && refused.stderr.contains(next), "{refused:?}");
+    let rows = format!("SELECT id || ' ' || status AS word FROM tenants WHERE slug = '{slug}'");
+    assert_eq!(db::words(app.control_database(), &rows).await, [format!("{next} active")]);
+    run(app, &erase(&id)).await.expect(0);
+    assert_eq!(read(&file)["certificate"]["tenant"], json!(acme.id));
+    assert_eq!(db::words(app.control_database(), &rows).await, [format!("{next} active")]);
+    // Now the name stands for one alone.
+    fs::remove_file(&file).unwrap();
+    run(app, &erase(slug)).await.expect(0);
+    assert_eq!(read(&file)["certificate"]["tenant"], json!(next));
+}
+
+/// Asked for again over REST, an erasure that failed goes on: what it had found before is certified.
+#[actix_web::test]
+async fn an_erasure_that_failed_is_gone_on_with_over_rest() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("failed").await;
+    let slug = acme.slug.as_str();
+    backup(&app, slug).await;
+    let file = Dir::new();
+    let path = file.path().join("certificate.json");
+    dies(&app, &["tenant", "erase", slug, "--certificate", path.to_str().unwrap(), "--yes"], "backups", false).await;
+    let failed = format!(
+        "UPDATE operations SET state = 'failed', finished_at = now() WHERE kind = 'erase' AND tenant_id = '{}'",
+        acme.id
+    );
+    db::execute(app.control_database(), &failed).await;
+    let (operator, worker) = (app.operator(), app.fleet());
+    let job = operator.post(&format!("/api/v1/admin/tenants/{}/erase", acme.id), json!({})).await.expect(202);
+    let job = format!("/api/v1/admin/jobs/{}", job.data()["id"].as_str().unwrap());
+    eventually(seconds(20), "it is erased", async || {
+        worker.work().await.expect("the control plane answers");
+        operator.get(&job).await.expect(200).data()["state"] == "done"
+    })
+    .await;
+    let certificate = operator.get(&job).await.expect(200).data()["result"]["certificate"].clone();
+    assert_eq!(certificate["backups"].as_array().unwrap().len(), 1, "{certificate}");
+    assert_eq!(certificate["databases"].as_array().unwrap().len(), 1, "{certificate}");
 }

@@ -25,4 +25,5 @@ mod rotation;
 mod scene;
 mod signup;
 mod stock;
+mod taken_over;
 mod tls;

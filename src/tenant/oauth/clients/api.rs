@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::rules::{self, OauthGrantType};
 use super::store::{self, ClientRow, NewClient};
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::kernel::{OauthClientId, UserId};
 use crate::rest::{

@@ -2,7 +2,8 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use serde_json::Value;
+use diesel_async::SimpleAsyncConnection as _;
+use serde_json::{Value, json};
 
 use super::{CONTACTS, Ground};
 use crate::support::binary::{program, run};
@@ -62,5 +63,45 @@ async fn a_drained_cluster_gives_its_tenants_to_others() {
     for tenant in [&one, &two] {
         tenant.admin().get(CONTACTS).await.expect(200);
         assert!(ground.there(tenant).await.0.is_empty());
+    }
+}
+
+/// A drain that is cancelled begins no move any more, and those under way are taken back: none is left in the middle.
+#[actix_web::test]
+async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
+    let ground = Ground::new().await;
+    let mut tenants = Vec::new();
+    for name in ["one", "two", "three"] {
+        tenants.push(ground.app.tenant_on("east", name).await);
+    }
+    run(&ground.app, &["cluster", "drain", "local", "--no-move"]).await.expect(0);
+    // Their moves wait for these.
+    let mut locks = Vec::new();
+    for tenant in &tenants {
+        let mut lock = db::open(&ground.server("east").with_database(tenant.role())).await;
+        lock.batch_execute("BEGIN; LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE").await.expect("the lock");
+        locks.push(lock);
+    }
+    let (operator, worker) = (ground.app.operator(), ground.app.fleet());
+    let asked = operator.post("/api/v1/admin/clusters/east/drain", json!({})).await.expect(202);
+    let location = asked.header("location").expect("where the job is").to_owned();
+    let moves = async |which: &str| {
+        let count = format!("SELECT count(*)::text AS word FROM operations WHERE kind = 'move' AND {which}");
+        db::word(ground.app.control_database(), &count).await
+    };
+    let begun = async || {
+        worker.work().await.expect("the control plane answers");
+        moves("state = 'running'").await == "2"
+    };
+    eventually(seconds(30), "two moves are under way", begun).await;
+    operator.post(&format!("{location}/cancel"), json!({})).await;
+    eventually(seconds(8), "they are told", async || moves("cancel_requested").await == "2").await;
+    drop(locks);
+    let state = async || operator.get(&location).await.expect(200).data()["state"].clone();
+    eventually(seconds(30), "it is cancelled", async || state().await == "cancelled").await;
+    assert_eq!((moves("true").await, moves("state = 'undone'").await), ("2".into(), "2".into()));
+    for tenant in &tenants {
+        tenant.admin().get(CONTACTS).await.expect(200);
+        assert_eq!(ground.there(tenant).await.0, ["east"]);
     }
 }

@@ -6,6 +6,7 @@ use tenantry::router::Target;
 use tenantry::testing::{Fault, Tenant};
 
 use super::{CONTACTS, Ground, filler, is_moved};
+use crate::fleet::scene::dies;
 use crate::support::binary::{Said, run};
 use crate::support::{db, eventually, seconds};
 
@@ -217,4 +218,29 @@ async fn a_failed_move_is_gone_on_with_over_rest() {
     eventually(seconds(30), "it is done", done).await;
     stays.tenant.admin().get(&format!("{CONTACTS}/{}", stays.id)).await.expect(200);
     assert_eq!(ground.there(&stays.tenant).await.0, ["west"]);
+}
+
+/// Whether the server has taken the new password nobody knows if its answer is lost: the rotation does not end as failed,
+/// a worker goes on with it.
+#[actix_web::test]
+async fn a_rotation_whose_server_does_not_answer_is_gone_on_with() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "turned").await;
+    let arguments = ["tenant", "rotate-credentials", tenant.slug.as_str()];
+    dies(&ground.app, &arguments, "plan", false).await;
+    ground.network("east").set(Fault::Refuse).await;
+    run(&ground.app, &arguments).await.expect(1);
+    let state = format!(
+        "SELECT state AS word FROM operations WHERE tenant_id = '{}' AND kind = 'rotate_credentials'",
+        tenant.id
+    );
+    assert_eq!(db::word(ground.app.control_database(), &state).await, "running");
+    ground.network("east").set(Fault::Pass).await;
+    let worker = ground.app.fleet();
+    let done = async || {
+        worker.work().await.expect("the control plane answers");
+        db::word(ground.app.control_database(), &state).await == "done"
+    };
+    eventually(seconds(30), "a worker ends it", done).await;
+    tenant.admin().get(CONTACTS).await.expect(200);
 }
