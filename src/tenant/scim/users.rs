@@ -289,7 +289,8 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
             check_control(conn, &caller.permissions, id).await?;
             addresses::announce(&caller.db).await;
             mail::notify_security(conn, &caller.db, id, SecurityNotice::AccountRemoved, None).await?;
-            note(conn, &caller.name(), id, "scim.user_removed", now).await?;
+            // Lines about a person lose them with the person; this one says who it was.
+            audit::note_person(conn, (&caller.name(), id), "scim.user_removed", Some(&id.to_string()), now).await?;
             users::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await
         })

@@ -330,7 +330,8 @@ pub async fn delete_user(
             };
             addresses::announce(db).await;
             mail::notify_security(conn, db, id, SecurityNotice::AccountRemoved, None).await?;
-            audit::note_person(conn, (actor, id), "user.removed", None, now).await?;
+            // Lines about a person lose them with the person; this one says who it was.
+            audit::note_person(conn, (actor, id), "user.removed", Some(&id.to_string()), now).await?;
             store::remove(conn, id).await?;
             keep_an_admin(conn, &before, None).await?;
             Ok(stale)

@@ -102,7 +102,8 @@ async fn a_deleted_tenant_is_not_made_anew() {
     let job = db::word(app.control_database(), &job).await;
     run(app, &["tenant", "delete", &slug, "--now", "--yes"]).await.expect(0);
     // As it was when the worker looked.
-    let open = format!("UPDATE operations SET state = 'running', background = true WHERE id = '{job}'");
+    let open =
+        format!("UPDATE operations SET state = 'running', finished_at = NULL, background = true WHERE id = '{job}'");
     db::execute(app.control_database(), &open).await;
     let (worker, state) = (app.fleet(), format!("SELECT state AS word FROM operations WHERE id = '{job}'"));
     eventually(seconds(30), "it has ended", async || {

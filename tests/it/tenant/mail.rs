@@ -271,6 +271,7 @@ async fn a_full_outbox_mutes_no_security_notice() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
     let admin = acme.another_login().await;
+    admin.patch("/api/v1/sign-up-policy", json!({"mode": "invite"})).await.expect(200);
     let full = "INSERT INTO mail_outbox (id, kind, parcel_sealed, next_attempt_at, created_at, expires_at) \
                 SELECT gen_random_uuid(), 'invitation', '\\x00', now() + interval '1 day', now(), now() + interval '2 days' \
                 FROM generate_series(1, 10000)";
