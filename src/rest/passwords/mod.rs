@@ -226,8 +226,10 @@ impl Hasher {
     }
 }
 
+/// Those who find no room come again after about as long as a full line takes, and not all of them in the same second.
 fn overloaded() -> ApiError {
-    ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2))
+    let spread = u64::from(random::<1>()[0] % 5);
+    ApiError::new(Code::Overloaded).retry_after(Duration::from_secs(2 + spread))
 }
 
 /// A hash that is being made.
