@@ -251,12 +251,10 @@ async fn another_address_is_asked_for_at_a_measured_pace() {
     };
     for _ in 0..5 {
         change().await.expect(202);
-        let refused = change().await.refused(429, "rate_limited");
-        let wait: u32 = refused.header("retry-after").expect("a while").parse().expect("seconds");
-        assert!((1..=3600).contains(&wait), "{refused:?}");
-        later("2 minutes").await;
     }
-    change().await.refused(429, "rate_limited");
+    let refused = change().await.refused(429, "rate_limited");
+    let wait: u32 = refused.header("retry-after").expect("a while").parse().expect("seconds");
+    assert!((1..=3600).contains(&wait), "{refused:?}");
     later("1 hour").await;
     change().await.expect(202);
 }
