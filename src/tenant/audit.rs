@@ -12,6 +12,14 @@ use crate::router::TenantConn;
 /// The built-in schema that has the audit (`V4__audit.sql`).
 pub const AUDITED_SINCE: i32 = 4;
 
+/// The longest reason that a line has, in characters.
+const LONGEST: usize = 500;
+
+/// As much of a reason as a line has: no list of roles or permissions is too long for a deed to be done.
+fn cut(reason: &str) -> &str {
+    reason.char_indices().nth(LONGEST).map_or(reason, |(end, _)| &reason[..end])
+}
+
 diesel::table! {
     audit (id) {
         id -> Uuid,
@@ -62,7 +70,7 @@ where
             audit::action.eq(entry.action),
             audit::user_id.eq(entry.user),
             audit::session_id.eq(entry.session.map(SessionId::uuid)),
-            audit::reason.eq(entry.reason),
+            audit::reason.eq(entry.reason.map(cut)),
         ))
         .execute(conn)
         .await
@@ -103,7 +111,7 @@ where
             audit::at.eq(now),
             audit::actor.eq(actor),
             audit::action.eq(action),
-            audit::reason.eq(reason),
+            audit::reason.eq(cut(reason)),
         ))
         .execute(conn)
         .await
