@@ -1,6 +1,7 @@
 //! Passwords: what one has to be like ([`Rules`]), and their hashes, made and compared by a bounded number of threads in
 //! which tenants take turns, so that a storm of logins cannot take every core and all memory from the requests of others.
 
+mod arrivals;
 mod foreign;
 mod hashes;
 mod leaked;
@@ -18,6 +19,7 @@ use secrecy::SecretString;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use self::arrivals::Arrivals;
 use self::hashes::Verdict;
 use self::threads::Threads;
 use self::turns::Turns;
@@ -25,6 +27,7 @@ use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
 use crate::kernel::crypto::random;
 
+pub use arrivals::Arrived;
 pub use foreign::{Refused, check as check_foreign};
 pub use leaked::Leaked;
 pub use pepper::{BadPepper, Peppers};
@@ -36,6 +39,7 @@ const QUEUE_PER_WORKER: usize = 256;
 /// The hashing of an installation. Cheap to clone; clones share the bound.
 #[derive(Clone)]
 pub struct Passwords {
+    arrivals: Arrivals,
     turns: Turns,
     threads: Arc<Threads>,
     peppers: Arc<Peppers>,
@@ -61,6 +65,7 @@ impl Passwords {
         let nobody =
             hashes::make(&nobody.into(), &peppers).expect("Argon2id takes any password and a salt of 16 bytes");
         Self {
+            arrivals: Arrivals::new(),
             turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),
             threads: Arc::new(Threads::new(parallel)),
             peppers: Arc::new(peppers),
@@ -206,12 +211,17 @@ impl Hasher {
         Ok(if known { checked } else { Checked::Wrong })
     }
 
-    /// Sends somebody away at once who would be in the end: before anything is asked of a database for them.
+    /// Admits to the tenant's database whoever needs a hash compared that is there, for as long as they hold what is given;
+    /// not who would be sent away afterwards.
     ///
     /// # Errors
-    /// `overloaded` as [`Self::hash`].
-    pub fn admit(&self) -> ApiResult<()> {
-        if self.passwords.turns.is_full(self.whose) { Err(overloaded()) } else { Ok(()) }
+    /// `overloaded` as [`Self::hash`], or if too many others ask.
+    pub async fn admit(&self) -> ApiResult<Arrived> {
+        let Passwords { arrivals, turns, .. } = &self.passwords;
+        let is_full = || turns.is_full(self.whose);
+        let arrived = if is_full() { None } else { arrivals.take(self.whose).await };
+        // Whoever was before may have filled the line.
+        arrived.filter(|_| !is_full()).ok_or_else(overloaded)
     }
 
     async fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ApiResult<JoinHandle<T>> {

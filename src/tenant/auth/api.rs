@@ -118,12 +118,13 @@ async fn login_to(
     stands: &impl Fn(usize),
 ) -> ApiResult<LoggedIn> {
     let hasher = auth.passwords.of(db.tenant().id);
-    hasher.admit()?;
+    let arrived = hasher.admit().await?;
     let (standing, found) = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             Ok((attempts::look(conn, line).await?, store::credentials(conn, line.email_key).await?))
         })
         .await?;
+    drop(arrived);
     if let Some(left) = standing.locked(line) {
         stands(auth.settings.limits.account);
         return Err(locked(left));
