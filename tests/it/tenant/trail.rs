@@ -76,6 +76,27 @@ async fn what_is_done_with_people_is_noted() {
     assert_eq!(noted(&acme, &by).await, "role.created");
 }
 
+/// The longest list of rights there is does not fit into a line: the deed is done, and noted as far as it fits.
+#[actix_web::test]
+async fn a_role_with_every_right_is_changed_and_noted() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let catalog = admin.get("/api/v1/permissions?pageSize=100").await.expect(200);
+    let every: Vec<_> = catalog.data().as_array().expect("a list").iter().map(|right| &right["name"]).collect();
+    let (name, longest) = (unique("everything"), unique(&"n".repeat(60)));
+    let role = admin.post("/api/v1/roles", json!({"name": name, "permissions": every})).await.expect(201).id();
+    let path = format!("/api/v1/roles/{role}");
+    admin.patch(&path, json!({"name": longest})).await.expect(200);
+    admin.patch(&path, json!({"permissions": []})).await.expect(200);
+    admin.patch(&path, json!({"permissions": every})).await.expect(200);
+    admin.delete(&path).await.expect(204);
+    let lines = format!("reason LIKE '%{role}%'");
+    assert_eq!(noted(&acme, &lines).await, "role.created role.changed role.changed role.changed role.removed");
+    let cut = format!("{lines} AND length(reason) = 500");
+    assert_ne!(noted(&acme, &cut).await, "", "no list was too long for a line: this shows nothing");
+}
+
 #[actix_web::test]
 async fn whom_a_directory_changes_is_told() {
     let app = TestApp::shared().await;
