@@ -38,6 +38,18 @@ async fn ensure_for(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<Tenan
     if diesel::select(diesel::dsl::exists(in_use)).get_result(conn).await? {
         return Ok(());
     }
+    insert(conn, keys, tenant).await
+}
+
+/// Gives a tenant that was just made the key that signs its tokens.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn make(conn: &mut MainConn, keys: &MasterKeys, tenant: TenantId) -> ApiResult<()> {
+    insert(conn, keys, Some(tenant)).await
+}
+
+async fn insert(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<TenantId>) -> ApiResult<()> {
     let id = SigningKeyId::generate();
     let algorithm = KeyAlgorithm::EdDsa;
     let (private, public) = SigningKey::generate_pkcs8(algorithm);

@@ -83,8 +83,6 @@ where
 pub struct FirstAdmin {
     /// Address to log in with.
     pub email: String,
-    /// Argon2id hash in PHC form.
-    pub password_hash: SecretString,
     /// The password was made by somebody else.
     pub password_change_required: bool,
     /// First name.
@@ -93,8 +91,9 @@ pub struct FirstAdmin {
     pub last_name: String,
 }
 
-/// Makes the first administrator, after [`seed`]. One with the same address gets this password and the role: a run that
-/// resumes has printed another password than the one that was interrupted.
+/// Makes the first administrator, after [`seed`]; the password is given by [`give_password`] in the same transaction. One
+/// with the same address gets it, and the role: a run that resumes has printed another password than the one that was
+/// interrupted.
 ///
 /// # Errors
 /// What the database answers; `NotFound` if [`seed`] has not run.
@@ -111,14 +110,12 @@ where
             users::first_name.eq(admin.first_name.trim()),
             users::last_name.eq(admin.last_name.trim()),
             users::status.eq("active"),
-            users::password_hash.eq(admin.password_hash.expose_secret()),
             users::password_change_required.eq(admin.password_change_required),
         ))
         .on_conflict(users::email_key)
         .do_update()
         .set((
             users::status.eq("active"),
-            users::password_hash.eq(excluded(users::password_hash)),
             users::password_change_required.eq(excluded(users::password_change_required)),
             users::auth_version.eq(users::auth_version + 1),
             users::updated_at.eq(diesel::dsl::now),
@@ -133,4 +130,16 @@ where
         .execute(conn)
         .await?;
     Ok(user)
+}
+
+/// Sets the password of a first administrator, in the transaction that made them: its Argon2id hash in PHC form.
+///
+/// # Errors
+/// What the database answers.
+pub async fn give_password<C>(conn: &mut C, user: UserId, hash: &SecretString) -> QueryResult<()>
+where
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+{
+    let hash = users::password_hash.eq(hash.expose_secret());
+    diesel::update(users::table.find(user)).set(hash).execute(conn).await.map(drop)
 }

@@ -95,7 +95,7 @@ impl NewOperation {
 pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operation> {
     let id = OperationId::generate();
     let state = if new.background { OperationState::Queued } else { OperationState::Running };
-    diesel::insert_into(o::table)
+    let begun: Option<Row> = diesel::insert_into(o::table)
         .values((
             o::id.eq(id),
             o::tenant_id.eq(new.tenant.as_ref().map(|(id, _)| *id)),
@@ -107,10 +107,12 @@ pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operati
             o::requested_by.eq(new.requested_by),
         ))
         .on_conflict_do_nothing()
-        .execute(conn)
-        .await?;
-    if let Some(begun) = find(conn, id).await? {
-        return Ok(begun);
+        .returning(Row::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?;
+    if let Some(begun) = begun {
+        return begun.try_into();
     }
     let open = o::table
         .filter(o::tenant_id.eq(new.tenant.as_ref().map(|(id, _)| *id)))

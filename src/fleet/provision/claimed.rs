@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use diesel_async::AsyncConnection as _;
-
 use super::admin::AdminToBe;
 use super::again::Asked;
 use super::create::Reserved;
@@ -14,10 +12,10 @@ use super::{CreateTenant, Provisioned, verify};
 use crate::control::operations::Operation;
 use crate::control::ready::ReadyTenant;
 use crate::control::tenants::TenantRecord;
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, Silent, admin};
-use crate::router::{AdminConn, Target};
+use crate::router::Target;
 
 /// The registry entry, made of a ready tenant.
 const CLAIM: &str = "claim";
@@ -66,18 +64,14 @@ impl Fleet {
         // It was looked at from all sides when it was made. That it is still there, and whose it is, is seen again.
         match people {
             (Some(admin), Some(welcome)) => {
-                let db = welcome.expect(tenant.id).await?;
+                let db = welcome.router.for_maker(tenant.id).await?;
                 first_session = Some(welcome.sign_in(&db, admin).await?);
             }
             (admin, _) => {
                 let mut own = admin::open(&ready.address).await?;
                 verify::stamp((tenant.id, self.installation().await?.id), &mut own).await?;
                 if let Some(admin) = admin {
-                    let (row, password) = admin.finish().await?;
-                    generated = password;
-                    own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
-                        .await
-                        .map_err(ApiError::internal)?;
+                    generated = admin.make(&mut own).await?;
                 }
             }
         }

@@ -214,7 +214,7 @@ impl Fleet {
                     tenants::set_plan(conn, id, plan).await?;
                     tenant.plan = Some(plan.clone());
                 }
-                signing_keys::ensure(conn, &keys, id).await?;
+                signing_keys::make(conn, &keys, id).await?;
                 let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
                     "ready": ready.is_some(), "signUp": asked.sign_up, "request": asked.request});
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);

@@ -142,12 +142,7 @@ pub(in crate::fleet) async fn first_admin(run: &mut Run<'_>) -> ApiResult<()> {
         run.first_session = Some(welcome.sign_in(&db, admin).await?);
         return Ok(());
     }
-    let (row, generated) = admin.finish().await?;
-    let own = run.own().await?;
-    own.transaction(async |conn: &mut AdminConn| crate::tenant::seed_admin(conn, &row).await)
-        .await
-        .map_err(ApiError::internal)?;
-    run.generated = generated;
+    run.generated = admin.make(run.own().await?).await?;
     Ok(())
 }
 

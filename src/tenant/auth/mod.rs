@@ -30,7 +30,7 @@ mod strangers;
 pub use account::{SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
 pub(in crate::tenant) use mfa::gate::{forget_challenges, is_demanded, is_satisfied};
-pub use newcomer::{expect_newcomer, sign_in_again, sign_in_newcomer, welcome_newcomer};
+pub use newcomer::{sign_in_again, sign_in_newcomer, welcome_newcomer};
 pub use passkeys::PasskeySite;
 pub(in crate::tenant) use programs::Program;
 pub use rules::Limits;

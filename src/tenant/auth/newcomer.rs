@@ -7,36 +7,30 @@ use super::session::SignIn;
 use super::settings::Auth;
 use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::UserId;
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::users::rules::email_key;
 use crate::tenant::users::store::{self as users, UserRow};
-use crate::tenant::{FirstAdmin, seed_admin};
+use crate::tenant::{FirstAdmin, give_password, seed_admin};
 
-/// Opens a connection to a tenant that is being made, and asks there what the first session will ask: a server process
-/// that has just started reads its catalogue for each of it, and has the time for it now.
+/// Makes the first administrator and their first session, in one transaction. Their password comes last: all else is done
+/// while it is hashed.
 ///
 /// # Errors
-/// If the tenant's database does not answer.
-pub async fn expect_newcomer(auth: &Auth, db: &TenantDb) -> ApiResult<()> {
-    let nobody = UserId::generate();
-    db.read(async |conn: &mut TenantConn| -> ApiResult<()> {
-        users::find(conn, nobody).await?;
-        gate::rehearse(conn, auth, db, nobody).await
-    })
-    .await
-}
-
-/// Makes the first administrator and their first session, in one transaction.
-///
-/// # Errors
-/// If the tenant's database does not answer.
-pub async fn welcome_newcomer(auth: &Auth, db: &TenantDb, admin: &FirstAdmin, client: &Client) -> ApiResult<SignIn> {
+/// What `hash` fails with; if the tenant's database does not answer.
+pub async fn welcome_newcomer(
+    auth: &Auth,
+    db: &TenantDb,
+    admin: &FirstAdmin,
+    hash: impl Future<Output = ApiResult<SecretString>> + Send,
+    client: &Client,
+) -> ApiResult<SignIn> {
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
-        let user = seed_admin(&mut **conn, admin).await?;
-        let user = users::get(conn, user).await?;
-        enter(conn, auth, db, user, client).await
+        let id = seed_admin(&mut **conn, admin).await?;
+        let user = users::get(conn, id).await?;
+        let sign_in = enter(conn, auth, db, user, client).await?;
+        give_password(&mut **conn, id, &hash.await?).await?;
+        Ok(sign_in)
     })
     .await
 }

@@ -9,14 +9,13 @@ use uuid::Uuid;
 use super::settings::{Auth, delta};
 use super::store::{self, NewSession};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::SessionId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::kernel::{SessionId, UserId};
 use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::security::{Claims, session_rules};
-use crate::tenant::teams;
 use crate::tenant::users::api::User;
 use crate::tenant::users::store::UserRow;
 
@@ -69,25 +68,17 @@ pub(super) struct Identity {
     pub extra: Claims,
 }
 
-/// Asks what [`open`] will ask, of nobody.
-pub(super) async fn rehearse(conn: &mut TenantConn, auth: &Auth, db: &TenantDb, nobody: UserId) -> ApiResult<()> {
-    session_rules(conn, db, auth.settings.session_lifetimes()).await?;
-    store::is_new_address(conn, nobody, Some("::")).await?;
-    Ok(teams::store::role_names_of_user(conn, nobody).await.map(drop)?)
-}
-
-/// Opens a session for somebody who has just proved who they are, in these ways (RFC 8176).
+/// Opens a session for somebody with these roles who has just proved who they are, in these ways (RFC 8176).
 pub(super) async fn open(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
-    user: UserRow,
+    (user, roles): (UserRow, Vec<String>),
     client: &Client,
     amr: &[&str],
 ) -> ApiResult<SignIn> {
     let now = auth.clock.now();
     let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
-    let roles = teams::all_roles(conn, db, &user).await?;
     let identity = Identity {
         session: SessionId::generate(),
         extra: rules.claims.of(conn, db, (&user, &roles)).await?,

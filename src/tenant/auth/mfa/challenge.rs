@@ -17,6 +17,7 @@ use crate::tenant::auth::passkeys::{self, PasskeyOptions};
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::{Auth, delta};
 use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::teams;
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, UserRow};
 
@@ -122,6 +123,8 @@ impl Waiting {
                     store::insert_device(conn, &token.hash(), person.id, client, now, kept).await?;
                     device = Some(token.text().clone());
                 }
+                let roles = teams::all_roles(conn, db, &person).await?;
+                let person = (person, roles);
                 let sign_in = session::open(conn, auth, db, person, client, &[&[first], with.amr()].concat()).await?;
                 Ok(Ok(Passed { sign_in, device, recovery_codes }))
             })

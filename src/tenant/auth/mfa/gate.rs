@@ -88,6 +88,7 @@ async fn enter_by(
 ) -> ApiResult<LoggedIn> {
     let now = auth.clock.now();
     let passkey = has_passkey(conn, auth, db, user.id).await?;
+    let roles = teams::all_roles(conn, db, &user).await?;
     let methods = match exists(conn, db).await? {
         false => None,
         true if store::is_enrolled(conn, user.id).await? => {
@@ -95,7 +96,6 @@ async fn enter_by(
             Some(if passkey { [&["webauthn"], &codes[..]].concat() } else { codes })
         }
         true => {
-            let roles = teams::all_roles(conn, db, &user).await?;
             let demanded = store::is_demanded(conn, &roles).await?;
             demanded.then(|| if passkey { vec!["webauthn"] } else { vec!["enrolment"] })
         }
@@ -107,22 +107,7 @@ async fn enter_by(
         }
         Some(methods) => return challenge(conn, db, &user, (how, methods.clone()), now).await,
     };
-    session::open(conn, auth, db, user, client, amr).await.map(Box::new).map(LoggedIn::In)
-}
-
-/// Asks what [`enter`] will ask, of nobody.
-pub(in crate::tenant::auth) async fn rehearse(
-    conn: &mut TenantConn,
-    auth: &Auth,
-    db: &TenantDb,
-    nobody: UserId,
-) -> ApiResult<()> {
-    has_passkey(conn, auth, db, nobody).await?;
-    if exists(conn, db).await? {
-        store::is_enrolled(conn, nobody).await?;
-        store::is_demanded(conn, &[]).await?;
-    }
-    session::rehearse(conn, auth, db, nobody).await
+    session::open(conn, auth, db, (user, roles), client, amr).await.map(Box::new).map(LoggedIn::In)
 }
 
 /// Whether a person has a passkey that they can be asked for.

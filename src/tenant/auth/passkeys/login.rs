@@ -18,6 +18,7 @@ use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::StrangerRefusals;
+use crate::tenant::teams;
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store as users;
 
@@ -136,7 +137,8 @@ pub async fn passkey_login(
                 return Ok(Err(ApiError::new(Code::InvalidCredentials)));
             };
             attempts::succeed(conn, &line, person.id).await?;
-            Ok(Ok(session::open(conn, auth, db, person, client, &AMR).await?))
+            let roles = teams::all_roles(conn, db, &person).await?;
+            Ok(Ok(session::open(conn, auth, db, (person, roles), client, &AMR).await?))
         })
         .await??;
     Ok(Reply(signed_in))
