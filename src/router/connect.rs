@@ -12,10 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{AsyncMessage, Connection, NoTls};
+use tokio_postgres::tls::TlsConnect;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use super::failure::Late;
 pub use super::failure::{ConnectError, ConnectFailure};
+use super::link::Canceller;
 pub(crate) use super::link::Link;
 use super::pools::Permit;
 use super::signs::{Overheard, Overhearing, Signs};
@@ -106,8 +108,7 @@ async fn open_overheard(
     signs: Arc<Signs>,
 ) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
     let deadline = Instant::now() + options.connect_timeout;
-    let late = || ConnectError::new(ConnectFailure::Unreachable, Late("within the connect timeout"));
-    let mut config = tokio_postgres::Config::new();
+    let mut config = Config::new();
     config
         .user(&target.user)
         .dbname(&target.database)
@@ -117,25 +118,74 @@ async fn open_overheard(
     if !target.password.expose_secret().is_empty() {
         config.password(target.password.expose_secret());
     }
+    let counts = permit.is_some();
     let socket =
         timeout_at(deadline, Socket::connect(&target.host, target.port, permit)).await.map_err(|_| late())??;
     let gone = Arc::new(AtomicBool::new(false));
     let (hang_up, hung_up) = oneshot::channel();
-    let client = if target.tls.mode == TlsMode::Disable {
+    let (client, is_standby) = if target.tls.mode == TlsMode::Disable {
         let socket = Overheard::new(socket, signs);
-        let (client, connection) =
-            timeout_at(deadline, config.connect_raw(socket, NoTls)).await.map_err(|_| late())??;
+        let (client, connection) = shake_hands(config, socket, NoTls, deadline, counts).await?;
+        let is_standby = is_standby(&connection);
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
-        client
+        (client, is_standby)
     } else {
         let tls = target.tls.make(&target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
         let tls = Overhearing { tls, signs };
-        let (client, connection) =
-            timeout_at(deadline, config.connect_raw(socket, tls)).await.map_err(|_| late())??;
+        let (client, connection) = shake_hands(config, socket, tls, deadline, counts).await?;
+        let is_standby = is_standby(&connection);
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
-        client
+        (client, is_standby)
     };
+    if counts && is_standby {
+        // After a failover, say, the address still leads to the old server: reads would be old, and no write would do.
+        return Err(ConnectError::new(ConnectFailure::Unreachable, "the server is a standby: it only reads"));
+    }
     Ok((client, gone, hang_up))
+}
+
+/// Whether the server follows another one. It says so by itself, since PostgreSQL 14.
+fn is_standby<S, T>(connection: &Connection<S, T>) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    connection.parameter("in_hot_standby") == Some("on")
+}
+
+fn late() -> ConnectError {
+    ConnectError::new(ConnectFailure::Unreachable, Late("within the connect timeout"))
+}
+
+/// Agrees with the server on a session. One that `counts` against a budget and is late goes on apart, and its socket keeps
+/// the permit: the server may have started a backend by now, which is there until it answers or is gone.
+async fn shake_hands<S, T>(
+    config: Config,
+    socket: S,
+    tls: T,
+    deadline: Instant,
+    counts: bool,
+) -> Result<(Client, Connection<S, T::Stream>), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsConnect<S> + Send + 'static,
+    T::Stream: Send,
+    T::Future: Send,
+{
+    let mut shaking = Box::pin(async move { config.connect_raw(socket, tls).await });
+    if let Ok(done) = timeout_at(deadline, &mut shaking).await {
+        return Ok(done?);
+    }
+    if counts {
+        tokio::spawn(async move {
+            if let Ok((client, connection)) = shaking.await {
+                // With nobody left to ask for anything the connection says goodbye, and waits for the server's.
+                drop(client);
+                let _ = timeout(CLOSE_DEADLINE, connection).await;
+            }
+        });
+    }
+    Err(late())
 }
 
 /// Opens a connection for diesel, and asks it first whose database it is, if it should be somebody's.
@@ -159,13 +209,15 @@ pub(super) async fn open(
         }
     };
     let both = join(verdict, AsyncPgConnection::try_from(client));
-    let (verdict, conn) = timeout(options.connect_timeout, both)
-        .await
-        .map_err(|_| ConnectError::new(ConnectFailure::Unreachable, Late("to the first statement")))?;
+    let Ok((verdict, conn)) = timeout(options.connect_timeout, both).await else {
+        // Else the backend would be there for as long as the statement takes.
+        Canceller::new(token, target.clone()).send();
+        return Err(ConnectError::new(ConnectFailure::Unreachable, Late("to the first statement")));
+    };
     verdict?;
     // The server let us in, and asks for nothing more: a connection that ends now is like one that never began.
     let conn = conn.map_err(|error| ConnectError::new(ConnectFailure::Unreachable, error))?;
-    Ok(Link::new(conn, (gone, hang_up), signs, (token, target.clone())))
+    Ok(Link::new(conn, (gone, hang_up), signs, Canceller::new(token, target.clone())))
 }
 
 struct SetOnDrop(Arc<AtomicBool>);

@@ -44,7 +44,7 @@ impl Link {
         conn: AsyncPgConnection,
         (gone, hang_up): (Arc<AtomicBool>, oneshot::Sender<()>),
         signs: Arc<Signs>,
-        (token, target): (CancelToken, Arc<Target>),
+        canceller: Canceller,
     ) -> Self {
         Self {
             conn,
@@ -54,7 +54,7 @@ impl Link {
             in_use: false,
             cancelled: AtomicBool::new(false),
             cancelling: Arc::default(),
-            canceller: Canceller { token, target },
+            canceller,
             _hang_up: hang_up,
         }
     }
@@ -153,13 +153,23 @@ impl Drop for Link {
     }
 }
 
+/// Asks a server to cancel what it does on one connection.
 #[derive(Clone)]
-struct Canceller {
+pub(super) struct Canceller {
     token: CancelToken,
     target: Arc<Target>,
 }
 
 impl Canceller {
+    pub(super) const fn new(token: CancelToken, target: Arc<Target>) -> Self {
+        Self { token, target }
+    }
+
+    /// Asks, apart: whoever needs no answer need not wait.
+    pub(super) fn send(self) {
+        tokio::spawn(async move { timeout(CANCEL_DEADLINE, self.cancel()).await });
+    }
+
     async fn cancel(&self) -> Result<(), ConnectError> {
         let socket = Socket::connect(&self.target.host, self.target.port, None).await?;
         if self.target.tls.mode == TlsMode::Disable {

@@ -183,7 +183,7 @@ impl LocalPostgres {
         let begun = Instant::now();
         loop {
             let pid_file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
-            if pid_file.lines().nth(7).is_some_and(|status| status.trim() == "ready") {
+            if pid_file.lines().nth(7).is_some_and(|status| ["ready", "standby"].contains(&status.trim())) {
                 return Ok(());
             }
             if self.watchdog.try_wait().map_err(at(dir))?.is_some() {

@@ -262,6 +262,7 @@ impl ClusterPools {
     pub(super) fn release(self: &Arc<Self>, ticket: &Ticket) {
         self.ask(|state, now| {
             let actions = state.scheduler.release(ticket, now);
+            state.late.ended(ticket);
             state.tidy(ticket.tenant);
             ((), actions)
         });

@@ -6,6 +6,7 @@
 mod breaker;
 mod cluster;
 mod doubt;
+mod late;
 mod lease;
 mod leases;
 pub(in crate::router) mod meters;

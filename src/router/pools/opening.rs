@@ -14,6 +14,7 @@ use super::pooled::Pooled;
 use super::state::{State, unavailable};
 use crate::kernel::TenantId;
 use crate::router::connect::{ConnectError, ConnectFailure, open};
+use crate::router::failure::Late;
 use crate::router::stamp::Stamp;
 use crate::router::tenant::Tenant;
 
@@ -30,7 +31,7 @@ impl ClusterPools {
         self.shared.runtime.spawn(async move {
             let entry = cluster.lock().entries.get(&ticket.tenant).cloned();
             match entry {
-                Some(entry) => cluster.open_for(&entry, ticket, permit).await,
+                Some(entry) => cluster.open_with_patience(&entry, ticket, permit).await,
                 None => {
                     drop(permit);
                     let gone = ConnectError::new(ConnectFailure::Other, "the tenant is gone");
@@ -40,13 +41,36 @@ impl ClusterPools {
         });
     }
 
+    /// Opens one, and if that takes much longer than it does here, lets others begin: the server does not work on it.
+    async fn open_with_patience(self: &Arc<Self>, tenant: &Arc<Tenant>, ticket: Ticket, permit: Permit) {
+        let patience = self.lock().scheduler.opening_patience();
+        let opening = self.open_for(tenant, ticket, permit);
+        tokio::pin!(opening);
+        if timeout(patience, &mut opening).await.is_err() {
+            self.ask(|state, now| ((), state.scheduler.opening_lags(now)));
+            opening.await;
+            self.ask(|state, _| (state.scheduler.lagged(), Vec::new()));
+        }
+    }
+
     async fn open_for(self: &Arc<Self>, tenant: &Arc<Tenant>, ticket: Ticket, permit: Permit) {
         let began = Instant::now();
         let settings = &self.shared.settings;
+        let late = self.lock().late.of(tenant.id);
+        if let Some(mut late) = late
+            && timeout(settings.connect.connect_timeout, late.changed()).await.is_err()
+        {
+            let error = ConnectError::new(ConnectFailure::Unreachable, Late("to an earlier attempt"));
+            return self.open_failed(tenant, error, began);
+        }
         let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
         let expected = settings.check_stamp.then_some(expected);
         let link = match open(&tenant.target, &settings.connect, Some(permit), expected).await {
             Ok(link) => link,
+            Err(error) if error.is_late() => {
+                self.lock().late.note(&ticket);
+                return self.open_failed(tenant, error, began);
+            }
             Err(error) if error.kind == ConnectFailure::Authentication => {
                 return self.refused(tenant, error, began).await;
             }

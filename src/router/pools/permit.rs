@@ -28,6 +28,16 @@ impl Ticket {
         self.state.compare_exchange(LIVE, CLOSING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// Whether the permit is back.
+    pub(super) fn is_released(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == RELEASED
+    }
+
+    /// Whether it is the same one.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
     /// The permit is back. True if the connection was being closed.
     pub(super) fn release(&self) -> bool {
         self.state.swap(RELEASED, Ordering::Relaxed) == CLOSING

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::PoolSettings;
 use super::breaker::Breaker;
 use super::doubt::Doubt;
+use super::late::LateOpenings;
 use super::lease::Waiting;
 use super::scheduler::{Action, News, Scheduler};
 use crate::kernel::TenantId;
@@ -26,6 +27,8 @@ pub(super) struct State {
     pub(super) tried_again: HashMap<TenantId, Instant>,
     /// Tenants whose password was refused, and may be right in a moment.
     pub(super) doubts: HashMap<TenantId, Doubt>,
+    /// Openings that were given up, and may still become connections.
+    pub(super) late: LateOpenings,
     /// The server has no room for us.
     pub(super) full: Option<Breaker>,
     /// How to open a connection of a tenant with a pool or a breaker.
@@ -46,6 +49,7 @@ impl State {
             breakers: HashMap::new(),
             tried_again: HashMap::new(),
             doubts: HashMap::new(),
+            late: LateOpenings::default(),
             full: None,
             entries: HashMap::new(),
             demand,

@@ -5,12 +5,13 @@ use std::time::Instant;
 use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use serde_json::json;
+use tenantry::dev::LocalPostgresOptions;
 use tenantry::testing::{Tenant, TestApp};
 
 use super::crowd::Crowd;
 use super::ground::{
-    assert_refused, backends, count, hold_contacts, kill, kill_all, read, recovers, short_deadlines, undisturbed,
-    until_open, warm,
+    assert_refused, backends, count, hold_contacts, kill, kill_all, observed, read, recovers, served, short_deadlines,
+    undisturbed, until_open, warm,
 };
 use crate::support::servers::Server;
 use crate::support::{db, eventually, say, seconds};
@@ -125,4 +126,55 @@ async fn a_frozen_server_is_its_own_tenants_trouble() {
         }
     })
     .await;
+}
+
+/// A backend that waits while it starts is there for as long, whoever has given it up: each attempt at the tenant's
+/// database would leave one more, outside of the budget.
+#[actix_web::test]
+async fn a_database_that_lets_nobody_in_yet_gets_no_crowd_of_backends() {
+    const ATTEMPTS: u64 = 4;
+    let app = short_deadlines().start().await;
+    let (acme, neighbours) = (app.tenant("acme").await, warm(&app, 2).await);
+    let admin = acme.admin();
+    read(&admin).await.expect(200);
+    kill_all(&app.server(), &[&acme]).await;
+    let name = &acme.database().database;
+    let mut holder = db::open(&app.server()).await;
+    let shut = format!("BEGIN; ALTER DATABASE \"{name}\" RENAME TO \"{name}_away\"");
+    holder.batch_execute(&shut).await.expect("nobody is in it");
+    let starting = "SELECT count(*)::text AS word FROM pg_locks \
+                    WHERE NOT granted AND locktype = 'object' AND classid = 'pg_database'::regclass";
+    undisturbed(&neighbours, async {
+        let begun = app.router().pools().opened();
+        let asking = async {
+            until_open(&app, &acme).await;
+            // Somebody goes on asking, so that the router goes on trying.
+            let tried = async || {
+                served(&admin).await;
+                app.router().pools().opened() - begun >= ATTEMPTS
+            };
+            eventually(seconds(30), "it is tried again", tried).await;
+        };
+        let ((), most) = observed(&app.server(), starting, asking).await;
+        assert_eq!(most, 1, "backends that wait for their database");
+        holder.batch_execute("ROLLBACK").await.expect("it is open again");
+        recovers("let in again", &admin).await;
+    })
+    .await;
+}
+
+/// After a failover an address may lead to the old server, which reads on and writes nothing: no request is half served.
+#[actix_web::test]
+async fn a_server_that_only_reads_serves_nobody_until_it_is_promoted() {
+    let app = short_deadlines().start().await;
+    // Its log has to be one that can be followed.
+    let mut second = Server::start_with(|options| LocalPostgresOptions { durable: true, ..options }).await;
+    app.cluster("second", &second.target()).await;
+    let patient = app.tenant_on("second", "patient").await;
+    read(&patient.admin()).await.expect(200);
+    second.demote().await;
+    assert_eq!(until_open(&app, &patient).await, "unreachable");
+    db::word(&second.target(), "SELECT pg_promote()::text AS word").await;
+    recovers("promoted", &patient.admin()).await;
+    patient.admin().contact("Written").await;
 }

@@ -50,6 +50,23 @@ impl Server {
         tokio::task::spawn_blocking(move || running.stop()).await.expect("no panic").expect("it stops");
     }
 
+    /// Stops it, and starts it as a standby that has nobody to follow: what a failover leaves behind. `pg_promote()` makes
+    /// it a primary again.
+    pub(crate) async fn demote(&mut self) {
+        let data = self.data();
+        self.stop().await;
+        let owner = std::fs::metadata(&data).expect("the server's data");
+        let signal = data.join("standby.signal");
+        std::fs::write(&signal, "").expect("a file in the server's data");
+        std::os::unix::fs::chown(&signal, Some(owner.uid()), Some(owner.gid())).expect("the server's own");
+        self.restart().await;
+    }
+
+    fn data(&self) -> PathBuf {
+        let home = std::fs::read_to_string(self.options.dir.join("pgdata"));
+        home.map_or_else(|_| self.options.dir.join("cluster"), |text| PathBuf::from(text.trim())).join("data")
+    }
+
     /// Starts it again.
     pub(crate) async fn restart(&mut self) {
         let running = run(&self.options).await;
@@ -87,9 +104,7 @@ pub(crate) struct Frozen(Vec<Pid>);
 impl Server {
     /// The server's first process.
     fn postmaster(&self) -> i32 {
-        let home = std::fs::read_to_string(self.options.dir.join("pgdata"));
-        let home = home.map_or_else(|_| self.options.dir.join("cluster"), |text| PathBuf::from(text.trim()));
-        let file = std::fs::read_to_string(home.join("data/postmaster.pid")).expect("a running server");
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).expect("a running server");
         file.lines().next().and_then(|pid| pid.trim().parse().ok()).expect("a process id")
     }
 

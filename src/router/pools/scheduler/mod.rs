@@ -94,6 +94,8 @@ pub(crate) struct Scheduler<L, W> {
     closing: usize,
     leaving: usize,
     opening: usize,
+    /// Of those, openings to which the server says nothing.
+    lagging: usize,
     starving: usize,
     waiting: usize,
     queued: usize,
@@ -125,6 +127,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             closing: 0,
             leaving: 0,
             opening: 0,
+            lagging: 0,
             starving: 0,
             waiting: 0,
             queued: 0,

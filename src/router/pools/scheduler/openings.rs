@@ -16,6 +16,10 @@ const FEW: f64 = 2.0;
 const MANY: f64 = 4.0;
 /// Weight of the newest opening in the average.
 const NEWEST: f64 = 0.1;
+/// An opening that takes so many times the average is not worked on, but waits for something else than the processor.
+const HANGS: f64 = 10.0;
+/// Shorter than this none hangs.
+const HANGS_FROM: Duration = Duration::from_millis(250);
 /// After so many openings the shortest time is measured anew: the server may have become another.
 const MEASURE_EVERY: u32 = 512;
 /// Openings, one at a time, that measure it.
@@ -40,6 +44,11 @@ impl Openings {
     /// The most connections that may be opening now.
     pub(super) const fn limit(&self) -> usize {
         if self.measuring.is_some() { 1 } else { self.limit as usize }
+    }
+
+    /// What takes longer hangs, and does not count against the limit.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs_f64(self.average * HANGS).max(HANGS_FROM)
     }
 
     /// An opening took this long, while `under_way` were (itself included).
@@ -105,5 +114,19 @@ mod tests {
             openings.took(Duration::from_millis(3), 1);
         }
         assert_eq!(openings.limit(), FIRST as usize);
+    }
+
+    #[test]
+    fn what_takes_ten_times_as_long_as_usual_hangs() {
+        let mut openings = Openings::new();
+        assert_eq!(openings.patience(), HANGS_FROM, "nothing is known yet");
+        for _ in 0..100 {
+            openings.took(Duration::from_millis(3), 1);
+        }
+        assert_eq!(openings.patience(), HANGS_FROM);
+        for _ in 0..100 {
+            openings.took(Duration::from_millis(100), 1);
+        }
+        assert!(openings.patience() > Duration::from_millis(900), "{:?}", openings.patience());
     }
 }

@@ -17,7 +17,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         now: Instant,
     ) -> Vec<Action<L, W>> {
         let mut actions = Vec::new();
-        self.openings.took(took, self.opening);
+        self.openings.took(took, self.opening_now().max(1));
         self.opening -= 1;
         let good = self.change(tenant, |pool| {
             pool.opening -= 1;

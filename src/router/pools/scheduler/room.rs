@@ -30,7 +30,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             return;
         }
         // What others hold of a full server may go to anybody: a connection that is closed for another may be lost.
-        let slots = if self.has_no_room() { 0 } else { self.openings.limit().saturating_sub(self.opening) };
+        let slots = if self.has_no_room() { 0 } else { self.openings.limit().saturating_sub(self.opening_now()) };
         let wanted = over + slots.min(self.starving);
         // Before looking: whoever leaves from now on comes to the scheduler.
         self.hungry.store(self.closing + self.leaving < wanted, Ordering::SeqCst);

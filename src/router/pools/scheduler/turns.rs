@@ -1,6 +1,6 @@
 //! Whose turn it is: tenants without a connection first, then those that want one more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Action, Scheduler, Waiter};
 use crate::kernel::TenantId;
@@ -9,11 +9,34 @@ use crate::router::pools::pooled::Line;
 
 impl<L: Line, W: Waiter> Scheduler<L, W> {
     pub(super) fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action<L, W>>) {
-        while self.open < self.limit() && self.opening < self.openings.limit() {
+        while self.open < self.limit() && self.opening_now() < self.openings.limit() {
             let Some(tenant) = self.next_turn() else { break };
             actions.push(self.start_opening(tenant));
         }
         self.make_room(now, actions);
+    }
+
+    /// Openings that the server works on.
+    pub(super) const fn opening_now(&self) -> usize {
+        self.opening.saturating_sub(self.lagging)
+    }
+
+    /// How long an opening may take before it is no measure of what the server bears any more.
+    pub(in crate::router::pools) fn opening_patience(&self) -> Duration {
+        self.openings.patience()
+    }
+
+    /// An opening has taken longer than that: others may begin.
+    pub(in crate::router::pools) fn opening_lags(&mut self, now: Instant) -> Vec<Action<L, W>> {
+        self.lagging += 1;
+        let mut actions = Vec::new();
+        self.dispatch(now, &mut actions);
+        actions
+    }
+
+    /// It has ended.
+    pub(in crate::router::pools) const fn lagged(&mut self) {
+        self.lagging = self.lagging.saturating_sub(1);
     }
 
     pub(super) fn next_turn(&mut self) -> Option<TenantId> {
