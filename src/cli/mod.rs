@@ -15,6 +15,7 @@ mod keys;
 mod migrate;
 mod operator;
 mod pool;
+mod progress;
 mod remote;
 mod serve;
 mod tenant;

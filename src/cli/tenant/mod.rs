@@ -34,7 +34,7 @@ pub use token::TokenArgs;
 
 use super::{Context, Refused};
 use crate::error::{ApiError, Code};
-use crate::fleet::{Fleet, Progress, StepTime};
+use crate::fleet::Fleet;
 use crate::http::Node;
 
 /// What to do with tenants.
@@ -226,17 +226,6 @@ pub(super) fn text_file(path: &std::path::Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).map_err(|error| {
         Refused::new(format!("cannot read {}: {error}", path.display()), "give a file that you can read").into()
     })
-}
-
-/// Each step on stderr, with what it took.
-impl Progress for Context {
-    fn done(&self, step: &StepTime) {
-        self.progress(&format!("  {:20} {:>6} ms", step.name, step.ms));
-    }
-
-    fn note(&self, text: &str) {
-        self.progress(&format!("note: {text}"));
-    }
 }
 
 #[cfg(test)]
