@@ -181,7 +181,7 @@ impl Config {
         &self.settings.outbound
     }
 
-    /// The mail server; none, and mails wait.
+    /// The mail server; none, and mails wait, or are in the log of `tenantry dev`.
     #[must_use]
     pub const fn smtp_url(&self) -> Option<&SecretString> {
         self.settings.smtp_url.as_ref()
