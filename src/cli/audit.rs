@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 
 use super::Context;
-use super::exit;
+use super::{exit, keys};
 use crate::control::operators::audit::{self, Begun, Entry, Outcome};
 
 /// Nouns whose verbs work on the installation.
@@ -39,12 +39,14 @@ impl Deed {
         Some(Self { action, target: target.map(|value| value.to_string_lossy().into_owned()) })
     }
 
-    /// Writes it down before it is done.
+    /// Writes it down before it is done, unless the master keys are another installation's.
     pub(super) async fn begin(self, context: &Context) -> anyhow::Result<Begun> {
         let actor = actor();
         let (action, target) = (self.action, self.target);
         let entry = Entry { operator: None, actor, action, target, address: None, request_id: None };
-        Ok(audit::begin(&context.control()?, entry).await?)
+        let control = context.control()?;
+        keys::check(&control).await?;
+        Ok(audit::begin(&control, entry).await?)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::progress::Bar;
 use super::tenant::{HaltArgs, TlsArgs, explain, fleet, or_default, target_file};
 use super::{Context, Partial};
 use crate::control::clusters::{Cluster, ClusterChanges, NewCluster};
@@ -172,7 +173,7 @@ fn list(context: &Context, clusters: Vec<Cluster>) -> anyhow::Result<()> {
 }
 
 async fn drain(context: &Context, fleet: &Fleet, args: &DrainArgs) -> anyhow::Result<()> {
-    let (cluster, drained) = fleet.drain(&args.name, &args.halt.options(), context).await.map_err(explain)?;
+    let (cluster, drained) = fleet.drain(&args.name, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     let view = DrainedView { cluster: cluster.into(), drained };
     let (moved, failed) = (&view.drained.moved, &view.drained.failed);
     let mut lines = fields(&view.cluster);

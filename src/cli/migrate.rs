@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, Refused};
+use super::{Context, Refused, keys};
 use crate::http::Node;
 
 /// Options of `migrate`: none.
@@ -16,9 +16,13 @@ impl MigrateArgs {
     /// time. Running it again does nothing.
     ///
     /// # Errors
-    /// If the database cannot be reached, or a migration fails.
+    /// If the database cannot be reached, the master keys are another installation's, or a migration fails.
     pub async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let node = Node::open(&context.config)?;
+        // Before the first migration there is nothing to be opened.
+        if let Ok(false) = node.control.takes_our_keys().await {
+            return Err(keys::foreign());
+        }
         let applied = node.migrate().await.map_err(|error| {
             let cause = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
             Refused::new(format!("the control plane cannot be migrated: {error}{cause}"), "check TENANTRY_DATABASE_URL")

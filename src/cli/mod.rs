@@ -11,9 +11,11 @@ mod exit;
 mod fleet;
 mod healthcheck;
 mod key;
+mod keys;
 mod migrate;
 mod operator;
 mod pool;
+mod progress;
 mod remote;
 mod serve;
 mod tenant;
@@ -169,7 +171,10 @@ async fn audited(
     deed: Option<audit::Deed>,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let Some(deed) = deed else { return work.await };
+    let Some(deed) = deed else {
+        let Err(error) = work.await else { return Ok(()) };
+        return Err(keys::behind(context.control().ok().as_ref(), error).await);
+    };
     let begun = deed.begin(context).await?;
     let result = work.await;
     begun.end(audit::outcome(&result)).await;

@@ -1,5 +1,6 @@
 //! The API of a running server, as an operator uses it.
 
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -27,6 +28,9 @@ pub struct RemoteArgs {
     /// File that holds the operator's password.
     #[arg(long, value_name = "FILE", requires = "email")]
     password_file: Option<PathBuf>,
+    /// File that holds the authenticator's code of now, or a recovery code [default: it is asked for, on a terminal].
+    #[arg(long, value_name = "FILE")]
+    code_file: Option<PathBuf>,
     /// PEM of the CAs to trust for an https address [default: the system's].
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -36,6 +40,9 @@ pub struct RemoteArgs {
 pub(super) struct Remote {
     client: Client,
     login: Login,
+    code_file: Option<PathBuf>,
+    /// Somebody is there to be asked for a code; once, for later there may be a screen in between.
+    may_ask: bool,
     token: Option<SecretString>,
 }
 
@@ -68,7 +75,13 @@ impl RemoteArgs {
                 Refused::new("no operator to log in as", "give --email and --password-file, or --data-dir")
             })?,
         };
-        Ok(Remote { client: Client::new(url, self.ca_file.as_deref())?, login, token: None })
+        Ok(Remote {
+            client: Client::new(url, self.ca_file.as_deref())?,
+            login,
+            code_file: self.code_file.clone(),
+            may_ask: io::stdin().is_terminal() && io::stderr().is_terminal(),
+            token: None,
+        })
     }
 }
 
@@ -93,20 +106,45 @@ impl Remote {
             match self.call(method.clone(), path, body.clone()).await? {
                 (status, mut answer) if status.is_success() => return Ok(answer["data"].take()),
                 (StatusCode::UNAUTHORIZED, _) if again => self.token = None,
-                (status, answer) => return Err(refusal(self.client.url(), status, &answer)),
+                (status, answer) => return Err(refusal(self.client.url(), status, &answer, remedy(status))),
             }
         }
         bail!("{} does not take the token that it gave", self.client.url())
     }
 
-    async fn log_in(&mut self) -> anyhow::Result<()> {
+    /// Logs in: before anything else is asked, where a person may have to be asked for a code.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; and if the operator has a second factor, and there is no code.
+    pub(super) async fn log_in(&mut self) -> anyhow::Result<()> {
         let body = json!({"email": self.login.email, "password": self.login.password.expose_secret()});
-        let (status, answer) = self.call(Method::POST, "/api/v1/admin/auth/login", Some(body)).await?;
+        let (mut status, mut answer) = self.call(Method::POST, "/api/v1/admin/auth/login", Some(body)).await?;
+        let mut otherwise = remedy(status);
+        if let Some(half) = answer["data"]["mfaToken"].as_str() {
+            let body = json!({"mfaToken": half, "code": self.code()?.expose_secret()});
+            (status, answer) = self.call(Method::POST, "/api/v1/admin/auth/mfa", Some(body)).await?;
+            otherwise = "give the authenticator's code of now; each is good once";
+        }
         match answer["data"]["accessToken"].as_str() {
             Some(token) if status == StatusCode::OK => self.token = Some(token.into()),
-            _ => return Err(refusal(self.client.url(), status, &answer)),
+            _ => return Err(refusal(self.client.url(), status, &answer, otherwise)),
         }
         Ok(())
+    }
+
+    /// The code of the second factor: from its file, or whoever sits at the terminal.
+    fn code(&mut self) -> anyhow::Result<SecretString> {
+        if let Some(file) = &self.code_file {
+            return Ok(secret_file("--code-file", file)?);
+        }
+        if !std::mem::take(&mut self.may_ask) {
+            let what = format!("{} has a second factor, and there is no code", self.login.email);
+            return Err(Refused::new(what, "give --code-file, or run it on a terminal, where it asks").into());
+        }
+        write!(io::stderr().lock(), "Code of {}'s second factor: ", self.login.email)?;
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        Ok(line.trim().into())
     }
 
     /// Ends the session. A server that does not answer any more ends it when its time is over.
@@ -130,14 +168,27 @@ impl Remote {
     }
 }
 
-/// What the server refuses, in its own words.
-fn refusal(url: &Url, status: StatusCode, answer: &Value) -> anyhow::Error {
-    let detail = answer["error"]["detail"].as_str().unwrap_or("this is no server of Tenantry's, or another release");
-    let said = format!("{url} answered {}: {detail}", status.as_u16());
-    if status.is_client_error() {
-        Refused::new(said, "check --url, --email and --password-file").into()
-    } else {
-        anyhow!(said)
+/// What the server refuses, in its own words, field by field.
+fn refusal(url: &Url, status: StatusCode, answer: &Value, remedy: &str) -> anyhow::Error {
+    let error = &answer["error"];
+    let detail = error["detail"].as_str().unwrap_or("this is no server of Tenantry's, or another release");
+    let fields = error["errors"].as_array().into_iter().flatten();
+    let fields = fields.filter_map(|field| Some((field["field"].as_str()?, field["message"].as_str()?)));
+    let fields = fields.map(|(field, message)| (field, message.trim_end_matches('.')));
+    let fields = fields.filter(|(_, message)| !detail.contains(*message));
+    let fields: String = fields.map(|(field, message)| format!(" ({field}: {message})")).collect();
+    let said = format!("{url} answered {}: {}{fields}", status.as_u16(), detail.trim_end_matches('.'));
+    if status.is_client_error() { Refused::new(said, remedy).into() } else { anyhow!(said) }
+}
+
+/// What an operator does about a refusal.
+fn remedy(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "check --url, --email and --password-file",
+        StatusCode::FORBIDDEN => "log in as an operator who may do this",
+        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => "correct what is named, and run it again",
+        StatusCode::TOO_MANY_REQUESTS => "wait some minutes",
+        _ => "check --url, and what is named",
     }
 }
 
@@ -186,6 +237,29 @@ fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_names_each_field_and_what_to_do() {
+        let url: Url = "https://api.example.com".parse().unwrap();
+        let said = |status: u16, answer: Value| {
+            let status = StatusCode::from_u16(status).unwrap();
+            refusal(&url, status, &answer, remedy(status)).to_string()
+        };
+        let errors = json!([{"field": "jwksUrl", "code": "invalid", "message": "Write it as https://…."}]);
+        assert_eq!(
+            said(422, json!({"error": {"detail": "Some fields are not valid.", "errors": errors}})),
+            "https://api.example.com/ answered 422: Some fields are not valid (jwksUrl: Write it as https://…); correct what \
+             is named, and run it again"
+        );
+        let taken = json!([{"field": "name", "code": "already_exists", "message": "The name is taken."}]);
+        assert_eq!(
+            said(409, json!({"error": {"detail": "The name is taken.", "errors": taken}})),
+            "https://api.example.com/ answered 409: The name is taken; correct what is named, and run it again"
+        );
+        let refused = said(403, json!({"error": {"detail": "This needs the role 'admin'.", "errors": []}}));
+        assert!(refused.ends_with("'admin'; log in as an operator who may do this"), "{refused}");
+        assert!(said(404, Value::Null).contains("no server of Tenantry's"));
+    }
 
     #[test]
     fn what_the_directory_knows_stays_on_this_machine() {

@@ -5,7 +5,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::tenant::explain;
-use super::{Context, Refused};
+use super::{Context, Refused, keys};
+use crate::error::ApiError;
 use crate::fleet::programs;
 use crate::http::{Listeners, Node};
 use crate::jobs::{Housekeeping, schedule, serving};
@@ -33,14 +34,10 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
             Refused::new(format!("{variable} {address} cannot be opened: {error}"), "free the port, or choose another")
         })?;
     let node = Node::open(config)?;
-    let server = node.start(config).await.map_err(|error| {
-        if error.code().status() < 500 {
-            return explain(error);
-        }
-        let cause = format!("{:#}", anyhow::Error::from(error));
-        let remedy = "check TENANTRY_DATABASE_URL and TENANTRY_MASTER_KEY, and run `tenantry migrate`";
-        Refused::new(format!("the control plane cannot be used: {cause}"), remedy).into()
-    })?;
+    let server = match node.start(config).await {
+        Ok(server) => server,
+        Err(error) => return Err(cannot_start(&node, error).await),
+    };
     let stop = stop_signal()?;
     programs::sweep();
     let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) };
@@ -53,12 +50,28 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     served.context("the server failed")
 }
 
+async fn cannot_start(node: &Node, error: ApiError) -> anyhow::Error {
+    if error.code().status() < 500 {
+        return explain(error);
+    }
+    let error = keys::behind(Some(&node.control), error.into()).await;
+    if error.is::<Refused>() {
+        return error;
+    }
+    let remedy = "check TENANTRY_DATABASE_URL and TENANTRY_MASTER_KEY, and run `tenantry migrate`";
+    Refused::new(format!("the control plane cannot be used: {error:#}"), remedy).into()
+}
+
 /// Works in the background until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If the configuration lacks the control plane.
+/// If the configuration lacks the control plane, or its keys are another installation's.
 pub async fn worker(context: &Context) -> anyhow::Result<()> {
     let node = Node::open(&context.config)?;
+    // One that does not answer is waited for, by each job.
+    if let Ok(false) = node.control.takes_our_keys().await {
+        return Err(keys::foreign());
+    }
     let stop = stop_signal()?;
     programs::sweep();
     let jobs = schedule(&node.fleet).start();

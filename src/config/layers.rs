@@ -14,6 +14,9 @@ const PREFIX: &str = "TENANTRY_";
 /// Credentials of an S3 storage, under the names that every S3 client knows.
 const S3_PREFIX: &str = "AWS_";
 const DATA_DIR: &str = ".tenantry";
+/// What `tenantry dev` keeps in its directory, whether it runs or not: the mark by which a directory is known for one of
+/// its own. Any other may be that of a server in production.
+pub const DEV_MARK: &str = "dev.json";
 /// Variables that are no settings themselves.
 const CONFIG_VARIABLE: &str = "TENANTRY_CONFIG";
 const DATA_DIR_VARIABLE: &str = "TENANTRY_DATA_DIR";
@@ -228,16 +231,22 @@ struct Ready {
     database_url: Option<String>,
 }
 
-fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figment, ConfigError> {
-    // It is an installation to try things out in: who can reach it on this machine signs up as often as he likes.
-    let place = dir.display().to_string();
+/// An installation to try things out in: who can reach it on this machine signs up as often as he likes.
+fn opened_for_dev(figment: Figment, dir: &Path) -> Figment {
+    let place = dir.join(DEV_MARK).display().to_string();
     let loopback = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
-    figment = figment
+    figment
         .merge(Layer::one(&place, "signup.mode", "open"))
         .merge(Layer::one(&place, "signup.unlimited", loopback.clone()))
         // And its identity providers and the like may run beside it, and its mail server.
         .merge(Layer::one(&place, "outbound.allow", loopback.clone()))
-        .merge(Layer::one(&place, "mail.allowed_networks", loopback));
+        .merge(Layer::one(&place, "mail.allowed_networks", loopback))
+}
+
+fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figment, ConfigError> {
+    if dir.join(DEV_MARK).is_file() {
+        figment = opened_for_dev(figment, dir);
+    }
     let ready = dir.join("ready.json");
     if ready.is_file() {
         let place = ready.display().to_string();

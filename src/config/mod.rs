@@ -15,7 +15,7 @@ use figment::Figment;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::ConfigError;
-pub use layers::Sources;
+pub use layers::{DEV_MARK, Sources};
 pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Mail, Outbound, Placement, Router, SignUp, SignUpMode};
 pub use show::Setting;
 pub use units::{Network, Size, Span};
@@ -181,7 +181,7 @@ impl Config {
         &self.settings.outbound
     }
 
-    /// The mail server; none, and mails wait.
+    /// The mail server; none, and mails wait, or are in the log of `tenantry dev`.
     #[must_use]
     pub const fn smtp_url(&self) -> Option<&SecretString> {
         self.settings.smtp_url.as_ref()
@@ -330,6 +330,31 @@ mod tests {
         dev.overrides.push(("listen", "127.0.0.1:8100".into()));
         assert_eq!(Config::load(&dev).unwrap().public_url(), "http://127.0.0.1:8100");
         assert!(Config::load(&sources.without_data_dir()).unwrap().master_key().is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_data_directory_opens_nothing_unless_it_is_dev_s() {
+        let dir = std::env::temp_dir().join(format!("tenantry-config-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("master.key"), "c2VjcmV0\n").unwrap();
+        let of = |variables: &[(&str, &str)]| {
+            let mut sources = Sources::from_variables(variables);
+            sources.data_dir = Some(dir.clone());
+            Config::load(&sources).unwrap()
+        };
+        let production = of(&[]);
+        assert_eq!(production.signup().mode, SignUpMode::Closed);
+        assert!(production.signup().unlimited.is_empty() && production.outbound().allow.is_empty());
+        assert!(production.mail().allowed_networks.is_empty());
+        std::fs::write(dir.join(DEV_MARK), "{}").unwrap();
+        let dev = of(&[]);
+        assert_eq!(dev.signup().mode, SignUpMode::Open);
+        let lists = [&dev.signup().unlimited, &dev.outbound().allow, &dev.mail().allowed_networks];
+        assert!(lists.iter().all(|list| list.len() == 2), "{lists:?}");
+        let said = of(&[("TENANTRY_SIGNUP__MODE", "approval"), ("TENANTRY_OUTBOUND__ALLOW", "")]);
+        assert_eq!(said.signup().mode, SignUpMode::Approval);
+        assert!(said.outbound().allow.is_empty());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

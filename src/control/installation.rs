@@ -18,16 +18,32 @@ const fn place(id: InstallationId) -> Place {
 /// # Errors
 /// If the control plane does not answer, or the MAC key does not open.
 pub async fn find(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Option<Installation>> {
-    let row = installation::table
+    let found = row(conn).await?;
+    found
+        .map(|(id, sealed)| {
+            let secret = keys.open(place(id), &Sealed::from(sealed)).map_err(ApiError::internal)?;
+            Ok(Installation { id, mac: MacKey::new(&secret) })
+        })
+        .transpose()
+}
+
+async fn row(conn: &mut MainConn) -> ApiResult<Option<(InstallationId, Vec<u8>)>> {
+    let found = installation::table
         .select((installation::id, installation::mac_sealed))
         .first::<(InstallationId, Vec<u8>)>(conn)
         .await
         .optional()?;
-    row.map(|(id, sealed)| {
-        let secret = keys.open(place(id), &Sealed::from(sealed)).map_err(ApiError::internal)?;
-        Ok(Installation { id, mac: MacKey::new(&secret) })
-    })
-    .transpose()
+    Ok(found)
+}
+
+/// Whether these master keys are the installation's: its secret opens with one of them. One that was not made yet takes
+/// any.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn takes(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<bool> {
+    let found = row(conn).await?;
+    Ok(found.is_none_or(|(id, sealed)| keys.open(place(id), &Sealed::from(sealed)).is_ok()))
 }
 
 /// The installation; made now if this is the first time. Two nodes that start together agree on one.

@@ -37,7 +37,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::Clock;
 use crate::kernel::crypto::{MasterKeys, Place, Sealed};
 use crate::router::migrate::{Applied, MigrateError};
-use crate::router::{Installation, MainDb, Target, TlsMode, TlsPolicy};
+use crate::router::{Installation, MainConn, MainDb, Target, TlsMode, TlsPolicy};
 
 /// What every use of the control plane needs. Clones share it.
 #[derive(Debug, Clone)]
@@ -79,6 +79,16 @@ impl ControlPlane {
             })
             .await
             .map_err(fault)
+    }
+
+    /// Whether our master keys are those of the installation. What is sealed with others, its nodes cannot open.
+    ///
+    /// # Errors
+    /// If the control plane does not answer, or has no schema.
+    pub async fn takes_our_keys(&self) -> ApiResult<bool> {
+        let keys = self.keys.clone();
+        let taken = self.db.read(async move |conn: &mut MainConn| installation::takes(conn, &keys).await).await;
+        taken.map_err(fault)
     }
 }
 

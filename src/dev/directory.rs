@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_json, write_private};
 use super::{LocalPostgres, PostgresError};
+use crate::config::DEV_MARK;
 use crate::kernel::TenantId;
 use crate::kernel::crypto::{MasterKeys, random};
 
@@ -20,8 +21,8 @@ use crate::kernel::crypto::{MasterKeys, random};
 #[derive(Debug, Clone)]
 pub(super) struct Directory(PathBuf);
 
-/// What was generated at the first start and is kept: `dev.json`. Only this machine's demo installation has its
-/// passwords in a file.
+/// What was generated at the first start and is kept: `dev.json`, by which the directory is known for one of ours. Only
+/// this machine's demo installation has its passwords in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Kept {
@@ -111,7 +112,7 @@ impl Directory {
     }
 
     fn kept(&self) -> PathBuf {
-        self.0.join("dev.json")
+        self.0.join(DEV_MARK)
     }
 
     fn master_key(&self) -> PathBuf {

@@ -173,6 +173,12 @@ impl Node {
         Ok(Self { control, fleet, passwords, guards: Guards::default(), mailer })
     }
 
+    /// Writes mails to the log, if there is no mail server. They have links in them that let anybody in who reads it: for
+    /// `tenantry dev` alone.
+    pub fn log_mails(&mut self) {
+        self.mailer = self.mailer.take().or_else(Mailer::to_the_log);
+    }
+
     /// Brings the control plane's database to the embedded schema.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! The way to a mail server: one letter at a time, each within a deadline. Knows nothing of tenants.
+//! The way to a mail server: one letter at a time, each within a deadline. Knows nothing of tenants. Where things are tried
+//! out, letters may go to the log instead.
 
 mod server;
 
@@ -23,6 +24,9 @@ const AT_ONCE: usize = 8;
 /// Answers of a mail server that say of one address that nothing will ever arrive there (RFC 5321). What it says of the
 /// sender, or of a login, is no fault of the letter.
 const NEVER: [u16; 4] = [550, 551, 553, 556];
+
+/// Under what the log has letters, where they go there.
+const LOG: &str = "tenantry::mail";
 
 /// Says whether a server may be at an address that is this machine's own.
 pub type Allowed = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
@@ -76,15 +80,21 @@ impl fmt::Debug for MailerSettings {
 }
 
 /// Sends letters. Clones share the bound on how many at a time.
+#[derive(Debug, Clone)]
+pub struct Mailer(Way);
+
 #[derive(Clone)]
-pub struct Mailer {
-    settings: Arc<MailerSettings>,
-    turns: Arc<Semaphore>,
+enum Way {
+    Server { settings: Arc<MailerSettings>, turns: Arc<Semaphore> },
+    Log,
 }
 
-impl fmt::Debug for Mailer {
+impl fmt::Debug for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mailer({:?})", self.settings.server)
+        match self {
+            Self::Server { settings, .. } => settings.server.fmt(f),
+            Self::Log => f.write_str("Log"),
+        }
     }
 }
 
@@ -100,7 +110,14 @@ impl Mailer {
     /// A mailer. Opens nothing yet.
     #[must_use]
     pub fn new(settings: MailerSettings) -> Self {
-        Self { settings: Arc::new(settings), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self(Way::Server { settings: Arc::new(settings), turns: Arc::new(Semaphore::new(AT_ONCE)) })
+    }
+
+    /// One that writes letters to the log, links and all: whoever reads it gets in by them. Only for trying things out.
+    /// None where the log does not take them: what nobody sees is not sent.
+    #[must_use]
+    pub fn to_the_log() -> Option<Self> {
+        tracing::enabled!(target: LOG, tracing::Level::INFO).then_some(Self(Way::Log))
     }
 
     /// Hands a letter over to the server.
@@ -108,21 +125,27 @@ impl Mailer {
     /// # Errors
     /// [`SendError`]. After [`SendError::Trouble`] the server may have it all the same.
     pub async fn send(&self, letter: &Letter) -> Result<(), SendError> {
-        let message = self.message(letter)?;
-        let _turn = self.turns.acquire().await.map_err(|_| trouble("closing"))?;
-        let sent = timeout(self.settings.timeout, async {
-            let transport = self.transport().await?;
+        let Way::Server { settings, turns } = &self.0 else {
+            tracing::info!(target: LOG, to = %letter.to, subject = %letter.subject, "{}", letter.text);
+            return Ok(());
+        };
+        let message = settings.message(letter)?;
+        let _turn = turns.acquire().await.map_err(|_| trouble("closing"))?;
+        let sent = timeout(settings.timeout, async {
+            let transport = settings.transport().await?;
             transport.send(message).await.map_err(|error| fault(&error))
         });
         sent.await.map_err(|_| trouble("no answer from the mail server in time"))?.map(drop)
     }
+}
 
+impl MailerSettings {
     fn message(&self, letter: &Letter) -> Result<Message, SendError> {
         let to = letter.to.parse().map_err(|_| SendError::Address)?;
-        let domain = self.settings.from.email.domain();
+        let domain = self.from.email.domain();
         let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
         Message::builder()
-            .from(self.settings.from.clone())
+            .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(&letter.subject)
             .message_id(Some(format!("<{}@{domain}>", letter.id)))
@@ -133,7 +156,7 @@ impl Mailer {
 
     /// To an address that was looked at: the name is resolved once, and its certificate is checked by name.
     async fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, SendError> {
-        let MailerSettings { server, local, timeout, .. } = &*self.settings;
+        let Self { server, local, timeout, .. } = self;
         let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
         let found: Vec<SocketAddr> = found.map_err(|_| trouble("the mail server's name is not known"))?.collect();
         let reachable = found.iter().find(|address| !is_local(address.ip()) || local(address.ip()));
@@ -206,13 +229,17 @@ fn is_tls(error: &lettre::transport::smtp::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn mailer(allowed: bool) -> Mailer {
-        Mailer::new(MailerSettings {
+    fn settings(allowed: bool) -> MailerSettings {
+        MailerSettings {
             server: SmtpServer::parse("smtp://127.0.0.1:1").unwrap(),
             from: sender("Tenantry <no-reply@example.com>").unwrap(),
             timeout: Duration::from_secs(5),
             local: Arc::new(move |_| allowed),
-        })
+        }
+    }
+
+    fn mailer(allowed: bool) -> Mailer {
+        Mailer::new(settings(allowed))
     }
 
     fn letter(to: &str) -> Letter {
@@ -222,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_letter_has_both_forms_and_an_identity_of_its_own() {
-        let message = mailer(true).message(&letter("grace@example.org")).unwrap();
+        let message = settings(true).message(&letter("grace@example.org")).unwrap();
         let text = String::from_utf8(message.formatted()).unwrap();
         for part in [
             "Message-ID: <01890000@example.com>",
@@ -234,11 +261,11 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(matches!(mailer(true).message(&letter("grace@ex ample")), Err(SendError::Address)));
+        assert!(matches!(settings(true).message(&letter("grace@ex ample")), Err(SendError::Address)));
         let cunning = letter("grace@example.org\r\nBcc: eve@example.org");
-        assert!(matches!(mailer(true).message(&cunning), Err(SendError::Address)));
+        assert!(matches!(settings(true).message(&cunning), Err(SendError::Address)));
         let subject = Letter { subject: "a\r\nBcc: eve@example.org".into(), ..letter("grace@example.org") };
-        let text = String::from_utf8(mailer(true).message(&subject).unwrap().formatted()).unwrap();
+        let text = String::from_utf8(settings(true).message(&subject).unwrap().formatted()).unwrap();
         assert!(!text.contains("\r\nBcc:"), "{text}");
     }
 

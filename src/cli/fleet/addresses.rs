@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::progress::Bar;
+use crate::cli::progress::Bar;
 use crate::cli::tenant::{explain, fleet};
 use crate::cli::{Context, Partial};
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::progress::Bar;
 use crate::cli::tenant::{explain, fleet};
 use crate::cli::{Context, Output, Partial};
 
@@ -14,7 +15,7 @@ pub struct DriftArgs {
 }
 
 pub(super) async fn run(context: &Context, args: &DriftArgs) -> anyhow::Result<()> {
-    let report = fleet(context)?.drift(&args.only, context).await.map_err(explain)?;
+    let report = fleet(context)?.drift(&args.only, &Bar::new()).await.map_err(explain)?;
     match context.output {
         Output::Json => context.say(&serde_json::to_string_pretty(&report)?)?,
         Output::Table => {

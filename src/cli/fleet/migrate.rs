@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::progress::Bar;
+use crate::cli::progress::Bar;
 use crate::cli::tenant::{HaltArgs, explain, fleet};
 use crate::cli::{Context, Output, Partial};
 use crate::config::Span;

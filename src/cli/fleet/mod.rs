@@ -4,7 +4,6 @@ mod addresses;
 mod doctor;
 mod drift;
 mod migrate;
-mod progress;
 mod status;
 mod verify;
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use url::Url;
 
+use crate::cli::progress::Bar;
 use crate::cli::remote::server_url;
 use crate::cli::tenant::{explain, fleet};
 use crate::cli::{Context, Output, Refused};
@@ -37,7 +38,7 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         return check(context, &fleet, file).await;
     }
     let client = Client::new(server_url(context, args.url.as_ref())?, args.ca_file.as_deref())?;
-    let report = fleet.prove(&client, context).await.map_err(explain)?;
+    let report = fleet.prove(&client, &Bar::new()).await.map_err(explain)?;
     if let Some(file) = &args.report {
         write(&fleet, &report, file).await?;
     }

@@ -67,6 +67,8 @@ impl PoolCommand {
             return Err(Usage(format!("--interval is at least {SHORTEST:?}")).into());
         }
         let mut remote = args.remote.open(context)?;
+        // Before there is a screen, and Ctrl-C is ours: somebody may be asked for a code.
+        remote.log_in().await?;
         let stop = stop_signal()?;
         let done = tokio::select! {
             done = args.look(context, &mut remote) => done,

@@ -6,6 +6,7 @@ use super::make::HaltArgs;
 use super::manage::fields;
 use super::{explain, fleet};
 use crate::cli::Context;
+use crate::cli::progress::Bar;
 use crate::fleet::backup::BackupTenant;
 use crate::fleet::restore::RestoreTenant;
 use crate::fleet::view::RestoredView;
@@ -40,7 +41,7 @@ pub struct RestoreArgs {
 pub(super) async fn backup(context: &Context, args: &BackupArgs) -> anyhow::Result<()> {
     let fleet = fleet(context)?;
     let tenant = fleet.get(&args.tenant).await.map_err(explain)?;
-    let made = fleet.backup(tenant.id, BackupTenant::default(), &args.halt.options(), context).await;
+    let made = fleet.backup(tenant.id, BackupTenant::default(), &args.halt.options(), &Bar::new()).await;
     let made = made.map_err(explain)?;
     let backup = &made.backup;
     let fields = [
@@ -72,7 +73,7 @@ pub(super) async fn backups(context: &Context, tenant: &str) -> anyhow::Result<(
 pub(super) async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<()> {
     let Some(backup) = args.backup else { return super::manage::restore(context, &args.tenant).await };
     let wanted = RestoreTenant { backup, beside: args.beside.clone() };
-    let restored = fleet(context)?.restore_backup(&args.tenant, &wanted, &args.halt.options(), context).await;
+    let restored = fleet(context)?.restore_backup(&args.tenant, &wanted, &args.halt.options(), &Bar::new()).await;
     let view = RestoredView::from(restored.map_err(explain)?);
     let mut fields = fields(&view.tenant);
     fields.push(("backupId", view.backup_id.to_string()));

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::make::{AdminArgs, HaltArgs, print};
 use super::{explain, fleet, text_file};
 use crate::cli::Context;
+use crate::cli::progress::Bar;
 use crate::fleet::clone::{CloneTenant, Mask};
 use crate::kernel::Slug;
 
@@ -59,14 +60,14 @@ pub(super) async fn clone(context: &Context, args: &CloneArgs) -> anyhow::Result
     };
     let fleet = fleet(context)?;
     let source = fleet.get(&args.tenant).await.map_err(explain)?;
-    let made = fleet.clone_tenant(source.id, &wanted, &args.halt.options(), context).await.map_err(explain)?;
+    let made = fleet.clone_tenant(source.id, &wanted, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     print(context, made)
 }
 
 pub(super) async fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<()> {
     let fleet = fleet(context)?;
     let tenant = fleet.get(&args.tenant).await.map_err(explain)?;
-    let done = fleet.export(tenant.id, &args.to, &args.halt.options(), context).await.map_err(explain)?;
+    let done = fleet.export(tenant.id, &args.to, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     let manifest = &done.manifest;
     let rows: u64 = manifest.tables.iter().map(|table| table.rows).sum();
     let view = json!({"directory": args.to, "manifest": manifest, "steps": done.steps});

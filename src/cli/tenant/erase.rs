@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::make::HaltArgs;
 use super::{explain, fleet, text_file};
+use crate::cli::progress::Bar;
 use crate::cli::{Context, Refused};
 use crate::fleet::erase::SignedCertificate;
 
@@ -44,7 +45,7 @@ pub(super) async fn erase(context: &Context, args: &EraseArgs) -> anyhow::Result
     }
     let erased = async {
         context.confirm(&format!("Erasing tenant '{tenant}' with its data, backups and keys, for ever"))?;
-        fleet.erase(tenant, &args.halt.options(), context).await.map_err(explain)
+        fleet.erase(tenant, &args.halt.options(), &Bar::new()).await.map_err(explain)
     };
     let erased = erased.await.inspect_err(|_| {
         // It is ours, and empty.

@@ -6,6 +6,7 @@ use clap::Args;
 use secrecy::ExposeSecret as _;
 
 use super::{explain, fleet, secret_file, text_file};
+use crate::cli::progress::Bar;
 use crate::cli::{Context, Refused};
 use crate::fleet::view::ProvisionedView;
 use crate::fleet::{AdminPassword, AttachTenant, CreateTenant, FirstAdmin, Halt, OperationOptions, Provisioned};
@@ -162,7 +163,7 @@ pub(super) async fn create(context: &Context, args: &CreateArgs) -> anyhow::Resu
         let tenant = fleet(context)?.create_later(&wanted).await.map_err(explain)?;
         return print(context, Provisioned { tenant, steps: Vec::new(), admin_password: None, first_session: None });
     }
-    let made = fleet(context)?.create(&wanted, &args.halt.options(), context).await.map_err(explain)?;
+    let made = fleet(context)?.create(&wanted, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     print(context, made)
 }
 
@@ -177,7 +178,7 @@ pub(super) async fn attach(context: &Context, args: &AttachArgs) -> anyhow::Resu
         max_connections: args.max_connections,
         admin: args.admin.read()?,
     };
-    let made = fleet(context)?.attach(&wanted, &args.halt.options(), context).await.map_err(explain)?;
+    let made = fleet(context)?.attach(&wanted, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     print(context, made)
 }
 

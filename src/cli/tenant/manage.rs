@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{explain, fleet};
+use crate::cli::progress::Bar;
 use crate::cli::{Context, Usage};
 use crate::control::tenants::{TenantChanges, TenantFilter, TenantRecord};
 use crate::fleet::DeleteTenant;
@@ -157,7 +158,7 @@ pub(super) async fn delete(context: &Context, args: &DeleteArgs) -> anyhow::Resu
     let what = if at_once { "Dropping" } else { "Archiving, and after the grace period dropping," };
     context.confirm(&format!("{what} tenant '{}' and all its data", tenant.slug))?;
     let how = DeleteTenant { now: args.now, drop_dedicated_data: args.drop_dedicated_data };
-    let deleted = DeletedView::from(fleet.delete(tenant.id, how, context).await.map_err(explain)?);
+    let deleted = DeletedView::from(fleet.delete(tenant.id, how, &Bar::new()).await.map_err(explain)?);
     let until = deleted.purge_after.map_or_else(|| "-".into(), |until| until.to_rfc3339());
     let fields = [
         ("id", deleted.id.to_string()),

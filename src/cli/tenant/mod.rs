@@ -34,7 +34,7 @@ pub use token::TokenArgs;
 
 use super::{Context, Refused};
 use crate::error::{ApiError, Code};
-use crate::fleet::{Fleet, Progress, StepTime};
+use crate::fleet::Fleet;
 use crate::http::Node;
 
 /// What to do with tenants.
@@ -180,16 +180,25 @@ pub(in crate::cli) fn explain(error: ApiError) -> anyhow::Error {
         return error.into();
     }
     let said = error.client_detail().trim_end_matches('.');
-    let fallback = match error.code() {
-        Code::NotFound => "see `tenantry tenant list` and `tenantry cluster list`",
-        code => code.fix().trim_end_matches('.'),
-    };
-    let (what, remedy) = said.split_once(". ").unwrap_or((said, fallback));
+    // A remedy is a sentence of its own, or the end of the one there is.
+    let parted = said.split_once(". ").or_else(|| said.rsplit_once("; "));
+    let (what, remedy) = parted.unwrap_or_else(|| (said, fallback(error.code())));
     let fields =
         error.fields().iter().filter(|field| !error.client_detail().contains(field.message.trim_end_matches('.')));
-    let fields: String = fields.map(|field| format!(" ({}: {})", field.field, field.message)).collect();
+    let fields: String =
+        fields.map(|field| format!(" ({}: {})", field.field, field.message.trim_end_matches('.'))).collect();
     let cause = error.cause().map(|cause| format!(" ({:#})", Chain(cause))).unwrap_or_default();
     Refused::new(format!("{what}{fields}{cause}"), remedy).into()
+}
+
+/// What to do about a refusal that does not say so: where the table of codes speaks of requests, in terms of commands.
+fn fallback(code: Code) -> &'static str {
+    match code {
+        Code::NotFound => "see `tenantry tenant list` and `tenantry cluster list`",
+        Code::Conflict => "see `tenantry tenant show` or `tenantry cluster show`, and decide anew",
+        Code::AlreadyExists | Code::ValidationFailed => "correct what is named, and run it again",
+        code => code.fix().trim_end_matches('.'),
+    }
 }
 
 struct Chain<'a>(&'a (dyn std::error::Error + Send + Sync));
@@ -219,13 +228,42 @@ pub(super) fn text_file(path: &std::path::Path) -> anyhow::Result<String> {
     })
 }
 
-/// Each step on stderr, with what it took.
-impl Progress for Context {
-    fn done(&self, step: &StepTime) {
-        self.progress(&format!("  {:20} {:>6} ms", step.name, step.ms));
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn note(&self, text: &str) {
-        self.progress(&format!("note: {text}"));
+    #[test]
+    fn a_refusal_has_one_remedy() {
+        let said = |error: ApiError| explain(error).to_string();
+        let conflict = |detail: &'static str| said(ApiError::new(Code::Conflict).detail(detail));
+        for (detail, line) in [
+            (
+                "Another process is working on this tenant; wait for it to end.",
+                "Another process is working on this tenant; wait for it to end",
+            ),
+            (
+                "No cluster has room for another tenant; add one with `tenantry cluster add`.",
+                "No cluster has room for another tenant; add one with `tenantry cluster add`",
+            ),
+            (
+                "The backup is not in the storage any more; nothing was restored. Choose another one.",
+                "The backup is not in the storage any more; nothing was restored; Choose another one",
+            ),
+            (
+                "Tenants live on it.",
+                "Tenants live on it; see `tenantry tenant show` or `tenantry cluster show`, and decide anew",
+            ),
+        ] {
+            assert_eq!(conflict(detail), line);
+        }
+        assert_eq!(
+            said(ApiError::not_found("tenant")),
+            "There is no such tenant; see `tenantry tenant list` and `tenantry cluster list`"
+        );
+        assert_eq!(
+            said(ApiError::invalid_field("connectionBudget", "too_large", "The server has 100 connections.")),
+            "Some fields are not valid (connectionBudget: The server has 100 connections); correct what is named, and run it \
+             again"
+        );
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::make::HaltArgs;
 use super::{explain, fleet};
 use crate::cli::Context;
+use crate::cli::progress::Bar;
 use crate::config::Span;
 use crate::fleet::MoveTenant;
 use crate::fleet::relocate::Method;
@@ -41,7 +42,7 @@ pub(super) async fn run(context: &Context, args: &MoveArgs) -> anyhow::Result<()
     let fleet = fleet(context)?;
     let tenant = fleet.get(&args.tenant).await.map_err(explain)?;
     if args.abort {
-        let view = TenantView::from(fleet.abort_move(tenant.id, context).await.map_err(explain)?);
+        let view = TenantView::from(fleet.abort_move(tenant.id, &Bar::new()).await.map_err(explain)?);
         return context.print_one(&view, &super::manage::fields(&view));
     }
     if args.confirm {
@@ -54,7 +55,7 @@ pub(super) async fn run(context: &Context, args: &MoveArgs) -> anyhow::Result<()
         return context.print_one(&value, &fields);
     }
     let wanted = MoveTenant { to: args.to.clone(), hold_deadline: args.hold_deadline.0, method: args.method };
-    let moved = fleet.relocate(tenant.id, &wanted, &args.halt.options(), context).await.map_err(explain)?;
+    let moved = fleet.relocate(tenant.id, &wanted, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     let view = MovedView::from(moved);
     let mut fields = super::manage::fields(&view.tenant);
     fields.extend([

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::make::{HaltArgs, TlsArgs, target_file};
 use super::{explain, fleet};
+use crate::cli::progress::Bar;
 use crate::cli::{Context, Partial};
 use crate::fleet::Fleet;
 use crate::fleet::view::{RotatedView, TenantView};
@@ -43,7 +44,7 @@ pub(super) async fn run(context: &Context, args: &RotateArgs) -> anyhow::Result<
         let view = TenantView::from(replaced.map_err(explain)?);
         return context.print_one(&view, &super::manage::fields(&view));
     }
-    let rotated = fleet.rotate(tenant.id, &args.halt.options(), context).await.map_err(explain)?;
+    let rotated = fleet.rotate(tenant.id, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     let view = RotatedView::from(rotated);
     let mut fields = super::manage::fields(&view.tenant);
     let total: i64 = view.steps.iter().map(|step| step.ms).sum();
@@ -52,7 +53,7 @@ pub(super) async fn run(context: &Context, args: &RotateArgs) -> anyhow::Result<
 }
 
 async fn all(context: &Context, fleet: &Fleet, args: &RotateArgs) -> anyhow::Result<()> {
-    let done = fleet.rotate_all(&args.halt.options(), context).await.map_err(explain)?;
+    let done = fleet.rotate_all(&args.halt.options(), &Bar::new()).await.map_err(explain)?;
     let failed = done.failed.iter().map(|part| format!("{}: {}", part.slug, part.error)).collect::<Vec<_>>();
     let fields = [("rotated", done.rotated.to_string()), ("failed", failed.join("\n        "))];
     context.print_one(&done, &fields)?;

@@ -3,6 +3,7 @@
 use tenantry::testing::TestApp;
 
 use crate::support::binary::{run, run_with};
+use crate::support::dir::Dir;
 
 /// The usual ones may be taken on this machine.
 fn free_ports() -> [(String, String); 2] {
@@ -55,6 +56,28 @@ async fn show_masks_every_secret_and_says_where_values_come_from() {
         assert!(said.stdout.contains("TENANTRY_LOG__FORMAT") && said.stdout.contains("default"), "{said:#?}");
     }
     run(app, &["config", "check"]).await.expect(0);
+}
+
+#[actix_web::test]
+async fn only_a_directory_of_dev_opens_sign_ups_and_this_machine() {
+    let dir = Dir::new();
+    let at = dir.path().to_str().unwrap();
+    let settings = async || {
+        let variables = [("TENANTRY_DATA_DIR".to_owned(), at.to_owned())];
+        let said = run_with(&variables, &["config", "show", "--output", "json"]).await.expect(0).json();
+        ["signup.mode", "signup.unlimited", "outbound.allow", "mail.allowed_networks"].map(|key| {
+            let found = said.as_array().unwrap().iter().find(|setting| setting["key"] == key).unwrap();
+            (found["value"].as_str().unwrap().to_owned(), found["source"].as_str().unwrap().to_owned())
+        })
+    };
+    // As in the image: a directory that is there, and empty.
+    for (value, source) in settings().await {
+        assert!(["closed", "[]"].contains(&&*value) && source == "default", "{value} of {source}");
+    }
+    std::fs::write(dir.path().join("dev.json"), "{}").unwrap();
+    for (value, source) in settings().await {
+        assert!(["open", "[127.0.0.0/8, ::1/128]"].contains(&&*value) && source.ends_with("dev.json"), "{value}");
+    }
 }
 
 #[actix_web::test]

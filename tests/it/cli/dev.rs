@@ -48,7 +48,22 @@ async fn dev_works_stops_and_comes_back() {
     assert_eq!(list.json().as_array().map(Vec::len), Some(2));
     let second = run_with(&[], &["dev", "--port", "0", "--data-dir", &at]).await;
     assert!(second.code.is_some_and(|code| code != 0) && second.stderr.contains("in use"), "{second:#?}");
+    // Without a mail server, mails are in the log.
+    let forgotten = json!({"tenant": "acme", "email": tenants[0]["adminEmail"]});
+    nobody.post("/api/v1/auth/forgot-password", forgotten).await.expect(202);
+    let mailed = async || {
+        let log = std::fs::read_to_string(directory.with_extension("log")).unwrap();
+        log.lines().any(|line| line.contains("admin@acme.example") && line.contains("/reset-password"))
+    };
+    eventually(seconds(20), "the link is in the log", mailed).await;
+    // Sign-ups are open: it is the name that is refused.
+    let founder = json!({"email": "founder@acme.test", "password": "a password of some length", "firstName": "Fae", "lastName": "Founder"});
+    let sign_up = json!({"slug": "acme", "name": "Another Acme", "admin": founder});
+    nobody.post("/api/v1/tenants", sign_up).await.refused(409, "already_exists");
     interrupt(child, &ready).await;
+    let settings = run_with(&[], &["config", "show", "--data-dir", &at]).await.expect(0);
+    let mode = settings.stdout.lines().find(|line| line.starts_with("signup.mode")).unwrap_or_default();
+    assert!(mode.contains("open"), "the directory is still dev's: {mode}");
 
     let begun = std::time::Instant::now();
     let (child, ready) = start(&directory).await;

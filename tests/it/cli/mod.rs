@@ -2,6 +2,7 @@
 
 mod config;
 mod dev;
+mod keys;
 mod pool;
 mod replicas;
 mod serve;

@@ -8,6 +8,7 @@ use tempfile::{NamedTempFile, TempDir};
 use tenantry::testing::{Persona, TestApp};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::support::authenticator::code;
 use crate::support::binary::{program, run_with};
 
 /// The operator of test installations, as `pool top` is told of one.
@@ -112,6 +113,38 @@ async fn what_stands_in_the_way_is_said_in_one_line() {
     let mut nowhere = operator.arguments(app, &["--once"]);
     nowhere[3] = "http://127.0.0.1:1";
     run_with(&[], &nowhere).await.expect(1);
+}
+
+#[actix_web::test]
+async fn an_operator_with_a_second_factor_gives_its_code() {
+    let app = TestApp::builder().start().await;
+    let operator = Operator::of(&app).await;
+    let password = std::fs::read_to_string(operator.password.path()).unwrap();
+    let login = json!({"email": operator.email, "password": password.trim()});
+    let token = app.anonymous().post("/api/v1/admin/auth/login", login).await.expect(200);
+    let who = app.anonymous().bearing(token.data()["accessToken"].as_str().expect("a token"));
+    let totp = "/api/v1/admin/auth/mfa/totp";
+    let secret = who.post(totp, json!({})).await.expect(200).data()["secret"].as_str().expect("a secret").to_owned();
+    let confirmed = who.post(&format!("{totp}/confirm"), json!({"code": code(&app, &secret)})).await.expect(200);
+
+    // Nobody is there to be asked.
+    let without = run_with(&[], &operator.arguments(&app, &["--once"])).await.expect(4);
+    assert!(without.stderr.contains("--code-file") && without.stderr.lines().count() == 1, "{without:#?}");
+
+    let given = NamedTempFile::new().unwrap();
+    let file = given.path().to_str().unwrap();
+    std::fs::write(given.path(), "000000\n").unwrap();
+    let wrong = run_with(&[], &operator.arguments(&app, &["--once", "--code-file", file])).await.expect(4);
+    assert!(wrong.stderr.contains("401") && wrong.stderr.contains("code of now"), "{wrong:#?}");
+    app.clock().advance(chrono::TimeDelta::seconds(30));
+    std::fs::write(given.path(), format!("{}\n", code(&app, &secret))).unwrap();
+    run_with(&[], &operator.arguments(&app, &["--once", "--code-file", file])).await.expect(0);
+
+    let acme = app.tenant("acme").await;
+    std::fs::write(given.path(), confirmed.data()["recoveryCodes"][0].as_str().expect("a code")).unwrap();
+    let asked = operator.arguments(&app, &["--code-file", file]);
+    let list = [&["tenant", "issuers", "list", acme.slug.as_str()], &asked[2..]].concat();
+    run_with(&[], &list).await.expect(0);
 }
 
 #[actix_web::test]

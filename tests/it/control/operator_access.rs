@@ -334,6 +334,11 @@ async fn an_operator_registers_whose_tokens_a_tenant_takes() {
     let made =
         run(app, &[&add[..], &more[..], &["--roles-claim", "groups"], &asked[..]].concat()).await.expect(0).json();
     assert_eq!((&made["issuer"], &made["roles"][0]["role"]), (&json!("urn:night"), &json!("user")));
+    let short = file("short", "too short");
+    let more = ["--audience", "tenantry", "--secret-file", &short, "--match-by", "user_id"];
+    let refused = run(app, &[&add[..], &more[..], &asked[..]].concat()).await.expect(4);
+    assert!(refused.stderr.contains("422") && refused.stderr.contains("(secret: "), "{refused:#?}");
+    assert!(!refused.stderr.contains("--password-file") && refused.stderr.lines().count() == 1, "{refused:#?}");
     let list = [&["tenant", "issuers", "list", acme.slug.as_str()], &asked[..]].concat();
     assert_eq!(run(app, &list).await.expect(0).json().as_array().map(Vec::len), Some(1));
     let id = made["id"].as_str().expect("an id");

@@ -12,7 +12,8 @@ async fn every_change_behind_the_migrations_is_a_line() {
     let app = TestApp::shared().await;
     let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
     let both = format!("{},{}", acme.slug, globex.slug);
-    run(app, &["fleet", "drift", "--only", &both]).await.expect(0);
+    let sound = run(app, &["fleet", "drift", "--only", &both]).await.expect(0);
+    assert!(sound.stderr.contains("compare 2 of 2\n"), "without a terminal, in lines: {sound:#?}");
     let changes = format!(
         "ALTER TABLE contacts ALTER COLUMN title TYPE varchar(200), ADD age int;
          ALTER TABLE users ALTER COLUMN last_name DROP NOT NULL;

@@ -167,7 +167,9 @@ async fn all_tenants_but_those_that_cannot_be_are_rotated_and_listed() {
     assert!(said.stderr.contains("1 of 2 tenants"), "{said:?}");
     assert_eq!(admitted(&rotated).await, Ok(()));
     db::execute(&app.server(), &format!("ALTER ROLE {0}_away RENAME TO {0}", ill.role())).await;
-    assert_eq!(run(&app, &arguments).await.expect(0).json(), json!({"rotated": 2, "failed": []}));
+    let said = run(&app, &arguments).await.expect(0);
+    assert_eq!(said.json(), json!({"rotated": 2, "failed": []}));
+    assert!(said.stderr.contains("rotate 2 of 2\n"), "how far it has come, in lines: {said:#?}");
     is_rotated(&app, ill.id, &olds[1]).await;
 }
 

@@ -20,7 +20,10 @@ pub(crate) async fn start(directory: &Path) -> (Child, Value) {
 pub(crate) async fn start_with(directory: &Path, stdout: impl Into<Stdio>) -> (Child, Value) {
     let ready = directory.join("ready.json");
     let arguments = ["dev", "--port", "0", "--data-dir", &directory.to_string_lossy()];
-    let environment = [("TENANTRY_MANAGEMENT_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
+    let environment = [
+        ("TENANTRY_MANAGEMENT_LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+        ("TENANTRY_LOG__LEVEL".to_owned(), "warn,tenantry::mail=info".to_owned()),
+    ];
     // A pipe that nobody reads would fill, and whoever writes to it would wait for ever.
     let log = directory.with_extension("log");
     std::fs::create_dir_all(log.parent().unwrap()).unwrap();
