@@ -6,8 +6,8 @@ use std::time::Instant;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -69,11 +69,22 @@ fn in_shape(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         None if is_json(response.headers()) => return response,
         None => problem::respond(response.request(), &framework_error(&response)),
     };
-    // Those of a session that is over are cleared by the refusal.
-    for cookie in response.headers().get_all(SET_COOKIE) {
-        answer.headers_mut().append(SET_COOKIE, cookie.clone());
-    }
+    keep_headers(response.headers(), answer.headers_mut());
     response.into_response(answer)
+}
+
+/// What other middlewares said beside the body stays: the cookies of a session that is over are cleared by its refusal,
+/// and a page of another origin may read it (CORS).
+fn keep_headers(said: &HeaderMap, answer: &mut HeaderMap) {
+    let own = answer.clone();
+    let of_the_body = |name: &HeaderName| {
+        name.as_str().starts_with("content-") || [ETAG, LAST_MODIFIED, TRANSFER_ENCODING].contains(name)
+    };
+    for (name, value) in said {
+        if !own.contains_key(name) && !of_the_body(name) {
+            answer.append(name.clone(), value.clone());
+        }
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
