@@ -16,7 +16,7 @@ use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
 async fn serving<P: Power>(operator: &Operator<P>, fleet: &Fleet, router: &Router, name: &str) -> ApiResult<TenantDb> {
     let tenant = tenant_of(operator, fleet, name).await?;
     router.named(Some(tenant.slug.as_str()), &Default::default()).await.map_err(|error| match error {
-        router::Error::TenantUnknown => {
+        router::Error::TenantUnknown | router::Error::TenantUnavailable { .. } => {
             ApiError::new(Code::Conflict).detail(format!("The tenant is {}; it must be active.", tenant.status))
         }
         other => other.into(),
