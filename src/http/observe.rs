@@ -42,7 +42,9 @@ async fn attend(
     let response = next.call(request).await?.map_into_boxed_body();
     let mut response = in_shape(response);
     let secure = response.request().app_data::<web::Data<PublicUrl>>().is_some_and(|url| url.0.starts_with("https://"));
-    let private = ["/api/", "/scim/"].iter().any(|plane| response.request().path().starts_with(plane));
+    // As the router matches it: however it was spelled.
+    let path = response.request().match_info().as_str();
+    let private = ["/api/", "/scim/"].iter().any(|plane| path.starts_with(plane));
     dress(response.headers_mut(), &id, secure, private);
     record(response.request(), response.status(), &id, trace, started);
     let request = response.request().clone();
@@ -97,7 +99,7 @@ fn framework_error(response: &ServiceResponse<BoxBody>) -> ApiError {
         StatusCode::NOT_FOUND => ApiError::new(Code::NotFound),
         StatusCode::METHOD_NOT_ALLOWED => {
             let surface = response.request().app_data::<web::Data<Surface>>();
-            let methods = surface.and_then(|surface| surface.methods(response.request().path()));
+            let methods = surface.and_then(|surface| surface.methods(response.request().match_info().as_str()));
             ApiError::new(Code::MethodNotAllowed).allow(methods.unwrap_or_default())
         }
         StatusCode::NOT_ACCEPTABLE => ApiError::new(Code::NotAcceptable),
@@ -204,6 +206,7 @@ mod tests {
             ("/api/refused", 404, Some("not_found")),
             ("/api/framework", 413, Some("payload_too_large")),
             ("/nowhere", 404, Some("not_found")),
+            ("/%61pi/fine", 200, None),
         ] {
             let request = TestRequest::get().uri(path).insert_header(("x-request-id", "me-1")).to_request();
             let response = call_service(&app, request).await;
@@ -215,7 +218,7 @@ mod tests {
             assert!(
                 headers.contains_key("content-security-policy") && headers.contains_key("strict-transport-security")
             );
-            assert_eq!(headers.contains_key("cache-control"), path.starts_with("/api/"));
+            assert_eq!(headers.contains_key("cache-control"), path.contains("pi/"));
             let body: Value = read_body_json(response).await;
             assert_eq!(body["meta"]["requestId"], "me-1");
             assert_eq!(body["error"]["code"].as_str(), code);
