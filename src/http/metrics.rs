@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -20,8 +21,8 @@ pub(super) fn describe() {
 
 /// One worker's handles: looked up once for each route, method and status, so that a request takes no shared lock.
 /// Bounded by the application's own routes.
-#[derive(Default)]
-pub(super) struct Durations(RefCell<HashMap<String, Vec<Answered>>>);
+#[derive(Clone, Default)]
+pub(super) struct Durations(Rc<RefCell<HashMap<String, Vec<Answered>>>>);
 
 /// Answers of one route.
 struct Answered {
@@ -31,6 +32,12 @@ struct Answered {
 }
 
 impl Durations {
+    /// The routes of which something was recorded.
+    #[cfg(test)]
+    pub(super) fn routes(&self) -> Vec<String> {
+        self.0.borrow().keys().cloned().collect()
+    }
+
     /// A request has been answered.
     pub(super) fn record(&self, route: &str, method: &'static str, status: StatusCode, duration: Duration) {
         let mut routes = self.0.borrow_mut();

@@ -1,17 +1,21 @@
 //! Around every request: its id, its one line in the access log, its metrics, and the headers of every answer. Errors
 //! of whatever origin leave here in the contract's shape.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, web};
+use futures_util::FutureExt as _;
 
 use super::metrics::Durations;
 use super::request_id;
@@ -39,11 +43,13 @@ async fn attend(
     let started = Instant::now();
     let id = request_id::of(request.headers());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let response = next.call(request).await?.map_into_boxed_body();
+    let before = Before::of(&request);
+    let response = match AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await {
+        Ok(response) => response?.map_into_boxed_body(),
+        Err(panic) => return Err(before.panicked(&*panic, &id, started)),
+    };
     let mut response = in_shape(response);
-    let secure = response.request().app_data::<web::Data<PublicUrl>>().is_some_and(|url| url.0.starts_with("https://"));
-    let private = ["/api/", "/scim/"].iter().any(|plane| response.request().path().starts_with(plane));
-    dress(response.headers_mut(), &id, secure, private);
+    dress(response.headers_mut(), &id, before.secure, before.private);
     record(response.request(), response.status(), &id, trace, started);
     let request = response.request().clone();
     RateStanding::write(&request, response.headers_mut());
@@ -52,6 +58,44 @@ async fn attend(
         action.end(Outcome::of_status(response.status().as_u16())).await;
     }
     Ok(response)
+}
+
+/// What is known of a request before it is handled. If its handler panics, the request is gone with it.
+struct Before {
+    method: &'static str,
+    url: Option<web::Data<PublicUrl>>,
+    secure: bool,
+    private: bool,
+    durations: Option<Durations>,
+}
+
+impl Before {
+    fn of(request: &ServiceRequest) -> Self {
+        let url = request.app_data::<web::Data<PublicUrl>>().cloned();
+        // As the router matches it: however it was spelled.
+        let path = request.match_info().as_str();
+        Self {
+            method: known(request.method()),
+            secure: url.as_ref().is_some_and(|url| url.0.starts_with("https://")),
+            url,
+            private: ["/api/", "/scim/"].iter().any(|plane| path.starts_with(plane)),
+            durations: request.app_data::<Durations>().cloned(),
+        }
+    }
+
+    /// An answer like that of any other fault of ours, instead of a connection that breaks off.
+    fn panicked(&self, panic: &(dyn Any + Send), id: &str, started: Instant) -> Error {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(requestId = id, method = self.method, cause = said, "a handler panicked");
+        let base = self.url.as_ref().map(|url| url.0.as_str()).unwrap_or_default();
+        let mut answer = problem::render(&ApiError::new(Code::Internal), base, id.to_owned(), false);
+        dress(answer.headers_mut(), id, self.secure, self.private);
+        if let Some(durations) = &self.durations {
+            durations.record("panicked", self.method, answer.status(), started.elapsed());
+        }
+        InternalError::from_response("a handler panicked", answer).into()
+    }
 }
 
 /// Errors of handlers are rendered here, where the request is known; so are those of the framework.
@@ -69,11 +113,22 @@ fn in_shape(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         None if is_json(response.headers()) => return response,
         None => problem::respond(response.request(), &framework_error(&response)),
     };
-    // Those of a session that is over are cleared by the refusal.
-    for cookie in response.headers().get_all(SET_COOKIE) {
-        answer.headers_mut().append(SET_COOKIE, cookie.clone());
-    }
+    keep_headers(response.headers(), answer.headers_mut());
     response.into_response(answer)
+}
+
+/// What other middlewares said beside the body stays: the cookies of a session that is over are cleared by its refusal,
+/// and a page of another origin may read it (CORS).
+fn keep_headers(said: &HeaderMap, answer: &mut HeaderMap) {
+    let own = answer.clone();
+    let of_the_body = |name: &HeaderName| {
+        name.as_str().starts_with("content-") || [ETAG, LAST_MODIFIED, TRANSFER_ENCODING].contains(name)
+    };
+    for (name, value) in said {
+        if !own.contains_key(name) && !of_the_body(name) {
+            answer.append(name.clone(), value.clone());
+        }
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -86,7 +141,7 @@ fn framework_error(response: &ServiceResponse<BoxBody>) -> ApiError {
         StatusCode::NOT_FOUND => ApiError::new(Code::NotFound),
         StatusCode::METHOD_NOT_ALLOWED => {
             let surface = response.request().app_data::<web::Data<Surface>>();
-            let methods = surface.and_then(|surface| surface.methods(response.request().path()));
+            let methods = surface.and_then(|surface| surface.methods(response.request().match_info().as_str()));
             ApiError::new(Code::MethodNotAllowed).allow(methods.unwrap_or_default())
         }
         StatusCode::NOT_ACCEPTABLE => ApiError::new(Code::NotAcceptable),
@@ -169,10 +224,12 @@ fn known(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::body::to_bytes;
+    use actix_web::dev::Service as _;
     use actix_web::middleware::from_fn;
     use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
     use actix_web::{App, HttpResponse};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::rest::Reply;
@@ -193,6 +250,7 @@ mod tests {
             ("/api/refused", 404, Some("not_found")),
             ("/api/framework", 413, Some("payload_too_large")),
             ("/nowhere", 404, Some("not_found")),
+            ("/%61pi/fine", 200, None),
         ] {
             let request = TestRequest::get().uri(path).insert_header(("x-request-id", "me-1")).to_request();
             let response = call_service(&app, request).await;
@@ -204,11 +262,44 @@ mod tests {
             assert!(
                 headers.contains_key("content-security-policy") && headers.contains_key("strict-transport-security")
             );
-            assert_eq!(headers.contains_key("cache-control"), path.starts_with("/api/"));
+            assert_eq!(headers.contains_key("cache-control"), path.contains("pi/"));
             let body: Value = read_body_json(response).await;
             assert_eq!(body["meta"]["requestId"], "me-1");
             assert_eq!(body["error"]["code"].as_str(), code);
             assert_eq!(body["success"].as_bool(), Some(code.is_none()));
         }
+    }
+
+    #[actix_web::test]
+    async fn a_handler_that_panics_is_answered_too() {
+        async fn broken() -> Reply<u8> {
+            panic!("a secret")
+        }
+        let durations = Durations::default();
+        let app = init_service(
+            App::new()
+                .app_data(web::Data::new(PublicUrl("https://t.example".into())))
+                .app_data(durations.clone())
+                .route("/api/broken", web::get().to(broken))
+                .route("/api/fine", web::get().to(async || Reply(1)))
+                .wrap(from_fn(observe)),
+        )
+        .await;
+        let request = TestRequest::get().uri("/api/broken").insert_header(("x-request-id", "me-2")).to_request();
+        // The server asks the error for its answer.
+        let answer = app.call(request).await.err().unwrap().error_response();
+        assert_eq!(answer.status(), 500);
+        for (name, value) in [("x-request-id", "me-2"), ("cache-control", "no-store"), ("x-frame-options", "DENY")] {
+            assert_eq!(answer.headers().get(name).unwrap(), value);
+        }
+        let body = to_bytes(answer.into_body()).await.unwrap();
+        let said: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&said["error"]["code"], &said["meta"]["requestId"]), (&json!("internal_error"), &json!("me-2")));
+        assert_eq!(said["error"]["type"], "https://t.example/docs/errors#internal_error");
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+        assert_eq!(durations.routes(), ["panicked"]);
+        // Whoever comes next is served.
+        let next = call_service(&app, TestRequest::get().uri("/api/fine").to_request()).await;
+        assert_eq!(next.status(), 200);
     }
 }

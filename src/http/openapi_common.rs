@@ -89,7 +89,7 @@ fn restrict(parameter: &mut Parameter) {
         "Idempotency-Key" => {
             json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"})
         }
-        "If-Match" => json!({"type": "string", "pattern": r#"^(\*|"[0-9]{1,18}")$"#}),
+        "If-Match" => json!({"type": "string", "pattern": r#"^(\*|"[0-9]{1,18}"(, ?"[0-9]{1,18}"){0,15})$"#}),
         "pageSize" => json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 100, "default": 20}),
         "page" => json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 10_000}),
         _ => return,

@@ -1,5 +1,5 @@
 //! What the API offers, from its own OpenAPI document: which methods an address takes, and which of them take query
-//! parameters at all.
+//! parameters at all. Paths are looked up as the router matches them, decoded: a spelling is no way past what is refused.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ impl Surface {
     }
 
     fn find(&self, path: &str) -> Option<&Address> {
-        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let parts: Vec<&str> = relative(path).split('/').collect();
         self.0.iter().find(|address| address.is(&parts))
     }
 
@@ -67,7 +67,12 @@ impl Surface {
 
 fn split(path: &str) -> Vec<Segment> {
     let segment = |part: &str| if part.starts_with('{') { Segment::Parameter } else { Segment::Word(part.to_owned()) };
-    path.trim_start_matches('/').split('/').map(segment).collect()
+    relative(path).split('/').map(segment).collect()
+}
+
+/// Without the slash that it begins with: `//livez` is another address than `/livez`.
+fn relative(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path)
 }
 
 impl Address {
@@ -116,9 +121,9 @@ pub(super) async fn head_is_get(
 /// Where no route matches: 405 with `Allow` if another method would, else 404.
 pub(super) async fn nothing_here(request: HttpRequest) -> ApiResult<HttpResponse> {
     let surface = request.app_data::<web::Data<Surface>>();
-    match surface.and_then(|surface| surface.methods(request.path())) {
+    match surface.and_then(|surface| surface.methods(request.match_info().as_str())) {
         Some(methods) => Err(ApiError::new(Code::MethodNotAllowed).allow(methods)),
-        None if request.path().starts_with(scim::BASE) => Ok(scim::nothing_here(&request)),
+        None if request.match_info().as_str().starts_with(scim::BASE) => Ok(scim::nothing_here(&request)),
         None => Err(ApiError::new(Code::NotFound)),
     }
 }
@@ -146,9 +151,9 @@ pub(super) async fn refuse_what_is_not_offered(
 /// What may be done at the address instead.
 fn other_methods(request: &ServiceRequest) -> Option<String> {
     let surface = request.app_data::<web::Data<Surface>>()?;
-    let address = surface.find(request.path())?;
+    let address = surface.find(request.match_info().as_str())?;
     let known = address.methods.contains_key(request.method().as_str());
-    if known { None } else { surface.methods(request.path()) }
+    if known { None } else { surface.methods(request.match_info().as_str()) }
 }
 
 fn stray(request: &ServiceRequest) -> Option<String> {
@@ -156,7 +161,7 @@ fn stray(request: &ServiceRequest) -> Option<String> {
     if query.is_empty() {
         return None;
     }
-    let address = request.app_data::<web::Data<Surface>>()?.find(request.path())?;
+    let address = request.app_data::<web::Data<Surface>>()?.find(request.match_info().as_str())?;
     if *address.methods.get(request.method().as_str())? {
         return None;
     }
@@ -193,7 +198,7 @@ mod tests {
         assert_eq!(surface.methods("/users").as_deref(), Some("GET, HEAD, POST"));
         assert_eq!(surface.methods("/users/1").as_deref(), Some("DELETE, GET, HEAD"));
         assert_eq!(surface.methods("/users/me").as_deref(), Some("GET, HEAD"));
-        for nowhere in ["/", "/users/", "/users/1/2", "/user"] {
+        for nowhere in ["/", "/users/", "/users/1/2", "/user", "//users"] {
             assert_eq!(surface.methods(nowhere), None, "{nowhere}");
         }
     }
@@ -206,6 +211,7 @@ mod tests {
             other_methods(&request.app_data(web::Data::new(surface())).to_srv_request())
         };
         assert_eq!(others_of("DELETE", "/users/me").as_deref(), Some("GET, HEAD"));
+        assert_eq!(others_of("DELETE", "/users/m%65").as_deref(), Some("GET, HEAD"));
         assert_eq!(others_of("DELETE", "/users/1"), None);
         assert_eq!(others_of("GET", "/nowhere"), None);
     }
@@ -221,6 +227,7 @@ mod tests {
         assert_eq!(stray_of("GET", "/users?anything=1"), None);
         assert_eq!(stray_of("POST", "/users?dry=1").as_deref(), Some("dry"));
         assert_eq!(stray_of("GET", "/users/1?tenant=acme"), None);
+        assert_eq!(stray_of("GET", "/us%65rs/me?x=1").as_deref(), Some("x"));
         assert_eq!(stray_of("GET", "/users/1?tenant=acme&x=1").as_deref(), Some("x"));
     }
 }

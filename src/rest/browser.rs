@@ -83,7 +83,8 @@ impl FromRequest for Visitor {
 /// # Errors
 /// What the next one gives.
 pub async fn cookies(mut request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    let path = request.path();
+    // As the router matches it: however it was spelled.
+    let path = request.match_info().as_str();
     if !path.starts_with("/api/v1/") || path.starts_with("/api/v1/admin/") {
         return next.call(request).await;
     }
@@ -107,8 +108,9 @@ pub async fn cookies(mut request: ServiceRequest, next: Next<BoxBody>) -> Result
     if !asked {
         return next.call(request).await;
     }
-    let ends = matches!(request.path(), "/api/v1/auth/logout" | "/api/v1/auth/logout-all" | "/api/v1/auth/refresh");
-    let carries = request.path().starts_with("/api/v1/auth/") || request.path() == "/api/v1/tenants";
+    let path = request.match_info().as_str();
+    let ends = matches!(path, "/api/v1/auth/logout" | "/api/v1/auth/logout-all" | "/api/v1/auth/refresh");
+    let carries = path.starts_with("/api/v1/auth/") || path == "/api/v1/tenants";
     let response = next.call(request).await?;
     let status = response.status();
     Ok(match status {

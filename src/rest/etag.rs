@@ -33,9 +33,12 @@ pub(super) fn known_to_client(headers: &HeaderMap, version: i64) -> bool {
 /// A version that no row has.
 const NO_VERSION: i64 = i64::MIN;
 
-/// The version that the client has read, from `If-Match`. None where it does not care, or says `*`.
+/// As many tags of a list are looked at.
+const MOST: usize = 16;
+
+/// The versions that the client has read, from `If-Match`: any of them will do. None where it does not care, or says `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IfMatch(pub Option<i64>);
+pub struct IfMatch(Option<[i64; MOST]>);
 
 impl IfMatch {
     /// Compares with the version that the row has now.
@@ -44,22 +47,40 @@ impl IfMatch {
     /// 412 `version_mismatch` if the client has read another one.
     pub fn check(&self, current: i64) -> ApiResult<()> {
         match self.0 {
-            Some(expected) if expected != current => Err(ApiError::new(Code::VersionMismatch)),
+            Some(read) if !read.contains(&current) => Err(ApiError::new(Code::VersionMismatch)),
             _ => Ok(()),
         }
     }
 
+    /// The version that the row must still have when it is written, where the client cares.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn expected(&self, current: i64) -> ApiResult<Option<i64>> {
+        self.check(current)?;
+        Ok(self.0.map(|_| current))
+    }
+
+    /// One list, on one line or several (RFC 9110, section 13.1.1).
     fn read(headers: &HeaderMap) -> Self {
-        let mut values = headers.get_all(IF_MATCH);
-        let Some(value) = values.next() else { return Self(None) };
-        let text = value.to_str().unwrap_or_default().trim();
-        if text == "*" {
+        let lines = headers.get_all(IF_MATCH).map(|value| value.to_str().unwrap_or_default());
+        let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
+        let Some(first) = tags.next() else { return Self(None) };
+        if first == "*" && tags.next().is_none() {
             return Self(None);
         }
-        // A weak tag, another server's tag, or several: nothing of the kind was ever given for a row.
-        let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse().ok());
-        Self(Some(if values.next().is_some() { NO_VERSION } else { version.unwrap_or(NO_VERSION) }))
+        let mut read = [strong(first); MOST];
+        for (place, tag) in read.iter_mut().skip(1).zip(tags) {
+            *place = strong(tag);
+        }
+        Self(Some(read))
     }
+}
+
+/// The version behind a strong tag. A weak one, or another server's, was never given for a row.
+fn strong(text: &str) -> i64 {
+    let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse::<i64>().ok());
+    version.filter(|version| tag(*version) == text).unwrap_or(NO_VERSION)
 }
 
 impl FromRequest for IfMatch {
@@ -78,14 +99,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_strong_tag_of_the_version_matches() {
-        for (header, matches) in
-            [("\"3\"", true), ("*", true), ("W/\"3\"", false), ("\"2\"", false), ("3", false), ("\"2\", \"3\"", false)]
-        {
+    fn only_a_strong_tag_of_the_version_matches() {
+        for (header, matches) in [
+            ("\"3\"", true),
+            ("*", true),
+            ("W/\"3\"", false),
+            ("\"2\"", false),
+            ("3", false),
+            ("\"+3\"", false),
+            ("", false),
+            ("\"2\", \"3\"", true),
+            ("\"3\",\"2\"", true),
+            ("\"2\", W/\"3\"", false),
+            ("\"2\", *", false),
+            ("*, \"2\"", false),
+        ] {
             let request = TestRequest::default().insert_header((IF_MATCH, header)).to_http_request();
             assert_eq!(IfMatch::read(request.headers()).check(3).is_ok(), matches, "{header}");
         }
-        assert!(IfMatch::read(TestRequest::default().to_http_request().headers()).check(3).is_ok());
+        let (one, other) = ((IF_MATCH, "\"2\""), (IF_MATCH, "\"3\""));
+        let two = TestRequest::default().append_header(one).append_header(other).to_http_request();
+        assert_eq!(IfMatch::read(two.headers()).expected(3).ok(), Some(Some(3)));
+        assert!(IfMatch::read(two.headers()).expected(4).is_err());
+        let none = IfMatch::read(TestRequest::default().to_http_request().headers());
+        assert_eq!(none.expected(3).ok(), Some(None));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn nameable(request: &HttpRequest) -> ApiResult<()> {
 
 /// Whether it is asked by operators: they are routed to no tenant, and narrow lists to one by the same word.
 fn is_of_operators(request: &HttpRequest) -> bool {
-    request.path().starts_with("/api/v1/admin/")
+    request.match_info().as_str().starts_with("/api/v1/admin/")
 }
 
 /// `hinted`: the word of the routing hint is no parameter.
@@ -157,6 +157,14 @@ mod tests {
         assert_eq!(code("/x").await, None);
         assert_eq!(code("/x?tenant=acme").await, None);
         assert_eq!(code("/x?limit=1").await, Some(Code::InvalidQuery));
+    }
+
+    #[test]
+    fn routes_of_operators_are_known_by_any_spelling() {
+        for (path, known) in [("/api/v1/admin/x", true), ("/%61pi/v1/%61dmin/x", true), ("/api/v1/users", false)] {
+            let request = actix_web::test::TestRequest::with_uri(path).to_http_request();
+            assert_eq!(is_of_operators(&request), known, "{path}");
+        }
     }
 
     #[test]

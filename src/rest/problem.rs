@@ -135,7 +135,9 @@ pub fn log(error: &ApiError, request: &HttpRequest) {
     }
 }
 
-fn render(error: &ApiError, base: &str, request_id: String, bare: bool) -> HttpResponse {
+/// The answer where the request is not at hand: `base` is the public URL, and `bare` leaves the envelope out.
+#[must_use]
+pub fn render(error: &ApiError, base: &str, request_id: String, bare: bool) -> HttpResponse {
     let code = error.code();
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut builder = HttpResponse::build(status);

@@ -93,8 +93,9 @@ impl Router {
     /// The tenant named on a route without a token: by the body, `X-Tenant-ID` or the subdomain.
     ///
     /// # Errors
-    /// [`Error::TenantRequired`] if none is named, [`Error::TenantMismatch`] if two names differ, and
-    /// [`Error::TenantUnknown`] alike for unknown tenants and for those that do not serve.
+    /// [`Error::TenantRequired`] if none is named, [`Error::TenantUnknown`] alike for unknown tenants and for those that do
+    /// not serve, [`Error::TenantUnavailable`] for one that is still being made, and [`Error::TenantMismatch`] if two names
+    /// differ.
     pub async fn named(&self, body: Option<&str>, hints: &TenantHints) -> Result<TenantDb> {
         let tenant = resolver::named(body, hints, &self.0.registry).await?;
         Ok(TenantDb::new(self.clone(), tenant))

@@ -168,7 +168,11 @@ pub(super) async fn named(body: Option<&str>, hints: &TenantHints, registry: &Re
         Ok(id) if body.is_none() => registry.get(id).await?,
         _ => registry.get_by_slug(&name.parse::<Slug>().map_err(|_| Error::TenantUnknown)?).await?,
     };
+    // To a stranger, a tenant that does not serve is one that does not exist, whatever else the request names.
+    serving(&tenant).map_err(|error| match error {
+        making @ Error::TenantUnavailable { .. } => making,
+        _ => Error::TenantUnknown,
+    })?;
     hints.confirm(&tenant)?;
-    // To a stranger, a tenant that does not serve is one that does not exist.
-    if tenant.status == TenantStatus::Active { Ok(tenant) } else { Err(Error::TenantUnknown) }
+    Ok(tenant)
 }

@@ -7,7 +7,7 @@ use crate::control::operators::{Operator, Power, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::kernel::TokenIssuerId;
-use crate::rest::{Answer, Envelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Path};
+use crate::rest::{Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, NoContent, NoQuery, Path};
 use crate::router::{self, Router, TenantDb};
 use crate::tenant::auth::Auth;
 use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
@@ -16,7 +16,7 @@ use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
 async fn serving<P: Power>(operator: &Operator<P>, fleet: &Fleet, router: &Router, name: &str) -> ApiResult<TenantDb> {
     let tenant = tenant_of(operator, fleet, name).await?;
     router.named(Some(tenant.slug.as_str()), &Default::default()).await.map_err(|error| match error {
-        router::Error::TenantUnknown => {
+        router::Error::TenantUnknown | router::Error::TenantUnavailable { .. } => {
             ApiError::new(Code::Conflict).detail(format!("The tenant is {}; it must be active.", tenant.status))
         }
         other => other.into(),
@@ -78,7 +78,11 @@ pub async fn register_issuer(
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminRemoveTokenIssuer",
-    params(("id" = String, Path, description = "Id or slug"), ("issuerId" = TokenIssuerId, Path, description = "The issuer")),
+    params(
+        ("id" = String, Path, description = "Id or slug"),
+        ("issuerId" = TokenIssuerId, Path, description = "The issuer"),
+        ("If-Match" = Option<String>, Header, description = "The `version` that was read, as an `ETag`"),
+    ),
     responses((status = 204, description = "Removed"), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -90,9 +94,10 @@ pub async fn remove_issuer(
     router: web::Data<Router>,
     auth: web::Data<Auth>,
     path: Path<(String, TokenIssuerId)>,
+    if_match: IfMatch,
 ) -> ApiResult<NoContent> {
     let (id, issuer) = path.0;
     let db = serving(&operator, &fleet, &router, &id).await?;
-    by_operator::remove(&db, &auth, format!("operator:{}", operator.id), issuer).await?;
+    by_operator::remove(&db, &auth, format!("operator:{}", operator.id), (issuer, if_match)).await?;
     Ok(NoContent)
 }

@@ -260,7 +260,7 @@ pub async fn switch_tenant(
     let person = elsewhere::person_of(&caller.db, caller.user()).await?;
     let there = match router.named(Some(&body.0.tenant), &Hints::default()).await {
         Ok(db) => db,
-        Err(router::Error::TenantUnknown) => return Err(no_such_tenant()),
+        Err(router::Error::TenantUnknown | router::Error::TenantUnavailable { .. }) => return Err(no_such_tenant()),
         Err(error) => return Err(error.into()),
     };
     let person = person.ok_or_else(no_such_tenant)?;

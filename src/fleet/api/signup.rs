@@ -54,7 +54,7 @@ pub struct SignUpAdmin {
     #[garde(custom(email_shape))]
     #[schema(example = "gavin@hooli.test")]
     pub email: String,
-    /// At least 10 characters.
+    /// At least 15 characters.
     #[garde(skip)]
     #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     pub password: SecretString,

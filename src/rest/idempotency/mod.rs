@@ -146,7 +146,7 @@ impl Idempotency {
     /// What its key counts for: one effect of one caller.
     #[must_use]
     pub fn scope(&self, actor: &str) -> String {
-        format!("{} {} {actor}", self.request.method(), self.request.path())
+        format!("{} {} {actor}", self.request.method(), self.request.match_info().as_str())
     }
 
     /// The key of the request, if it has one.

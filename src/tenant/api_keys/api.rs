@@ -15,7 +15,7 @@ use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ApiKeyId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Paging, Path, Query,
-    ShownOnce, Tagged, Versioned,
+    ShownOnce, Tagged, Versioned, check_end,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -212,7 +212,7 @@ pub async fn create_key(
     let now = auth.clock.now();
     rules::check_scopes(&wanted.scopes, &caller.access.permissions)?;
     rules::check_addresses(&wanted.allowed_addresses)?;
-    rules::check_end(wanted.expires_at, now)?;
+    check_end(wanted.expires_at, now)?;
     let (db, actor) = (&caller.db, owner.to_string());
     idempotency
         .run_shown_once(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewApiKey>> {

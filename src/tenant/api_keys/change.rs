@@ -14,7 +14,7 @@ use crate::kernel::ApiKeyId;
 use crate::kernel::opaque::TokenKind;
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, IfMatch, Json, MergePatch, NoContent, NoQuery, Patch,
-    Path, Tagged,
+    Path, Tagged, check_end,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -102,7 +102,7 @@ pub async fn patch_key(
     };
     rules::check_scopes(change.scopes.as_deref().unwrap_or_default(), &caller.access.permissions)?;
     rules::check_addresses(change.allowed_addresses.as_deref().unwrap_or_default())?;
-    rules::check_end(change.expires_at.flatten(), now)?;
+    check_end(change.expires_at.flatten(), now)?;
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<KeyRow> {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
-
 use crate::config::Network;
 use crate::error::{ApiError, ApiResult};
 
@@ -40,17 +38,6 @@ pub(super) fn check_addresses(addresses: &[String]) -> ApiResult<()> {
     }
 }
 
-/// Refuses an end that has passed.
-///
-/// # Errors
-/// 422 on `expiresAt`.
-pub(super) fn check_end(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> ApiResult<()> {
-    match expires_at {
-        Some(at) if at <= now => Err(ApiError::invalid_field("expiresAt", "past", "It has passed.")),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +61,5 @@ mod tests {
         assert!(check_addresses(&words(&["203.0.113.7", "2001:db8::/32"])).is_ok());
         let refused = check_addresses(&words(&["203.0.113.7", "nowhere"])).unwrap_err();
         assert_eq!(refused.fields()[0].field, "allowedAddresses[1]");
-        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        assert!(check_end(Some(now), now).is_err() && check_end(None, now).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use super::store::{Contact, Filter, Position, SortKey, Window};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
 use crate::kernel::crypto::MacKey;
-use crate::rest::{Listed, Pages, Paging, SortWord, Sorting};
+use crate::rest::{Listed, Pages, Paging, SortWord, Sorting, within_reach};
 
 const MAX_TEXT: usize = 200;
 const MAX_WORDS: usize = 10;
@@ -119,9 +119,9 @@ impl ContactsQuery {
             company: text("company", self.company)?,
             tag: text("tag", self.tag)?,
             city: text("city", self.city)?,
-            created_after: self.created_after,
-            created_before: self.created_before,
-            updated_after: self.updated_after,
+            created_after: self.created_after.map(within_reach),
+            created_before: self.created_before.map(within_reach),
+            updated_after: self.updated_after.map(within_reach),
         };
         let paging = Paging::new(self.page, self.page_size, self.cursor, self.include_total)?;
         let sort = self.sort.unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ScimTokenId, UserId};
 use crate::rest::{
     Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Path,
-    Permission as _, ShownOnce,
+    Permission as _, ShownOnce, check_end,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -129,9 +129,7 @@ pub async fn create_scim_token(
         return Err(ApiError::permission_denied(UsersWrite::NAME));
     }
     let (wanted, now, db) = (&body.0, auth.clock.now(), &caller.db);
-    if wanted.expires_at.is_some_and(|at| at <= now) {
-        return Err(ApiError::invalid_field("expiresAt", "past", "It has passed."));
-    }
+    check_end(wanted.expires_at, now)?;
     idempotency
         .run_shown_once(db, &owner.to_string(), async |conn: &mut TenantTx| -> ApiResult<Answer<NewScimToken>> {
             if store::tokens(conn).await?.len() >= MOST {

@@ -8,6 +8,7 @@ use super::api::{self, By, CreateTokenIssuer, TokenIssuer};
 use super::{SINCE, store};
 use crate::error::ApiResult;
 use crate::kernel::TokenIssuerId;
+use crate::rest::IfMatch;
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::schema::permissions;
@@ -44,12 +45,18 @@ pub async fn register(db: &TenantDb, auth: &Auth, actor: String, wanted: &Create
 /// Removes one: its tokens are taken no more.
 ///
 /// # Errors
-/// 404 if there is none.
-pub async fn remove(db: &TenantDb, auth: &Auth, actor: String, id: TokenIssuerId) -> ApiResult<()> {
+/// 404 if there is none; 412 if it has another version than was read.
+pub async fn remove(
+    db: &TenantDb,
+    auth: &Auth,
+    actor: String,
+    (id, if_match): (TokenIssuerId, IfMatch),
+) -> ApiResult<()> {
     let db = &db.router().at_schema(db.clone(), SINCE).await?;
     let by = &By::Operator(actor);
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
         let row = store::hold(conn, id).await?;
+        if_match.check(row.version)?;
         api::note(conn, by, (id, &row.issuer), "token_issuer.removed", auth.clock.now()).await?;
         Ok(store::remove(conn, id).await?)
     })

@@ -14,7 +14,7 @@ use super::store::UserRow;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
 use crate::kernel::page::Direction;
-use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query, SortWord, Sorting};
+use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query, SortWord, Sorting, within_reach};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersRead;
@@ -193,12 +193,6 @@ async fn count(conn: &mut TenantConn, query: &ListUsers) -> QueryResult<i64> {
 fn contains(text: &str) -> String {
     let escaped = comparable(text).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     format!("%{escaped}%")
-}
-
-/// A moment that PostgreSQL can compare with: chrono reaches further than its calendar does.
-fn within_reach(moment: DateTime<Utc>) -> DateTime<Utc> {
-    const LATEST: i64 = 253_402_300_799;
-    moment.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp(LATEST, 0).unwrap_or(DateTime::UNIX_EPOCH))
 }
 
 fn ordered<'a>(rows: Rows<'a>, order: &[(SortKey, bool)], from: Option<&'a (Direction, Place)>) -> Rows<'a> {

@@ -12,7 +12,7 @@ use super::store::{self, UserChange, UserRow};
 use super::trail;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{RoleId, UserId};
-use crate::rest::{Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Tagged};
+use crate::rest::{Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, IfMatch, Json, NoQuery, Path, Tagged};
 use crate::router::TenantTx;
 use crate::tenant::audit;
 use crate::tenant::auth::Auth;
@@ -88,10 +88,12 @@ pub async fn add_role(
     params(
         ("id" = UserId, Path, description = "The person"),
         ("roleId" = RoleId, Path, description = "The role"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the person that was read"),
     ),
     responses(
         (status = 200, description = "The person", body = Envelope<User>),
         (status = 409, description = "This is the last administrator", body = ErrorEnvelope),
+        (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
         Refusals,
     ),
     security(("bearer" = []), ("apiKey" = [])),
@@ -102,6 +104,7 @@ pub async fn remove_role(
     auth: web::Data<Auth>,
     caller: Authorized<UsersWrite>,
     path: Path<(UserId, RoleId)>,
+    if_match: IfMatch,
 ) -> ApiResult<Tagged<User>> {
     let ((id, role), by, now) = (path.0, &audit::actor(&caller), auth.clock.now());
     let row = caller
@@ -109,6 +112,7 @@ pub async fn remove_role(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
+            if_match.check(before.version)?;
             check_control(conn, &caller.access.permissions, id).await?;
             if !store::remove_role(conn, id, role).await? {
                 return Err(ApiError::not_found("role of this user"));

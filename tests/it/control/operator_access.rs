@@ -316,8 +316,11 @@ async fn an_operator_registers_whose_tokens_a_tenant_takes() {
     let (_, _, support) = operator(app, "support", &[]).await;
     support.get(&path).await.expect(200);
     support.delete(&format!("{path}/{}", made.id())).await.refused(403, "permission_denied");
-    admin.delete(&format!("{path}/{}", made.id())).await.expect(204);
-    admin.delete(&format!("{path}/{}", made.id())).await.refused(404, "not_found");
+    let one = format!("{path}/{}", made.id());
+    let current = format!("\"{}\"", made.data()["version"]);
+    admin.with("if-match", "\"0\"").delete(&one).await.refused(412, "version_mismatch");
+    admin.with("if-match", &format!("\"0\", {current}")).delete(&one).await.expect(204);
+    admin.delete(&one).await.refused(404, "not_found");
 
     // The same on the command line, which asks the server.
     let (_, email, _) = operator(app, "admin", &[]).await;

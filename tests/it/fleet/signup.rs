@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, TestApp};
 
 use crate::support::binary::run;
+use crate::support::openapi::OpenApi;
 use crate::support::{db, eventually, seconds, unique};
 
 const PASSWORD: &str = "a password of some length";
@@ -53,6 +54,18 @@ async fn the_tenant_is_usable_at_once_from_the_stock_and_without() {
         db::words(app.control_database(), "SELECT state AS word FROM ready_tenants").await,
         Vec::<String>::new()
     );
+}
+
+#[actix_web::test]
+async fn the_document_says_how_long_a_password_is() {
+    let app = open().await;
+    let mut short = request(&unique("short"));
+    short["admin"]["password"] = json!("short");
+    let refused = app.anonymous().post(PATH, short).await.expect(422);
+    let document = OpenApi::of(&app).await.0;
+    let said = &document["components"]["schemas"]["SignUpAdmin"]["properties"]["password"]["description"];
+    assert!(said.is_string(), "{said}");
+    assert_eq!(*said, refused.body["error"]["errors"][0]["message"], "{refused:?}");
 }
 
 #[actix_web::test]

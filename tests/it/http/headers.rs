@@ -142,6 +142,36 @@ async fn no_other_origin_may_call_unless_it_is_named() {
     }
 }
 
+/// Without these headers a browser keeps a refusal from the page, to which the network looks broken.
+#[actix_web::test]
+async fn a_page_of_a_named_origin_reads_refusals_too() {
+    let home = TestApp::shared().await;
+    let named = "https://app.example.com";
+    let app = TestApp::builder().beside(home).set("TENANTRY_HTTP__CORS_ORIGINS", named).start().await;
+    let acme = home.tenant("acme").await;
+    let admin = app.at(&acme).admin();
+    let refusals = async |origin: &str| {
+        let (admin, nobody) = (admin.with("origin", origin), app.anonymous().with("origin", origin));
+        [
+            nobody.get("/api/v1/users/me").await.expect(401),
+            admin.post("/api/v1/contacts", json!({})).await.expect(422),
+            nobody.get("/nowhere").await.expect(404),
+        ]
+    };
+    for told in refusals(named).await {
+        assert_eq!(told.header("access-control-allow-origin"), Some(named), "{told:?}");
+        assert_eq!(told.header("access-control-allow-credentials"), Some("true"), "{told:?}");
+        let shown = told.header("access-control-expose-headers").unwrap_or_default();
+        assert!(shown.contains("x-request-id") && shown.contains("retry-after"), "{told:?}");
+        assert!(told.header("vary").is_some_and(|vary| vary.to_lowercase().contains("origin")), "{told:?}");
+        assert_safe(&told);
+        assert_eq!(told.body["error"]["status"], told.status, "{told:?}");
+    }
+    for told in refusals("https://evil.example").await {
+        assert_eq!(told.header("access-control-allow-origin"), None, "{told:?}");
+    }
+}
+
 /// TRACE would show a script what it must not see of its own request: the cookies.
 #[actix_web::test]
 async fn trace_is_answered_nowhere() {

@@ -23,6 +23,32 @@ async fn fill(admin: &Persona, count: usize) {
     }
 }
 
+/// The calendar of PostgreSQL is not as wide as that of those who ask.
+#[actix_web::test]
+async fn moments_out_of_reach_narrow_lists_too() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    fill(&admin, 1).await;
+    let lists = [("contacts", vec!["createdAfter", "createdBefore", "updatedAfter"])];
+    let lists = lists.into_iter().chain([("users", vec!["createdAfter", "createdBefore"])]);
+    for (list, parameters) in lists {
+        for parameter in parameters {
+            for (moment, past) in [
+                ("-9999-01-01T00:00:00Z", true),
+                ("-262000-01-01T00:00:00Z", true),
+                ("0000-01-01T00:00:00Z", true),
+                ("%2B10000-01-01T00:00:00Z", false),
+                ("%2B262000-01-01T00:00:00Z", false),
+            ] {
+                let path = format!("/api/v1/{list}?includeTotal=true&{parameter}={moment}");
+                let found = admin.get(&path).await.expect(200);
+                let all = past == parameter.ends_with("After");
+                assert_eq!(pagination(&found)["total"], u8::from(all), "{path}: {found:?}");
+            }
+        }
+    }
+}
+
 #[actix_web::test]
 async fn a_cursor_walks_there_and_back() {
     let app = TestApp::shared().await;

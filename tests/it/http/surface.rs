@@ -67,6 +67,23 @@ async fn every_body_refuses_unknown_fields_and_what_is_no_json() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// A path is what the router makes of it, however it is spelled.
+#[actix_web::test]
+async fn a_spelling_of_a_path_gets_past_nothing() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    for path in ["/%61pi/v1/users/me", "/api/v1/users/m%65", "/%61%70%69/v1/users/%6D%65"] {
+        let me = admin.get(path).await.expect(200);
+        assert_eq!(me.header("cache-control"), Some("no-store"), "{me:?}");
+        admin.get(&format!("{path}?surelyUnknown=1")).await.refused(400, "invalid_query");
+        let other = admin.delete(path).await.refused(405, "method_not_allowed");
+        assert!(other.header("allow").is_some_and(|methods| methods.contains("PATCH")), "{other:?}");
+    }
+    for path in ["//livez", "//api/v1/users/me", "/api//v1/users/me", "/api/v1/users%2Fme"] {
+        admin.get(path).await.refused(404, "not_found");
+    }
+}
+
 /// PostgreSQL keeps no NUL: what is named by one is not there, what is asked with one is refused, and nothing breaks.
 #[actix_web::test]
 async fn no_operation_breaks_at_a_nul() {

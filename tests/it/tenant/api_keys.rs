@@ -214,6 +214,8 @@ async fn what_is_wrong_with_a_key_is_said_by_field() {
         (json!({"name": "x", "scopes": [], "allowedAddresses": ["nowhere"]}), "allowedAddresses[0]", "invalid"),
         (json!({"name": "x", "scopes": [], "requestsPerMinute": 0}), "requestsPerMinute", "range"),
         (json!({"name": "x", "scopes": [], "expiresAt": "2001-01-01T00:00:00Z"}), "expiresAt", "past"),
+        (json!({"name": "x", "scopes": [], "expiresAt": "-9999-01-01T00:00:00Z"}), "expiresAt", "past"),
+        (json!({"name": "x", "scopes": [], "expiresAt": "+10000-01-01T00:00:00Z"}), "expiresAt", "invalid"),
     ] {
         let refused = acme.admin().post(PATH, body).await.expect(422);
         assert_eq!(refused.invalid().first().map(|fault| fault.0.as_str()), Some(field), "{code}: {refused:?}");

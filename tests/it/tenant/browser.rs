@@ -59,6 +59,11 @@ async fn who_asks_for_cookies_gets_no_tokens_and_the_others_get_no_cookies() {
         assert!(!signed_in.text.contains(value), "{name} is in the body");
     }
     assert!(cookies[ACCESS].1.contains(&"Max-Age=900".to_owned()), "{cookies:?}");
+    // However the path is spelled.
+    let spelled = browser.post("/%61pi/v1/%61uth/login", login(&acme)).await.expect(200);
+    assert!(spelled.data().get("accessToken").is_none() && set(&spelled).len() == 2, "{spelled:?}");
+    let evil = browser.with("origin", "https://evil.example");
+    evil.post("/%61pi/v1/%61uth/login", login(&acme)).await.refused(403, "csrf_refused");
     // Reading needs the cookie alone, changing the header too.
     let reading = page(&nobody, &cookies);
     reading.get("/api/v1/users/me").await.expect(200);

@@ -4,7 +4,7 @@ use serde_json::json;
 use tenantry::testing::TestApp;
 
 use crate::support::jwt::part;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
 async fn a_login_gives_a_pair_of_tokens_and_the_person() {
@@ -87,4 +87,42 @@ async fn an_old_login_history_is_swept() {
         log_in().await;
         assert_eq!(old().await, expected);
     }
+}
+
+/// Another name beside it does not bring out that there is a tenant which does not serve.
+#[actix_web::test]
+async fn a_second_name_tells_no_more_of_a_tenant() {
+    let app = TestApp::shared().await;
+    let (acme, suspended) = (app.tenant("acme").await, app.tenant("suspended").await);
+    suspended.suspend().await;
+    let elsewhere = [
+        app.anonymous().with("x-tenant-id", acme.slug.as_str()),
+        app.anonymous().with("x-tenant-id", "zzz"),
+        app.anonymous().with("host", &format!("{}.tenantry.test", acme.slug)),
+    ];
+    for stranger in elsewhere {
+        let attempt = async |tenant: &str| {
+            let email = format!("{}@example.com", unique("p"));
+            stranger.post("/api/v1/auth/login", json!({"tenant": tenant, "email": email, "password": "wrong"})).await
+        };
+        let unknown = attempt(&unique("t")).await.refused(401, "invalid_credentials");
+        let known = attempt(suspended.slug.as_str()).await.refused(401, "invalid_credentials");
+        assert_eq!(known.without_request_id(), unknown.without_request_id());
+    }
+}
+
+#[actix_web::test]
+async fn a_tenant_that_is_being_made_is_worth_waiting_for() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
+    let status = |status: &str| format!("UPDATE tenants SET status = '{status}' WHERE id = '{}'", acme.id);
+    db::execute(app.control_database(), &status("provisioning")).await;
+    let attempt = async || acme.log_in_as(acme.email(), acme.password()).await;
+    eventually(seconds(10), "it is to wait", async || attempt().await.code() == "tenant_unavailable").await;
+    let early = attempt().await.refused(503, "tenant_unavailable");
+    assert!(early.header("retry-after").is_some(), "{early:?}");
+    let mail = json!({"tenant": acme.slug.as_str(), "email": acme.email()});
+    acme.anonymous().post("/api/v1/auth/forgot-password", mail).await.refused(503, "tenant_unavailable");
+    db::execute(app.control_database(), &status("active")).await;
+    eventually(seconds(10), "it serves", async || attempt().await.status == 200).await;
 }

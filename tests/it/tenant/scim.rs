@@ -281,8 +281,10 @@ async fn a_directory_s_token_is_for_scim_and_one_tenant_alone() {
     acme.admin().delete(&format!("{TOKENS}/{}", made.id())).await.expect(204);
     refused(&scim.get(USERS).await, 401, "");
     acme.admin().delete(&format!("{TOKENS}/{}", made.id())).await.refused(404, "not_found");
-    let past = json!({"name": "x", "expiresAt": "2001-01-01T00:00:00Z"});
-    assert_eq!(acme.admin().post(TOKENS, past).await.invalid()[0].0, "expiresAt");
+    for end in ["2001-01-01T00:00:00Z", "-9999-01-01T00:00:00Z", "+10000-01-01T00:00:00Z"] {
+        let wanted = json!({"name": "x", "expiresAt": end});
+        assert_eq!(acme.admin().post(TOKENS, wanted).await.invalid()[0].0, "expiresAt", "{end}");
+    }
 }
 
 /// What a directory makes, an identity provider lets in.

@@ -80,7 +80,7 @@ pub async fn change_tenant(
     let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     let TenantPatch { name, registration, max_connections, weight } = body.0;
     let changes = TenantChanges { name, registration, max_connections: max_connections.into_change(), weight };
-    let tenant = fleet.set(tenant.id, if_match.0, changes).await?;
+    let tenant = fleet.set(tenant.id, if_match.expected(tenant.version)?, changes).await?;
     Ok(Tagged(OperatedTenant::new(tenant, &router)))
 }
 
