@@ -7,6 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The router's error. Its text never holds a URL, a password or a host.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No bearer token where one is needed.
     #[error("no bearer token")]
