@@ -21,8 +21,8 @@ pub enum Error {
     /// The session of the token has ended.
     #[error("session ended")]
     TokenRevoked,
-    /// No tenant was named, or two different ones were.
-    #[error("the tenant is not named exactly once")]
+    /// No tenant was named.
+    #[error("no tenant named")]
     TenantRequired,
     /// A header, host or parameter names another tenant than the token.
     #[error("the request names another tenant than its token")]
