@@ -53,8 +53,8 @@ codes! {
     CursorInvalid, 400, "cursor_invalid", "Invalid cursor",
         "The cursor does not belong to this list.", "Start again without `cursor`, keeping sort and filters.";
     TenantRequired, 400, "tenant_required", "No tenant named",
-        "Name the tenant by exactly one of: body field `tenant`, `X-Tenant-ID`, subdomain.",
-        "Send the tenant's slug once.";
+        "Name the tenant by the body field `tenant`, by `X-Tenant-ID` or by subdomain; several must agree.",
+        "Send the tenant's slug.";
     Unauthenticated, 401, "unauthenticated", "Authentication required",
         "This needs a bearer token.", "Log in and send `Authorization: Bearer <access token>`.";
     TokenInvalid, 401, "token_invalid", "Invalid token",

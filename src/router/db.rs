@@ -58,8 +58,28 @@ impl TenantDb {
     /// The work is done again, once, if the connection broke under it, or if what it had prepared turned out to be of
     /// yesterday's schema: so it borrows what it needs, and uses nothing up.
     ///
-    /// ```ignore
-    /// let names = db.read(async |conn| contacts::table.select(contacts::name).load(conn).await).await?;
+    /// ```no_run
+    /// use diesel::prelude::*;
+    /// use diesel_async::RunQueryDsl;
+    /// use tenantry::router::{self, TenantDb};
+    ///
+    /// diesel::table! {
+    ///     contacts (id) {
+    ///         id -> Uuid,
+    ///         company -> Nullable<Text>,
+    ///     }
+    /// }
+    ///
+    /// async fn companies(db: TenantDb) -> router::Result<Vec<Option<String>>> {
+    ///     let names: Vec<Option<String>> = db
+    ///         .read(async |conn| {
+    ///             let query = contacts::table.select(contacts::company).distinct();
+    ///             Ok::<_, router::Error>(query.load(conn).await?)
+    ///         })
+    ///         .await?;
+    ///     Ok(names)
+    /// }
+    /// # fn main() {}
     /// ```
     ///
     /// # Errors

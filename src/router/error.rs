@@ -7,6 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The router's error. Its text never holds a URL, a password or a host.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No bearer token where one is needed.
     #[error("no bearer token")]
@@ -20,8 +21,8 @@ pub enum Error {
     /// The session of the token has ended.
     #[error("session ended")]
     TokenRevoked,
-    /// No tenant was named, or two different ones were.
-    #[error("the tenant is not named exactly once")]
+    /// No tenant was named.
+    #[error("no tenant named")]
     TenantRequired,
     /// A header, host or parameter names another tenant than the token.
     #[error("the request names another tenant than its token")]

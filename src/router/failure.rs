@@ -6,6 +6,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 /// Why a connection could not be opened; the kind decides what the breaker does and what an operator is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ConnectFailure {
     /// No such host, nobody listens, no answer in time, or the server is starting or stopping.
     Unreachable,

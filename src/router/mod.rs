@@ -6,39 +6,41 @@
 
 #![warn(missing_docs)]
 
-pub mod access;
+mod access;
 mod admin_row;
 mod authenticate;
-pub mod conn;
-pub mod connect;
-pub mod control_plane;
-pub mod db;
+mod conn;
+pub(crate) mod connect;
+mod control_plane;
+mod db;
+#[cfg(feature = "server")]
 mod doorbell;
-pub mod error;
-pub mod extractor;
+mod error;
+pub(crate) mod extractor;
 mod failure;
 mod follow;
 mod hold;
 mod kept;
 mod link;
 mod listener;
-pub mod main_db;
+mod main_db;
 pub mod migrate;
-pub mod pools;
-pub mod registry;
+pub(crate) mod pools;
+mod registry;
 mod resolver;
 pub mod rollout;
+#[cfg(feature = "server")]
 mod schema_keeper;
 mod settings;
 mod signs;
 mod slices;
 mod snapshot;
 mod socket;
-pub mod stamp;
+pub(crate) mod stamp;
 mod start;
 mod target;
-pub mod tenant;
-pub mod tenant_conn;
+pub(crate) mod tenant;
+mod tenant_conn;
 mod tenant_row;
 mod tls;
 pub mod token;
@@ -52,35 +54,42 @@ use tokio::task::JoinHandle;
 
 pub use access::{Access, Admission, AppBearer, ClaimsOnly, ForeignBearer, KeyHolder, Rate};
 pub use authenticate::Authenticated;
-pub use conn::{AdminConn, MainConn};
+#[cfg(feature = "server")]
+pub use conn::AdminConn;
+pub use conn::MainConn;
 pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
 pub use db::TenantDb;
-pub use doorbell::{Doorbell, Waiting};
+#[cfg(feature = "server")]
+pub(crate) use doorbell::{Doorbell, Waiting};
 pub use error::{Error, Result};
 pub use main_db::MainDb;
 pub use pools::report::{ClusterReport, MOST_TENANTS, PoolsReport, TenantReport, TopBy};
 pub use pools::usage::UsageCounts;
-pub use pools::{PoolSettings, PoolSnapshot, TenantPoolManager};
+pub use pools::{ClusterCounts, PoolCounts, PoolSnapshot, TenantPoolManager};
 pub use registry::{Changes, Installation, Registry};
 pub use resolver::TenantHints;
-pub use schema_keeper::SchemaKeeper;
+#[cfg(feature = "server")]
+pub(crate) use schema_keeper::SchemaKeeper;
 pub use settings::{Guards, RouterConfig, issuer};
 #[cfg(feature = "server")]
 pub(crate) use slices::floor::Room;
 pub use slices::{NodeId, Pulse, SliceClaim, SliceGrant};
 pub use snapshot::SnapshotSettings;
+pub use stamp::Stamp;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use tenant_conn::{TenantConn, TenantTx};
 pub use token::{AccessClaims, KeyAlgorithm, KeyId, SigningKey, VerificationKey};
 pub use work::{Rework, Work};
 
 use crate::kernel::{Slug, TenantId};
+#[cfg(feature = "server")]
 use doorbell::Bell;
 use hold::Holds;
 use registry::RegistryCache;
 use resolver::Resolver;
 use rollout::Rollout;
+#[cfg(feature = "server")]
 use schema_keeper::Upgrades;
 
 /// The router. Clones share it.
@@ -97,7 +106,9 @@ struct Inner {
     pools: Arc<TenantPoolManager>,
     holds: Holds,
     rollout: Arc<Rollout>,
+    #[cfg(feature = "server")]
     upgrades: Upgrades,
+    #[cfg(feature = "server")]
     bell: Bell,
     background: Vec<JoinHandle<()>>,
 }
@@ -159,7 +170,8 @@ impl Router {
     ///
     /// # Errors
     /// As [`Self::tenant`].
-    pub async fn for_maker(&self, id: TenantId) -> Result<TenantDb> {
+    #[cfg(feature = "server")]
+    pub(crate) async fn for_maker(&self, id: TenantId) -> Result<TenantDb> {
         Ok(TenantDb::new(self.clone(), self.tenant(id).await?))
     }
 
@@ -172,18 +184,21 @@ impl Router {
     }
 
     /// Who brings a tenant up whose schema is older than a request needs. Said once, after the start.
-    pub fn keep_schemas_by(&self, keeper: Arc<dyn SchemaKeeper>) {
+    #[cfg(feature = "server")]
+    pub(crate) fn keep_schemas_by(&self, keeper: Arc<dyn SchemaKeeper>) {
         self.0.upgrades.keep_by(keeper);
     }
 
     /// Who is told of work that waits in a tenant's database. Said once, after the start.
-    pub fn rings_at(&self, doorbell: Arc<dyn Doorbell>) {
+    #[cfg(feature = "server")]
+    pub(crate) fn rings_at(&self, doorbell: Arc<dyn Doorbell>) {
         self.0.bell.set(doorbell);
     }
 
     /// Tells that the transaction under way leaves work in a tenant's database. To be called before its commit: the word
     /// is out then, whatever becomes of this process.
-    pub async fn ring(&self, tenant: TenantId, waiting: Waiting) {
+    #[cfg(feature = "server")]
+    pub(crate) async fn ring(&self, tenant: TenantId, waiting: Waiting) {
         // A transaction ends by the deadline of its work, or is ended by the server, which waits no longer than that for
         // the next statement of a process that stands still.
         let settles = 2 * self.work_deadline();
@@ -195,7 +210,8 @@ impl Router {
     ///
     /// # Errors
     /// [`Error::SchemaOutdated`] if it is not there in time.
-    pub async fn at_schema(&self, db: TenantDb, version: i32) -> Result<TenantDb> {
+    #[cfg(feature = "server")]
+    pub(crate) async fn at_schema(&self, db: TenantDb, version: i32) -> Result<TenantDb> {
         if db.tenant().schema_version >= version {
             return Ok(db);
         }
@@ -211,7 +227,8 @@ impl Router {
         }
     }
 
-    /// A request of this tenant has been answered; of interest only while a migration rolls over the fleet.
+    /// A request of this tenant has been answered; of interest only while a migration rolls over the fleet. What
+    /// [`Registry::report_rollout`] tells is made of it.
     pub fn answered(&self, tenant: TenantId, failed: bool, elapsed: Duration) {
         if self.0.rollout.is_on()
             && let Some(tenant) = self.0.registry.peek(tenant)
@@ -221,7 +238,8 @@ impl Router {
     }
 
     /// Reads the registry's change of one tenant now, instead of within a second.
-    pub fn forget(&self, id: TenantId, slug: &Slug) {
+    #[cfg(feature = "server")]
+    pub(crate) fn forget(&self, id: TenantId, slug: &Slug) {
         self.0.registry.changed(id, slug);
     }
 

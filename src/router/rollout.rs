@@ -86,7 +86,7 @@ struct Watching {
 
 /// See the module.
 #[derive(Default)]
-pub struct Rollout {
+pub(super) struct Rollout {
     now: ArcSwapOption<Watching>,
     changed: Notify,
 }
@@ -100,12 +100,12 @@ impl fmt::Debug for Rollout {
 impl Rollout {
     /// Whether there is something to count.
     #[must_use]
-    pub fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         self.now.load().is_some()
     }
 
     /// A request of this tenant has been answered.
-    pub fn record(&self, tenant: &Tenant, failed: bool, elapsed: Duration) {
+    pub(super) fn record(&self, tenant: &Tenant, failed: bool, elapsed: Duration) {
         if let Some(watching) = &*self.now.load() {
             let migrated = tenant.migrations_hash.as_ref() == Some(&watching.run.hash);
             if migrated { &watching.migrated } else { &watching.rest }.add(failed, elapsed);

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::access::Admission;
 use super::connect::ConnectOptions;
+#[cfg(feature = "server")]
 use super::doorbell::Bell;
 use super::error::Result;
 use super::follow::follow;
@@ -14,6 +15,7 @@ use super::pools::{PoolSettings, TenantPoolManager, meters};
 use super::registry::{Registry, RegistryCache};
 use super::resolver::Resolver;
 use super::rollout::Rollout;
+#[cfg(feature = "server")]
 use super::schema_keeper::Upgrades;
 use super::settings::RouterConfig;
 use super::slices::NodeId;
@@ -66,7 +68,7 @@ impl Router {
             })
         };
         let pools = Arc::new(TenantPoolManager::new(settings, installation.id, source).reload_by(reload));
-        let (rollout, upgrades) = (Arc::<Rollout>::default(), Upgrades::default());
+        let rollout = Arc::<Rollout>::default();
         let background = vec![
             tokio::spawn(follow(registry.clone(), pools.clone(), rollout.clone(), config.clock.clone(), generation)),
             tokio::spawn(rollout.clone().report_forever(registry.source().clone(), node)),
@@ -85,7 +87,9 @@ impl Router {
             pools,
             holds,
             rollout,
-            upgrades,
+            #[cfg(feature = "server")]
+            upgrades: Upgrades::default(),
+            #[cfg(feature = "server")]
             bell: Bell::default(),
             background,
         })))

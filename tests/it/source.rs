@@ -39,6 +39,28 @@ fn one_cipher_seals_everything_in_one_place() {
     assert_eq!(ciphers("&AES_128_CBC, &CHACHA20_POLY1305").count(), 2);
 }
 
+/// An embedder gets a tenant's database as a request does, or not at all: what leads past that is the server's own.
+#[test]
+fn what_only_the_server_may_do_is_not_in_the_embedder_s_crate() {
+    let files = sources();
+    let (_, text) = files.iter().find(|(name, _)| name == "router/mod.rs").expect("the router");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let doors = [
+        "pub use conn::AdminConn;",
+        "pub(crate) async fn for_maker(",
+        "pub(crate) async fn at_schema(",
+        "pub(crate) async fn ring(",
+        "pub(crate) fn rings_at(",
+        "pub(crate) fn keep_schemas_by(",
+        "pub(crate) fn forget(",
+    ];
+    for door in doors {
+        let at = lines.iter().position(|line| line.starts_with(door)).unwrap_or_else(|| panic!("no `{door}`"));
+        assert_eq!(lines[at - 1], r#"#[cfg(feature = "server")]"#, "{door}");
+    }
+    assert!(!text.contains("PoolSettings"), "with settings of its own a pool need not check the stamp");
+}
+
 /// The scripts of a file that are given to a shell, and how many of them were made: each should be a text that stands there, and takes what it needs as arguments.
 #[derive(Default)]
 struct Scripts {

@@ -76,6 +76,7 @@ pub struct Applied {
 
 /// Why a database could not be brought to the head. Migrations before the failed one stay applied.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MigrateError {
     /// The database cannot be reached, or is somebody else's.
     #[error(transparent)]

@@ -52,25 +52,25 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Settings of the pools.
 #[derive(Debug, Clone)]
-pub struct PoolSettings {
+pub(in crate::router) struct PoolSettings {
     /// This node, among those that share the budgets.
-    pub node: NodeId,
+    pub(in crate::router) node: NodeId,
     /// How long this node's slices are kept for it when it is not heard of.
-    pub slice_ttl: Duration,
+    pub(in crate::router) slice_ttl: Duration,
     /// Connections to one server, where the server says nothing.
-    pub cluster_budget: u32,
+    pub(in crate::router) cluster_budget: u32,
     /// Connections of one tenant, where the tenant says nothing.
-    pub tenant_max_connections: u32,
+    pub(in crate::router) tenant_max_connections: u32,
     /// How long a request waits for a connection.
-    pub acquire_timeout: Duration,
+    pub(in crate::router) acquire_timeout: Duration,
     /// How long an unused connection is kept.
-    pub idle_timeout: Duration,
+    pub(in crate::router) idle_timeout: Duration,
     /// How long a connection that must not be used any more may still be in use before what runs on it is cancelled.
-    pub drain_timeout: Duration,
+    pub(in crate::router) drain_timeout: Duration,
     /// What a new connection is told.
-    pub connect: ConnectOptions,
+    pub(in crate::router) connect: ConnectOptions,
     /// Whether the database's stamp is checked. Only a test of that very check turns it off.
-    pub check_stamp: bool,
+    pub(in crate::router) check_stamp: bool,
 }
 
 /// What a tenant's pool looks like now.
@@ -113,7 +113,11 @@ impl TenantPoolManager {
     /// A manager without any pool. Must be called within a Tokio runtime, which then drives the connections. The
     /// registry says what this node may use of each server's budget.
     #[must_use]
-    pub fn new(settings: PoolSettings, installation: InstallationId, registry: Arc<dyn Registry>) -> Self {
+    pub(in crate::router) fn new(
+        settings: PoolSettings,
+        installation: InstallationId,
+        registry: Arc<dyn Registry>,
+    ) -> Self {
         let (node, ttl, connect) = (settings.node, settings.slice_ttl, settings.connect.clone());
         let keeper = Arc::new(Keeper::new(registry, node, ttl, settings.cluster_budget, connect));
         let shared = Shared {

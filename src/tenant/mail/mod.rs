@@ -2,8 +2,8 @@
 //! first, again and again until the mail server has it or it is of no use any more.
 //!
 //! [`queue`] and [`notify_security`] are for every feature; what they write waits in `mail_outbox`, sealed. Before that the
-//! tenant is listed in the control plane as one that has mail ([`Router::ring`](crate::router::Router::ring)), so that no
-//! node ever looks into a database where there is none. Security notices can be reworded, not muted.
+//! tenant is listed in the control plane as one that has mail (`Router::ring`), so that no node ever looks into a database
+//! where there is none. Security notices can be reworded, not muted.
 
 mod built_in;
 mod device;

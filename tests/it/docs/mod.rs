@@ -1,6 +1,7 @@
 //! The documents tell the truth where a machine can tell: links lead somewhere, and the commands exist.
 
 mod asvs;
+mod embedding;
 mod events;
 
 use std::fs;

@@ -62,8 +62,12 @@ pub(crate) async fn drive(name: &str, text: &str, url: &str, login: &Value) -> V
 
 /// Where the browser is.
 fn browser() -> PathBuf {
-    let places =
-        ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "/Applications/Chromium.app/Contents/MacOS/Chromium"];
+    let places = [
+        "/usr/bin/chromium-headless-shell",
+        "/usr/bin/chromium",
+        "/usr/bin/google-chrome",
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    ];
     let found = places.iter().map(Path::new).find(|path| path.exists());
     found.expect("no Chromium: run scripts/setup test").to_owned()
 }
