@@ -30,8 +30,8 @@ const UNSEALED: &str = "SELECT datname::text AS word FROM pg_database \
 pub(super) struct Context<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) tenants: &'a [TenantRecord],
-    /// Names of databases and roles that the control plane keeps.
-    pub(super) known: HashSet<String>,
+    /// Names of databases and roles that the control plane kept before any server was asked.
+    pub(super) known_before: HashSet<String>,
     /// Of the migrations as they are now.
     pub(super) hash: String,
     pub(super) default_budget: Option<u32>,

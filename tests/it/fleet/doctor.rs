@@ -1,11 +1,11 @@
 //! `fleet doctor` and `tenantry doctor`: each fault is found, and its command mends it.
 
 use serde_json::Value;
-use tenantry::testing::TestApp;
+use tenantry::testing::{Fault, FaultProxy, TestApp};
 
 use super::scene::{backup, dies};
 use crate::support::binary::{run, run_with};
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 /// The findings of one kind about one thing, by code.
 async fn findings(app: &TestApp, subject: &str) -> Vec<Value> {
@@ -57,6 +57,26 @@ async fn orphans_are_found_in_both_directions() {
     // Another installation's tenant on the same server is nobody's orphan.
     assert!(findings(&app, stranger.role()).await.is_empty());
     db::execute(&server, &format!("DROP ROLE \"{role}\"")).await;
+}
+
+/// The doctor waits for one server while a tenant is made on it by another way.
+#[actix_web::test]
+async fn a_tenant_that_is_made_while_the_doctor_looks_is_no_orphan() {
+    let app = TestApp::builder().start().await;
+    let proxy = FaultProxy::start(&app.server());
+    app.cluster_behind("behind", &proxy).await;
+    app.tenant("early").await;
+    let fleet = app.fleet();
+    proxy.set(Fault::BlackHole).await;
+    let before = proxy.accepted();
+    let (said, late) = tokio::join!(fleet.diagnose(None), async {
+        eventually(seconds(20), "it has begun", async || proxy.accepted() > before).await;
+        let late = app.tenant("late").await;
+        proxy.set(Fault::Pass).await;
+        late
+    });
+    let findings = said.expect("the control plane answers").findings;
+    assert!(findings.iter().all(|finding| finding.subject != late.role()), "{findings:?}");
 }
 
 #[actix_web::test]
