@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::verify::find_stamp;
 use super::{ATTACH, CREATE, Step};
-use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind, OperationState};
+use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult};
@@ -132,8 +132,8 @@ impl Fleet {
     /// drops it at once. Running it again goes on where it stopped.
     ///
     /// # Errors
-    /// 404 if there is none; 409 while another process works on it, or once its erasure has begun; 503 if its cluster does
-    /// not answer.
+    /// 404 if there is none; 409 while another process works on it, or once its erasure has begun; 503 if its cluster
+    /// does not answer.
     pub async fn delete(&self, id: TenantId, how: DeleteTenant, progress: &dyn Progress) -> ApiResult<Deleted> {
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
@@ -171,14 +171,14 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, until).await).await
     }
 
-    /// An erasure that has begun is to be finished: a deletion would leave what it was to destroy, and nothing to certify.
-    /// One that has done nothing yet gives way to whoever wants the tenant gone `now`: a customer whose server is gone must
-    /// not keep his tenant here for ever.
+    /// An erasure that has begun is to be finished: a deletion would leave what it was to destroy, and nothing to
+    /// certify. One that has done nothing yet gives way to whoever wants the tenant gone `now`: a customer whose server
+    /// is gone must not keep his tenant here for ever.
     async fn erasure_gives_way(&self, id: TenantId, now: bool) -> ApiResult<()> {
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
-                for open in unended(conn, id, OperationKind::Erase).await? {
+                for open in operations::unended(conn, id, OperationKind::Erase).await? {
                     if !now || !operations::steps(conn, open.id).await?.is_empty() {
                         return Err(refused(format!(
                             "The erasure of this tenant has begun; it cannot be deleted instead. Finish it: `tenantry \
@@ -217,8 +217,8 @@ impl Fleet {
         let _lock = Lock::tenant(&self.control, id).await?;
         // It may have been restored, or dropped by another node, since the list was read.
         let read = async move |conn: &mut MainConn| {
-            let erasures = unended(conn, id, OperationKind::Erase).await?;
-            let deletions = unended(conn, id, OperationKind::Delete).await?;
+            let erasures = operations::unended(conn, id, OperationKind::Erase).await?;
+            let deletions = operations::unended(conn, id, OperationKind::Delete).await?;
             Ok::<_, ApiError>((tenants::find(conn, id).await?, erasures.is_empty(), deletions))
         };
         let (found, may_go, deletions) = self.control.db.read(read).await?;
@@ -257,7 +257,7 @@ impl Fleet {
                 if matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
                     tenants::archive(conn, id, now).await?;
                 }
-                let mut open = unended(conn, id, OperationKind::Delete).await?;
+                let mut open = operations::unended(conn, id, OperationKind::Delete).await?;
                 open.extend(operations::find_open(conn, id).await?);
                 let same = |one: &&Operation| one.kind == OperationKind::Delete && one.input == input;
                 let again = open.iter().find(same).map(|one| one.id);
@@ -327,12 +327,4 @@ impl Fleet {
         }
         Ok(ours.then_some(conn))
     }
-}
-
-/// What was begun with a tenant and has neither come to its end nor been taken back, the latest first.
-async fn unended(conn: &mut MainConn, tenant: TenantId, kind: OperationKind) -> ApiResult<Vec<Operation>> {
-    let filter = OperationFilter { kind: Some(kind), tenant: Some(tenant), ..OperationFilter::default() };
-    let mut found = operations::list(conn, &filter).await?;
-    found.retain(|one| !matches!(one.state, OperationState::Done | OperationState::Undone));
-    Ok(found)
 }

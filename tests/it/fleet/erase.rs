@@ -168,6 +168,7 @@ async fn an_interrupted_erasure_does_not_become_a_deletion() {
         db::execute(app.control_database(), failed).await;
         assert_eq!(fleet.purge_due().await.expect("the control plane answers"), 0, "{step}");
         run(&app, &["tenant", "delete", slug, "--now", "--yes"]).await.expect(4);
+        assert!(fleet.restore(acme.id).await.is_err(), "{step}");
         run(&app, &arguments).await.expect(0);
         assert_eq!(traces(&app, &acme).await, Vec::<String>::new(), "{step}");
         let certificate = read(&file)["certificate"].clone();
