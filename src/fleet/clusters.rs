@@ -148,7 +148,8 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| clusters::remove(conn, &name).await).await
     }
 
-    async fn prepare(&self, target: &Target) -> ApiResult<Room> {
+    /// Makes a server ready for tenants; safe to repeat.
+    pub(super) async fn prepare(&self, target: &Target) -> ApiResult<Room> {
         let mut server = AdminConn::open(target, &admin::options()).await.map_err(|error| {
             let (code, said) = explain(&error);
             refuse(code, said).caused_by(error)

@@ -110,9 +110,12 @@ impl Fleet {
     /// 404 if there is none; 409 if it is not archived, or its end has begun.
     pub async fn restore(&self, id: TenantId) -> ApiResult<TenantRecord> {
         let _lock = super::lock::Lock::tenant(&self.control, id).await?;
-        let ending =
-            self.control.db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
-        if ending.is_some_and(|open| matches!(open.kind, OperationKind::Delete | OperationKind::Erase)) {
+        let ending = async move |conn: &mut MainConn| {
+            let deletions = operations::unended(conn, id, OperationKind::Delete).await?;
+            let erasures = operations::unended(conn, id, OperationKind::Erase).await?;
+            Ok::<_, ApiError>(!deletions.is_empty() || !erasures.is_empty())
+        };
+        if self.control.db.read(ending).await? {
             return Err(super::refused("The tenant's deletion has begun; it cannot be restored."));
         }
         self.control.db.read(async move |conn: &mut MainConn| tenants::restore(conn, id).await).await

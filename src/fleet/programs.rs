@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
-use crate::router::{Target, TlsMode};
+use crate::router::{Target, TlsMode, system_authorities};
 
 /// What the names of private directories begin with.
 const PREFIX: &str = "tenantry-";
@@ -62,7 +62,11 @@ fn environment(program: &str, target: &Target, files: &PrivateFiles) -> io::Resu
     if let Some(ca) = &target.tls.ca {
         variables.push(("PGSSLROOTCERT", files.write("ca.pem", ca)?.into()));
     } else if matches!(target.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
-        variables.push(("PGSSLROOTCERT", "system".into()));
+        // By its name: `system` is a file's to libpq before 16, and refused with verify-ca since.
+        let missing =
+            "no file with the authorities that this machine trusts; install ca-certificates, or name a CA file";
+        let file = system_authorities().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing))?;
+        variables.push(("PGSSLROOTCERT", file.into()));
     }
     if let (Some(chain), Some(key)) = (&target.tls.client_cert, &target.tls.client_key) {
         variables.push(("PGSSLCERT", files.write("client.pem", chain)?.into()));
@@ -180,6 +184,7 @@ fn numbered(root: &str, prefix: &str, sub: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::TlsPolicy;
 
     #[test]
     fn what_a_killed_process_left_is_removed() {
@@ -203,6 +208,28 @@ mod tests {
         let path = ours.path.clone();
         drop(ours);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn authorities_are_a_file_to_a_client() {
+        let root = |mode: TlsMode, ca: Option<&str>| {
+            let tls = TlsPolicy { ca: ca.map(str::to_owned), ..TlsPolicy::mode(mode) };
+            let url = "postgres://acme:secret@db.example:5432/acme";
+            let target = Target::parse(&url.to_owned().into(), tls).unwrap();
+            let files = PrivateFiles::new().unwrap();
+            let variables = environment("psql", &target, &files)?;
+            let found = variables.into_iter().find(|(name, _)| *name == "PGSSLROOTCERT");
+            Ok::<_, io::Error>(found.map(|(_, file)| PathBuf::from(file)))
+        };
+        for mode in [TlsMode::VerifyCa, TlsMode::VerifyFull] {
+            match system_authorities() {
+                Some(file) => assert_eq!(root(mode, None).unwrap().as_deref(), Some(file), "{mode}"),
+                None => assert!(root(mode, None).is_err(), "{mode}"),
+            }
+            let own = root(mode, Some("a CA")).unwrap().unwrap();
+            assert!(own.is_absolute() && own.ends_with("ca.pem"), "{mode}: {own:?}");
+        }
+        assert_eq!(root(TlsMode::Require, None).unwrap(), None);
     }
 
     #[test]

@@ -15,11 +15,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
+use crate::router::system_authorities;
+
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Where systems keep the CAs that they trust; the OpenSSL inside of us knows of none of them.
-const BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer.
@@ -244,7 +243,7 @@ impl Wire {
 fn connector(ca_file: Option<&Path>) -> Result<SslConnector, WebError> {
     let mut builder =
         SslConnector::builder(SslMethod::tls_client()).map_err(|error| WebError::Tls(error.to_string()))?;
-    if let Some(path) = ca_file.or_else(|| BUNDLES.iter().map(Path::new).find(|path| path.exists())) {
+    if let Some(path) = ca_file.or(system_authorities()) {
         let used = builder.set_ca_file(path);
         used.map_err(|error| WebError::Tls(format!("cannot use {}: {error}", path.display())))?;
     }

@@ -79,6 +79,8 @@ pub use snapshot::SnapshotSettings;
 pub use stamp::Stamp;
 pub use tenant::{ClusterRef, Registration, Tenant, TenantKind, TenantStatus};
 pub use tenant_conn::{TenantConn, TenantTx};
+#[cfg(feature = "server")]
+pub(crate) use tls::system_authorities;
 pub use token::{AccessClaims, KeyAlgorithm, KeyId, SigningKey, VerificationKey};
 pub use work::{Rework, Work};
 

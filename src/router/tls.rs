@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use openssl::pkey::PKey;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
@@ -13,6 +15,29 @@ use tokio_postgres::tls::MakeTlsConnect;
 
 use super::socket::Socket;
 use super::tenant::words;
+
+/// Where systems keep the authorities that they trust; the OpenSSL inside of us knows of none of them.
+const BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The file with the authorities that this machine trusts, if there is one.
+pub(crate) fn system_authorities() -> Option<&'static Path> {
+    BUNDLES.iter().map(Path::new).find(|path| path.exists())
+}
+
+/// Those in it, read once; none where there is no such file: then nobody proves anything.
+fn trusted() -> &'static [X509] {
+    static TRUSTED: OnceLock<Vec<X509>> = OnceLock::new();
+    TRUSTED.get_or_init(|| {
+        let read = system_authorities().and_then(|path| std::fs::read(path).ok());
+        read.and_then(|pem| X509::stack_from_pem(&pem).ok()).unwrap_or_default()
+    })
+}
 
 words! {
     /// How far a server has to prove who it is.
@@ -51,12 +76,20 @@ impl TlsPolicy {
 
     fn connector(&self) -> Result<SslConnector, openssl::error::ErrorStack> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+        let verify = match self.mode {
+            TlsMode::Disable | TlsMode::Require => SslVerifyMode::NONE,
+            TlsMode::VerifyCa | TlsMode::VerifyFull => SslVerifyMode::PEER,
+        };
         if let Some(ca) = &self.ca {
             let mut store = openssl::x509::store::X509StoreBuilder::new()?;
             for certificate in X509::stack_from_pem(ca.as_bytes())? {
                 store.add_cert(certificate)?;
             }
             builder.set_cert_store(store.build());
+        } else if verify == SslVerifyMode::PEER {
+            for certificate in trusted() {
+                builder.cert_store_mut().add_cert(certificate.clone())?;
+            }
         }
         if let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) {
             let mut chain = X509::stack_from_pem(chain.as_bytes())?.into_iter();
@@ -69,10 +102,6 @@ impl TlsPolicy {
             builder.set_private_key(&*PKey::private_key_from_pem(key.expose_secret().as_bytes())?)?;
             builder.check_private_key()?;
         }
-        let verify = match self.mode {
-            TlsMode::Disable | TlsMode::Require => SslVerifyMode::NONE,
-            TlsMode::VerifyCa | TlsMode::VerifyFull => SslVerifyMode::PEER,
-        };
         builder.set_verify(verify);
         Ok(builder.build())
     }
@@ -91,5 +120,23 @@ impl TlsPolicy {
 impl fmt::Debug for TlsPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TlsPolicy({}, ca: {}, client: {})", self.mode, self.ca.is_some(), self.client_cert.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many authorities a connection with this policy believes.
+    fn believes(policy: &TlsPolicy) -> usize {
+        policy.connector().unwrap().context().cert_store().all_certificates().len()
+    }
+
+    #[test]
+    fn without_authorities_of_its_own_a_policy_has_the_system_s() {
+        for mode in [TlsMode::VerifyCa, TlsMode::VerifyFull] {
+            assert!(believes(&TlsPolicy::mode(mode)) > 0 || trusted().is_empty(), "{mode}");
+        }
+        assert_eq!(system_authorities().is_some(), !trusted().is_empty(), "what is there can be read");
     }
 }

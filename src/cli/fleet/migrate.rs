@@ -1,5 +1,7 @@
 //! `fleet migrate`.
 
+use std::time::Duration;
+
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
@@ -30,10 +32,10 @@ pub struct MigrateArgs {
     #[arg(long, value_name = "SLUG,…", value_delimiter = ',')]
     only: Vec<Slug>,
     /// How long a statement waits for a lock; the tenant is then put aside and tried again later.
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = str::parse::<Span>)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = bound)]
     lock_timeout: Span,
     /// How long a statement may take; what runs outside of a transaction has no bound.
-    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = str::parse::<Span>)]
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = bound)]
     statement_timeout: Span,
     /// Stop when so many tenants have failed [default: one in ten, at least ten].
     #[arg(long, value_name = "N", value_parser = from_one())]
@@ -47,6 +49,12 @@ pub struct MigrateArgs {
 
 fn from_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
+}
+
+/// What PostgreSQL is given as a bound: nothing at all would be none.
+fn bound(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    if span.0 < Duration::from_millis(1) { Err("at least 1ms".to_owned()) } else { Ok(span) }
 }
 
 pub(super) async fn run(context: &Context, args: &MigrateArgs) -> anyhow::Result<()> {

@@ -284,6 +284,18 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
     query.load(conn).await?.into_iter().map(TryInto::try_into).collect()
 }
 
+/// What was begun with a tenant and has neither come to its end nor been taken back, the latest first: whatever else was
+/// done to the tenant since.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn unended(conn: &mut MainConn, tenant: TenantId, kind: OperationKind) -> ApiResult<Vec<Operation>> {
+    let filter = OperationFilter { kind: Some(kind), tenant: Some(tenant), ..OperationFilter::default() };
+    let mut found = list(conn, &filter).await?;
+    found.retain(|one| !matches!(one.state, OperationState::Done | OperationState::Undone));
+    Ok(found)
+}
+
 /// What waits for a worker, the longest waiting first: queued, or interrupted (whoever holds its lock drives it).
 ///
 /// # Errors

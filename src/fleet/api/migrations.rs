@@ -59,6 +59,15 @@ fn time(field: &'static str, text: Option<String>, usual: Duration) -> ApiResult
     }
 }
 
+/// What PostgreSQL is given as a bound: nothing at all would be none.
+fn bound(field: &'static str, text: Option<String>, usual: Duration) -> ApiResult<Duration> {
+    let span = time(field, text, usual)?;
+    if span < Duration::from_millis(1) {
+        return Err(ApiError::invalid_field(field, "invalid", "At least 1ms."));
+    }
+    Ok(span)
+}
+
 impl NewMigration {
     fn read(self) -> ApiResult<MigrateFleet> {
         let usual = MigrateFleet::default();
@@ -68,8 +77,8 @@ impl NewMigration {
             concurrency: self.concurrency.unwrap_or(usual.concurrency),
             only: self.only.unwrap_or_default(),
             max_failures: self.max_failures,
-            lock_timeout: time("lockTimeout", self.lock_timeout, usual.lock_timeout)?,
-            statement_timeout: time("statementTimeout", self.statement_timeout, usual.statement_timeout)?,
+            lock_timeout: bound("lockTimeout", self.lock_timeout, usual.lock_timeout)?,
+            statement_timeout: bound("statementTimeout", self.statement_timeout, usual.statement_timeout)?,
             soak: time("soak", self.soak, usual.soak)?,
         })
     }

@@ -1,6 +1,6 @@
 //! How an operation on a tenant is begun, or found again, by whoever holds the tenant's lock.
 
-use crate::control::operations::{self, NewOperation, Operation, OperationState};
+use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::rotate::in_the_way;
 use crate::fleet::{Fleet, refused};
@@ -33,7 +33,9 @@ impl Fleet {
                     _ if left.is_some() => Err(operations::has_ended()),
                     // We hold the lock: nobody drives it, but for a worker that is about to.
                     Some(open)
-                        if open.state == OperationState::Queued || open.kind != new.kind && !open.state.is_final() =>
+                        if open.state == OperationState::Queued
+                            || open.kind != new.kind && !open.state.is_final()
+                            || open.kind == OperationKind::Erase =>
                     {
                         Err(refused(format!(
                             "Another job ({}, {}) of this tenant is unfinished; run it again, or cancel it.",

@@ -84,7 +84,10 @@ fn remedy(operation: &Operation, original: Option<&str>) -> String {
     match operation.kind {
         OperationKind::Create => format!("tenantry tenant create {slug}{admin}"),
         OperationKind::Attach => format!("tenantry tenant attach {slug} --database-url-file FILE{admin}"),
-        OperationKind::Delete => format!("tenantry tenant delete {slug} --now --yes"),
+        OperationKind::Delete => {
+            let data = if operation.input["dropDedicatedData"] == true { " --drop-dedicated-data" } else { "" };
+            format!("tenantry tenant delete {slug} --now{data} --yes")
+        }
         OperationKind::RotateCredentials if operation.tenant.is_none() => {
             "tenantry tenant rotate-credentials --all".to_owned()
         }

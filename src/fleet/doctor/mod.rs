@@ -104,8 +104,10 @@ impl Fleet {
         if sound {
             clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
         }
-        let known = self.control.db.read(async |conn: &mut MainConn| control::names_on_servers(conn).await).await?;
-        let context = server::Context { fleet: self, tenants: &all, known, hash: migrations.hash(), default_budget };
+        let known_before =
+            self.control.db.read(async |conn: &mut MainConn| control::names_on_servers(conn).await).await?;
+        let context =
+            server::Context { fleet: self, tenants: &all, known_before, hash: migrations.hash(), default_budget };
         let mut looks =
             stream::iter(clusters.iter().map(|cluster| server::look(&context, cluster))).buffer_unordered(AT_ONCE);
         while let Some(found) = looks.next().await {

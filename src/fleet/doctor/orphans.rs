@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use super::server::Context;
 use super::{Finding, psql};
+use crate::control;
 use crate::control::clusters::Cluster;
 use crate::error::ApiResult;
 use crate::fleet::provision::read_stamp;
 use crate::fleet::{admin, sql};
-use crate::router::{AdminConn, TenantStatus};
+use crate::router::{AdminConn, MainConn, TenantStatus};
 
 /// What provisioning calls databases and roles.
 const DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$'";
@@ -42,7 +43,9 @@ pub(super) async fn look(context: &Context<'_>, cluster: &Cluster, server: &mut 
             findings.push(Finding::error("role_missing", &tenant.slug, said, remedy));
         }
     }
-    let unknown = admin::words(server, DATABASES).await?.into_iter().filter(|name| !context.known.contains(name));
+    let (databases, alone) = (admin::words(server, DATABASES).await?, admin::words(server, ROLES).await?);
+    let known = known(context).await?;
+    let unknown = databases.into_iter().filter(|name| !known.contains(name));
     for name in unknown.take(MOST_STAMPS) {
         let said = match whose(context, cluster, &name).await? {
             Whose::Ours => "is stamped by this installation, and no tenant's",
@@ -52,11 +55,20 @@ pub(super) async fn look(context: &Context<'_>, cluster: &Cluster, server: &mut 
         let remedy = psql(&format!("DROP DATABASE {} WITH (FORCE)", sql::ident(&name)));
         findings.push(Finding::warning("orphan_database", name, said, remedy));
     }
-    for name in admin::words(server, ROLES).await?.into_iter().filter(|name| !context.known.contains(name)) {
+    for name in alone.into_iter().filter(|name| !known.contains(name)) {
         let remedy = psql(&format!("DROP ROLE {}", sql::ident(&name)));
         findings.push(Finding::warning("orphan_role", name, "is no tenant's role, and owns no database", remedy));
     }
     Ok(findings)
+}
+
+/// To be asked once the server was: a name is entered before anything is made that has it, so that what is made meanwhile
+/// is known by now. What was known before may have gone meanwhile, from here and from there.
+async fn known(context: &Context<'_>) -> ApiResult<HashSet<String>> {
+    let db = &context.fleet.control.db;
+    let mut known = db.read(async |conn: &mut MainConn| control::names_on_servers(conn).await).await?;
+    known.extend(context.known_before.iter().cloned());
+    Ok(known)
 }
 
 async fn whose(context: &Context<'_>, cluster: &Cluster, name: &str) -> ApiResult<Whose> {

@@ -11,7 +11,7 @@ use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::provision::probe::explain;
-use crate::fleet::{Fleet, admin, drift, sql};
+use crate::fleet::{Fleet, admin, drift, migrate, sql};
 use crate::kernel::Clock;
 use crate::router::{AdminConn, Room};
 
@@ -30,8 +30,8 @@ const UNSEALED: &str = "SELECT datname::text AS word FROM pg_database \
 pub(super) struct Context<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) tenants: &'a [TenantRecord],
-    /// Names of databases and roles that the control plane keeps.
-    pub(super) known: HashSet<String>,
+    /// Names of databases and roles that the control plane kept before any server was asked.
+    pub(super) known_before: HashSet<String>,
     /// Of the migrations as they are now.
     pub(super) hash: String,
     pub(super) default_budget: Option<u32>,
@@ -89,6 +89,7 @@ async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Findi
     findings.extend(clocks(&cluster.name, ahead(&mut server, &context.fleet.control.clock).await?));
     findings.extend(budget(cluster, context.default_budget, Room::read(&mut server).await?));
     findings.extend(templates(context, &mut server).await?);
+    findings.extend(scratch(&mut server).await?);
     findings.extend(orphans::look(context, cluster, &mut server).await?);
     Ok(findings)
 }
@@ -109,26 +110,34 @@ async fn templates(context: &Context<'_>, server: &mut AdminConn) -> ApiResult<V
     let sealed = admin::words(server, TEMPLATES).await?;
     let mut left: Vec<_> = sealed.into_iter().filter(|name| *name != current).skip(TEMPLATES_KEPT).collect();
     left.extend(admin::words(server, UNSEALED).await?);
-    let scratch = format!(
-        "SELECT datname::text AS word FROM pg_database d WHERE starts_with(datname, {}) \
-         AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
-        sql::literal(drift::SCRATCH_PREFIX)
-    );
-    let mut findings: Vec<_> = left
-        .iter()
-        .map(|name| {
-            let said = "is a template that nothing is cloned from any more";
-            let quoted = sql::ident(name);
-            let remedy =
-                format!("{} -c 'DROP DATABASE {quoted}'", psql(&format!("ALTER DATABASE {quoted} IS_TEMPLATE false")));
-            Finding::warning("template_left", name, said, remedy)
-        })
-        .collect();
-    findings.extend(admin::words(server, &scratch).await?.iter().map(|name| {
-        let said = "is a scratch database of `fleet drift`, left over unless one runs right now";
+    let findings = left.iter().map(|name| {
+        let said = "is a template that nothing is cloned from any more";
         let quoted = sql::ident(name);
-        let remedy = format!("{} -c 'DROP ROLE IF EXISTS {quoted}'", psql(&format!("DROP DATABASE {quoted}")));
-        Finding::warning("scratch_left", name, said, remedy)
-    }));
+        let remedy =
+            format!("{} -c 'DROP DATABASE {quoted}'", psql(&format!("ALTER DATABASE {quoted} IS_TEMPLATE false")));
+        Finding::warning("template_left", name, said, remedy)
+    });
+    Ok(findings.collect())
+}
+
+/// Databases that something is tried in, with a role of the same name or without.
+async fn scratch(server: &mut AdminConn) -> ApiResult<Vec<Finding>> {
+    let kinds =
+        [(drift::SCRATCH_PREFIX, "fleet drift", true), (migrate::TRIAL_PREFIX, "fleet migrate --dry-run", false)];
+    let mut findings = Vec::new();
+    for (prefix, command, has_role) in kinds {
+        let left = format!(
+            "SELECT datname::text AS word FROM pg_database d WHERE starts_with(datname, {}) \
+             AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
+            sql::literal(prefix)
+        );
+        for name in admin::words(server, &left).await? {
+            let said = format!("is a scratch database of `{command}`, left over unless one runs right now");
+            let quoted = sql::ident(&name);
+            let role = if has_role { format!(" -c 'DROP ROLE IF EXISTS {quoted}'") } else { String::new() };
+            let remedy = format!("{}{role}", psql(&format!("DROP DATABASE {quoted}")));
+            findings.push(Finding::warning("scratch_left", name, said, remedy));
+        }
+    }
     Ok(findings)
 }

@@ -16,6 +16,9 @@ use crate::kernel::OperationId;
 use crate::router::MainConn;
 use crate::router::migrate::{LockTaken, MigrationSet, Trial};
 
+/// What the databases are called that migrations are tried in.
+pub(in crate::fleet) const PREFIX: &str = "tenantry_trial_";
+
 /// What a run would do.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -140,11 +143,15 @@ impl Fleet {
         let Some(_lock) = Lock::named(&self.locks, &self.control, "trial of migrations").await? else {
             return Err(refused("Another plan is being made; ask again when it is there."));
         };
-        let name = format!("tenantry_trial_{}", OperationId::generate().uuid().simple());
+        let name = format!("{PREFIX}{}", OperationId::generate().uuid().simple());
         let mut server = admin::open(&cluster.admin).await?;
-        template::make_empty(&mut server, cluster, &name).await?;
-        let tried = try_in(cluster, migrations, &name).await;
-        template::drop_database(&mut server, &name).await?;
+        let tried = match template::make_empty(&mut server, cluster, &name).await {
+            Ok(()) => try_in(cluster, migrations, &name).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = template::drop_database(&mut server, &name).await {
+            tracing::warn!(%error, name, "a scratch database stays; `tenantry fleet doctor` says how to drop it");
+        }
         tried
     }
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(super) use dry::PREFIX as TRIAL_PREFIX;
 pub use dry::{DryRun, PlannedMigration, PlannedTenant};
 pub use run::Step;
 pub use status::{FleetStatus, RunStatus};

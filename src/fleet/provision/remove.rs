@@ -132,11 +132,13 @@ impl Fleet {
     /// drops it at once. Running it again goes on where it stopped.
     ///
     /// # Errors
-    /// 404 if there is none; 409 while another process works on it; 503 if its cluster does not answer.
+    /// 404 if there is none; 409 while another process works on it, or once its erasure has begun; 503 if its cluster
+    /// does not answer.
     pub async fn delete(&self, id: TenantId, how: DeleteTenant, progress: &dyn Progress) -> ApiResult<Deleted> {
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         let unfinished = tenant.status == TenantStatus::Provisioning;
+        self.erasure_gives_way(id, how.now).await?;
         if how.now || unfinished {
             let data = if how.drop_dedicated_data || unfinished { Data::Goes } else { Data::Stays };
             return self.purge(tenant, data, progress).await;
@@ -155,6 +157,7 @@ impl Fleet {
         if tenant.status != TenantStatus::Provisioning {
             return Err(refused("The tenant is made."));
         }
+        self.erasure_gives_way(id, false).await?;
         self.purge(tenant, Data::Goes, &Silent).await.map(drop)
     }
 
@@ -168,8 +171,29 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, until).await).await
     }
 
+    /// An erasure that has begun is to be finished: a deletion would leave what it was to destroy, and nothing to
+    /// certify. One that has done nothing yet gives way to whoever wants the tenant gone `now`: a customer whose server
+    /// is gone must not keep his tenant here for ever.
+    async fn erasure_gives_way(&self, id: TenantId, now: bool) -> ApiResult<()> {
+        self.control
+            .db
+            .transaction(async move |conn: &mut MainConn| {
+                for open in operations::unended(conn, id, OperationKind::Erase).await? {
+                    if !now || !operations::steps(conn, open.id).await?.is_empty() {
+                        return Err(refused(format!(
+                            "The erasure of this tenant has begun; it cannot be deleted instead. Finish it: `tenantry \
+                             tenant erase {id}`."
+                        )));
+                    }
+                    operations::finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
+                }
+                Ok::<_, ApiError>(())
+            })
+            .await
+    }
+
     /// Drops the archived tenants whose grace period has ended, and gives how many. One that cannot be dropped now is
-    /// left for the next sweep.
+    /// left for the next sweep, one whose erasure is unfinished to that.
     ///
     /// # Errors
     /// If the control plane does not answer.
@@ -192,18 +216,23 @@ impl Fleet {
     async fn purge_one(&self, id: TenantId, now: DateTime<Utc>) -> ApiResult<bool> {
         let _lock = Lock::tenant(&self.control, id).await?;
         // It may have been restored, or dropped by another node, since the list was read.
-        let found = self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, id).await).await?;
-        match found {
-            Some(tenant) if tenant.purge_after.is_some_and(|after| after <= now) => {
-                self.purge(tenant, Data::Stays, &Silent).await.map(|deleted| deleted.gone)
-            }
-            _ => Ok(false),
-        }
+        let read = async move |conn: &mut MainConn| {
+            let erasures = operations::unended(conn, id, OperationKind::Erase).await?;
+            let deletions = operations::unended(conn, id, OperationKind::Delete).await?;
+            Ok::<_, ApiError>((tenants::find(conn, id).await?, erasures.is_empty(), deletions))
+        };
+        let (found, may_go, deletions) = self.control.db.read(read).await?;
+        let due = found.filter(|tenant| may_go && tenant.purge_after.is_some_and(|after| after <= now));
+        let Some(tenant) = due else { return Ok(false) };
+        // Goes on with what was asked for, if anything was.
+        let goes = deletions.first().is_some_and(|asked| asked.input["dropDedicatedData"] == true);
+        let data = if goes { Data::Goes } else { Data::Stays };
+        self.purge(tenant, data, &Silent).await.map(|deleted| deleted.gone)
     }
 
     async fn purge(&self, tenant: TenantRecord, data: Data, progress: &dyn Progress) -> ApiResult<Deleted> {
         self.clear_move(tenant.id).await?;
-        let operation = self.begin_purge(&tenant).await?;
+        let operation = self.begin_purge(&tenant, data).await?;
         // The role owns those on its server too.
         self.drop_kept(tenant.id, None).await?;
         let mut journal = Journal::open(&self.control, operation, progress, None).await?;
@@ -216,23 +245,31 @@ impl Fleet {
         Ok(Deleted { tenant, gone: true, purge_after: None, steps })
     }
 
-    /// Unroutable from here on; an unfinished run gives way to this one.
-    async fn begin_purge(&self, tenant: &TenantRecord) -> ApiResult<Operation> {
+    /// Unroutable from here on; an unfinished run gives way to this one, unless the same was asked for.
+    async fn begin_purge(&self, tenant: &TenantRecord, data: Data) -> ApiResult<Operation> {
         let (id, slug, status, now) = (tenant.id, tenant.slug.clone(), tenant.status, self.control.clock.now());
+        // Whoever goes on with it must know; of what never served all goes anyway.
+        let goes = data == Data::Goes && tenant.kind == TenantKind::Dedicated && status != TenantStatus::Provisioning;
+        let input = if goes { json!({"dropDedicatedData": true}) } else { json!({}) };
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
                 if matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
                     tenants::archive(conn, id, now).await?;
                 }
-                match operations::find_open(conn, id).await? {
-                    Some(open) if open.kind == OperationKind::Delete => return operations::reopen(conn, open.id).await,
-                    Some(open) => {
-                        operations::finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
+                let mut open = operations::unended(conn, id, OperationKind::Delete).await?;
+                open.extend(operations::find_open(conn, id).await?);
+                let same = |one: &&Operation| one.kind == OperationKind::Delete && one.input == input;
+                let again = open.iter().find(same).map(|one| one.id);
+                for other in open {
+                    if Some(other.id) != again {
+                        operations::finish(conn, other.id, OperationState::Undone, other.error.as_deref()).await?;
                     }
-                    None => {}
                 }
-                operations::begin(conn, &NewOperation::on(id, &slug, OperationKind::Delete, json!({}))).await
+                match again {
+                    Some(again) => operations::reopen(conn, again).await,
+                    None => operations::begin(conn, &NewOperation::on(id, &slug, OperationKind::Delete, input)).await,
+                }
             })
             .await
     }

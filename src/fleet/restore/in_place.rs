@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use diesel_async::SimpleAsyncConnection;
+use secrecy::ExposeSecret as _;
 
 use super::beside::sign_everybody_out;
 use super::{Input, Restored};
@@ -21,7 +22,8 @@ use crate::fleet::copy::Load;
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::{Journal, Steps};
-use crate::fleet::{Fleet, OperationOptions, Progress, admin, migrate_error, refused, sql};
+use crate::fleet::provision::role_connections;
+use crate::fleet::{Fleet, OperationOptions, Progress, admin, migrate_error, refused, scram, sql};
 use crate::kernel::{InstallationId, TenantId};
 use crate::router::migrate::migrate;
 use crate::router::tenant::words;
@@ -93,7 +95,24 @@ impl Swap<'_> {
             kept::keep(conn, (tenant, cluster), (&name, None), LeftBy::Restore, until).await
         });
         noted.await?;
+        self.role().await?;
         if only_compare { load.compare().await } else { load.run().await }
+    }
+
+    /// A server that took the place of a lost one knows nothing of the role that is to own the database. One that is there
+    /// stays as it is: a pooler may have its verifier.
+    async fn role(&self) -> ApiResult<()> {
+        let mut server = admin::open(&self.cluster.admin).await?;
+        let name = &*self.own.user;
+        let there = format!("SELECT true AS yes FROM pg_roles WHERE rolname = {} AND rolcanlogin", sql::literal(name));
+        if admin::ask(&mut server, &there).await? {
+            return Ok(());
+        }
+        self.fleet.prepare(&self.cluster.admin).await?;
+        let verifier = scram::verifier(&self.own.password);
+        let limit = role_connections(self.tenant.max_connections).to_string();
+        let variables = [("role", name), ("verifier", verifier.expose_secret()), ("connection_limit", &*limit)];
+        admin::run(&mut server, sql::ROLE, &variables).await
     }
 
     async fn switch(&self, by: Driver) -> ApiResult<()> {

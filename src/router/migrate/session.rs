@@ -212,8 +212,8 @@ impl Session {
         options: &MigrateOptions,
     ) -> Result<(), MigrateError> {
         let sql = migration.sql().unwrap_or_default();
-        let statement_timeout = options.statement_timeout.unwrap_or_default().as_millis();
-        let lock_timeout = format!("SET lock_timeout = {};", options.lock_timeout.as_millis());
+        let statement_timeout = options.statement_timeout.map_or(0, |most| most.as_millis().max(1));
+        let lock_timeout = format!("SET lock_timeout = {};", options.lock_timeout.as_millis().max(1));
         let remember =
             format!("{}{}", if history.known { String::new() } else { table(set.history) }, row(set, migration));
         let done = if without_transaction(sql) {

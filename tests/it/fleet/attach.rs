@@ -10,6 +10,7 @@ use tenantry::fleet::provision::{ATTACH, Step};
 use tenantry::router::Target;
 use tenantry::testing::TestApp;
 
+use super::scene::dies;
 use super::tls::TlsServer;
 use crate::support::binary::{Said, run};
 use crate::support::{db, eventually, seconds, unique};
@@ -246,4 +247,53 @@ async fn an_adopted_database_is_erased_only_while_it_is_stamped_for_its_tenant()
     }
     run(app, &erase).await.expect(0);
     assert_eq!(db::word(&inside, left).await, "0");
+}
+
+/// What was asked of a customer's database is done once it can be: no sweep forgets the database before.
+#[actix_web::test]
+async fn an_adopted_database_that_is_to_be_emptied_is_not_forgotten_before() {
+    let app = TestApp::builder().start().await;
+    let (fleet, files) = (app.fleet(), tempfile::tempdir().unwrap());
+    let swept = async || fleet.purge_due().await.expect("the control plane answers");
+    let ours = "SELECT tablename::text AS word FROM pg_tables WHERE schemaname IN ('public', 'tenantry')";
+    let adopted = async |name: &str| {
+        let target = customers(&app, name).await;
+        attach(&app, files.path(), name, &target).await.expect(0);
+        app.server().with_database(name)
+    };
+    let answers = async |name: &str, yes: bool| {
+        db::execute(&app.server(), &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {yes}")).await;
+    };
+
+    let name = unique("erased");
+    let inside = adopted(&name).await;
+    let file = files.path().join("certificate");
+    let erase = ["tenant", "erase", &name, "--certificate", file.to_str().unwrap(), "--yes"];
+    dies(&app, &erase, "inventory", false).await;
+    assert_eq!(swept().await, 0);
+    assert!(!db::words(&inside, ours).await.is_empty(), "nothing was done yet");
+    run(&app, &erase).await.expect(0);
+    assert!(file.exists() && db::words(&inside, ours).await.is_empty());
+
+    let name = unique("dropped");
+    let inside = adopted(&name).await;
+    answers(&name, false).await;
+    let delete = ["tenant", "delete", &name, "--now", "--drop-dedicated-data", "--yes"];
+    assert_ne!(run(&app, &delete).await.code, Some(0));
+    assert_eq!(swept().await, 0);
+    answers(&name, true).await;
+    assert_eq!(swept().await, 1);
+    assert!(db::words(&inside, ours).await.is_empty());
+
+    // An erasure that has done nothing does not keep the tenant of a customer whose server is gone.
+    let name = unique("gone");
+    adopted(&name).await;
+    answers(&name, false).await;
+    let other = files.path().join("other");
+    let erase = ["tenant", "erase", &name, "--certificate", other.to_str().unwrap(), "--yes"];
+    assert_ne!(run(&app, &erase).await.code, Some(0));
+    assert_eq!(swept().await, 0);
+    run(&app, &["tenant", "delete", &name, "--now", "--yes"]).await.expect(0);
+    let rows = format!("SELECT slug AS word FROM tenants WHERE slug = '{name}'");
+    assert!(db::words(app.control_database(), &rows).await.is_empty());
 }

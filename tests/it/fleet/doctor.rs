@@ -1,11 +1,13 @@
 //! `fleet doctor` and `tenantry doctor`: each fault is found, and its command mends it.
 
 use serde_json::Value;
-use tenantry::testing::TestApp;
+use tenantry::fleet::MigrateFleet;
+use tenantry::testing::{Fault, FaultProxy, TestApp};
 
 use super::scene::{backup, dies};
 use crate::support::binary::{run, run_with};
-use crate::support::{db, unique};
+use crate::support::servers::Server;
+use crate::support::{db, eventually, seconds, unique};
 
 /// The findings of one kind about one thing, by code.
 async fn findings(app: &TestApp, subject: &str) -> Vec<Value> {
@@ -57,6 +59,26 @@ async fn orphans_are_found_in_both_directions() {
     // Another installation's tenant on the same server is nobody's orphan.
     assert!(findings(&app, stranger.role()).await.is_empty());
     db::execute(&server, &format!("DROP ROLE \"{role}\"")).await;
+}
+
+/// The doctor waits for one server while a tenant is made on it by another way.
+#[actix_web::test]
+async fn a_tenant_that_is_made_while_the_doctor_looks_is_no_orphan() {
+    let app = TestApp::builder().start().await;
+    let proxy = FaultProxy::start(&app.server());
+    app.cluster_behind("behind", &proxy).await;
+    app.tenant("early").await;
+    let fleet = app.fleet();
+    proxy.set(Fault::BlackHole).await;
+    let before = proxy.accepted();
+    let (said, late) = tokio::join!(fleet.diagnose(None), async {
+        eventually(seconds(20), "it has begun", async || proxy.accepted() > before).await;
+        let late = app.tenant("late").await;
+        proxy.set(Fault::Pass).await;
+        late
+    });
+    let findings = said.expect("the control plane answers").findings;
+    assert!(findings.iter().all(|finding| finding.subject != late.role()), "{findings:?}");
 }
 
 #[actix_web::test]
@@ -148,6 +170,25 @@ async fn clusters_budgets_schemas_and_secrets_are_looked_at() {
     let codes: Vec<_> = own["findings"].as_array().unwrap().iter().map(|finding| finding["code"].clone()).collect();
     assert!(codes.contains(&Value::from("cluster_unreachable")), "{own}");
     assert!(codes.contains(&Value::from("secret_does_not_open")), "{own}");
+}
+
+/// A plan that cannot be made takes its database along; one whose process was killed leaves it to whoever reads this.
+#[actix_web::test]
+async fn what_migrations_were_tried_in_is_dropped_or_found() {
+    let (app, server) = (TestApp::builder().start().await, Server::start().await);
+    app.cluster("east", &server.target()).await;
+    app.tenant("behind").await;
+    db::execute(app.control_database(), "UPDATE tenants SET schema_version = 1, migrations_hash = NULL").await;
+    db::execute(&server.target(), "DROP ROLE tenantry_template_owner").await;
+    let trials = "SELECT datname::text AS word FROM pg_database WHERE datname LIKE 'tenantry_trial_%'";
+    app.fleet().plan_migration(&MigrateFleet::default()).await.expect_err("nobody may make anything in it");
+    assert_eq!(db::words(&server.target(), trials).await, Vec::<String>::new());
+
+    db::execute(&server.target(), "CREATE DATABASE tenantry_trial_0190").await;
+    let found = findings(&app, "tenantry_trial_0190").await;
+    assert!(found.len() == 1 && found[0]["code"] == "scratch_left", "{found:?}");
+    let remedy = "psql \"$CLUSTER_ADMIN_URL\" -c 'DROP DATABASE \"tenantry_trial_0190\"'";
+    assert_eq!(found[0]["remedy"], remedy, "{found:?}");
 }
 
 #[actix_web::test]

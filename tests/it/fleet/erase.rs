@@ -152,6 +152,33 @@ async fn after_a_crash_at_any_step_an_erasure_goes_on() {
     }
 }
 
+/// Neither the sweep of archived tenants nor a deletion takes one whose erasure was interrupted: the same command ends it.
+#[actix_web::test]
+async fn an_interrupted_erasure_does_not_become_a_deletion() {
+    let app = TestApp::builder().start().await;
+    let (fleet, dir) = (app.fleet(), Dir::new());
+    for step in Step::ALL {
+        let acme = app.tenant("swept").await;
+        let slug = acme.slug.as_str();
+        backup(&app, slug).await;
+        let file = dir.path().join(unique("certificate"));
+        let arguments = ["tenant", "erase", slug, "--certificate", file.to_str().unwrap(), "--yes"];
+        dies(&app, &arguments, step.as_str(), false).await;
+        let failed = "UPDATE operations SET state = 'failed', finished_at = now() WHERE state = 'running'";
+        db::execute(app.control_database(), failed).await;
+        assert_eq!(fleet.purge_due().await.expect("the control plane answers"), 0, "{step}");
+        run(&app, &["tenant", "delete", slug, "--now", "--yes"]).await.expect(4);
+        assert!(fleet.restore(acme.id).await.is_err(), "{step}");
+        run(&app, &arguments).await.expect(0);
+        assert_eq!(traces(&app, &acme).await, Vec::<String>::new(), "{step}");
+        let certificate = read(&file)["certificate"].clone();
+        assert_eq!(certificate["tenant"], json!(acme.id), "{step}");
+        for what in ["backups", "databases"] {
+            assert_eq!(certificate[what].as_array().unwrap().len(), 1, "{step}: {what}");
+        }
+    }
+}
+
 #[actix_web::test]
 async fn what_a_deleted_tenant_left_can_be_erased() {
     let app = TestApp::shared().await;

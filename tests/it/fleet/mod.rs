@@ -14,6 +14,7 @@ mod hold;
 mod jobs;
 mod kept;
 mod key_rotation;
+mod lost;
 mod migrate;
 mod migrations;
 mod once;

@@ -4,6 +4,7 @@ use serde_json::json;
 use tenantry::testing::TestApp;
 
 use super::ground::Ground;
+use crate::support::binary::run;
 use crate::support::{eventually, seconds};
 
 #[actix_web::test]
@@ -55,4 +56,18 @@ async fn an_operator_sees_the_plan_before_anything_is_done() {
     assert_eq!(ground.count(made).await, 0, "nothing was done");
     let body = json!({"dryRun": true, "soak": "a while"});
     operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
+}
+
+/// To PostgreSQL, no time at all is no bound: who waits for a lock would hold up all who come after.
+#[actix_web::test]
+async fn a_bound_of_no_time_is_refused() {
+    let app = TestApp::shared().await;
+    let operator = app.operator();
+    for (option, field) in [("--lock-timeout", "lockTimeout"), ("--statement-timeout", "statementTimeout")] {
+        let said = run(app, &["fleet", "migrate", "--only", "nobody-here", option, "0s"]).await.expect(2);
+        assert!(said.stderr.contains(option) && said.stderr.contains("1ms"), "{said:?}");
+        let body = json!({"dryRun": true, "only": ["nobody-here"], field: "0ms"});
+        let refused = operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
+        assert_eq!(refused.invalid()[0].0, field);
+    }
 }
