@@ -169,3 +169,21 @@ fn who_left_before_does_not_have_it_recovered_again() {
     assert_eq!(world.nodes[0].served, 3, "the writer has it, in order");
     assert_eq!(world.nodes[0].unsettled(), 1, "one socket, and nothing is to come of it");
 }
+
+/// A writer is not hurried by another tenant that needs its connection; but it is when its own is suspended after that.
+#[test]
+fn what_only_made_room_has_a_deadline_once_its_tenant_is_suspended() {
+    let mut world = World::new(1, 2, 1);
+    let cancelled = |world: &mut World, then: &[(Kind, usize)]| {
+        for (kind, at) in then {
+            world.step(Event { kind: *kind, node: 0, at: *at });
+        }
+        world.nodes[0].cancelled
+    };
+    let (writer, other, drained) = (0, 1, 10_000);
+    let evicted = [(Kind::Ask, writer), (Kind::Opens, 0), (Kind::Time, 1000), (Kind::Ask, other)];
+    assert_eq!(cancelled(&mut world, &evicted), 0);
+    assert_eq!(cancelled(&mut world, &[(Kind::Time, 2 * drained), (Kind::Tick, 0)]), 0, "it only makes room");
+    assert_eq!(cancelled(&mut world, &[(Kind::Suspend, writer), (Kind::Hear, writer), (Kind::Tick, 0)]), 0, "too soon");
+    assert_eq!(cancelled(&mut world, &[(Kind::Time, drained), (Kind::Tick, 0)]), 1);
+}

@@ -107,6 +107,8 @@ pub(super) struct Node {
     broken: Vec<TenantId>,
     full: bool,
     pub(super) served: usize,
+    /// How often somebody who had long enough to leave was cancelled.
+    pub(super) cancelled: usize,
     next: usize,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             broken: vec![],
             full: false,
             served: 0,
+            cancelled: 0,
             next: 0,
         }
     }
@@ -186,7 +189,7 @@ impl Node {
                     at.map(|at| self.waiting.swap_remove(at));
                     self.begin(wait.tenant, Using { pool, conn, mode: wait.mode });
                 }
-                Action::Cancel(_) => {}
+                Action::Cancel(_) => self.cancelled += 1,
                 Action::Recover(recovery) => {
                     let conn = recovery.conn();
                     let used = self.using.iter().any(|u| Arc::ptr_eq(&u.conn, conn));

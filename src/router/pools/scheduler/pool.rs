@@ -271,6 +271,13 @@ impl<L: Line, W: Waiter> Pool<L, W> {
         reserved.is_some()
     }
 
+    /// Those that only made room must not be used any more either: from now on they have a deadline too.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.retired) {
+            (leaving.since, leaving.retired) = (now, true);
+        }
+    }
+
     /// Connections that had `drain` to leave and are still in use.
     pub(super) fn overdue(&self, drain: Duration, now: Instant) -> Vec<Arc<Pooled<L>>> {
         let late = |l: &&Leaving<L>| l.retired && now.saturating_duration_since(l.since) >= drain;
