@@ -12,7 +12,7 @@ use super::error::{Error, Result};
 use super::pools::Mode;
 use super::tenant::Tenant;
 use super::tenant_conn::{TenantConn, TenantTx};
-use super::work::{Rework, Work};
+use super::work::{Fault, Retries, Rework, Work};
 
 /// What somebody is told whose work could be done at once on another connection.
 const SOON: Duration = Duration::from_secs(1);
@@ -56,7 +56,8 @@ impl TenantDb {
     /// `pg_advisory_xact_lock`. Only code of this process can do that; a client cannot.
     ///
     /// The work is done again, once, if the connection broke under it, or if what it had prepared turned out to be of
-    /// yesterday's schema: so it borrows what it needs, and uses nothing up.
+    /// yesterday's schema; and a few times, if others on the connection went away and it was cancelled in their place. So
+    /// it borrows what it needs, and uses nothing up.
     ///
     /// ```no_run
     /// use diesel::prelude::*;
@@ -92,17 +93,19 @@ impl TenantDb {
             + Send
             + Sync,
     {
-        let (mut deadline, mut again) = (None, true);
+        let (mut deadline, mut retries) = (None, Retries::default());
         loop {
             let mut conn = TenantConn::new(self.router.lease(&self.tenant, Mode::Shared).await?);
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.router.work_deadline());
             // Past the deadline the connection stays in doubt: dropping it has the statement cancelled.
             let done = timeout_at(deadline, work(&mut conn)).await.map_err(|_| Error::Deadline)?;
             conn.lease.finish();
-            if done.is_ok() || !conn.deserves_another() || !std::mem::take(&mut again) {
-                return done;
+            match conn.fault().filter(|_| done.is_err()) {
+                Some(fault) if retries.once_more(fault) => conn.lease.retried(),
+                // Nothing is wrong with the work, and nobody outside wanted it cancelled.
+                Some(Fault::Struck) => return Err(again_soon().into()),
+                _ => return done,
             }
-            conn.lease.retried();
         }
     }
 
@@ -146,14 +149,17 @@ impl TenantDb {
 
     /// Begins a transaction, on another connection if the first turns out to be broken: nothing of the work was sent.
     async fn begin(&self) -> Result<TenantTx> {
-        let mut again = true;
+        let mut retries = Retries::default();
         loop {
             let mut conn = TenantConn::new(self.router.lease(&self.tenant, Mode::Alone).await?);
             let begun = timeout(self.router.work_deadline(), conn.batch_execute("BEGIN READ WRITE"));
             match begun.await.map_err(|_| Error::Deadline)? {
                 Ok(()) => return Ok(TenantTx(conn)),
-                Err(_) if conn.deserves_another() && std::mem::take(&mut again) => conn.lease.retried(),
-                Err(error) => return Err(error.into()),
+                Err(error) => match conn.fault() {
+                    Some(fault) if retries.once_more(fault) => conn.lease.retried(),
+                    Some(Fault::Struck) => return Err(again_soon()),
+                    _ => return Err(error.into()),
+                },
             }
         }
     }

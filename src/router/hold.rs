@@ -90,9 +90,9 @@ impl Router {
         }
     }
 
-    /// The tenant as the registry has it by now; refused if it has ceased to serve.
+    /// The tenant as the registry has it by now; refused if it has ceased to serve, or to be.
     async fn current(&self, known: &Arc<Tenant>) -> Result<Arc<Tenant>> {
-        let tenant = self.0.registry.latest(known).await;
+        let tenant = self.0.registry.latest(known).await?;
         // One that is still being made is asked for by its maker: nobody else is given it.
         let is_made = tenant.status == TenantStatus::Provisioning && known.status == tenant.status;
         if is_made { Ok(tenant) } else { serving(&tenant).map(|()| tenant) }

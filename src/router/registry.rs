@@ -255,14 +255,17 @@ impl RegistryCache {
     }
 
     /// What is known by now of a tenant that was `known` before. Asks the registry only if it has named the tenant since;
-    /// while it is away, `known` is what there is.
-    pub(super) async fn latest(&self, known: &Arc<Tenant>) -> Arc<Tenant> {
-        let Some(slot) = self.slots.get(&known.id) else { return known.clone() };
+    /// while it is away, `known` is what there is. Fails with [`Error::TenantUnknown`] alone: the tenant is gone.
+    pub(super) async fn latest(&self, known: &Arc<Tenant>) -> Result<Arc<Tenant>> {
+        let Some(slot) = self.slots.get(&known.id) else { return Ok(known.clone()) };
         let latest = match slot.last_known(slot.as_of()) {
             Some(tenant) => Some(tenant),
-            None => self.get(known.id).await.ok(),
+            None => match self.get(known.id).await {
+                Err(Error::TenantUnknown) => return Err(Error::TenantUnknown),
+                answer => answer.ok(),
+            },
         };
-        latest.filter(|latest| latest.generation > known.generation).unwrap_or_else(|| known.clone())
+        Ok(latest.filter(|latest| latest.generation > known.generation).unwrap_or_else(|| known.clone()))
     }
 
     /// A tenant by slug, in whatever state.

@@ -137,3 +137,19 @@ async fn when_any_tenant_may_have_changed_known_ones_outlive_the_source_too() {
     cache.all_changed();
     assert_eq!(cache.get(id).await.unwrap().status, TenantStatus::Suspended);
 }
+
+/// Of a request that is under way.
+#[tokio::test]
+async fn what_was_known_outlives_the_source_but_not_the_tenant() {
+    let source = source(10);
+    let cache = RegistryCache::new(source.clone());
+    let (id, slug) = (TenantId::generate(), "acme".parse().unwrap());
+    let known = cache.get(id).await.unwrap();
+    source.down.store(true, Ordering::SeqCst);
+    cache.changed(id, &slug);
+    assert_eq!(cache.latest(&known).await.unwrap().status, TenantStatus::Active, "nobody can be asked");
+    source.down.store(false, Ordering::SeqCst);
+    *source.status.lock().unwrap() = None;
+    cache.changed(id, &slug);
+    assert!(matches!(cache.latest(&known).await, Err(Error::TenantUnknown)), "it was erased");
+}

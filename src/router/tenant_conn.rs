@@ -15,7 +15,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use super::pools::{Lease, Mode};
-use super::work::Work;
+use super::work::{Fault, Work};
 
 /// What a statement in words may begin with on a connection that others use.
 const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
@@ -58,9 +58,9 @@ impl TenantConn {
         self.seen.load(Ordering::Relaxed) & what != 0
     }
 
-    /// Whether the work may succeed on another connection, though it failed on this one.
-    pub(super) fn deserves_another(&self) -> bool {
-        self.saw(BROKEN | STALE | STRUCK)
+    /// Why the work may succeed on another connection, though it failed on this one.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        if self.saw(BROKEN | STALE) { Some(Fault::Unfit) } else { self.saw(STRUCK).then_some(Fault::Struck) }
     }
 
     /// Whether what the connection had prepared turned out to be dead, or another's cancellation struck.

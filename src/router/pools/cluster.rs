@@ -18,7 +18,7 @@ use super::leases::Left;
 use super::meters::Meters;
 use super::permit::Ticket;
 use super::pooled::{Directory, Mode, Pooled, TenantPool};
-use super::scheduler::{Action, ClusterCounts, Scheduler};
+use super::scheduler::{Action, ClusterCounts, Recovery, Scheduler};
 use super::state::{Actions, State};
 use super::usage::Usage;
 use crate::kernel::{InstallationId, TenantId};
@@ -285,15 +285,16 @@ impl ClusterPools {
                     self.meters.cancelled.increment(1);
                     conn.line.cancel(&self.shared.runtime);
                 }
-                Action::Recover(conn) => self.recover(conn),
+                Action::Recover(recovery) => self.recover(recovery),
             }
         }
     }
 
     /// Cancels what an abandoned connection still does and rolls back what it left open.
-    fn recover(self: &Arc<Self>, conn: Arc<Pooled<Link>>) {
+    fn recover(self: &Arc<Self>, recovery: Recovery<Link>) {
         let cluster = self.clone();
         self.shared.runtime.spawn(async move {
+            let conn = recovery.conn();
             let well = timeout(RECOVER_WITHIN, conn.line.recover(&cluster.shared.runtime)).await.unwrap_or(false);
             let tenant = conn.ticket.tenant;
             cluster.meters.dropped.increment(u64::from(!well));
@@ -301,7 +302,7 @@ impl ClusterPools {
                 if !well && let Some(usage) = state.scheduler.usage(tenant) {
                     usage.dropped();
                 }
-                let actions = state.scheduler.recovered(tenant, conn, well, now);
+                let actions = state.scheduler.recovered(tenant, recovery, well, now);
                 state.tidy(tenant);
                 ((), actions)
             });

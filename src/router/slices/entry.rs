@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Demand;
 use super::anchor::Anchor;
+use super::put_off::PutOff;
 use crate::kernel::ClusterId;
 use crate::router::connect::Target;
 use crate::router::pools::{ClusterCounts, ClusterPools};
@@ -23,6 +24,7 @@ pub(super) struct State {
     /// Other nodes that lived then.
     pub(super) others: u32,
     pub(super) orphaned: HashSet<ClusterId>,
+    pub(super) put_off: PutOff,
 }
 
 /// A cluster that this node uses, or has used.

@@ -22,7 +22,7 @@ use crate::router::pools::ClusterPools;
 use crate::router::registry::Registry;
 use crate::router::tenant::Tenant;
 
-/// Claims under way at once.
+/// Claims under way at once, and looks at clusters.
 const CLAIMS: usize = 4;
 /// The shortest pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -186,20 +186,37 @@ impl Keeper {
     async fn reclaim_forever(&self) {
         loop {
             tokio::time::sleep(self.every()).await;
-            let orphaned = std::mem::take(&mut self.lock().orphaned);
-            for cluster in orphaned {
-                match self.registry.reclaim_slices(cluster, self.gap()).await {
-                    Ok(0) => {}
-                    Ok(count) => {
-                        tracing::info!(%cluster, count, "took back the connections of nodes that are gone");
-                        self.announced.store(true, Ordering::Release);
-                        self.wake.notify_one();
-                    }
-                    Err(error) => {
-                        let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::warn!(%cluster, %error, cause, "cannot see whether a lost node's connections are gone");
-                    }
+            self.reclaim_all().await;
+        }
+    }
+
+    async fn reclaim_all(&self) {
+        let due: Vec<_> = {
+            let (mut state, now) = (self.lock(), Instant::now());
+            let orphaned = std::mem::take(&mut state.orphaned);
+            orphaned.into_iter().filter(|cluster| !state.put_off.has(*cluster, now)).collect()
+        };
+        stream::iter(due).for_each_concurrent(CLAIMS, |cluster| self.reclaim(cluster)).await;
+    }
+
+    async fn reclaim(&self, cluster: ClusterId) {
+        let taken = self.registry.reclaim_slices(cluster, self.gap()).await;
+        match taken {
+            Ok(count) => {
+                self.lock().put_off.reached(cluster);
+                if count > 0 {
+                    tracing::info!(%cluster, count, "took back the connections of nodes that are gone");
+                    self.announced.store(true, Ordering::Release);
+                    self.wake.notify_one();
                 }
+            }
+            Err(error) => {
+                // While the control plane is silent, nothing is known of the cluster.
+                if matches!(error, Error::DatabaseUnavailable { .. }) {
+                    self.lock().put_off.failed(cluster, self.gap(), Instant::now());
+                }
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%cluster, %error, cause, "cannot see whether a lost node's connections are gone");
             }
         }
     }

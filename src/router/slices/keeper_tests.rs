@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use async_trait::async_trait;
+use tokio::sync::Barrier;
+use tokio::time::timeout;
 
 use super::*;
 use crate::kernel::{InstallationId, Slug, TenantId};
@@ -20,9 +22,25 @@ struct Plane {
     up: AtomicBool,
     others: AtomicU32,
     refused: AtomicUsize,
+    looks: Mutex<Vec<ClusterId>>,
+    /// Ends two looks once both have begun.
+    both: Barrier,
+    /// A cluster that cannot be looked at.
+    away: ClusterId,
 }
 
 impl Plane {
+    fn new(up: bool, others: u32) -> Arc<Self> {
+        Arc::new(Self {
+            up: up.into(),
+            others: others.into(),
+            refused: AtomicUsize::new(0),
+            looks: Mutex::default(),
+            both: Barrier::new(2),
+            away: ClusterId::generate(),
+        })
+    }
+
     fn answer<T>(&self, answer: T) -> Result<T> {
         if self.up.load(Ordering::SeqCst) {
             return Ok(answer);
@@ -55,6 +73,11 @@ impl Registry for Plane {
     async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {
         assert!(claim.in_use <= claim.held);
         self.answer(SliceGrant { slice: SLICE, yield_to: None, budget: BUDGET, others: 1 })
+    }
+    async fn reclaim_slices(&self, cluster: ClusterId, gap: Duration) -> Result<usize> {
+        self.looks.lock().unwrap().push(cluster);
+        self.both.wait().await;
+        if cluster == self.away { Err(Error::DatabaseUnavailable { retry_after: gap, source: None }) } else { Ok(0) }
     }
 }
 
@@ -93,7 +116,7 @@ fn tenant() -> Arc<Tenant> {
 }
 
 async fn start(up: bool, others: u32) -> (Arc<Plane>, Arc<TenantPoolManager>) {
-    let plane = Arc::new(Plane { up: up.into(), others: others.into(), refused: AtomicUsize::new(0) });
+    let plane = Plane::new(up, others);
     let settings = PoolSettings {
         node: NodeId::generate(),
         slice_ttl: Duration::from_millis(300),
@@ -159,4 +182,19 @@ async fn a_node_without_any_slice_serves_with_one_connection() {
     assert_eq!(slice(&manager), 1, "not to be told from a cluster where others are");
     plane.up.store(true, Ordering::SeqCst);
     until("a slice", || slice(&manager) == SLICE).await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_away_keeps_nobody_from_the_others() {
+    let plane = Plane::new(true, 1);
+    let ttl = Duration::from_secs(600);
+    let keeper = Keeper::new(plane.clone(), NodeId::generate(), ttl, BUDGET, ConnectOptions::default());
+    let [first, second] = [ClusterId::generate(), ClusterId::generate()];
+    for orphaned in [vec![plane.away, first], vec![plane.away, first, second]] {
+        keeper.lock().orphaned.extend(orphaned);
+        timeout(Duration::from_secs(10), keeper.reclaim_all()).await.expect("two at once, and two in all");
+    }
+    let looks = plane.looks.lock().unwrap();
+    let count = |cluster| looks.iter().filter(|look| **look == cluster).count();
+    assert_eq!((count(plane.away), count(first), count(second)), (1, 2, 1), "{looks:?}");
 }

@@ -1,9 +1,9 @@
 //! The connection budget of a cluster, shared by the nodes of an installation.
 //!
 //! Each node holds a slice of every cluster it uses, leased through the registry. `rules.rs` is the arithmetic,
-//! `ledger.rs` the rows in the control plane, `look.rs` whether a lost node's connections are gone, `keeper.rs` this
-//! node's side with its `entry.rs` for each cluster, `anchor.rs` what it does while the control plane is silent. Why so:
-//! `docs/adr/0009-budget-slices.md`.
+//! `ledger.rs` the rows in the control plane, `look.rs` whether a lost node's connections are gone, `put_off.rs` where
+//! that cannot be seen now, `keeper.rs` this node's side with its `entry.rs` for each cluster, `anchor.rs` what it does
+//! while the control plane is silent. Why so: `docs/adr/0009-budget-slices.md`.
 
 mod anchor;
 mod entry;
@@ -11,6 +11,7 @@ pub(super) mod floor;
 mod keeper;
 pub(super) mod ledger;
 pub(super) mod look;
+mod put_off;
 pub(super) mod rules;
 
 use std::fmt;

@@ -1,17 +1,18 @@
 //! Clients that go away: their statements are cancelled, their transactions rolled back, and the budget is whole again.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use futures_util::future::join_all;
 use serde_json::json;
-use tenantry::router::{Error, RouterConfig, TenantConn};
+use tenantry::router::{Error, RouterConfig, TenantConn, TenantDb};
 use tenantry::testing::{Persona, Tenant, TestApp};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::ground::{Tx, backends, count, database, embedded, hold_contacts, idle_again, read, whole_again};
+use super::ground::{PATIENCE, Tx, backends, count, database, embedded, hold_contacts, idle_again, read, whole_again};
 use crate::support::{db, eventually, seconds};
 
 /// A statement that nobody waits for is gone by then.
@@ -142,5 +143,48 @@ async fn work_that_is_dropped_gives_its_connections_back() {
         });
         timeout(seconds(5), served).await.expect("served at once").unwrap();
     }
+    router.shutdown().await;
+}
+
+/// Reads, beside others who go away: so many times its statement is cancelled in place of theirs.
+async fn struck(app: &TestApp, tenant: &Tenant, own: &TenantDb, times: usize) -> Result<(), Error> {
+    let tries = AtomicUsize::new(0);
+    let staying = own.read(async |conn: &mut TenantConn| -> Result<(), Error> {
+        let sql = if tries.fetch_add(1, Ordering::SeqCst) < times { "SELECT pg_sleep(60)" } else { "SELECT 1" };
+        diesel::sql_query(sql).execute(conn).await?;
+        Ok(())
+    });
+    let at_sleep = backends(&[tenant], "wait_event = 'PgSleep'");
+    let leaving = async {
+        for round in 0..times {
+            let beside = own.read(async |conn: &mut TenantConn| -> Result<(), Error> {
+                diesel::sql_query("SELECT 1").execute(conn).await?;
+                std::future::pending().await
+            });
+            let asleep = eventually(PATIENCE, "it runs anew", async || {
+                tries.load(Ordering::SeqCst) > round && count(&app.server(), &at_sleep).await > 0
+            });
+            tokio::select! {
+                _ = beside => unreachable!("it never ends"),
+                () = asleep => {}
+            }
+        }
+    };
+    let (answer, ()) = futures_util::join!(staying, leaving);
+    answer
+}
+
+#[actix_web::test]
+async fn a_reader_is_answered_though_others_beside_it_go_away_again_and_again() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = embedded(app, |config| RouterConfig { tenant_max_connections: 1, ..config }).await;
+    let own = database(&router, &acme).await;
+    struck(app, &acme, &own, 3).await.unwrap();
+    whole_again(&router, &acme).await;
+    // There is a bound, and what is said then is to come again.
+    let answer = struck(app, &acme, &own, 5).await;
+    assert!(matches!(answer, Err(Error::DatabaseUnavailable { .. })), "{answer:?}");
+    whole_again(&router, &acme).await;
     router.shutdown().await;
 }

@@ -10,6 +10,7 @@ pub(super) enum Kind {
     Ask,
     Done,
     Abandon,
+    Tell,
     GiveUpWaiting,
     // Connections.
     Opens,
@@ -48,10 +49,11 @@ pub(super) enum Kind {
     Tick,
 }
 
-const OFTEN: [(u32, Kind); 35] = [
+const OFTEN: [(u32, Kind); 36] = [
     (24, Kind::Ask),
     (20, Kind::Done),
     (4, Kind::Abandon),
+    (5, Kind::Tell),
     (2, Kind::GiveUpWaiting),
     (20, Kind::Opens),
     (2, Kind::OpeningFails),
@@ -160,6 +162,11 @@ impl History {
     }
 }
 
+/// Whether whoever leaves a connection is interrupted before the scheduler hears of it.
+const fn dawdles(at: usize) -> bool {
+    (at / 64) % 4 == 3
+}
+
 impl World {
     pub(super) fn step(&mut self, Event { kind, node, at }: Event) {
         let touched = self.happen(kind, node, at);
@@ -202,8 +209,9 @@ impl World {
         let node = &mut self.nodes[at_node];
         match kind {
             Kind::Ask => node.ask(tenant, if (at / 64).is_multiple_of(4) { Mode::Alone } else { Mode::Shared }),
-            Kind::Done => node.leave(at, true),
-            Kind::Abandon => node.leave(at, false),
+            Kind::Done => node.leave(at, true, dawdles(at)),
+            Kind::Abandon => node.leave(at, false, dawdles(at)),
+            Kind::Tell => node.tells(at),
             Kind::GiveUpWaiting => node.give_up_waiting(at),
             Kind::Opens => node.opens(at),
             Kind::OpeningFails => node.opening_fails(at),

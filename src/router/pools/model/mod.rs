@@ -123,6 +123,11 @@ fn losing_a_request_is_found_out() {
 }
 
 #[test]
+fn recovering_a_connection_twice_is_found_out() {
+    assert_found(&[Mutant::RecoversTwice], REQUESTS);
+}
+
+#[test]
 fn one_request_is_served() {
     for alone in [false, true] {
         let mut world = World::new(1, 1, 1);
@@ -148,4 +153,37 @@ fn a_connection_that_is_well_lets_others_be_opened() {
     }
     world.run_down();
     assert_eq!(world.nodes[0].served, 2);
+}
+
+/// Two readers share a connection for which a writer waits. One has left it and has yet to say so when the other one's
+/// client goes away, so that both find it drained.
+#[test]
+fn who_left_before_does_not_have_it_recovered_again() {
+    let mut world = World::new(1, 1, 1);
+    let (reader, writer, interrupted) = (64, 0, 3 * 64);
+    let first = [(Kind::Ask, reader), (Kind::Opens, 0), (Kind::Ask, reader), (Kind::Ask, writer)];
+    let race = [(Kind::Done, interrupted), (Kind::Abandon, 0), (Kind::Tell, 0), (Kind::Recovered, 0)];
+    for (kind, at) in first.into_iter().chain(race) {
+        world.step(Event { kind, node: 0, at });
+    }
+    assert_eq!(world.nodes[0].served, 3, "the writer has it, in order");
+    assert_eq!(world.nodes[0].unsettled(), 1, "one socket, and nothing is to come of it");
+}
+
+/// A writer is not hurried by another tenant that needs its connection; but it is when its own is suspended after that.
+#[test]
+fn what_only_made_room_has_a_deadline_once_its_tenant_is_suspended() {
+    let mut world = World::new(1, 2, 1);
+    let cancelled = |world: &mut World, then: &[(Kind, usize)]| {
+        for (kind, at) in then {
+            world.step(Event { kind: *kind, node: 0, at: *at });
+        }
+        world.nodes[0].cancelled
+    };
+    let (writer, other, drained) = (0, 1, 10_000);
+    let evicted = [(Kind::Ask, writer), (Kind::Opens, 0), (Kind::Time, 1000), (Kind::Ask, other)];
+    assert_eq!(cancelled(&mut world, &evicted), 0);
+    assert_eq!(cancelled(&mut world, &[(Kind::Time, 2 * drained), (Kind::Tick, 0)]), 0, "it only makes room");
+    assert_eq!(cancelled(&mut world, &[(Kind::Suspend, writer), (Kind::Hear, writer), (Kind::Tick, 0)]), 0, "too soon");
+    assert_eq!(cancelled(&mut world, &[(Kind::Time, drained), (Kind::Tick, 0)]), 1);
 }

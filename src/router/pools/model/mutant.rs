@@ -31,6 +31,8 @@ pub(in crate::router) enum Mutant {
     ForgetsWaiters,
     /// Does not tell the last request to leave a sealed connection that it was the last.
     ForgetsTheLast,
+    /// Begins to bring a connection back to order each time somebody finds that it has been left.
+    RecoversTwice,
 }
 
 thread_local! {

@@ -10,7 +10,7 @@ use crate::kernel::TenantId;
 use crate::router::pools::leases::Left;
 use crate::router::pools::permit::Ticket;
 use crate::router::pools::pooled::{Directory, Line, Mode, Pooled, TenantPool};
-use crate::router::pools::scheduler::{Action, News, QueueFull, Scheduler, Waiter};
+use crate::router::pools::scheduler::{Action, News, QueueFull, Recovery, Scheduler, Waiter};
 
 /// The most connections of one tenant on one node.
 const CEILING: usize = 3;
@@ -98,13 +98,17 @@ pub(super) struct Node {
     opening: Vec<(Ticket, u64)>,
     sockets: Vec<Socket>,
     closing: Vec<Socket>,
-    recovering: Vec<Arc<Pooled<Wire>>>,
+    recovering: Vec<Recovery<Wire>>,
     using: Vec<Using>,
+    /// Connections that were left, of which the scheduler has yet to be told.
+    left: Vec<(TenantId, Arc<Pooled<Wire>>)>,
     waiting: Vec<Wait>,
     /// Tenants whose breaker is open, and whether the server's is.
     broken: Vec<TenantId>,
     full: bool,
     pub(super) served: usize,
+    /// How often somebody who had long enough to leave was cancelled.
+    pub(super) cancelled: usize,
     next: usize,
 }
 
@@ -128,10 +132,12 @@ impl Node {
             closing: vec![],
             recovering: vec![],
             using: vec![],
+            left: vec![],
             waiting: vec![],
             broken: vec![],
             full: false,
             served: 0,
+            cancelled: 0,
             next: 0,
         }
     }
@@ -143,7 +149,7 @@ impl Node {
 
     /// Connections of which something is still to come.
     pub(super) fn unsettled(&self) -> usize {
-        self.physical() + self.recovering.len()
+        self.physical() + self.recovering.len() + self.left.len()
     }
 
     /// Requests at work, and requests that wait.
@@ -183,11 +189,14 @@ impl Node {
                     at.map(|at| self.waiting.swap_remove(at));
                     self.begin(wait.tenant, Using { pool, conn, mode: wait.mode });
                 }
-                Action::Cancel(_) => {}
-                Action::Recover(conn) => {
-                    let used = self.using.iter().any(|u| Arc::ptr_eq(&u.conn, &conn));
+                Action::Cancel(_) => self.cancelled += 1,
+                Action::Recover(recovery) => {
+                    let conn = recovery.conn();
+                    let used = self.using.iter().any(|u| Arc::ptr_eq(&u.conn, conn));
                     promise(!used, REQUESTS, || format!("{conn:?} is recovered under a request"));
-                    self.recovering.push(conn);
+                    let begun = self.recovering.iter().any(|other| Arc::ptr_eq(other.conn(), conn));
+                    promise(!begun, REQUESTS, || format!("{conn:?} is recovered twice at once"));
+                    self.recovering.push(recovery);
                 }
             }
         }
@@ -243,7 +252,8 @@ impl Node {
         }
     }
 
-    pub(super) fn leave(&mut self, at: usize, finished: bool) {
+    /// A request leaves, and the scheduler is told, if it has to be: in the same breath, or [`Self::tells`] later.
+    pub(super) fn leave(&mut self, at: usize, finished: bool, dawdles: bool) {
         let Some(at) = pick(&self.using, at) else { return };
         let Using { pool, conn, mode } = self.using.swap_remove(at);
         if !finished && !conn.line.is_gone() {
@@ -255,9 +265,18 @@ impl Node {
             || self.scheduler.hungry.load(Ordering::SeqCst)
             || conn.line.is_gone();
         if tell {
-            let actions = self.scheduler.freed(pool.id, &conn, self.now);
-            self.perform(actions);
+            self.left.push((pool.id, conn));
+            if !dawdles {
+                self.tells(self.left.len() - 1);
+            }
         }
+    }
+
+    pub(super) fn tells(&mut self, at: usize) {
+        let Some(at) = pick(&self.left, at) else { return };
+        let (tenant, conn) = self.left.swap_remove(at);
+        let actions = self.scheduler.freed(tenant, &conn, self.now);
+        self.perform(actions);
     }
 
     pub(super) fn give_up_waiting(&mut self, at: usize) {

@@ -86,8 +86,8 @@ impl Node {
 
     pub(in super::super) fn recovered(&mut self, at: usize, well: bool) {
         let Some(at) = pick(&self.recovering, at) else { return };
-        let conn = self.recovering.swap_remove(at);
-        let actions = self.scheduler.recovered(conn.line.tenant, conn, well, self.now);
+        let recovery = self.recovering.swap_remove(at);
+        let actions = self.scheduler.recovered(recovery.conn().line.tenant, recovery, well, self.now);
         self.perform(actions);
     }
 

@@ -261,6 +261,7 @@ impl World {
             node.more_room();
             node.probe_again();
             for _ in 0..node.unsettled() {
+                node.tells(0);
                 node.opens(0);
                 node.closed(0);
                 node.recovered(0, true);
@@ -268,7 +269,7 @@ impl World {
             self.check(Some(at));
             let node = &mut self.nodes[at];
             for _ in 0..node.requests().0 {
-                node.leave(0, true);
+                node.leave(0, true, false);
             }
             node.tick();
             self.check(Some(at));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pool::Leaving;
+use super::recovery::{Abandoned, Recovery};
 use super::{Action, Scheduler, Waiter};
 use crate::kernel::TenantId;
 #[cfg(test)]
@@ -42,7 +43,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         let mut actions = Vec::new();
         if self.change(tenant, |pool| pool.take(conn)) {
             conn.leases.seal();
-            self.change(tenant, |pool| pool.recovering.push(conn.clone()));
+            self.change(tenant, |pool| pool.recovering.push(Abandoned::new(conn.clone())));
         }
         self.settle(tenant, now, &mut actions);
         actions
@@ -52,13 +53,14 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
     pub(in crate::router::pools) fn recovered(
         &mut self,
         tenant: TenantId,
-        conn: Arc<Pooled<L>>,
+        recovery: Recovery<L>,
         well: bool,
         now: Instant,
     ) -> Vec<Action<L, W>> {
         let mut actions = Vec::new();
+        let conn = recovery.end();
         let fits = self.change(tenant, |pool| {
-            pool.recovering.retain(|c| !Arc::ptr_eq(c, &conn));
+            pool.recovering.retain(|abandoned| !abandoned.is(&conn));
             pool.fits(&conn)
         });
         if well && fits {
@@ -135,10 +137,8 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
                 self.leaving -= 1;
                 self.give_up(conn.clone(), actions);
             }
-        } else if pool.recovering.iter().any(|c| Arc::ptr_eq(c, conn)) {
-            if conn.leases.is_drained() {
-                actions.push(Action::Recover(conn.clone()));
-            }
+        } else if let Some(abandoned) = pool.recovering.iter_mut().find(|abandoned| abandoned.is(conn)) {
+            actions.extend(abandoned.begin().map(Action::Recover));
         } else if !pool.fits(conn) && self.change(tenant, |pool| pool.take(conn)) {
             self.dismiss(tenant, conn.clone(), true, now, actions);
         }

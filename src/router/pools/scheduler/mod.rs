@@ -20,6 +20,7 @@ mod openings;
 mod outcomes;
 mod pool;
 mod popularity;
+mod recovery;
 mod room;
 mod turns;
 
@@ -38,6 +39,7 @@ pub(super) use extras::LOOK_EVERY;
 use openings::Openings;
 use pool::Pool;
 use popularity::Popularity;
+pub(super) use recovery::Recovery;
 
 /// Somebody who waits for a connection.
 pub(crate) trait Waiter {
@@ -59,7 +61,7 @@ pub(crate) enum Action<L, W> {
     /// Cancel what runs on this connection: it has had long enough to leave.
     Cancel(Arc<Pooled<L>>),
     /// Bring this connection, whose statement was abandoned and which nobody is on, back to order.
-    Recover(Arc<Pooled<L>>),
+    Recover(Recovery<L>),
 }
 
 /// What the registry says of a tenant.

@@ -29,7 +29,10 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             pool.blocked &= !changed;
         });
         if changed {
-            let conns = self.change(tenant, |pool| pool.conns.split_off(0));
+            let conns = self.change(tenant, |pool| {
+                pool.hurry(now);
+                pool.conns.split_off(0)
+            });
             for conn in conns {
                 self.dismiss(tenant, conn, true, now, &mut actions);
             }

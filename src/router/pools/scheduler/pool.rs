@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::extras::Pace;
+use super::recovery::Abandoned;
 use super::{Action, PoolCounts, Waiter};
 use crate::kernel::TenantId;
 use crate::router::pools::pooled::{Line, Mode, Pooled, TenantPool};
@@ -29,8 +30,8 @@ pub(super) struct Pool<L, W> {
     /// Those that take requests.
     pub(super) conns: Vec<Arc<Pooled<L>>>,
     pub(super) leaving: Vec<Leaving<L>>,
-    /// Abandoned in the middle of something, sealed, and being brought back to order.
-    pub(super) recovering: Vec<Arc<Pooled<L>>>,
+    /// Those that are to be brought back to order, and those that are being.
+    pub(super) recovering: Vec<Abandoned<L>>,
     pub(super) opening: usize,
     pub(super) ceiling: usize,
     pub(super) weight: u32,
@@ -268,6 +269,13 @@ impl<L: Line, W: Waiter> Pool<L, W> {
             conn.leases.unseal();
         }
         reserved.is_some()
+    }
+
+    /// Those that only made room must not be used any more either: from now on they have a deadline too.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.retired) {
+            (leaving.since, leaving.retired) = (now, true);
+        }
     }
 
     /// Connections that had `drain` to leave and are still in use.
