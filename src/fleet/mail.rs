@@ -6,12 +6,12 @@ use chrono::TimeDelta;
 use futures_util::StreamExt as _;
 
 use super::Fleet;
-use super::unheard::after;
+use super::unheard::{after, served};
 use crate::control::dirty::{self, Dirty};
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::ApiResult;
 use crate::kernel::TenantId;
 use crate::mailer::Mailer;
-use crate::router::{MainConn, Router, TenantStatus, Waiting};
+use crate::router::{MainConn, Router, Waiting};
 use crate::tenant::mail::{self, Links, Round};
 
 /// Tenants that a node takes at a time, and those of them that it looks into at the same time.
@@ -88,16 +88,9 @@ impl PostOffice {
 
     /// Sends what is due in one tenant; `None` if it does not serve now.
     async fn look_into(&self, mailer: &Mailer, tenant: TenantId) -> ApiResult<Option<Round>> {
-        let found = self.router.tenant(tenant).await.map_err(ApiError::from);
-        match found {
-            Ok(tenant) if tenant.status == TenantStatus::Active => {
-                let db = self.router.named(Some(tenant.slug.as_str()), &Default::default()).await?;
-                mail::deliver(&db, mailer, &self.links).await.map(Some)
-            }
-            // It may serve again. What is over for good goes with the tenant's row.
-            Ok(_) => Ok(None),
-            Err(error) if error.code() == Code::NotFound => Ok(None),
-            Err(error) => Err(error),
+        match served(&self.router, tenant).await? {
+            Some(db) => mail::deliver(&db, mailer, &self.links).await.map(Some),
+            None => Ok(None),
         }
     }
 }

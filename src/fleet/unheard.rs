@@ -12,7 +12,7 @@ use super::Fleet;
 use crate::control::dirty::{self, Dirty};
 use crate::error::ApiResult;
 use crate::kernel::TenantId;
-use crate::router::{Doorbell, MainConn, Waiting};
+use crate::router::{Doorbell, Error, MainConn, Router, TenantDb, Waiting};
 
 /// How long a request waits for the control plane, to say that something waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -85,6 +85,16 @@ pub(super) fn after(next: Option<DateTime<Utc>>, dirty: &Dirty, now: DateTime<Ut
     match (next, unsettled) {
         (Some(next), Some(unsettled)) => Some(next.min(unsettled)),
         (next, unsettled) => next.or(unsettled),
+    }
+}
+
+/// The database of a tenant that serves now. One that does not may serve again; what is over for good goes with the
+/// tenant's row.
+pub(super) async fn served(router: &Router, tenant: TenantId) -> ApiResult<Option<TenantDb>> {
+    match router.of_tenant(tenant).await {
+        Ok(db) => Ok(Some(db)),
+        Err(Error::TenantUnknown | Error::TenantSuspended | Error::TenantUnavailable { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

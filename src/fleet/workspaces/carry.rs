@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::{AT_ONCE, BATCH, BATCHES, LEASE, Workspaces};
 use crate::control::addresses::{self, AddressKey, Entry, Part};
 use crate::control::dirty::{self, Dirty};
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::ApiResult;
 use crate::fleet::Fleet;
-use crate::fleet::unheard::after;
+use crate::fleet::unheard::{after, served};
 use crate::kernel::TenantId;
-use crate::router::{AdminConn, MainConn, TenantConn, TenantDb, TenantStatus, TenantTx, Waiting};
+use crate::router::{AdminConn, MainConn, TenantConn, TenantDb, TenantTx, Waiting};
 use crate::tenant::addresses::{self as theirs, News, Verified};
 
 /// People who are read, and written, at a time.
@@ -122,15 +122,10 @@ impl Workspaces {
     }
 
     async fn look_into(&self, tenant: TenantId) -> ApiResult<Looked> {
-        let found = match self.router.tenant(tenant).await.map_err(ApiError::from) {
-            Ok(found) => found,
-            Err(error) if error.code() == Code::NotFound => return Ok(Looked::NotNow),
-            Err(error) => return Err(error),
-        };
-        if found.status != TenantStatus::Active || found.schema_version < theirs::SINCE {
+        let serves = served(&self.router, tenant).await?;
+        let Some(db) = serves.filter(|db| db.tenant().schema_version >= theirs::SINCE) else {
             return Ok(Looked::NotNow);
-        }
-        let db = self.router.named(Some(found.slug.as_str()), &Default::default()).await?;
+        };
         let done = self.fleet.carry_news(tenant, &mut Source::Pool(&db)).await?;
         Ok(if done { Looked::Done } else { Looked::Again })
     }
