@@ -97,7 +97,8 @@ impl MainDb {
     /// Runs some statements, each in a transaction of its own, within five seconds.
     ///
     /// # Errors
-    /// [`Error::ControlPlane`] if there is no answer in time; else what the work gives.
+    /// [`Error::ControlPlane`] if there is no answer in time, the connection broke, or the server broke a statement off; else
+    /// what the work gives.
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
         E: From<Error>,
