@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -145,9 +145,6 @@ pub struct Place {
     /// The person there.
     #[diesel(sql_type = SqlUuid)]
     pub user_id: Uuid,
-    /// Public name.
-    #[diesel(sql_type = Text)]
-    pub slug: String,
 }
 
 /// Where a digest is known, of tenants that serve, by slug.
@@ -156,7 +153,7 @@ pub struct Place {
 /// If the control plane does not answer.
 pub async fn places(conn: &mut MainConn, key: i32, digest: &[u8]) -> QueryResult<Vec<Place>> {
     diesel::sql_query(
-        "SELECT i.tenant_id, i.user_id, t.slug FROM address_index i JOIN tenants t ON t.id = i.tenant_id \
+        "SELECT i.tenant_id, i.user_id FROM address_index i JOIN tenants t ON t.id = i.tenant_id \
          WHERE i.key_id = $1 AND i.digest = $2 AND t.status = 'active' ORDER BY t.slug LIMIT $3",
     )
     .bind::<Integer, _>(key)

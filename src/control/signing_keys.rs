@@ -38,7 +38,7 @@ async fn ensure_for(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<Tenan
     if diesel::select(diesel::dsl::exists(in_use)).get_result(conn).await? {
         return Ok(());
     }
-    insert(conn, keys, tenant).await
+    insert(conn, keys, tenant, KeyAlgorithm::EdDsa, None).await.map(drop)
 }
 
 /// Gives a tenant that was just made the key that signs its tokens.
@@ -46,25 +46,32 @@ async fn ensure_for(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<Tenan
 /// # Errors
 /// If the control plane does not answer.
 pub async fn make(conn: &mut MainConn, keys: &MasterKeys, tenant: TenantId) -> ApiResult<()> {
-    insert(conn, keys, Some(tenant)).await
+    insert(conn, keys, Some(tenant), KeyAlgorithm::EdDsa, None).await.map(drop)
 }
 
-async fn insert(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<TenantId>) -> ApiResult<()> {
+/// Makes a key that signs from then on, or at once; `None` if another is in use.
+async fn insert(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    tenant: Option<TenantId>,
+    algorithm: KeyAlgorithm,
+    signs_from: Option<DateTime<Utc>>,
+) -> ApiResult<Option<SigningKeyId>> {
     let id = SigningKeyId::generate();
-    let algorithm = KeyAlgorithm::EdDsa;
     let (private, public) = SigningKey::generate_pkcs8(algorithm);
-    diesel::insert_into(sk::table)
+    let made = diesel::insert_into(sk::table)
         .values((
             sk::id.eq(id),
             sk::tenant_id.eq(tenant),
             sk::alg.eq(algorithm.as_str()),
             sk::public.eq(public),
             sk::private_sealed.eq(Vec::from(keys.seal(place(id), &private))),
+            signs_from.map(|at| sk::signs_from.eq(at)),
         ))
         .on_conflict_do_nothing()
         .execute(conn)
         .await?;
-    Ok(())
+    Ok((made == 1).then_some(id))
 }
 
 /// The key that signs operators' tokens. Its `kid` names the installation where a tenant's names the tenant, so the
@@ -200,18 +207,7 @@ pub async fn rotate(
     let before = sk::table.filter(sk::tenant_id.eq(tenant));
     let longer = sk::retired_at.is_null().or(sk::retired_at.gt(wanted.kept_until));
     diesel::update(before.filter(longer)).set(sk::retired_at.eq(wanted.kept_until)).execute(conn).await?;
-    let id = SigningKeyId::generate();
-    let (private, public) = SigningKey::generate_pkcs8(algorithm);
-    diesel::insert_into(sk::table)
-        .values((
-            sk::id.eq(id),
-            sk::tenant_id.eq(tenant),
-            sk::alg.eq(algorithm.as_str()),
-            sk::public.eq(public),
-            sk::private_sealed.eq(Vec::from(keys.seal(place(id), &private))),
-            sk::signs_from.eq(wanted.signs_from),
-        ))
-        .execute(conn)
-        .await?;
+    let made = insert(conn, keys, Some(tenant), algorithm, Some(wanted.signs_from)).await?;
+    let id = made.ok_or_else(|| ApiError::internal("another key is in use, though the tenant is held"))?;
     Ok((id, algorithm))
 }

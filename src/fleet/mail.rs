@@ -1,28 +1,20 @@
 //! Mail of all tenants: who has some is listed in the control plane, and looked into by whichever node comes first.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::TimeDelta;
-use futures_util::StreamExt as _;
 
 use super::Fleet;
-use super::unheard::after;
-use crate::control::dirty::{self, Dirty};
-use crate::error::{ApiError, ApiResult, Code};
+use super::looks::{Looked, Looks, served};
+use crate::error::ApiResult;
 use crate::kernel::TenantId;
 use crate::mailer::Mailer;
-use crate::router::{MainConn, Router, TenantStatus, Waiting};
-use crate::tenant::mail::{self, Links, Round};
+use crate::router::{Router, Waiting};
+use crate::tenant::mail::{self, Links};
 
-/// Tenants that a node takes at a time, and those of them that it looks into at the same time.
-const BATCH: i64 = 16;
-const AT_ONCE: usize = 4;
-/// And how often it does so before it waits for its next turn.
-const BATCHES: usize = 64;
-/// How long a look may take: then another node may look.
-const LOOK: TimeDelta = TimeDelta::minutes(10);
-/// Between two tries where a tenant's database does not answer, or the tenant does not serve.
-const AWAY: TimeDelta = TimeDelta::minutes(1);
+/// A look takes long where much mail is sent. A tenant that does not serve may do so again soon.
+const LOOKS: Looks = Looks { waiting: Waiting::Mail, lease: TimeDelta::minutes(10), not_now: TimeDelta::minutes(1) };
 
 /// Sends the mail of all tenants from a node that serves them. Clones share everything.
 #[derive(Debug, Clone)]
@@ -47,57 +39,17 @@ impl PostOffice {
     pub async fn deliver(&self) -> ApiResult<usize> {
         self.fleet.tell_what_was_unheard().await?;
         let Some(mailer) = &self.mailer else { return Ok(0) };
-        let mut sent = 0;
-        for _ in 0..BATCHES {
-            let now = self.fleet.control.clock.now();
-            let take = async move |conn: &mut MainConn| -> ApiResult<Vec<Dirty>> {
-                Ok(dirty::take(conn, Waiting::Mail, BATCH, LOOK, now).await?)
-            };
-            let taken = self.fleet.control.db.read(take).await?;
-            if taken.is_empty() {
-                break;
-            }
-            let looks = futures_util::stream::iter(taken).map(|dirty| self.look(mailer, dirty));
-            let looks = looks.buffer_unordered(AT_ONCE);
-            sent += looks.fold(Ok(0), async |sum: ApiResult<usize>, one| Ok(sum? + one?)).await?;
-        }
-        Ok(sent)
+        let counted = AtomicUsize::new(0);
+        let sent = &counted;
+        self.fleet.look_into_waiting(LOOKS, |tenant| self.look_into(mailer, sent, tenant)).await?;
+        Ok(counted.into_inner())
     }
 
-    async fn look(&self, mailer: &Mailer, dirty: Dirty) -> ApiResult<usize> {
-        let looked = self.look_into(mailer, dirty.tenant_id).await;
-        let now = self.fleet.control.clock.now();
-        let (sent, next) = match &looked {
-            Ok(Some(round)) => (round.sent, after(round.next, &dirty, now)),
-            Ok(None) => (0, Some(now + AWAY)),
-            Err(error) => {
-                tracing::warn!(tenant = %dirty.tenant_id, %error, cause = ?error.cause(), "a tenant's mail waits");
-                (0, Some(now + AWAY))
-            }
-        };
-        let note = async move |conn: &mut MainConn| -> ApiResult<()> {
-            match next {
-                Some(next) => dirty::look_again(conn, (&dirty, Waiting::Mail), next, now).await?,
-                None => dirty::clear(conn, (&dirty, Waiting::Mail), now).await?,
-            }
-            Ok(())
-        };
-        self.fleet.control.db.read(note).await?;
-        Ok(sent)
-    }
-
-    /// Sends what is due in one tenant; `None` if it does not serve now.
-    async fn look_into(&self, mailer: &Mailer, tenant: TenantId) -> ApiResult<Option<Round>> {
-        let found = self.router.tenant(tenant).await.map_err(ApiError::from);
-        match found {
-            Ok(tenant) if tenant.status == TenantStatus::Active => {
-                let db = self.router.named(Some(tenant.slug.as_str()), &Default::default()).await?;
-                mail::deliver(&db, mailer, &self.links).await.map(Some)
-            }
-            // It may serve again. What is over for good goes with the tenant's row.
-            Ok(_) => Ok(None),
-            Err(error) if error.code() == Code::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// Sends what is due in one tenant.
+    async fn look_into(&self, mailer: &Mailer, sent: &AtomicUsize, tenant: TenantId) -> ApiResult<Looked> {
+        let Some(db) = served(&self.router, tenant).await? else { return Ok(Looked::NotNow) };
+        let round = mail::deliver(&db, mailer, &self.links).await?;
+        sent.fetch_add(round.sent, Ordering::Relaxed);
+        Ok(Looked::Until(round.next))
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::control::migration_runs::Head;
 use crate::error::ApiResult;
-use crate::kernel::crypto::sha256;
+use crate::kernel::crypto::{hex, sha256};
 use crate::router::migrate::{BUILT_IN_HISTORY, MigrationSet, OPERATOR_HISTORY};
 
 mod embedded {
@@ -52,7 +52,7 @@ impl Migrations {
     #[must_use]
     pub fn hash(&self) -> String {
         let both = [self.built_in.fingerprint(), self.operator.fingerprint()].concat();
-        sha256(&both)[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&sha256(&both)[..6])
     }
 }
 

@@ -17,6 +17,7 @@ pub mod impersonate;
 pub mod kept;
 mod lifecycle;
 mod lock;
+mod looks;
 pub mod mail;
 pub mod migrate;
 pub mod migrations;

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, timeout};
 
 use super::Fleet;
-use crate::control::dirty::{self, Dirty};
+use crate::control::dirty;
 use crate::error::ApiResult;
 use crate::kernel::TenantId;
 use crate::router::{Doorbell, MainConn, Waiting};
@@ -20,9 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Tenants that are kept in mind while the control plane is away.
 const MOST_UNHEARD: usize = 100_000;
-/// Between two looks into a tenant that was announced and where nothing is to be seen yet; doubles up to the longest.
-const FIRST_LOOK: TimeDelta = TimeDelta::seconds(1);
-const LONGEST_LOOK: TimeDelta = TimeDelta::seconds(30);
 /// Until every node has heard that a tenant lives in another database.
 const UNTIL_KNOWN: TimeDelta = TimeDelta::minutes(1);
 
@@ -76,18 +73,6 @@ impl Doorbell for Fleet {
     }
 }
 
-/// When to look again; never, if nothing waits and nothing can become visible any more.
-pub(super) fn after(next: Option<DateTime<Utc>>, dirty: &Dirty, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let unsettled = (now < dirty.settled_at).then(|| {
-        let pause = FIRST_LOOK * 2_i32.pow(u32::try_from(dirty.looks.clamp(1, 6) - 1).unwrap_or(0));
-        (now + pause.min(LONGEST_LOOK)).min(dirty.settled_at)
-    });
-    match (next, unsettled) {
-        (Some(next), Some(unsettled)) => Some(next.min(unsettled)),
-        (next, unsettled) => next.or(unsettled),
-    }
-}
-
 impl Fleet {
     /// A tenant's database is another one: its addresses are read anew.
     pub(super) async fn has_news(&self, tenant: TenantId) -> ApiResult<()> {
@@ -117,26 +102,5 @@ impl Fleet {
             }
             kept.quiet_until = None;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tenant_is_looked_into_until_nothing_can_come_any_more() {
-        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let dirty = |settled: i64, looks| Dirty::listed(TenantId::generate(), now + TimeDelta::seconds(settled), looks);
-        let at = |next: Option<i64>| next.map(|next| now + TimeDelta::seconds(next));
-        let after =
-            |next, settled, looks| after(at(next), &dirty(settled, looks), now).map(|at| (at - now).num_seconds());
-        assert_eq!(after(None, 0, 1), None);
-        assert_eq!(after(None, 60, 1), Some(1));
-        assert_eq!(after(None, 60, 4), Some(8));
-        assert_eq!(after(None, 60, 99), Some(30));
-        assert_eq!(after(None, 3, 4), Some(3), "once more when all is settled");
-        assert_eq!(after(Some(300), 0, 9), Some(300));
-        assert_eq!(after(Some(300), 60, 9), Some(30));
     }
 }

@@ -281,9 +281,21 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// Bytes in hexadecimal digits, two for each.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_byte_is_two_digits() {
+        assert_eq!(hex(&[0, 9, 0xab, 0xff]), "0009abff");
+        assert_eq!(hex(&[]), "");
+    }
 
     fn keys(list: &[&SecretString]) -> MasterKeys {
         let text = list.iter().map(|k| k.expose_secret()).collect::<Vec<_>>().join(",");

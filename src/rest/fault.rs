@@ -6,7 +6,7 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 
 use super::body::camel_case;
 use crate::error::{ApiError, Code, FieldError};
-use crate::router;
+use crate::router::{self, Passing};
 
 impl From<router::Error> for ApiError {
     fn from(error: router::Error) -> Self {
@@ -61,33 +61,17 @@ impl From<QueryError> for ApiError {
                 DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation,
                 _,
             ) => Self::new(Code::Conflict).caused_by(error),
-            QueryError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => unavailable(error),
-            QueryError::DatabaseError(_, info) if gone(info.message()) => unavailable(error),
-            // Nothing is wrong with the request, and nothing of it was done: repeated unchanged it succeeds. 409 asks for a
-            // decision, 503 for patience.
-            QueryError::DatabaseError(_, info) if info.message().contains("deadlock detected") => {
-                Self::new(Code::Overloaded).retry_after(Duration::from_secs(1)).caused_by(error)
+            // Nothing is wrong with the request: repeated unchanged it succeeds. 409 asks for a decision, 503 for patience.
+            _ => {
+                let code = match Passing::of(&error) {
+                    Some(Passing::Away) => Code::TenantDatabaseUnavailable,
+                    Some(Passing::Deadlock) => Code::Overloaded,
+                    None => return Self::internal(error),
+                };
+                Self::new(code).retry_after(Duration::from_secs(1)).caused_by(error)
             }
-            _ => Self::internal(error),
         }
     }
-}
-
-fn unavailable(error: QueryError) -> ApiError {
-    ApiError::new(Code::TenantDatabaseUnavailable).retry_after(Duration::from_secs(1)).caused_by(error)
-}
-
-/// diesel passes no SQLSTATE on for these: 57014 by `statement_timeout`, 57P01–57P03, and a socket that broke.
-fn gone(message: &str) -> bool {
-    const SIGNS: [&str; 6] = [
-        "due to statement timeout",
-        "terminating connection",
-        "the database system is",
-        "connection closed",
-        "error communicating with the server",
-        "connection reset",
-    ];
-    SIGNS.iter().any(|sign| message.contains(sign))
 }
 
 /// The field behind a constraint named `<table>_<column>_key`.

@@ -10,6 +10,7 @@ use super::db::TenantDb;
 use super::error::{Error, Result};
 use super::resolver::{self, TenantHints};
 use super::token::{self, AccessClaims, KeyId};
+use crate::kernel::TenantId;
 use crate::kernel::opaque::OpaqueToken;
 
 /// Who is asking, and of which tenant: made by the verifier alone.
@@ -98,6 +99,22 @@ impl Router {
     /// differ.
     pub async fn named(&self, body: Option<&str>, hints: &TenantHints) -> Result<TenantDb> {
         let tenant = resolver::named(body, hints, &self.0.registry).await?;
+        Ok(TenantDb::new(self.clone(), tenant))
+    }
+
+    /// The database of a tenant that serves, for work that no request brings: by id, since a slug may be another tenant's
+    /// by the time that the work is done.
+    ///
+    /// # Errors
+    /// [`Error::TenantUnknown`] also if the tenant is archived, [`Error::TenantSuspended`], [`Error::TenantUnavailable`]
+    /// while it is being made; else as [`Self::tenant`].
+    pub async fn of_tenant(&self, id: TenantId) -> Result<TenantDb> {
+        let tenant = self.tenant(id).await?;
+        resolver::serving(&tenant).map_err(|error| match error {
+            // There is no token that it could be wrong with.
+            Error::TokenInvalid(_) => Error::TenantUnknown,
+            other => other,
+        })?;
         Ok(TenantDb::new(self.clone(), tenant))
     }
 

@@ -112,7 +112,8 @@ impl TenantDb {
     /// Runs statements in one transaction: all of them, or none.
     ///
     /// # Errors
-    /// As [`Self::read`]; the transaction is then rolled back.
+    /// As [`Self::read`]; the transaction is then rolled back. [`Error::DatabaseUnavailable`] also if the connection broke
+    /// before the commit, or what was prepared on it was out of date: nothing was done.
     pub async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send,
@@ -124,24 +125,20 @@ impl TenantDb {
         let mut tx = self.begin().await?;
         let deadline = Instant::now() + self.router.work_deadline();
         let all = async {
-            match work(&mut tx).await {
-                Ok(done) if tx.has_failed() => {
-                    // PostgreSQL would answer COMMIT with a silent ROLLBACK.
-                    drop(done);
-                    self.end(tx, "ROLLBACK").await?;
-                    Err(diesel::result::Error::RollbackTransaction.into())
-                }
-                Ok(done) => {
-                    self.end(tx, "COMMIT").await?;
-                    Ok(done)
-                }
-                Err(error) => {
-                    let stale = tx.is_stale();
-                    // What cannot be rolled back is brought back to order after it is dropped.
-                    let _ = self.end(tx, "ROLLBACK").await;
-                    // Nothing was done, and another try meets another connection.
-                    if stale { Err(again_soon().into()) } else { Err(error) }
-                }
+            let done = work(&mut tx).await;
+            if done.is_ok() && !tx.has_failed() {
+                self.end(tx, "COMMIT").await?;
+                return done;
+            }
+            let another = tx.fault().is_some();
+            // What cannot be rolled back is brought back to order after it is dropped.
+            let _ = self.end(tx, "ROLLBACK").await;
+            match done {
+                // Nothing was done, and another try meets another connection.
+                _ if another => Err(again_soon().into()),
+                // PostgreSQL would have answered COMMIT with a silent ROLLBACK.
+                Ok(_) => Err(diesel::result::Error::RollbackTransaction.into()),
+                Err(error) => Err(error),
             }
         };
         timeout_at(deadline, all).await.unwrap_or_else(|_| Err(Error::Deadline.into()))
@@ -157,8 +154,8 @@ impl TenantDb {
                 Ok(()) => return Ok(TenantTx(conn)),
                 Err(error) => match conn.fault() {
                     Some(fault) if retries.once_more(fault) => conn.lease.retried(),
-                    Some(Fault::Struck) => return Err(again_soon()),
-                    _ => return Err(error.into()),
+                    Some(_) => return Err(again_soon()),
+                    None => return Err(error.into()),
                 },
             }
         }

@@ -10,6 +10,7 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
 
 use super::db::TenantDb;
 use super::error::Error;
+use super::passing::Passing;
 use super::resolver::TenantHints;
 use super::{Authenticated, Router};
 
@@ -93,7 +94,7 @@ impl FromRequest for TenantDb {
 }
 
 impl Error {
-    const fn answer(&self) -> (StatusCode, &'static str) {
+    fn answer(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::TokenInvalid(_) => (StatusCode::UNAUTHORIZED, "token_invalid"),
@@ -111,7 +112,12 @@ impl Error {
             Self::PoolExhausted { .. } => (StatusCode::SERVICE_UNAVAILABLE, "tenant_pool_exhausted"),
             Self::SchemaOutdated { .. } => (StatusCode::SERVICE_UNAVAILABLE, "tenant_schema_outdated"),
             Self::ControlPlane(_) => (StatusCode::SERVICE_UNAVAILABLE, "control_plane_unavailable"),
-            Self::Query(_) | Self::BudgetCannotHold(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+            Self::Query(error) => match Passing::of(error) {
+                Some(Passing::Away) => (StatusCode::SERVICE_UNAVAILABLE, "tenant_database_unavailable"),
+                Some(Passing::Deadlock) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+                None => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+            },
+            Self::BudgetCannotHold(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
 }
@@ -153,6 +159,17 @@ mod tests {
             .append_header((header::AUTHORIZATION, "Bearer a"))
             .append_header((header::AUTHORIZATION, "Bearer b"));
         assert!(matches!(bearer(&two.to_http_request()), Err(Error::TokenInvalid(_))));
+    }
+
+    #[test]
+    fn a_statement_that_failed_by_no_fault_of_its_own_may_be_repeated() {
+        for passing in [Passing::Away, Passing::Deadlock] {
+            let answer = Error::Query(passing.error()).error_response();
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers().get(header::RETRY_AFTER).unwrap(), "1");
+        }
+        let fault = Error::Query(diesel::result::Error::RollbackTransaction).error_response();
+        assert_eq!(fault.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::conn::MainConn;
 use super::connect::{ConnectError, ConnectOptions, Link, Target, open};
 use super::error::{Error, Result};
+use super::passing::Passing;
 use super::work::Work;
 
 /// How long anything on the control plane may take, connection included.
@@ -96,7 +97,8 @@ impl MainDb {
     /// Runs some statements, each in a transaction of its own, within five seconds.
     ///
     /// # Errors
-    /// [`Error::ControlPlane`] if there is no answer in time; else what the work gives.
+    /// [`Error::ControlPlane`] if there is no answer in time, the connection broke, or the server broke a statement off; else
+    /// what the work gives.
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
         E: From<Error>,
@@ -106,10 +108,10 @@ impl MainDb {
     {
         let done = timeout(DEADLINE, async {
             let mut conn = self.conn().await?;
-            conn.0.begin();
+            conn.begin();
             let done = work(&mut conn).await;
-            conn.0.finish();
-            unless_lost(&conn, done)
+            conn.finish();
+            conn.judge(done)
         });
         done.await.unwrap_or_else(|_| Err(Error::control_plane("no answer within the deadline").into()))
     }
@@ -128,19 +130,39 @@ impl MainDb {
     {
         let done = timeout(DEADLINE, async {
             let mut conn = self.conn().await?;
-            conn.0.begin();
+            conn.begin();
             let done = conn.transaction(work).await;
-            conn.0.finish();
-            unless_lost(&conn, done)
+            conn.finish();
+            conn.judge(done)
         });
         done.await.unwrap_or_else(|_| Err(Error::control_plane("no answer within the deadline").into()))
     }
 }
 
-/// A failure on a connection that broke is the control plane's, whatever the statement says of it.
-fn unless_lost<T, E: From<Error>>(conn: &MainConn, done: Result<T, E>) -> Result<T, E> {
-    if done.is_err() && conn.0.is_gone() {
-        return Err(Error::control_plane("the connection broke").into());
+impl MainConn {
+    fn begin(&mut self) {
+        self.0.begin();
+        // What was heard under somebody else is none of this work.
+        self.0.signs().take_last();
     }
-    done
+
+    fn finish(&mut self) {
+        self.0.finish();
+    }
+
+    /// A failure on a connection that broke, or by what the server did to a statement, is the control plane's, whatever the
+    /// work makes of it.
+    fn judge<T, E: From<Error>>(&self, done: Result<T, E>) -> Result<T, E> {
+        if done.is_ok() {
+            return done;
+        }
+        if self.0.is_gone() {
+            return Err(Error::control_plane("the connection broke").into());
+        }
+        match self.0.signs().take_last() {
+            Some(passing @ Passing::Away) => Err(Error::control_plane(passing.error()).into()),
+            Some(passing @ Passing::Deadlock) => Err(Error::Query(passing.error()).into()),
+            None => done,
+        }
+    }
 }

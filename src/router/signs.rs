@@ -3,10 +3,11 @@
 //! diesel passes on the text of an error alone, and PostgreSQL translates its texts (`lc_messages`). So the answers are
 //! overheard on their way: an error's severity, its SQLSTATE and the routine that raised it are never translated.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt as _;
@@ -14,6 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::passing::Passing;
 use super::socket::Socket;
 
 /// What was prepared is dead, since a table or a type is not what it was.
@@ -22,23 +24,63 @@ const STALE: u8 = 1;
 const ENDED: u8 = 2;
 /// An error is listened to as far as this; what matters stands at its beginning.
 const LONGEST: usize = 64 * 1024;
+/// Texts that are remembered. A server has one or two for each state.
+const TEXTS: usize = 8;
 /// Type of a message, and its length.
 const HEAD: usize = 5;
 
 /// What was overheard on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Signs(AtomicU8);
+pub(super) struct Signs {
+    connection: AtomicU8,
+    passed: Mutex<Passed>,
+}
+
+/// Errors that pass by themselves.
+#[derive(Debug, Default)]
+struct Passed {
+    /// In which words each was said. Of whom it was said, who shares the connection finds out by them.
+    texts: VecDeque<(Vec<u8>, Passing)>,
+    last: Option<Passing>,
+}
 
 impl Signs {
     /// Whether what the connection had prepared turned out to be dead. `forget` where one request alone is on it.
     pub(super) fn stale(&self, forget: bool) -> bool {
-        let heard = if forget { self.0.fetch_and(!STALE, Ordering::AcqRel) } else { self.0.load(Ordering::Acquire) };
+        let heard = &self.connection;
+        let heard = if forget { heard.fetch_and(!STALE, Ordering::AcqRel) } else { heard.load(Ordering::Acquire) };
         heard & STALE != 0
     }
 
     /// Whether the server said that it ends the connection.
     pub(super) fn ended(&self) -> bool {
-        self.0.load(Ordering::Acquire) & ENDED != 0
+        self.connection.load(Ordering::Acquire) & ENDED != 0
+    }
+
+    /// Whether the server meant by an error of this text that it passes by itself.
+    pub(super) fn meant(&self, text: &str) -> Option<Passing> {
+        self.passed().texts.iter().find(|(said, _)| said == text.as_bytes()).map(|(_, passing)| *passing)
+    }
+
+    /// The last error that passes by itself, where one request alone is on the connection. It is heard of once.
+    pub(super) fn take_last(&self) -> Option<Passing> {
+        self.passed().last.take()
+    }
+
+    fn passed(&self) -> MutexGuard<'_, Passed> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, text: &[u8], passing: Passing) {
+        let mut passed = self.passed();
+        passed.last = Some(passing);
+        if passed.texts.iter().any(|(said, meant)| said == text && *meant == passing) {
+            return;
+        }
+        if passed.texts.len() == TEXTS {
+            passed.texts.pop_front();
+        }
+        passed.texts.push_back((text.to_vec(), passing));
     }
 
     fn hear(&self, error: &[u8]) {
@@ -61,7 +103,11 @@ impl Signs {
             _ => false,
         };
         let ended = severity == b"FATAL" || severity == b"PANIC";
-        self.0.fetch_or(if stale { STALE } else { 0 } | if ended { ENDED } else { 0 }, Ordering::AcqRel);
+        let heard = if stale { STALE } else { 0 } | if ended { ENDED } else { 0 };
+        self.connection.fetch_or(heard, Ordering::AcqRel);
+        if let Some(passing) = Passing::by_state(code) {
+            self.keep(message, passing);
+        }
     }
 }
 
@@ -221,6 +267,37 @@ mod tests {
         let setting = ["SERROR", "VERROR", "C42704", "Mtype of thing does not exist", "Rfind_option"];
         assert_eq!(heard(&setting, 1000), (false, false));
         assert_eq!(heard(&["SERROR", "VERROR", "C23505", "MFATAL", "R_bt_check_unique"], 1000), (false, false));
+    }
+
+    #[test]
+    fn what_passes_is_known_by_its_text_in_any_language() {
+        let (signs, mut follower) = (Signs::default(), Follower::default());
+        let (late, stuck) =
+            ("breche Anfrage wegen Zeitüberschreitung der Anfrage ab", "Verklemmung (Deadlock) entdeckt");
+        assert_eq!((signs.meant(late), signs.take_last()), (None, None));
+        for (state, text) in
+            [("C57014", late), ("C40P01", stuck), ("C57014", late), ("C23505", "doppelter Schlüsselwert")]
+        {
+            let message = format!("M{text}");
+            follower.follow(&error(&["SFEHLER", "VERROR", state, &message, "RProcessInterrupts"]), &signs);
+        }
+        assert_eq!(signs.meant(late), Some(Passing::Away));
+        assert_eq!(signs.meant(stuck), Some(Passing::Deadlock));
+        assert_eq!(signs.meant("doppelter Schlüsselwert"), None);
+        assert_eq!(signs.passed().texts.len(), 2, "each text once");
+        assert_eq!((signs.take_last(), signs.take_last()), (Some(Passing::Away), None));
+        assert_eq!((signs.stale(false), signs.ended()), (false, false));
+    }
+
+    #[test]
+    fn of_the_texts_the_last_are_remembered() {
+        let (signs, mut follower) = (Signs::default(), Follower::default());
+        for n in 0..=TEXTS {
+            let message = format!("M{n}");
+            follower.follow(&error(&["VERROR", "C57014", &message]), &signs);
+        }
+        assert_eq!((signs.meant("0"), signs.meant("1")), (None, Some(Passing::Away)));
+        assert_eq!(signs.passed().texts.len(), TEXTS);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
+use super::passing::Passing;
 use super::pools::{Lease, Mode};
 use super::work::{Fault, Work};
 
@@ -63,11 +64,6 @@ impl TenantConn {
         if self.saw(BROKEN | STALE) { Some(Fault::Unfit) } else { self.saw(STRUCK).then_some(Fault::Struck) }
     }
 
-    /// Whether what the connection had prepared turned out to be dead, or another's cancellation struck.
-    pub(super) fn is_stale(&self) -> bool {
-        self.saw(STALE | STRUCK) && !self.saw(BROKEN)
-    }
-
     /// Whether any statement failed.
     pub(super) fn has_failed(&self) -> bool {
         self.saw(FAILED)
@@ -114,13 +110,16 @@ impl TenantConn {
         Ok(self.judge(answer)?.map_err(|error| self.remember(error)).boxed())
     }
 
-    /// Keeps what an error says of the connection. Gives it back: one by which the server ends the connection as such.
+    /// Keeps what an error says of the connection. Gives it back: one by which the server ends the connection as such, and
+    /// one that passes by itself in words that are the same for every server.
     fn remember(&self, error: diesel::result::Error) -> diesel::result::Error {
         let link = self.lease.link();
-        let cut = matches!(
+        let here = matches!(
             error,
             DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _)
         );
+        // What could not be sent for its own sake, such as too many parameters, says nothing of the connection.
+        let cut = here && Passing::of(&error).is_some();
         let what = if cut || link.is_gone() { BROKEN } else { 0 }
             | if link.signs().stale(self.lease.mode() == Mode::Alone) { STALE } else { 0 }
             | if link.was_cancelled() { STRUCK } else { 0 };
@@ -130,11 +129,16 @@ impl TenantConn {
         } else if what & BROKEN != 0 {
             self.lease.broke();
         }
-        match error {
-            DatabaseError(DatabaseErrorKind::Unknown, said) if link.signs().ended() => {
+        let meant = match &error {
+            DatabaseError(DatabaseErrorKind::Unknown, said) => link.signs().meant(said.message()),
+            _ => None,
+        };
+        match (error, meant) {
+            (DatabaseError(DatabaseErrorKind::Unknown, said), _) if link.signs().ended() => {
                 DatabaseError(DatabaseErrorKind::ClosedConnection, said)
             }
-            other => other,
+            (_, Some(passing)) => passing.error(),
+            (other, None) => other,
         }
     }
 }

@@ -11,7 +11,7 @@ use diesel_async::SimpleAsyncConnection;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::dev::{LocalPostgres, LocalPostgresOptions};
-use crate::kernel::crypto::random;
+use crate::kernel::crypto::{hex, random};
 use crate::router::{AdminConn, ConnectOptions, Target};
 
 const DIR_PREFIX: &str = "tenantry-test-";
@@ -183,8 +183,7 @@ fn start_dropper(admin: Target) -> UnboundedSender<String> {
 }
 
 fn scratch_dir(root: &Path) -> PathBuf {
-    let [a, b, c, d] = random::<4>();
-    root.join(format!("{DIR_PREFIX}{}-{a:02x}{b:02x}{c:02x}{d:02x}", std::process::id()))
+    root.join(format!("{DIR_PREFIX}{}-{}", std::process::id(), hex(&random::<4>())))
 }
 
 /// Removes what test processes left that are gone: their watchdogs were killed too, or the machine stopped.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::account::Account;
 use super::error::{PostgresError, at};
-use crate::kernel::crypto::sha256;
+use crate::kernel::crypto::{hex, sha256};
 
 /// Where data goes when root keeps its own in a directory that nobody else can enter.
 const ELSEWHERE: &str = "/var/lib/tenantry";
@@ -37,7 +37,7 @@ impl Home {
             return Ok(Self { path, account });
         }
         fs::remove_dir(&path).map_err(at(&path))?;
-        let name: String = sha256(dir.as_os_str().as_encoded_bytes())[..8].iter().map(|b| format!("{b:02x}")).collect();
+        let name = hex(&sha256(dir.as_os_str().as_encoded_bytes())[..8]);
         let elsewhere = Path::new(ELSEWHERE).join(name);
         make_home(&elsewhere, account)?;
         // Whatever root's umask is, its account has to get through.

@@ -24,7 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_json};
-use crate::kernel::crypto::random;
+use crate::kernel::crypto::{hex, random};
 use crate::router::{Target, TlsMode, TlsPolicy};
 use binaries::Binaries;
 pub use error::PostgresError;
@@ -246,7 +246,7 @@ fn lock(dir: &Path) -> Result<File, PostgresError> {
 }
 
 fn new_password() -> String {
-    random::<24>().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&random::<24>())
 }
 
 fn target(kept: &Kept) -> Target {

@@ -8,15 +8,15 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::kernel::TokenIssuerId;
 use crate::rest::{Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, NoContent, NoQuery, Path};
-use crate::router::{self, Router, TenantDb};
+use crate::router::{Error, Router, TenantDb};
 use crate::tenant::auth::Auth;
 use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
 
 /// The database of a tenant that serves.
 async fn serving<P: Power>(operator: &Operator<P>, fleet: &Fleet, router: &Router, name: &str) -> ApiResult<TenantDb> {
     let tenant = tenant_of(operator, fleet, name).await?;
-    router.named(Some(tenant.slug.as_str()), &Default::default()).await.map_err(|error| match error {
-        router::Error::TenantUnknown | router::Error::TenantUnavailable { .. } => {
+    router.of_tenant(tenant.id).await.map_err(|error| match error {
+        Error::TenantUnknown | Error::TenantSuspended | Error::TenantUnavailable { .. } => {
             ApiError::new(Code::Conflict).detail(format!("The tenant is {}; it must be active.", tenant.status))
         }
         other => other.into(),

@@ -107,8 +107,7 @@ async fn belonging(router: &Router, person: Uuid, linked: Vec<LinkedTenant>) -> 
 }
 
 async fn belongs(router: &Router, tenant: &LinkedTenant, person: Uuid) -> ApiResult<bool> {
-    let db = router.named(Some(&tenant.slug), &Hints::default()).await?;
-    Ok(db.tenant().id == tenant.id && elsewhere::belongs(&db, tenant.user_id, person).await?)
+    elsewhere::belongs(&router.of_tenant(tenant.id).await?, tenant.user_id, person).await
 }
 
 /// An invitation to another tenant.

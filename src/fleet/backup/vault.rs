@@ -12,6 +12,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, refused};
 use crate::kernel::chunks::{CHUNK_LEN, Opener, Sealer, StreamKey};
+use crate::kernel::crypto::hex;
 use crate::kernel::{BackupId, TenantId};
 use crate::router::MainConn;
 use crate::storage::{Storage, Upload};
@@ -190,10 +191,6 @@ pub(in crate::fleet) fn away(cause: impl std::error::Error + Send + Sync + 'stat
 /// 409: nothing of such a backup is ever restored.
 pub(in crate::fleet) fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApiError {
     refused("The backup is damaged or was changed, so nothing was restored. Choose another one.").caused_by(cause)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Nothing is kept, everything was read.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::contents::TableName;
 use crate::fleet::{admin, refused, sql};
-use crate::kernel::crypto::random;
+use crate::kernel::crypto::{hex, random};
 use crate::router::AdminConn;
 use crate::router::tenant::words;
 
@@ -140,7 +140,7 @@ impl Mask {
 
     /// Masks a copy, with digests that nobody can compare with those of another. Done again, it masks what is masked.
     pub(super) async fn apply(&self, conn: &mut AdminConn) -> ApiResult<()> {
-        let salt: String = random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let salt = hex(&random::<16>());
         let statements = self.statements(conn, &salt).await?;
         conn.batch_execute(&format!("BEGIN; {}; COMMIT", statements.join("; "))).await.map_err(|error| {
             ApiError::internal(error).detail("The masking rules could not be applied: a column does not take its rule.")

@@ -10,7 +10,7 @@ use crate::control::clusters::Cluster;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{admin, scram, sql, template};
-use crate::kernel::crypto::random;
+use crate::kernel::crypto::{hex, random};
 use crate::router::AdminConn;
 
 /// What scratch databases and roles are called.
@@ -19,8 +19,7 @@ pub(in crate::fleet) const PREFIX: &str = "tenantry_reference_";
 /// The catalog of a tenant's database on this cluster at the head of these migrations.
 pub(super) async fn catalog(cluster: &Cluster, migrations: &Migrations) -> ApiResult<Catalog> {
     let mut server = admin::open(&cluster.admin).await?;
-    let digits: String = random::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = format!("{PREFIX}{digits}");
+    let name = format!("{PREFIX}{}", hex(&random::<6>()));
     let read = look(&mut server, cluster, migrations, &name).await;
     for statement in ["DROP DATABASE IF EXISTS :\"name\" WITH (FORCE)", "DROP ROLE IF EXISTS :\"name\""] {
         if let Err(error) = server.batch_execute(&sql::fill(statement, &[("name", &name)])).await {

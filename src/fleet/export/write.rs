@@ -13,6 +13,7 @@ use super::columns::{Column, Table};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::operation::Journal;
 use crate::fleet::sql;
+use crate::kernel::crypto::hex;
 use crate::router::AdminConn;
 
 /// Rows that are fetched at a time.
@@ -75,7 +76,7 @@ impl Output {
     async fn finish(mut self) -> ApiResult<ExportedFile> {
         self.file.flush().await.map_err(unwritten)?;
         self.file.get_ref().sync_all().await.map_err(unwritten)?;
-        let sha256 = self.digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(self.digest.finish().as_ref());
         Ok(ExportedFile { name: self.name, bytes: self.bytes, sha256 })
     }
 }

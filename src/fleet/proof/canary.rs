@@ -12,7 +12,7 @@ use crate::fleet::web::{Ask, Client};
 use crate::fleet::{
     AdminPassword, CreateTenant, DeleteTenant, FirstAdmin, Fleet, OperationOptions, Silent, refused, scram,
 };
-use crate::kernel::crypto::random;
+use crate::kernel::crypto::{hex, random};
 use crate::kernel::{Slug, TenantId};
 use crate::router::MainConn;
 
@@ -33,8 +33,7 @@ pub(super) struct Canary {
 
 /// A name that no other tenant has.
 pub(super) fn name() -> ApiResult<Slug> {
-    let digits: String = random::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{CANARY}{digits}").parse().map_err(ApiError::internal)
+    format!("{CANARY}{}", hex(&random::<6>())).parse().map_err(ApiError::internal)
 }
 
 /// Makes one, and lets its administrator sign in at the server.

@@ -4,27 +4,23 @@
 //! nobody has written since. So of two who carry the same tenant at the same time, the one who knows less is refused.
 
 use chrono::TimeDelta;
-use futures_util::StreamExt as _;
 use uuid::Uuid;
 
-use super::{AT_ONCE, BATCH, BATCHES, LEASE, Workspaces};
+use super::{LEASE, Workspaces};
 use crate::control::addresses::{self, AddressKey, Entry, Part};
-use crate::control::dirty::{self, Dirty};
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::ApiResult;
 use crate::fleet::Fleet;
-use crate::fleet::unheard::after;
+use crate::fleet::looks::{Looked, Looks, served};
 use crate::kernel::TenantId;
-use crate::router::{AdminConn, MainConn, TenantConn, TenantDb, TenantStatus, TenantTx, Waiting};
+use crate::router::{AdminConn, MainConn, TenantConn, TenantDb, TenantTx, Waiting};
 use crate::tenant::addresses::{self as theirs, News, Verified};
 
 /// People who are read, and written, at a time.
 const PAGE: i64 = 1_000;
 /// And how often of one tenant, before others have their turn.
 const PAGES: usize = 1_000;
-/// Between two tries where a tenant's database does not answer; and where the tenant does not serve, or its schema notes
-/// nothing yet.
-const AWAY: TimeDelta = TimeDelta::minutes(1);
-const NOT_NOW: TimeDelta = TimeDelta::minutes(10);
+/// A tenant that does not serve, or whose schema notes nothing yet, will not have news soon.
+const LOOKS: Looks = Looks { waiting: Waiting::Addresses, lease: LEASE, not_now: TimeDelta::minutes(10) };
 
 /// A tenant's database, from a pool or on a connection of one's own.
 pub(super) enum Source<'a> {
@@ -68,71 +64,23 @@ impl Source<'_> {
     }
 }
 
-/// What came of a look.
-enum Looked {
-    /// Nothing is left that could be seen.
-    Done,
-    /// Somebody else carried at the same time, or more is left.
-    Again,
-    /// The tenant does not serve, or its schema notes nothing yet.
-    NotNow,
-}
-
 impl Workspaces {
     /// Looks into tenants that have news, a bounded number.
     ///
     /// # Errors
     /// If the control plane does not answer.
     pub async fn carry(&self) -> ApiResult<()> {
-        for _ in 0..BATCHES {
-            let now = self.fleet.control.clock.now();
-            let take = async move |conn: &mut MainConn| -> ApiResult<Vec<Dirty>> {
-                Ok(dirty::take(conn, Waiting::Addresses, BATCH, LEASE, now).await?)
-            };
-            let taken = self.fleet.control.db.read(take).await?;
-            if taken.is_empty() {
-                break;
-            }
-            let looks = futures_util::stream::iter(taken).map(|dirty| self.look(dirty)).buffer_unordered(AT_ONCE);
-            looks.fold(Ok(()), async |all: ApiResult<()>, one| all.and(one)).await?;
-        }
-        Ok(())
-    }
-
-    async fn look(&self, dirty: Dirty) -> ApiResult<()> {
-        let looked = self.look_into(dirty.tenant_id).await;
-        let now = self.fleet.control.clock.now();
-        let next = match looked {
-            Ok(Looked::Done) => after(None, &dirty, now),
-            Ok(Looked::Again) => Some(now),
-            Ok(Looked::NotNow) => Some(now + NOT_NOW),
-            Err(error) => {
-                tracing::warn!(tenant = %dirty.tenant_id, %error, cause = ?error.cause(), "a tenant's addresses wait");
-                Some(now + AWAY)
-            }
-        };
-        let note = async move |conn: &mut MainConn| -> ApiResult<()> {
-            match next {
-                Some(next) => dirty::look_again(conn, (&dirty, Waiting::Addresses), next, now).await?,
-                None => dirty::clear(conn, (&dirty, Waiting::Addresses), now).await?,
-            }
-            Ok(())
-        };
-        self.fleet.control.db.read(note).await
+        self.fleet.look_into_waiting(LOOKS, |tenant| self.look_into(tenant)).await
     }
 
     async fn look_into(&self, tenant: TenantId) -> ApiResult<Looked> {
-        let found = match self.router.tenant(tenant).await.map_err(ApiError::from) {
-            Ok(found) => found,
-            Err(error) if error.code() == Code::NotFound => return Ok(Looked::NotNow),
-            Err(error) => return Err(error),
-        };
-        if found.status != TenantStatus::Active || found.schema_version < theirs::SINCE {
+        let serves = served(&self.router, tenant).await?;
+        let Some(db) = serves.filter(|db| db.tenant().schema_version >= theirs::SINCE) else {
             return Ok(Looked::NotNow);
-        }
-        let db = self.router.named(Some(found.slug.as_str()), &Default::default()).await?;
+        };
         let done = self.fleet.carry_news(tenant, &mut Source::Pool(&db)).await?;
-        Ok(if done { Looked::Done } else { Looked::Again })
+        // Else somebody carried at the same time, or more is left.
+        Ok(if done { Looked::Until(None) } else { Looked::Again })
     }
 }
 

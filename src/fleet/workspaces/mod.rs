@@ -84,7 +84,7 @@ impl Fleet {
 
 /// How long a look or a search may take: then another node may do it.
 const LEASE: TimeDelta = TimeDelta::minutes(2);
-/// Tenants or searches that a node takes at a time, and how often it does so before it waits for its next turn.
+/// Searches that a node takes at a time, and how often it does so before it waits for its next turn.
 const BATCH: i64 = 16;
 const BATCHES: usize = 64;
 /// Tenants' databases that are asked at the same time.

@@ -75,7 +75,7 @@ impl Workspaces {
     async fn confirm(&self, search: &Search, place: Place) -> ApiResult<Option<Confirmed>> {
         let tenant = place.tenant_id;
         let ask = async {
-            let db = self.router.named(Some(&place.slug), &Default::default()).await?;
+            let db = self.router.of_tenant(tenant).await?;
             let person = theirs::reach(&db, place.user_id).await?;
             Ok::<_, ApiError>((db, person))
         };
@@ -85,7 +85,7 @@ impl Workspaces {
         let key = AddressKey { id: search.key_id, complete: true };
         let mac = &self.fleet.installation().await?.mac;
         let same = |person: &Reached| key.digest(mac, &person.address)[..] == search.digest[..];
-        let person = person.filter(|person| db.tenant().id == tenant && same(person));
+        let person = person.filter(same);
         Ok(person.map(|person| Confirmed { db, user: place.user_id, person }))
     }
 }

@@ -25,7 +25,7 @@ use self::threads::Threads;
 use self::turns::Turns;
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
-use crate::kernel::crypto::random;
+use crate::kernel::crypto::{hex, random};
 
 pub use arrivals::Arrived;
 pub use foreign::{Refused, check as check_foreign};
@@ -61,9 +61,8 @@ impl Passwords {
     #[must_use]
     pub fn new(parallel: usize, peppers: Peppers) -> Self {
         let parallel = parallel.max(1);
-        let nobody: String = random::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
-        let nobody =
-            hashes::make(&nobody.into(), &peppers).expect("Argon2id takes any password and a salt of 16 bytes");
+        let nobody = hashes::make(&hex(&random::<32>()).into(), &peppers)
+            .expect("Argon2id takes any password and a salt of 16 bytes");
         Self {
             arrivals: Arrivals::new(),
             turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),

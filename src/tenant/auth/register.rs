@@ -11,8 +11,8 @@ use super::mfa::{LoggedIn, gate};
 use super::settings::Auth;
 use super::store;
 use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::kernel::{RoleId, UserId};
 use crate::rest::Client;
 use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
@@ -160,7 +160,7 @@ async fn join(conn: &mut TenantConn, auth: &Auth, request: &RegisterRequest, has
         password_hash: Some(hash),
     };
     users::insert(conn, &user, auth.clock.now()).await?;
-    let roles: Vec<RoleId> = users::role_ids(conn, &[USER.to_owned()]).await?.into_iter().map(|(id, _)| id).collect();
+    let roles = users::newcomer_roles(conn).await?;
     users::set_roles(conn, user.id, &roles).await?;
     users::get(conn, user.id).await
 }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Code};
-use crate::kernel::crypto::sha256;
+use crate::kernel::crypto::{hex, sha256};
 use crate::rest::{PublicUrl, problem};
 
 /// The type of bodies.
@@ -118,8 +118,7 @@ pub(super) fn dressed(request: &HttpRequest, mut resource: Value, kind: &str) ->
 /// The version of a resource: of what it says.
 pub(super) fn version(resource: &Value) -> String {
     let digest = sha256(resource.to_string().as_bytes());
-    let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("W/\"{hex}\"")
+    format!("W/\"{}\"", hex(&digest[..8]))
 }
 
 /// Refuses a change of what has changed since it was read.

@@ -10,13 +10,12 @@ use super::patch;
 use super::store::{self, Person};
 use super::user::{Wanted, column, json_of};
 use crate::error::{ApiError, ApiResult};
-use crate::kernel::{RoleId, UserId};
+use crate::kernel::UserId;
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::{end_sessions, forget_challenges};
 use crate::tenant::mail::{self, SecurityNotice};
-use crate::tenant::permissions::catalog::USER;
 use crate::tenant::users::rules::{UserStatus, email_key};
 use crate::tenant::users::store::{self as users, NewUser, UserChange};
 use crate::tenant::users::{check_control, keep_an_admin, tell, void_invitation};
@@ -126,8 +125,7 @@ async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
             let user_name = wanted.user_name.as_deref().unwrap_or(email);
             let external = wanted.external_id.clone().flatten();
             store::set_names(conn, new.id, user_name, external.as_deref()).await?;
-            let roles: Vec<RoleId> =
-                users::role_ids(conn, &[USER.to_owned()]).await?.into_iter().map(|(id, _)| id).collect();
+            let roles = users::newcomer_roles(conn).await?;
             let gives = users::permissions_of_roles(conn, &roles).await?;
             if gives.iter().all(|permission| caller.permissions.contains(permission)) {
                 users::set_roles(conn, new.id, &roles).await?;

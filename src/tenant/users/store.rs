@@ -13,7 +13,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::{RoleId, UserId};
 use crate::router::TenantConn;
 use crate::tenant::passwords;
-use crate::tenant::permissions::catalog::ADMIN;
+use crate::tenant::permissions::catalog::{ADMIN, USER};
 use crate::tenant::schema::{permissions, role_permissions, roles, user_roles, users};
 
 /// A person with the names of their roles.
@@ -151,6 +151,11 @@ pub async fn remove(conn: &mut TenantConn, id: UserId) -> QueryResult<()> {
 pub async fn role_ids(conn: &mut TenantConn, names: &[String]) -> QueryResult<Vec<(RoleId, String)>> {
     let names: Vec<String> = names.iter().map(|name| comparable(name)).collect();
     roles::table.filter(roles::name.eq_any(names)).select((roles::id, roles::name)).load(conn).await
+}
+
+/// The roles of a newcomer to whom nobody gave any.
+pub async fn newcomer_roles(conn: &mut TenantConn) -> QueryResult<Vec<RoleId>> {
+    roles::table.filter(roles::name.eq(USER)).select(roles::id).load(conn).await
 }
 
 /// Gives a person exactly these roles.

@@ -3,8 +3,6 @@
 use std::time::Instant;
 
 use serde_json::json;
-use tenantry::control::clusters::NewCluster;
-use tenantry::fleet::{AdminPassword, CreateTenant, FirstAdmin, Silent};
 use tenantry::testing::TestApp;
 
 use crate::support::servers::Server;
@@ -14,36 +12,9 @@ use crate::support::{db, eventually, seconds};
 async fn a_stopped_server_is_answered_quickly_and_comes_back_by_itself() {
     let app = TestApp::builder().start().await;
     let mut second = Server::start().await;
-    let new = NewCluster {
-        name: "second".into(),
-        admin: second.target(),
-        region: None,
-        max_tenants: None,
-        connection_budget: None,
-    };
-    let fleet = app.fleet();
-    fleet.add_cluster(&new).await.unwrap();
-    let admin = FirstAdmin {
-        email: "admin@hooli.test".into(),
-        password: AdminPassword::Given("correct horse battery staple".into()),
-        first_name: "H".into(),
-        last_name: "A".into(),
-    };
-    let wanted = CreateTenant {
-        slug: "hooli".parse().unwrap(),
-        name: None,
-        cluster: Some("second".into()),
-        registration: None,
-        region: None,
-        plan: None,
-        max_connections: None,
-        admin: Some(admin),
-    };
-    let hooli = fleet.create(&wanted, &Default::default(), &Silent).await.unwrap().tenant;
-    let nobody = app.anonymous();
-    let body = json!({"tenant": "hooli", "email": "admin@hooli.test", "password": "correct horse battery staple"});
-    let login = nobody.post("/api/v1/auth/login", body).await.expect(200);
-    let there = nobody.bearing(login.data()["accessToken"].as_str().unwrap());
+    app.cluster("second", &second.target()).await;
+    let hooli = app.tenant_on("second", "hooli").await;
+    let there = hooli.admin();
     there.get("/api/v1/contacts").await.expect(200);
     let acme = app.tenant("acme").await;
     acme.admin().get("/api/v1/contacts").await.expect(200);

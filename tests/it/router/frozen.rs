@@ -2,9 +2,6 @@
 
 use std::time::Instant;
 
-use serde_json::json;
-use tenantry::control::clusters::NewCluster;
-use tenantry::fleet::{AdminPassword, CreateTenant, FirstAdmin, Silent};
 use tenantry::testing::TestApp;
 
 use crate::support::servers::Server;
@@ -45,36 +42,8 @@ async fn a_frozen_tenant_database_holds_nobody_up_for_long() {
         .start()
         .await;
     let second = Server::start().await;
-    let new = NewCluster {
-        name: "second".into(),
-        admin: second.target(),
-        region: None,
-        max_tenants: None,
-        connection_budget: None,
-    };
-    let fleet = app.fleet();
-    fleet.add_cluster(&new).await.unwrap();
-    let admin = FirstAdmin {
-        email: "admin@hooli.test".into(),
-        password: AdminPassword::Given("correct horse battery staple".into()),
-        first_name: "H".into(),
-        last_name: "A".into(),
-    };
-    let wanted = CreateTenant {
-        slug: "hooli".parse().unwrap(),
-        name: None,
-        cluster: Some("second".into()),
-        registration: None,
-        region: None,
-        plan: None,
-        max_connections: None,
-        admin: Some(admin),
-    };
-    fleet.create(&wanted, &Default::default(), &Silent).await.unwrap();
-    let nobody = app.anonymous();
-    let body = json!({"tenant": "hooli", "email": "admin@hooli.test", "password": "correct horse battery staple"});
-    let login = nobody.post("/api/v1/auth/login", body).await.expect(200);
-    let there = nobody.bearing(login.data()["accessToken"].as_str().unwrap());
+    app.cluster("second", &second.target()).await;
+    let there = app.tenant_on("second", "hooli").await.admin();
     there.get("/api/v1/contacts").await.expect(200);
     let acme = app.tenant("acme").await;
     acme.admin().get("/api/v1/contacts").await.expect(200);

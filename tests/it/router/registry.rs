@@ -82,6 +82,29 @@ async fn another_name_ends_the_tokens_of_the_old_one() {
 }
 
 #[actix_web::test]
+async fn work_that_no_request_brings_gets_the_databases_of_tenants_that_serve() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let control = app.control();
+    let registry = Arc::new(ControlPlaneRegistry::new(control.db, control.keys));
+    let config = RouterConfig::new("http://tenantry.test");
+    let router = Router::start(registry, Arc::new(ClaimsOnly), config).await.unwrap();
+    for tenant in [&acme, &globex] {
+        assert_eq!(router.of_tenant(tenant.id).await.unwrap().tenant().id, tenant.id);
+    }
+    acme.suspend().await;
+    app.fleet().archive(globex.id).await.unwrap();
+    let suspended = async || matches!(router.of_tenant(acme.id).await, Err(Error::TenantSuspended));
+    eventually(seconds(5), "suspended", suspended).await;
+    let archived = async || matches!(router.of_tenant(globex.id).await, Err(Error::TenantUnknown));
+    eventually(seconds(5), "archived", archived).await;
+    assert!(matches!(router.of_tenant(TenantId::generate()).await, Err(Error::TenantUnknown)));
+    acme.resume().await;
+    eventually(seconds(5), "resumed", async || router.of_tenant(acme.id).await.is_ok()).await;
+    router.shutdown().await;
+}
+
+#[actix_web::test]
 async fn an_archived_tenant_s_tokens_are_nobody_s() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use actix_web::ResponseError as _;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use tenantry::error::{ApiError, Code};
 use tenantry::router::{
-    ClaimsOnly, ControlPlaneRegistry, Error, Router, RouterConfig, TenantConn, TenantDb, TenantHints, TenantTx,
+    ClaimsOnly, ControlPlaneRegistry, Error, MainConn, Passing, Router, RouterConfig, TenantConn, TenantDb,
+    TenantHints, TenantTx,
 };
 use tenantry::testing::{Tenant, TestApp};
 
@@ -149,6 +152,75 @@ async fn a_failure_that_the_work_passes_over_is_none_of_a_commit() {
         "not stored in silence"
     );
     router.shutdown().await;
+}
+
+#[actix_web::test]
+async fn a_transaction_whose_connection_breaks_says_that_nothing_was_done() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    let work = db.transaction(async |tx: &mut TenantTx| -> Result<(), Error> {
+        tx.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Ghost')").await?;
+        Ok(tx.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").await?)
+    });
+    let error = work.await.unwrap_err();
+    assert!(matches!(error, Error::DatabaseUnavailable { .. }), "{error:?}");
+    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM contacts").await, "0");
+    router.shutdown().await;
+}
+
+/// As a server says it whose `lc_messages` is `de_DE`.
+const GERMAN: [(&str, &str, Passing, Code); 2] = [
+    ("57014", "breche Anfrage wegen Zeitüberschreitung der Anfrage ab", Passing::Away, Code::TenantDatabaseUnavailable),
+    ("40P01", "Verklemmung (Deadlock) entdeckt", Passing::Deadlock, Code::Overloaded),
+];
+
+fn raises(state: &str, text: &str) -> String {
+    format!("DO $$ BEGIN RAISE EXCEPTION '{text}' USING ERRCODE = '{state}'; END $$")
+}
+
+#[actix_web::test]
+async fn what_passes_by_itself_is_known_in_the_servers_own_language() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    for (state, text, passing, code) in GERMAN {
+        let raise = raises(state, text);
+        let work =
+            db.transaction(async |tx: &mut TenantTx| -> Result<(), Error> { Ok(tx.batch_execute(&raise).await?) });
+        let error = work.await.unwrap_err();
+        assert!(matches!(&error, Error::Query(cause) if Passing::of(cause) == Some(passing)), "{error:?}");
+        assert_eq!(error.error_response().status().as_u16(), 503);
+        assert_eq!(ApiError::from(error).code(), code);
+    }
+    router.shutdown().await;
+}
+
+#[actix_web::test]
+async fn the_control_planes_language_matters_as_little() {
+    let control = TestApp::shared().await.control();
+    for (state, text, passing, _) in GERMAN {
+        let raise = raises(state, text);
+        let read = control
+            .db
+            .read(async |conn: &mut MainConn| -> Result<(), ApiError> { Ok(conn.batch_execute(&raise).await?) });
+        let transaction = control
+            .db
+            .transaction(async |conn: &mut MainConn| -> Result<(), ApiError> { Ok(conn.batch_execute(&raise).await?) });
+        let code = match passing {
+            Passing::Away => Code::ControlPlaneUnavailable,
+            Passing::Deadlock => Code::Overloaded,
+        };
+        assert_eq!(read.await.unwrap_err().code(), code);
+        assert_eq!(transaction.await.unwrap_err().code(), code);
+    }
+    // Who comes next on the same connections is told what is wrong with their own statements.
+    let wrong = control.db.read(async |conn: &mut MainConn| -> Result<(), ApiError> {
+        Ok(conn.batch_execute("SELECT nothing_there").await?)
+    });
+    assert_eq!(wrong.await.unwrap_err().code(), Code::Internal);
 }
 
 #[actix_web::test]

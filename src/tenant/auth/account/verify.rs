@@ -11,15 +11,14 @@ use uuid::Uuid;
 use super::forgot::ForgotPassword;
 use super::{ByMail, IF_ANYBODY, LINK, store, void};
 use crate::error::{ApiError, ApiResult};
+use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::kernel::{RoleId, UserId};
 use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
 use crate::router::{Router, TenantDb, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::auth::register::RegisterRequest;
 use crate::tenant::docs::StrangerRefusals;
 use crate::tenant::mail::{self, Mail, Recipient};
-use crate::tenant::permissions::catalog::USER;
 use crate::tenant::users::rules::UserStatus;
 use crate::tenant::users::store::{self as users, NewUser};
 
@@ -145,8 +144,7 @@ pub async fn verify_email(
                     return Err(ApiError::already_exists("email", "Somebody with this address has an account by now."));
                 }
                 users::insert(conn, &user, now).await?;
-                let roles = users::role_ids(conn, &[USER.to_owned()]).await?;
-                let roles: Vec<RoleId> = roles.into_iter().map(|(id, _)| id).collect();
+                let roles = users::newcomer_roles(conn).await?;
                 users::set_roles(conn, user.id, &roles).await?;
                 store::verified(conn, db, user.id, now).await?;
                 return Ok(Answer::no_content());
