@@ -5,14 +5,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::tenants::OperatedTenant;
 use super::{ChangeRefusals, JobView, Refusals};
 use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::signup::Waiting;
-use crate::fleet::view::TenantView;
 use crate::kernel::{OperationId, Slug};
 use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoQuery, Path};
+use crate::router::Router;
 
 /// A sign-up that waits for an operator.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,7 +58,7 @@ pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> 
         ("id" = OperationId, Path, description = "The job"),
         ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
     ),
-    responses((status = 200, description = "Made", body = Envelope<TenantView>), Refusals, ChangeRefusals),
+    responses((status = 200, description = "Made", body = Envelope<OperatedTenant>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[post("/api/v1/admin/sign-ups/{id}/approve")]
@@ -65,11 +66,12 @@ pub async fn approve_sign_up(
     _: NoQuery,
     operator: Operator,
     fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
     id: Path<OperationId>,
     idempotency: Idempotency,
 ) -> ApiResult<HttpResponse> {
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
-        Ok(Answer::tagged(TenantView::from(fleet.approve_sign_up(id.0).await?)))
+        Ok(Answer::tagged(OperatedTenant::new(fleet.approve_sign_up(id.0).await?, &router)))
     };
     fleet.once(operator.id, idempotency, effect).await
 }

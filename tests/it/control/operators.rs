@@ -71,6 +71,9 @@ async fn an_operator_runs_a_tenant_s_life_over_rest() {
     }
     let path = format!("/api/v1/admin/tenants/{}", tenant["id"].as_str().unwrap());
     let shown = operator.get(&path).await.expect(200);
+    for field in shown.data().as_object().unwrap().keys() {
+        assert!(made.data().get(field).is_some(), "{field} is read, but was not answered: {made:?}");
+    }
     assert!(!shown.text.contains("postgres://") && !shown.text.to_lowercase().contains("password\""), "{shown:?}");
     operator.post("/api/v1/admin/tenants", body).await.refused(409, "already_exists");
     let named = operator.patch(&path, json!({"name": "Renamed"})).await.expect(200);
