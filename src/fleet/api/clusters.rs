@@ -13,10 +13,10 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
 use crate::rest::{
-    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Patch, Path,
-    Tagged,
+    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, ListFew, Listed, MergePatch, NoContent, NoQuery, Patch,
+    Path, Query, Tagged,
 };
-use crate::router::{Target, TlsMode, TlsPolicy};
+use crate::router::{Router, Target, TlsMode, TlsPolicy};
 
 /// A cluster to be taken in.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -50,12 +50,20 @@ pub struct NewCluster {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListClusters",
+    params(ListFew),
     responses((status = 200, description = "The clusters", body = ListEnvelope<ClusterView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/clusters")]
-pub async fn list_clusters(_: NoQuery, _: Operator<Survey>, fleet: web::Data<Fleet>) -> ApiResult<Listed<ClusterView>> {
-    Ok(Listed::whole(fleet.clusters().await?.into_iter().map(Into::into).collect()))
+pub async fn list_clusters(
+    _: Operator<Survey>,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    query: Query<ListFew>,
+) -> ApiResult<Listed<ClusterView>> {
+    let clusters = fleet.clusters().await?.into_iter().map(ClusterView::from).collect();
+    let scope = (None, &router.installation().mac);
+    query.0.bound(scope, ("admin/clusters", ""), clusters, |cluster: &ClusterView| cluster.id.to_string())
 }
 
 /// Looks at a server, prepares it and takes it in.

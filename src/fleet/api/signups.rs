@@ -12,7 +12,7 @@ use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::signup::Waiting;
 use crate::kernel::{OperationId, Slug};
-use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoQuery, Path};
+use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, ListFew, Listed, NoQuery, Path, Query};
 use crate::router::Router;
 
 /// A sign-up that waits for an operator.
@@ -42,12 +42,20 @@ impl From<Waiting> for WaitingView {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListSignUps",
+    params(ListFew),
     responses((status = 200, description = "All that wait", body = ListEnvelope<WaitingView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/sign-ups")]
-pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Listed<WaitingView>> {
-    Ok(Listed::whole(fleet.sign_ups().await?.into_iter().map(Into::into).collect()))
+pub async fn list_sign_ups(
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    query: Query<ListFew>,
+) -> ApiResult<Listed<WaitingView>> {
+    let waiting = fleet.sign_ups().await?.into_iter().map(WaitingView::from).collect();
+    let scope = (None, &router.installation().mac);
+    query.0.bound(scope, ("admin/sign-ups", ""), waiting, |one: &WaitingView| one.id.to_string())
 }
 
 /// Makes the tenant that somebody waits for.

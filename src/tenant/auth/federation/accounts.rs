@@ -13,7 +13,8 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{IdentityProviderId, SocialAccountId};
 use crate::rest::{
-    Created, Envelope, ErrorEnvelope, InPerson, Json, ListEnvelope, Listed, NoContent, NoQuery, Path, Recent, Reply,
+    Created, Envelope, ErrorEnvelope, InPerson, Json, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query,
+    Recent, Reply,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -69,17 +70,21 @@ async fn at_schema(db: &TenantDb) -> ApiResult<TenantDb> {
 /// One's accounts at identity providers, the first one first.
 #[utoipa::path(
     tag = "auth",
+    params(ListFew),
     responses((status = 200, description = "The accounts", body = ListEnvelope<SocialAccount>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/users/me/social-accounts")]
-pub async fn my_social_accounts(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Listed<SocialAccount>> {
+pub async fn my_social_accounts(InPerson(caller): InPerson, query: Query<ListFew>) -> ApiResult<Listed<SocialAccount>> {
     let me = caller.user();
     let rows = at_schema(&caller.db)
         .await?
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::accounts(conn, me).await?) })
         .await?;
-    Ok(Listed::whole(rows.into_iter().map(SocialAccount::from).collect()))
+    let accounts = rows.into_iter().map(SocialAccount::from).collect();
+    query
+        .0
+        .of(&caller.db, ("social-accounts", me.to_string()), accounts, |account: &SocialAccount| account.id.to_string())
 }
 
 /// Begins to link an account at an identity provider to oneself.
