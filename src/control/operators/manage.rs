@@ -14,7 +14,7 @@ use crate::control::{ControlPlane, fault, tenants};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
 use crate::rest::passwords::Passwords;
-use crate::rest::{Envelope, ListEnvelope, ListFew, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
+use crate::rest::{Envelope, ListEnvelope, ListFew, Listed, MergePatch, NoQuery, Paging, Patch, Path, Query, Reply};
 use crate::router::{MainConn, Router};
 
 /// An operator to be.
@@ -42,18 +42,26 @@ pub struct NewOperatorBody {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OperatorPatch {
-    /// What they may do.
+    /// What they may do; cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub role: Option<OperatorRole>,
-    /// The tenants of an owner, by slug.
+    #[schema(value_type = Option<OperatorRole>)]
+    pub role: Patch<OperatorRole>,
+    /// The tenants of an owner, by slug; cannot be null.
+    #[serde(default)]
     #[garde(inner(length(max = 1000)))]
-    pub tenants: Option<Vec<Slug>>,
-    /// Whether they are kept out; their sessions end.
+    #[schema(value_type = Option<Vec<Slug>>)]
+    pub tenants: Patch<Vec<Slug>>,
+    /// Whether they are kept out; their sessions end. It cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub disabled: Option<bool>,
-    /// `false` takes the second factor away, for whoever lost it.
+    #[schema(value_type = Option<bool>)]
+    pub disabled: Patch<bool>,
+    /// `false` takes the second factor away, for whoever lost it; cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub second_factor: Option<bool>,
+    #[schema(value_type = Option<bool>)]
+    pub second_factor: Patch<bool>,
 }
 
 /// An operator, as administrators see it.
@@ -148,7 +156,9 @@ pub async fn change_operator(
     id: Path<OperatorId>,
     body: MergePatch<OperatorPatch>,
 ) -> ApiResult<Reply<ManagedOperator>> {
-    let OperatorPatch { role, tenants: slugs, disabled, second_factor } = body.0;
+    let OperatorPatch { role, tenants, disabled, second_factor } = body.0;
+    let (role, slugs) = (role.needed("role")?, tenants.needed("tenants")?);
+    let (disabled, second_factor) = (disabled.needed("disabled")?, second_factor.needed("secondFactor")?);
     if second_factor == Some(true) {
         return Err(ApiError::invalid_field("secondFactor", "invalid", "Only its owner can enrol one."));
     }

@@ -79,6 +79,11 @@ async fn an_operator_runs_a_tenant_s_life_over_rest() {
     let named = operator.patch(&path, json!({"name": "Renamed"})).await.expect(200);
     assert_eq!(named.data()["name"], "Renamed");
     operator.patch(&path, json!({"databaseName": "x"})).await.expect(422);
+    for field in ["name", "registration", "weight"] {
+        let null = operator.patch(&path, json!({field: null})).await;
+        assert_eq!(null.invalid(), [(field.to_owned(), "required".to_owned())]);
+    }
+    operator.patch(&path, json!({"maxConnections": null})).await.expect(200);
     assert_eq!(operator.post(&format!("{path}/suspend"), json!({})).await.ok().data()["status"], "suspended");
     assert_eq!(operator.post(&format!("{path}/resume"), json!({})).await.ok().data()["status"], "active");
     let gone = operator.delete(&path).await;

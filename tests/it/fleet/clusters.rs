@@ -30,6 +30,10 @@ async fn an_operator_sees_changes_and_removes_a_cluster() {
     operator.with("if-match", &etag).patch(path, body).await.refused(412, "version_mismatch");
     operator.patch(path, json!({"maxTenants": null, "draining": true})).await.expect(200);
     operator.patch(path, json!({"maxTenants": 0})).await.refused(422, "validation_failed");
+    for field in ["draining", "adminUrl"] {
+        let null = operator.patch(path, json!({field: null})).await;
+        assert_eq!(null.invalid(), [(field.to_owned(), "required".to_owned())]);
+    }
     operator.patch(path, json!({"tlsMode": "require"})).await.refused(422, "validation_failed");
     operator.patch(path, json!({"name": "other"})).await.refused(422, "validation_failed");
     let listed = run(&app, &["cluster", "list", "--output", "json"]).await.expect(0).json();
