@@ -111,6 +111,7 @@ async fn operators_are_locked_out_like_anybody() {
     }
     let refused = nobody.post("/api/v1/admin/auth/login", login).await.refused(429, "too_many_attempts");
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{refused:?}");
 }
 
 /// Strangers who know an operator's address keep strangers out, not the operator.

@@ -232,7 +232,7 @@ async fn prove(
         let email = email_key(&users::get(conn, me).await?.email);
         let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
         if let Some(left) = attempts::hold(conn, &line).await? {
-            return Ok(Err(locked(left)));
+            return Ok(Err(locked(left, &auth.settings.limits)));
         }
         if deed == Deed::Remove {
             // Of two factors that are taken away at the same time one stays where one is demanded.
