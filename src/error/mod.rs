@@ -37,6 +37,17 @@ impl FieldError {
     }
 }
 
+/// A limit that was reached, as `RateLimit-Policy` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What is limited.
+    pub name: &'static str,
+    /// How often,
+    pub quota: u32,
+    /// within how long.
+    pub window: Duration,
+}
+
 /// An answer that is not a success. The client sees `code`, `detail` and `fields`; the log sees `cause`.
 pub struct ApiError(Box<Inner>);
 
@@ -45,6 +56,7 @@ struct Inner {
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
     retry_after: Option<Duration>,
+    limit: Option<Limit>,
     allow: Option<String>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -58,6 +70,7 @@ impl ApiError {
             detail: Cow::Borrowed(code.default_detail()),
             fields: Vec::new(),
             retry_after: None,
+            limit: None,
             allow: None,
             cause: None,
         }))
@@ -81,6 +94,13 @@ impl ApiError {
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// The limit that was reached.
+    #[must_use]
+    pub fn limited(mut self, limit: Limit) -> Self {
+        self.0.limit = Some(limit);
         self
     }
 
@@ -164,6 +184,12 @@ impl ApiError {
     pub fn retry_after_value(&self) -> Option<Duration> {
         let needed = matches!(self.0.code.status(), 429 | 503);
         self.0.retry_after.or_else(|| needed.then_some(Duration::from_secs(1)))
+    }
+
+    /// The limit that was reached, if it is one.
+    #[must_use]
+    pub fn limit_value(&self) -> Option<Limit> {
+        self.0.limit
     }
 
     /// The `Allow` header of a 405.

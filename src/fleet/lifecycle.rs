@@ -33,6 +33,14 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| tenants::list(conn, &filter).await).await
     }
 
+    /// How many tenants a filter lets through, on whatever page they are.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn count(&self, filter: TenantFilter) -> ApiResult<i64> {
+        self.control.db.read(async move |conn: &mut MainConn| tenants::count(conn, &filter).await).await
+    }
+
     /// Changes name, registration, ceiling or weight.
     ///
     /// # Errors

@@ -196,8 +196,8 @@ pub struct Listed<T> {
 
 impl<T> Listed<T> {
     /// A list that has few items, given whole: the only page of it.
-    pub fn whole(items: Vec<T>) -> Self {
-        let page_size = u32::try_from(items.len()).unwrap_or(u32::MAX);
+    pub(super) fn whole(items: Vec<T>) -> Self {
+        let page_size = u32::try_from(items.len()).unwrap_or(u32::MAX).max(DEFAULT_SIZE);
         let pagination = Pagination { page: Some(1), page_size, ..Pagination::default() };
         Self { items, pagination }
     }

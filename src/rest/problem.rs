@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::access::Caller;
 use super::client_ip::ClientIp;
 use super::envelope::{Meta, RequestId};
+use super::rate::RateStanding;
 use crate::error::{ApiError, Code, FieldError};
 
 /// The base of every public address, without a trailing slash: application data of the server.
@@ -147,6 +148,11 @@ pub fn render(error: &ApiError, base: &str, request_id: String, bare: bool) -> H
     if let Some(after) = error.retry_after_value() {
         builder.insert_header((RETRY_AFTER, after.as_secs_f64().ceil().max(1.0).to_string()));
     }
+    if let Some(limit) = error.limit_value() {
+        for header in RateStanding::beyond(limit, error.retry_after_value().unwrap_or_default()).told() {
+            builder.insert_header(header);
+        }
+    }
     if let Some(methods) = error.allow_value() {
         builder.insert_header((ALLOW, methods));
     }
@@ -194,6 +200,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::error::Limit;
 
     async fn answer(accept: &str, error: ApiError) -> (HttpResponse<()>, Value) {
         let request = TestRequest::default()
@@ -233,7 +240,11 @@ mod tests {
         let (head, _) = answer("*/*", ApiError::new(Code::Overloaded)).await;
         assert_eq!(head.headers().get(RETRY_AFTER).unwrap(), "1");
         let late = ApiError::new(Code::TooManyAttempts).retry_after(std::time::Duration::from_millis(1500));
-        assert_eq!(answer("*/*", late).await.0.headers().get(RETRY_AFTER).unwrap(), "2");
+        let late = late.limited(Limit { name: "login", quota: 5, window: std::time::Duration::from_secs(900) });
+        let (head, _) = answer("*/*", late).await;
+        assert_eq!(head.headers().get(RETRY_AFTER).unwrap(), "2");
+        assert_eq!(head.headers().get("ratelimit-policy").unwrap(), r#""login";q=5;w=900"#);
+        assert_eq!(head.headers().get("ratelimit").unwrap(), r#""login";r=0;t=2"#);
         let (head, _) = answer("*/*", ApiError::new(Code::MethodNotAllowed).allow("GET, POST")).await;
         assert_eq!(head.headers().get(ALLOW).unwrap(), "GET, POST");
     }

@@ -2,12 +2,13 @@
 //! answers to whom it concerns.
 
 use std::future::{Ready, ready};
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Limit};
 use crate::router::Rate;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -23,15 +24,26 @@ pub struct RateStanding {
 }
 
 impl RateStanding {
-    /// Writes the headers, if somebody noted how the caller of this request stands.
-    pub fn write(request: &HttpRequest, headers: &mut HeaderMap) {
-        let Some(Self { name, rate }) = request.extensions().get::<Self>().copied() else { return };
-        let Rate { quota, window, left, reset } = rate;
-        let told = [
+    /// Of whoever reached a limit and has to wait.
+    pub(super) fn beyond(limit: Limit, wait: Duration) -> Self {
+        let Limit { name, quota, window } = limit;
+        let reset = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { name, rate: Rate { quota, window: window.as_secs(), left: 0, reset: reset.max(1) } }
+    }
+
+    /// The headers that tell it.
+    pub(super) fn told(self) -> [(HeaderName, String); 2] {
+        let Self { name, rate: Rate { quota, window, left, reset } } = self;
+        [
             (RATE_LIMIT_POLICY, format!("\"{name}\";q={quota};w={window}")),
             (RATE_LIMIT, format!("\"{name}\";r={left};t={reset}")),
-        ];
-        for (name, value) in told {
+        ]
+    }
+
+    /// Writes the headers, if somebody noted how the caller of this request stands.
+    pub fn write(request: &HttpRequest, headers: &mut HeaderMap) {
+        let Some(standing) = request.extensions().get::<Self>().copied() else { return };
+        for (name, value) in standing.told() {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use keys::{destroy_key, ensure_key, find_key, key_made_at};
-pub use store::{abandoned, begin, due, finish, get, last_of_slug, list, outdated, page, remove, removing};
+pub use store::{abandoned, begin, count, due, finish, get, last_of_slug, list, outdated, page, remove, removing};
 pub use swap::move_database;
 
 use crate::kernel::{BackupId, Slug, TenantId};

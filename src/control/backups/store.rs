@@ -122,6 +122,14 @@ pub async fn page(
     query.load(conn).await?.into_iter().map(TryInto::try_into).collect()
 }
 
+/// How many backups of a tenant there are.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn count(conn: &mut MainConn, tenant: TenantId) -> ApiResult<i64> {
+    Ok(b::table.filter(b::tenant_id.eq(tenant)).count().get_result(conn).await?)
+}
+
 /// The tenant that last had this slug when it was backed up: for one that is gone.
 ///
 /// # Errors

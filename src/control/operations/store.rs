@@ -250,31 +250,40 @@ pub struct OperationFilter {
     pub last: bool,
 }
 
+/// A boxed query for columns of those operations only that a filter lets through, on whatever page they are.
+macro_rules! narrowed {
+    ($columns:expr, $filter:expr) => {{
+        let filter = $filter;
+        let mut query = o::table.filter(o::kind.eq_any(known_kinds())).select($columns).into_boxed();
+        if filter.last {
+            query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(LAST));
+        }
+        if let Some(kind) = filter.kind {
+            query = query.filter(o::kind.eq(kind.as_str()));
+        }
+        if let Some(state) = filter.state {
+            query = query.filter(o::state.eq(state.as_str()));
+        }
+        if let Some(tenant) = filter.tenant {
+            query = query.filter(o::tenant_id.eq(tenant));
+        }
+        if let Some(only) = &filter.only {
+            query = query.filter(o::tenant_id.eq_any(only));
+        }
+        query
+    }};
+}
+
 /// Operations, the latest first.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Vec<Operation>> {
-    let mut query = o::table.filter(o::kind.eq_any(known_kinds())).select(Row::as_select()).into_boxed();
+    let mut query = narrowed!(Row::as_select(), filter);
     query = match filter.before {
         Some(before) => query.filter(o::id.gt(before)).order(o::id.asc()),
         None => query.order(o::id.desc()),
     };
-    if filter.last {
-        query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(LAST));
-    }
-    if let Some(kind) = filter.kind {
-        query = query.filter(o::kind.eq(kind.as_str()));
-    }
-    if let Some(state) = filter.state {
-        query = query.filter(o::state.eq(state.as_str()));
-    }
-    if let Some(tenant) = filter.tenant {
-        query = query.filter(o::tenant_id.eq(tenant));
-    }
-    if let Some(only) = &filter.only {
-        query = query.filter(o::tenant_id.eq_any(only));
-    }
     if let Some(after) = filter.after {
         query = query.filter(o::id.lt(after));
     }
@@ -294,6 +303,14 @@ pub async fn unended(conn: &mut MainConn, tenant: TenantId, kind: OperationKind)
     let mut found = list(conn, &filter).await?;
     found.retain(|one| !matches!(one.state, OperationState::Done | OperationState::Undone));
     Ok(found)
+}
+
+/// How many operations a filter lets through, on whatever page they are.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn count(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<i64> {
+    Ok(narrowed!(diesel::dsl::count_star(), filter).get_result(conn).await?)
 }
 
 /// What waits for a worker, the longest waiting first: queued, or interrupted (whoever holds its lock drives it).

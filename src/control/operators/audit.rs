@@ -151,24 +151,40 @@ pub struct AuditFilter {
     pub before: Option<AuditId>,
 }
 
+/// A boxed query for those actions only that a filter lets through, on whatever page they are.
+macro_rules! narrowed {
+    ($query:expr, $filter:expr) => {{
+        let (mut query, filter) = ($query, $filter);
+        if let Some(actor) = &filter.actor {
+            query = query.filter(a::actor.eq(actor));
+        }
+        if let Some(target) = &filter.target {
+            query = query.filter(a::target.eq(target));
+        }
+        query
+    }};
+}
+
 /// Actions, the latest first.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn list(conn: &mut MainConn, filter: &AuditFilter) -> ApiResult<Vec<Action>> {
-    let mut query = a::table.select(Action::as_select()).into_boxed();
+    let mut query = narrowed!(a::table.select(Action::as_select()).into_boxed(), filter);
     query = match filter.before {
         Some(before) => query.filter(a::id.gt(before)).order(a::id.asc()),
         None => query.order(a::id.desc()),
     };
-    if let Some(actor) = &filter.actor {
-        query = query.filter(a::actor.eq(actor));
-    }
-    if let Some(target) = &filter.target {
-        query = query.filter(a::target.eq(target));
-    }
     if let Some(after) = filter.after {
         query = query.filter(a::id.lt(after));
     }
     Ok(query.limit(filter.limit).load(conn).await?)
+}
+
+/// How many actions a filter lets through, on whatever page they are.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn count(conn: &mut MainConn, filter: &AuditFilter) -> ApiResult<i64> {
+    Ok(narrowed!(a::table.select(diesel::dsl::count_star()).into_boxed(), filter).get_result(conn).await?)
 }

@@ -14,7 +14,7 @@ use crate::control::{ControlPlane, fault, tenants};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
 use crate::rest::passwords::Passwords;
-use crate::rest::{Envelope, ListEnvelope, Listed, MergePatch, NoQuery, Paging, Path, Query, Reply};
+use crate::rest::{Envelope, ListEnvelope, ListFew, Listed, MergePatch, NoQuery, Paging, Patch, Path, Query, Reply};
 use crate::router::{MainConn, Router};
 
 /// An operator to be.
@@ -42,18 +42,26 @@ pub struct NewOperatorBody {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OperatorPatch {
-    /// What they may do.
+    /// What they may do; cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub role: Option<OperatorRole>,
-    /// The tenants of an owner, by slug.
+    #[schema(value_type = Option<OperatorRole>)]
+    pub role: Patch<OperatorRole>,
+    /// The tenants of an owner, by slug; cannot be null.
+    #[serde(default)]
     #[garde(inner(length(max = 1000)))]
-    pub tenants: Option<Vec<Slug>>,
-    /// Whether they are kept out; their sessions end.
+    #[schema(value_type = Option<Vec<Slug>>)]
+    pub tenants: Patch<Vec<Slug>>,
+    /// Whether they are kept out; their sessions end. It cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub disabled: Option<bool>,
-    /// `false` takes the second factor away, for whoever lost it.
+    #[schema(value_type = Option<bool>)]
+    pub disabled: Patch<bool>,
+    /// `false` takes the second factor away, for whoever lost it; cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub second_factor: Option<bool>,
+    #[schema(value_type = Option<bool>)]
+    pub second_factor: Patch<bool>,
 }
 
 /// An operator, as administrators see it.
@@ -90,14 +98,16 @@ async fn with_tenants(conn: &mut MainConn, operator: OperatorRecord) -> ApiResul
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListOperators",
+    params(ListFew),
     responses((status = 200, description = "The operators", body = ListEnvelope<ManagedOperator>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/operators")]
 pub async fn list_operators(
-    _: NoQuery,
     operators: web::Data<Operators>,
+    router: web::Data<Router>,
     _: Operator,
+    query: Query<ListFew>,
 ) -> ApiResult<Listed<ManagedOperator>> {
     let listed = async |conn: &mut MainConn| {
         let mut managed = Vec::new();
@@ -106,7 +116,9 @@ pub async fn list_operators(
         }
         Ok::<_, ApiError>(managed)
     };
-    Ok(Listed::whole(operators.control().db.read(listed).await.map_err(fault)?))
+    let managed = operators.control().db.read(listed).await.map_err(fault)?;
+    let scope = (None, &router.installation().mac);
+    query.0.bound(scope, ("admin/operators", ""), managed, |managed: &ManagedOperator| managed.operator.id.to_string())
 }
 
 /// Adds an operator.
@@ -144,7 +156,9 @@ pub async fn change_operator(
     id: Path<OperatorId>,
     body: MergePatch<OperatorPatch>,
 ) -> ApiResult<Reply<ManagedOperator>> {
-    let OperatorPatch { role, tenants: slugs, disabled, second_factor } = body.0;
+    let OperatorPatch { role, tenants, disabled, second_factor } = body.0;
+    let (role, slugs) = (role.needed("role")?, tenants.needed("tenants")?);
+    let (disabled, second_factor) = (disabled.needed("disabled")?, second_factor.needed("secondFactor")?);
     if second_factor == Some(true) {
         return Err(ApiError::invalid_field("secondFactor", "invalid", "Only its owner can enrol one."));
     }
@@ -175,6 +189,8 @@ pub struct ListAudit {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// What operators did, over REST and on the command line, the latest first.
@@ -192,13 +208,17 @@ pub async fn list_audit(
     _: Operator,
     query: Query<ListAudit>,
 ) -> ApiResult<Listed<Action>> {
-    let ListAudit { actor, target, page_size, cursor } = query.0;
-    let paging = Paging::new(None, page_size, cursor, None)?;
+    let ListAudit { actor, target, page_size, cursor, include_total } = query.0;
+    let paging = Paging::new(None, page_size, cursor, include_total)?;
     let filter = format!("{actor:?} {target:?}");
     let pages = paging.bound((None, &router.installation().mac), "admin/audit", "-at", filter);
     let (after, before) = pages.between::<AuditId>()?;
     let wanted = AuditFilter { actor, target, limit: pages.limit(), after, before };
-    let listed = async move |conn: &mut MainConn| audit::list(conn, &wanted).await;
-    let rows = operators.control().db.read(listed).await.map_err(fault)?;
-    Ok(pages.listed(rows, |action| action.id, None))
+    let counted = pages.include_total();
+    let listed = async move |conn: &mut MainConn| -> ApiResult<(Vec<Action>, Option<i64>)> {
+        let rows = audit::list(conn, &wanted).await?;
+        Ok((rows, if counted { Some(audit::count(conn, &wanted).await?) } else { None }))
+    };
+    let (rows, total) = operators.control().db.read(listed).await.map_err(fault)?;
+    Ok(pages.listed(rows, |action| action.id, total))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::error::{ApiError, Code, Limit};
 use crate::router::tenant::words;
 
 /// Attempts that are looked at within one window.
@@ -74,6 +75,13 @@ pub fn email_key(text: &str) -> Option<String> {
 pub(super) fn locked_for(attempts: i32, window_start: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
     (attempts > ATTEMPTS)
         .then(|| (window_start + WINDOW - now).to_std().unwrap_or_default().max(Duration::from_secs(1)))
+}
+
+/// 429 for as long.
+pub(super) fn locked(left: Duration) -> ApiError {
+    let window = WINDOW.to_std().unwrap_or_default();
+    let limit = Limit { name: "login", quota: ATTEMPTS.unsigned_abs(), window };
+    ApiError::new(Code::TooManyAttempts).retry_after(left).limited(limit)
 }
 
 #[cfg(test)]

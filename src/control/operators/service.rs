@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::OperatorRole;
 use super::extract::{Known, Reach};
-use super::rules::{email_key, locked_for};
+use super::rules::{email_key, locked, locked_for};
 use super::store::{self, NewOperator, OperatorRecord};
 use super::token::{OPERATOR_TYP, OperatorClaims, SECOND_FACTOR_TYP, SecondFactorClaims};
 use crate::control::{ControlPlane, fault, installation, signing_keys};
@@ -174,7 +174,7 @@ impl Operators {
             .await
             .map_err(fault)?;
         if let Some(left) = locked_for(attempts, since, now) {
-            return Err(ApiError::new(Code::TooManyAttempts).retry_after(left));
+            return Err(locked(left));
         }
         let (operator, hash) = found.unzip();
         let matches = inner.passwords.of_nobody().verify(password, hash).await?;
@@ -244,7 +244,7 @@ impl Operators {
         let counted = async move |conn: &mut MainConn| store::count_attempt(conn, &subject, now).await;
         let (attempts, since) = self.0.control.db.read(counted).await.map_err(fault)?;
         match locked_for(attempts, since, now) {
-            Some(left) => Err(ApiError::new(Code::TooManyAttempts).retry_after(left)),
+            Some(left) => Err(locked(left)),
             None => Ok(subject),
         }
     }

@@ -12,7 +12,7 @@ pub use lifecycle::{activate, archive, due_for_purge, restore, schema_migrated, 
 pub use relocation::{Switch, switch};
 pub use rotation::{forget_passwords, plan_password, rotating_passwords, set_urls, swap_password};
 pub use store::{
-    NewTenant, TenantChanges, TenantFilter, TenantRecord, find, find_by_slug, get, insert, list, remove, set_plan,
-    update,
+    NewTenant, TenantChanges, TenantFilter, TenantRecord, count, find, find_by_slug, get, insert, list, remove,
+    set_plan, update,
 };
 pub use target::{direct_targets, set_password, target};

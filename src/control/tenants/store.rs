@@ -1,7 +1,7 @@
 //! Rows and queries.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{AsSelect, auto_type};
+use diesel::dsl::{AsSelect, auto_type, count_star};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DbError};
@@ -302,26 +302,34 @@ pub async fn find_by_slug(conn: &mut MainConn, slug: &Slug) -> ApiResult<Option<
     found.map(TryInto::try_into).transpose()
 }
 
+/// A boxed query for those tenants only that a filter lets through, on whatever page they are.
+macro_rules! narrowed {
+    ($query:expr, $filter:expr) => {{
+        let (mut query, filter) = ($query, $filter);
+        if let Some(status) = filter.status {
+            query = query.filter(t::status.eq(status.as_str()));
+        }
+        if let Some(only) = &filter.only {
+            query = query.filter(t::id.eq_any(only));
+        }
+        if let Some(q) = filter.q.as_deref().filter(|q| !q.is_empty()) {
+            let pattern = format!("%{}%", q.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"));
+            query = query.filter(t::slug.ilike(pattern.clone()).or(t::name.ilike(pattern)));
+        }
+        query
+    }};
+}
+
 /// Tenants by slug.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn list(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<Vec<TenantRecord>> {
-    let mut query = records().into_boxed();
+    let mut query = narrowed!(records().into_boxed(), filter);
     query = match &filter.before {
         Some(before) => query.filter(t::slug.lt(before)).order(t::slug.desc()),
         None => query.order(t::slug),
     };
-    if let Some(status) = filter.status {
-        query = query.filter(t::status.eq(status.as_str()));
-    }
-    if let Some(only) = &filter.only {
-        query = query.filter(t::id.eq_any(only));
-    }
-    if let Some(q) = filter.q.as_deref().filter(|q| !q.is_empty()) {
-        let pattern = format!("%{}%", q.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"));
-        query = query.filter(t::slug.ilike(pattern.clone()).or(t::name.ilike(pattern)));
-    }
     if let Some(after) = &filter.after {
         query = query.filter(t::slug.gt(after));
     }
@@ -332,6 +340,14 @@ pub async fn list(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<Vec<T
         query = query.offset(filter.offset);
     }
     query.load::<Row>(conn).await?.into_iter().map(TryInto::try_into).collect()
+}
+
+/// How many tenants a filter lets through, on whatever page they are.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn count(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<i64> {
+    Ok(narrowed!(t::table.select(count_star()).into_boxed(), filter).get_result(conn).await?)
 }
 
 /// Changes what an operator may change at any time.

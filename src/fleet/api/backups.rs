@@ -29,6 +29,8 @@ pub struct ListBackups {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// What to restore.
@@ -112,12 +114,14 @@ pub async fn list_backups(
     query: Query<ListBackups>,
 ) -> ApiResult<Listed<Backup>> {
     let tenant = fleet.tenant_or_former(&id.0).await?;
-    let paging = Paging::new(None, query.0.page_size, query.0.cursor, None)?;
+    let ListBackups { page_size, cursor, include_total } = query.0;
+    let paging = Paging::new(None, page_size, cursor, include_total)?;
     let filter = tenant.to_string();
     let pages = paging.bound((None, &router.installation().mac), "admin/backups", "-createdAt", filter);
     let (after, before) = pages.between::<BackupId>()?;
     let rows = fleet.backups_page(tenant, pages.limit(), after, before).await?;
-    Ok(pages.listed(rows, |backup| backup.id, None))
+    let total = if pages.include_total() { Some(fleet.backups_count(tenant).await?) } else { None };
+    Ok(pages.listed(rows, |backup| backup.id, total))
 }
 
 /// Gives an archived tenant back to its users; with a backup, restores that in place or as a new tenant.

@@ -13,10 +13,10 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
 use crate::rest::{
-    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, MergePatch, NoContent, NoQuery, Patch, Path,
-    Tagged,
+    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, ListFew, Listed, MergePatch, NoContent, NoQuery, Patch,
+    Path, Query, Tagged,
 };
-use crate::router::{Target, TlsMode, TlsPolicy};
+use crate::router::{Router, Target, TlsMode, TlsPolicy};
 
 /// A cluster to be taken in.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -50,12 +50,20 @@ pub struct NewCluster {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListClusters",
+    params(ListFew),
     responses((status = 200, description = "The clusters", body = ListEnvelope<ClusterView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/clusters")]
-pub async fn list_clusters(_: NoQuery, _: Operator<Survey>, fleet: web::Data<Fleet>) -> ApiResult<Listed<ClusterView>> {
-    Ok(Listed::whole(fleet.clusters().await?.into_iter().map(Into::into).collect()))
+pub async fn list_clusters(
+    _: Operator<Survey>,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    query: Query<ListFew>,
+) -> ApiResult<Listed<ClusterView>> {
+    let clusters = fleet.clusters().await?.into_iter().map(ClusterView::from).collect();
+    let scope = (None, &router.installation().mac);
+    query.0.bound(scope, ("admin/clusters", ""), clusters, |cluster: &ClusterView| cluster.id.to_string())
 }
 
 /// Looks at a server, prepares it and takes it in.
@@ -126,16 +134,21 @@ pub async fn get_cluster(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterPatch {
-    /// Another URL of its administrator; `tlsMode` and `ca` go with it.
+    /// Another URL of its administrator; `tlsMode` and `ca` go with it. It cannot be null.
+    #[serde(default)]
     #[garde(skip)]
     #[schema(value_type = Option<String>, format = Password)]
-    pub admin_url: Option<SecretString>,
-    /// What the server at the new URL has to prove; `verify-full` if left out.
+    pub admin_url: Patch<SecretString>,
+    /// What the server at the new URL has to prove; `verify-full` if left out or null.
+    #[serde(default)]
     #[garde(skip)]
-    pub tls_mode: Option<TlsMode>,
-    /// PEM of the CAs to trust at the new URL; the system's if left out.
+    #[schema(value_type = Option<TlsMode>)]
+    pub tls_mode: Patch<TlsMode>,
+    /// PEM of the CAs to trust at the new URL; the system's if left out or null.
+    #[serde(default)]
     #[garde(inner(length(max = 65_536)))]
-    pub ca: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub ca: Patch<String>,
     /// Where it stands.
     #[serde(default)]
     #[garde(inner(length(max = 100)))]
@@ -151,9 +164,11 @@ pub struct ClusterPatch {
     #[garde(inner(range(min = 1)))]
     #[schema(value_type = Option<i32>)]
     pub connection_budget: Patch<i32>,
-    /// Whether it takes no new tenants.
+    /// Whether it takes no new tenants; cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub draining: Option<bool>,
+    #[schema(value_type = Option<bool>)]
+    pub draining: Patch<bool>,
 }
 
 /// Changes a cluster; every node follows within two seconds.
@@ -182,12 +197,13 @@ pub async fn change_cluster(
     body: MergePatch<ClusterPatch>,
 ) -> ApiResult<Tagged<ClusterView>> {
     let ClusterPatch { admin_url, tls_mode, ca, region, max_tenants, connection_budget, draining } = body.0;
-    if admin_url.is_none() && (tls_mode.is_some() || ca.is_some()) {
+    let (admin_url, draining) = (admin_url.needed("adminUrl")?, draining.needed("draining")?);
+    if admin_url.is_none() && !(tls_mode.is_absent() && ca.is_absent()) {
         return Err(ApiError::invalid_field("adminUrl", "required", "TLS towards a server goes with its URL."));
     }
     if_match.check(fleet.cluster(&name.0).await?.version)?;
     let changes = ClusterChanges {
-        admin: admin_url.map(|url| address(&url, tls_mode, ca)).transpose()?,
+        admin: admin_url.map(|url| address(&url, tls_mode.apply(None), ca.apply(None))).transpose()?,
         region: region.into_change(),
         max_tenants: max_tenants.into_change(),
         connection_budget: connection_budget.into_change(),

@@ -7,7 +7,9 @@ use crate::control::operators::{Operator, Power, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::kernel::TokenIssuerId;
-use crate::rest::{Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, Listed, NoContent, NoQuery, Path};
+use crate::rest::{
+    Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query,
+};
 use crate::router::{Error, Router, TenantDb};
 use crate::tenant::auth::Auth;
 use crate::tenant::token_issuers::{CreateTokenIssuer, TokenIssuer, by_operator};
@@ -27,19 +29,21 @@ async fn serving<P: Power>(operator: &Operator<P>, fleet: &Fleet, router: &Route
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListTokenIssuers",
-    params(("id" = String, Path, description = "Id or slug")),
+    params(("id" = String, Path, description = "Id or slug"), ListFew),
     responses((status = 200, description = "The issuers", body = ListEnvelope<TokenIssuer>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/tenants/{id}/token-issuers")]
 pub async fn list_issuers(
-    _: NoQuery,
     operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     router: web::Data<Router>,
     id: Path<String>,
+    query: Query<ListFew>,
 ) -> ApiResult<Listed<TokenIssuer>> {
-    Ok(Listed::whole(by_operator::list(&serving(&operator, &fleet, &router, &id.0).await?).await?))
+    let db = serving(&operator, &fleet, &router, &id.0).await?;
+    let issuers = by_operator::list(&db).await?;
+    query.0.of(&db, ("admin/token-issuers", ""), issuers, |issuer: &TokenIssuer| issuer.id.to_string())
 }
 
 /// Registers an issuer whose access tokens a tenant takes, and no other tenant. It stands in the tenant's own audit.

@@ -117,6 +117,8 @@ pub struct ListJobs {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// Jobs, the latest first.
@@ -134,19 +136,24 @@ pub async fn list_jobs(
     router: web::Data<Router>,
     query: Query<ListJobs>,
 ) -> ApiResult<Listed<JobView>> {
-    let ListJobs { kind, state, tenant_id, page_size, cursor } = query.0;
+    let ListJobs { kind, state, tenant_id, page_size, cursor, include_total } = query.0;
     let tenant = match tenant_id {
         Some(name) => Some(tenant_of(&operator, &fleet, &name).await?.id),
         None => None,
     };
-    let paging = Paging::new(None, page_size, cursor, None)?;
+    let paging = Paging::new(None, page_size, cursor, include_total)?;
     let only = operator.reach().only();
     let filter = format!("{kind:?} {state:?} {tenant:?} {only:?}");
     let pages = paging.bound((None, &router.installation().mac), "admin/jobs", "-createdAt", filter);
     let (after, before) = pages.between::<OperationId>()?;
     let filter = OperationFilter { kind, state, tenant, only, limit: Some(pages.limit()), after, before, last: false };
-    let rows = fleet.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
-    Ok(pages.listed(rows, |operation| operation.id, None).map(Into::into))
+    let counted = pages.include_total();
+    let listed = async move |conn: &mut MainConn| -> ApiResult<(Vec<Operation>, Option<i64>)> {
+        let rows = operations::list(conn, &filter).await?;
+        Ok((rows, if counted { Some(operations::count(conn, &filter).await?) } else { None }))
+    };
+    let (rows, total) = fleet.control.db.read(listed).await?;
+    Ok(pages.listed(rows, |operation| operation.id, total).map(Into::into))
 }
 
 /// A job, within what the operator knows of.

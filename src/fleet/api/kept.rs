@@ -9,7 +9,8 @@ use crate::control::operators::{Operator, Survey};
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::view::KeptView;
-use crate::rest::{ListEnvelope, Listed, Query};
+use crate::rest::{ListEnvelope, ListFew, Listed, Query};
+use crate::router::Router;
 
 /// Which of them.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -18,6 +19,12 @@ use crate::rest::{ListEnvelope, Listed, Query};
 pub struct ListKept {
     /// Those of one tenant, by id or slug.
     pub tenant: Option<String>,
+    /// Items on a page, 1 to 100; all of them if left out, or 20 where a cursor is given.
+    pub page_size: Option<u32>,
+    /// `nextCursor` or `prevCursor` of another page.
+    pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// The databases that moves and restores have left and that serve nobody, in the order in which they go; at most a
@@ -33,7 +40,12 @@ pub struct ListKept {
 pub async fn list_kept_databases(
     _: Operator<Survey>,
     fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
     query: Query<ListKept>,
 ) -> ApiResult<Listed<KeptView>> {
-    Ok(Listed::whole(fleet.kept(query.0.tenant.as_deref()).await?.into_iter().map(Into::into).collect()))
+    let ListKept { tenant, page_size, cursor, include_total } = query.0;
+    let kept = fleet.kept(tenant.as_deref()).await?.into_iter().map(KeptView::from).collect();
+    let (scope, list) = ((None, &router.installation().mac), ("admin/kept-databases", tenant.unwrap_or_default()));
+    let few = ListFew { page_size, cursor, include_total };
+    few.bound(scope, list, kept, |kept: &KeptView| format!("{} {}", kept.cluster, kept.database_name))
 }

@@ -21,8 +21,8 @@ use crate::fleet::once::Turn;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{TenantId, UserId};
 use crate::rest::{
-    Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, ListEnvelope, Listed, NoQuery, Recent,
-    Reply, SignedIn,
+    Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, ListEnvelope, ListFew, Listed,
+    NoQuery, Query, Recent, Reply, SignedIn,
 };
 use crate::router::{self, MainConn, Router, TenantDb};
 use crate::tenant::auth::mfa::LoggedIn;
@@ -58,14 +58,15 @@ fn no_such_tenant() -> ApiError {
 /// Each is asked whether one may still come in; one whose database does not answer within seconds is not listed.
 #[utoipa::path(
     tag = "users",
+    params(ListFew),
     responses((status = 200, description = "The tenants", body = ListEnvelope<MyTenant>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/users/me/tenants")]
 pub async fn my_tenants(
-    _: NoQuery,
     fleet: web::Data<Fleet>,
     InPerson(caller): InPerson,
+    query: Query<ListFew>,
 ) -> ApiResult<Listed<MyTenant>> {
     let mine = caller.db.tenant().clone();
     let linked = match elsewhere::person_of(&caller.db, caller.user()).await? {
@@ -88,7 +89,8 @@ pub async fn my_tenants(
         let here = MyTenant { id: mine.id, slug: mine.slug.to_string(), name: mine.name.clone(), current: true };
         tenants.insert(0, here);
     }
-    Ok(Listed::whole(tenants))
+    let list = ("my-tenants", caller.user().to_string());
+    query.0.of(&caller.db, list, tenants, |tenant: &MyTenant| tenant.id.to_string())
 }
 
 /// Those tenants whose own databases say that the person may come in, in their order. One that does not answer in time is left

@@ -5,14 +5,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::tenants::OperatedTenant;
 use super::{ChangeRefusals, JobView, Refusals};
 use crate::control::operators::Operator;
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::signup::Waiting;
-use crate::fleet::view::TenantView;
 use crate::kernel::{OperationId, Slug};
-use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoQuery, Path};
+use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, ListFew, Listed, NoQuery, Path, Query};
+use crate::router::Router;
 
 /// A sign-up that waits for an operator.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,12 +42,20 @@ impl From<Waiting> for WaitingView {
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminListSignUps",
+    params(ListFew),
     responses((status = 200, description = "All that wait", body = ListEnvelope<WaitingView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/sign-ups")]
-pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> ApiResult<Listed<WaitingView>> {
-    Ok(Listed::whole(fleet.sign_ups().await?.into_iter().map(Into::into).collect()))
+pub async fn list_sign_ups(
+    _: Operator,
+    fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
+    query: Query<ListFew>,
+) -> ApiResult<Listed<WaitingView>> {
+    let waiting = fleet.sign_ups().await?.into_iter().map(WaitingView::from).collect();
+    let scope = (None, &router.installation().mac);
+    query.0.bound(scope, ("admin/sign-ups", ""), waiting, |one: &WaitingView| one.id.to_string())
 }
 
 /// Makes the tenant that somebody waits for.
@@ -57,7 +66,7 @@ pub async fn list_sign_ups(_: NoQuery, _: Operator, fleet: web::Data<Fleet>) -> 
         ("id" = OperationId, Path, description = "The job"),
         ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
     ),
-    responses((status = 200, description = "Made", body = Envelope<TenantView>), Refusals, ChangeRefusals),
+    responses((status = 200, description = "Made", body = Envelope<OperatedTenant>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
 #[post("/api/v1/admin/sign-ups/{id}/approve")]
@@ -65,11 +74,12 @@ pub async fn approve_sign_up(
     _: NoQuery,
     operator: Operator,
     fleet: web::Data<Fleet>,
+    router: web::Data<Router>,
     id: Path<OperationId>,
     idempotency: Idempotency,
 ) -> ApiResult<HttpResponse> {
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
-        Ok(Answer::tagged(TenantView::from(fleet.approve_sign_up(id.0).await?)))
+        Ok(Answer::tagged(OperatedTenant::new(fleet.approve_sign_up(id.0).await?, &router)))
     };
     fleet.once(operator.id, idempotency, effect).await
 }

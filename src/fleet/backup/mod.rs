@@ -116,6 +116,14 @@ impl Fleet {
         db.read(async move |conn: &mut MainConn| backups::page(conn, tenant, limit, after, before).await).await
     }
 
+    /// How many backups of a tenant there are.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn backups_count(&self, tenant: TenantId) -> ApiResult<i64> {
+        self.control.db.read(async move |conn: &mut MainConn| backups::count(conn, tenant).await).await
+    }
+
     /// The id of a tenant by id or slug; also of one that was deleted and has backups.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::SignUpSettings;
 use crate::config::Network;
 use crate::control::signups;
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::{ApiError, ApiResult, Code, Limit};
 use crate::fleet::Fleet;
 use crate::router::MainConn;
 
@@ -32,13 +32,14 @@ impl Standing {
         if !self.refused {
             return Ok(());
         }
-        Err(self.error("Too many sign-ups from this address within an hour."))
+        Err(self.error("sign-up", "Too many sign-ups from this address within an hour."))
     }
 
-    /// 429 `rate_limited`, and until when.
-    pub(in crate::fleet) fn error(&self, said: &'static str) -> ApiError {
+    /// 429 `rate_limited`, by the limit of this name, and until when.
+    pub(in crate::fleet) fn error(&self, name: &'static str, said: &'static str) -> ApiError {
         let wait = Duration::from_secs(u64::try_from(self.reset).unwrap_or(1).max(1));
-        ApiError::new(Code::RateLimited).detail(said).retry_after(wait)
+        let limit = Limit { name, quota: self.limit, window: Duration::from_hours(1) };
+        ApiError::new(Code::RateLimited).detail(said).retry_after(wait).limited(limit)
     }
 }
 

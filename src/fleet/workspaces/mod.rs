@@ -53,7 +53,7 @@ impl Fleet {
     ) -> ApiResult<()> {
         let standing = self.count_from("workspaces network", (PER_HOUR, &settings.unlimited), network).await?;
         if let Some(standing) = standing.filter(|standing| standing.refused) {
-            return Err(standing.error("Too many searches from this address within an hour."));
+            return Err(standing.error("workspaces", "Too many searches from this address within an hour."));
         }
         let (mac, now) = (self.installation().await?.mac.clone(), self.control.clock.now());
         let address = email_key(address);

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub use self::answer::{Answer, Outcome};
 pub use self::key::Keyed;
-use self::record::Claim;
+use self::record::{Claim, Record};
 use super::body::BodyDigest;
 use super::gate::Gate;
 use crate::error::{ApiError, ApiResult};
@@ -133,6 +133,20 @@ impl Idempotency {
             .await?;
         let (answer, replay) = judged?;
         Ok(answer.respond(&self.request, replay == Replay::Again))
+    }
+
+    /// What the same request was answered before, for an effect that begins outside of its transaction: asked before it
+    /// begins. The transaction then is [`Self::run`]'s.
+    ///
+    /// # Errors
+    /// 409 `idempotency_in_progress`, 422 `idempotency_key_reused`.
+    pub async fn replayed(&self, db: &TenantDb, actor: &str) -> ApiResult<Option<HttpResponse>> {
+        let Some(claim) = self.claim(db, actor) else { return Ok(None) };
+        let before = db
+            .transaction(async move |conn: &mut TenantTx| -> ApiResult<Option<Record>> { claim.take(conn).await })
+            .await?;
+        let Some(record) = before else { return Ok(None) };
+        Ok(Some(record.answer()?.respond(&self.request, true)))
     }
 
     /// Answers a request that is remembered elsewhere than in a tenant's database.

@@ -144,6 +144,8 @@ pub struct ListApiKeys {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// The API keys, the latest first.
@@ -155,15 +157,18 @@ pub struct ListApiKeys {
 )]
 #[get("/api/v1/api-keys")]
 pub async fn list_keys(caller: Authorized<ApiKeysRead>, query: Query<ListApiKeys>) -> ApiResult<Listed<ApiKey>> {
-    let ListApiKeys { page_size, cursor } = query.0;
-    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "api-keys", "-createdAt", "");
+    let ListApiKeys { page_size, cursor, include_total } = query.0;
+    let pages = Paging::new(None, page_size, cursor, include_total)?.of(&caller.db, "api-keys", "-createdAt", "");
     let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
-    let limit = pages.limit();
-    let rows = caller
+    let (limit, counted) = (pages.limit(), pages.include_total());
+    let (rows, total) = caller
         .db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, seek, limit).await?) })
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            let rows = store::list(conn, seek, limit).await?;
+            Ok((rows, if counted { Some(store::count(conn).await?) } else { None }))
+        })
         .await?;
-    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), None).map(ApiKey::from))
+    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), total).map(ApiKey::from))
 }
 
 /// An API key.

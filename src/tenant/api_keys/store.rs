@@ -163,6 +163,11 @@ pub(super) async fn list(
     latest_first!(query, (k::created_at, k::id), seek).load(conn).await
 }
 
+/// How many keys there are.
+pub(super) async fn count(conn: &mut TenantConn) -> QueryResult<i64> {
+    k::table.count().get_result(conn).await
+}
+
 /// A key as it is when it is used, with what its owner may do now.
 #[derive(Debug, Clone, QueryableByName)]
 pub(super) struct Presented {

@@ -127,7 +127,7 @@ async fn login_to(
     drop(arrived);
     if let Some(left) = standing.locked(line) {
         stands(auth.settings.limits.account);
-        return Err(locked(left));
+        return Err(locked(left, &auth.settings.limits));
     }
     // Unless it is right.
     stands(standing.failures() + 1);
@@ -155,7 +155,7 @@ async fn login_to(
                 Ok(Ok(next))
             }
             Outcome::Refused => Ok(Err(ApiError::new(Code::InvalidCredentials))),
-            Outcome::Locked(left) => Ok(Err(locked(left))),
+            Outcome::Locked(left) => Ok(Err(locked(left, &auth.settings.limits))),
         }
     })
     .await?
@@ -167,7 +167,7 @@ async fn login_nowhere(auth: &Auth, who: Stranger, password: SecretString, stand
         Ok(failures) => failures,
         Err(left) => {
             stands(auth.settings.limits.account);
-            return locked(left);
+            return locked(left, &auth.settings.limits);
         }
     };
     stands(failures + 1);
@@ -176,7 +176,7 @@ async fn login_nowhere(auth: &Auth, who: Stranger, password: SecretString, stand
         return overloaded;
     }
     match auth.strangers.fail(who, auth.clock.now()).await {
-        Some(left) => locked(left),
+        Some(left) => locked(left, &auth.settings.limits),
         None => ApiError::new(Code::InvalidCredentials),
     }
 }

@@ -11,14 +11,16 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
-use super::rules::{Limits, SPRAYED_FROM_ADDRESS, SPRAYED_IN_TENANT, lockout, slowdown, spacing, tenant_slowdown};
+use super::rules::{
+    Limits, SPRAYED_FROM_ADDRESS, SPRAYED_IN_TENANT, lockout, login_rate, slowdown, spacing, tenant_slowdown,
+};
 use super::settings::Auth;
 use super::store::{self, Around, Credentials, NewAttempt, Wide};
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::{ApiError, ApiResult, Code, Limit};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
-use crate::router::{TenantConn, TenantDb};
+use crate::router::{Rate, TenantConn, TenantDb};
 use crate::tenant::audit;
 use crate::tenant::mail;
 
@@ -67,8 +69,10 @@ fn email_hash(db: &TenantDb, email_key: &str) -> [u8; 32] {
 }
 
 /// 429 until the account or the address may try again.
-pub(super) fn locked(left: Duration) -> ApiError {
-    ApiError::new(Code::TooManyAttempts).retry_after(left)
+pub(super) fn locked(left: Duration, limits: &Limits) -> ApiError {
+    let Rate { quota, window, .. } = login_rate(limits.account, limits);
+    let limit = Limit { name: "login", quota, window: Duration::from_secs(window) };
+    ApiError::new(Code::TooManyAttempts).retry_after(left).limited(limit)
 }
 
 /// One try: on which account, by whom, when.

@@ -49,6 +49,8 @@ pub struct HistoryQuery {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// The caller's login history, newest first.
@@ -60,15 +62,20 @@ pub struct HistoryQuery {
 )]
 #[get("/api/v1/users/me/login-history")]
 pub async fn login_history(caller: SignedIn, query: Query<HistoryQuery>) -> ApiResult<Listed<LoginAttempt>> {
-    let HistoryQuery { page_size, cursor } = query.0;
+    let HistoryQuery { page_size, cursor, include_total } = query.0;
     let me = caller.user();
-    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "login-history", "-at", me.to_string());
+    let paging = Paging::new(None, page_size, cursor, include_total)?;
+    let pages = paging.of(&caller.db, "login-history", "-at", me.to_string());
     let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
-    let limit = pages.limit();
+    let (limit, counted) = (pages.limit(), pages.include_total());
     let db = caller.db.router().at_schema(caller.db.clone(), SINCE).await?;
-    let rows =
-        db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(list(conn, me, seek, limit).await?) }).await?;
-    Ok(pages.listed(rows, |row| (row.at, row.id), None))
+    let (rows, total) = db
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            let rows = list(conn, me, seek, limit).await?;
+            Ok((rows, if counted { Some(count(conn, me).await?) } else { None }))
+        })
+        .await?;
+    Ok(pages.listed(rows, |row| (row.at, row.id), total))
 }
 
 async fn list(
@@ -81,4 +88,8 @@ async fn list(
     let theirs = login_attempts::table.filter(login_attempts::user_id.eq(user));
     let query = theirs.select(LoginAttempt::as_select()).limit(limit).into_boxed();
     latest_first!(query, (at, id), seek).load(conn).await
+}
+
+async fn count(conn: &mut TenantConn, user: UserId) -> QueryResult<i64> {
+    login_attempts::table.filter(login_attempts::user_id.eq(user)).count().get_result(conn).await
 }

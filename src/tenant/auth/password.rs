@@ -91,7 +91,7 @@ pub async fn change_password(
             match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
                 Outcome::Passed(_) => {}
                 Outcome::Refused => return Ok(Err(wrong())),
-                Outcome::Locked(left) => return Ok(Err(locked(left))),
+                Outcome::Locked(left) => return Ok(Err(locked(left, &auth.settings.limits))),
             }
             let change = UserChange {
                 password_hash: Some(chosen?),

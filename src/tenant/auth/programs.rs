@@ -26,7 +26,7 @@ impl<'a> Program<'a> {
     pub(in crate::tenant) async fn look(&self, conn: &mut TenantConn) -> ApiResult<bool> {
         let standing = attempts::look(conn, &self.line).await?;
         match standing.locked(&self.line) {
-            Some(left) => Err(locked(left)),
+            Some(left) => Err(locked(left, &self.auth.settings.limits)),
             None => Ok(standing.is_settled()),
         }
     }
@@ -39,7 +39,7 @@ impl<'a> Program<'a> {
         let line = &self.line.again(self.auth);
         let failed = async |conn: &mut TenantTx| -> ApiResult<ApiResult<()>> {
             if let Some(left) = attempts::hold(conn, line).await? {
-                return Ok(Err(locked(left)));
+                return Ok(Err(locked(left, &self.auth.settings.limits)));
             }
             attempts::fail(conn, line, None).await?;
             Ok(Ok(()))

@@ -10,7 +10,7 @@ use super::settings::Auth;
 use super::store::{self, SessionRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{SessionId, UserId};
-use crate::rest::{Authorized, InPerson, ListEnvelope, Listed, NoContent, NoQuery, Path};
+use crate::rest::{Authorized, InPerson, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersWrite;
@@ -50,15 +50,21 @@ impl Session {
 /// One's open sessions, the latest first: a hundred at most.
 #[utoipa::path(
     tag = "auth",
+    params(ListFew),
     responses((status = 200, description = "The sessions", body = ListEnvelope<Session>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/auth/sessions")]
-pub async fn my_sessions(_: NoQuery, auth: web::Data<Auth>, InPerson(caller): InPerson) -> ApiResult<Listed<Session>> {
+pub async fn my_sessions(
+    auth: web::Data<Auth>,
+    InPerson(caller): InPerson,
+    query: Query<ListFew>,
+) -> ApiResult<Listed<Session>> {
     let (me, now, current) = (caller.user(), auth.clock.now(), Some(caller.claims.sid));
     let read = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::open_sessions(conn, me, now).await?) };
     let rows = caller.db.read(read).await?;
-    Ok(Listed::whole(rows.into_iter().map(|row| Session::new(row, current)).collect()))
+    let sessions = rows.into_iter().map(|row| Session::new(row, current)).collect();
+    query.0.of(&caller.db, ("sessions", me.to_string()), sessions, |session: &Session| session.id.to_string())
 }
 
 /// Ends one of one's sessions, on this node at once and everywhere within two seconds.
@@ -87,16 +93,16 @@ pub async fn end_my_session(
 /// A person's open sessions, the latest first: a hundred at most.
 #[utoipa::path(
     tag = "users",
-    params(("id" = UserId, Path, description = "The person")),
+    params(("id" = UserId, Path, description = "The person"), ListFew),
     responses((status = 200, description = "The sessions", body = ListEnvelope<Session>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/users/{id}/sessions")]
 pub async fn sessions_of(
-    _: NoQuery,
     auth: web::Data<Auth>,
     caller: Authorized<UsersWrite>,
     id: Path<UserId>,
+    query: Query<ListFew>,
 ) -> ApiResult<Listed<Session>> {
     let (id, now, current) = (id.0, auth.clock.now(), caller.principal.session());
     let rows = caller
@@ -107,7 +113,8 @@ pub async fn sessions_of(
             Ok(store::open_sessions(conn, id, now).await?)
         })
         .await?;
-    Ok(Listed::whole(rows.into_iter().map(|row| Session::new(row, current)).collect()))
+    let sessions = rows.into_iter().map(|row| Session::new(row, current)).collect();
+    query.0.of(&caller.db, ("sessions", id.to_string()), sessions, |session: &Session| session.id.to_string())
 }
 
 /// Ends all sessions of a person. Nobody may do it to somebody who may do more than they themselves.

@@ -67,7 +67,7 @@ pub async fn step_up(
     let line = Line::new(auth, db, &email, &client, Kind::StepUp);
     let look = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(attempts::look(conn, &line).await?.locked(&line)) };
     if let Some(left) = db.read(look).await? {
-        return Err(locked(left));
+        return Err(locked(left, &auth.settings.limits));
     }
     let hasher = auth.passwords.of(caller.db.tenant().id);
     let matches = hasher.verify(password, found.as_ref().and_then(Credentials::usable_hash)).await?;
@@ -79,7 +79,7 @@ pub async fn step_up(
             match judge(conn, &Try { line, known: Some(me), matched: matched.as_ref() }).await? {
                 Outcome::Passed(_) => {}
                 Outcome::Refused => return Ok(Err(wrong("password", "It is not your password."))),
-                Outcome::Locked(left) => return Ok(Err(locked(left))),
+                Outcome::Locked(left) => return Ok(Err(locked(left, &auth.settings.limits))),
             }
             let shown: &[&str] = match mfa::gate::prove(conn, db, me, code, line.now).await? {
                 mfa::gate::Proof::None if lacks_factor(conn, db, (me, sid)).await? => {

@@ -12,8 +12,8 @@ use super::store::{self, NewProvider, ProviderRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{IdentityProviderId, RoleId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Path, Tagged,
-    Versioned,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, ListFew, Listed, NoQuery, Path,
+    Query, Tagged, Versioned,
 };
 use crate::router::{Access, TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -150,16 +150,18 @@ pub struct CreateIdentityProvider {
 /// The identity providers, by name: fifty at most.
 #[utoipa::path(
     tag = "identity-providers",
+    params(ListFew),
     responses((status = 200, description = "The providers", body = ListEnvelope<IdentityProvider>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/identity-providers")]
 pub async fn list_providers(
-    _: NoQuery,
     caller: Authorized<IdentityProvidersRead>,
+    query: Query<ListFew>,
 ) -> ApiResult<Listed<IdentityProvider>> {
     let rows = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn).await?) }).await?;
-    Ok(Listed::whole(rows.into_iter().map(IdentityProvider::from).collect()))
+    let providers = rows.into_iter().map(IdentityProvider::from).collect();
+    query.0.of(&caller.db, ("identity-providers", ""), providers, |provider: &IdentityProvider| provider.id.to_string())
 }
 
 /// An identity provider.

@@ -13,8 +13,8 @@ use super::built_in::{self, KINDS, Kind, LANGUAGES, is_language};
 use super::render::{self, Words};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::{
-    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, ListEnvelope, Listed, NoContent, NoQuery, Path, Tagged,
-    Versioned,
+    Authorized, Envelope, ErrorEnvelope, IfMatch, Json, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query,
+    Tagged, Versioned,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -129,11 +129,12 @@ async fn hold(conn: &mut TenantTx, kind: &Kind, language: &str) -> ApiResult<i64
 /// The words of all mails: the built-in ones, and the organisation's own in their place.
 #[utoipa::path(
     tag = "mail",
+    params(ListFew),
     responses((status = 200, description = "The templates", body = ListEnvelope<MailTemplate>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/mail-templates")]
-pub async fn list_templates(_: NoQuery, caller: Authorized<MailRead>) -> ApiResult<Listed<MailTemplate>> {
+pub async fn list_templates(caller: Authorized<MailRead>, query: Query<ListFew>) -> ApiResult<Listed<MailTemplate>> {
     let list = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<Vec<MailTemplate>> {
@@ -154,7 +155,8 @@ pub async fn list_templates(_: NoQuery, caller: Authorized<MailRead>) -> ApiResu
             Ok(list)
         })
         .await?;
-    Ok(Listed::whole(list))
+    let key = |template: &MailTemplate| format!("{} {}", template.name, template.language);
+    query.0.of(&caller.db, ("mail-templates", ""), list, key)
 }
 
 /// The words of a mail in a language.

@@ -12,8 +12,8 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::TokenKind;
 use crate::kernel::{ScimTokenId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Path,
-    Permission as _, ShownOnce, check_end,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, ListFew, Listed, NoContent, NoQuery,
+    Path, Permission as _, Query, ShownOnce, check_end,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::Auth;
@@ -90,13 +90,18 @@ pub struct CreateScimToken {
 /// The tokens of directories, the latest first: twenty at most.
 #[utoipa::path(
     tag = "scim",
+    params(ListFew),
     responses((status = 200, description = "The tokens", body = ListEnvelope<ScimToken>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/scim-tokens")]
-pub async fn list_scim_tokens(_: NoQuery, caller: Authorized<ScimTokensRead>) -> ApiResult<Listed<ScimToken>> {
+pub async fn list_scim_tokens(
+    caller: Authorized<ScimTokensRead>,
+    query: Query<ListFew>,
+) -> ApiResult<Listed<ScimToken>> {
     let rows = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::tokens(conn).await?) }).await?;
-    Ok(Listed::whole(rows.into_iter().map(ScimToken::from).collect()))
+    let tokens = rows.into_iter().map(ScimToken::from).collect();
+    query.0.of(&caller.db, ("scim-tokens", ""), tokens, |token: &ScimToken| token.id.to_string())
 }
 
 /// Makes a token with which a directory manages people over SCIM (`/scim/v2`).

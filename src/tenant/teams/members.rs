@@ -26,6 +26,8 @@ pub struct ListMembers {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// The people of a team, those of teams below not among them.
@@ -41,19 +43,21 @@ pub async fn list_members(
     id: Path<TeamId>,
     query: Query<ListMembers>,
 ) -> ApiResult<Listed<User>> {
-    let ListMembers { page_size, cursor } = query.0;
+    let ListMembers { page_size, cursor, include_total } = query.0;
     let (id, tenant) = (id.0, caller.db.tenant().id);
-    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "team members", "id", id.to_string());
+    let paging = Paging::new(None, page_size, cursor, include_total)?;
+    let pages = paging.of(&caller.db, "team members", "id", id.to_string());
     let seek = pages.seek::<UserId>()?;
-    let limit = pages.limit();
-    let rows = caller
+    let (limit, counted) = (pages.limit(), pages.include_total());
+    let (rows, total) = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             store::get(conn, id).await?;
-            Ok(store::members(conn, id, seek, limit).await?)
+            let rows = store::members(conn, id, seek, limit).await?;
+            Ok((rows, if counted { Some(store::count_members(conn, id).await?) } else { None }))
         })
         .await?;
-    Ok(pages.listed(rows, |row| row.id, None).map(|row| User::new(row, tenant)))
+    Ok(pages.listed(rows, |row| row.id, total).map(|row| User::new(row, tenant)))
 }
 
 /// Puts a person into a team. Whoever does has every right that the person gets by it. The link of somebody who is invited is

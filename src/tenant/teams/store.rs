@@ -267,6 +267,11 @@ pub async fn members(conn: &mut TenantConn, team: TeamId, seek: Seek<UserId>, li
     ascending!(query, users::id, seek).load(conn).await
 }
 
+/// How many people are in a team, those of teams below not among them.
+pub async fn count_members(conn: &mut TenantConn, team: TeamId) -> QueryResult<i64> {
+    team_members::table.filter(team_members::team_id.eq(team)).count().get_result(conn).await
+}
+
 /// Puts somebody in. False if they are.
 pub async fn add_member(conn: &mut TenantConn, team: TeamId, user: UserId, now: DateTime<Utc>) -> QueryResult<bool> {
     let row = (team_members::team_id.eq(team), team_members::user_id.eq(user), team_members::added_at.eq(now));

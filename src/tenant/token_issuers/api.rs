@@ -12,8 +12,8 @@ use super::store::{self, IssuerRow, NewIssuer};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{RoleId, TokenIssuerId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, Path, Tagged,
-    Versioned,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, ListFew, Listed, NoQuery, Path,
+    Query, Tagged, Versioned,
 };
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -153,12 +153,17 @@ pub struct CreateTokenIssuer {
 /// The issuers whose access tokens are taken, by name: fifty at most.
 #[utoipa::path(
     tag = "token-issuers",
+    params(ListFew),
     responses((status = 200, description = "The issuers", body = ListEnvelope<TokenIssuer>), Refusals),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 #[get("/api/v1/token-issuers")]
-pub async fn list_issuers(_: NoQuery, caller: Authorized<TokenIssuersRead>) -> ApiResult<Listed<TokenIssuer>> {
-    Ok(Listed::whole(caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { all(conn).await }).await?))
+pub async fn list_issuers(
+    caller: Authorized<TokenIssuersRead>,
+    query: Query<ListFew>,
+) -> ApiResult<Listed<TokenIssuer>> {
+    let issuers = caller.db.read(async |conn: &mut TenantConn| -> ApiResult<_> { all(conn).await }).await?;
+    query.0.of(&caller.db, ("token-issuers", ""), issuers, |issuer: &TokenIssuer| issuer.id.to_string())
 }
 
 pub(super) async fn all(conn: &mut TenantConn) -> ApiResult<Vec<TokenIssuer>> {

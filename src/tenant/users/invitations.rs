@@ -58,11 +58,24 @@ pub struct ListInvitations {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 const INVITATIONS: &str = "SELECT u.id, u.email, ARRAY(SELECT r.name FROM user_roles ur JOIN roles r ON r.id = ur.role_id \
     WHERE ur.user_id = u.id ORDER BY r.name) AS roles, i.created_at, i.expires_at \
     FROM invitations i JOIN users u ON u.id = i.user_id WHERE u.status = 'invited' AND i.accepted_at IS NULL";
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = BigInt)]
+    total: i64,
+}
+
+async fn count(conn: &mut TenantConn) -> QueryResult<i64> {
+    let query = diesel::sql_query(format!("SELECT count(*) AS total FROM ({INVITATIONS}) waiting"));
+    query.get_result::<Counted>(conn).await.map(|row| row.total)
+}
 
 /// The invitations that wait, the latest first. Those that ran out are among them; those that are void are not.
 #[utoipa::path(
@@ -76,13 +89,14 @@ pub async fn list_invitations(
     caller: Authorized<UsersWrite>,
     query: Query<ListInvitations>,
 ) -> ApiResult<Listed<Invitation>> {
-    let ListInvitations { page_size, cursor } = query.0;
-    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "invitations", "-createdAt", "");
+    let ListInvitations { page_size, cursor, include_total } = query.0;
+    let paging = Paging::new(None, page_size, cursor, include_total)?;
+    let pages = paging.of(&caller.db, "invitations", "-createdAt", "");
     let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
-    let limit = pages.limit();
-    let rows = caller
+    let (limit, counted) = (pages.limit(), pages.include_total());
+    let (rows, total) = caller
         .db
-        .read(async |conn: &mut TenantConn| -> ApiResult<Vec<Invitation>> {
+        .read(async |conn: &mut TenantConn| -> ApiResult<(Vec<Invitation>, Option<i64>)> {
             let (compare, order, at) = match &seek {
                 Some((Direction::Previous, at)) => (">", "ASC", Some(*at)),
                 Some((Direction::Next, at)) => ("<", "DESC", Some(*at)),
@@ -97,10 +111,11 @@ pub async fn list_invitations(
                 .bind::<Nullable<Timestamptz>, _>(at)
                 .bind::<Nullable<SqlUuid>, _>(id)
                 .bind::<BigInt, _>(limit);
-            Ok(page.load(conn).await?)
+            let rows = page.load(conn).await?;
+            Ok((rows, if counted { Some(count(conn).await?) } else { None }))
         })
         .await?;
-    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), None))
+    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), total))
 }
 
 /// Whom to invite.

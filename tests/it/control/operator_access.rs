@@ -201,6 +201,10 @@ async fn whoever_lost_the_second_factor_is_let_in_by_an_administrator() {
     let secret = told.data()["secret"].as_str().expect("a secret");
     who.post(&format!("{totp}/confirm"), json!({"code": code(app, secret)})).await.expect(200);
     let path = format!("/api/v1/admin/operators/{id}");
+    for field in ["role", "tenants", "disabled", "secondFactor"] {
+        let null = app.operator().patch(&path, json!({field: null})).await;
+        assert_eq!(null.invalid(), [(field.to_owned(), "required".to_owned())]);
+    }
     let reset = app.operator().patch(&path, json!({"secondFactor": false})).await.expect(200);
     assert_eq!(reset.data()["secondFactor"], false);
     let token = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);

@@ -71,11 +71,19 @@ async fn an_operator_runs_a_tenant_s_life_over_rest() {
     }
     let path = format!("/api/v1/admin/tenants/{}", tenant["id"].as_str().unwrap());
     let shown = operator.get(&path).await.expect(200);
+    for field in shown.data().as_object().unwrap().keys() {
+        assert!(made.data().get(field).is_some(), "{field} is read, but was not answered: {made:?}");
+    }
     assert!(!shown.text.contains("postgres://") && !shown.text.to_lowercase().contains("password\""), "{shown:?}");
     operator.post("/api/v1/admin/tenants", body).await.refused(409, "already_exists");
     let named = operator.patch(&path, json!({"name": "Renamed"})).await.expect(200);
     assert_eq!(named.data()["name"], "Renamed");
     operator.patch(&path, json!({"databaseName": "x"})).await.expect(422);
+    for field in ["name", "registration", "weight"] {
+        let null = operator.patch(&path, json!({field: null})).await;
+        assert_eq!(null.invalid(), [(field.to_owned(), "required".to_owned())]);
+    }
+    operator.patch(&path, json!({"maxConnections": null})).await.expect(200);
     assert_eq!(operator.post(&format!("{path}/suspend"), json!({})).await.ok().data()["status"], "suspended");
     assert_eq!(operator.post(&format!("{path}/resume"), json!({})).await.ok().data()["status"], "active");
     let gone = operator.delete(&path).await;
@@ -103,6 +111,7 @@ async fn operators_are_locked_out_like_anybody() {
     }
     let refused = nobody.post("/api/v1/admin/auth/login", login).await.refused(429, "too_many_attempts");
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{refused:?}");
 }
 
 /// Strangers who know an operator's address keep strangers out, not the operator.

@@ -30,6 +30,10 @@ async fn an_operator_sees_changes_and_removes_a_cluster() {
     operator.with("if-match", &etag).patch(path, body).await.refused(412, "version_mismatch");
     operator.patch(path, json!({"maxTenants": null, "draining": true})).await.expect(200);
     operator.patch(path, json!({"maxTenants": 0})).await.refused(422, "validation_failed");
+    for field in ["draining", "adminUrl"] {
+        let null = operator.patch(path, json!({field: null})).await;
+        assert_eq!(null.invalid(), [(field.to_owned(), "required".to_owned())]);
+    }
     operator.patch(path, json!({"tlsMode": "require"})).await.refused(422, "validation_failed");
     operator.patch(path, json!({"name": "other"})).await.refused(422, "validation_failed");
     let listed = run(&app, &["cluster", "list", "--output", "json"]).await.expect(0).json();
@@ -126,6 +130,15 @@ async fn a_tenant_is_made_once_per_key_and_lists_have_numbered_pages() {
     let page = operator.get("/api/v1/admin/tenants?pageSize=2&page=2").await.expect(200);
     assert_eq!(page.data().as_array().map(Vec::len), Some(1));
     operator.get("/api/v1/admin/tenants?page=0").await.refused(400, "invalid_query");
+    let total = async |path: &str| {
+        let page = operator.get(&format!("/api/v1/admin/{path}pageSize=1&includeTotal=true")).await.expect(200);
+        page.body["meta"]["pagination"]["total"].clone()
+    };
+    assert_eq!((total("tenants?").await, total(&format!("tenants?q={slug}&")).await), (json!(3), json!(1)));
+    let jobs = operator.get("/api/v1/admin/jobs?kind=create&pageSize=100").await.expect(200);
+    assert_eq!(total("jobs?kind=create&").await, json!(jobs.data().as_array().map_or(0, Vec::len)));
+    assert_eq!(total("jobs?kind=create&state=failed&").await, json!(0));
+    assert_eq!(total("audit?actor=nobody&").await, json!(0));
 }
 
 /// As `kill -9` leaves it between the tenant and the answer: the same key finds what it made.

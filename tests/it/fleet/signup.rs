@@ -260,6 +260,7 @@ async fn an_operator_decides_where_sign_ups_need_approval() {
     run(&app, &["tenant", "signups", "refuse", &jobs[1].0]).await.expect(0);
     let approved = operator.post(&format!("/api/v1/admin/sign-ups/{}/approve", jobs[0].0), json!({})).await.expect(200);
     assert_eq!(approved.data()["slug"], json!(wanted));
+    assert!(approved.data().get("pool").is_some(), "{approved:?}");
     let states = [&jobs[0].1, &jobs[1].1];
     for (at, state) in states.into_iter().zip(["done", "cancelled"]) {
         assert_eq!(app.anonymous().get(at).await.expect(200).data()["state"], json!(state));

@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tenantry::testing::TestApp;
 
+use crate::support::authenticator::code;
 use crate::support::{db, eventually, seconds};
 
 #[actix_web::test]
@@ -58,6 +59,24 @@ async fn two_at_once_have_one_effect() {
     ids.dedup();
     assert_eq!(ids.len(), 1);
     assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM contacts").await, "1");
+}
+
+/// Whoever lost the answer is shown the seed that waits, and not another one in its place.
+#[actix_web::test]
+async fn a_second_factor_is_begun_once() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let who = acme.another_login().await;
+    let once = who.with("idempotency-key", "key-totp");
+    let path = "/api/v1/auth/mfa/totp";
+    let first = once.post(path, json!({})).await.expect(200);
+    let again = once.post(path, json!({})).await.expect(200);
+    assert_eq!((again.header("idempotency-replayed"), again.data()), (Some("true"), first.data()));
+    let kept = "SELECT count(*)::text AS word FROM idempotency_records WHERE body IS NOT NULL";
+    assert_eq!(db::word(acme.database(), kept).await, "0");
+    let secret = first.data()["secret"].as_str().unwrap();
+    who.post(&format!("{path}/confirm"), json!({"code": code(app, secret)})).await.expect(200);
+    once.post(path, json!({})).await.refused(409, "conflict");
 }
 
 /// The first request is held up in its own transaction by somebody who has the table: the second is told so at once.

@@ -84,6 +84,40 @@ async fn a_spelling_of_a_path_gets_past_nothing() {
     }
 }
 
+/// Every list takes a size, a cursor and `includeTotal`, and says so.
+#[actix_web::test]
+async fn every_list_is_read_in_pages() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    let openapi = OpenApi::of(app).await;
+    let (mut wrong, mut lists) = (Vec::new(), 0);
+    for operation in openapi.operations().into_iter().filter(|operation| openapi.is_list(operation)) {
+        lists += 1;
+        let documented = openapi.query(&operation);
+        for name in ["pageSize", "cursor", "includeTotal"] {
+            if !documented.iter().any(|known| known == name) {
+                wrong.push(format!("{}: {name} is not documented", operation.name()));
+            }
+        }
+        let (who, path) = (caller(app, &admin, &operation), fill_with_nothing(&operation));
+        let answer = who.get(&format!("{path}?pageSize=1&includeTotal=true")).await;
+        let forged = who.get(&format!("{path}?cursor=x")).await;
+        // What is in something that is not there is not there either.
+        if answer.status == 404 && !operation.parameters().is_empty() {
+            continue;
+        }
+        let page = &answer.body["meta"]["pagination"];
+        if answer.status != 200 || page["pageSize"] != json!(1) || !page["total"].is_number() {
+            wrong.push(format!("{}: {} {page}", operation.name(), answer.status));
+        }
+        if (forged.status, forged.code()) != (400, "cursor_invalid") {
+            wrong.push(format!("{}: a forged cursor: {} {}", operation.name(), forged.status, forged.code()));
+        }
+    }
+    assert!(lists >= 25, "only {lists} are lists");
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
 /// PostgreSQL keeps no NUL: what is named by one is not there, what is asked with one is refused, and nothing breaks.
 #[actix_web::test]
 async fn no_operation_breaks_at_a_nul() {

@@ -65,6 +65,13 @@ impl OpenApi {
         of_query.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned)).collect()
     }
 
+    /// Whether the operation answers a page of a list.
+    pub(crate) fn is_list(&self, operation: &Operation) -> bool {
+        let method = operation.method.as_str().to_lowercase();
+        let answer = &self.0["paths"][&operation.path][&method]["responses"]["200"]["content"]["application/json"];
+        answer["schema"]["$ref"].as_str().is_some_and(|schema| schema.contains("/ListEnvelope"))
+    }
+
     /// A body that the operation's schema allows: whatever is required or has an example. `ids` fills what is named so.
     pub(crate) fn body(&self, operation: &Operation, ids: &BTreeMap<String, String>) -> Option<(String, Value)> {
         operation.body.as_ref().map(|(name, schema)| (name.clone(), self.example(schema, "", ids, DEPTH)))

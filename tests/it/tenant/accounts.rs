@@ -255,6 +255,8 @@ async fn another_address_is_asked_for_at_a_measured_pace() {
     let refused = change().await.refused(429, "rate_limited");
     let wait: u32 = refused.header("retry-after").expect("a while").parse().expect("seconds");
     assert!((1..=3600).contains(&wait), "{refused:?}");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""email-change";q=5;w=3600"#), "{refused:?}");
+    assert_eq!(refused.header("ratelimit"), Some(&*format!(r#""email-change";r=0;t={wait}"#)), "{refused:?}");
     later("1 hour").await;
     change().await.expect(202);
 }

@@ -83,6 +83,7 @@ async fn guesses_at_change_password_are_counted_before_they_are_answered() {
         change("wrong", good).await.refused(422, "validation_failed");
     }
     // From here on the right one is told nothing either, not even by what is wrong with the new password.
-    change(acme.password(), good).await.refused(429, "too_many_attempts");
+    let refused = change(acme.password(), good).await.refused(429, "too_many_attempts");
+    assert!(refused.header("ratelimit").is_some_and(|said| said.starts_with(r#""login";r=0;t="#)), "{refused:?}");
     change(acme.password(), "short").await.refused(429, "too_many_attempts");
 }

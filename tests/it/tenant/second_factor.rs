@@ -124,6 +124,7 @@ async fn wrong_codes_and_wrong_passwords_count_together() {
     }
     let locked = second(&acme, &mfa, &code_at(app, &secret, 30)).await.refused(429, "too_many_attempts");
     assert!(locked.header("retry-after").is_some(), "{locked:?}");
+    assert_eq!(locked.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{locked:?}");
     acme.log_in_as(&email, PASSWORD).await.refused(429, "too_many_attempts");
 }
 

@@ -162,7 +162,9 @@ async fn the_history_says_what_was_tried_and_a_step_up_counts_with_it() {
     }
     acme.log_in_as(&email, "wrong").await.refused(401, "invalid_credentials");
     acme.log_in_as(&email, PASSWORD).await.refused(429, "too_many_attempts");
-    ada.post("/api/v1/auth/step-up", json!({"password": PASSWORD})).await.refused(429, "too_many_attempts");
+    let refused = ada.post("/api/v1/auth/step-up", json!({"password": PASSWORD})).await;
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{refused:?}");
+    refused.refused(429, "too_many_attempts");
     let history = ada.get("/api/v1/users/me/login-history").await.expect(200);
     let lines = history.data().as_array().unwrap().iter();
     let lines: Vec<_> = lines.map(|line| (line["kind"].as_str().unwrap(), line["outcome"].as_str().unwrap())).collect();

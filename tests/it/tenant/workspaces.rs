@@ -206,6 +206,7 @@ async fn a_network_that_asks_too_often_waits() {
     }
     let refused = ask(30).await;
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""workspaces";q=30;w=3600"#), "{refused:?}");
     refused.refused(429, "rate_limited");
     nobody.post("/api/v1/auth/workspaces", json!({"email": "nobody"})).await.refused(422, "validation_failed");
 }

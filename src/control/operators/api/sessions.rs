@@ -12,8 +12,8 @@ use crate::control::operators::store::{self, SessionRow};
 use crate::control::operators::{Oneself, Operator, Operators};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{SessionId, Slug};
-use crate::rest::{Envelope, ErrorEnvelope, ListEnvelope, Listed, NoContent, NoQuery, Path, Reply};
-use crate::router::MainConn;
+use crate::rest::{Envelope, ErrorEnvelope, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query, Reply};
+use crate::router::{MainConn, Router};
 
 /// Ends the session of the token.
 #[utoipa::path(
@@ -88,14 +88,16 @@ pub struct OperatorSession {
 #[utoipa::path(
     tag = "admin",
     operation_id = "operatorListSessions",
+    params(ListFew),
     responses((status = 200, description = "The sessions", body = ListEnvelope<OperatorSession>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/auth/sessions")]
 pub async fn list_sessions(
-    _: NoQuery,
     operators: web::Data<Operators>,
+    router: web::Data<Router>,
     operator: Operator<Oneself>,
+    query: Query<ListFew>,
 ) -> ApiResult<Listed<OperatorSession>> {
     let (id, now) = (operator.id, operators.control().clock.now());
     let read = async move |conn: &mut MainConn| store::open_sessions(conn, id, now).await;
@@ -109,7 +111,8 @@ pub async fn list_sessions(
         created_at: row.created_at,
         expires_at: row.expires_at,
     };
-    Ok(Listed::whole(open.into_iter().map(view).collect()))
+    let (scope, list) = ((None, &router.installation().mac), ("admin/sessions", id.to_string()));
+    query.0.bound(scope, list, open.into_iter().map(view).collect(), |session: &OperatorSession| session.id.to_string())
 }
 
 /// Ends one of one's sessions; on this node at once, on the others within a second.

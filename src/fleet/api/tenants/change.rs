@@ -18,20 +18,26 @@ use crate::router::{Registration, Router, TenantStatus};
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TenantPatch {
-    /// Display name.
+    /// Display name; cannot be null.
+    #[serde(default)]
     #[garde(inner(length(chars, min = 1, max = 200)))]
-    pub name: Option<String>,
-    /// Who may register.
+    #[schema(value_type = Option<String>)]
+    pub name: Patch<String>,
+    /// Who may register; cannot be null.
+    #[serde(default)]
     #[garde(skip)]
-    pub registration: Option<Registration>,
+    #[schema(value_type = Option<Registration>)]
+    pub registration: Patch<Registration>,
     /// Ceiling of its connections; null for the router's default.
     #[serde(default)]
     #[garde(inner(range(min = 1)))]
     #[schema(value_type = Option<i32>)]
     pub max_connections: Patch<i32>,
-    /// Its share where connections are scarce, against other tenants' of the cluster.
+    /// Its share where connections are scarce, against other tenants' of the cluster; cannot be null.
+    #[serde(default)]
     #[garde(inner(range(min = 1, max = 100)))]
-    pub weight: Option<i32>,
+    #[schema(value_type = Option<i32>)]
+    pub weight: Patch<i32>,
 }
 
 /// How to delete.
@@ -79,7 +85,12 @@ pub async fn change_tenant(
 ) -> ApiResult<Tagged<OperatedTenant>> {
     let tenant = tenant_of(&operator, &fleet, &id.0).await?;
     let TenantPatch { name, registration, max_connections, weight } = body.0;
-    let changes = TenantChanges { name, registration, max_connections: max_connections.into_change(), weight };
+    let changes = TenantChanges {
+        name: name.needed("name")?,
+        registration: registration.needed("registration")?,
+        max_connections: max_connections.into_change(),
+        weight: weight.needed("weight")?,
+    };
     let tenant = fleet.set(tenant.id, if_match.expected(tenant.version)?, changes).await?;
     Ok(Tagged(OperatedTenant::new(tenant, &router)))
 }

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, post, web};
 use garde::Validate;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::control::operators::Operator;
@@ -15,6 +15,7 @@ use crate::fleet::view::ProvisionedView;
 use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet};
 use crate::kernel::Slug;
 use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery};
+use crate::router::pools::PoolSnapshot;
 use crate::router::{Registration, Router};
 
 /// A tenant to be made on a cluster.
@@ -78,6 +79,17 @@ impl NewTenant {
     }
 }
 
+/// A tenant that was just made, as it is read from now on.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedTenant {
+    /// The tenant, and how it was made.
+    #[serde(flatten)]
+    pub made: ProvisionedView,
+    /// Its connections on the node that answers; null while there are none.
+    pub pool: Option<PoolSnapshot>,
+}
+
 /// Makes a tenant on a cluster, and answers when it serves.
 ///
 /// The same call resumes one that was interrupted. The work goes on if the caller goes away. A repetition under an
@@ -88,7 +100,7 @@ impl NewTenant {
     request_body = NewTenant,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes it once, however often it is sent")),
     responses(
-        (status = 201, description = "It serves", body = Envelope<ProvisionedView>),
+        (status = 201, description = "It serves", body = Envelope<CreatedTenant>),
         Refusals,
         ChangeRefusals,
     ),
@@ -116,9 +128,10 @@ pub async fn create_tenant(
     let making = actix_web::rt::spawn(async move {
         let made = fleet.create_once(&wanted, claim.request()).await;
         let answer = made.map(|made| {
-            let view = ProvisionedView::from(made);
-            let (location, version) = (format!("/api/v1/admin/tenants/{}", view.tenant.id), view.tenant.version);
-            Answer::created(view).location(location).etag(version)
+            let made = ProvisionedView::from(made);
+            let (id, version) = (made.tenant.id, made.tenant.version);
+            let created = CreatedTenant { pool: router.pools().snapshot(id), made };
+            Answer::created(created).location(format!("/api/v1/admin/tenants/{id}")).etag(version)
         });
         fleet.settle(claim, answer, without_password).await
     });
@@ -126,7 +139,7 @@ pub async fn create_tenant(
 }
 
 /// What is kept of an answer: a password is shown once.
-fn without_password(answer: &Answer<ProvisionedView>) -> Option<serde_json::Value> {
+fn without_password(answer: &Answer<CreatedTenant>) -> Option<serde_json::Value> {
     let mut kept = serde_json::to_value(answer.data()?).ok()?;
     kept.as_object_mut()?.remove("adminPassword");
     Some(kept)

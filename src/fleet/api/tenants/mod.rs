@@ -55,6 +55,8 @@ pub struct ListTenants {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// Tenants, by slug.
@@ -72,23 +74,22 @@ pub async fn list_tenants(
     router: web::Data<Router>,
     query: Query<ListTenants>,
 ) -> ApiResult<Listed<OperatedTenant>> {
-    let ListTenants { status, q, page, page_size, cursor } = query.0;
-    let paging = Paging::new(page, page_size, cursor, None)?;
+    let ListTenants { status, q, page, page_size, cursor, include_total } = query.0;
+    let paging = Paging::new(page, page_size, cursor, include_total)?;
     let filter = format!("{} {}", status.map_or("", TenantStatus::as_str), q.as_deref().unwrap_or_default());
     let pages = paging.bound((None, &router.installation().mac), "admin/tenants", "slug", filter);
     let (after, before) = pages.between::<String>()?;
-    let rows = fleet
-        .list(TenantFilter {
-            status,
-            q,
-            only: operator.reach().only(),
-            limit: Some(pages.limit()),
-            offset: pages.offset(),
-            after,
-            before,
-        })
-        .await?;
-    let page = pages.listed(rows, |tenant| tenant.slug.to_string(), None);
+    let filter = TenantFilter {
+        status,
+        q,
+        only: operator.reach().only(),
+        limit: Some(pages.limit()),
+        offset: pages.offset(),
+        after,
+        before,
+    };
+    let total = if pages.include_total() { Some(fleet.count(filter.clone()).await?) } else { None };
+    let page = pages.listed(fleet.list(filter).await?, |tenant| tenant.slug.to_string(), total);
     Ok(page.map(|tenant| OperatedTenant::new(tenant, &router)))
 }
 

@@ -1,5 +1,7 @@
 //! Another address for one's account, agreed to from both.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, post, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use garde::Validate;
@@ -9,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::verify::LinkToken;
 use super::{ByMail, LINK, MOST_AN_HOUR, SINCE, store, void};
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::{ApiError, ApiResult, Code, Limit};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Recent};
@@ -91,7 +93,9 @@ async fn check_pace(conn: &mut TenantConn, me: UserId, mail: &Mail, now: DateTim
     let full = i64::try_from(sent.len()).is_ok_and(|sent| sent >= MOST_AN_HOUR);
     let earliest = sent.last().filter(|_| full);
     let wait = earliest.and_then(|earliest| (*earliest + TimeDelta::hours(1) - now).to_std().ok());
-    wait.map_or(Ok(()), |wait| Err(ApiError::new(Code::RateLimited).retry_after(wait)))
+    let quota = u32::try_from(MOST_AN_HOUR).unwrap_or(u32::MAX);
+    let limit = Limit { name: "email-change", quota, window: Duration::from_hours(1) };
+    wait.map_or(Ok(()), |wait| Err(ApiError::new(Code::RateLimited).retry_after(wait).limited(limit)))
 }
 
 /// Agrees to another address by the token of a link; with the second of the two it changes.

@@ -1,6 +1,6 @@
 //! One's own accounts at providers.
 
-use actix_web::{delete, get, post, web};
+use actix_web::{HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,8 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{IdentityProviderId, SocialAccountId};
 use crate::rest::{
-    Created, Envelope, ErrorEnvelope, InPerson, Json, ListEnvelope, Listed, NoContent, NoQuery, Path, Recent, Reply,
+    Answer, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, ListEnvelope, ListFew, Listed, NoContent, NoQuery,
+    Path, Query, Recent, Reply,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -69,17 +70,21 @@ async fn at_schema(db: &TenantDb) -> ApiResult<TenantDb> {
 /// One's accounts at identity providers, the first one first.
 #[utoipa::path(
     tag = "auth",
+    params(ListFew),
     responses((status = 200, description = "The accounts", body = ListEnvelope<SocialAccount>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/users/me/social-accounts")]
-pub async fn my_social_accounts(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Listed<SocialAccount>> {
+pub async fn my_social_accounts(InPerson(caller): InPerson, query: Query<ListFew>) -> ApiResult<Listed<SocialAccount>> {
     let me = caller.user();
     let rows = at_schema(&caller.db)
         .await?
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::accounts(conn, me).await?) })
         .await?;
-    Ok(Listed::whole(rows.into_iter().map(SocialAccount::from).collect()))
+    let accounts = rows.into_iter().map(SocialAccount::from).collect();
+    query
+        .0
+        .of(&caller.db, ("social-accounts", me.to_string()), accounts, |account: &SocialAccount| account.id.to_string())
 }
 
 /// Begins to link an account at an identity provider to oneself.
@@ -115,6 +120,7 @@ fn void() -> ApiError {
 #[utoipa::path(
     tag = "auth",
     request_body = FederationCallback,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Links once, however often it is sent")),
     responses(
         (status = 201, description = "Linked", body = Envelope<SocialAccount>),
         (status = 409, description = "It is linked to somebody already", body = ErrorEnvelope),
@@ -128,11 +134,17 @@ pub async fn complete_link(
     _: NoQuery,
     auth: web::Data<Auth>,
     Recent(caller): Recent,
+    idempotency: Idempotency,
     body: Json<FederationCallback>,
-) -> ApiResult<Created<SocialAccount>> {
+) -> ApiResult<HttpResponse> {
     let FederationCallback { state, code, iss } = body.0;
     let (me, session, now) = (caller.user(), caller.claims.sid, auth.clock.now());
     let db = at_schema(&caller.db).await?;
+    let actor = me.to_string();
+    // The state is spent, and the provider asked, before the transaction.
+    if let Some(before) = idempotency.replayed(&db, &actor).await? {
+        return Ok(before);
+    }
     let state = OpaqueToken::parse(&db.router().installation().mac, TokenKind::Federation, &state);
     let state = state.filter(|state| state.tenant() == db.tenant().id);
     let state = state.ok_or_else(void)?;
@@ -143,8 +155,8 @@ pub async fn complete_link(
         _ => error,
     })?;
     let here = db.clone();
-    let row = db
-        .transaction(async move |conn: &mut TenantTx| -> ApiResult<AccountRow> {
+    idempotency
+        .run(&db, &actor, async move |conn: &mut TenantTx| -> ApiResult<Answer<SocialAccount>> {
             if !providers::stands(conn, &provider).await? {
                 return Err(void());
             }
@@ -152,10 +164,10 @@ pub async fn complete_link(
             if store::user_of(conn, &external.issuer, &external.subject).await?.is_some() {
                 return Err(ApiError::new(Code::Conflict).detail("This account is linked to somebody already."));
             }
-            enter::link(conn, &here, (me, &format!("user:{me}")), &provider, &external, now).await
+            let row = enter::link(conn, &here, (me, &format!("user:{me}")), &provider, &external, now).await?;
+            Ok(Answer::created(SocialAccount::from(row)).location("/api/v1/users/me/social-accounts"))
         })
-        .await?;
-    Ok(Created::new(row.into()).location("/api/v1/users/me/social-accounts"))
+        .await
 }
 
 /// Unlinks an account at an identity provider. The last way to sign in stays.

@@ -87,7 +87,7 @@ impl Waiting {
                 let email = email_key(&person.email);
                 let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
                 if let Some(left) = attempts::hold(conn, &line).await? {
-                    return Ok(Err(locked(left)));
+                    return Ok(Err(locked(left, &auth.settings.limits)));
                 }
                 let person = hold_same(conn, &person).await?;
                 if is_new {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::own::at_schema;
 use super::store::{self, DeviceRow};
 use crate::error::{ApiError, ApiResult};
-use crate::rest::{InPerson, ListEnvelope, Listed, NoContent, NoQuery, Path};
+use crate::rest::{InPerson, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::Refusals;
@@ -43,20 +43,22 @@ impl From<DeviceRow> for TrustedDevice {
 /// One's trusted devices, the latest first: twenty at most.
 #[utoipa::path(
     tag = "auth",
+    params(ListFew),
     responses((status = 200, description = "The devices", body = ListEnvelope<TrustedDevice>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/auth/mfa/devices")]
 pub async fn list_devices(
-    _: NoQuery,
     auth: web::Data<Auth>,
     InPerson(caller): InPerson,
+    query: Query<ListFew>,
 ) -> ApiResult<Listed<TrustedDevice>> {
     let (me, now) = (caller.user(), auth.clock.now());
     let db = at_schema(&caller.db).await?;
     let rows =
         db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::devices(conn, me, now).await?) }).await?;
-    Ok(Listed::whole(rows.into_iter().map(TrustedDevice::from).collect()))
+    let devices = rows.into_iter().map(TrustedDevice::from).collect();
+    query.0.of(&db, ("trusted-devices", me.to_string()), devices, |device: &TrustedDevice| device.id.to_string())
 }
 
 /// Trusts one of one's devices no more.

@@ -40,6 +40,17 @@ pub(super) async fn enrol(
     }
 }
 
+/// The same as [`enrol`] told of the seed that waits, for whoever lost that answer.
+///
+/// # Errors
+/// 409 if none waits for its first code any more.
+pub(super) async fn begun(conn: &mut TenantConn, db: &TenantDb, (user, email): (UserId, &str)) -> ApiResult<Enrolment> {
+    let Some(waiting) = hold_waiting(conn, user).await? else { return Err(none_waits()) };
+    let seed = key(db).open(place(user), &Sealed::from(waiting.totp_sealed)).map_err(ApiError::internal)?;
+    let seed: SecretSlice<u8> = seed.to_vec().into();
+    totp::enrolment(&seed, db.tenant().slug.as_str(), email)
+}
+
 /// The factor counts from here on, if the code is of its seed; gives the recovery codes, to be shown once.
 ///
 /// # Errors
@@ -51,10 +62,7 @@ pub(super) async fn confirm(
     code: &SecretString,
     now: DateTime<Utc>,
 ) -> ApiResult<Option<Vec<SecretString>>> {
-    let waiting = store::hold(conn, user).await?.filter(|factor| factor.confirmed_at.is_none());
-    let Some(waiting) = waiting else {
-        return Err(ApiError::new(Code::Conflict).detail("No second factor waits for its first code."));
-    };
+    let Some(waiting) = hold_waiting(conn, user).await? else { return Err(none_waits()) };
     if !take_totp(conn, db, (user, waiting), code, now).await? {
         return Ok(None);
     }
@@ -131,6 +139,14 @@ pub(super) async fn renew(
     let (codes, digests) = totp::recovery_codes();
     store::set_recovery_codes(conn, user, &digests).await?;
     Ok(Some(codes))
+}
+
+fn none_waits() -> ApiError {
+    ApiError::new(Code::Conflict).detail("No second factor waits for its first code.")
+}
+
+async fn hold_waiting(conn: &mut TenantConn, user: UserId) -> ApiResult<Option<FactorRow>> {
+    Ok(store::hold(conn, user).await?.filter(|factor| factor.confirmed_at.is_none()))
 }
 
 async fn hold_confirmed(conn: &mut TenantConn, user: UserId) -> ApiResult<Option<FactorRow>> {

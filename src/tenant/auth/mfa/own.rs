@@ -88,9 +88,11 @@ pub async fn my_second_factor(_: NoQuery, caller: SignedIn) -> ApiResult<Reply<M
     Ok(Reply(seen))
 }
 
-/// Begins a second factor: what the authenticator is told, shown once. It counts once a code is confirmed.
+/// Begins a second factor: what the authenticator is told. It counts once a code is confirmed; until then another begin
+/// takes its place.
 #[utoipa::path(
     tag = "auth",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Begins once, however often it is sent: again, it answers with the seed that waits")),
     responses(
         (status = 200, description = "For the authenticator", body = Envelope<Enrolment>),
         (status = 409, description = "There is a second factor already", body = ErrorEnvelope),
@@ -99,16 +101,27 @@ pub async fn my_second_factor(_: NoQuery, caller: SignedIn) -> ApiResult<Reply<M
     security(("bearer" = [])),
 )]
 #[post("/api/v1/auth/mfa/totp")]
-pub async fn enrol_totp(_: NoQuery, auth: web::Data<Auth>, Recent(caller): Recent) -> ApiResult<Reply<Enrolment>> {
+pub async fn enrol_totp(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    Recent(caller): Recent,
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
     let (me, now) = (caller.user(), auth.clock.now());
     let db = &at_schema(&caller.db).await?;
-    let told = db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<Enrolment> {
-            let email = users::get(conn, me).await?.email;
-            factor::enrol(conn, db, (me, &email), now).await
-        })
-        .await?;
-    Ok(Reply(told))
+    idempotency
+        .run_secret(
+            db,
+            &me.to_string(),
+            async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<Enrolment>> {
+                let email = users::get(conn, me).await?.email;
+                Ok(Answer::ok(match replay {
+                    Replay::First => factor::enrol(conn, db, (me, &email), now).await?,
+                    Replay::Again => factor::begun(conn, db, (me, &email)).await?,
+                }))
+            },
+        )
+        .await
 }
 
 /// Confirms the second factor by its first code: from here on a login asks for one. One's other sessions end.
@@ -219,7 +232,7 @@ async fn prove(
         let email = email_key(&users::get(conn, me).await?.email);
         let line = Line::new(auth, db, &email, client, Kind::SecondFactor);
         if let Some(left) = attempts::hold(conn, &line).await? {
-            return Ok(Err(locked(left)));
+            return Ok(Err(locked(left, &auth.settings.limits)));
         }
         if deed == Deed::Remove {
             // Of two factors that are taken away at the same time one stays where one is demanded.

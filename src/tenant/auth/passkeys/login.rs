@@ -121,7 +121,7 @@ pub async fn passkey_login(
             let whose = person.as_ref().map_or_else(|| BASE64URL.encode(&id), |person| email_key(&person.email));
             let line = Line::new(auth, db, &whose, client, Kind::Passkey);
             if let Some(left) = attempts::hold(conn, &line).await? {
-                return Ok(Err(locked(left)));
+                return Ok(Err(locked(left, &auth.settings.limits)));
             }
             // After the account's tries, as everywhere: the person, then what is theirs. Whoever deactivates them is waited for.
             let person = match person {

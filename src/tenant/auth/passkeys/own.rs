@@ -13,8 +13,8 @@ use super::ceremony::{self, PasskeyOptions};
 use super::store::{self, PasskeyRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{
-    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, ListEnvelope, Listed, MergePatch, NoContent,
-    NoQuery, Path, Recent, Reply,
+    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, ListEnvelope, ListFew, Listed, MergePatch,
+    NoContent, NoQuery, Path, Query, Recent, Reply,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -145,15 +145,17 @@ pub async fn add_passkey(
 /// One's passkeys, the latest first: twenty at most.
 #[utoipa::path(
     tag = "auth",
+    params(ListFew),
     responses((status = 200, description = "The passkeys", body = ListEnvelope<PasskeyView>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/auth/passkeys")]
-pub async fn list_passkeys(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Listed<PasskeyView>> {
+pub async fn list_passkeys(InPerson(caller): InPerson, query: Query<ListFew>) -> ApiResult<Listed<PasskeyView>> {
     let me = caller.user();
     let read = async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, me).await?) };
     let rows = at_schema(&caller.db).await?.read(read).await?;
-    Ok(Listed::whole(rows.into_iter().map(PasskeyView::from).collect()))
+    let passkeys = rows.into_iter().map(PasskeyView::from).collect();
+    query.0.of(&caller.db, ("passkeys", me.to_string()), passkeys, |passkey: &PasskeyView| passkey.id.to_string())
 }
 
 /// Gives one of one's passkeys another name.

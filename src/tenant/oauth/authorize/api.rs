@@ -1,6 +1,6 @@
 //! What a person is asked, and their answer: for the organisation's own page.
 
-use actix_web::{get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
 use garde::Validate;
@@ -13,7 +13,9 @@ use super::store::{self, RequestRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{OauthClientId, OauthGrantId};
-use crate::rest::{Client, Envelope, ErrorEnvelope, InPerson, NoQuery, OptionalJson, Path, Reply, SignedIn};
+use crate::rest::{
+    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, NoQuery, OptionalJson, Path, Reply, SignedIn,
+};
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
@@ -255,7 +257,10 @@ async fn give(
 /// Lets an app have nothing of what it asks for. Each request is answered once.
 #[utoipa::path(
     tag = "oauth",
-    params(("id" = String, Path, description = "`request`, as the browser brought it")),
+    params(
+        ("id" = String, Path, description = "`request`, as the browser brought it"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Answers the same, however often it is sent"),
+    ),
     responses((status = 200, description = "Where the browser goes", body = Envelope<Redirect>), Refusals),
     security(("bearer" = [])),
 )]
@@ -265,13 +270,17 @@ pub async fn deny_oauth_request(
     auth: web::Data<Auth>,
     InPerson(caller): InPerson,
     id: Path<String>,
-) -> ApiResult<Reply<Redirect>> {
-    let db = ready(&caller.db).await?;
-    let (hash, now) = (word(&id.0, &db)?.hash(), auth.clock.now());
-    let take = async |conn: &mut TenantTx| -> ApiResult<_> { Ok(store::take(conn, &hash, now).await?) };
-    let row = db.transaction(take).await?.ok_or_else(missing)?;
-    let issuer = db.router().issuer(&db.tenant().slug);
-    let back = Back { redirect_uri: &row.redirect_uri, state: row.state.as_deref(), issuer: &issuer };
-    let refusal = Refusal::new("access_denied", "The person did not agree.");
-    Ok(Reply(Redirect { redirect_to: back.refused(&refusal).into() }))
+    idempotency: Idempotency,
+) -> ApiResult<HttpResponse> {
+    let db = &ready(&caller.db).await?;
+    let (hash, now) = (word(&id.0, db)?.hash(), auth.clock.now());
+    idempotency
+        .run(db, &caller.user().to_string(), async |conn: &mut TenantTx| -> ApiResult<Answer<Redirect>> {
+            let row = store::take(conn, &hash, now).await?.ok_or_else(missing)?;
+            let issuer = db.router().issuer(&db.tenant().slug);
+            let back = Back { redirect_uri: &row.redirect_uri, state: row.state.as_deref(), issuer: &issuer };
+            let refusal = Refusal::new("access_denied", "The person did not agree.");
+            Ok(Answer::ok(Redirect { redirect_to: back.refused(&refusal).into() }))
+        })
+        .await
 }

@@ -142,6 +142,8 @@ pub struct ListOauthClients {
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
+    /// Count them all.
+    pub include_total: Option<bool>,
 }
 
 /// The apps, the latest first.
@@ -156,15 +158,18 @@ pub async fn list_oauth_clients(
     caller: Authorized<OauthRead>,
     query: Query<ListOauthClients>,
 ) -> ApiResult<Listed<OauthClient>> {
-    let ListOauthClients { page_size, cursor } = query.0;
-    let pages = Paging::new(None, page_size, cursor, None)?.of(&caller.db, "oauth-clients", "-createdAt", "");
+    let ListOauthClients { page_size, cursor, include_total } = query.0;
+    let pages = Paging::new(None, page_size, cursor, include_total)?.of(&caller.db, "oauth-clients", "-createdAt", "");
     let seek = pages.seek::<(DateTime<Utc>, Uuid)>()?;
-    let limit = pages.limit();
-    let rows = caller
+    let (limit, counted) = (pages.limit(), pages.include_total());
+    let (rows, total) = caller
         .db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, seek, limit).await?) })
+        .read(async |conn: &mut TenantConn| -> ApiResult<_> {
+            let rows = store::list(conn, seek, limit).await?;
+            Ok((rows, if counted { Some(store::count(conn).await?) } else { None }))
+        })
         .await?;
-    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), None).map(OauthClient::from))
+    Ok(pages.listed(rows, |row| (row.created_at, row.id.uuid()), total).map(OauthClient::from))
 }
 
 /// An app.

@@ -223,3 +223,8 @@ pub(super) async fn list(
     let query = c::table.select(ClientRow::as_select()).limit(limit).into_boxed();
     latest_first!(query, (c::created_at, c::id), seek).load(conn).await
 }
+
+/// How many apps there are.
+pub(super) async fn count(conn: &mut TenantConn) -> QueryResult<i64> {
+    c::table.count().get_result(conn).await
+}

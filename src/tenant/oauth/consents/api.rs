@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::store::{self, ConsentRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::OauthClientId;
-use crate::rest::{InPerson, ListEnvelope, Listed, NoContent, NoQuery, Path};
+use crate::rest::{InPerson, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::Auth;
@@ -45,14 +45,18 @@ impl From<ConsentRow> for OauthConsent {
 /// The apps that you let in, the latest first: a hundred at most.
 #[utoipa::path(
     tag = "oauth",
+    params(ListFew),
     responses((status = 200, description = "The consents", body = ListEnvelope<OauthConsent>), Refusals),
     security(("bearer" = [])),
 )]
 #[get("/api/v1/oauth/consents")]
-pub async fn my_oauth_consents(_: NoQuery, InPerson(caller): InPerson) -> ApiResult<Listed<OauthConsent>> {
+pub async fn my_oauth_consents(InPerson(caller): InPerson, query: Query<ListFew>) -> ApiResult<Listed<OauthConsent>> {
     let (db, me) = (ready(&caller.db).await?, caller.user());
     let rows = db.read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::list(conn, me).await?) }).await?;
-    Ok(Listed::whole(rows.into_iter().map(OauthConsent::from).collect()))
+    let consents = rows.into_iter().map(OauthConsent::from).collect();
+    query
+        .0
+        .of(&db, ("oauth-consents", me.to_string()), consents, |consent: &OauthConsent| consent.client_id.to_string())
 }
 
 /// Takes back what you let an app have, and ends its tokens: at once on this node and within two seconds everywhere.

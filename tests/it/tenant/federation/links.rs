@@ -36,7 +36,11 @@ async fn an_account_is_linked_by_its_own_person() {
     let begun = Begun::of(&her.post(MINE, body.clone()).await.expect(200));
     let came = consent(&begun, &there).await;
     let answer = json!({"state": came["state"], "code": came["code"], "iss": came["iss"]});
-    let linked = her.post(&callback, answer).await.expect(201).id();
+    let once = her.with("idempotency-key", &unique("key"));
+    let linked = once.post(&callback, answer.clone()).await.expect(201).id();
+    // Whoever lost the answer asks again, though the state is spent.
+    let again = once.post(&callback, answer).await.expect(201);
+    assert_eq!((again.header("idempotency-replayed"), again.id()), (Some("true"), linked.clone()));
     assert_eq!(sign_in(&acme, "one", &there).await.expect(200).data()["user"]["id"], json!(id));
     // What is hers is not his, too.
     let begun = Begun::of(&him.post(MINE, body).await.expect(200));

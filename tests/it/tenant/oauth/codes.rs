@@ -132,7 +132,10 @@ async fn a_request_is_answered_once_by_a_person_of_this_tenant() {
     // Or to nothing.
     let request = client.request(&[]).await;
     let path = format!("/api/v1/oauth/requests/{request}");
-    let denied = acme.user().post(&format!("{path}/deny"), json!({})).await.expect(200);
+    let once = acme.user().with("idempotency-key", "deny");
+    let denied = once.post(&format!("{path}/deny"), json!({})).await.expect(200);
+    let again = once.post(&format!("{path}/deny"), json!({})).await.expect(200);
+    assert_eq!((again.header("idempotency-replayed"), again.data()), (Some("true"), denied.data()));
     let back = parameters(denied.data()["redirectTo"].as_str().unwrap());
     assert_eq!((&*back["error"], back.get("code")), ("access_denied", None));
     acme.user().post(&format!("{path}/accept"), json!({})).await.refused(404, "not_found");
