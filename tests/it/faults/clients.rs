@@ -162,7 +162,7 @@ async fn struck(app: &TestApp, tenant: &Tenant, own: &TenantDb, times: usize) ->
                 std::future::pending().await
             });
             let asleep = eventually(PATIENCE, "it runs anew", async || {
-                tries.load(Ordering::SeqCst) > round && count(&app.server(), &at_sleep).await > 0
+                AtomicUsize::load(&tries, Ordering::SeqCst) > round && count(&app.server(), &at_sleep).await > 0
             });
             tokio::select! {
                 _ = beside => unreachable!("it never ends"),
