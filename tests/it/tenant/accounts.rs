@@ -79,6 +79,32 @@ async fn an_account_is_made_by_the_link_in_a_mail() {
     assert_eq!(answer.data()["user"]["roles"], json!(["user"]));
 }
 
+/// Whoever signs up later with somebody's address does not choose the password of their account.
+#[actix_web::test]
+async fn an_address_with_several_sign_ups_has_the_password_of_none() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    policy(&acme, json!({"mode": "open", "verifyEmail": true})).await;
+    let email = address("grace");
+    post(&acme, "register", sign_up(&acme, &email)).await.expect(202);
+    let first = smtp.letter(&email, "Confirm your address").await.token();
+    let mut other = sign_up(&acme, &email);
+    other["password"] = json!("a sentence that a stranger made up");
+    post(&acme, "register", other).await.expect(202);
+    eventually(seconds(30), "the second is sent", async || smtp.letters(&email).len() == 2).await;
+    let latest = smtp.letters(&email).into_iter().map(|letter| letter.token()).find(|token| *token != first);
+    post(&acme, "verify-email", json!({"token": latest})).await.expect(204);
+    for password in [PASSWORD, "a sentence that a stranger made up"] {
+        acme.log_in_as(&email, password).await.refused(401, "invalid_credentials");
+    }
+    // What waited besides is void.
+    assert_eq!(post(&acme, "verify-email", json!({"token": first})).await.invalid()[0].0, "token");
+    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM registrations").await, "0");
+    let token = smtp.letter(&email, "Choose a new password").await.token();
+    reset(&acme, &token).await.expect(204);
+    acme.log_in_as(&email, NEW).await.expect(200);
+}
+
 #[actix_web::test]
 async fn a_domain_lets_its_own_people_in_once_they_have_shown_it() {
     let (app, smtp) = shared().await;

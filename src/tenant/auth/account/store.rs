@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid 
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::{MOST_AN_HOUR, PAUSE};
+use super::{LINK, MOST_AN_HOUR, PAUSE};
 use crate::kernel::UserId;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::addresses;
@@ -194,7 +194,7 @@ pub(super) async fn count_mail(
     Ok(counted == 1)
 }
 
-/// Keeps a sign-up, and sweeps out a few that ran out.
+/// Keeps a sign-up, and sweeps out a few that ran out: those beside which nothing waits any more that came while they waited.
 pub(super) async fn insert_registration(
     conn: &mut TenantConn,
     new: &Registration,
@@ -205,7 +205,7 @@ pub(super) async fn insert_registration(
     diesel::sql_query(
         "DELETE FROM registrations WHERE id IN (SELECT id FROM registrations WHERE expires_at < $1 LIMIT 100)",
     )
-    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now - LINK)
     .execute(conn)
     .await?;
     diesel::sql_query(
@@ -226,28 +226,49 @@ pub(super) async fn insert_registration(
     .map(drop)
 }
 
-/// Takes a sign-up by its token, and every other with its address.
+/// A sign-up whose address is verified now.
+pub(super) struct Taken {
+    pub registration: Registration,
+    /// Somebody signed up with the address besides, while it waited: whose password it has, nobody can say.
+    pub contested: bool,
+}
+
+#[derive(QueryableByName)]
+struct Waiting {
+    #[diesel(embed)]
+    registration: Registration,
+    #[diesel(sql_type = Bool)]
+    followed: bool,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    expires_at: DateTime<Utc>,
+}
+
+/// Takes a sign-up by its token, and every other with its address. All are held in one order first, so that two links that
+/// are followed at once wait for no more than one another.
 pub(super) async fn take_registration(
     conn: &mut TenantConn,
     hash: &[u8; 32],
     now: DateTime<Utc>,
-) -> QueryResult<Option<Registration>> {
-    let taken: Option<Registration> = diesel::sql_query(
-        "DELETE FROM registrations WHERE token_hash = $1 AND expires_at > $2 \
-         RETURNING id, email, first_name, last_name, password_hash",
+) -> QueryResult<Option<Taken>> {
+    let waiting: Vec<Waiting> = diesel::sql_query(
+        "SELECT id, email, first_name, last_name, password_hash, token_hash = $1 AS followed, created_at, expires_at \
+         FROM registrations WHERE email_key = \
+         (SELECT email_key FROM registrations WHERE token_hash = $1 AND expires_at > $2) ORDER BY id FOR UPDATE",
     )
     .bind::<Binary, _>(&hash[..])
     .bind::<Timestamptz, _>(now)
-    .get_result(conn)
-    .await
-    .optional()?;
-    if let Some(taken) = &taken {
-        diesel::sql_query("DELETE FROM registrations WHERE email_key = $1")
-            .bind::<Text, _>(email_key(&taken.email))
-            .execute(conn)
-            .await?;
-    }
-    Ok(taken)
+    .load(conn)
+    .await?;
+    let (followed, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.followed);
+    let Some(Waiting { registration, created_at, .. }) = followed.into_iter().next() else { return Ok(None) };
+    let contested = others.iter().any(|other| other.expires_at > created_at);
+    diesel::sql_query("DELETE FROM registrations WHERE email_key = $1")
+        .bind::<Text, _>(email_key(&registration.email))
+        .execute(conn)
+        .await?;
+    Ok(Some(Taken { registration, contested }))
 }
 
 /// Another address that a person wants.

@@ -1,7 +1,7 @@
 //! Sign-up with an address that is shown to be one's own.
 
 use actix_web::{HttpResponse, post, web};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
-use crate::router::{Router, TenantDb, TenantTx};
+use crate::router::{Router, TenantConn, TenantDb, TenantTx};
 use crate::tenant::auth::Auth;
 use crate::tenant::auth::register::RegisterRequest;
 use crate::tenant::docs::StrangerRefusals;
@@ -106,6 +106,9 @@ pub struct LinkToken {
 }
 
 /// Verifies an address by the token of a link, once. Of a sign-up that waited for it, the account is made: log in then.
+///
+/// If several sign-ups waited for the address, none of their passwords is taken: the account has none, and a mail with a link
+/// to choose one is sent to the address at once, as by `forgot-password`. The other links are void.
 #[utoipa::path(
     tag = "auth",
     request_body = LinkToken,
@@ -131,22 +134,8 @@ pub async fn verify_email(
     idempotency
         .run(db, "verify-email", async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
-            if let Some(waiting) = store::take_registration(conn, &hash, now).await? {
-                let user = NewUser {
-                    id: UserId::generate(),
-                    email: &waiting.email,
-                    first_name: &waiting.first_name,
-                    last_name: &waiting.last_name,
-                    status: UserStatus::Active,
-                    password_hash: Some(&waiting.password_hash),
-                };
-                if users::find_by_email(conn, &waiting.email).await?.is_some() {
-                    return Err(ApiError::already_exists("email", "Somebody with this address has an account by now."));
-                }
-                users::insert(conn, &user, now).await?;
-                let roles = users::newcomer_roles(conn).await?;
-                users::set_roles(conn, user.id, &roles).await?;
-                store::verified(conn, db, user.id, now).await?;
+            if let Some(taken) = store::take_registration(conn, &hash, now).await? {
+                make(conn, db, &taken, now).await?;
                 return Ok(Answer::no_content());
             }
             let user = store::take_token(conn, &hash, "verify_email", now).await?.ok_or_else(void)?;
@@ -154,4 +143,30 @@ pub async fn verify_email(
             Ok(Answer::no_content())
         })
         .await
+}
+
+/// Makes the account of a sign-up. Where there were several with its address, nobody can say whose password is that of whoever
+/// reads its mail: they choose one by another mail.
+async fn make(conn: &mut TenantConn, db: &TenantDb, taken: &store::Taken, now: DateTime<Utc>) -> ApiResult<()> {
+    let waiting = &taken.registration;
+    let user = NewUser {
+        id: UserId::generate(),
+        email: &waiting.email,
+        first_name: &waiting.first_name,
+        last_name: &waiting.last_name,
+        status: UserStatus::Active,
+        password_hash: (!taken.contested).then_some(&*waiting.password_hash),
+    };
+    if users::find_by_email(conn, &waiting.email).await?.is_some() {
+        return Err(ApiError::already_exists("email", "Somebody with this address has an account by now."));
+    }
+    users::insert(conn, &user, now).await?;
+    let roles = users::newcomer_roles(conn).await?;
+    users::set_roles(conn, user.id, &roles).await?;
+    store::verified(conn, db, user.id, now).await?;
+    if taken.contested {
+        let to = Recipient { user: None, address: waiting.email.clone(), name: String::new() };
+        mail::queue(conn, db, &to, Mail::PasswordReset).await?;
+    }
+    Ok(())
 }
