@@ -57,7 +57,7 @@ pub struct PatchIdentityProvider {
     #[garde(skip)]
     #[schema(value_type = Option<String>)]
     pub default_role: Patch<String>,
-    /// Whether people may sign in through it.
+    /// Whether people may sign in through it. Whoever opens it gives newcomers the role: it may do no more than they.
     #[serde(default)]
     #[garde(skip)]
     #[schema(value_type = Option<bool>)]
@@ -65,6 +65,8 @@ pub struct PatchIdentityProvider {
 }
 
 /// Changes an identity provider. Sign-ins that have begun are void.
+///
+/// Newcomers get the role only while it may do no more than whoever changed the provider last.
 ///
 /// Wants a proof that is not older than ten minutes (`step_up_required`). Kind and issuer stay.
 #[utoipa::path(
@@ -127,12 +129,13 @@ pub async fn patch_provider(
             if before.kind == ProviderKind::Github && change.client_secret_sealed == Some(None) {
                 return Err(ApiError::invalid_field("clientSecret", "required", "GitHub asks for it."));
             }
-            // Whoever opens the door for more people gives them the role, too: also one that somebody else had named.
-            change.default_role_id = match (&role, &change.allowed_domains) {
-                (Patch::Null, _) => Some(None),
-                (Patch::Value(name), _) => Some(grantable(conn, access, Some(name)).await?),
-                (Patch::Absent, Some(_)) => Some(grantable(conn, access, before.default_role.as_deref()).await?),
-                (Patch::Absent, None) => None,
+            // Whoever opens the door, or opens it for more people, gives them the role, too: also one that somebody else had named.
+            let opens = change.allowed_domains.is_some() || change.enabled == Some(true);
+            change.default_role_id = match &role {
+                Patch::Null => Some(None),
+                Patch::Value(name) => Some(grantable(conn, access, Some(name)).await?),
+                Patch::Absent if opens => Some(grantable(conn, access, before.default_role.as_deref()).await?),
+                Patch::Absent => None,
             };
             let row = store::update(conn, id, &change, now).await?;
             note(conn, actor, &row, "identity_provider.changed", now).await?;

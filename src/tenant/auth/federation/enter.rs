@@ -133,9 +133,15 @@ async fn create(
     };
     users::insert(conn, &user, now).await?;
     let roles: Vec<_> = provider.default_role_id.into_iter().collect();
-    users::set_roles(conn, user.id, &roles).await?;
+    // Whoever set the provider up last gives the role, which may have been named by somebody else, or may do more since.
+    let gives = users::permissions_of_roles(conn, &roles).await?;
+    let within = gives.iter().all(|permission| provider.ceiling.contains(permission));
+    if within {
+        users::set_roles(conn, user.id, &roles).await?;
+    }
     let by = format!("provider:{}", provider.slug);
-    let entry = Entry { actor: &by, action: "federation.account_created", user: user.id, session: None, reason: None };
+    let reason = (!within).then_some("without the role, which may do more than whoever set the provider up");
+    let entry = Entry { actor: &by, action: "federation.account_created", user: user.id, session: None, reason };
     audit::note(conn, &entry, now).await?;
     Ok(user.id)
 }

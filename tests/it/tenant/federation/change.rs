@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tenantry::testing::TestApp;
 
-use super::PASSWORD;
-use crate::support::identity::{REDIRECT, evil};
+use super::{PASSWORD, with};
+use crate::support::identity::{REDIRECT, app, evil, provider};
 use crate::support::{db, unique};
 
 #[actix_web::test]
@@ -61,6 +61,11 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
     let one = format!("{path}/{wide}");
     let refused = keeper.patch(&one, json!({"allowedDomains": ["keeper.test"]})).await;
     assert_eq!(refused.invalid()[0].0, "defaultRole");
+    // Nor opens one again that was closed.
+    acme.admin().patch(&one, json!({"enabled": false})).await.expect(200);
+    let refused = keeper.patch(&one, json!({"enabled": true})).await;
+    assert_eq!(refused.invalid(), [("defaultRole".to_owned(), "beyond_own_permissions".to_owned())]);
+    acme.admin().patch(&one, json!({"enabled": true})).await.expect(200);
 
     // An old proof is none.
     let there = acme.admin().at(later.url());
@@ -73,4 +78,24 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
     }
     acme.admin().delete(&one).await.expect(204);
     acme.admin().delete(&one).await.refused(404, "not_found");
+}
+
+/// A role that somebody else had named is given only while whoever changed the provider last could give it.
+#[actix_web::test]
+async fn newcomers_get_no_more_than_whoever_set_the_provider_up_may_do() {
+    let acme = app().await.tenant("acme").await;
+    let made = provider(&acme, "evil", &format!("{}/ceiling", evil()), json!({"defaultRole": "admin"})).await;
+    let role = json!({"name": "door", "permissions": ["identity-providers:write", "identity-providers:read"]});
+    acme.admin().post("/api/v1/roles", role).await.expect(201);
+    let email = format!("{}@acme.test", unique("door"));
+    let keeper = json!({"email": email, "firstName": "D", "lastName": "D", "password": PASSWORD, "roles": ["door"]});
+    acme.admin().post("/api/v1/users", keeper).await.expect(201);
+    let path = format!("/api/v1/identity-providers/{}", made["id"].as_str().expect("an id"));
+    let newcomer = async || {
+        let wish = json!({"claims": {"sub": unique("s"), "email": format!("{}@acme.test", unique("new"))}});
+        with(&acme, "evil", wish).await.expect(200).data()["user"]["roles"].clone()
+    };
+    assert_eq!(newcomer().await, json!(["admin"]));
+    acme.person(&email, PASSWORD).patch(&path, json!({"name": "Theirs"})).await.expect(200);
+    assert_eq!(newcomer().await, json!([]));
 }
