@@ -10,7 +10,12 @@ use crate::support::{db, eventually, seconds, unique};
 const PASSWORD: &str = "an uncommon sentence of five words";
 
 /// Has a request wait for what `first` takes, and then takes what `then` says: the request must not have it.
-async fn in_order(tenant: &Tenant, request: impl Future<Output = Answer>, first: &str, then: &str) -> Answer {
+pub(super) async fn in_order(
+    tenant: &Tenant,
+    request: impl Future<Output = Answer>,
+    first: &str,
+    then: &str,
+) -> Answer {
     let mut holder = db::open(tenant.database()).await;
     holder.batch_execute(&format!("BEGIN; {first}")).await.expect("nobody has it");
     let overtake = async {

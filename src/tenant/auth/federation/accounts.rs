@@ -116,7 +116,7 @@ fn void() -> ApiError {
     ApiError::invalid_field("state", "invalid", "It is not good any more, or the provider's answer was not accepted.")
 }
 
-/// Links the account with which one came back, in the session that asked for it.
+/// Links the account with which one came back, in the session that asked for it, if that has not ended meanwhile.
 #[utoipa::path(
     tag = "auth",
     request_body = FederationCallback,
@@ -161,6 +161,10 @@ pub async fn complete_link(
                 return Err(void());
             }
             store::hold_identity(conn, &external.issuer, &external.subject).await?;
+            // The provider may have taken its time: whoever signed out everywhere meanwhile has ended this, too.
+            if !store::hold_session(conn, (me, session), now).await? {
+                return Err(ApiError::new(Code::TokenRevoked));
+            }
             if store::user_of(conn, &external.issuer, &external.subject).await?.is_some() {
                 return Err(ApiError::new(Code::Conflict).detail("This account is linked to somebody already."));
             }

@@ -49,6 +49,21 @@ pub(super) struct StateRow {
     pub expires_at: DateTime<Utc>,
 }
 
+/// Holds a person and their session until the transaction ends. False if the session has ended: whoever ends it at this moment
+/// is waited for.
+pub(super) async fn hold_session(
+    conn: &mut TenantConn,
+    (user, session): (UserId, SessionId),
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    let person = diesel::sql_query("SELECT FROM users WHERE id = $1 FOR KEY SHARE");
+    person.bind::<SqlUuid, _>(user).execute(conn).await?;
+    let stands =
+        "SELECT FROM sessions WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 FOR SHARE";
+    let stands = diesel::sql_query(stands).bind::<SqlUuid, _>(session).bind::<SqlUuid, _>(user);
+    Ok(stands.bind::<Timestamptz, _>(now).execute(conn).await? == 1)
+}
+
 /// Keeps a sign-in that begins; sweeps out some that never came back.
 pub(super) async fn insert_state(
     conn: &mut TenantConn,

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{PASSWORD, add, person, with};
 use crate::support::identity::{Begun, REDIRECT, app, back, consent, evil, honest, provider, sign_in};
 use crate::support::{db, unique};
+use crate::tenant::orders::in_order;
 
 const MINE: &str = "/api/v1/users/me/social-accounts";
 
@@ -62,6 +63,25 @@ async fn an_account_is_linked_by_its_own_person() {
         "SELECT string_agg(action, ' ' ORDER BY id) AS word FROM audit WHERE user_id = '{id}' AND action LIKE 'federation.%'"
     );
     assert_eq!(db::word(acme.database(), &noted).await, "federation.linked federation.unlinked");
+}
+
+/// Whoever signs out everywhere while the provider is asked has ended the linking, too.
+#[actix_web::test]
+async fn a_session_that_ends_meanwhile_links_nothing() {
+    let acme = app().await.tenant("acme").await;
+    provider(&acme, "evil", &format!("{}/late", evil()), json!({"allowedDomains": []})).await;
+    let email = format!("{}@acme.test", unique("ada"));
+    let id = add(&acme, &email).await;
+    let her = acme.person(&email, PASSWORD);
+    let begun = Begun::of(&her.post(MINE, json!({"provider": "evil", "redirectUri": REDIRECT})).await.expect(200));
+    let wish = json!({"claims": {"sub": unique("s"), "email": email}});
+    let answer = json!({"state": begun.state, "code": begun.code(&wish)});
+    // The session is good when the request comes, and ends before anything is written.
+    let held = format!("SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE");
+    let ended = format!("UPDATE sessions SET revoked_at = now(), revoked_reason = 'ended' WHERE user_id = '{id}'");
+    let path = format!("{MINE}/callback");
+    in_order(&acme, her.post(&path, answer), &held, &ended).await.refused(401, "token_revoked");
+    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM social_accounts").await, "0");
 }
 
 #[actix_web::test]
