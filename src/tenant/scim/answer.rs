@@ -5,7 +5,7 @@ use actix_web::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFT
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::{hex, sha256};
 use crate::rest::{PublicUrl, problem};
 
@@ -121,13 +121,26 @@ pub(super) fn version(resource: &Value) -> String {
     format!("W/\"{}\"", hex(&digest[..8]))
 }
 
-/// Refuses a change of what has changed since it was read.
-pub(super) fn check_version(request: &HttpRequest, current: &Value) -> Result<()> {
-    let Some(wanted) = request.headers().get(IF_MATCH).and_then(|value| value.to_str().ok()) else { return Ok(()) };
-    if wanted == "*" || wanted == version(current) {
-        return Ok(());
+/// The versions that the directory has read, from `If-Match`: any of them will do. None where it does not care, or says `*`.
+#[derive(Debug)]
+pub(super) struct IfMatch(Option<Vec<String>>);
+
+impl IfMatch {
+    /// One list, on one line or several (RFC 9110, section 13.1.1).
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        let lines = request.headers().get_all(IF_MATCH).map(|value| value.to_str().unwrap_or_default());
+        let read: Vec<String> = lines.flat_map(|line| line.split(',')).map(|tag| tag.trim().to_owned()).collect();
+        let any = read.is_empty() || read == ["*"];
+        Self((!any).then_some(read))
     }
-    Err(Fault::Api(ApiError::new(Code::VersionMismatch)))
+
+    /// Refuses a change of what has changed since it was read. To be called when it can change no more.
+    pub(super) fn check(&self, current: &Value) -> ApiResult<()> {
+        match &self.0 {
+            Some(read) if !read.contains(&version(current)) => Err(ApiError::new(Code::VersionMismatch)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A list.

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, put, web};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::answer::{self, Fault, Result, Success, check_version, dressed, respond};
+use super::answer::{self, Fault, IfMatch, Result, Success, dressed, respond};
 use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
 use super::group::{Members, Wanted, column, json_of};
@@ -106,6 +106,7 @@ async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
     let (row, changed) = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            users::hold_admins(conn).await?;
             let name = wanted.name.clone().unwrap_or_default();
             let known = users::role_ids(conn, std::slice::from_ref(&name)).await?.first().map(|(id, _)| *id);
             let external = wanted.external_id.clone().flatten();
@@ -193,13 +194,14 @@ async fn change(
     let caller = Caller::of(request).await?;
     let id: RoleId = id_of(id, "group")?;
     let wanted = read(&body(request, bytes)?)?;
-    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
-    check_version(request, &json_of(&before, false))?;
     let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
+    let if_match = &IfMatch::of(request);
     let (row, changed) = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            users::hold_admins(conn).await?;
             let known = found(conn, id).await?;
+            if_match.check(&json_of(&known, false))?;
             if wanted.name.as_ref().is_some_and(|name| *name != known.name) {
                 let said = "A role is renamed here, not by a directory.";
                 return Err(ApiError::new(Code::Conflict).detail(said));
@@ -215,7 +217,8 @@ async fn change(
     Ok(Success::Resource(dressed(request, json_of(&row, false), "Group"), false))
 }
 
-/// Gives and takes a role; gives whom that concerned.
+/// Gives and takes a role; gives whom that concerned. To be called with [`users::hold_admins`], first of all: directories change
+/// roles one after the other, each from what the one before it left.
 async fn apply(
     conn: &mut TenantConn,
     caller: &Caller,
@@ -238,7 +241,6 @@ async fn apply(
     }
     // Nobody gives, and nobody takes, what goes beyond their own rights.
     may_control(&caller.permissions, &users::permissions_of_roles(conn, &[role]).await?)?;
-    users::hold_admins(conn).await?;
     let by = caller.name();
     // In the order in which everybody holds people.
     for id in &changed {
@@ -278,14 +280,16 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let id: RoleId = id_of(id, "group")?;
     let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
-    check_version(request, &json_of(&before, false))?;
     if !before.made {
         return Err(Fault::Said(403, "mutability", "A role that was made here stays.".to_owned()));
     }
     let (caller, now, by) = (&caller, caller.auth.clock.now(), &caller.name());
+    let if_match = &IfMatch::of(request);
     let changed = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            users::hold_admins(conn).await?;
+            if_match.check(&json_of(&found(conn, id).await?, false))?;
             roles::hold_members(conn, id).await?;
             roles::hold(conn, id).await?;
             let changed = apply(conn, caller, id, &[Members::Set(Vec::new())], now).await?;

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, put, web};
 use serde_json::Value;
 
-use super::answer::{self, Fault, Result, Success, check_version, dressed, respond};
+use super::answer::{self, Fault, IfMatch, Result, Success, dressed, respond};
 use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
 use super::patch;
@@ -199,16 +199,15 @@ async fn change(
     let caller = Caller::of(request).await?;
     let id: UserId = id_of(id, "user")?;
     let wanted = read(&body(request, bytes)?)?;
-    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
-    check_version(request, &json_of(&before))?;
-    let now = caller.auth.clock.now();
-    let (caller, wanted) = (&caller, &wanted);
+    let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
+    let if_match = &IfMatch::of(request);
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<Person> {
             users::hold_admins(conn).await?;
             let before = users::hold(conn, id).await?;
             let known = found(conn, id).await?;
+            if_match.check(&json_of(&known))?;
             check_control(conn, &caller.permissions, id).await?;
             let status = match wanted.active {
                 Some(true) => UserStatus::Active,
@@ -276,14 +275,13 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
         let said = "The token is this person's own: it would go with them.".to_owned();
         return Err(Fault::Said(403, "mutability", said));
     }
-    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
-    check_version(request, &json_of(&before))?;
-    let (caller, now) = (&caller, caller.auth.clock.now());
+    let (caller, now, if_match) = (&caller, caller.auth.clock.now(), &IfMatch::of(request));
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold_admins(conn).await?;
             let before = users::hold(conn, id).await?;
+            if_match.check(&json_of(&found(conn, id).await?))?;
             check_control(conn, &caller.permissions, id).await?;
             addresses::announce(&caller.db).await;
             mail::notify_security(conn, &caller.db, id, SecurityNotice::AccountRemoved, None).await?;

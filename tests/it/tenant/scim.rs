@@ -1,5 +1,6 @@
 //! Directories over SCIM, as Entra ID and Okta speak it.
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
@@ -249,6 +250,42 @@ async fn groups_are_roles_and_never_beyond_the_token_s_owner() {
     let admins = scim.get(&format!("{GROUPS}?filter=displayName+eq+%22admin%22")).await.expect(200);
     let admins = format!("{GROUPS}/{}", admins.body["Resources"][0]["id"].as_str().unwrap());
     refused(&patch(&scim, &admins, json!([{"op": "replace", "path": "members", "value": []}])).await, 409, "");
+}
+
+/// Of many who change what they have read at the same moment one does, and the others know.
+#[actix_web::test]
+async fn of_many_changes_of_one_version_one_is_made() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let scim = directory(&acme).await;
+    let name = unique("grace");
+    let made = send(&scim, Method::POST, USERS, person(&name)).await.expect(201);
+    let id = made.body["id"].clone();
+    let group = unique("group");
+    let owned = json!({"displayName": group, "externalId": "g"});
+    let owned = send(&scim, Method::POST, GROUPS, owned).await.expect(201);
+    let others = |n: usize| {
+        let mut other = person(&name);
+        other["name"]["givenName"] = json!(format!("Grace {n}"));
+        other
+    };
+    let members = |n: usize| json!({"displayName": group, "externalId": format!("g{n}"), "members": [{"value": id}]});
+    let many = async |path: String, read: &Answer, bodies: Vec<Value>| {
+        let reader = scim.with("if-match", read.header("etag").expect("a version"));
+        let puts = bodies.into_iter().map(|body| send(&reader, Method::PUT, &path, body));
+        let mut answers: Vec<u16> = join_all(puts).await.iter().map(|answer| answer.status).collect();
+        answers.sort_unstable();
+        answers
+    };
+    let one = [200, 412, 412, 412, 412, 412, 412, 412, 412, 412];
+    assert_eq!(many(at(USERS, &made), &made, (0..10).map(others).collect()).await, one);
+    assert_eq!(many(at(GROUPS, &owned), &owned, (0..10).map(members).collect()).await, one);
+    // Any of the versions that were read will do.
+    let now = scim.get(&at(USERS, &made)).await.expect(200);
+    let tag = now.header("etag").expect("a version");
+    let several = scim.with("if-match", &format!("\"other\", {tag}"));
+    send(&several, Method::PUT, &at(USERS, &made), person(&name)).await.expect(200);
+    refused(&send(&several, Method::PUT, &at(USERS, &made), person(&name)).await, 412, "");
 }
 
 #[actix_web::test]
