@@ -143,14 +143,7 @@ pub(super) async fn set(
         ))
         .execute(conn)
         .await?;
-    // Nulls do not count in `least`.
-    diesel::sql_query(
-        "UPDATE refresh_tokens SET expires_at = least(expires_at, created_at + make_interval(mins => $1)) \
-         WHERE expires_at > created_at + make_interval(mins => $1)",
-    )
-    .bind::<Nullable<Integer>, _>(idle)
-    .execute(conn)
-    .await?;
+    // Sessions before their tokens, as by whoever refreshes one. Nulls do not count in `least`.
     diesel::sql_query(
         "UPDATE sessions SET expires_at = least(expires_at, last_used_at + make_interval(mins => $1), \
                                                 created_at + make_interval(hours => $2)) \
@@ -169,6 +162,13 @@ pub(super) async fn set(
     .bind::<Timestamptz, _>(now)
     .bind::<Nullable<Integer>, _>(idle)
     .bind::<Nullable<Integer>, _>(absolute)
+    .execute(conn)
+    .await?;
+    diesel::sql_query(
+        "UPDATE refresh_tokens SET expires_at = least(expires_at, created_at + make_interval(mins => $1)) \
+         WHERE expires_at > created_at + make_interval(mins => $1)",
+    )
+    .bind::<Nullable<Integer>, _>(idle)
     .execute(conn)
     .await
     .map(drop)

@@ -220,11 +220,11 @@ async fn change(
     let row = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<UserRow> {
             store::hold_admins(conn).await?;
+            let before = store::hold(conn, id).await?;
+            if_match.check(before.version)?;
             if password_hash.is_some() {
                 account::drop_trust(conn, db, id).await?;
             }
-            let before = store::hold(conn, id).await?;
-            if_match.check(before.version)?;
             let has_password = before.has_password || password_hash.is_some();
             let status = rules::next_status(before.status, wanted.status, has_password)?;
             let email_changes =

@@ -2,9 +2,11 @@
 
 use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join;
+use reqwest::Method;
 use serde_json::json;
 use tenantry::testing::{Answer, Tenant, TestApp};
 
+use crate::support::smtp::shared;
 use crate::support::{db, eventually, seconds, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
@@ -76,4 +78,67 @@ async fn a_person_is_held_before_their_invitation() {
     let then = format!("SELECT 1 FROM invitations WHERE user_id = '{}' FOR UPDATE NOWAIT", made.id());
     let nobody = acme.anonymous();
     in_order(&acme, nobody.post("/api/v1/auth/register", body), &held, &then).await.expect(201);
+}
+
+#[actix_web::test]
+async fn a_person_is_held_before_the_links_in_their_mails() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    let (admin, nobody) = (acme.another_login().await, acme.anonymous());
+    let id = admin.user_id().await;
+    let held = format!("SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE");
+    let of = |table: &str| format!("SELECT 1 FROM {table} WHERE user_id = '{id}' FOR UPDATE NOWAIT");
+
+    let new = format!("{}@example.com", unique("new"));
+    admin.post("/api/v1/users/me/email", json!({"email": new})).await.expect(202);
+    let confirm = json!({"token": smtp.letter(&new, "new address of your account").await.token()});
+    let approve = json!({"token": smtp.letter(acme.email(), &new).await.token()});
+    let path = "/api/v1/auth/confirm-email";
+    nobody.post(path, confirm).await.expect(204);
+    in_order(&acme, nobody.post(path, approve), &held, &of("email_changes")).await.expect(204);
+
+    let forgot = json!({"tenant": acme.slug.as_str(), "email": new});
+    nobody.post("/api/v1/auth/forgot-password", forgot).await.expect(202);
+    let token = smtp.letter(&new, "Choose a new password").await.token();
+    let reset = nobody.post("/api/v1/auth/reset-password", json!({"token": token, "newPassword": PASSWORD}));
+    in_order(&acme, reset, &held, &of("account_tokens")).await.expect(204);
+    acme.log_in_as(&new, PASSWORD).await.expect(200);
+
+    // An administrator who sets it, too.
+    let other = person(&acme).await;
+    let email = db::word(acme.database(), &format!("SELECT email AS word FROM users WHERE id = '{other}'")).await;
+    let forgot = json!({"tenant": acme.slug.as_str(), "email": email});
+    nobody.post("/api/v1/auth/forgot-password", forgot).await.expect(202);
+    smtp.letter(&email, "Choose a new password").await;
+    let held = format!("SELECT 1 FROM users WHERE id = '{other}' FOR UPDATE");
+    let then = format!("SELECT 1 FROM account_tokens WHERE user_id = '{other}' FOR UPDATE NOWAIT");
+    let admin = acme.person(&new, PASSWORD);
+    admin.get("/api/v1/users/me").await.expect(200);
+    let set = json!({"password": "a sentence that an administrator made up"});
+    in_order(&acme, admin.patch(&format!("/api/v1/users/{other}"), set), &held, &then).await.expect(200);
+}
+
+#[actix_web::test]
+async fn administrators_are_held_before_people() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let made = acme.admin().post("/api/v1/scim-tokens", json!({"name": "directory"})).await.expect(201);
+    let scim = acme.anonymous().bearing(made.data()["token"].as_str().expect("a token"));
+    let member = person(&acme).await;
+    let group = json!({"displayName": unique("group"), "members": [{"value": member}]}).to_string();
+    let group = scim.send(Method::POST, "/scim/v2/Groups", Some(("application/scim+json", group))).await.expect(201);
+    let path = format!("/scim/v2/Groups/{}", group.body["id"].as_str().expect("an id"));
+    let admins = "SELECT 1 FROM roles WHERE name = 'admin' FOR NO KEY UPDATE";
+    let then = format!("SELECT 1 FROM users WHERE id = '{member}' FOR UPDATE NOWAIT");
+    in_order(&acme, scim.delete(&path), admins, &then).await.expect(204);
+}
+
+#[actix_web::test]
+async fn sessions_are_held_before_their_tokens() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let shorter = admin.patch("/api/v1/security-policy", json!({"session": {"idleMinutes": 30}}));
+    let (held, then) = ("SELECT 1 FROM sessions FOR UPDATE", "SELECT 1 FROM refresh_tokens FOR UPDATE NOWAIT");
+    in_order(&acme, shorter, held, then).await.expect(200);
 }

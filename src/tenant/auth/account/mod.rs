@@ -122,8 +122,8 @@ pub(in crate::tenant) async fn reset_link(
 }
 
 /// A person gets a new password: what would lead around it is good no more. That is the links to another one, for whoever
-/// reads an old mail, and the devices that are asked for no second factor. To be called before the person is held, as a
-/// reset takes the two.
+/// reads an old mail, and the devices that are asked for no second factor. To be called with the person held, as everybody
+/// does.
 ///
 /// # Errors
 /// If the database does not answer.

@@ -97,7 +97,14 @@ pub(super) async fn find_token(
     Ok(whose.map(|whose| UserId::from(whose.user_id)))
 }
 
-/// Takes a token, and every other of its kind that the person has: of a hundred who come with it at once, one gets it.
+/// Holds a person until the transaction ends: before what hangs on them, as everybody does.
+async fn hold_person(conn: &mut TenantConn, user: UserId) -> QueryResult<()> {
+    let held = diesel::sql_query("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE").bind::<SqlUuid, _>(user.uuid());
+    held.execute(conn).await.map(drop)
+}
+
+/// Takes a token, and every other of its kind that the person has: of a hundred who come with it at once, one gets it. The
+/// person is held from here on.
 pub(super) async fn take_token(
     conn: &mut TenantConn,
     hash: &[u8; 32],
@@ -105,6 +112,11 @@ pub(super) async fn take_token(
     now: DateTime<Utc>,
 ) -> QueryResult<Option<UserId>> {
     let Some(user) = find_token(conn, hash, kind, now).await? else { return Ok(None) };
+    hold_person(conn, user).await?;
+    // Whoever held them until now may have changed what makes it good.
+    if find_token(conn, hash, kind, now).await?.is_none() {
+        return Ok(None);
+    }
     let taken = diesel::sql_query("DELETE FROM account_tokens WHERE hash = $1 AND expires_at > $2")
         .bind::<Binary, _>(&hash[..])
         .bind::<Timestamptz, _>(now);
@@ -313,12 +325,18 @@ pub(super) async fn want_email(
     .map(drop)
 }
 
-/// Takes the link to one of the two addresses, once. What is left is given; nothing is left of one that is agreed to.
+/// Takes the link to one of the two addresses, once. What is left is given; nothing is left of one that is agreed to. The person
+/// is held from here on.
 pub(super) async fn agree_to_email(
     conn: &mut TenantConn,
     hash: &[u8; 32],
     now: DateTime<Utc>,
 ) -> QueryResult<Option<EmailChange>> {
+    let whose = "SELECT user_id FROM email_changes WHERE (old_hash = $1 OR new_hash = $1) AND expires_at > $2";
+    let whose = diesel::sql_query(whose).bind::<Binary, _>(&hash[..]).bind::<Timestamptz, _>(now);
+    let whose: Option<Whose> = whose.get_result(conn).await.optional()?;
+    let Some(whose) = whose else { return Ok(None) };
+    hold_person(conn, UserId::from(whose.user_id)).await?;
     let agreed: Option<EmailChange> = diesel::sql_query(
         "UPDATE email_changes SET old_hash = nullif(old_hash, $1), new_hash = nullif(new_hash, $1) \
          WHERE (old_hash = $1 OR new_hash = $1) AND expires_at > $2 \
