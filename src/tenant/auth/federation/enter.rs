@@ -150,8 +150,7 @@ pub(super) async fn link(
     now: DateTime<Utc>,
 ) -> ApiResult<store::AccountRow> {
     let subject = (&*external.issuer, &*external.subject);
-    let email = external.email.as_deref().filter(|email| email.chars().count() <= 320);
-    let row = store::insert_account(conn, (user, provider.id), subject, email, now).await?;
+    let row = store::insert_account(conn, (user, provider.id), subject, external.email.as_deref(), now).await?;
     let what = format!("{} ({})", provider.slug, row.id);
     let entry = Entry { actor: by, action: "federation.linked", user, session: None, reason: Some(&what) };
     audit::note(conn, &entry, now).await?;
