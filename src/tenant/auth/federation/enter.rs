@@ -111,6 +111,8 @@ async fn known(
     if person.status == UserStatus::Invited {
         let change = UserChange { status: Some(UserStatus::Active.as_str().to_owned()), ..UserChange::default() };
         users::update(conn, person.id, &change, true, now).await?;
+        let by = format!("provider:{}", provider.slug);
+        audit::note_person(conn, (&by, person.id), "invitation.accepted", None, now).await?;
     }
     Ok(person.id)
 }
