@@ -111,6 +111,21 @@ async fn what_people_do_with_how_they_come_in_is_noted() {
     assert_eq!(noted(&acme, line).await, "mail_settings.changed");
 }
 
+#[actix_web::test]
+async fn a_second_factor_that_a_login_demands_is_noted_too() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let demand = json!({"mfaRequiredRoles": ["admin"]});
+    acme.another_login().await.patch("/api/v1/security-policy", demand).await.expect(200);
+    let asked = acme.log_in_as(acme.email(), acme.password()).await.expect(200);
+    let (nobody, mfa) = (acme.anonymous(), asked.data()["mfaToken"].clone());
+    let told = nobody.post("/api/v1/auth/mfa/enrolment", json!({"mfaToken": mfa})).await.expect(200);
+    let seed = told.data()["secret"].as_str().expect("a seed");
+    let confirm = json!({"mfaToken": mfa, "code": code(app, seed)});
+    nobody.post("/api/v1/auth/mfa/enrolment/confirm", confirm).await.expect(200);
+    assert_eq!(noted(&acme, "action LIKE 'second_factor.%'").await, "second_factor.added");
+}
+
 /// The longest list of rights there is does not fit into a line: the deed is done, and noted as far as it fits.
 #[actix_web::test]
 async fn a_role_with_every_right_is_changed_and_noted() {
