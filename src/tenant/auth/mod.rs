@@ -26,6 +26,7 @@ mod settings;
 mod step_up;
 mod store;
 mod strangers;
+mod ways;
 
 pub use account::{SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;

@@ -14,6 +14,7 @@ use super::store::{self, Credentials};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::{Answer, Client, ErrorEnvelope, Idempotency, InPerson, Json, NoQuery};
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit::{self, Entry};
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::passwords::{self, Whose, choose};
@@ -100,6 +101,10 @@ pub async fn change_password(
             };
             account::drop_trust(conn, db, me).await?;
             users::update(conn, me, &change, true, line.now).await?;
+            let by = format!("user:{me}");
+            let entry =
+                Entry { actor: &by, action: "password.changed", user: me, session: Some(session), reason: None };
+            audit::note::<TenantConn>(conn, &entry, line.now).await?;
             mail::notify_security(conn, db, me, SecurityNotice::PasswordChanged, Some(client)).await?;
             mfa::gate::forget_challenges(conn, db, me).await?;
             store::end_sessions(conn, me, Some(session), "password_changed", line.now).await?;

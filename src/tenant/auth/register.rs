@@ -16,6 +16,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Client;
 use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Replay};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::docs::StrangerRefusals;
 use crate::tenant::passwords::{self, Whose, choose};
 use crate::tenant::permissions::catalog::USER;
@@ -190,6 +191,7 @@ async fn accept(
     if store::came_by_mail(conn, db, &token.hash()).await? {
         account::store::verified(conn, db, id, now).await?;
     }
+    audit::note_person(conn, (&format!("user:{id}"), id), "invitation.accepted", None, now).await?;
     users::get(conn, id).await
 }
 

@@ -16,6 +16,7 @@ use crate::rest::{
     Versioned,
 };
 use crate::router::{TenantConn, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::{MailRead, MailWrite};
@@ -106,7 +107,7 @@ pub async fn patch_settings(
     if_match: IfMatch,
     body: MergePatch<PatchMailSettings>,
 ) -> ApiResult<Tagged<MailSettings>> {
-    caller.in_person()?;
+    let user = caller.in_person()?;
     let language = body.0.language.needed("language")?;
     let now = auth.clock.now();
     caller
@@ -119,7 +120,10 @@ pub async fn patch_settings(
             let change = "UPDATE mail_settings SET language = $1, updated_at = $2, version = version + 1 \
                           RETURNING language, updated_at, version";
             let change = diesel::sql_query(change).bind::<Text, _>(language).bind::<Timestamptz, _>(now);
-            Ok(change.get_result(conn).await?)
+            let after: MailSettings = change.get_result(conn).await?;
+            let (by, what) = (format!("user:{user}"), format!("language: {}, was {}", after.language, before.language));
+            audit::note_person(conn, (&by, user), "mail_settings.changed", Some(&what), now).await?;
+            Ok(after)
         })
         .await
         .map(Tagged)

@@ -154,7 +154,8 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 impl Asked {
-    /// The app, which proved who it is if it has a secret. Wrong secrets count like wrong passwords, and lock their lane.
+    /// The app, which proved who it is if it has a secret. Wrong secrets count like wrong passwords, and lock their lane; but
+    /// nobody locks an app that has none to guess by sending it one.
     ///
     /// # Errors
     /// `invalid_client`, alike for one that is unknown, has another secret, or is closed.
@@ -172,25 +173,28 @@ impl Asked {
         let name = format!("oauth-client:{}", said.chars().take(64).collect::<String>());
         let program = Program::new(&self.auth, &self.db, &name, &self.from);
         let read = async |conn: &mut TenantConn| -> ApiResult<_> {
-            let settled = program.look(conn).await?;
             let found = match id {
                 Some(id) => store::find(conn, id).await?,
                 None => None,
             };
-            Ok((settled, found))
+            let is_public = found.as_ref().is_some_and(|(row, _)| !row.is_confidential());
+            let settled = is_public || program.look(conn).await?;
+            Ok((settled, is_public, found))
         };
-        let (settled, found) = self.db.read(read).await?;
+        let (settled, is_public, found) = self.db.read(read).await?;
         let now = self.auth.clock.now();
         let proved = match (&found, &secret) {
             (None, _) => false,
-            (Some((row, _)), None) => !row.is_confidential(),
+            (Some(_), None) => is_public,
             (Some((_, hashes)), Some(secret)) => {
                 let presented = opaque(secret, TokenKind::OauthSecret, &self.db);
                 presented.is_some_and(|token| hashes.know(&token.hash(), now))
             }
         };
         let Some((row, _)) = found.filter(|_| proved) else {
-            program.fail().await?;
+            if !is_public {
+                program.fail().await?;
+            }
             return Err(Refusal::client());
         };
         if secret.is_some() && !settled {

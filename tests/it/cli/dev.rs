@@ -62,7 +62,7 @@ async fn dev_works_stops_and_comes_back() {
     nobody.post("/api/v1/tenants", sign_up).await.refused(409, "already_exists");
     interrupt(child, &ready).await;
     let settings = run_with(&[], &["config", "show", "--data-dir", &at]).await.expect(0);
-    let mode = settings.stdout.lines().find(|line| line.starts_with("signup.mode")).unwrap_or_default();
+    let mode = settings.stdout.lines().find(|line| line.trim_start().starts_with("signup.mode")).unwrap_or_default();
     assert!(mode.contains("open"), "the directory is still dev's: {mode}");
 
     let begun = std::time::Instant::now();

@@ -142,8 +142,11 @@ async fn a_database_that_lets_nobody_in_yet_gets_no_crowd_of_backends() {
     let mut holder = db::open(&app.server()).await;
     let shut = format!("BEGIN; ALTER DATABASE \"{name}\" RENAME TO \"{name}_away\"");
     holder.batch_execute(&shut).await.expect("nobody is in it");
-    let starting = "SELECT count(*)::text AS word FROM pg_locks \
-                    WHERE NOT granted AND locktype = 'object' AND classid = 'pg_database'::regclass";
+    let starting = format!(
+        "SELECT count(*)::text AS word FROM pg_locks \
+         WHERE NOT granted AND locktype = 'object' AND classid = 'pg_database'::regclass \
+         AND objid = (SELECT oid FROM pg_database WHERE datname = '{name}')"
+    );
     undisturbed(&neighbours, async {
         let begun = app.router().pools().opened();
         let asking = async {
@@ -155,7 +158,7 @@ async fn a_database_that_lets_nobody_in_yet_gets_no_crowd_of_backends() {
             };
             eventually(seconds(30), "it is tried again", tried).await;
         };
-        let ((), most) = observed(&app.server(), starting, asking).await;
+        let ((), most) = observed(&app.server(), &starting, asking).await;
         assert_eq!(most, 1, "backends that wait for their database");
         holder.batch_execute("ROLLBACK").await.expect("it is open again");
         recovers("let in again", &admin).await;

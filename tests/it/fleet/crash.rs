@@ -80,13 +80,13 @@ async fn after_a_crash_at_any_step_a_delete_leaves_nothing() {
     }
 }
 
-/// What was begun is unroutable, and looks like nothing to a stranger.
+/// What was begun is unroutable: a login says that it is not ready, and nothing else knows of it.
 #[actix_web::test]
 async fn a_half_made_tenant_is_not_there() {
     let app = TestApp::shared().await;
     let slug = unique("half");
     crash(app, &slug, "verify", false).await;
     let body = json!({"tenant": slug, "email": format!("admin@{slug}.test"), "password": "whatever it was"});
-    app.anonymous().post("/api/v1/auth/login", body).await.refused(401, "invalid_credentials");
+    app.anonymous().post("/api/v1/auth/login", body).await.refused(503, "tenant_unavailable");
     app.anonymous().get(&format!("/t/{slug}/.well-known/jwks.json")).await.expect(404);
 }

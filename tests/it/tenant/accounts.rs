@@ -180,6 +180,24 @@ async fn whoever_changes_a_password_voids_the_links_that_were_sent_before() {
     acme.log_in_as(acme.email(), "my own sentence from here on").await.expect(200);
 }
 
+/// Whoever asked for another address with the former password, and agreed to it from the old one, does not get the account
+/// after all with the link that is left.
+#[actix_web::test]
+async fn a_new_password_ends_a_change_of_address_that_is_half_agreed_to() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    let (thief, new) = (acme.another_login().await, address("thief"));
+    thief.post("/api/v1/users/me/email", json!({"email": new})).await.expect(202);
+    let confirm = smtp.letter(&new, "new address of your account").await.token();
+    let approve = smtp.letter(acme.email(), &new).await.token();
+    post(&acme, "confirm-email", json!({"token": approve})).await.expect(204);
+    forgot(&acme, acme.email()).await;
+    let token = smtp.letter(acme.email(), "Choose a new password").await.token();
+    reset(&acme, &token).await.expect(204);
+    assert_eq!(post(&acme, "confirm-email", json!({"token": confirm})).await.invalid()[0].0, "token");
+    acme.log_in_as(acme.email(), NEW).await.expect(200);
+}
+
 #[actix_web::test]
 async fn a_new_password_is_no_way_around_the_second_factor_nor_around_a_lock() {
     let (app, smtp) = shared().await;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
 use crate::support::device::Device;
+use crate::support::identity::{back, begin, evil, provider};
 use crate::support::jwt::part;
 use crate::support::{authenticator, db, unique};
 
@@ -335,4 +336,28 @@ async fn whoever_is_deactivated_does_not_come_in_by_a_passkey() {
     db::execute(acme.database(), &format!("UPDATE users SET status = 'deactivated' WHERE email = '{email}'")).await;
     let asked = options(&acme).await;
     log_in(&acme, &asked, &device.get(&asked)).await.refused(401, "invalid_credentials");
+}
+
+/// Whoever has no password keeps what they come in with, or a mail would be all that is left.
+#[actix_web::test]
+async fn the_last_way_to_sign_in_stays() {
+    let home = TestApp::shared().await;
+    let node = TestApp::builder().beside(home).set("TENANTRY_PUBLIC_URL", ORIGIN);
+    let app = node.set("TENANTRY_OUTBOUND__ALLOW", "127.0.0.0/8").start().await;
+    let acme = home.tenant("acme").await.at(app.url());
+    provider(&acme, "evil", &format!("{}/ways", evil()), json!({})).await;
+    let begun = begin(&acme, "evil").await;
+    let code = begun.code(&json!({"claims": {"sub": unique("s"), "email": "ada@acme.test"}}));
+    let came = back(&acme.anonymous(), &begun.state, &code, None).await.expect(200);
+    let ada = acme.anonymous().bearing(came.data()["accessToken"].as_str().unwrap());
+    let (_, first) = add(&ada).await;
+    let accounts = "/api/v1/users/me/social-accounts";
+    let account = ada.get(accounts).await.expect(200).data()[0]["id"].as_str().unwrap().to_owned();
+    ada.delete(&format!("{accounts}/{account}")).await.expect(204);
+    ada.delete(&format!("{KEYS}/{first}")).await.refused(409, "conflict");
+    // Of two either may go.
+    let (mut device, second) = add(&ada).await;
+    ada.delete(&format!("{KEYS}/{first}")).await.expect(204);
+    ada.delete(&format!("{KEYS}/{second}")).await.refused(409, "conflict");
+    come_in(&acme, &mut device).await.get("/api/v1/users/me").await.expect(200);
 }

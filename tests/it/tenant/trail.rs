@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tenantry::testing::{Tenant, TestApp};
 
+use crate::support::authenticator::{code, code_at};
 use crate::support::{db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
@@ -74,6 +75,55 @@ async fn what_is_done_with_people_is_noted() {
     program.post("/api/v1/roles", json!({"name": unique("r"), "permissions": []})).await.expect(201);
     let by = format!("action = 'role.created' AND actor = 'key:{}'", key.id());
     assert_eq!(noted(&acme, &by).await, "role.created");
+}
+
+/// What changes how somebody comes in stands there too where they do it themselves.
+#[actix_web::test]
+async fn what_people_do_with_how_they_come_in_is_noted() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let email = format!("{}@example.com", unique("p"));
+    let body = json!({"email": email, "firstName": "P", "lastName": "P", "roles": ["user"]});
+    let made = acme.admin().post("/api/v1/users", body).await.expect(201);
+    let accept = json!({
+        "tenant": acme.slug.as_str(), "email": email, "password": PASSWORD,
+        "invitation": made.data()["invitationToken"],
+    });
+    acme.anonymous().post("/api/v1/auth/register", accept).await.expect(201);
+    let who = acme.person(&email, PASSWORD);
+    let totp = "/api/v1/auth/mfa/totp";
+    let told = who.post(totp, json!({})).await.expect(200);
+    let seed = told.data()["secret"].as_str().expect("a seed");
+    who.post(&format!("{totp}/confirm"), json!({"code": code(app, seed)})).await.expect(200);
+    let next = json!({"code": code_at(app, seed, 30)});
+    let codes = who.post("/api/v1/auth/mfa/recovery-codes", next).await.expect(200);
+    let spare = json!({"code": codes.data()["recoveryCodes"][0]});
+    who.post(&format!("{totp}/remove"), spare).await.expect(204);
+    let change = json!({"currentPassword": PASSWORD, "newPassword": "quite another sentence of words"});
+    who.post("/api/v1/auth/change-password", change).await.expect(204);
+    let by_themselves = format!("user_id = '{0}' AND actor = 'user:{0}'", made.id());
+    let expected = "invitation.accepted second_factor.added recovery_codes.renewed second_factor.removed \
+                    password.changed";
+    assert_eq!(noted(&acme, &by_themselves).await, expected);
+    // Nor does an administrator change in silence how people are written to.
+    acme.admin().patch("/api/v1/mail-settings", json!({"language": "fr"})).await.expect(200);
+    let line = "action = 'mail_settings.changed' AND reason LIKE 'language: fr, was %'";
+    assert_eq!(noted(&acme, line).await, "mail_settings.changed");
+}
+
+#[actix_web::test]
+async fn a_second_factor_that_a_login_demands_is_noted_too() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let demand = json!({"mfaRequiredRoles": ["admin"]});
+    acme.another_login().await.patch("/api/v1/security-policy", demand).await.expect(200);
+    let asked = acme.log_in_as(acme.email(), acme.password()).await.expect(200);
+    let (nobody, mfa) = (acme.anonymous(), asked.data()["mfaToken"].clone());
+    let told = nobody.post("/api/v1/auth/mfa/enrolment", json!({"mfaToken": mfa})).await.expect(200);
+    let seed = told.data()["secret"].as_str().expect("a seed");
+    let confirm = json!({"mfaToken": mfa, "code": code(app, seed)});
+    nobody.post("/api/v1/auth/mfa/enrolment/confirm", confirm).await.expect(200);
+    assert_eq!(noted(&acme, "action LIKE 'second_factor.%'").await, "second_factor.added");
 }
 
 /// The longest list of rights there is does not fit into a line: the deed is done, and noted as far as it fits.

@@ -122,14 +122,15 @@ pub(in crate::tenant) async fn reset_link(
 }
 
 /// A person gets a new password: what would lead around it is good no more. That is the links to another one, for whoever
-/// reads an old mail, and the devices that are asked for no second factor. To be called with the person held, as everybody
-/// does.
+/// reads an old mail, the links to another address, for whoever asked for it with the former password, and the devices that
+/// are asked for no second factor. To be called with the person held, as everybody does.
 ///
 /// # Errors
 /// If the database does not answer.
 pub(in crate::tenant) async fn drop_trust(conn: &mut TenantConn, db: &TenantDb, user: UserId) -> ApiResult<()> {
     if db.tenant().schema_version >= SINCE {
         store::void_tokens(conn, user, RESET_PASSWORD).await?;
+        store::forget_email(conn, user).await?;
     }
     mfa::gate::forget_devices(conn, db, user).await
 }

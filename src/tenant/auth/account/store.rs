@@ -348,10 +348,13 @@ pub(super) async fn agree_to_email(
     .await
     .optional()?;
     if let Some(agreed) = agreed.as_ref().filter(|agreed| agreed.old_hash.is_none() && agreed.new_hash.is_none()) {
-        diesel::sql_query("DELETE FROM email_changes WHERE user_id = $1")
-            .bind::<SqlUuid, _>(agreed.user_id)
-            .execute(conn)
-            .await?;
+        forget_email(conn, UserId::from(agreed.user_id)).await?;
     }
     Ok(agreed)
+}
+
+/// Drops a person's wish for another address, with both of its links.
+pub(super) async fn forget_email(conn: &mut TenantConn, user: UserId) -> QueryResult<()> {
+    let forget = diesel::sql_query("DELETE FROM email_changes WHERE user_id = $1").bind::<SqlUuid, _>(user.uuid());
+    forget.execute(conn).await.map(drop)
 }

@@ -19,7 +19,7 @@ use crate::rest::{
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::settings::Auth;
-use crate::tenant::auth::{elsewhere, passkeys};
+use crate::tenant::auth::ways;
 use crate::tenant::docs::Refusals;
 use crate::tenant::identity_providers::{SINCE, store as providers};
 use crate::tenant::mail::{self, SecurityNotice};
@@ -203,14 +203,7 @@ pub async fn unlink(
         let Some(gone) = store::remove_account(conn, me, id).await? else {
             return Err(ApiError::not_found("social account"));
         };
-        let another = person.has_password
-            || !store::accounts(conn, me).await?.is_empty()
-            || passkeys::store::any(conn, me).await?
-            || elsewhere::lets_in(conn, &here, me).await?;
-        if !another {
-            let said = "It is your only way to sign in. Link another account, or set a password, first.";
-            return Err(ApiError::new(Code::Conflict).detail(said));
-        }
+        ways::check_left(conn, &here, &person).await?;
         let (by, what) = (format!("user:{me}"), format!("{}", gone.id));
         let entry =
             Entry { actor: &by, action: "federation.unlinked", user: me, session: Some(session), reason: Some(&what) };

@@ -111,6 +111,8 @@ async fn known(
     if person.status == UserStatus::Invited {
         let change = UserChange { status: Some(UserStatus::Active.as_str().to_owned()), ..UserChange::default() };
         users::update(conn, person.id, &change, true, now).await?;
+        let by = format!("provider:{}", provider.slug);
+        audit::note_person(conn, (&by, person.id), "invitation.accepted", None, now).await?;
     }
     Ok(person.id)
 }
@@ -156,8 +158,7 @@ pub(super) async fn link(
     now: DateTime<Utc>,
 ) -> ApiResult<store::AccountRow> {
     let subject = (&*external.issuer, &*external.subject);
-    let email = external.email.as_deref().filter(|email| email.chars().count() <= 320);
-    let row = store::insert_account(conn, (user, provider.id), subject, email, now).await?;
+    let row = store::insert_account(conn, (user, provider.id), subject, external.email.as_deref(), now).await?;
     let what = format!("{} ({})", provider.slug, row.id);
     let entry = Entry { actor: by, action: "federation.linked", user, session: None, reason: Some(&what) };
     audit::note(conn, &entry, now).await?;

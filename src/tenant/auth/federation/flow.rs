@@ -33,6 +33,9 @@ pub(super) struct Returned<'a> {
     pub iss: Option<&'a str>,
 }
 
+/// The longest address of an account at a provider that is kept, in characters.
+const LONGEST: usize = 320;
+
 /// Who has come, as the provider says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct External {
@@ -42,6 +45,15 @@ pub(super) struct External {
     pub email_verified: bool,
     pub first_name: String,
     pub last_name: String,
+}
+
+impl External {
+    /// The same without an address that no database could keep: who somebody is does not hang on it.
+    fn fitting(mut self) -> Self {
+        let fits = |email: &String| email.chars().count() <= LONGEST && !email.chars().any(char::is_control);
+        self.email = self.email.filter(fits);
+        self
+    }
 }
 
 impl Flow<'_> {
@@ -90,7 +102,7 @@ impl Flow<'_> {
             ProviderKind::Github => github::identify(self, returned).await,
             ProviderKind::Oidc | ProviderKind::Google => oidc::identify(self, returned).await,
         };
-        found.inspect_err(|error| {
+        found.map(External::fitting).inspect_err(|error| {
             let cause = error.cause().map(ToString::to_string).unwrap_or_default();
             tracing::info!(tenant = %self.db.tenant().id, provider = %self.provider.id, cause, "a provider's answer was refused");
         })

@@ -13,7 +13,7 @@ mod github;
 mod oidc;
 mod store;
 
-pub(in crate::tenant::auth) use store::{is_noted_challenge, note_challenge};
+pub(in crate::tenant::auth) use store::{has_account, is_noted_challenge, note_challenge};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

@@ -166,6 +166,11 @@ pub(super) async fn accounts(conn: &mut TenantConn, user: UserId) -> QueryResult
     a::table.filter(a::user_id.eq(user)).order((a::created_at, a::id)).select(AccountRow::as_select()).load(conn).await
 }
 
+/// Whether a person has any.
+pub(in crate::tenant::auth) async fn has_account(conn: &mut TenantConn, user: UserId) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(a::table.filter(a::user_id.eq(user)))).get_result(conn).await
+}
+
 /// Unties an account. None if it is not this person's.
 pub(super) async fn remove_account(
     conn: &mut TenantConn,

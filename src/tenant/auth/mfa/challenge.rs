@@ -11,6 +11,7 @@ use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::totp::Enrolment;
 use crate::rest::{Client, Hints};
 use crate::router::{Router, TenantConn, TenantDb, TenantTx};
+use crate::tenant::audit;
 use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::end_sessions;
 use crate::tenant::auth::passkeys::{self, PasskeyOptions};
@@ -112,6 +113,8 @@ impl Waiting {
                 if is_new {
                     // Whoever is signed in elsewhere has shown no second factor.
                     end_sessions(conn, person.id, None, "second_factor_added", now).await?;
+                    let by = format!("user:{}", person.id);
+                    audit::note_person(conn, (&by, person.id), "second_factor.added", None, now).await?;
                     let notice = SecurityNotice::SecondFactorAdded;
                     mail::notify_security(conn, db, person.id, notice, Some(client)).await?;
                 }

@@ -14,6 +14,7 @@ use crate::rest::{
     Answer, Client, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Recent, Replay, Reply, SignedIn,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
+use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::attempts::{self, Kind, Line, locked};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::auth::store as sessions;
@@ -253,12 +254,7 @@ async fn prove(
             attempts::fail(conn, &line, Some(me)).await?;
             return Ok(Err(ApiError::invalid_field("code", "invalid", "Not a code of now.")));
         };
-        let notice = match deed {
-            Deed::Confirm => SecurityNotice::SecondFactorAdded,
-            Deed::Remove => SecurityNotice::SecondFactorRemoved,
-            Deed::Renew => SecurityNotice::RecoveryCodesRenewed,
-        };
-        mail::notify_security(conn, db, me, notice, Some(client)).await?;
+        tell(conn, db, caller, deed, client, now).await?;
         match deed {
             Deed::Remove => {
                 store::remove(conn, me).await?;
@@ -277,6 +273,32 @@ async fn prove(
         auth.admission.forget_user(db.tenant().id, me).await;
     }
     Ok(answer)
+}
+
+/// Writes down what was done, and tells the person.
+async fn tell(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    caller: &SignedIn,
+    deed: Deed,
+    client: &Client,
+    now: DateTime<Utc>,
+) -> ApiResult<()> {
+    let (me, session) = (caller.user(), caller.claims.sid);
+    let action = match deed {
+        Deed::Confirm => "second_factor.added",
+        Deed::Remove => "second_factor.removed",
+        Deed::Renew => "recovery_codes.renewed",
+    };
+    let actor = format!("user:{me}");
+    let entry = Entry { actor: &actor, action, user: me, session: Some(session), reason: None };
+    audit::note(conn, &entry, now).await?;
+    let notice = match deed {
+        Deed::Confirm => SecurityNotice::SecondFactorAdded,
+        Deed::Remove => SecurityNotice::SecondFactorRemoved,
+        Deed::Renew => SecurityNotice::RecoveryCodesRenewed,
+    };
+    mail::notify_security(conn, db, me, notice, Some(client)).await
 }
 
 /// The database with second factors in it.

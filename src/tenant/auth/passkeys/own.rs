@@ -20,6 +20,7 @@ use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::mfa::gate;
 use crate::tenant::auth::settings::Auth;
+use crate::tenant::auth::ways;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::users::rules::{name_shape, not_blank};
@@ -180,13 +181,13 @@ pub async fn rename_passkey(
 }
 
 /// Removes one of one's passkeys: from here on it opens nothing. Refused where the organisation demands a second factor and
-/// there is no other.
+/// there is no other. The last way to sign in stays.
 #[utoipa::path(
     tag = "auth",
     params(("id" = Uuid, Path, description = "The passkey")),
     responses(
         (status = 204, description = "Removed"),
-        (status = 409, description = "The organisation demands a second factor, and it is the last one", body = ErrorEnvelope),
+        (status = 409, description = "The organisation demands a second factor, and it is the last one; or it is the only way to sign in", body = ErrorEnvelope),
         Refusals,
     ),
     security(("bearer" = [])),
@@ -205,13 +206,14 @@ pub async fn remove_passkey(
     let gone = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<bool> {
             // Of two factors that are taken away at the same time one stays where one is demanded.
-            users::hold(conn, me).await?;
+            let person = users::hold(conn, me).await?;
             let Some(name) = store::remove(conn, me, id).await? else { return Ok(false) };
             let another = store::any(conn, me).await? || gate::has_authenticator(conn, db, me).await?;
             if !another && gate::is_demanded(conn, db, roles).await? {
                 let said = "Your organisation demands a second factor of your roles.";
                 return Err(ApiError::new(Code::Conflict).detail(said));
             }
+            ways::check_left(conn, db, &person).await?;
             let actor = format!("user:{me}");
             let entry =
                 Entry { actor: &actor, action: "passkey.removed", user: me, session: Some(session), reason: None };

@@ -70,6 +70,29 @@ async fn what_an_evil_provider_says_is_not_believed() {
     assert_eq!(known.without_request_id(), unknown.without_request_id());
 }
 
+/// Who somebody is does not hang on their address: whoever is known comes in, and what could not be kept is not.
+#[actix_web::test]
+async fn an_address_that_nobody_could_keep_keeps_nobody_out() {
+    let acme = app().await.tenant("acme").await;
+    provider(&acme, "evil", &format!("{}/a", evil()), json!({})).await;
+    let kept = "SELECT coalesce(string_agg(email, ' '), 'none') AS word FROM social_accounts";
+    let (long, longest) = (format!("{}@acme.test", "a".repeat(400)), format!("{}@acme.test", "a".repeat(310)));
+    let first = json!({"claims": {"email": "ada@acme.test"}});
+    let ada = with(&acme, "evil", first).await.expect(200).data()["user"]["id"].clone();
+    for (email, word) in
+        [(&*long, "none"), (&*longest, &*longest), ("a\u{0}@acme.test", "none"), ("a\n@acme.test", "none")]
+    {
+        let came = with(&acme, "evil", json!({"claims": {"email": email}})).await.expect(200);
+        assert_eq!(came.data()["user"]["id"], ada);
+        assert_eq!(db::word(acme.database(), kept).await, word);
+    }
+    // A newcomer has to have one.
+    for email in [&*long, "a\u{0}@acme.test"] {
+        let wish = json!({"claims": {"sub": unique("s"), "email": email}});
+        with(&acme, "evil", wish).await.refused(401, "federation_failed");
+    }
+}
+
 #[actix_web::test]
 async fn an_answer_is_its_own_provider_s() {
     let acme = app().await.tenant("acme").await;

@@ -105,6 +105,9 @@ async fn an_address_that_both_sides_verified_links_by_itself() {
     let wish = json!({"claims": {"sub": unique("s"), "email": email}});
     let came = with(&acme, "evil", wish.clone()).await.expect(200);
     assert_eq!((&came.data()["user"]["id"], &came.data()["user"]["status"]), (&json!(invited), &json!("active")));
+    let noted =
+        format!("SELECT actor AS word FROM audit WHERE user_id = '{invited}' AND action = 'invitation.accepted'");
+    assert_eq!(db::word(acme.database(), &noted).await, "provider:evil");
     // Who may not come in does not come in this way either.
     let path = format!("/api/v1/users/{invited}");
     acme.admin().patch(&path, json!({"status": "deactivated"})).await.expect(200);

@@ -61,3 +61,28 @@ async fn wrong_secrets_count_and_lock_their_own_lane() {
     known.ask("token", &OWN).await.expect(200);
     acme.another_login().await;
 }
+
+/// An app that keeps no secret has none to guess: anybody who knows its name would keep everybody out of it.
+#[actix_web::test]
+async fn nobody_locks_an_app_that_keeps_no_secret() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let open = json!({"confidential": false, "grants": ["authorization_code", "refresh_token"]});
+    let open = App::new(&acme, &[], open).await;
+    let nobody = acme.anonymous();
+    let refresh = [("grant_type", "refresh_token"), ("refresh_token", "x")];
+    let guess = async |id: &str| {
+        let all = [refresh[0], refresh[1], ("client_id", id), ("client_secret", "x")];
+        send(&nobody, &acme, "token", &all).await
+    };
+    for _ in 0..7 {
+        refused(&guess(&open.id).await, 401, "invalid_client");
+    }
+    refused(&open.ask("token", &refresh).await, 400, "invalid_grant");
+    // The control: a name that nobody has is locked as one with a secret is.
+    let unknown = uuid::Uuid::now_v7().to_string();
+    for _ in 0..5 {
+        refused(&guess(&unknown).await, 401, "invalid_client");
+    }
+    refused(&guess(&unknown).await, 429, "invalid_client");
+}
