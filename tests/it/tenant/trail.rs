@@ -134,7 +134,7 @@ async fn a_role_with_every_right_is_changed_and_noted() {
     let admin = acme.admin();
     let catalog = admin.get("/api/v1/permissions?pageSize=100").await.expect(200);
     let every: Vec<_> = catalog.data().as_array().expect("a list").iter().map(|right| &right["name"]).collect();
-    let (name, longest) = (unique("everything"), unique(&"n".repeat(60)));
+    let (name, longest) = (unique("everything"), unique(&"n".repeat(40)));
     let role = admin.post("/api/v1/roles", json!({"name": name, "permissions": every})).await.expect(201).id();
     let path = format!("/api/v1/roles/{role}");
     admin.patch(&path, json!({"name": longest})).await.expect(200);
