@@ -85,7 +85,7 @@ async fn a_person_is_held_before_the_links_in_their_mails() {
     let (app, smtp) = shared().await;
     let acme = app.tenant("acme").await;
     let (admin, nobody) = (acme.another_login().await, acme.anonymous());
-    let id = admin.user_id().await;
+    let (id, other) = (admin.user_id().await, person(&acme).await);
     let held = format!("SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE");
     let of = |table: &str| format!("SELECT 1 FROM {table} WHERE user_id = '{id}' FOR UPDATE NOWAIT");
 
@@ -105,7 +105,6 @@ async fn a_person_is_held_before_the_links_in_their_mails() {
     acme.log_in_as(&new, PASSWORD).await.expect(200);
 
     // An administrator who sets it, too.
-    let other = person(&acme).await;
     let email = db::word(acme.database(), &format!("SELECT email AS word FROM users WHERE id = '{other}'")).await;
     let forgot = json!({"tenant": acme.slug.as_str(), "email": email});
     nobody.post("/api/v1/auth/forgot-password", forgot).await.expect(202);
