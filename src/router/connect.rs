@@ -99,7 +99,6 @@ pub(super) async fn open_listening(
     open_overheard(target, options, permit, announce, Arc::default()).await
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
 async fn open_overheard(
     target: &Target,
     options: &ConnectOptions,
@@ -159,6 +158,7 @@ fn late() -> ConnectError {
 
 /// Agrees with the server on a session. One that `counts` against a budget and is late goes on apart, and its socket keeps
 /// the permit: the server may have started a backend by now, which is there until it answers or is gone.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
 async fn shake_hands<S, T>(
     config: Config,
     socket: S,
