@@ -1,8 +1,10 @@
-//! Those who come to have a password compared, before the hash is known: a few of each tenant ask its database at a time.
-//! Five hundred who come at once would else be five hundred statements at once, and every other request of the process waits
-//! behind them. A tenant whose database hangs holds up its own logins only.
+//! Those who come to have a password compared, before the hash is known. Of each tenant a few at a time ask its database and
+//! have their hash compared; the others wait here, where they cost nothing. Five hundred who come at once would else be five
+//! hundred statements at once, and every other request of the process waits behind them. A tenant whose database hangs holds
+//! up its own logins only: a turn to hash is taken afterwards.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
@@ -11,57 +13,144 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// How many of one tenant ask at a time. A statement takes a hundredth of a hash: these keep every core busy hashing.
-const AT_ONCE: usize = 8;
-/// How long one waits to ask.
+/// How many of one tenant are let in for each hash that runs at a time: one that hashes, and others that ask meanwhile. A
+/// statement takes a hundredth of a hash.
+const EACH: usize = 4;
+/// How long one waits to be let in.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Tenants that are remembered. One that is forgotten while it is busy gets its places once more.
 const TENANTS: u64 = 10_000;
+/// How many times the room of one tenant all of them have, but for those of whom few wait.
+const ALL: usize = 4;
 
-/// A few places for each tenant.
+/// A few places for each tenant, and a bounded line in front of them.
 #[derive(Clone)]
-pub(super) struct Arrivals(Cache<Uuid, Arc<Semaphore>>);
+pub(super) struct Arrivals {
+    tenants: Cache<Uuid, Arc<Line>>,
+    /// Those who wait, of all tenants.
+    waiting: Arc<AtomicUsize>,
+    places: usize,
+    room: usize,
+}
 
-/// The right to ask; given on when it is dropped.
+struct Line {
+    places: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The right to ask, and to hash afterwards; given on when it is dropped.
 #[derive(Debug)]
 pub struct Arrived {
     _place: OwnedSemaphorePermit,
 }
 
+/// Counts somebody who waits, until dropped.
+struct Waits([Arc<AtomicUsize>; 2]);
+
+impl Waits {
+    /// Unless there is no room.
+    fn new(counts: [&Arc<AtomicUsize>; 2], has_room: impl FnOnce([usize; 2]) -> bool) -> Option<Self> {
+        let waits = Self(counts.map(Arc::clone));
+        let before = counts.map(|count| count.fetch_add(1, Ordering::Relaxed));
+        has_room(before).then_some(waits)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        for count in &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Arrivals {
-    pub(super) fn new() -> Self {
-        let places = Cache::builder().max_capacity(TENANTS).eviction_policy(EvictionPolicy::lru());
-        Self(places.time_to_idle(4 * DEADLINE).build())
+    /// For so many hashes at a time, with room for so many of each tenant who wait.
+    pub(super) fn new(parallel: usize, room: usize) -> Self {
+        let tenants = Cache::builder().max_capacity(TENANTS).eviction_policy(EvictionPolicy::lru());
+        Self {
+            tenants: tenants.time_to_idle(4 * DEADLINE).build(),
+            waiting: Arc::default(),
+            places: parallel * EACH,
+            room,
+        }
     }
 
-    /// Waits for a place; `None` if it does not come in time.
+    /// Waits for a place; `None` if too many wait, or it does not come in time.
     pub(super) async fn take(&self, whose: Uuid) -> Option<Arrived> {
         self.take_within(DEADLINE, whose).await
     }
 
     async fn take_within(&self, deadline: Duration, whose: Uuid) -> Option<Arrived> {
-        let places = self.0.get_with(whose, || Arc::new(Semaphore::new(AT_ONCE)));
-        let place = timeout(deadline, places.acquire_owned()).await.ok()?.ok()?;
+        let line = self.tenants.get_with(whose, || {
+            Arc::new(Line { places: Arc::new(Semaphore::new(self.places)), waiting: Arc::default() })
+        });
+        let (places, room) = (self.places, self.room);
+        let has_room = |[own, all]: [usize; 2]| own < room && (all < ALL * room || own < places);
+        let _waits = Waits::new([&line.waiting, &self.waiting], has_room)?;
+        let place = timeout(deadline, line.places.clone().acquire_owned()).await.ok()?.ok()?;
         Some(Arrived { _place: place })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_with;
+
+    use futures_util::future::join_all;
+    use futures_util::poll;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_few_of_each_tenant_ask_at_a_time() {
-        let (arrivals, busy, other) = (Arrivals::new(), Uuid::from_u128(1), Uuid::from_u128(2));
+    async fn a_few_of_each_tenant_are_let_in() {
+        let (arrivals, busy, other) = (Arrivals::new(2, 100), Uuid::from_u128(1), Uuid::from_u128(2));
         let mut asking = Vec::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..2 * EACH {
             asking.push(arrivals.take(busy).await.expect("there is room"));
         }
         assert!(arrivals.take_within(Duration::ZERO, busy).await.is_none(), "nobody has left");
         assert!(arrivals.take(other).await.is_some(), "each tenant has places of its own");
         let mut next = Box::pin(arrivals.take(busy));
-        assert!(futures_util::poll!(&mut next).is_pending());
+        assert!(poll!(&mut next).is_pending());
         asking.pop();
         assert!(next.await.is_some());
+        assert_eq!(arrivals.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn the_line_is_bounded_and_no_tenant_fills_those_of_others() {
+        let room = 8;
+        let arrivals = Arrivals::new(1, room);
+        let whole = |whose| {
+            let arrivals = arrivals.clone();
+            repeat_with(move || {
+                let arrivals = arrivals.clone();
+                async move { arrivals.take(whose).await.map(std::mem::forget) }
+            })
+        };
+        // Their places are taken for good; then as many wait as there is room.
+        let mut waiting = Vec::new();
+        for whose in (0..).map(Uuid::from_u128).take(ALL) {
+            assert_eq!(join_all(whole(whose).take(EACH)).await.iter().flatten().count(), EACH);
+            for next in whole(whose).take(room) {
+                let mut next = Box::pin(next);
+                assert!(poll!(&mut next).is_pending());
+                waiting.push(next);
+            }
+            assert!(arrivals.take(whose).await.is_none(), "its line is full");
+        }
+        // All of them together fill the whole: who has few waiting has room nevertheless.
+        let late = Uuid::from_u128(99);
+        assert_eq!(join_all(whole(late).take(EACH)).await.iter().flatten().count(), EACH);
+        for next in whole(late).take(EACH) {
+            let mut next = Box::pin(next);
+            assert!(poll!(&mut next).is_pending());
+            waiting.push(next);
+        }
+        assert!(arrivals.take(late).await.is_none());
+        // Whoever leaves makes room.
+        waiting.pop();
+        assert!(poll!(Box::pin(arrivals.take(late))).is_pending());
     }
 }

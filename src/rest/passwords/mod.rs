@@ -64,7 +64,7 @@ impl Passwords {
         let nobody = hashes::make(&hex(&random::<32>()).into(), &peppers)
             .expect("Argon2id takes any password and a salt of 16 bytes");
         Self {
-            arrivals: Arrivals::new(),
+            arrivals: Arrivals::new(parallel, parallel * QUEUE_PER_WORKER),
             turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),
             threads: Arc::new(Threads::new(parallel)),
             peppers: Arc::new(peppers),
@@ -210,8 +210,8 @@ impl Hasher {
         Ok(if known { checked } else { Checked::Wrong })
     }
 
-    /// Admits to the tenant's database whoever needs a hash compared that is there, for as long as they hold what is given;
-    /// not who would be sent away afterwards.
+    /// Admits to the tenant's database, and to the hashing after that, whoever needs a hash compared that is there: for as
+    /// long as they hold what is given. Not who would be sent away afterwards.
     ///
     /// # Errors
     /// `overloaded` as [`Self::hash`], or if too many others ask.

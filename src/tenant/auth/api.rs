@@ -124,19 +124,22 @@ async fn login_to(
             Ok((attempts::look(conn, line).await?, store::credentials(conn, line.email_key).await?))
         })
         .await?;
-    drop(arrived);
     if let Some(left) = standing.locked(line) {
         stands(auth.settings.limits.account);
         return Err(locked(left, &auth.settings.limits));
     }
     // Unless it is right.
     stands(standing.failures() + 1);
+    let slowdown = standing.slowdown(line);
+    // Who is held up for other reasons holds up nobody else.
+    let arrived = Some(arrived).filter(|_| slowdown.is_zero() && !standing.is_suspicious());
     if standing.is_suspicious() {
         captcha::demand(auth, db, client, captcha).await?;
     }
-    tokio::time::sleep(standing.slowdown(line)).await;
+    tokio::time::sleep(slowdown).await;
     let hash = found.as_ref().and_then(Credentials::usable_hash);
     let checked = hasher.check(password, hash).await?;
+    drop(arrived);
     let known = found.as_ref().map(|c| c.user);
     let matched = found.filter(|_| checked.matches());
     let line = &line.again(auth);
