@@ -86,6 +86,8 @@ pub(crate) use tls::system_authorities;
 pub use token::{AccessClaims, KeyAlgorithm, KeyId, SigningKey, VerificationKey};
 pub use work::{Rework, Work};
 
+#[cfg(feature = "server")]
+use crate::kernel::crypto::MasterKeys;
 use crate::kernel::{Slug, TenantId};
 #[cfg(feature = "server")]
 use doorbell::Bell;
@@ -177,6 +179,17 @@ impl Router {
     #[cfg(feature = "server")]
     pub(crate) async fn for_maker(&self, id: TenantId) -> Result<TenantDb> {
         Ok(TenantDb::new(self.clone(), self.tenant(id).await?))
+    }
+
+    /// The same of a tenant that a transaction under way has just made. Nobody else gets to know of it here: should the
+    /// transaction come to nothing, what was opened lies idle until it is closed.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    #[cfg(feature = "server")]
+    pub(crate) async fn for_maker_in(&self, conn: &mut MainConn, keys: &MasterKeys, id: TenantId) -> Result<TenantDb> {
+        let row = tenant_row::TenantRow::find_in(conn, id).await?.ok_or(Error::TenantUnknown)?;
+        Ok(TenantDb::new(self.clone(), Arc::new(row.read(keys, &self.installation().mac)?)))
     }
 
     /// A tenant in whatever state, by slug.

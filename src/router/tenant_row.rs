@@ -5,8 +5,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use chrono::{DateTime, Utc};
-use diesel::OptionalExtension as _;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension as _, QueryResult};
 use diesel_async::RunQueryDsl;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -139,11 +139,15 @@ impl TenantRow {
     /// The row of one tenant.
     pub(super) async fn find(db: &MainDb, id: TenantId) -> Result<Option<Self>> {
         db.read(async move |conn: &mut MainConn| -> Result<_> {
-            let query = Kept::<SqlUuid, _>::new([TENANT, " WHERE t.id = "], id);
-            Ok(query.get_result::<Self>(conn).await.optional()?)
+            Ok(Self::find_in(conn, id).await?)
         })
         .await
         .map_err(unread)
+    }
+
+    /// The same, in a transaction under way: one that it has just made.
+    pub(super) async fn find_in(conn: &mut MainConn, id: TenantId) -> QueryResult<Option<Self>> {
+        Kept::<SqlUuid, _>::new([TENANT, " WHERE t.id = "], id).get_result::<Self>(conn).await.optional()
     }
 
     /// The rows of these tenants, as far as there are any.

@@ -16,6 +16,8 @@ pub(in crate::fleet) struct Asked {
     pub(in crate::fleet) sign_up: Option<Uuid>,
     /// A request with an `Idempotency-Key`.
     pub(in crate::fleet) request: Option<Uuid>,
+    /// Its slug was free a moment ago: nothing of it was begun before.
+    pub(in crate::fleet) anew: bool,
 }
 
 impl Fleet {
@@ -34,7 +36,7 @@ impl Fleet {
         {
             return Ok(made);
         }
-        let asked = Asked { sign_up: None, request };
+        let asked = Asked { request, ..Asked::default() };
         self.create_for(wanted, asked, None, &OperationOptions::default(), &Silent).await
     }
 

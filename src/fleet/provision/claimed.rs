@@ -7,7 +7,7 @@ use super::admin::AdminToBe;
 use super::again::Asked;
 use super::create::Reserved;
 use super::trail::Trail;
-use super::welcome::Welcome;
+use super::welcome::{Expected, Welcome};
 use super::{CreateTenant, Provisioned, verify};
 use crate::control::operations::Operation;
 use crate::control::ready::ReadyTenant;
@@ -30,6 +30,8 @@ pub(super) struct Ready {
     pub(super) made: ReadyTenant,
     /// Its database, as its own role.
     pub(super) address: Target,
+    /// The same as requests will see it, where somebody is welcomed.
+    pub(super) expected: Option<Expected>,
 }
 
 impl Fleet {
@@ -37,11 +39,11 @@ impl Fleet {
     pub(super) async fn begin_later(&self, wanted: &CreateTenant) -> ApiResult<TenantRecord> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let begun = Instant::now();
-        let reserved = self.reserve(wanted, Asked::default(), true, &migrations.head()).await?;
+        let reserved = self.reserve(wanted, Asked::default(), None, true, &migrations.head()).await?;
         let Reserved { tenant, operation, _lock, ready } = reserved;
         let Some(ready) = ready else { return Ok(tenant) };
         let trail = Trail::new(begun, None, &Silent);
-        match self.open_claimed((&tenant, &operation), &ready, (None, None), trail).await {
+        match self.open_claimed((&tenant, &operation), ready, (None, None), trail).await {
             Ok(made) => Ok(made.tenant),
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
@@ -55,19 +57,18 @@ impl Fleet {
     pub(super) async fn open_claimed(
         &self,
         (tenant, operation): (&TenantRecord, &Operation),
-        ready: &Ready,
+        ready: Ready,
         people: (Option<AdminToBe>, Option<&Welcome>),
         mut trail: Trail<'_>,
     ) -> ApiResult<Provisioned> {
         trail.done(0, CLAIM);
         let (mut generated, mut first_session) = (None, None);
         // It was looked at from all sides when it was made. That it is still there, and whose it is, is seen again.
-        match people {
-            (Some(admin), Some(welcome)) => {
-                let db = welcome.router.for_maker(tenant.id).await?;
-                first_session = Some(welcome.sign_in(&db, admin).await?);
+        match (people, ready.expected) {
+            ((Some(admin), Some(welcome)), Some(expected)) => {
+                first_session = Some(welcome.sign_in(&expected.ready().await?, admin).await?);
             }
-            (admin, _) => {
+            ((admin, _), _) => {
                 let mut own = admin::open(&ready.address).await?;
                 verify::stamp((tenant.id, self.installation().await?.id), &mut own).await?;
                 if let Some(admin) = admin {

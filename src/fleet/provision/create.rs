@@ -98,7 +98,11 @@ impl Fleet {
         // Before anything of the control plane is used: a crowd waits here, not for its connections.
         let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
         let kind = OperationKind::Create;
-        if let Some(found) = unfinished(&self.control, &wanted.slug, kind, asked.sign_up).await? {
+        let begun = match asked.anew {
+            true => None,
+            false => unfinished(&self.control, &wanted.slug, kind, asked.sign_up).await?,
+        };
+        if let Some(found) = begun {
             let _lock = Lock::tenant(&self.control, found.id).await?;
             // Whoever held the lock until now may have finished it, or taken it back.
             let (tenant, operation) = reopen(&self.control, found.id, kind, options.left).await?;
@@ -113,13 +117,13 @@ impl Fleet {
         let trail = |since| Trail::new(since, options.halt.as_ref(), progress);
         let begun = Instant::now();
         let Reserved { tenant, operation, _lock, ready } =
-            self.reserve(wanted, asked, false, &migrations.head()).await?;
+            self.reserve(wanted, asked, welcome, false, &migrations.head()).await?;
         let Some(ready) = ready else {
             let mut run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
             (run.admin, run.in_one_go, run.welcome) = (admin, true, welcome);
             return Box::pin(self.make(run, &operation, trail(begun))).await;
         };
-        match Box::pin(self.open_claimed((&tenant, &operation), &ready, (admin, welcome), trail(begun))).await {
+        match Box::pin(self.open_claimed((&tenant, &operation), ready, (admin, welcome), trail(begun))).await {
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
                     "a ready tenant was not what it should be; its making is gone through again");
@@ -171,18 +175,19 @@ impl Fleet {
     }
 
     /// The registry entry and its journal, in one transaction; of a ready tenant with the migrations that lead here, where
-    /// the cluster has one.
+    /// the cluster has one. To that, a connection is opened meanwhile for who is welcomed.
     pub(super) async fn reserve(
         &self,
         wanted: &CreateTenant,
         asked: Asked,
+        welcome: Option<&Welcome>,
         background: bool,
         head: &Head,
     ) -> ApiResult<Reserved> {
         let keys = self.control.keys.clone();
         let strategy = self.settings.placement;
         let session = Session::of(&self.locks, &self.control).await?;
-        let (wanted, head) = (wanted.clone(), head.clone());
+        let (wanted, head, welcome) = (wanted.clone(), head.clone(), welcome.cloned());
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
@@ -215,11 +220,15 @@ impl Fleet {
                     tenant.plan = Some(plan.clone());
                 }
                 signing_keys::make(conn, &keys, id).await?;
+                let expected = match welcome.filter(|_| ready.is_some()) {
+                    Some(welcome) => Some(welcome.expect_ahead(conn, &keys, id).await?),
+                    None => None,
+                };
                 let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
                     "ready": ready.is_some(), "signUp": asked.sign_up, "request": asked.request});
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
                 let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
-                let ready = ready.map(|ready| Ready { address: own_address(&cluster, &ready), made: ready });
+                let ready = ready.map(|made| Ready { address: own_address(&cluster, &made), made, expected });
                 Ok::<_, ApiError>(Reserved { tenant, operation, _lock: lock, ready })
             })
             .await

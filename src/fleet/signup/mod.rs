@@ -104,6 +104,7 @@ impl Fleet {
                 Ok(Some((tenant, open.is_some_and(|open| open.kind == OperationKind::Delete))))
             })
             .await?;
+        let anew = found.is_none();
         match found {
             // It was made, and nobody could be told.
             Some((made, _)) if made.status != TenantStatus::Provisioning => return Ok(Made::Before(made.id)),
@@ -116,7 +117,7 @@ impl Fleet {
             admin: Some(wanted.admin.clone()),
             ..CreateTenant::named(wanted.slug.clone())
         };
-        let asked = Asked { sign_up: Some(request), request: None };
+        let asked = Asked { sign_up: Some(request), anew, ..Asked::default() };
         let made = self.create_for(&create, asked, welcome, &OperationOptions::default(), &Silent).await;
         match made {
             Ok(made) => Ok(Made::Now(made.tenant.id, made.first_session.map(Box::new))),
