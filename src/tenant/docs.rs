@@ -30,7 +30,7 @@ pub enum Refusals {
 /// The answers of endpoints without a token, where strangers come.
 #[derive(Debug, IntoResponses)]
 pub enum StrangerRefusals {
-    /// Not JSON, or the tenant is not named exactly once.
+    /// Not JSON, or no tenant is named.
     #[response(status = 400)]
     Malformed(ErrorEnvelope),
     /// The body is not `application/json`.
