@@ -138,11 +138,9 @@ pub(super) struct TenantRow {
 impl TenantRow {
     /// The row of one tenant.
     pub(super) async fn find(db: &MainDb, id: TenantId) -> Result<Option<Self>> {
-        db.read(async move |conn: &mut MainConn| -> Result<_> {
-            Ok(Self::find_in(conn, id).await?)
-        })
-        .await
-        .map_err(unread)
+        db.read(async move |conn: &mut MainConn| -> Result<_> { Ok(Self::find_in(conn, id).await?) })
+            .await
+            .map_err(unread)
     }
 
     /// The same, in a transaction under way: one that it has just made.
