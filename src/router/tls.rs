@@ -3,8 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
 
+use moka::sync::Cache;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
@@ -12,9 +14,11 @@ use postgres_openssl::{MakeTlsConnector, TlsConnector};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::tls::MakeTlsConnect;
+use zeroize::Zeroizing;
 
 use super::socket::Socket;
 use super::tenant::words;
+use crate::kernel::crypto::sha256;
 
 /// Where systems keep the authorities that they trust; the OpenSSL inside of us knows of none of them.
 const BUNDLES: &[&str] = &[
@@ -38,6 +42,10 @@ fn trusted() -> &'static [X509] {
         read.and_then(|pem| X509::stack_from_pem(&pem).ok()).unwrap_or_default()
     })
 }
+
+/// Policies whose connectors are kept, and for how long after a connection was last opened with one.
+const CONNECTORS_KEPT: u64 = 1_000;
+const CONNECTOR_KEPT_FOR: Duration = Duration::from_secs(600);
 
 words! {
     /// How far a server has to prove who it is.
@@ -106,8 +114,28 @@ impl TlsPolicy {
         Ok(builder.build())
     }
 
+    /// The connector of this policy, made once for all connections that are opened with it: what it trusts is not read anew
+    /// for each.
+    fn shared_connector(&self) -> Result<SslConnector, Arc<openssl::error::ErrorStack>> {
+        static CONNECTORS: LazyLock<Cache<[u8; 32], SslConnector>> =
+            LazyLock::new(|| Cache::builder().max_capacity(CONNECTORS_KEPT).time_to_idle(CONNECTOR_KEPT_FOR).build());
+        CONNECTORS.try_get_with(self.fingerprint(), || self.connector())
+    }
+
+    /// The same for equal policies alone.
+    fn fingerprint(&self) -> [u8; 32] {
+        let key = self.client_key.as_ref().map(ExposeSecret::expose_secret);
+        let mut bytes = Zeroizing::new(Vec::new());
+        for part in [Some(self.mode.as_str()), self.ca.as_deref(), self.client_cert.as_deref(), key] {
+            let length = part.map_or(u64::MAX, |part| part.len() as u64);
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(part.unwrap_or_default().as_bytes());
+        }
+        sha256(&bytes)
+    }
+
     pub(super) fn make(&self, host: &str) -> Result<TlsConnector, Box<dyn StdError + Send + Sync>> {
-        let mut make = MakeTlsConnector::new(self.connector()?);
+        let mut make = MakeTlsConnector::new(self.shared_connector()?);
         let verify_host = self.mode == TlsMode::VerifyFull;
         make.set_callback(move |config, _| {
             config.set_verify_hostname(verify_host);
@@ -138,5 +166,32 @@ mod tests {
             assert!(believes(&TlsPolicy::mode(mode)) > 0 || trusted().is_empty(), "{mode}");
         }
         assert_eq!(system_authorities().is_some(), !trusted().is_empty(), "what is there can be read");
+    }
+
+    #[test]
+    fn equal_policies_alone_share_a_connector() {
+        let with = |mode, ca: Option<&str>, client_cert: Option<&str>, key: Option<&str>| TlsPolicy {
+            mode,
+            ca: ca.map(Into::into),
+            client_cert: client_cert.map(Into::into),
+            client_key: key.map(Into::into),
+        };
+        let policies = [
+            with(TlsMode::VerifyCa, None, None, None),
+            with(TlsMode::VerifyFull, None, None, None),
+            with(TlsMode::VerifyFull, Some(""), None, None),
+            with(TlsMode::VerifyFull, Some("ab"), Some("c"), None),
+            with(TlsMode::VerifyFull, Some("a"), Some("bc"), None),
+            with(TlsMode::VerifyFull, Some("a"), Some("bc"), Some("d")),
+            with(TlsMode::VerifyFull, Some("a"), Some("bc"), Some("e")),
+        ];
+        for (at, one) in policies.iter().enumerate() {
+            for (beside, other) in policies.iter().enumerate() {
+                assert_eq!(one.fingerprint() == other.clone().fingerprint(), at == beside, "{at} and {beside}");
+            }
+        }
+        let context = |policy: &TlsPolicy| std::ptr::from_ref(policy.shared_connector().unwrap().context());
+        assert_eq!(context(&policies[1]), context(&policies[1].clone()));
+        assert_ne!(context(&policies[0]), context(&policies[1]));
     }
 }
