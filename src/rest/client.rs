@@ -1,13 +1,12 @@
 //! From where somebody signs in.
 
 use std::future::{Ready, ready};
-use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::USER_AGENT;
 use actix_web::{FromRequest, HttpRequest};
 
-use super::ClientIp;
+use super::{ClientIp, customer};
 use crate::error::ApiError;
 
 const MAX_USER_AGENT: usize = 256;
@@ -22,13 +21,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whose tries are counted together: the IPv4 address; of an IPv6 address the /64 network that one customer gets.
+    /// Whose tries are counted together: see [`customer`].
     #[must_use]
     pub fn network(&self) -> Option<String> {
-        Some(match self.ip.as_deref()?.parse::<IpAddr>().ok()?.to_canonical() {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("{}/64", Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        })
+        Some(customer(self.ip.as_deref()?.parse().ok()?))
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
+use ipnet::Ipv6Net;
 
 use crate::config::Network;
 use crate::error::ApiError;
@@ -16,6 +17,15 @@ pub struct TrustedProxies(pub Vec<Network>);
 /// The client's address. None where the connection has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientIp(pub Option<IpAddr>);
+
+/// Whose tries are counted together: an IPv4 address; of an IPv6 address the /64 network that one customer gets.
+#[must_use]
+pub fn customer(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => Ipv6Net::new_assert(v6, 64).trunc().to_string(),
+    }
+}
 
 impl ClientIp {
     /// Reads it.

@@ -32,7 +32,7 @@ pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Principal,
 pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
 pub use browser::{RefreshCookie, TrustedOrigins, Visitor};
 pub use client::Client;
-pub use client_ip::{ClientIp, TrustedProxies};
+pub use client_ip::{ClientIp, TrustedProxies, customer};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
 pub use etag::{IfMatch, Versioned};
 pub use few::ListFew;
