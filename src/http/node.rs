@@ -370,4 +370,13 @@ mod tests {
         let refused = target("mysql://u:hunter2@h/d").unwrap_err();
         assert!(refused.starts_with("TENANTRY_DATABASE_URL cannot be used: ") && !refused.contains("hunter2"));
     }
+
+    /// The documented defaults (`config/default.toml`) are what an embedding program gets, too.
+    #[test]
+    fn a_server_without_settings_is_an_embedder_without_settings() {
+        let config = Config::load(&Sources::from_variables(&[])).unwrap();
+        let (server, embedder) = (router_config(&config, &Clock::system()), RouterConfig::new(config.public_url()));
+        assert_eq!(format!("{server:?}"), format!("{embedder:?}"));
+        assert_eq!(auth_settings(&config), AuthSettings::default());
+    }
 }
