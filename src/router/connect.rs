@@ -117,21 +117,22 @@ async fn open_overheard(
     if !target.password.expose_secret().is_empty() {
         config.password(target.password.expose_secret());
     }
-    let counts = permit.is_some();
+    let given_up = permit.as_ref().map(Permit::given_up);
+    let counts = given_up.is_some();
     let socket =
         timeout_at(deadline, Socket::connect(&target.host, target.port, permit)).await.map_err(|_| late())??;
     let gone = Arc::new(AtomicBool::new(false));
     let (hang_up, hung_up) = oneshot::channel();
     let (client, is_standby) = if target.tls.mode == TlsMode::Disable {
         let socket = Overheard::new(socket, signs);
-        let (client, connection) = shake_hands(config, socket, NoTls, deadline, counts).await?;
+        let (client, connection) = shake_hands(config, socket, NoTls, deadline, given_up).await?;
         let is_standby = is_standby(&connection);
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
         (client, is_standby)
     } else {
         let tls = target.tls.make(&target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
         let tls = Overhearing { tls, signs };
-        let (client, connection) = shake_hands(config, socket, tls, deadline, counts).await?;
+        let (client, connection) = shake_hands(config, socket, tls, deadline, given_up).await?;
         let is_standby = is_standby(&connection);
         tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
         (client, is_standby)
@@ -156,32 +157,39 @@ fn late() -> ConnectError {
     ConnectError::new(ConnectFailure::Unreachable, Late("within the connect timeout"))
 }
 
-/// Agrees with the server on a session. One that `counts` against a budget and is late goes on apart, and its socket keeps
-/// the permit: the server may have started a backend by now, which is there until it answers or is gone.
+/// Agrees with the server on a session. One that counts against a budget and is late goes on apart until it is `given_up`,
+/// and its socket keeps the permit: the server may have started a backend by now, which is there until it answers or is gone.
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
-async fn shake_hands<S, T>(
+async fn shake_hands<S, T, G>(
     config: Config,
     socket: S,
     tls: T,
     deadline: Instant,
-    counts: bool,
+    given_up: Option<G>,
 ) -> Result<(Client, Connection<S, T::Stream>), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: TlsConnect<S> + Send + 'static,
     T::Stream: Send,
     T::Future: Send,
+    G: Future<Output = ()> + Send + 'static,
 {
     let mut shaking = Box::pin(async move { config.connect_raw(socket, tls).await });
     if let Ok(done) = timeout_at(deadline, &mut shaking).await {
         return Ok(done?);
     }
-    if counts {
-        tokio::spawn(async move {
+    if let Some(given_up) = given_up {
+        let answered = async move {
             if let Ok((client, connection)) = shaking.await {
                 // With nobody left to ask for anything the connection says goodbye, and waits for the server's.
                 drop(client);
                 let _ = timeout(CLOSE_DEADLINE, connection).await;
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = answered => (),
+                () = given_up => (),
             }
         });
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
@@ -34,13 +35,26 @@ pub(crate) fn system_authorities() -> Option<&'static Path> {
     BUNDLES.iter().map(Path::new).find(|path| path.exists())
 }
 
+/// Why a policy cannot be kept.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    OpenSsl(#[from] ErrorStack),
+    #[error("the authorities that this machine trusts cannot be read from {}", path.display())]
+    Authorities { path: &'static Path, source: Box<dyn StdError + Send + Sync> },
+}
+
 /// Those in it, read once; none where there is no such file: then nobody proves anything.
-fn trusted() -> &'static [X509] {
+fn trusted() -> Result<&'static [X509], Fault> {
     static TRUSTED: OnceLock<Vec<X509>> = OnceLock::new();
-    TRUSTED.get_or_init(|| {
-        let read = system_authorities().and_then(|path| std::fs::read(path).ok());
-        read.and_then(|pem| X509::stack_from_pem(&pem).ok()).unwrap_or_default()
-    })
+    if let Some(known) = TRUSTED.get() {
+        return Ok(known);
+    }
+    let Some(path) = system_authorities() else { return Ok(&[]) };
+    let fault = |source| Fault::Authorities { path, source };
+    let pem = std::fs::read(path).map_err(|error| fault(error.into()))?;
+    let read = X509::stack_from_pem(&pem).map_err(|error| fault(error.into()))?;
+    Ok(TRUSTED.get_or_init(|| read))
 }
 
 /// Policies whose connectors are kept, and for how long after a connection was last opened with one.
@@ -82,7 +96,7 @@ impl TlsPolicy {
         Self { mode, ca: None, client_cert: None, client_key: None }
     }
 
-    fn connector(&self) -> Result<SslConnector, openssl::error::ErrorStack> {
+    fn connector(&self) -> Result<SslConnector, Fault> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         let verify = match self.mode {
             TlsMode::Disable | TlsMode::Require => SslVerifyMode::NONE,
@@ -95,7 +109,7 @@ impl TlsPolicy {
             }
             builder.set_cert_store(store.build());
         } else if verify == SslVerifyMode::PEER {
-            for certificate in trusted() {
+            for certificate in trusted()? {
                 builder.cert_store_mut().add_cert(certificate.clone())?;
             }
         }
@@ -116,7 +130,7 @@ impl TlsPolicy {
 
     /// The connector of this policy, made once for all connections that are opened with it: what it trusts is not read anew
     /// for each.
-    fn shared_connector(&self) -> Result<SslConnector, Arc<openssl::error::ErrorStack>> {
+    fn shared_connector(&self) -> Result<SslConnector, Arc<Fault>> {
         static CONNECTORS: LazyLock<Cache<[u8; 32], SslConnector>> =
             LazyLock::new(|| Cache::builder().max_capacity(CONNECTORS_KEPT).time_to_idle(CONNECTOR_KEPT_FOR).build());
         CONNECTORS.try_get_with(self.fingerprint(), || self.connector())
@@ -163,9 +177,9 @@ mod tests {
     #[test]
     fn without_authorities_of_its_own_a_policy_has_the_system_s() {
         for mode in [TlsMode::VerifyCa, TlsMode::VerifyFull] {
-            assert!(believes(&TlsPolicy::mode(mode)) > 0 || trusted().is_empty(), "{mode}");
+            assert!(believes(&TlsPolicy::mode(mode)) > 0 || trusted().unwrap().is_empty(), "{mode}");
         }
-        assert_eq!(system_authorities().is_some(), !trusted().is_empty(), "what is there can be read");
+        assert_eq!(system_authorities().is_some(), !trusted().unwrap().is_empty(), "what is there can be read");
     }
 
     #[test]

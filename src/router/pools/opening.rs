@@ -63,12 +63,15 @@ impl ClusterPools {
             let error = ConnectError::new(ConnectFailure::Unreachable, Late("to an earlier attempt"));
             return self.open_failed(tenant, error, began);
         }
+        // By now it may be reached another way.
+        let tenant = &self.lock().entries.get(&tenant.id).cloned().unwrap_or_else(|| tenant.clone());
+        let began = Instant::now();
         let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
         let expected = settings.check_stamp.then_some(expected);
         let link = match open(&tenant.target, &settings.connect, Some(permit), expected).await {
             Ok(link) => link,
             Err(error) if error.is_late() => {
-                self.lock().late.note(&ticket);
+                self.lock().hangs(tenant, &ticket);
                 return self.open_failed(tenant, error, began);
             }
             Err(error) if error.kind == ConnectFailure::Authentication => {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use tokio::sync::Notify;
+
 use super::cluster::ClusterPools;
 use crate::kernel::TenantId;
 
@@ -15,32 +17,49 @@ const RELEASED: u8 = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct Ticket {
     pub(super) tenant: TenantId,
-    state: Arc<AtomicU8>,
+    of: Arc<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    state: AtomicU8,
+    given_up: Notify,
 }
 
 impl Ticket {
     pub(super) fn new(tenant: TenantId) -> Self {
-        Self { tenant, state: Arc::new(AtomicU8::new(LIVE)) }
+        Self { tenant, of: Arc::new(Connection { state: AtomicU8::new(LIVE), given_up: Notify::new() }) }
     }
 
     /// The connection is being closed. False if its permit is back already.
     pub(super) fn close(&self) -> bool {
-        self.state.compare_exchange(LIVE, CLOSING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.of.state.compare_exchange(LIVE, CLOSING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Whether the permit is back.
     pub(super) fn is_released(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == RELEASED
+        self.of.state.load(Ordering::Relaxed) == RELEASED
     }
 
     /// Whether it is the same one.
     pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
+        Arc::ptr_eq(&self.of, &other.of)
+    }
+
+    /// An opening that was given up, and to which the server may still answer, is not waited for any more.
+    pub(super) fn give_up(&self) {
+        self.of.given_up.notify_one();
+    }
+
+    /// Resolves when it is not.
+    pub(super) fn given_up(&self) -> impl Future<Output = ()> + Send + use<> {
+        let of = self.of.clone();
+        async move { of.given_up.notified().await }
     }
 
     /// The permit is back. True if the connection was being closed.
     pub(super) fn release(&self) -> bool {
-        self.state.swap(RELEASED, Ordering::Relaxed) == CLOSING
+        self.of.state.swap(RELEASED, Ordering::Relaxed) == CLOSING
     }
 }
 
@@ -53,6 +72,11 @@ pub(crate) struct Permit {
 impl Permit {
     pub(super) const fn new(cluster: Arc<ClusterPools>, ticket: Ticket) -> Self {
         Self { cluster, ticket }
+    }
+
+    /// Resolves when nobody waits any more for what becomes of an opening that was given up.
+    pub(crate) fn given_up(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.ticket.given_up()
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::PoolSettings;
 use super::breaker::Breaker;
 use super::doubt::Doubt;
-use super::late::LateOpenings;
+use super::late::{LateOpenings, Way};
 use super::lease::Waiting;
+use super::permit::Ticket;
 use super::scheduler::{Action, News, Scheduler};
 use crate::kernel::TenantId;
 use crate::router::connect::{ConnectError, Link};
@@ -67,6 +68,7 @@ impl State {
                 self.breakers.remove(&tenant.id);
                 self.doubts.remove(&tenant.id);
             }
+            self.late.learn(tenant.id, &Way::of(tenant));
             self.demand.learn(tenant.cluster.connection_budget.unwrap_or(settings.cluster_budget));
         }
         if !newer && self.scheduler.knows(tenant.id) {
@@ -80,6 +82,14 @@ impl State {
             weight: entry.weight,
         };
         self.scheduler.learn(entry.id, news, now)
+    }
+
+    /// An opening was given up that the server has not answered; by now the tenant's database may be reached another way.
+    pub(super) fn hangs(&mut self, tenant: &Tenant, ticket: &Ticket) {
+        self.late.note(ticket, Way::of(tenant));
+        if let Some(now) = self.entries.get(&tenant.id) {
+            self.late.learn(now.id, &Way::of(now));
+        }
     }
 
     /// What somebody is told who would have to wait for an opening that is not going to succeed.

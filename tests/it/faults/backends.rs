@@ -6,12 +6,12 @@ use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use serde_json::json;
 use tenantry::dev::LocalPostgresOptions;
-use tenantry::testing::{Tenant, TestApp};
+use tenantry::testing::{Fault, FaultProxy, Tenant, TestApp};
 
 use super::crowd::Crowd;
 use super::ground::{
-    assert_refused, backends, count, hold_contacts, kill, kill_all, observed, read, recovers, served, short_deadlines,
-    undisturbed, until_open, warm,
+    BEHIND, assert_refused, backends, behind_a_proxy, count, hold_contacts, kill, kill_all, observed, read, recovers,
+    served, short_deadlines, undisturbed, until_open, warm,
 };
 use crate::support::servers::Server;
 use crate::support::{db, eventually, say, seconds};
@@ -164,6 +164,28 @@ async fn a_database_that_lets_nobody_in_yet_gets_no_crowd_of_backends() {
         recovers("let in again", &admin).await;
     })
     .await;
+}
+
+/// A server that hangs is left for another one: what was begun at the old one, and is answered by nobody, keeps no request
+/// waiting and nothing of the budget.
+#[actix_web::test]
+async fn openings_that_hang_at_a_server_left_behind_are_not_waited_for() {
+    let app = short_deadlines().start().await;
+    let (acme, hangs) = behind_a_proxy(&app).await;
+    hangs.set(Fault::Hang).await;
+    kill_all(&app.server(), &[&acme]).await;
+    until_open(&app, &acme).await;
+    let beyond_its_own = || {
+        let counts = app.router().pools().clusters().into_iter().find(|(name, _)| name == BEHIND);
+        let own = app.router().pools().snapshot(acme.id).map_or(0, |pool| pool.counts.connections());
+        counts.map_or(0, |(_, counts)| counts.open) - own
+    };
+    assert!(beyond_its_own() > 0, "the server may have started a backend");
+    let next = FaultProxy::start(&app.server());
+    let moved = format!("UPDATE clusters SET port = {} WHERE name = '{BEHIND}'", next.target().port);
+    db::execute(app.control_database(), &moved).await;
+    recovers("at another server", &acme.admin()).await;
+    eventually(seconds(20), "their permits are back", async || beyond_its_own() == 0).await;
 }
 
 /// After a failover an address may lead to the old server, which reads on and writes nothing: no request is half served.

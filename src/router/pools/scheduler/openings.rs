@@ -53,7 +53,8 @@ impl Openings {
 
     /// An opening took this long, while `under_way` were (itself included).
     pub(super) fn took(&mut self, time: Duration, under_way: usize) {
-        let time = time.as_secs_f64().max(1e-6);
+        // What it waited for beyond that says nothing of the processor; a server that became slow is known soon all the same.
+        let time = time.min(self.patience()).as_secs_f64().max(1e-6);
         if let Some((times, shortest)) = self.measuring {
             // Those that began before do not count.
             if under_way == 1 {
@@ -128,5 +129,16 @@ mod tests {
             openings.took(Duration::from_millis(100), 1);
         }
         assert!(openings.patience() > Duration::from_millis(900), "{:?}", openings.patience());
+    }
+
+    #[test]
+    fn one_that_hung_does_not_make_the_next_look_well() {
+        let mut openings = Openings::new();
+        for _ in 0..100 {
+            openings.took(Duration::from_millis(3), 1);
+        }
+        let limit = openings.limit();
+        openings.took(Duration::from_secs(5), 1);
+        assert!(openings.patience() < 2 * HANGS_FROM && openings.limit() == limit, "{openings:?}");
     }
 }
