@@ -17,8 +17,8 @@ pub use requested::{began, find_requested};
 pub use retention::{Litter, forget_steps, left_behind, step_undone, trim};
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
-    NewOperation, OperationFilter, begin, begin_waiting, count, fail_open, find_open, finish, get, has_ended,
-    is_done_after_all, list, reopen, request_cancel, requeue, resume, set_result, unended, waiting,
+    NewOperation, OperationFilter, begin, begin_waiting, count, fail_open, find_open, finish, get, has_begun,
+    has_ended, is_done_after_all, list, reopen, request_cancel, requeue, resume, set_result, unended, waiting,
 };
 
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::steps::steps;
 use super::{Operation, OperationKind, OperationState};
 use crate::control::schema::operations as o;
 use crate::control::word;
@@ -293,6 +294,14 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
     query.load(conn).await?.into_iter().map(TryInto::try_into).collect()
 }
 
+/// Whether anything came of an operation, or still may: not of one that was cancelled before its first step.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn has_begun(conn: &mut MainConn, operation: &Operation) -> ApiResult<bool> {
+    Ok(operation.state != OperationState::Cancelled || !steps(conn, operation.id).await?.is_empty())
+}
+
 /// What was begun with a tenant and has neither come to its end nor been taken back, the latest first: whatever else was
 /// done to the tenant since.
 ///
@@ -300,9 +309,13 @@ pub async fn list(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<Ve
 /// If the control plane does not answer.
 pub async fn unended(conn: &mut MainConn, tenant: TenantId, kind: OperationKind) -> ApiResult<Vec<Operation>> {
     let filter = OperationFilter { kind: Some(kind), tenant: Some(tenant), ..OperationFilter::default() };
-    let mut found = list(conn, &filter).await?;
-    found.retain(|one| !matches!(one.state, OperationState::Done | OperationState::Undone));
-    Ok(found)
+    let mut unended = Vec::new();
+    for one in list(conn, &filter).await? {
+        if !matches!(one.state, OperationState::Done | OperationState::Undone) && has_begun(conn, &one).await? {
+            unended.push(one);
+        }
+    }
+    Ok(unended)
 }
 
 /// How many operations a filter lets through, on whatever page they are.

@@ -26,7 +26,12 @@ impl Fleet {
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
-                match operations::find_open(conn, tenant).await? {
+                let found = operations::find_open(conn, tenant).await?;
+                let erases = match &found {
+                    Some(open) if open.kind == OperationKind::Erase => operations::has_begun(conn, open).await?,
+                    _ => false,
+                };
+                match found {
                     Some(open) if open.kind == new.kind && open.input == new.input => {
                         operations::resume(conn, open.id, left).await
                     }
@@ -35,7 +40,7 @@ impl Fleet {
                     Some(open)
                         if open.state == OperationState::Queued
                             || open.kind != new.kind && !open.state.is_final()
-                            || open.kind == OperationKind::Erase =>
+                            || erases =>
                     {
                         Err(refused(format!(
                             "Another job ({}, {}) of this tenant is unfinished; run it again, or cancel it.",

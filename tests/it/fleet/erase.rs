@@ -222,6 +222,23 @@ async fn the_next_tenant_of_the_name_is_not_erased_for_the_one_before() {
     assert_eq!(read(&file)["certificate"]["tenant"], json!(next));
 }
 
+/// An erasure that was taken back before a worker came to it has begun nothing: the tenant is as it was.
+#[actix_web::test]
+async fn an_erasure_that_was_taken_back_in_time_is_in_nobodys_way() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("spared").await;
+    let (operator, slug) = (app.operator(), acme.slug.as_str());
+    let path = format!("/api/v1/admin/tenants/{}", acme.id);
+    let job = operator.post(&format!("{path}/erase"), json!({})).await.expect(202);
+    let job = job.data()["id"].as_str().unwrap().to_owned();
+    operator.post(&format!("/api/v1/admin/jobs/{job}/cancel"), json!({})).await.ok();
+    backup(&app, slug).await;
+    operator.delete(&path).await.expect(204);
+    operator.post(&format!("{path}/restore"), json!({})).await.ok();
+    acme.admin().get("/api/v1/users/me").await.expect(200);
+    run(&app, &["tenant", "delete", slug, "--yes"]).await.expect(0);
+}
+
 /// Asked for again over REST, an erasure that failed goes on: what it had found before is certified.
 #[actix_web::test]
 async fn an_erasure_that_failed_is_gone_on_with_over_rest() {
