@@ -20,22 +20,29 @@ const EACH: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Tenants that are remembered. One that is forgotten while it is busy gets its places once more.
 const TENANTS: u64 = 10_000;
-/// How many times the room of one tenant all of them have, but for those of whom few wait.
+/// How many times the room of one tenant all of them have. Those who come when it is taken get no more than their share of it.
 const ALL: usize = 4;
 
 /// A few places for each tenant, and a bounded line in front of them.
 #[derive(Clone)]
 pub(super) struct Arrivals {
     tenants: Cache<Uuid, Arc<Line>>,
-    /// Those who wait, of all tenants.
-    waiting: Arc<AtomicUsize>,
+    all: Arc<All>,
     places: usize,
     room: usize,
 }
 
 struct Line {
     places: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    waiting: AtomicUsize,
+}
+
+/// Those who wait, of all tenants.
+#[derive(Default)]
+struct All {
+    waiting: AtomicUsize,
+    /// Tenants of whom somebody does.
+    lines: AtomicUsize,
 }
 
 /// The right to ask, and to hash afterwards; given on when it is dropped.
@@ -45,22 +52,28 @@ pub struct Arrived {
 }
 
 /// Counts somebody who waits, until dropped.
-struct Waits([Arc<AtomicUsize>; 2]);
+struct Waits {
+    line: Arc<Line>,
+    all: Arc<All>,
+}
 
 impl Waits {
     /// Unless there is no room.
-    fn new(counts: [&Arc<AtomicUsize>; 2], has_room: impl FnOnce([usize; 2]) -> bool) -> Option<Self> {
-        let waits = Self(counts.map(Arc::clone));
-        let before = counts.map(|count| count.fetch_add(1, Ordering::Relaxed));
-        has_room(before).then_some(waits)
+    fn new(line: &Arc<Line>, all: &Arc<All>, room: usize) -> Option<Self> {
+        let waits = Self { line: line.clone(), all: all.clone() };
+        let own = line.waiting.fetch_add(1, Ordering::Relaxed);
+        let lines = all.lines.fetch_add(usize::from(own == 0), Ordering::Relaxed) + usize::from(own == 0);
+        let is_full = all.waiting.fetch_add(1, Ordering::Relaxed) >= ALL * room;
+        let share = if is_full { ALL * room / lines.max(1) } else { room };
+        (own < share.min(room)).then_some(waits)
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        for count in &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.all.waiting.fetch_sub(1, Ordering::Relaxed);
+        let own = self.line.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.all.lines.fetch_sub(usize::from(own == 1), Ordering::Relaxed);
     }
 }
 
@@ -68,12 +81,7 @@ impl Arrivals {
     /// For so many hashes at a time, with room for so many of each tenant who wait.
     pub(super) fn new(parallel: usize, room: usize) -> Self {
         let tenants = Cache::builder().max_capacity(TENANTS).eviction_policy(EvictionPolicy::lru());
-        Self {
-            tenants: tenants.time_to_idle(4 * DEADLINE).build(),
-            waiting: Arc::default(),
-            places: parallel * EACH,
-            room,
-        }
+        Self { tenants: tenants.time_to_idle(4 * DEADLINE).build(), all: Arc::default(), places: parallel * EACH, room }
     }
 
     /// Waits for a place; `None` if too many wait, or it does not come in time.
@@ -83,11 +91,9 @@ impl Arrivals {
 
     async fn take_within(&self, deadline: Duration, whose: Uuid) -> Option<Arrived> {
         let line = self.tenants.get_with(whose, || {
-            Arc::new(Line { places: Arc::new(Semaphore::new(self.places)), waiting: Arc::default() })
+            Arc::new(Line { places: Arc::new(Semaphore::new(self.places)), waiting: AtomicUsize::new(0) })
         });
-        let (places, room) = (self.places, self.room);
-        let has_room = |[own, all]: [usize; 2]| own < room && (all < ALL * room || own < places);
-        let _waits = Waits::new([&line.waiting, &self.waiting], has_room)?;
+        let _waits = Waits::new(&line, &self.all, self.room)?;
         let place = timeout(deadline, line.places.clone().acquire_owned()).await.ok()?.ok()?;
         Some(Arrived { _place: place })
     }
@@ -115,7 +121,7 @@ mod tests {
         assert!(poll!(&mut next).is_pending());
         asking.pop();
         assert!(next.await.is_some());
-        assert_eq!(arrivals.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!([&arrivals.all.waiting, &arrivals.all.lines].map(|count| count.load(Ordering::Relaxed)), [0, 0]);
     }
 
     #[tokio::test]
@@ -140,10 +146,10 @@ mod tests {
             }
             assert!(arrivals.take(whose).await.is_none(), "its line is full");
         }
-        // All of them together fill the whole: who has few waiting has room nevertheless.
-        let late = Uuid::from_u128(99);
+        // All of them together fill the whole: the next has its share nevertheless.
+        let (late, share) = (Uuid::from_u128(99), ALL * room / (ALL + 1));
         assert_eq!(join_all(whole(late).take(EACH)).await.iter().flatten().count(), EACH);
-        for next in whole(late).take(EACH) {
+        for next in whole(late).take(share) {
             let mut next = Box::pin(next);
             assert!(poll!(&mut next).is_pending());
             waiting.push(next);
