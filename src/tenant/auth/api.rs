@@ -119,13 +119,14 @@ async fn login_to(
 ) -> ApiResult<LoggedIn> {
     let hasher = auth.passwords.of(db.tenant().id);
     let arrived = hasher.admit().await?;
+    // Perhaps some seconds later.
+    let line = &line.again(auth);
     let (standing, found) = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> {
             Ok((attempts::look(conn, line).await?, store::credentials(conn, line.email_key).await?))
         })
         .await?;
     if let Some(left) = standing.locked(line) {
-        stands(auth.settings.limits.account);
         return Err(locked(left, &auth.settings.limits));
     }
     // Unless it is right.
@@ -168,10 +169,7 @@ async fn login_to(
 async fn login_nowhere(auth: &Auth, who: Stranger, password: SecretString, stands: &impl Fn(usize)) -> ApiError {
     let failures = match auth.strangers.look(&who, auth.clock.now()).await {
         Ok(failures) => failures,
-        Err(left) => {
-            stands(auth.settings.limits.account);
-            return locked(left, &auth.settings.limits);
-        }
+        Err(left) => return locked(left, &auth.settings.limits),
     };
     stands(failures + 1);
     tokio::time::sleep(slowdown(failures)).await;

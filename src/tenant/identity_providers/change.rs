@@ -66,7 +66,8 @@ pub struct PatchIdentityProvider {
 
 /// Changes an identity provider. Sign-ins that have begun are void.
 ///
-/// Newcomers get the role only while it may do no more than whoever changed the provider last.
+/// Newcomers get the role only while it may do no more than whoever was the last to change more of the provider than its
+/// name and its secret.
 ///
 /// Wants a proof that is not older than ten minutes (`step_up_required`). Kind and issuer stay.
 #[utoipa::path(
@@ -115,7 +116,6 @@ pub async fn patch_provider(
         redirect_uris,
         allowed_domains: wanted.allowed_domains.or_empty().map(|given| rules::domains(&given)).transpose()?,
         enabled: wanted.enabled.needed("enabled")?,
-        ceiling: access.permissions.iter().cloned().collect(),
         ..ProviderChange::default()
     };
     let row = db
@@ -137,6 +137,9 @@ pub async fn patch_provider(
                 Patch::Absent if opens => Some(grantable(conn, access, before.default_role.as_deref()).await?),
                 Patch::Absent => None,
             };
+            if change.tells_who_comes_in() {
+                change.ceiling = Some(access.permissions.iter().cloned().collect());
+            }
             let row = store::update(conn, id, &change, now).await?;
             note(conn, actor, &row, "identity_provider.changed", now).await?;
             Ok(row)

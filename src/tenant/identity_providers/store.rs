@@ -88,7 +88,7 @@ pub(super) struct NewProvider<'a> {
     pub updated_at: DateTime<Utc>,
 }
 
-/// What of a provider is changed. Whoever changes it bounds it by what they may do themselves.
+/// What of a provider is changed. Whoever changes more than its name and its secret bounds it by what they may do themselves.
 #[derive(Debug, Default, AsChangeset)]
 #[diesel(table_name = identity_providers)]
 pub(super) struct ProviderChange {
@@ -99,8 +99,20 @@ pub(super) struct ProviderChange {
     pub redirect_uris: Option<Vec<String>>,
     pub allowed_domains: Option<Vec<String>>,
     pub default_role_id: Option<Option<RoleId>>,
-    pub ceiling: Vec<String>,
+    pub ceiling: Option<Vec<String>>,
     pub enabled: Option<bool>,
+}
+
+impl ProviderChange {
+    /// Whether it is more than another name or another secret.
+    pub(super) fn tells_who_comes_in(&self) -> bool {
+        self.client_id.is_some()
+            || self.scopes.is_some()
+            || self.redirect_uris.is_some()
+            || self.allowed_domains.is_some()
+            || self.default_role_id.is_some()
+            || self.enabled.is_some()
+    }
 }
 
 const fn place(id: IdentityProviderId) -> Place {

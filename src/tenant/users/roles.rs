@@ -61,6 +61,8 @@ pub async fn add_role(
     let (actor, by, now) = (caller.actor(), &audit::actor(caller), auth.clock.now());
     let answer = idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<User>> {
+            // A directory that changes who has the role, by its tag, does so before or after.
+            store::hold_admins(conn).await?;
             let before = store::hold(conn, id).await?;
             if !store::role_exists(conn, role).await? {
                 return Err(ApiError::invalid_field("roleId", "unknown_role", "There is no such role."));

@@ -36,6 +36,8 @@ pub(super) async fn enter(
     store::hold_identity(conn, &external.issuer, &external.subject).await?;
     let id = match store::user_of(conn, &external.issuer, &external.subject).await? {
         Some(id) => {
+            // The person before their accounts.
+            users::hold(conn, id).await?;
             store::used(conn, (&external.issuer, &external.subject), external.email.as_deref(), now).await?;
             id
         }

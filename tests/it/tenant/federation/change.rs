@@ -88,14 +88,17 @@ async fn newcomers_get_no_more_than_whoever_set_the_provider_up_may_do() {
     let role = json!({"name": "door", "permissions": ["identity-providers:write", "identity-providers:read"]});
     acme.admin().post("/api/v1/roles", role).await.expect(201);
     let email = format!("{}@acme.test", unique("door"));
-    let keeper = json!({"email": email, "firstName": "D", "lastName": "D", "password": PASSWORD, "roles": ["door"]});
-    acme.admin().post("/api/v1/users", keeper).await.expect(201);
+    let wanted = json!({"email": email, "firstName": "D", "lastName": "D", "password": PASSWORD, "roles": ["door"]});
+    acme.admin().post("/api/v1/users", wanted).await.expect(201);
     let path = format!("/api/v1/identity-providers/{}", made["id"].as_str().expect("an id"));
     let newcomer = async || {
         let wish = json!({"claims": {"sub": unique("s"), "email": format!("{}@acme.test", unique("new"))}});
         with(&acme, "evil", wish).await.expect(200).data()["user"]["roles"].clone()
     };
     assert_eq!(newcomer().await, json!(["admin"]));
-    acme.person(&email, PASSWORD).patch(&path, json!({"name": "Theirs"})).await.expect(200);
+    let keeper = acme.person(&email, PASSWORD);
+    keeper.patch(&path, json!({"name": "Theirs"})).await.expect(200);
+    assert_eq!(newcomer().await, json!(["admin"]), "another name lets nobody in");
+    keeper.patch(&path, json!({"redirectUris": made["redirectUris"]})).await.expect(200);
     assert_eq!(newcomer().await, json!([]));
 }
