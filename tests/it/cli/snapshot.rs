@@ -80,9 +80,9 @@ async fn killed_and_started_again_without_the_control_plane_it_serves_and_comes_
     suspended.get("/api/v1/contacts").await.expect(200);
     initech.suspend().await;
     let written = async || on_disk(&app, dir.path(), initech.id).await == Some(TenantStatus::Suspended);
-    eventually(seconds(10), "the suspension is on disk", written).await;
+    eventually(seconds(30), "the suspension is on disk", written).await;
     let written = async || on_disk(&app, dir.path(), globex.id).await == Some(TenantStatus::Active);
-    eventually(seconds(10), "the one nobody asked for is on disk", written).await;
+    eventually(seconds(30), "the one nobody asked for is on disk", written).await;
     let token = suspended.signed_in().await["accessToken"].as_str().unwrap().to_owned();
     first.kill().await;
     plane.stop().await;
@@ -107,18 +107,18 @@ async fn killed_and_started_again_without_the_control_plane_it_serves_and_comes_
 
     plane.restart().await;
     let back = async || nobody.post("/api/v1/admin/auth/login", operator.clone()).await.status == 401;
-    eventually(seconds(15), "operators are known again", back).await;
+    eventually(seconds(45), "operators are known again", back).await;
     let there = app.operator().at(&node.url);
     there.get("/api/v1/admin/tenants").await.expect(200);
     let back = async || nobody.post("/api/v1/auth/login", unknown.clone()).await.status == 401;
-    eventually(seconds(15), "who is unknown is known again", back).await;
+    eventually(seconds(45), "who is unknown is known again", back).await;
     initech.resume().await;
     globex.suspend().await;
     let resumed = async || nobody.bearing(&token).get("/api/v1/contacts").await.status == 200;
-    eventually(seconds(5), "resumed", resumed).await;
+    eventually(seconds(20), "resumed", resumed).await;
     let admin = globex.at(&node.url);
     let held = async || admin.log_in_as(admin.email(), admin.password()).await.status == 401;
-    eventually(seconds(5), "suspended", held).await;
+    eventually(seconds(20), "suspended", held).await;
     let hooli = app.tenant("hooli").await;
     hooli.at(&node.url).admin().get("/api/v1/contacts").await.expect(200);
     node.kill().await;
@@ -137,13 +137,13 @@ async fn killed_while_it_writes_it_loses_nothing_that_was_written() {
     for round in 1..=3 {
         let node = Node::start(&app, dir.path()).await;
         let id = acme.id;
-        eventually(seconds(10), "on disk", async || on_disk(&app, dir.path(), id).await.is_some()).await;
+        eventually(seconds(30), "on disk", async || on_disk(&app, dir.path(), id).await.is_some()).await;
         let all = format!("UPDATE tenants SET name = 'Round {round}' WHERE slug LIKE 'many-%'");
         db::execute(app.control_database(), &all).await;
         // Killed as soon as the file changes under it.
         let changed = || std::fs::metadata(dir.path().join("registry.redb")).unwrap().modified().unwrap();
         let before = changed();
-        eventually(seconds(10), "it writes", async || changed() != before).await;
+        eventually(seconds(30), "it writes", async || changed() != before).await;
         node.kill().await;
         assert_eq!(on_disk(&app, dir.path(), id).await, Some(TenantStatus::Active), "round {round}");
     }
