@@ -159,7 +159,8 @@ async fn a_database_that_lets_nobody_in_yet_gets_no_crowd_of_backends() {
             eventually(seconds(30), "it is tried again", tried).await;
         };
         let ((), most) = observed(&app.server(), &starting, asking).await;
-        assert_eq!(most, 1, "backends that wait for their database");
+        // Two may begin before either is known to be late.
+        assert!((1..=2).contains(&most), "{most} backends wait for their database");
         holder.batch_execute("ROLLBACK").await.expect("it is open again");
         recovers("let in again", &admin).await;
     })
