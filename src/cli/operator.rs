@@ -62,7 +62,7 @@ pub struct CreateArgs {
     /// File that holds the password; one is generated without it.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// What they may do: admin (everything), support (see everything, tend tenants) or owner (tend some tenants).
+    /// What they may do: admin (everything), support (see and tend tenants) or owner (tend some tenants).
     #[arg(long, default_value_t = OperatorRole::Admin)]
     role: OperatorRole,
     /// The tenants of an owner.
