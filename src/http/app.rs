@@ -8,6 +8,7 @@ use actix_web::{App, Error, web};
 use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::feature::feature;
 use super::metrics::Durations;
 use super::state::AppState;
 use super::surface::{self, Surface};
@@ -17,12 +18,10 @@ use crate::{control, fleet, tenant};
 
 /// Every route of the REST API and its neighbours.
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .configure(tenant::routes)
-        .configure(control::routes)
-        .configure(fleet::api::routes)
-        .configure(well_known::routes)
-        .configure(health::routes);
+    let others = [control::routes, fleet::api::routes, well_known::routes, health::routes];
+    for routes in tenant::FEATURES.into_iter().chain(others) {
+        config.service(feature(routes));
+    }
 }
 
 /// Builds the application. Called once per worker, and by tests.
@@ -37,7 +36,7 @@ pub fn create_app(
     let (app, document) =
         App::new().into_utoipa_app().openapi(openapi::base(&public_url)).configure(routes).split_for_parts();
     let document = openapi::completed(document);
-    let surface = Surface::of(&document, settings.docs);
+    let surface = Surface::of(&document).and(docs::addresses(settings.docs));
     app.app_data(web::Data::new(state.router.clone()))
         .app_data(web::Data::new(PublicUrl(public_url)))
         .app_data(web::Data::new(state.health.clone()))

@@ -15,6 +15,11 @@ const UI_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'
                          form-action 'none'; frame-ancestors 'none'";
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
+/// The addresses of [`routes`] that take no parameters.
+pub(super) fn addresses(document: bool) -> &'static [&'static str] {
+    if document { &["/docs/errors", "/openapi.json", "/docs"] } else { &["/docs/errors"] }
+}
+
 /// Registers the documents; without `document` the page of errors alone.
 pub(super) fn routes(config: &mut web::ServiceConfig, document: Option<&OpenApi>) {
     let page = web::Bytes::from(errors_page());

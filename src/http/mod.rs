@@ -2,6 +2,7 @@
 
 mod app;
 mod docs;
+mod feature;
 mod health;
 mod metrics;
 mod node;

@@ -36,17 +36,25 @@ enum Segment {
 }
 
 impl Surface {
-    /// Reads it off the document. `docs` adds the addresses of the documents themselves.
-    pub(super) fn of(document: &OpenApi, docs: bool) -> Self {
+    /// Reads it off the document.
+    pub(super) fn of(document: &OpenApi) -> Self {
         let mut all: Vec<Address> = document.paths.paths.iter().map(|(path, item)| Address::new(path, item)).collect();
-        let plain = |path: &str| Address { segments: split(path), methods: BTreeMap::from([("GET", true)]) };
-        all.push(plain("/docs/errors"));
-        if docs {
-            all.extend(["/openapi.json", "/docs"].map(plain));
-        }
         // `/users/me` before `/users/{id}`.
         all.sort_by_key(|address| address.segments.iter().map(|s| *s == Segment::Parameter).collect::<Vec<_>>());
         Self(all)
+    }
+
+    /// With addresses beside the document's, which have no parameters in them and are only read.
+    pub(super) fn and(mut self, paths: &[&str]) -> Self {
+        let plain = |path: &&str| Address { segments: split(path), methods: BTreeMap::from([("GET", true)]) };
+        self.0.splice(0..0, paths.iter().map(plain));
+        self
+    }
+
+    /// Whether there is such an address, and it takes the method.
+    pub(super) fn offers(&self, method: &Method, path: &str) -> bool {
+        let parts: Vec<&str> = relative(path).split('/').collect();
+        self.0.iter().any(|address| address.is(&parts) && address.methods.contains_key(method.as_str()))
     }
 
     fn find(&self, path: &str) -> Option<&Address> {
@@ -189,7 +197,7 @@ mod tests {
                 "/users/me": {"get": operation(json!([]))},
             }
         });
-        Surface::of(&serde_json::from_value(document).unwrap(), true)
+        Surface::of(&serde_json::from_value(document).unwrap())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! TENANT PLANE: the features of each tenant, on its own database. Knows nothing of the control plane.
 //!
-//! A feature is one folder, one migration in `tenant-migrations/`, one line in [`routes`].
+//! A feature is one folder, one migration in `tenant-migrations/`, one line in [`FEATURES`].
 
 pub mod addresses;
 pub mod api_keys;
@@ -36,19 +36,19 @@ pub use seed::{FirstAdmin, give_password, seed, seed_admin};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The endpoints of every feature.
-pub fn routes(cfg: &mut ServiceConfig) {
-    auth::routes(cfg);
-    users::routes(cfg);
-    roles::routes(cfg);
-    teams::routes(cfg);
-    permissions::routes(cfg);
-    tenants::routes(cfg);
-    api_keys::routes(cfg);
-    identity_providers::routes(cfg);
-    token_issuers::routes(cfg);
-    scim::routes(cfg);
-    oauth::routes(cfg);
-    security::routes(cfg);
-    mail::routes(cfg);
-    contacts::routes(cfg);
-}
+pub const FEATURES: [fn(&mut ServiceConfig); 14] = [
+    auth::routes,
+    users::routes,
+    roles::routes,
+    teams::routes,
+    permissions::routes,
+    tenants::routes,
+    api_keys::routes,
+    identity_providers::routes,
+    token_issuers::routes,
+    scim::routes,
+    oauth::routes,
+    security::routes,
+    mail::routes,
+    contacts::routes,
+];
