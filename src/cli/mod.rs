@@ -22,11 +22,14 @@ mod tenant;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio::runtime::Builder;
 
 pub use context::{Context, Output};
 pub use exit::{Partial, Refused, Usage};
@@ -150,7 +153,7 @@ fn dispatch(cli: Cli, deed: Option<audit::Deed>) -> anyhow::Result<()> {
     match &cli.command {
         Command::Dev(args) => serving(args.run(&context)),
         Command::Serve(args) => serving(serve::serve(&context, args)),
-        Command::Worker => serving(serve::worker(&context)),
+        Command::Worker => working(serve::worker(&context)),
         Command::Migrate(args) => blocking(args.run(&context)),
         Command::Key(command) => blocking(audited(&context, deed, command.run(&context))),
         Command::Operator(command) => blocking(audited(&context, deed, command.run(&context))),
@@ -183,13 +186,23 @@ async fn audited(
 
 /// Runs a command that asks a database.
 fn blocking<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// Runs a command that serves or works until it is told to stop, with metrics.
-fn serving(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Runs a command that works until it is told to stop, with metrics.
+fn working(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     telemetry::install_metrics()?;
     blocking(work)
+}
+
+/// Runs a command that serves until it is told to stop, with metrics.
+///
+/// Half as many threads as processors, for the connections to databases and for work in the background: requests have
+/// theirs, one for each processor, and more threads take turns at their expense (docs/performance.md).
+fn serving(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    telemetry::install_metrics()?;
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    Builder::new_multi_thread().worker_threads(processors.div_ceil(2)).enable_all().build()?.block_on(work)
 }
 
 fn install_logs(config: &Config) -> Result<telemetry::LogGuard, ConfigError> {

@@ -1,6 +1,7 @@
 //! Logs on stderr and the recorder of metrics. Installed once, by `main`; nothing else here is global.
 
 mod exposition;
+mod gathered;
 mod histogram;
 mod recorder;
 
@@ -12,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 pub use exposition::Format;
+use gathered::Gathered;
 use recorder::Recorder;
 
 /// Lines that may wait for a slow reader of stderr; more are dropped rather than holding up requests.
@@ -40,7 +42,7 @@ pub fn install_logs(json: bool, filter: &str) -> Result<LogGuard, ParseError> {
         .lossy(true)
         .buffered_lines_limit(BUFFERED_LINES)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(Gathered::new(std::io::stderr()));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
     // An error says that somebody else installed a subscriber: theirs then has the lines.
     let _ = if json && !terminal {
