@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
+use tokio::runtime::Handle;
 use utoipa::ToSchema;
 
 use crate::control::schema::operator_audit as a;
@@ -54,9 +55,13 @@ pub struct Entry {
     pub request_id: Option<String>,
 }
 
-/// An action that was written down and has no outcome yet.
-#[derive(Debug, Clone)]
-pub struct Begun {
+/// An action that was written down and has no outcome yet. Dropped without one, because its handler panicked or whoever
+/// asked went away, it has failed.
+#[derive(Debug)]
+pub struct Begun(Option<Unfinished>);
+
+#[derive(Debug)]
+struct Unfinished {
     id: AuditId,
     control: ControlPlane,
 }
@@ -113,12 +118,28 @@ pub async fn begin(control: &ControlPlane, entry: Entry) -> ApiResult<Begun> {
         })
         .await
         .map_err(fault)?;
-    Ok(Begun { id, control: control.clone() })
+    Ok(Begun(Some(Unfinished { id, control: control.clone() })))
 }
 
 impl Begun {
     /// Writes down what became of it. If that cannot be written, the action stays without an outcome.
-    pub async fn end(self, outcome: Outcome) {
+    pub async fn end(mut self, outcome: Outcome) {
+        if let Some(action) = self.0.take() {
+            action.end(outcome).await;
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let (Some(action), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(action.end(Outcome::Failed));
+        }
+    }
+}
+
+impl Unfinished {
+    async fn end(self, outcome: Outcome) {
         let Self { id, control } = self;
         let written = control
             .db

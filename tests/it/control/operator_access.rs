@@ -6,9 +6,10 @@ use tenantry::testing::{Persona, TestApp};
 
 use crate::support::authenticator::code;
 use crate::support::binary::run;
+use crate::support::db;
 use crate::support::matrix::fill_with_nothing;
 use crate::support::openapi::OpenApi;
-use crate::support::unique;
+use crate::support::{eventually, seconds, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 const LOGIN: &str = "/api/v1/admin/auth/login";
@@ -259,6 +260,28 @@ async fn what_was_done_and_what_was_refused_stands_in_the_audit() {
     assert_eq!(seen.len(), 4, "{seen:?}");
     let printed = run(app, &["operator", "audit", "--actor", &email, "--output", "json"]).await.expect(0).json();
     assert_eq!(printed.as_array().map(Vec::len), Some(2), "{printed}");
+}
+
+/// The operator goes away while the action waits for somebody else's transaction.
+#[actix_web::test]
+async fn an_action_that_nobody_waits_for_any_more_has_failed() {
+    let app = TestApp::shared().await;
+    let tenant = app.tenant("left").await;
+    let (_, _, who) = operator(app, "support", &[]).await;
+    let mut holder = db::open(app.control_database()).await;
+    let held = format!("SELECT slug::text AS word FROM tenants WHERE slug = '{}' FOR UPDATE", tenant.slug);
+    db::words_on(&mut holder, "BEGIN").await;
+    db::words_on(&mut holder, &held).await;
+    let path = format!("/api/v1/admin/tenants/{}/suspend", tenant.slug);
+    let outcome =
+        format!("SELECT coalesce(outcome, 'under way') AS word FROM operator_audit WHERE target = '{}'", tenant.slug);
+    let asking = actix_web::rt::spawn(async move { who.post(&path, json!({})).await.status });
+    let begun = async || db::word(app.control_database(), &outcome).await == "under way";
+    eventually(seconds(20), "it is under way", begun).await;
+    asking.abort();
+    let over = async || db::word(app.control_database(), &outcome).await == "failed";
+    eventually(seconds(20), "it is written down as failed", over).await;
+    db::words_on(&mut holder, "COMMIT").await;
 }
 
 #[actix_web::test]
