@@ -19,15 +19,24 @@ pub(super) fn tag(version: i64) -> String {
     format!("\"{version}\"")
 }
 
-/// Whether `If-None-Match` names this version: the client has it already. Weak comparison, as RFC 9110 has it.
+/// Whether `If-None-Match` names this version: the client has it already.
 pub(super) fn known_to_client(headers: &HeaderMap, version: i64) -> bool {
-    let tag = tag(version);
+    has_tag(headers, &tag(version))
+}
+
+/// Whether `If-None-Match` lists this tag, or `*`. Weak comparison (RFC 9110, section 13.1.2).
+pub fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
+    let tag = opaque(tag);
     headers
         .get_all(IF_NONE_MATCH)
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+        .any(|one| one == "*" || opaque(one) == tag)
+}
+
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// A version that no row has.

@@ -34,7 +34,7 @@ pub use browser::{RefreshCookie, TrustedOrigins, Visitor};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies, customer};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
-pub use etag::{IfMatch, Versioned};
+pub use etag::{IfMatch, Versioned, has_tag};
 pub use few::ListFew;
 pub use gate::Gate;
 pub use hints::Hints;

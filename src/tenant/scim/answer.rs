@@ -1,13 +1,13 @@
 //! Answers as SCIM has them.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ETAG, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::{hex, sha256};
-use crate::rest::{PublicUrl, problem};
+use crate::rest::{PublicUrl, has_tag, problem};
 
 /// The type of bodies.
 pub(super) const TYPE: &str = "application/scim+json";
@@ -159,8 +159,7 @@ pub(super) fn respond(request: &HttpRequest, result: Result<Success>) -> HttpRes
         Ok(Success::Document(body)) => (body, HttpResponse::Ok()),
         Ok(Success::Resource(body, created)) => {
             let version = body["meta"]["version"].as_str().unwrap_or_default().to_owned();
-            let known = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-            if request.method().is_safe() && known == Some(&version) {
+            if request.method().is_safe() && has_tag(request.headers(), &version) {
                 return HttpResponse::NotModified().insert_header((ETAG, version)).finish();
             }
             let mut response = if created { HttpResponse::Created() } else { HttpResponse::Ok() };
