@@ -11,7 +11,7 @@ use crate::support::draw::Traffic;
 use crate::support::estate::Estate;
 use crate::support::failures::Failures;
 use crate::support::load::{self, Sample};
-use crate::support::observer::Seen;
+use crate::support::observer::{CLOSELY, Seen};
 
 const WARM: u64 = 3;
 /// Clients of each of three servers.
@@ -34,7 +34,7 @@ pub async fn run(effort: Effort, estate: &mut Estate) -> Result<()> {
         let server = estate.plane.serve(&[]).await?;
         let tenantry = Tenants::new(&server, &estate.authorizations(active));
         load::many(&tenantry, traffic, 0, load::CONNECTIONS, WARM).await?;
-        let observer = estate.observe(TENANT_ROLES);
+        let observer = estate.observe(TENANT_ROLES, CLOSELY);
         let sample = load::many(&tenantry, traffic, 1, load::CONNECTIONS, effort.seconds * 3).await?;
         let seen = observer.finish().await?;
         // Whoever was not asked under load has to be served too.
@@ -67,11 +67,11 @@ async fn three_servers(effort: Effort, estate: &Estate, traffic: Traffic) -> Res
     println!("\n### Observer: three servers, {} tenants, {budget} connections in all, {traffic}\n", effort.tenants);
     println!("| | connections, most | looks above {budget} | looks | of {budget} used, mean | requests/s | failed |");
     println!("|---|---|---|---|---|---|---|");
-    let observer = estate.observe(TENANT_ROLES);
+    let observer = estate.observe(TENANT_ROLES, CLOSELY);
     let (a, b, c) = tokio::try_join!(read(0, seconds), read(1, seconds), read(2, seconds))?;
     row("all three", budget, &observer.finish().await?, &[a, b, c]);
 
-    let observer = estate.observe(TENANT_ROLES);
+    let observer = estate.observe(TENANT_ROLES, CLOSELY);
     let crash = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         third.crash()
@@ -80,7 +80,7 @@ async fn three_servers(effort: Effort, estate: &Estate, traffic: Traffic) -> Res
     let (a, b, _, ()) = tokio::try_join!(read(0, seconds + 2), read(1, seconds + 2), read(2, 2), crash)?;
     row("the third killed: the other two", budget, &observer.finish().await?, &[a, b]);
 
-    let observer = estate.observe(TENANT_ROLES);
+    let observer = estate.observe(TENANT_ROLES, CLOSELY);
     let again = async {
         let server = estate.plane.serve(&[]).await?;
         let tenantry = Tenants::new(&server, &authorizations);

@@ -9,7 +9,7 @@ use super::draw::Traffic;
 use super::estate::Estate;
 use super::failures::Failures;
 use super::load::{self, Sample};
-use super::observer::Seen;
+use super::observer::{NOW_AND_THEN, Seen};
 use super::spread::{Spread, ratios};
 use crate::Effort;
 
@@ -38,7 +38,7 @@ pub async fn rounds(
     }
     for round in 1..=effort.rounds {
         for (contender, turns) in contenders.iter().zip(&mut all) {
-            let observer = estate.observe(&contender.roles());
+            let observer = estate.observe(&contender.roles(), NOW_AND_THEN);
             let begun = Instant::now();
             let sample = load::many(*contender, traffic, round as u64, load::CONNECTIONS, effort.seconds).await?;
             turns.seen.add(&observer.finish().await?);

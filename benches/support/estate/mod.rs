@@ -5,7 +5,7 @@ mod shared;
 mod stencil;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
@@ -134,8 +134,8 @@ impl Estate {
     }
 
     /// Counts the connections of these roles until told to stop.
-    pub fn observe(&self, roles: &str) -> Observer {
-        Observer::start(&self.server_url(), roles)
+    pub fn observe(&self, roles: &str, every: Duration) -> Observer {
+        Observer::start(&self.server_url(), roles, every)
     }
 
     /// The databases of so many tenants of an installation, in no registry yet; their slugs begin like this.
