@@ -43,11 +43,8 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let jobs = if args.no_worker { Housekeeping::new() } else { schedule(&node.fleet) };
     let jobs = serving(jobs, server.post_office().clone(), server.workspaces().clone()).start();
     tracing::info!(address = %listeners.public_address()?, public_url = config.public_url(), "serving");
-    let served = server.serve(listeners, stop).await;
-    let patience = config.http().shutdown_timeout.0;
-    jobs.stop(patience).await;
-    node.fleet.finish_work(patience).await;
-    served.context("the server failed")
+    let work = jobs.finish(&node.fleet, config.http().shutdown_timeout.0);
+    server.serve(listeners, stop, work).await.context("the server failed")
 }
 
 async fn cannot_start(node: &Node, error: ApiError) -> anyhow::Error {
@@ -77,9 +74,7 @@ pub async fn worker(context: &Context) -> anyhow::Result<()> {
     let jobs = schedule(&node.fleet).start();
     tracing::info!("working");
     stop.await;
-    let patience = context.config.http().shutdown_timeout.0;
-    jobs.stop(patience).await;
-    node.fleet.finish_work(patience).await;
+    jobs.finish(&node.fleet, context.config.http().shutdown_timeout.0).await;
     Ok(())
 }
 

@@ -220,6 +220,9 @@ pub enum LogFormat {
     Text,
 }
 
+/// Calendars end somewhere.
+const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
+
 /// What types alone cannot say.
 pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
     let fault = |key: &str, fault: &str, remedy: &str| Err(ConfigError::of(figment, key, fault, remedy));
@@ -287,6 +290,15 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
     {
         if span.0 < Duration::from_secs(1) {
             return fault(key, "is under a second, which tokens do not count in", "set at least 1s");
+        }
+    }
+    for (key, span) in [
+        ("backup.every", settings.backup.every),
+        ("backup.keep", settings.backup.keep),
+        ("fleet.purge_grace", settings.fleet.purge_grace),
+    ] {
+        if span.0 > CENTURY {
+            return fault(key, "is over a hundred years", "set at most 36500d");
         }
     }
     if auth.access_token_ttl > auth.refresh_token_ttl {

@@ -85,6 +85,7 @@ impl Directory {
 
     /// Removes all data, the server's included; refuses while it runs. Touches nothing that is not ours.
     pub(super) fn reset(&self) -> Result<(), PostgresError> {
+        let is_ours = self.kept().exists();
         LocalPostgres::destroy(&self.postgres())?;
         let snapshots = fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
         let snapshots = snapshots.filter(|path| path.extension().is_some_and(|extension| extension == "redb"));
@@ -96,7 +97,17 @@ impl Directory {
                 _ => {}
             }
         }
-        Ok(())
+        if !is_ours {
+            return Ok(());
+        }
+        // Nobody has the keys of the backups any more.
+        let storage = self.0.join("storage");
+        match fs::remove_dir_all(&storage) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(PostgresError::Io(storage.display().to_string(), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -91,10 +91,8 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
     say(&format!("ready after {:.1} s", begun.elapsed().as_secs_f32()));
     let jobs =
         jobs::serving(jobs::schedule(&node.fleet), server.post_office().clone(), server.workspaces().clone()).start();
-    let served = server.serve(listeners, stop).await;
-    let patience = config.http().shutdown_timeout.0;
-    jobs.stop(patience).await;
-    node.fleet.finish_work(patience).await;
+    let work = jobs.finish(&node.fleet, config.http().shutdown_timeout.0);
+    let served = server.serve(listeners, stop, work).await;
 
     directory.withdraw_ready();
     say("stopping PostgreSQL");

@@ -1,12 +1,14 @@
 //! PostgreSQL's own programs on this machine: where they are, and how a client among them is told its credentials, which
 //! never stand on a command line.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
@@ -36,8 +38,19 @@ pub(crate) fn client(program: &str, target: &Target) -> io::Result<(tokio::proce
     Ok((command, files))
 }
 
-/// Where a client program is on this machine.
+/// Where a client program is on this machine: looked for once, and again when it is there no more.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    static FOUND: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
+    let known = FOUND.lock().unwrap_or_else(PoisonError::into_inner).get(program).cloned();
+    if let Some(path) = known.filter(|path| path.is_file()) {
+        return Some(path);
+    }
+    let path = look_for(program)?;
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(program.to_owned(), path.clone());
+    Some(path)
+}
+
+fn look_for(program: &str) -> Option<PathBuf> {
     let path = candidates().into_iter().map(|dir| dir.join(program)).find(|path| path.is_file());
     // A machine may have the client alone: then it is in PATH.
     path.or_else(|| on_path(program))

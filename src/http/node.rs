@@ -346,12 +346,17 @@ impl Server {
         &self.workspaces
     }
 
-    /// Serves until `stop` resolves, then ends gracefully; see [`serve`].
+    /// Serves until `stop` resolves, then ends gracefully, and `work` with it; see [`serve`].
     ///
     /// # Errors
     /// If a listener fails.
-    pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        serve(self.state, self.options, listeners, self.metrics, stop).await
+    pub async fn serve(
+        self,
+        listeners: Listeners,
+        stop: impl Future<Output = ()> + Send + 'static,
+        work: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        serve(self.state, self.options, listeners, self.metrics, stop, work).await
     }
 }
 

@@ -19,7 +19,7 @@ use futures_util::FutureExt as _;
 
 use super::metrics::Durations;
 use super::request_id;
-use super::surface::Surface;
+use super::surface::{self, Surface};
 use crate::control::operators::audit::{Begun, Outcome};
 use crate::error::{ApiError, Code};
 use crate::kernel::trace::{self, Trace};
@@ -107,7 +107,7 @@ fn in_shape(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let ours = response.response().error().and_then(|error| error.as_error::<ApiError>());
     let mut answer = match ours {
         Some(error) => {
-            problem::log(error, response.request());
+            problem::log_for(error, response.request(), surface::route(response.request()));
             problem::respond(response.request(), error)
         }
         None if is_json(response.headers()) => return response,
@@ -183,7 +183,7 @@ fn dress(headers: &mut HeaderMap, id: &str, secure: bool, private: bool) {
 
 fn record(request: &HttpRequest, status: StatusCode, id: &str, trace: Option<Trace>, started: Instant) {
     let elapsed = started.elapsed();
-    let route = request.match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let route = surface::route(request).unwrap_or_else(|| "unmatched".to_owned());
     let method = known(request.method());
     if let Some(durations) = request.app_data::<Durations>() {
         durations.record(&route, method, status, elapsed);

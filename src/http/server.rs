@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::http::KeepAlive;
 use actix_web::{App, HttpServer, web};
+use futures_util::future::join;
 use tokio_util::sync::CancellationToken;
 
 use super::app::create_app;
@@ -63,7 +64,8 @@ impl Listeners {
 }
 
 /// Serves until `stop` resolves; then `/readyz` says 503, no connection is taken any more, requests under way finish
-/// within the shutdown timeout, and the router closes its pools.
+/// within the shutdown timeout, and the router closes its pools. Beside the requests, and before the pools are closed,
+/// `work` comes to its end: what else is done with them.
 ///
 /// # Errors
 /// If a listener fails.
@@ -73,6 +75,7 @@ pub async fn serve(
     listeners: Listeners,
     metrics: Option<Metrics>,
     stop: impl Future<Output = ()> + Send + 'static,
+    work: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let stopping = CancellationToken::new();
     let signal = stopping.clone();
@@ -102,9 +105,17 @@ pub async fn serve(
         _ => None,
     };
 
-    let done = public.await;
-    // The public listener may have failed on its own.
-    stopping.cancel();
+    let requests = async {
+        let done = public.await;
+        // The public listener may have failed on its own.
+        stopping.cancel();
+        done
+    };
+    let work = async {
+        stopping.cancelled().await;
+        work.await;
+    };
+    let (done, ()) = join(requests, work).await;
     watch.abort();
     if let Some(management) = management {
         management.await.map_err(io::Error::other)??;

@@ -24,6 +24,8 @@ pub(super) struct Surface(Vec<Address>);
 
 #[derive(Debug)]
 struct Address {
+    /// As the document has it.
+    pattern: String,
     segments: Vec<Segment>,
     /// Method, and whether it takes query parameters.
     methods: BTreeMap<&'static str, bool>,
@@ -46,7 +48,11 @@ impl Surface {
 
     /// With addresses beside the document's, which have no parameters in them and are only read.
     pub(super) fn and(mut self, paths: &[&str]) -> Self {
-        let plain = |path: &&str| Address { segments: split(path), methods: BTreeMap::from([("GET", true)]) };
+        let plain = |path: &&str| Address {
+            pattern: (*path).to_owned(),
+            segments: split(path),
+            methods: BTreeMap::from([("GET", true)]),
+        };
         self.0.splice(0..0, paths.iter().map(plain));
         self
     }
@@ -95,7 +101,7 @@ impl Address {
         let methods = operations
             .into_iter()
             .filter_map(|(method, operation)| Some((method, takes_parameters(operation.as_ref()?))));
-        Self { segments: split(path), methods: methods.collect() }
+        Self { pattern: path.to_owned(), segments: split(path), methods: methods.collect() }
     }
 
     fn is(&self, parts: &[&str]) -> bool {
@@ -112,6 +118,14 @@ fn takes_parameters(operation: &Operation) -> bool {
     operation.parameters.iter().flatten().any(|parameter| match parameter {
         RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
         RefOr::Ref(_) => true,
+    })
+}
+
+/// The route that a request is for, also of one that was refused before any was looked for.
+pub(super) fn route(request: &HttpRequest) -> Option<String> {
+    request.match_pattern().or_else(|| {
+        let surface = request.app_data::<web::Data<Surface>>()?;
+        surface.find(request.match_info().as_str()).map(|address| address.pattern.clone())
     })
 }
 
@@ -222,6 +236,16 @@ mod tests {
         assert_eq!(others_of("DELETE", "/users/m%65").as_deref(), Some("GET, HEAD"));
         assert_eq!(others_of("DELETE", "/users/1"), None);
         assert_eq!(others_of("GET", "/nowhere"), None);
+    }
+
+    #[test]
+    fn a_request_that_was_not_routed_has_a_route() {
+        use actix_web::test::TestRequest;
+        let route_of =
+            |uri: &str| route(&TestRequest::with_uri(uri).app_data(web::Data::new(surface())).to_http_request());
+        assert_eq!(route_of("/users/7").as_deref(), Some("/users/{id}"));
+        assert_eq!(route_of("/users/m%65").as_deref(), Some("/users/me"));
+        assert_eq!(route_of("/nowhere"), None);
     }
 
     #[test]

@@ -5,9 +5,11 @@ mod schedule;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use schedule::{schedule, serving};
 
+use crate::fleet::Fleet;
 use crate::kernel::crypto::random;
 
 /// The longest that failures keep a job from its next try, beyond its own period.
@@ -77,7 +80,9 @@ async fn repeat(job: Job, stopping: CancellationToken) {
             () = stopping.cancelled() => return,
             () = sleep(pause(job.period, failures)) => {}
         }
-        match (job.work)().await {
+        // One that panics has failed, as others do: it is not to be gone from this node for good.
+        let done = AssertUnwindSafe(async { (job.work)().await }).catch_unwind().await;
+        match done.unwrap_or_else(|_| Err("it panicked".into())) {
             Ok(()) => failures = 0,
             Err(error) => {
                 failures += 1;
@@ -102,6 +107,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// Begins nothing more in the background, and waits for what is under way, that of the fleet too: at most for `patience`
+    /// in all.
+    pub async fn finish(self, fleet: &Fleet, patience: Duration) {
+        let begun = Instant::now();
+        self.stop(patience).await;
+        fleet.finish_work(patience.saturating_sub(begun.elapsed())).await;
+    }
+
     /// Begins no further run, and waits for those under way; after `patience` they are dropped.
     pub async fn stop(mut self, patience: Duration) {
         self.stopping.cancel();
@@ -124,6 +137,21 @@ mod tests {
         assert_eq!((pause(short, 0), pause(long, 9)), (short, long));
         assert!(pause(short, 2) > short * 3 && pause(short, 2) < short * 5);
         assert!(pause(short, u32::MAX) <= LONGEST_BACK_OFF * 9 / 8);
+    }
+
+    #[tokio::test]
+    async fn one_that_panics_comes_again() {
+        let begun = Arc::new(AtomicU32::new(0));
+        let counted = begun.clone();
+        let running = Housekeeping::new().every("panics", Duration::from_millis(1), move || {
+            let before = counted.fetch_add(1, Ordering::Relaxed);
+            async move { if before == 0 { panic!("on purpose") } else { Ok(()) } }
+        });
+        let running = running.start();
+        while begun.load(Ordering::Relaxed) < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        running.stop(Duration::from_secs(5)).await;
     }
 
     #[tokio::test]

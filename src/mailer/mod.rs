@@ -206,7 +206,12 @@ fn trouble(said: impl Into<String>) -> SendError {
 /// In words of our own: what a server says may repeat what it was told.
 fn fault(error: &lettre::transport::smtp::Error) -> SendError {
     match error.status().map(u16::from) {
-        Some(code) if NEVER.contains(&code) => SendError::Refused(code),
+        Some(code)
+            if NEVER.contains(&code)
+                && is_of_the_recipient(&error.source().map(ToString::to_string).unwrap_or_default()) =>
+        {
+            SendError::Refused(code)
+        }
         Some(code) => trouble(format!("the mail server answered {code}")),
         None if error.is_timeout() => trouble("no answer from the mail server in time"),
         None if is_tls(error) => trouble("no TLS with the mail server"),
@@ -214,6 +219,18 @@ fn fault(error: &lettre::transport::smtp::Error) -> SendError {
             trouble("the mail server lacks what is asked of it: STARTTLS, or a way to sign in")
         }
         None => trouble("the mail server does not answer"),
+    }
+}
+
+/// Whether what a server said is about the address that a letter is for, by its enhanced status code (RFC 3463): the sender's
+/// address and system are 5.1.7 and 5.1.8, policies 5.7. Without one it is taken for that.
+fn is_of_the_recipient(said: &str) -> bool {
+    let mut code = said.split_whitespace().next().unwrap_or_default().split('.');
+    let mut number = || code.next().and_then(|part| part.parse::<u16>().ok());
+    match (number(), number(), number()) {
+        (Some(5), Some(1), Some(7 | 8)) => false,
+        (Some(5), Some(subject), Some(_)) => matches!(subject, 1 | 2),
+        _ => true,
     }
 }
 
@@ -235,6 +252,20 @@ mod tests {
             from: sender("Tenantry <no-reply@example.com>").unwrap(),
             timeout: Duration::from_secs(5),
             local: Arc::new(move |_| allowed),
+        }
+    }
+
+    #[test]
+    fn a_server_that_refuses_the_sender_says_nothing_of_the_recipient() {
+        for said in
+            ["5.1.1 no such user", "5.1.10 null MX", "5.2.1 closed", "No such user", "", "5 users", "1.2.3.4 unknown"]
+        {
+            assert!(is_of_the_recipient(said), "{said}");
+        }
+        for said in
+            ["5.7.1 Sender address rejected: not owned by user", "5.1.8 unknown domain", "5.7.60 no", "5.1.7 bad"]
+        {
+            assert!(!is_of_the_recipient(said), "{said}");
         }
     }
 

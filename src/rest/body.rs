@@ -103,14 +103,22 @@ async fn read<T: DeserializeOwned + Validate<Context = ()>>(
 ) -> ApiResult<T> {
     Gate::pass(&request).await;
     check_type(&request, types)?;
+    let bytes = raw_body(&request, payload).await?;
+    request.extensions_mut().insert(BodyDigest(sha256(&bytes)));
+    parse(&bytes)
+}
+
+/// The bytes of a body, whatever they are. For handlers that have made sure who asks.
+///
+/// # Errors
+/// 413 beyond the limit, 408 if they do not come in time.
+pub async fn raw_body(request: &HttpRequest, payload: Payload) -> ApiResult<BytesMut> {
     let limit = request.app_data::<BodyLimit>().copied().unwrap_or_default().0;
     let announced = request.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(ApiError::new(Code::PayloadTooLarge));
     }
-    let bytes = timeout(ARRIVAL, collect(payload, limit)).await.map_err(|_| ApiError::new(Code::RequestTimeout))??;
-    request.extensions_mut().insert(BodyDigest(sha256(&bytes)));
-    parse(&bytes)
+    timeout(ARRIVAL, collect(payload, limit)).await.map_err(|_| ApiError::new(Code::RequestTimeout))?
 }
 
 async fn collect(mut payload: Payload, limit: usize) -> ApiResult<BytesMut> {

@@ -1,7 +1,7 @@
 //! From where a request came: the connection's address, or what a proxy that we trust says of it.
 
 use std::future::{Ready, ready};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
@@ -39,11 +39,13 @@ impl ClientIp {
         }
         // Each proxy appends whom it saw. From the right, the first that is no proxy of ours is the client; what stands
         // further left, the client may have made up.
-        let values = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let chain: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+        // Whatever else is in a line: what our proxy appended to it counts.
+        let lines = request.headers().get_all("x-forwarded-for").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let lines: Vec<_> = lines.collect();
+        let chain: Vec<&str> = lines.iter().flat_map(|line| line.split(',')).map(str::trim).collect();
         let mut client = peer;
         for hop in chain.into_iter().rev() {
-            let Ok(ip) = hop.parse::<IpAddr>() else { break };
+            let Some(ip) = address(hop) else { break };
             client = ip.to_canonical();
             if !is_proxy(client) {
                 break;
@@ -51,6 +53,11 @@ impl ClientIp {
         }
         Self(Some(client))
     }
+}
+
+/// An address, or one with a port, as some proxies write it.
+fn address(hop: &str) -> Option<IpAddr> {
+    hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|hop| hop.ip()))
 }
 
 impl FromRequest for ClientIp {
@@ -64,14 +71,19 @@ impl FromRequest for ClientIp {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderValue;
     use actix_web::test::TestRequest;
 
     use super::*;
 
     fn seen(peer: &str, forwarded: &str) -> String {
+        seen_of(peer, forwarded.as_bytes())
+    }
+
+    fn seen_of(peer: &str, forwarded: &[u8]) -> String {
         let request = TestRequest::default()
             .peer_addr(format!("{peer}:1").parse().unwrap())
-            .insert_header(("x-forwarded-for", forwarded))
+            .insert_header(("x-forwarded-for", HeaderValue::from_bytes(forwarded).unwrap()))
             .app_data(TrustedProxies(vec!["10.0.0.0/8".parse().unwrap()]))
             .to_http_request();
         ClientIp::of(&request).0.unwrap().to_string()
@@ -83,5 +95,13 @@ mod tests {
         assert_eq!(seen("10.0.0.1", "203.0.113.5"), "203.0.113.5");
         assert_eq!(seen("10.0.0.1", "1.1.1.1, 203.0.113.5, 10.0.0.2"), "203.0.113.5");
         assert_eq!(seen("10.0.0.1", "made up"), "10.0.0.1");
+        assert_eq!(seen("10.0.0.1", "1.1.1.1, 203.0.113.5:4711, 10.0.0.2"), "203.0.113.5");
+    }
+
+    /// Whoever sends bytes of no text is not taken for the proxy that passes them on.
+    #[test]
+    fn what_a_proxy_appended_counts_whatever_stands_before_it() {
+        assert_eq!(seen_of("10.0.0.1", b"\xff, 203.0.113.5"), "203.0.113.5");
+        assert_eq!(seen_of("10.0.0.1", b"10.0.0.7, \xff, 203.0.113.5, 10.0.0.2"), "203.0.113.5");
     }
 }

@@ -29,7 +29,7 @@ mod strict;
 pub mod totp;
 
 pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Principal, Recent, SignedIn};
-pub use body::{BodyLimit, Json, MergePatch, OptionalJson};
+pub use body::{BodyLimit, Json, MergePatch, OptionalJson, raw_body};
 pub use browser::{RefreshCookie, TrustedOrigins, Visitor};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies, customer};

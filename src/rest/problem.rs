@@ -102,6 +102,11 @@ fn event(code: Code) -> Option<&'static str> {
 
 /// Writes an error to the log, once: its cause; and, if it is a security event, a line to be alerted on.
 pub fn log(error: &ApiError, request: &HttpRequest) {
+    log_for(error, request, request.match_pattern());
+}
+
+/// As [`log`], where it is known which route the request is for.
+pub fn log_for(error: &ApiError, request: &HttpRequest, route: Option<String>) {
     let request_id = RequestId::of(request);
     let mut chain = String::new();
     let mut next = error.source();
@@ -126,7 +131,7 @@ pub fn log(error: &ApiError, request: &HttpRequest) {
             event,
             code,
             method = request.method().as_str(),
-            route = request.match_pattern(),
+            route,
             requestId = request_id,
             tenant = caller.as_ref().map(|caller| caller.slug.as_str()),
             user = caller.as_ref().map(|caller| caller.user.to_string()),

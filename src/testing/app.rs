@@ -133,9 +133,9 @@ impl TestAppBuilder {
                 let stop = async {
                     let _ = stopped.await;
                 };
-                let _jobs =
+                let jobs =
                     serving(Housekeeping::new(), server.post_office().clone(), server.workspaces().clone()).start();
-                server.serve(listeners, stop).await.expect("the node ends well");
+                server.serve(listeners, stop, jobs.stop(Duration::from_secs(5))).await.expect("the node ends well");
             });
         });
         let (router, clock) = starting.await.expect("the node starts");

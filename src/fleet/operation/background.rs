@@ -27,6 +27,18 @@ pub(crate) struct Workers {
     tasks: TaskTracker,
 }
 
+/// This node drives it; not any more when dropped, also by a panic.
+struct Busy {
+    id: OperationId,
+    all: Arc<Mutex<HashSet<OperationId>>>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
 impl Default for Workers {
     fn default() -> Self {
         Self { places: Arc::new(Semaphore::new(AT_ONCE)), busy: Arc::default(), tasks: TaskTracker::new() }
@@ -77,7 +89,8 @@ impl Fleet {
                 continue;
             }
             taken += 1;
-            let (fleet, busy) = (self.clone(), self.workers.busy.clone());
+            let fleet = self.clone();
+            let busy = Busy { id, all: self.workers.busy.clone() };
             self.workers.tasks.spawn(async move {
                 match fleet.carry_out(&operation).await {
                     Ok(()) => {}
@@ -85,8 +98,7 @@ impl Fleet {
                     Err(error) if matches!(error.code(), Code::Conflict | Code::AlreadyExists) => {}
                     Err(error) => tracing::warn!(job = %id, kind = %operation.kind, %error, "a job failed"),
                 }
-                busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                drop(place);
+                drop((busy, place));
             });
         }
         Ok(taken)

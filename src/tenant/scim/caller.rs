@@ -12,7 +12,7 @@ use super::{SINCE, store};
 use crate::error::{ApiError, Code};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::rest::Permission as _;
+use crate::rest::{Permission as _, raw_body};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx, extractor};
 use crate::tenant::auth::Auth;
 use crate::tenant::permissions::UsersWrite;
@@ -71,13 +71,14 @@ impl Caller {
 }
 
 /// Reads a body.
-pub(super) fn body(request: &HttpRequest, bytes: &[u8]) -> Result<Value> {
+pub(super) async fn body(request: &HttpRequest, payload: web::Payload) -> Result<Value> {
     let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = given.split(';').next().unwrap_or_default().trim();
     if ![TYPE, "application/json"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
         let said = "Send the body as application/scim+json.";
         return Err(ApiError::new(Code::UnsupportedMediaType).detail(said).into());
     }
-    let read = serde_json::from_slice::<Value>(bytes).ok().filter(Value::is_object);
+    let bytes = raw_body(request, payload.into_inner()).await?;
+    let read = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
     read.ok_or_else(|| Fault::Said(400, "invalidSyntax", "The body is no JSON object.".to_owned()))
 }

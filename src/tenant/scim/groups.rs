@@ -95,13 +95,13 @@ pub async fn scim_get_group(request: HttpRequest, id: web::Path<String>) -> Http
     security(("scim" = [])),
 )]
 #[post("/scim/v2/Groups")]
-pub async fn scim_create_group(request: HttpRequest, bytes: web::Bytes) -> HttpResponse {
-    respond(&request, create(&request, &bytes).await)
+pub async fn scim_create_group(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    respond(&request, create(&request, payload).await)
 }
 
-async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
+async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success> {
     let caller = Caller::of(request).await?;
-    let wanted = Wanted::of(&body(request, bytes)?)?;
+    let wanted = Wanted::of(&body(request, payload).await?)?;
     let (caller, wanted, now, by) = (&caller, &wanted, caller.auth.clock.now(), &caller.name());
     let (row, changed) = caller
         .db
@@ -161,8 +161,8 @@ async fn forget(caller: &Caller, changed: &BTreeSet<UserId>) {
     security(("scim" = [])),
 )]
 #[put("/scim/v2/Groups/{id}")]
-pub async fn scim_replace_group(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
-    respond(&request, change(&request, &id, &bytes, Wanted::of).await)
+pub async fn scim_replace_group(request: HttpRequest, id: web::Path<String>, payload: web::Payload) -> HttpResponse {
+    respond(&request, change(&request, &id, payload, Wanted::of).await)
 }
 
 /// Changes who has a role. Nobody is given one that may do more than the token's owner.
@@ -181,19 +181,19 @@ pub async fn scim_replace_group(request: HttpRequest, id: web::Path<String>, byt
     security(("scim" = [])),
 )]
 #[patch("/scim/v2/Groups/{id}")]
-pub async fn scim_patch_group(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
-    respond(&request, change(&request, &id, &bytes, |body| Wanted::patched(&patch::read(body)?)).await)
+pub async fn scim_patch_group(request: HttpRequest, id: web::Path<String>, payload: web::Payload) -> HttpResponse {
+    respond(&request, change(&request, &id, payload, |body| Wanted::patched(&patch::read(body)?)).await)
 }
 
 async fn change(
     request: &HttpRequest,
     id: &str,
-    bytes: &[u8],
+    payload: web::Payload,
     read: impl Fn(&Value) -> Result<Wanted>,
 ) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let id: RoleId = id_of(id, "group")?;
-    let wanted = read(&body(request, bytes)?)?;
+    let wanted = read(&body(request, payload).await?)?;
     let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
     let if_match = &IfMatch::of(request);
     let (row, changed) = caller

@@ -99,13 +99,13 @@ pub async fn scim_get_user(request: HttpRequest, id: web::Path<String>) -> HttpR
     security(("scim" = [])),
 )]
 #[post("/scim/v2/Users")]
-pub async fn scim_create_user(request: HttpRequest, bytes: web::Bytes) -> HttpResponse {
-    respond(&request, create(&request, &bytes).await)
+pub async fn scim_create_user(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    respond(&request, create(&request, payload).await)
 }
 
-async fn create(request: &HttpRequest, bytes: &[u8]) -> Result<Success> {
+async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success> {
     let caller = Caller::of(request).await?;
-    let wanted = Wanted::of(&body(request, bytes)?)?;
+    let wanted = Wanted::of(&body(request, payload).await?)?;
     let (email, now) = (wanted.address()?, caller.auth.clock.now());
     let (wanted, email, by) = (&wanted, &email, &caller.name());
     let caller = &caller;
@@ -166,8 +166,8 @@ async fn note(
     security(("scim" = [])),
 )]
 #[put("/scim/v2/Users/{id}")]
-pub async fn scim_replace_user(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
-    respond(&request, change(&request, &id, &bytes, Wanted::of).await)
+pub async fn scim_replace_user(request: HttpRequest, id: web::Path<String>, payload: web::Payload) -> HttpResponse {
+    respond(&request, change(&request, &id, payload, Wanted::of).await)
 }
 
 /// Changes a person: `active: false` ends their sessions at once.
@@ -186,19 +186,19 @@ pub async fn scim_replace_user(request: HttpRequest, id: web::Path<String>, byte
     security(("scim" = [])),
 )]
 #[patch("/scim/v2/Users/{id}")]
-pub async fn scim_patch_user(request: HttpRequest, id: web::Path<String>, bytes: web::Bytes) -> HttpResponse {
-    respond(&request, change(&request, &id, &bytes, |body| Wanted::patched(&patch::read(body)?)).await)
+pub async fn scim_patch_user(request: HttpRequest, id: web::Path<String>, payload: web::Payload) -> HttpResponse {
+    respond(&request, change(&request, &id, payload, |body| Wanted::patched(&patch::read(body)?)).await)
 }
 
 async fn change(
     request: &HttpRequest,
     id: &str,
-    bytes: &[u8],
+    payload: web::Payload,
     read: impl Fn(&Value) -> Result<Wanted>,
 ) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let id: UserId = id_of(id, "user")?;
-    let wanted = read(&body(request, bytes)?)?;
+    let wanted = read(&body(request, payload).await?)?;
     let (caller, wanted, now) = (&caller, &wanted, caller.auth.clock.now());
     let if_match = &IfMatch::of(request);
     let row = caller

@@ -4,6 +4,9 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::identity::{self, evil, provider};
 use crate::support::{db, eventually, seconds, unique};
@@ -52,6 +55,31 @@ fn refused(answer: &Answer, status: u16, kind: &str) {
     let body = &answer.body;
     assert_eq!(body["schemas"], json!(["urn:ietf:params:scim:api:messages:2.0:Error"]), "{answer:?}");
     assert_eq!((&body["status"], body["scimType"].as_str().unwrap_or_default()), (&json!(status.to_string()), kind));
+}
+
+/// Who asks is known before the body is there, and a body is as large as the server's limit lets it be.
+#[actix_web::test]
+async fn a_stranger_is_refused_before_a_body_and_a_directory_may_send_a_large_one() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let address = app.url().strip_prefix("http://").expect("an address");
+    for (method, path) in [("POST", USERS), ("PATCH", "/scim/v2/Groups/01890000-0000-7000-8000-000000000000")] {
+        let mut stranger = TcpStream::connect(address).await.expect("the node listens");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/scim+json\r\nContent-Length: 100\r\n\r\n"
+        );
+        stranger.write_all(head.as_bytes()).await.expect("it is sent");
+        let mut answer = [0; 12];
+        let read = timeout(seconds(10), stranger.read_exact(&mut answer)).await;
+        read.expect("nobody waits for the body").expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 401", "{method} {path}");
+    }
+    let scim = directory(&acme).await;
+    let mut large = person(&unique("large"));
+    large["unknown"] = json!("x".repeat(300 * 1024));
+    send(&scim, Method::POST, USERS, large.clone()).await.expect(201);
+    large["unknown"] = json!("x".repeat(1024 * 1024));
+    assert_eq!(send(&scim, Method::POST, USERS, large).await.status, 413);
 }
 
 #[actix_web::test]
