@@ -1,6 +1,6 @@
 //! `tenantry healthcheck`: for `HEALTHCHECK` of a container, which has no curl.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -10,13 +10,20 @@ use super::Context;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks the configured listener for `/livez`.
+/// Asks the configured listener for `/livez`; where nobody listens there, that of management, on which a worker answers.
 ///
 /// # Errors
 /// If it does not answer 200 within three seconds.
 pub fn run(context: &Context) -> anyhow::Result<()> {
-    let address = reachable(context.config.listen());
-    let status = ask(address).with_context(|| format!("no answer from {address}"))?;
+    let public = reachable(context.config.listen());
+    let (address, status) = match ask(public) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            let management = reachable(context.config.management_listen());
+            let status = ask(management).with_context(|| format!("no answer from {public}, nor from {management}"));
+            (management, status?)
+        }
+        answer => (public, answer.with_context(|| format!("no answer from {public}"))?),
+    };
     if !status.contains(" 200 ") {
         bail!("{address} answered: {status}");
     }

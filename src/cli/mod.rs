@@ -105,7 +105,7 @@ enum Command {
     /// Check or print the configuration in effect.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Ask the server on this machine whether it lives.
+    /// Ask the server, or the worker, on this machine whether it lives.
     #[command(after_help = "Example:\n  tenantry healthcheck --data-dir .tenantry")]
     Healthcheck,
     /// Print a completion script for a shell.

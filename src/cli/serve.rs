@@ -2,14 +2,18 @@
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::future::OptionFuture;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::tenant::explain;
 use super::{Context, Refused, keys};
 use crate::error::ApiError;
 use crate::fleet::programs;
-use crate::http::{Listeners, Node};
+use crate::http::{Listeners, Node, manage_alone};
 use crate::jobs::{Housekeeping, schedule, serving};
+use crate::telemetry;
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -72,10 +76,28 @@ pub async fn worker(context: &Context) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     programs::sweep();
     let jobs = schedule(&node.fleet).start();
+    let ended = CancellationToken::new();
+    let shown = show(context, &ended);
     tracing::info!("working");
     stop.await;
     jobs.finish(&node.fleet, context.config.http().shutdown_timeout.0).await;
+    ended.cancel();
+    if let Some(shown) = OptionFuture::from(shown).await {
+        shown.context("the listener of management failed")??;
+    }
     Ok(())
+}
+
+/// Shows how a worker does. It works all the same where the address is a server's, on the same machine.
+fn show(context: &Context, ended: &CancellationToken) -> Option<JoinHandle<std::io::Result<()>>> {
+    let address = context.config.management_listen();
+    match manage_alone(address, telemetry::metrics()?, ended.clone()) {
+        Ok(server) => Some(tokio::spawn(server)),
+        Err(error) => {
+            tracing::warn!(%address, %error, "TENANTRY_MANAGEMENT_LISTEN cannot be opened: this worker shows no metrics");
+            None
+        }
+    }
 }
 
 /// Resolves at SIGTERM or SIGINT, which then no longer end the process by themselves.

@@ -34,7 +34,7 @@ struct Readiness {
 /// Whether the process lives.
 #[utoipa::path(tag = "health", responses((status = 200, description = "Alive", body = Envelope<Liveness>)))]
 #[get("/livez")]
-async fn livez(request: HttpRequest) -> HttpResponse {
+pub(super) async fn livez(request: HttpRequest) -> HttpResponse {
     fresh(Reply(Liveness { status: "ok" }).respond_to(&request))
 }
 

@@ -19,5 +19,5 @@ mod well_known;
 pub use app::create_app;
 pub use node::{Node, Server};
 pub use openapi::document;
-pub use server::{Listeners, ServerOptions, serve};
+pub use server::{Listeners, ServerOptions, manage_alone, serve};
 pub use state::{AppState, HttpSettings};

@@ -12,8 +12,8 @@ use futures_util::future::join;
 use tokio_util::sync::CancellationToken;
 
 use super::app::create_app;
-use super::metrics;
 use super::state::AppState;
+use super::{health, metrics};
 use crate::telemetry::Metrics;
 
 /// How clients are served.
@@ -101,7 +101,7 @@ pub async fn serve(
         .listen(listeners.public)?
         .run();
     let management = match (listeners.management, metrics) {
-        (Some(listener), Some(metrics)) => Some(tokio::spawn(manage(listener, metrics, stopping.clone())?)),
+        (Some(listener), Some(metrics)) => Some(tokio::spawn(manage(listener, metrics, false, stopping.clone())?)),
         _ => None,
     };
 
@@ -125,10 +125,24 @@ pub async fn serve(
     done
 }
 
+/// The listener of management of a process that takes no other requests: its metrics, and `/livez`. Until `stopping`.
+///
+/// # Errors
+/// If the address cannot be had.
+pub fn manage_alone(address: SocketAddr, metrics: Metrics, stopping: CancellationToken) -> io::Result<Server> {
+    manage(TcpListener::bind(address)?, metrics, true, stopping)
+}
+
 /// The listener of management. It has no authentication: it belongs on an internal network.
-fn manage(listener: TcpListener, metrics: Metrics, stopping: CancellationToken) -> io::Result<Server> {
+fn manage(listener: TcpListener, metrics: Metrics, alone: bool, stopping: CancellationToken) -> io::Result<Server> {
     let metrics = web::Data::new(metrics);
-    Ok(HttpServer::new(move || App::new().app_data(metrics.clone()).service(metrics::show))
+    let routes = move |config: &mut web::ServiceConfig| {
+        config.app_data(metrics.clone()).service(metrics::show);
+        if alone {
+            config.service(health::livez);
+        }
+    };
+    Ok(HttpServer::new(move || App::new().configure(&routes))
         .workers(1)
         .disable_signals()
         .shutdown_timeout(1)

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use metrics::Unit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,9 @@ pub use schedule::{schedule, serving};
 
 use crate::fleet::Fleet;
 use crate::kernel::crypto::random;
+
+/// How long runs take, and what comes of them.
+const DURATION: &str = "tenantry.job.duration";
 
 /// The longest that failures keep a job from its next try, beyond its own period.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
@@ -64,6 +68,7 @@ impl Housekeeping {
     /// Starts them all.
     #[must_use]
     pub fn start(self) -> Running {
+        metrics::describe_histogram!(DURATION, Unit::Seconds, "Time that a run of a job took, by job and outcome.");
         let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for job in self.0 {
@@ -80,9 +85,13 @@ async fn repeat(job: Job, stopping: CancellationToken) {
             () = stopping.cancelled() => return,
             () = sleep(pause(job.period, failures)) => {}
         }
+        let begun = Instant::now();
         // One that panics has failed, as others do: it is not to be gone from this node for good.
         let done = AssertUnwindSafe(async { (job.work)().await }).catch_unwind().await;
-        match done.unwrap_or_else(|_| Err("it panicked".into())) {
+        let done = done.unwrap_or_else(|_| Err("it panicked".into()));
+        let outcome = if done.is_ok() { "done" } else { "failed" };
+        metrics::histogram!(DURATION, "job" => job.name, "outcome" => outcome).record(begun.elapsed());
+        match done {
             Ok(()) => failures = 0,
             Err(error) => {
                 failures += 1;

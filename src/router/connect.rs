@@ -127,14 +127,14 @@ async fn open_overheard(
         let socket = Overheard::new(socket, signs);
         let (client, connection) = shake_hands(config, socket, NoTls, deadline, given_up).await?;
         let is_standby = is_standby(&connection);
-        tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
+        tokio::spawn(drive(Driven::new(connection, &gone).attend(announce), hung_up));
         (client, is_standby)
     } else {
         let tls = target.tls.make(&target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
         let tls = Overhearing { tls, signs };
         let (client, connection) = shake_hands(config, socket, tls, deadline, given_up).await?;
         let is_standby = is_standby(&connection);
-        tokio::spawn(drive(attend(connection, announce), hung_up, gone.clone()));
+        tokio::spawn(drive(Driven::new(connection, &gone).attend(announce), hung_up));
         (client, is_standby)
     };
     if counts && is_standby {
@@ -236,30 +236,39 @@ impl Drop for SetOnDrop {
     }
 }
 
-/// Drives a connection, and passes on that the server notified of something.
-async fn attend<S, T>(
-    mut connection: Connection<S, T>,
-    announce: Option<mpsc::Sender<()>>,
-) -> Result<(), tokio_postgres::Error>
+/// A connection that is driven. However that ends, it is known to be gone before its socket gives the permit back: whoever
+/// hears of the permit looks which connections are left.
+struct Driven<S, T> {
+    // Fields are dropped in this order.
+    _gone: SetOnDrop,
+    connection: Connection<S, T>,
+}
+
+impl<S, T> Driven<S, T>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-        if let (AsyncMessage::Notification(_), Some(announce)) = (message?, &announce) {
-            // Full: the one that waits to be seen stands for this one too.
-            let _ = announce.try_send(());
-        }
+    fn new(connection: Connection<S, T>, gone: &Arc<AtomicBool>) -> Self {
+        Self { _gone: SetOnDrop(gone.clone()), connection }
     }
-    Ok(())
+
+    /// Drives it, and passes on that the server notified of something.
+    async fn attend(mut self, announce: Option<mpsc::Sender<()>>) -> Result<(), tokio_postgres::Error> {
+        while let Some(message) = poll_fn(|cx| self.connection.poll_message(cx)).await {
+            if let (AsyncMessage::Notification(_), Some(announce)) = (message?, &announce) {
+                // Full: the one that waits to be seen stands for this one too.
+                let _ = announce.try_send(());
+            }
+        }
+        Ok(())
+    }
 }
 
-async fn drive<C>(connection: C, hung_up: oneshot::Receiver<()>, gone: Arc<AtomicBool>)
+async fn drive<C>(connection: C, hung_up: oneshot::Receiver<()>)
 where
     C: Future<Output = Result<(), tokio_postgres::Error>> + Send,
 {
-    // Also when the runtime stops and this future is dropped.
-    let _gone = SetOnDrop(gone);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),

@@ -47,7 +47,8 @@ impl fmt::Debug for TenantConn {
 }
 
 impl TenantConn {
-    pub(super) const fn new(lease: Lease) -> Self {
+    pub(super) const fn new(mut lease: Lease) -> Self {
+        lease.begin();
         Self { lease, seen: AtomicU8::new(0) }
     }
 

@@ -275,11 +275,9 @@ impl ClusterPools {
                 Action::Open(ticket) => self.open(ticket),
                 Action::Close(conn) => drop(conn),
                 Action::Give(pool, conn, waiting) => {
-                    // If the waiter has gone, the lease comes straight back and drops: it leaves in good order.
                     let lease = Lease::new(self.clone(), pool, conn, waiting.mode, Instant::now());
-                    if let Err(Ok(mut unwanted)) = waiting.answer.send(Ok(lease)) {
-                        unwanted.finish();
-                    }
+                    // Dropped by a waiter who has gone, or goes before they look: nothing was sent on it.
+                    let _ = waiting.answer.send(Ok(lease));
                 }
                 Action::Cancel(conn) => {
                     self.meters.cancelled.increment(1);

@@ -24,7 +24,7 @@ pub(crate) struct Lease {
     conn: Arc<Pooled<Link>>,
     mode: Mode,
     since: Instant,
-    finished: bool,
+    begun: bool,
 }
 
 impl Lease {
@@ -35,7 +35,7 @@ impl Lease {
         mode: Mode,
         since: Instant,
     ) -> Self {
-        Self { cluster, pool, conn, mode, since, finished: false }
+        Self { cluster, pool, conn, mode, since, begun: false }
     }
 
     pub(in crate::router) fn link(&self) -> &Link {
@@ -46,10 +46,15 @@ impl Lease {
         self.mode
     }
 
-    /// Everything that was sent has been answered, and no transaction is open. Without it the connection is in doubt
-    /// when it is dropped: what runs on it is cancelled and rolled back.
+    /// From here on something may be sent. Until [`Self::finish`] the connection is in doubt when it is dropped: what runs
+    /// on it is cancelled and rolled back.
+    pub(in crate::router) const fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// Everything that was sent has been answered, and no transaction is open.
     pub(in crate::router) const fn finish(&mut self) {
-        self.finished = true;
+        self.begun = false;
     }
 
     /// The work is done anew on another connection.
@@ -72,7 +77,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.cluster.leave(&self.pool, &self.conn, self.mode, self.since, self.finished);
+        self.cluster.leave(&self.pool, &self.conn, self.mode, self.since, !self.begun);
     }
 }
 

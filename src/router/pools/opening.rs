@@ -169,10 +169,13 @@ impl ClusterPools {
         if error.kind == ConnectFailure::ServerFull {
             return self.server_full(tenant.id, error);
         }
-        // What was tried is not what the registry says by now: that says nothing about the tenant.
+        // What was tried is not what the registry says by now: that says nothing about the tenant. One that is not to be
+        // served has no breaker either, whose probe would open what nobody may.
         let outdated = self.ask(|state, now| {
-            let outdated = state.is_outdated(tenant);
-            (outdated, if outdated { state.scheduler.open_again(tenant.id, now) } else { Vec::new() })
+            let outdated = state.is_outdated(tenant) || state.scheduler.is_retired(tenant.id);
+            let actions = if outdated { state.scheduler.open_again(tenant.id, now) } else { Vec::new() };
+            state.tidy(tenant.id);
+            (outdated, actions)
         });
         if outdated {
             self.meters.open_failed(error.kind);

@@ -8,3 +8,4 @@ mod replicas;
 mod serve;
 mod snapshot;
 mod tenants;
+mod worker;

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use futures_util::future::join_all;
+use futures_util::poll;
 use serde_json::json;
-use tenantry::router::{Error, RouterConfig, TenantConn, TenantDb};
+use tenantry::router::{Error, RouterConfig, TenantConn, TenantDb, TopBy};
 use tenantry::testing::{Persona, Tenant, TestApp};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::ground::{PATIENCE, Tx, backends, count, database, embedded, hold_contacts, idle_again, read, whole_again};
@@ -142,6 +144,42 @@ async fn work_that_is_dropped_gives_its_connections_back() {
             Ok(diesel::sql_query("SELECT count(*) FROM contacts").execute(conn).await?)
         });
         timeout(seconds(5), served).await.expect("served at once").unwrap();
+    }
+    router.shutdown().await;
+}
+
+/// A connection is handed to somebody who goes away before they have looked: they have sent nothing, so nothing that others
+/// do there is cancelled.
+#[actix_web::test]
+async fn who_goes_away_before_asking_anything_disturbs_nobody() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = embedded(app, |config| RouterConfig { tenant_max_connections: 1, ..config }).await;
+    let own = database(&router, &acme).await;
+    let waiting = async || router.pools().snapshot(acme.id).map_or(0, |pool| pool.counts.waiting);
+    for _ in 0..3 {
+        let mut leaving = Box::pin(own.read(async |_: &mut TenantConn| Ok::<_, Error>(())));
+        let (begun, has_begun) = oneshot::channel();
+        let (end, may_end) = oneshot::channel();
+        let alone = own.transaction(async move |conn: &mut Tx| -> Result<(), Error> {
+            diesel::sql_query("SELECT 1").execute(conn).await?;
+            begun.send(()).expect("it is waited for");
+            may_end.await.expect("it is told");
+            Ok(())
+        });
+        let handing_over = async {
+            has_begun.await.expect("it has begun");
+            assert!(poll!(&mut leaving).is_pending());
+            assert_eq!(waiting().await, 1);
+            end.send(()).expect("it waits");
+        };
+        let (done, ()) = futures_util::join!(alone, handing_over);
+        done.unwrap();
+        assert_eq!(waiting().await, 0, "it was handed over");
+        drop(leaving);
+        let report = router.pools().report(TopBy::Requests, 10);
+        let cancelled: Vec<_> = report.tenants.iter().map(|tenant| tenant.usage.cancelled_statements).collect();
+        assert_eq!(cancelled, [0]);
     }
     router.shutdown().await;
 }

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use tenantry::testing::{Fault, FaultProxy, Tenant, TestApp};
 
 use super::ground::{
-    PATIENCE, assert_refused, behind_a_proxy, breaker, counted, read, recovers, served, short_deadlines, undisturbed,
-    until_open, warm,
+    PATIENCE, RECOVERY, assert_refused, behind_a_proxy, breaker, counted, idle_again, read, recovers, served,
+    short_deadlines, undisturbed, until_open, warm,
 };
 use crate::support::{eventually, say, seconds};
 
@@ -107,4 +107,47 @@ async fn a_slow_database_is_slow_for_its_own_tenant_alone() {
         recovers("slow", &admin).await;
     })
     .await;
+}
+
+fn connections(app: &TestApp, tenant: &Tenant) -> usize {
+    app.router().pools().snapshot(tenant.id).map_or(0, |pool| pool.counts.connections())
+}
+
+/// An idle connection may end without a word of the server's: after a failover, or where something between has forgotten it.
+/// With room for no other, nobody would be served as long as it is taken for one that is there.
+#[actix_web::test]
+async fn a_connection_that_ends_without_a_word_leaves_its_place_to_the_next() {
+    let app = TestApp::builder().set("TENANTRY_ROUTER__TENANT_MAX_CONNECTIONS", "1").start().await;
+    let (patient, proxy) = behind_a_proxy(&app).await;
+    for _ in 0..3 {
+        idle_again(app.router(), &patient).await;
+        assert_eq!(connections(&app, &patient), 1);
+        proxy.reset_open().await;
+        eventually(seconds(5), "it is noticed", async || connections(&app, &patient) == 0).await;
+        read(&patient.admin()).await.expect(200);
+    }
+}
+
+/// A tenant is suspended while a connection to its database is on its way that fails after that: nobody tries another one.
+#[actix_web::test]
+async fn nothing_is_tried_for_a_tenant_that_was_suspended_meanwhile() {
+    let app = short_deadlines().start().await;
+    let (patient, proxy) = behind_a_proxy(&app).await;
+    let admin = patient.admin();
+    idle_again(app.router(), &patient).await;
+    proxy.set(Fault::Hang).await;
+    proxy.reset_open().await;
+    eventually(seconds(5), "it is noticed", async || connections(&app, &patient) == 0).await;
+    let opening = || app.router().pools().snapshot(patient.id).map_or(0, |pool| pool.counts.opening);
+    let suspended = async {
+        eventually(seconds(5), "one is on its way", async || opening() == 1).await;
+        patient.suspend().await;
+    };
+    let (answer, ()) = futures_util::join!(read(&admin), suspended);
+    assert!([403, 503].contains(&answer.status), "{answer:?}");
+    eventually(RECOVERY, "it is given up", async || opening() == 0).await;
+    assert_eq!(breaker(&app, &patient), None);
+    proxy.set(Fault::Pass).await;
+    patient.resume().await;
+    recovers("resumed", &admin).await;
 }

@@ -128,6 +128,11 @@ fn recovering_a_connection_twice_is_found_out() {
 }
 
 #[test]
+fn turns_that_are_nobody_s_are_found_out() {
+    assert_found(&[Mutant::KeepsTurns], COUNTS);
+}
+
+#[test]
 fn one_request_is_served() {
     for alone in [false, true] {
         let mut world = World::new(1, 1, 1);

@@ -33,6 +33,8 @@ pub(in crate::router) enum Mutant {
     ForgetsTheLast,
     /// Begins to bring a connection back to order each time somebody finds that it has been left.
     RecoversTwice,
+    /// Leaves the turn of a tenant in the queue when its pool is forgotten.
+    KeepsTurns,
 }
 
 thread_local! {

@@ -21,12 +21,18 @@ impl Node {
     pub(in super::super) fn opening_fails(&mut self, at: usize) {
         let Some(at) = pick(&self.opening, at) else { return };
         let (ticket, _) = self.opening.swap_remove(at);
-        let (waiters, actions) = self.scheduler.open_failed(ticket.tenant, self.now);
+        let retired = self.scheduler.is_retired(ticket.tenant);
+        let (waiters, actions) = match retired {
+            true => (Vec::new(), self.scheduler.open_again(ticket.tenant, self.now)),
+            false => self.scheduler.open_failed(ticket.tenant, self.now),
+        };
         self.tell(waiters);
         self.perform(actions);
         let actions = self.scheduler.release(&ticket, self.now);
         self.perform(actions);
-        self.breaks(ticket.tenant);
+        if !retired {
+            self.breaks(ticket.tenant);
+        }
     }
 
     /// The tenant's breaker opens; the first probe comes later.
@@ -124,6 +130,7 @@ impl Node {
         promise(counts.open == self.physical(), BUDGET, || format!("{counts:?}, and {} are there", self.physical()));
         promise(counts.opening == self.opening.len(), COUNTS, || format!("opening: {counts:?}"));
         promise(counts.closing == self.closing.len(), COUNTS, || format!("closing: {counts:?}"));
+        promise(self.scheduler.turns_are_due(), COUNTS, || "a turn that is nobody's".to_owned());
         let (mut waiting, mut tenants) = (0, 0);
         for pool in self.known.iter().filter_map(|entry| self.scheduler.pool_counts(entry.tenant)) {
             // A probe, and a connection brought back to order, may come on top.

@@ -29,6 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+#[cfg(test)]
+use super::model::mutant::{self, Mutant};
 use super::permit::Ticket;
 use super::pooled::{Directory, Line, Mode, Pooled, TenantPool};
 use super::usage::UsageTable;
@@ -266,6 +268,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
             let requests = pool.uncounted();
             self.popularity.record(tenant, requests, pool.since);
             self.directory.remove(tenant);
+            // While others starve nobody comes to this turn, and the tenant comes back for another one again and again.
+            let leaves_turn = pool.growing_turn;
+            #[cfg(test)]
+            let leaves_turn = leaves_turn && !mutant::is(Mutant::KeepsTurns);
+            if leaves_turn {
+                self.growing_turns.retain(|turn| *turn != tenant);
+            }
         }
     }
 }

@@ -55,7 +55,11 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         }
         let news = News { generation, version: None, ceiling: 1, weight: 1 };
         let mut actions = self.learn(tenant, news, now);
-        let waiters = if self.is_retired(tenant) { self.drain_waiters(tenant) } else { Vec::new() };
+        let mut waiters = Vec::new();
+        if self.is_retired(tenant) {
+            self.change(tenant, |pool| pool.probing = false);
+            waiters = self.drain_waiters(tenant);
+        }
         self.settle(tenant, now, &mut actions);
         (waiters, actions)
     }

@@ -91,6 +91,13 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         }
     }
 
+    /// Whether nobody waits twice for a turn to grow, or without a pool.
+    #[cfg(test)]
+    pub(in crate::router::pools) fn turns_are_due(&self) -> bool {
+        let due = self.pools.values().filter(|pool| pool.growing_turn).count();
+        self.growing_turns.len() == due && self.growing_turns.iter().all(|turn| self.pools.contains_key(turn))
+    }
+
     pub(super) fn start_opening(&mut self, tenant: TenantId) -> Action<L, W> {
         self.open += 1;
         self.opening += 1;
