@@ -195,12 +195,14 @@ pub(super) fn assemble(sources: &Sources, data_dir: Option<&Path>) -> Result<Fig
             figment = figment.merge(Layer::one(name, key, secret.expose_secret()));
         }
     }
-    let no_settings = |name: &str| {
-        [CONFIG_VARIABLE, DATA_DIR_VARIABLE].contains(&name) || FILES.iter().any(|(file, _)| *file == name)
+    let no_setting = |(name, value): &(&String, &String)| {
+        let name = name.as_str();
+        [CONFIG_VARIABLE, DATA_DIR_VARIABLE].contains(&name)
+            || FILES.iter().any(|(file, _)| *file == name)
+            || LATER.contains(&name)
+            || is_service_link(name, value)
     };
-    for (name, value) in
-        sources.variables.iter().filter(|(name, _)| !no_settings(name) && !LATER.contains(&name.as_str()))
-    {
+    for (name, value) in sources.variables.iter().filter(|one| !no_setting(one)) {
         let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
         figment = figment.merge(Layer::one(name, &key, typed(&defaults, &key, value)));
     }
@@ -208,6 +210,27 @@ pub(super) fn assemble(sources: &Sources, data_dir: Option<&Path>) -> Result<Fig
         figment = figment.merge(Layer::one("the command", key, typed(&defaults, key, value)));
     }
     Ok(figment)
+}
+
+/// Whether a variable tells where a service is, as Kubernetes tells each container of every service of its namespace: one
+/// that is called `tenantry`, or begins so, has the names of our settings.
+fn is_service_link(name: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = name.split('_').collect();
+    match parts.as_slice() {
+        [.., "SERVICE", "HOST"] => true,
+        [.., "PORT", number, protocol] | [.., "PORT", number, protocol, "PROTO" | "PORT" | "ADDR"]
+            if is_number(number) && PROTOCOLS.contains(protocol) =>
+        {
+            true
+        }
+        parts if parts.windows(2).any(|two| two == ["SERVICE", "PORT"]) => true,
+        [.., "PORT"] => {
+            value.split_once("://").is_some_and(|(scheme, _)| PROTOCOLS.contains(&&*scheme.to_ascii_uppercase()))
+        }
+        _ => false,
+    }
 }
 
 /// A variable's text as the type that the default has. Settings without a default are texts.

@@ -279,6 +279,29 @@ mod tests {
         assert_eq!(config.public_url(), "https://api.example.com");
     }
 
+    /// Of services called `tenantry` and `tenantry-db`, in whose namespace it runs.
+    #[test]
+    fn what_kubernetes_says_of_services_is_no_setting() {
+        let links = [
+            ("TENANTRY_SERVICE_HOST", "10.0.0.7"),
+            ("TENANTRY_SERVICE_PORT", "8080"),
+            ("TENANTRY_SERVICE_PORT_HTTP", "8080"),
+            ("TENANTRY_PORT", "tcp://10.0.0.7:8080"),
+            ("TENANTRY_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+            ("TENANTRY_PORT_8080_TCP_PROTO", "tcp"),
+            ("TENANTRY_PORT_8080_TCP_PORT", "8080"),
+            ("TENANTRY_PORT_8080_TCP_ADDR", "10.0.0.7"),
+            ("TENANTRY_DB_SERVICE_HOST", "10.0.0.8"),
+            ("TENANTRY_DB_PORT", "tcp://10.0.0.8:5432"),
+            ("TENANTRY_DB_PORT_5432_TCP_ADDR", "10.0.0.8"),
+        ];
+        load(&links).unwrap();
+        // What looks alike is not passed over.
+        for wrong in [("TENANTRY_PORT", "8080"), ("TENANTRY_PORT_TCP", "8080"), ("TENANTRY_HOST", "10.0.0.7")] {
+            assert!(load(&[wrong]).unwrap_err().contains("is no setting"), "{wrong:?}");
+        }
+    }
+
     #[test]
     fn a_fault_is_one_line_with_variable_and_remedy() {
         let table = [

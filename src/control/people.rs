@@ -35,7 +35,8 @@ struct Account {
     user_id: Uuid,
 }
 
-/// Links an account with a person. False if it is another person's, or the person has another account there.
+/// Links an account with a person. False if it is another person's, or the person has another account there. To be called in
+/// a transaction.
 ///
 /// # Errors
 /// If the control plane does not answer.
@@ -45,11 +46,18 @@ pub async fn link(
     (tenant, user): (TenantId, UserId),
     now: DateTime<Utc>,
 ) -> QueryResult<bool> {
-    // One that nobody has confirmed is of an attempt that came to nothing.
+    // One that nobody has confirmed is of an attempt that came to nothing. A statement of its own: what a WITH deletes is
+    // still in the way of the statement that it belongs to.
+    diesel::sql_query(
+        "DELETE FROM person_links WHERE confirmed_at IS NULL AND tenant_id = $1 AND (user_id = $2) <> (person_id = $3)",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(user.uuid())
+    .bind::<SqlUuid, _>(person)
+    .execute(conn)
+    .await?;
     let linked = diesel::sql_query(
-        "WITH vain AS (DELETE FROM person_links WHERE confirmed_at IS NULL AND tenant_id = $1 \
-         AND (user_id = $2) <> (person_id = $3)) \
-         INSERT INTO person_links (tenant_id, user_id, person_id, created_at) VALUES ($1, $2, $3, $4) \
+        "INSERT INTO person_links (tenant_id, user_id, person_id, created_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT DO NOTHING",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -59,6 +67,20 @@ pub async fn link(
     .execute(conn)
     .await?;
     Ok(linked == 1 || account(conn, person, tenant).await? == Some(user))
+}
+
+/// Forgets that an account was a person's: its tenant's database does not know it any more, or has it as somebody else's.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn unlink(conn: &mut MainConn, person: Uuid, (tenant, user): (TenantId, UserId)) -> QueryResult<()> {
+    diesel::sql_query("DELETE FROM person_links WHERE tenant_id = $1 AND user_id = $2 AND person_id = $3 AND confirmed_at IS NOT NULL")
+        .bind::<SqlUuid, _>(tenant.uuid())
+        .bind::<SqlUuid, _>(user.uuid())
+        .bind::<SqlUuid, _>(person)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// The tenant's database agrees.

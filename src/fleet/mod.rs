@@ -13,6 +13,7 @@ pub mod drain;
 pub mod drift;
 pub mod erase;
 pub mod export;
+mod grace;
 pub mod impersonate;
 pub mod kept;
 mod lifecycle;

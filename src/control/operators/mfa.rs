@@ -10,8 +10,8 @@ use super::store;
 use crate::control::fault;
 use crate::control::schema::{operator_recovery_codes as r, operators as o};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::OperatorId;
 use crate::kernel::crypto::{MasterKeys, Place, Sealed};
+use crate::kernel::{OperatorId, SessionId};
 use crate::rest::totp::{self, Enrolment};
 use crate::router::MainConn;
 
@@ -91,11 +91,17 @@ impl Operators {
         }
     }
 
-    /// The second factor counts from here on; gives the recovery codes, to be shown once.
+    /// The second factor counts from here on, and this session has shown it; the operator's others, which have not, end.
+    /// Gives the recovery codes, to be shown once.
     ///
     /// # Errors
     /// 422 on `code` if it is none of the seed's; 409 if none was enrolled.
-    pub(super) async fn confirm(&self, id: OperatorId, code: SecretString) -> ApiResult<Vec<SecretString>> {
+    pub(super) async fn confirm(
+        &self,
+        id: OperatorId,
+        session: SessionId,
+        code: SecretString,
+    ) -> ApiResult<Vec<SecretString>> {
         let (codes, digests) = totp::recovery_codes();
         let (control, now) = (self.control(), self.control().clock.now());
         let keys = control.keys.clone();
@@ -116,7 +122,8 @@ impl Operators {
                 let rows: Vec<_> =
                     digests.iter().map(|digest| (r::operator_id.eq(id), r::digest.eq(digest.to_vec()))).collect();
                 diesel::insert_into(r::table).values(rows).execute(conn).await?;
-                Ok(())
+                store::has_shown_factor(conn, session).await?;
+                store::end_other_sessions(conn, id, session, now).await
             })
             .await
             .map_err(fault)?;

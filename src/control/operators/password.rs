@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::{Oneself, Operator, Operators, store};
 use crate::control::docs::{ChangeRefusals, Refusals};
 use crate::control::fault;
-use crate::control::schema::{operator_sessions as sessions, operators as o};
+use crate::control::schema::operators as o;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{OperatorId, SessionId};
 use crate::rest::passwords::Rules;
@@ -89,11 +89,7 @@ impl Operators {
             if diesel::update(same).set(o::password_hash.eq(&hash)).execute(conn).await? == 0 {
                 return Err(wrong());
             }
-            let others = sessions::table.filter(sessions::operator_id.eq(id)).filter(sessions::id.ne(session));
-            diesel::update(others.filter(sessions::revoked_at.is_null()))
-                .set(sessions::revoked_at.eq(now))
-                .execute(conn)
-                .await?;
+            store::end_other_sessions(conn, id, session, now).await?;
             store::forget_attempts(conn, &guesses).await
         };
         control.db.transaction(change).await.map_err(fault)

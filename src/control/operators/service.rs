@@ -47,7 +47,14 @@ struct Inner {
     needs_second_factor: bool,
     // Read at first use: a node starts without the control plane.
     keys: OnceCell<Keys>,
-    sessions: Cache<SessionId, Arc<(OperatorRecord, Reach)>>,
+    sessions: Cache<SessionId, Arc<Standing>>,
+}
+
+/// What stands behind a session.
+struct Standing {
+    operator: OperatorRecord,
+    reach: Reach,
+    has_shown_factor: bool,
 }
 
 /// How a login goes on.
@@ -296,9 +303,10 @@ impl Operators {
                     .control
                     .db
                     .read(async move |conn| -> ApiResult<_> {
-                        let Some(operator) = store::operator_of(conn, session, now).await? else { return Ok(None) };
+                        let found = store::operator_of(conn, session, now).await?;
+                        let Some((operator, has_shown_factor)) = found else { return Ok(None) };
                         let reach = store::reach(conn, &operator).await?;
-                        Ok(Some((operator, reach)))
+                        Ok(Some(Standing { operator, reach, has_shown_factor }))
                     })
                     .await
                     .map_err(fault)?;
@@ -307,12 +315,12 @@ impl Operators {
                 known
             }
         };
-        let (operator, reach) = &*known;
+        let Standing { operator, reach, has_shown_factor } = &*known;
         if operator.id != claims.sub {
             return Err(ApiError::new(Code::TokenInvalid));
         }
         let (id, email, role, reach) = (operator.id, operator.email.clone(), operator.role, reach.clone());
-        let lacks_factor = inner.needs_second_factor && !operator.second_factor;
+        let lacks_factor = inner.needs_second_factor && !has_shown_factor;
         Ok(Known { id, email, session: claims.sid, role, reach, lacks_factor })
     }
 

@@ -147,6 +147,27 @@ pub async fn change(
     find(conn, id).await
 }
 
+/// Ends the sessions of an operator, but for one.
+pub(super) async fn end_other_sessions(
+    conn: &mut MainConn,
+    id: OperatorId,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> ApiResult<()> {
+    let others = sessions::table.filter(sessions::operator_id.eq(id)).filter(sessions::id.ne(session));
+    diesel::update(others.filter(sessions::revoked_at.is_null()))
+        .set(sessions::revoked_at.eq(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// A session has shown a second factor.
+pub(super) async fn has_shown_factor(conn: &mut MainConn, session: SessionId) -> ApiResult<()> {
+    diesel::update(sessions::table.find(session)).set(sessions::second_factor.eq(true)).execute(conn).await?;
+    Ok(())
+}
+
 async fn end_sessions(conn: &mut MainConn, id: OperatorId, now: DateTime<Utc>) -> ApiResult<()> {
     diesel::update(sessions::table.filter(sessions::operator_id.eq(id)).filter(sessions::revoked_at.is_null()))
         .set(sessions::revoked_at.eq(now))
@@ -213,23 +234,26 @@ pub(super) async fn credentials(conn: &mut MainConn, email: &str) -> ApiResult<O
     found.map(|(row, hash)| Ok((record(row)?, hash))).transpose()
 }
 
-/// The operator of a session that stands.
+/// The operator of a session that stands, and whether it has shown their second factor.
 pub(super) async fn operator_of(
     conn: &mut MainConn,
     session: SessionId,
     now: DateTime<Utc>,
-) -> ApiResult<Option<OperatorRecord>> {
+) -> ApiResult<Option<(OperatorRecord, bool)>> {
     let found = sessions::table
         .inner_join(o::table)
         .filter(sessions::id.eq(session))
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::expires_at.gt(now))
         .filter(o::disabled_at.is_null())
-        .select(COLUMNS)
-        .first::<Row>(conn)
+        .select((COLUMNS, sessions::second_factor))
+        .first::<(Row, bool)>(conn)
         .await
         .optional()?;
-    found.map(record).transpose()
+    let Some((row, shown)) = found else { return Ok(None) };
+    let operator = record(row)?;
+    let shown = shown && operator.second_factor;
+    Ok(Some((operator, shown)))
 }
 
 /// The networks from which somebody with this address came in lately, be it anybody's or not.

@@ -37,7 +37,8 @@ pub async fn switch(conn: &mut MainConn, switch: &Switch, now: DateTime<Utc>) ->
     let refused = |said: &'static str| ApiError::new(Code::Conflict).detail(said);
     let held = find_hold(conn, switch.tenant, switch.by).await?.filter(|hold| !hold.left.is_zero());
     let held = held.ok_or_else(|| refused("The hold on the tenant has run out, so it stays where it was."))?;
-    let room: Option<i32> = c::table.find(switch.to).select(c::max_tenants).for_update().first(conn).await?;
+    // Not against whoever names the cluster by a foreign key: who makes a tenant there holds what is to be changed next.
+    let room: Option<i32> = c::table.find(switch.to).select(c::max_tenants).for_no_key_update().first(conn).await?;
     let there: i64 = t::table.filter(t::cluster_id.eq(switch.to)).count().get_result(conn).await?;
     if room.is_some_and(|room| there >= i64::from(room)) {
         return Err(refused("The cluster has no room for another tenant any more."));

@@ -210,6 +210,7 @@ impl Link<'_> {
         let Self { auth, fleet, caller, there, token, person, .. } = *self;
         let (here, me, to) = (caller.db.tenant().id, caller.user(), there.tenant().id);
         let user = elsewhere::invited(auth, there, token).await?;
+        self.forget_lost(user).await?;
         // Linked before it is accepted: an account that does not agree is no link, and one that was accepted is not without.
         let link = async move |conn: &mut MainConn| -> ApiResult<bool> {
             let mine = people::link(conn, person, (here, me), now).await?;
@@ -220,6 +221,23 @@ impl Link<'_> {
             return Err(ApiError::already_exists("token", "You have an account at this tenant already."));
         }
         elsewhere::accept(auth, there, token, (person, here)).await
+    }
+}
+
+impl Link<'_> {
+    /// An account there that was removed, or is not this person's any more, is in nobody's way.
+    async fn forget_lost(&self, invited: UserId) -> ApiResult<()> {
+        let Self { fleet, there, person, .. } = *self;
+        let to = there.tenant().id;
+        let db = &fleet.control.db;
+        let known = async move |conn: &mut MainConn| -> ApiResult<_> { Ok(people::account(conn, person, to).await?) };
+        let Some(known) = db.read(known).await?.filter(|known| *known != invited) else { return Ok(()) };
+        if elsewhere::is_theirs(there, known, person).await? {
+            return Ok(());
+        }
+        let lost =
+            async move |conn: &mut MainConn| -> ApiResult<()> { Ok(people::unlink(conn, person, (to, known)).await?) };
+        db.read(lost).await
     }
 }
 

@@ -50,7 +50,7 @@ impl Fleet {
     /// # Errors
     /// If the control plane does not answer.
     pub async fn prune_backups(&self) -> ApiResult<usize> {
-        if self.settings.storage.is_none() {
+        if self.settings.storage.is_none() || !self.tells_time().await? {
             return Ok(0);
         }
         let keep = TimeDelta::from_std(self.settings.backup_keep).map_err(ApiError::internal)?;

@@ -153,6 +153,14 @@ pub async fn accept(
     .await
 }
 
+/// Whether there is this account, and it is this person's, be it one that may not come in now.
+///
+/// # Errors
+/// If the tenant's database does not answer.
+pub async fn is_theirs(db: &TenantDb, user: UserId, person_id: Uuid) -> ApiResult<bool> {
+    Ok(person_of(db, user).await? == Some(person_id))
+}
+
 /// Whether an account is this person's and may come in.
 ///
 /// # Errors

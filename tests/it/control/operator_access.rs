@@ -414,9 +414,16 @@ async fn where_a_second_factor_is_demanded_of_operators_nothing_goes_without() {
     refused.refused(403, "permission_denied");
     let told = who.post("/api/v1/admin/auth/mfa/totp", json!({})).await.expect(200);
     let secret = told.data()["secret"].as_str().expect("a seed").to_owned();
+    // Somebody who knows the password, and nothing else, came in before there was a factor to ask for.
+    let other = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
+    let other = app.anonymous().bearing(other.data()["accessToken"].as_str().expect("a token"));
+    other.get("/api/v1/admin/auth/me").await.expect(200);
     who.post("/api/v1/admin/auth/mfa/totp/confirm", json!({"code": code(&app, &secret)})).await.expect(200);
-    crate::support::eventually(crate::support::seconds(5), "the node knows", async || {
-        who.get("/api/v1/admin/tenants").await.status == 200
+    eventually(seconds(5), "the node knows", async || who.get("/api/v1/admin/tenants").await.status == 200).await;
+    eventually(seconds(5), "the other session has ended", async || {
+        let answer = other.get("/api/v1/admin/tenants").await;
+        assert_ne!(answer.status, 200, "it has shown no second factor");
+        answer.status == 401
     })
     .await;
 }

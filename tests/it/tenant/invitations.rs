@@ -169,6 +169,24 @@ async fn one_person_belongs_to_several_organisations() {
     assert!(!listed().await);
     globex.admin().delete(&path).await.expect(204);
     assert!(!listed().await);
+    // Nor does one that is gone keep her from the next; or one that came to nothing, which nobody has confirmed.
+    let again = async |email: &str| {
+        let token = invite(&globex, smtp, email).await;
+        ada.post("/api/v1/invitations/accept", json!({"token": token})).await.expect(200);
+        let there = switch(&ada, globex.slug.as_str()).await.expect(200);
+        there.data()["user"]["id"].as_str().unwrap().to_owned()
+    };
+    let second = again(&address("ada")).await;
+    let token = invite(&globex, smtp, &address("ada")).await;
+    ada.post("/api/v1/invitations/accept", json!({"token": token})).await.refused(409, "already_exists");
+    globex.admin().delete(&format!("/api/v1/users/{second}")).await.expect(204);
+    let vain = format!(
+        "UPDATE person_links SET confirmed_at = NULL, user_id = gen_random_uuid() \
+         WHERE tenant_id = '{}' AND user_id = '{second}'",
+        globex.id
+    );
+    db::execute(app.control_database(), &vain).await;
+    again(&address("ada")).await;
 }
 
 /// Whoever runs an organisation signs in as any of its people, and is nobody elsewhere for that.

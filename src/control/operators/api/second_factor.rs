@@ -46,7 +46,7 @@ pub struct RecoveryCodes {
     pub recovery_codes: Vec<String>,
 }
 
-/// Confirms the second factor by its first code: from here on a login asks for one.
+/// Confirms the second factor by its first code: from here on a login asks for one, and other sessions end.
 #[utoipa::path(
     tag = "admin",
     operation_id = "operatorConfirmTotp",
@@ -66,7 +66,7 @@ pub async fn confirm_totp(
     operator: Operator<Oneself>,
     body: Json<OtpCode>,
 ) -> ApiResult<Reply<RecoveryCodes>> {
-    let codes = operators.confirm(operator.id, body.0.code).await?;
+    let codes = operators.confirm(operator.id, operator.session, body.0.code).await?;
     Ok(Reply(RecoveryCodes { recovery_codes: codes.iter().map(|code| code.expose_secret().to_owned()).collect() }))
 }
 
