@@ -1,6 +1,7 @@
 //! What every tenant's database is brought to: the built-in migrations, then the operator's own.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use crate::control::migration_runs::Head;
 use crate::error::ApiResult;
@@ -59,5 +60,7 @@ impl Migrations {
 /// The built-in migrations of a tenant's database.
 #[must_use]
 pub fn built_in() -> MigrationSet {
-    MigrationSet::new(BUILT_IN_HISTORY, embedded::migrations::runner().get_migrations().clone())
+    static BUILT_IN: LazyLock<MigrationSet> =
+        LazyLock::new(|| MigrationSet::new(BUILT_IN_HISTORY, embedded::migrations::runner().get_migrations().clone()));
+    BUILT_IN.clone()
 }
