@@ -202,8 +202,18 @@ async fn change(
 ) -> ApiResult<Tagged<User>> {
     caller.in_person_on(id)?;
     let db = &caller.db;
-    // Before the hashing, so that a stale or vain request costs little.
-    let before = db.read(async |conn: &mut TenantConn| store::get(conn, id).await).await?;
+    // Before the hashing, so that a stale or vain request costs little; and before a password is compared with those they had, of
+    // which nobody learns anything who may not set it.
+    let sets_password = wanted.password.is_some();
+    let before = db
+        .read(async |conn: &mut TenantConn| -> ApiResult<UserRow> {
+            let before = store::get(conn, id).await?;
+            if sets_password {
+                check_control(conn, &caller.access.permissions, id).await?;
+            }
+            Ok(before)
+        })
+        .await?;
     if_match.check(before.version)?;
     let password_hash = match wanted.password.take() {
         None => None,

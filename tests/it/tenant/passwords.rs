@@ -109,6 +109,28 @@ async fn a_stranger_to_the_current_password_learns_nothing_of_the_earlier_ones()
 }
 
 #[actix_web::test]
+async fn whoever_may_not_set_a_password_learns_nothing_by_trying() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("guesses").await;
+    let admin = acme.admin();
+    admin.patch(POLICY, json!({"password": {"history": 3}})).await.expect(200);
+    let role = json!({"name": unique("keeper"), "permissions": ["users:read", "users:write"]});
+    let role = admin.post("/api/v1/roles", role).await.expect(201);
+    let keeper = person(PASSWORD, &[role.data()["name"].as_str().unwrap()]);
+    admin.post("/api/v1/users", keeper.clone()).await.expect(201);
+    let keeper = acme.person(keeper["email"].as_str().unwrap(), PASSWORD);
+    let (earlier, current) = (PASSWORD, "another uncommon sentence of theirs");
+    let mut whole = person(earlier, &["admin"]);
+    let path = format!("/api/v1/users/{}", admin.post("/api/v1/users", whole.clone()).await.expect(201).id());
+    admin.patch(&path, json!({"password": current})).await.expect(200);
+    for guess in [earlier, current, "a wrong guess at what it might be"] {
+        keeper.patch(&path, json!({"password": guess})).await.refused(403, "permission_denied");
+        whole["password"] = json!(guess);
+        keeper.put(&path, whole.clone()).await.refused(403, "permission_denied");
+    }
+}
+
+#[actix_web::test]
 async fn people_bring_their_passwords_along() {
     let app = TestApp::shared().await;
     let acme = app.tenant("arrivals").await;
