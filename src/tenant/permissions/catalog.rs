@@ -83,7 +83,7 @@ pub struct RolesWrite;
 impl Permission for RolesWrite {
     const NAME: &'static str = "roles:write";
     const OVER_OTHERS: bool = true;
-    const SCHEMA: i32 = 6;
+    const SCHEMA: i32 = teams::SINCE;
 }
 
 /// May see teams.

@@ -20,6 +20,7 @@ use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::RolesWrite;
 use crate::tenant::security::rename_role;
 use crate::tenant::users::rules::{may_control, name_shape, not_blank};
+use crate::tenant::users::void_invitations;
 
 /// A role to be made, or to take another one's place.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -121,7 +122,8 @@ async fn get(conn: &mut TenantConn, id: RoleId) -> ApiResult<RoleRow> {
     store::find(conn, id).await?.ok_or_else(|| ApiError::not_found("role"))
 }
 
-/// Replaces a role. Whoever has it may do at once what it says now, and no more; everywhere within two seconds.
+/// Replaces a role. Whoever has it may do at once what it says now, and no more; everywhere within two seconds. Where it gains
+/// permissions, the link of whoever is invited and has it is void, until `POST /api/v1/invitations/{id}/resend` sends another one.
 #[utoipa::path(
     tag = "roles",
     request_body = WriteRole,
@@ -152,7 +154,8 @@ pub async fn replace_role(
     rewrite(&auth, &caller, id.0, if_match, change, Some(permissions)).await
 }
 
-/// Changes a role. Whoever has it may do at once what it says now, and no more; everywhere within two seconds.
+/// Changes a role. Whoever has it may do at once what it says now, and no more; everywhere within two seconds. Where it gains
+/// permissions, the link of whoever is invited and has it is void, until `POST /api/v1/invitations/{id}/resend` sends another one.
 #[utoipa::path(
     tag = "roles",
     request_body(content = PatchRole, content_type = "application/merge-patch+json"),
@@ -199,10 +202,8 @@ async fn rewrite(
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<RoleRow> {
-            if change.name.is_some() {
-                // People come before roles, as where one is removed.
-                store::hold_members(conn, id).await?;
-            }
+            // People come before roles, as where one is removed.
+            store::hold_concerned(conn, id, change.name.is_some(), permissions.is_some()).await?;
             let before = hold(conn, caller, id).await?;
             if_match.check(before.version)?;
             store::update(conn, id, &change, now).await?;
@@ -214,6 +215,11 @@ async fn rewrite(
                 store::set_permissions(conn, id, names).await?;
             }
             let after = get(conn, id).await?;
+            if after.permissions.iter().any(|name| !before.permissions.contains(name)) {
+                // As they are now: one may have come while the role was waited for.
+                let invited = store::invited(conn, id).await?;
+                void_invitations(conn, by, &invited, now).await?;
+            }
             let what = format!("{}; before: {}", said(&after), said(&before));
             audit::note_tenant::<TenantConn>(conn, by, "role.changed", &what, now).await?;
             Ok(after)

@@ -5,7 +5,7 @@ use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text};
+use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use crate::error::ApiResult;
@@ -71,6 +71,31 @@ pub async fn hold_members(conn: &mut TenantConn, id: RoleId) -> QueryResult<()> 
     let members = user_roles::table.filter(user_roles::role_id.eq(id)).select(user_roles::user_id);
     let held = users::table.filter(users::id.eq_any(members)).order(users::id).select(users::id).for_no_key_update();
     held.load::<UserId>(conn).await.map(drop)
+}
+
+/// As [`hold_members`], whom a change of a role concerns: whoever has it themselves, where it is to be called otherwise, and who
+/// is invited and has it, by a team as well, where it is to have other permissions.
+pub async fn hold_concerned(conn: &mut TenantConn, id: RoleId, named: bool, permits: bool) -> QueryResult<()> {
+    let query = diesel::sql_query(
+        "SELECT u.id FROM users u WHERE ($2 AND u.id IN (SELECT ur.user_id FROM user_roles ur WHERE ur.role_id = $1)) \
+         OR ($3 AND u.status = 'invited' AND $1 IN (SELECT roles_of(u.id))) ORDER BY u.id FOR NO KEY UPDATE OF u",
+    );
+    let query = query.bind::<SqlUuid, _>(id.uuid()).bind::<Bool, _>(named).bind::<Bool, _>(permits);
+    query.execute(conn).await.map(drop)
+}
+
+/// Who is invited and has a role, by a team as well.
+pub async fn invited(conn: &mut TenantConn, id: RoleId) -> QueryResult<Vec<UserId>> {
+    #[derive(QueryableByName)]
+    struct Invited {
+        #[diesel(sql_type = SqlUuid)]
+        id: UserId,
+    }
+    let query = diesel::sql_query(
+        "SELECT u.id FROM users u WHERE u.status = 'invited' AND $1 IN (SELECT roles_of(u.id)) ORDER BY u.id",
+    );
+    let rows: Vec<Invited> = query.bind::<SqlUuid, _>(id.uuid()).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// The role is called otherwise, or goes: those who have it are shown with its name, so they have changed too.

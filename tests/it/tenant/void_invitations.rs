@@ -85,7 +85,9 @@ async fn whoever_knows_a_link_gets_no_rights_that_were_added_since() {
         admin.post("/api/v1/teams", json!({"name": unique("team"), "roles": roles})).await.expect(201).id()
     };
     let (able, plain, above) = (team(json!(["admin"])).await, team(json!([])).await, team(json!(["admin"])).await);
-    for way in ["role", "roles", "replaced", "member", "team's roles", "team's place"] {
+    let ways =
+        ["role", "roles", "replaced", "member", "team's roles", "team's place", "role's rights", "team's rights"];
+    for way in ways {
         let email = address("bob");
         let (id, token) = invited(&carol, &email).await;
         let path = format!("/api/v1/users/{id}");
@@ -95,6 +97,22 @@ async fn whoever_knows_a_link_gets_no_rights_that_were_added_since() {
             "replaced" => drop(admin.put(&path, json!({"email": email, "roles": ["admin"]})).await.expect(200)),
             "member" => {
                 admin.put(&format!("/api/v1/teams/{able}/members/{id}"), Value::Null).await.expect(204);
+            }
+            "role's rights" | "team's rights" => {
+                let name = unique("role");
+                let role = admin.post("/api/v1/roles", json!({"name": name})).await.expect(201).id();
+                if way == "role's rights" {
+                    admin.post(&format!("{path}/roles"), json!({"roleId": role})).await.expect(200);
+                } else {
+                    let team = team(json!([name])).await;
+                    admin.put(&format!("/api/v1/teams/{team}/members/{id}"), Value::Null).await.expect(204);
+                }
+                renewed(&acme, &id).await;
+                let role = format!("/api/v1/roles/{role}");
+                admin.patch(&role, json!({"name": unique("role"), "permissions": []})).await.expect(200);
+                assert_eq!(open(&acme, &id).await, "1", "{way}: no more than before");
+                admin.patch(&role, json!({"permissions": ["contacts:read"]})).await.expect(200);
+                assert_eq!(noted(&acme, &id).await, "2", "{way}");
             }
             _ => {
                 let team = format!("/api/v1/teams/{plain}");
