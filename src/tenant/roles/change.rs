@@ -20,6 +20,7 @@ use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::RolesWrite;
 use crate::tenant::security::rename_role;
 use crate::tenant::users::rules::{may_control, name_shape, not_blank};
+use crate::tenant::users::store::hold_admins;
 use crate::tenant::users::void_invitations;
 
 /// A role to be made, or to take another one's place.
@@ -202,10 +203,14 @@ async fn rewrite(
     let row = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<RoleRow> {
-            // People come before roles, as where one is removed.
-            store::hold_concerned(conn, id, change.name.is_some(), permissions.is_some()).await?;
-            let before = hold(conn, caller, id).await?;
-            if_match.check(before.version)?;
+            judge(conn, caller, id, if_match).await?;
+            let (named, permits) = (change.name.is_some(), permissions.is_some());
+            if named || permits {
+                // Administrators come before people and people before roles, as where one is removed.
+                hold_admins(conn).await?;
+                store::hold_concerned(conn, id, named, permits).await?;
+            }
+            let before = hold(conn, caller, id, if_match).await?;
             store::update(conn, id, &change, now).await?;
             if let Some(name) = change.name.as_deref().filter(|name| *name != before.name) {
                 rename_role(conn, &before.name, Some(name), now).await?;
@@ -229,16 +234,33 @@ async fn rewrite(
     Ok(Tagged(row.into()))
 }
 
-/// Holds a role that may be changed: not one of the product's, and none that can do more than the caller.
-async fn hold(conn: &mut TenantConn, caller: &Authorized<RolesWrite>, id: RoleId) -> ApiResult<RoleRow> {
-    store::hold(conn, id).await?;
+/// A role that may be changed: not one of the product's, none that can do more than the caller, and as the client has read it.
+/// To be asked before anybody is held, so that a refusal keeps nobody waiting.
+async fn judge(
+    conn: &mut TenantConn,
+    caller: &Authorized<RolesWrite>,
+    id: RoleId,
+    if_match: IfMatch,
+) -> ApiResult<RoleRow> {
     let row = get(conn, id).await?;
     if row.system {
         let said = "This role comes with the product and stays as it is. Make one of your own.";
         return Err(ApiError::new(Code::Conflict).detail(said));
     }
     may_control(&caller.access.permissions, &row.permissions)?;
+    if_match.check(row.version)?;
     Ok(row)
+}
+
+/// Holds a role that may be changed still, after the people whom that concerns.
+async fn hold(
+    conn: &mut TenantConn,
+    caller: &Authorized<RolesWrite>,
+    id: RoleId,
+    if_match: IfMatch,
+) -> ApiResult<RoleRow> {
+    store::hold(conn, id).await?;
+    judge(conn, caller, id, if_match).await
 }
 
 /// Removes a role, from everybody who has it too.
@@ -268,9 +290,10 @@ pub async fn delete_role(
     caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            judge(conn, &caller, id, if_match).await?;
+            hold_admins(conn).await?;
             store::hold_members(conn, id).await?;
-            let before = hold(conn, &caller, id).await?;
-            if_match.check(before.version)?;
+            let before = hold(conn, &caller, id, if_match).await?;
             store::touch_members(conn, id, now).await?;
             store::remove(conn, id).await?;
             audit::note_tenant::<TenantConn>(conn, by, "role.removed", &said(&before), now).await?;

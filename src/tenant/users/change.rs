@@ -331,7 +331,7 @@ pub async fn delete_user(
                 teams::store::hold_tree(conn).await?;
             }
             store::hold_admins(conn).await?;
-            let before = store::hold(conn, id).await?;
+            let before = reassign::hold(conn, id, to).await?;
             if_match.check(before.version)?;
             check_control(conn, &caller.access.permissions, id).await?;
             let stale = match to {

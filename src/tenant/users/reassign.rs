@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::power::check_control;
 use super::rules::{UserStatus, may_grant};
-use super::store;
+use super::store::{self, UserRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{ApiKeyId, OauthClientId, TeamId, UserId};
 use crate::rest::{Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path};
@@ -84,9 +84,16 @@ async fn ids(conn: &mut TenantConn, statement: &str, user: UserId) -> QueryResul
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Hands over what a person has, in the transaction under way, which holds the teams and that person. Whoever does may do all that the
-/// other one gets by it, the rights of the apps that act in their name included. Gives what came of it, and what nobody may
-/// remember any more.
+/// Holds a person and whoever gets what they have, if anybody does, and gives the person.
+pub(super) async fn hold(conn: &mut TenantConn, from: UserId, to: Option<UserId>) -> ApiResult<UserRow> {
+    let both: Vec<UserId> = to.into_iter().chain([from]).collect();
+    let held = store::hold_all(conn, &both).await?;
+    held.into_iter().find(|row| row.id == from).ok_or_else(|| ApiError::not_found("user"))
+}
+
+/// Hands over what a person has, in the transaction under way, which holds the teams and both ([`hold`]). Whoever does may do
+/// all that the other one gets by it, the rights of the apps that act in their name included. Gives what came of it, and what
+/// nobody may remember any more.
 pub(super) async fn hand_over(
     conn: &mut TenantConn,
     caller: &Authorized<UsersWrite>,
@@ -98,7 +105,7 @@ pub(super) async fn hand_over(
     if from == to {
         return refused("It is the same person.");
     }
-    match store::hold(conn, to).await.ok().map(|target| target.status) {
+    match store::find(conn, to).await?.map(|target| target.status) {
         Some(UserStatus::Active) => {}
         Some(_) => return refused("This person may not come in."),
         None => return refused("There is no such person."),
@@ -188,7 +195,7 @@ pub async fn reassign_user(
             // What the teams may do stays as it is until this has happened. Before people, as by whoever puts somebody into one.
             teams::store::hold_tree(conn).await?;
             store::hold_admins(conn).await?;
-            store::hold(conn, from).await?;
+            hold(conn, from, Some(to)).await?;
             check_control(conn, &caller.access.permissions, from).await?;
             let (done, stale) = hand_over(conn, caller, (from, to), "to", auth.clock.now()).await?;
             // Nobody waits for it where this is a replay.

@@ -89,6 +89,12 @@ pub async fn hold(conn: &mut TenantConn, id: UserId) -> ApiResult<UserRow> {
     row.ok_or_else(|| ApiError::not_found("user"))
 }
 
+/// As [`hold`], for several, in the order in which everybody holds people. Whoever is not there is left out.
+pub async fn hold_all(conn: &mut TenantConn, ids: &[UserId]) -> QueryResult<Vec<UserRow>> {
+    let held = users::table.filter(users::id.eq_any(ids)).order(users::id).select(UserRow::as_select());
+    held.for_no_key_update().load(conn).await
+}
+
 /// Makes a person. 409 if the address is taken.
 pub async fn insert(conn: &mut TenantConn, user: &NewUser<'_>, now: DateTime<Utc>) -> ApiResult<()> {
     diesel::insert_into(users::table)

@@ -1,4 +1,5 @@
-//! Everybody holds the same things in the same order, so that no two wait for each other: teams, people, roles, invitations.
+//! Everybody holds the same things in the same order, so that no two wait for each other: teams, administrators,
+//! people, roles, invitations.
 
 use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join;
@@ -130,6 +131,62 @@ async fn administrators_are_held_before_people() {
     let admins = "SELECT 1 FROM roles WHERE name = 'admin' FOR NO KEY UPDATE";
     let then = format!("SELECT 1 FROM users WHERE id = '{member}' FOR UPDATE NOWAIT");
     in_order(&acme, scim.delete(&path), admins, &then).await.expect(204);
+
+    let admin = acme.another_login().await;
+    let role = admin.post("/api/v1/roles", json!({"name": unique("role")})).await.expect(201).id();
+    admin.post(&format!("/api/v1/users/{member}/roles"), json!({"roleId": role})).await.expect(200);
+    let path = format!("/api/v1/roles/{role}");
+    let change = json!({"name": unique("role"), "permissions": ["contacts:read"]});
+    in_order(&acme, admin.patch(&path, change), admins, &then).await.expect(200);
+    in_order(&acme, admin.delete(&path), admins, &then).await.expect(204);
+}
+
+#[actix_web::test]
+async fn people_are_held_in_the_order_of_their_ids() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let mut both = [person(&acme).await, person(&acme).await];
+    both.sort();
+    let [to, from] = both;
+    let first = format!("SELECT 1 FROM users WHERE id = '{to}' FOR UPDATE");
+    let then = format!("SELECT 1 FROM users WHERE id = '{from}' FOR UPDATE NOWAIT");
+    let path = format!("/api/v1/users/{from}/reassign");
+    in_order(&acme, admin.post(&path, json!({"to": to})), &first, &then).await.expect(200);
+    let path = format!("/api/v1/users/{from}?reassignTo={to}");
+    in_order(&acme, admin.delete(&path), &first, &then).await.expect(204);
+}
+
+/// Whoever may not do something keeps nobody waiting by asking for it.
+#[actix_web::test]
+async fn a_role_that_stays_as_it_is_holds_nobody() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let own = admin.post("/api/v1/roles", json!({"name": unique("role")})).await.expect(201);
+    let id = person(&acme).await;
+    let roles = json!({"roles": ["admin", "user", own.data()["name"]]});
+    admin.patch(&format!("/api/v1/users/{id}"), roles).await.expect(200);
+    let own = format!("/api/v1/roles/{}", own.id());
+    let stale = admin.get(&own).await.expect(200).header("etag").expect("an ETag").to_owned();
+    admin.patch(&own, json!({"description": "Looks"})).await.expect(200);
+    let known = "SELECT id::text AS word FROM roles WHERE name IN ('admin', 'user')";
+    let known = db::words(acme.database(), known).await;
+
+    let mut holder = db::open(acme.database()).await;
+    let admins = "SELECT 1 FROM roles WHERE name = 'admin' FOR NO KEY UPDATE";
+    let held = format!("BEGIN; {admins}; SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE");
+    holder.batch_execute(&held).await.expect("nobody has it");
+    let change = || json!({"name": unique("role"), "permissions": []});
+    for role in &known {
+        let path = format!("/api/v1/roles/{role}");
+        admin.delete(&path).await.refused(409, "conflict");
+        admin.patch(&path, change()).await.refused(409, "conflict");
+    }
+    let late = admin.with("if-match", &stale);
+    late.delete(&own).await.refused(412, "version_mismatch");
+    late.patch(&own, change()).await.refused(412, "version_mismatch");
+    holder.batch_execute("COMMIT").await.expect("a commit");
 }
 
 #[actix_web::test]
