@@ -245,11 +245,12 @@ pub async fn revoke_invitation(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             let gone = || ApiError::not_found("invitation");
-            let row = store::find(conn, id).await?.ok_or_else(gone)?;
-            check_control(conn, &caller.access.permissions, id).await?;
-            if store::hold(conn, row.id).await?.status != rules::UserStatus::Invited {
+            store::find(conn, id).await?.ok_or_else(gone)?;
+            // Held, so that no rights come in between.
+            if store::hold(conn, id).await?.status != rules::UserStatus::Invited {
                 return Err(gone());
             }
+            check_control(conn, &caller.access.permissions, id).await?;
             let entry = Entry { actor: &actor, action: "invitation.revoked", user: id, session: None, reason: None };
             audit::note::<TenantConn>(conn, &entry, now).await?;
             Ok(store::remove(conn, id).await?)

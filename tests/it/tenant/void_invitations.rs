@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
+use super::orders::in_order;
 use crate::support::{db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
@@ -156,4 +157,30 @@ async fn an_invitation_that_is_told_again_brings_no_rights_beyond_one_s_own() {
     once.post("/api/v1/users", nobody_yet(&email)).await.refused(403, "permission_denied");
     carol.post(&format!("/api/v1/invitations/{id}/resend"), json!({})).await.refused(403, "permission_denied");
     assert_eq!(open(&acme, &id).await, "1", "the administrator's own link stays");
+}
+
+/// Rights that come while an invitation is sent again or taken back count.
+#[actix_web::test]
+async fn whoever_is_given_more_meanwhile_stays_invited() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let carol = keeper(&acme).await;
+    carol.signed_in().await;
+    let (id, _) = invited(&carol, &address("bob")).await;
+    let held = format!("SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE");
+    let given = format!(
+        "INSERT INTO user_roles (user_id, role_id) SELECT '{id}', id FROM roles WHERE name = 'admin' ON CONFLICT DO NOTHING"
+    );
+    let path = format!("/api/v1/invitations/{id}");
+    in_order(&acme, carol.delete(&path), &held, &given).await.refused(403, "permission_denied");
+    let taken = format!("DELETE FROM user_roles WHERE user_id = '{id}'");
+    db::execute(acme.database(), &taken).await;
+    let again = carol.post(&format!("{path}/resend"), json!({}));
+    in_order(&acme, again, &held, &given).await.refused(403, "permission_denied");
+    assert_eq!(open(&acme, &id).await, "1");
+    db::execute(acme.database(), &taken).await;
+    carol.delete(&path).await.expect(204);
+    // Whoever is here is not invited, whatever they may do.
+    let here = format!("/api/v1/invitations/{}", acme.admin().user_id().await);
+    carol.delete(&here).await.refused(404, "not_found");
 }
