@@ -16,7 +16,7 @@ use crate::tenant::addresses;
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::{end_sessions, forget_challenges};
 use crate::tenant::mail::{self, SecurityNotice};
-use crate::tenant::users::rules::{UserStatus, email_key};
+use crate::tenant::users::rules::{UserStatus, email_key, is_other_address};
 use crate::tenant::users::store::{self as users, NewUser, UserChange};
 use crate::tenant::users::{check_control, keep_an_admin, tell, void_invitation};
 
@@ -227,7 +227,7 @@ async fn change(
                 addresses::announce(&caller.db).await;
             }
             tell(conn, &caller.db, &before, (change.email.as_deref(), status)).await?;
-            if change.email_key.as_ref().is_some_and(|key| *key != email_key(&before.email)) {
+            if change.email.as_ref().is_some_and(|email| is_other_address(&before.email, email)) {
                 note(conn, &caller.name(), id, "scim.user_email_changed", now).await?;
             }
             users::update(conn, id, &change, status != before.status, now).await?;
@@ -244,7 +244,7 @@ async fn change(
             }
             let after = users::get(conn, id).await?;
             if before.status == UserStatus::Invited
-                && (email_key(&before.email) != email_key(&after.email) || after.status != before.status)
+                && (is_other_address(&before.email, &after.email) || after.status != before.status)
             {
                 void_invitation(conn, &caller.name(), id, now).await?;
             }

@@ -238,7 +238,7 @@ async fn change(
             let has_password = before.has_password || password_hash.is_some();
             let status = rules::next_status(before.status, wanted.status, has_password)?;
             let email_changes =
-                wanted.email.as_deref().is_some_and(|email| email_key(email) != email_key(&before.email));
+                wanted.email.as_deref().is_some_and(|email| rules::is_other_address(&before.email, email));
             if email_changes {
                 // Where their mails go, the link to their next password goes.
                 caller.recently()?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::is_nfc;
 
 use crate::error::{ApiError, ApiResult, Code};
 use crate::router::tenant::words;
@@ -51,15 +51,23 @@ pub fn shortened(email: &str) -> String {
 /// The longest e-mail address that a letter can be sent to, in bytes (RFC 5321, section 4.5.3.1.3, less the brackets).
 pub const EMAIL_BYTES: usize = 254;
 
-/// Whether a text has the shape of an e-mail address: one that can be written to, without anything that cannot be seen,
-/// which makes two addresses look like one. Whether it is somebody's, only a message to it can tell.
+/// Whether letters to a person who had an address go elsewhere. The same key may be another mailbox: what is before the `@` is
+/// for its server to read.
+#[must_use]
+pub fn is_other_address(before: &str, after: &str) -> bool {
+    before.trim() != after.trim()
+}
+
+/// Whether a text has the shape of an e-mail address: one that can be written to, without anything that cannot be seen or
+/// has another spelling (Unicode's normal form C has one), which makes two addresses look like one. Whether it is somebody's, only a message to it can tell.
 ///
 /// # Errors
 /// A sentence about what is wrong, for garde.
 pub fn email_shape<C>(email: &str, _: &C) -> garde::Result {
     let email = email.trim();
     let good = email.len() <= EMAIL_BYTES
-        && email.nfc().all(|c| c.is_ascii_graphic() || c.is_alphanumeric())
+        && is_nfc(email)
+        && email.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric())
         && email.parse::<lettre::Address>().is_ok()
         && email.rsplit_once('@').is_some_and(|(local, domain)| {
             !local.is_empty()
@@ -160,6 +168,9 @@ mod tests {
             "<a@b>",
             ".a@b",
             "a\u{200b}@b",
+            // A Kelvin sign, which is a `k` in lower case; and an `é` in two parts.
+            "\u{212a}ate@acme.test",
+            "e\u{301}@acme.test",
             &long,
         ] {
             assert!(email_shape(bad, &()).is_err(), "{bad:?}");

@@ -125,11 +125,11 @@ pub async fn update(
     rights: bool,
     now: DateTime<Utc>,
 ) -> ApiResult<()> {
-    if let Some(key) = &change.email_key {
+    if let Some(email) = &change.email {
         // Nobody has shown yet that the new one is theirs.
-        diesel::sql_query("UPDATE users SET email_verified_at = NULL WHERE id = $1 AND email_key <> $2")
+        diesel::sql_query("UPDATE users SET email_verified_at = NULL WHERE id = $1 AND email <> $2")
             .bind::<SqlUuid, _>(id.uuid())
-            .bind::<Text, _>(key)
+            .bind::<Text, _>(email)
             .execute(conn)
             .await?;
     }

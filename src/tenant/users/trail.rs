@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::rules::{UserStatus, email_key, shortened};
+use super::rules::{UserStatus, is_other_address, shortened};
 use super::store::UserRow;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
@@ -20,7 +20,7 @@ pub(crate) async fn tell(
     before: &UserRow,
     (email, status): (Option<&str>, UserStatus),
 ) -> ApiResult<()> {
-    if let Some(to) = email.filter(|email| email_key(email) != email_key(&before.email)) {
+    if let Some(to) = email.filter(|email| is_other_address(&before.email, email)) {
         let notice = SecurityNotice::EmailChanged { to: shortened(to) };
         mail::notify_security(conn, db, before.id, notice, None).await?;
     }
@@ -43,7 +43,7 @@ pub(super) async fn note_change(
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     let whom = (actor, before.id);
-    if email_key(&before.email) != email_key(&after.email) {
+    if is_other_address(&before.email, &after.email) {
         audit::note_person(conn, whom, "user.email_changed", None, now).await?;
     }
     if password {
@@ -94,7 +94,7 @@ pub(super) async fn void_if_other(
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     let gained = after.roles.iter().any(|role| !before.roles.contains(role));
-    let moved = email_key(&before.email) != email_key(&after.email);
+    let moved = is_other_address(&before.email, &after.email);
     if before.status == UserStatus::Invited && (gained || moved || after.status != UserStatus::Invited) {
         void_invitation(conn, actor, before.id, now).await?;
     }
