@@ -230,7 +230,10 @@ pub async fn refresh(
                 return Ok((Err(invalid()), None));
             };
             let now = auth.clock.now();
-            let verdict = rotation(&family.token, delta(auth.settings.refresh_grace), now);
+            let rules = session_rules(conn, db_ref, auth.settings.session_lifetimes()).await?;
+            // The operator may have shortened lives since.
+            let presented = rules.lifetimes.clip(family.token, family.opened_at, family.given_at);
+            let verdict = rotation(&presented, delta(auth.settings.refresh_grace), now);
             let refused = |code| Ok((Err(ApiError::new(code)), None));
             match verdict {
                 Rotation::Expired => return refused(Code::TokenExpired),
@@ -245,7 +248,6 @@ pub async fn refresh(
             }
             let successor = token.successor(mac, TokenKind::Refresh);
             let user = users::store::get(conn, family.user).await?;
-            let rules = session_rules(conn, db_ref, auth.settings.session_lifetimes()).await?;
             let roles = teams::all_roles(conn, db_ref, &user).await?;
             let identity = Identity {
                 session: family.session,

@@ -16,6 +16,7 @@ use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::kernel::{OauthClientId, OauthGrantId};
 use crate::router::{self, AccessClaims, TenantConn, TenantHints, TenantTx};
+use crate::tenant::security::session_rules;
 
 /// The endpoints.
 pub(super) fn routes(cfg: &mut ServiceConfig) {
@@ -179,7 +180,10 @@ async fn refresh(asked: &Asked, client: &ClientRow) -> Outcome<Option<Found>> {
     let Some(token) = asked.form.token("token", TokenKind::OauthRefresh, &asked.db) else { return Ok(None) };
     let hash = token.hash();
     let read = async |conn: &mut TenantConn| -> ApiResult<_> {
-        let Some((grant, token)) = grants::find_refresh(conn, &hash).await? else { return Ok(None) };
+        let Some((mut grant, mut token)) = grants::find_refresh(conn, &hash).await? else { return Ok(None) };
+        let rules = session_rules(conn, &asked.db, asked.auth.settings.session_lifetimes()).await?;
+        let presented = rules.lifetimes.clip(grant.of(&token), grant.created_at, token.created_at);
+        (grant.expires_at, token.expires_at) = (presented.session_expires_at, presented.expires_at);
         let stands = match grant.user_id {
             Some(user) => active(conn, user).await?.is_some(),
             None => true,

@@ -14,6 +14,7 @@ use super::claims::ClaimRules;
 use super::store::{PolicyRow, security_policy as p};
 use crate::rest::Patch;
 use crate::router::{TenantConn, TenantDb};
+use crate::tenant::auth::rules::Presented;
 
 /// The built-in schema that has them (`V11__throttling.sql`).
 const SINCE: i32 = 11;
@@ -96,6 +97,16 @@ impl Lifetimes {
     /// When a session ends that was opened then and is used now.
     pub fn end(self, opened: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
         (opened + self.absolute).min(now + self.idle)
+    }
+
+    /// What of a refresh token holds that was given then, of what was opened then: it may have been longer lives that it
+    /// was given for.
+    pub fn clip(self, token: Presented, opened: DateTime<Utc>, given: DateTime<Utc>) -> Presented {
+        Presented {
+            expires_at: token.expires_at.min(given + self.idle),
+            session_expires_at: token.session_expires_at.min(opened + self.absolute),
+            ..token
+        }
     }
 }
 

@@ -87,3 +87,19 @@ async fn what_is_older_ends_when_lifetimes_are_shortened_on_every_node() {
     let expires = acme.another_login().await.signed_in().await["expiresIn"].clone();
     assert_eq!(expires, 900);
 }
+
+#[actix_web::test]
+async fn what_the_operator_shortens_is_shorter_for_who_is_in_already() {
+    let (app, acme) = node(json!({})).await;
+    let short = TestApp::builder().beside(TestApp::shared().await).set("TENANTRY_AUTH__REFRESH_TOKEN_TTL", "1h");
+    let short = short.start().await;
+    let mut old = acme.another_login().await.refresh_token().await;
+    for clock in [app.clock(), short.clock()] {
+        clock.advance(TimeDelta::hours(2));
+    }
+    let mut young = acme.another_login().await.refresh_token().await;
+    refresh(&short, &mut old).await.refused(401, "token_expired");
+    refresh(&short, &mut young).await.expect(200);
+    // The control: it was given for longer.
+    refresh(&app, &mut old).await.expect(200);
+}

@@ -79,6 +79,8 @@ pub struct Family {
     pub session: SessionId,
     pub user: UserId,
     pub opened_at: DateTime<Utc>,
+    /// When the token was given.
+    pub given_at: DateTime<Utc>,
     pub amr: Vec<String>,
     pub auth_time: DateTime<Utc>,
     pub token: Presented,
@@ -107,15 +109,15 @@ pub async fn hold_family(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<
     let Some((session, user, (opened_at, session_expires_at), revoked_at, amr, auth_time)) = found else {
         return Ok(None);
     };
-    let (expires_at, rotated_at) = refresh_tokens::table
+    let (given_at, expires_at, rotated_at) = refresh_tokens::table
         .find(hash.as_slice())
-        .select((refresh_tokens::expires_at, refresh_tokens::rotated_at))
+        .select((refresh_tokens::created_at, refresh_tokens::expires_at, refresh_tokens::rotated_at))
         .first(conn)
         .await?;
     let status: String = users::table.find(user).select(users::status).first(conn).await?;
     let ended = revoked_at.is_some() || status != UserStatus::Active.as_str();
     let token = Presented { expires_at, rotated_at, ended, session_expires_at };
-    Ok(Some(Family { session, user, opened_at, amr, auth_time, token }))
+    Ok(Some(Family { session, user, opened_at, given_at, amr, auth_time, token }))
 }
 
 /// Exchanges a refresh token for its successor, with which the session lives on until then; sweeps out its expired ones.

@@ -6,7 +6,7 @@ use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::router::TenantTx;
 use crate::tenant::auth::delta;
-use crate::tenant::auth::rules::{Presented, Rotation, rotation};
+use crate::tenant::auth::rules::{Rotation, rotation};
 use crate::tenant::oauth::clients::store::ClientRow;
 use crate::tenant::oauth::endpoint::Asked;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
@@ -26,12 +26,10 @@ pub(super) async fn rotate(asked: &Asked, client: &ClientRow) -> Outcome<OauthTo
             };
             let now = auth.clock.now();
             let person = person_of(conn, asked, &grant, now).await?;
-            let presented = Presented {
-                expires_at: held.expires_at,
-                rotated_at: held.rotated_at,
-                ended: grant.revoked_at.is_some() || person.is_none(),
-                session_expires_at: grant.expires_at,
-            };
+            let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
+            let mut presented = rules.lifetimes.clip(grant.of(&held), grant.created_at, held.created_at);
+            presented.ended |= person.is_none();
+            grant.expires_at = presented.session_expires_at;
             let verdict = rotation(&presented, delta(auth.settings.refresh_grace), now);
             match verdict {
                 Rotation::Expired | Rotation::Ended => return Ok(Err(Refusal::grant())),
@@ -45,7 +43,6 @@ pub(super) async fn rotate(asked: &Asked, client: &ClientRow) -> Outcome<OauthTo
                 return Ok(Err(Refusal::new("invalid_scope", "This was not granted.")));
             };
             let successor = token.successor(&db.router().installation().mac, TokenKind::OauthRefresh);
-            let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
             if verdict == Rotation::Rotate {
                 grant.expires_at = rules.lifetimes.end(grant.created_at, now);
                 store::rotate(conn, grant.id, (&token.hash(), &successor.hash()), now).await?;

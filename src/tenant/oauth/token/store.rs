@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::kernel::{OauthClientId, OauthGrantId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::auth::rules::Presented;
 
 diesel::table! {
     oauth_grants (id) {
@@ -65,6 +66,18 @@ pub(in crate::tenant::oauth) struct GrantRow {
     pub created_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl GrantRow {
+    /// What is known of a refresh token of its when it is presented.
+    pub fn of(&self, token: &RefreshRow) -> Presented {
+        Presented {
+            expires_at: token.expires_at,
+            rotated_at: token.rotated_at,
+            ended: self.revoked_at.is_some(),
+            session_expires_at: self.expires_at,
+        }
+    }
 }
 
 /// A code, with what it is bound to beside its grant.

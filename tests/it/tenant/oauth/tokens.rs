@@ -44,6 +44,28 @@ async fn a_refresh_token_is_exchanged_once_and_its_reuse_ends_all_of_it() {
     client.bearing(&full.access).get("/api/v1/contacts").await.refused(401, "token_revoked");
 }
 
+/// What was stored while lives were longer counts no more.
+#[actix_web::test]
+async fn lives_that_are_shortened_are_those_of_apps_too() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).start().await;
+    let [hours, days] = [chrono::TimeDelta::hours(2), chrono::TimeDelta::days(5)];
+    for (age, shorter) in [(hours, json!({"absoluteHours": 1})), (days, json!({"idleMinutes": 30}))] {
+        let acme = home.tenant("acme").await.at(app.url());
+        let client = App::new(&acme, &SCOPES, json!({})).await;
+        let old = client.tokens(&acme.user(), "contacts:read").await;
+        app.clock().advance(age);
+        let admin = acme.another_login().await;
+        let young = client.tokens(&admin, "contacts:read").await;
+        assert!(client.is_active(&old.refresh).await, "a longer life is not over");
+        admin.patch("/api/v1/security-policy", json!({"session": shorter})).await.expect(200);
+        assert!(!client.is_active(&old.refresh).await && client.is_active(&young.refresh).await);
+        refused(&client.refresh(&old.refresh).await, 400, "invalid_grant");
+        let next = client.refresh(&young.refresh).await.expect(200);
+        assert!(next.body["expires_in"].as_i64().is_some_and(|life| life > 0), "{next:?}");
+    }
+}
+
 #[actix_web::test]
 async fn a_token_that_is_revoked_is_good_nowhere_in_two_seconds() {
     let home = TestApp::shared().await;
