@@ -127,6 +127,31 @@ async fn a_domain_lets_its_own_people_in_once_they_have_shown_it() {
     acme.user().get("/api/v1/sign-up-policy").await.refused(403, "permission_denied");
 }
 
+/// A link that was sent before an organisation closed its doors opens them to nobody.
+#[actix_web::test]
+async fn a_sign_up_that_waits_is_judged_by_the_policy_of_the_moment() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    let (domain, other) = (format!("{}.example", unique("domain")), format!("{}.example", unique("other")));
+    let open = json!({"mode": "open", "verifyEmail": true});
+    let by_domain = json!({"mode": "domain", "domains": [domain, other]});
+    let without = json!({"mode": "domain", "domains": [other]});
+    for (before, after) in [(open, json!({"mode": "closed"})), (by_domain, without)] {
+        policy(&acme, before.clone()).await;
+        let email = format!("{}@{domain}", unique("grace"));
+        post(&acme, "register", sign_up(&acme, &email)).await.expect(202);
+        let link = json!({"token": smtp.letter(&email, "Confirm your address").await.token()});
+        policy(&acme, after).await;
+        let refused = post(&acme, "verify-email", link.clone()).await.refused(422, "validation_failed");
+        assert_eq!(refused.invalid()[0].0, "token");
+        acme.log_in_as(&email, PASSWORD).await.refused(401, "invalid_credentials");
+        // The control: nothing else was wrong with the link.
+        policy(&acme, before).await;
+        post(&acme, "verify-email", link).await.expect(204);
+        acme.log_in_as(&email, PASSWORD).await.expect(200);
+    }
+}
+
 #[actix_web::test]
 async fn a_forgotten_password_is_replaced_by_the_link_in_a_mail() {
     let (app, smtp) = shared().await;

@@ -141,7 +141,8 @@ pub(in crate::tenant) async fn may_invite(conn: &mut TenantConn, db: &TenantDb) 
     Err(ApiError::new(Code::Conflict).detail(said))
 }
 
-async fn read(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<SignUpPolicy> {
+/// The same, within a transaction.
+pub(super) async fn read(conn: &mut TenantConn, db: &TenantDb) -> ApiResult<SignUpPolicy> {
     if db.tenant().schema_version < SINCE {
         let updated_at = db.tenant().created_at;
         let row = Row { mode: None, domains: Vec::new(), verify_email: false, updated_at, version: 1 };

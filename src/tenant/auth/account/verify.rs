@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::forgot::ForgotPassword;
-use super::{ByMail, IF_ANYBODY, LINK, store, void};
+use super::{ByMail, IF_ANYBODY, LINK, policy, store, void};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
@@ -105,7 +105,8 @@ pub struct LinkToken {
     pub token: SecretString,
 }
 
-/// Verifies an address by the token of a link, once. Of a sign-up that waited for it, the account is made: log in then.
+/// Verifies an address by the token of a link, once. Of a sign-up that waited for it, the account is made: log in then. Its link
+/// is void where the organisation's policy lets nobody with the address sign up by then.
 ///
 /// If several sign-ups waited for the address, none of their passwords is taken: the account has none, and a mail with a link
 /// to choose one is sent to the address at once, as by `forgot-password`. The other links are void.
@@ -135,6 +136,10 @@ pub async fn verify_email(
         .run(db, "verify-email", async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
             if let Some(taken) = store::take_registration(conn, &hash, now).await? {
+                // The organisation may have decided otherwise while it waited. It waits on then: the sign-up is not taken.
+                if !policy::read(conn, db).await?.lets_in(&taken.registration.email) {
+                    return Err(void());
+                }
                 make(conn, db, &taken, now).await?;
                 return Ok(Answer::no_content());
             }
