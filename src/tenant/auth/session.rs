@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::settings::{Auth, delta};
 use super::store::{self, NewSession};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::SessionId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
+use crate::kernel::{SessionId, UserId};
 use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
@@ -98,16 +98,36 @@ pub(super) async fn open(
         amr: &identity.amr,
         auth_time: now,
     };
-    if store::is_new_address(conn, user.id, client.ip.as_deref()).await? {
-        mail::notify_security(conn, db, user.id, SecurityNotice::NewSession, Some(client)).await?;
-    }
-    if let Some(most) = rules.most {
-        store::end_sessions_beyond(conn, user.id, most - 1, now).await?;
-    }
+    make_room(conn, db, (user.id, rules.most), client, now).await?;
     store::insert_session(conn, &row).await?;
     let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);
     store::insert_refresh_token(conn, &refresh.hash(), identity.session, now, identity.expires_at).await?;
     answer(auth, db, user, &identity, &refresh, now)
+}
+
+/// Does what the next session of a person does to those before it; of a newcomer there are none.
+async fn make_room(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    (user, most): (UserId, Option<i32>),
+    client: &Client,
+    now: DateTime<Utc>,
+) -> ApiResult<()> {
+    if most.is_some() {
+        store::hold_person(conn, user).await?;
+    }
+    let ip = client.ip.as_deref();
+    let before = store::before(conn, user, ip).await?;
+    if !before.any {
+        return Ok(());
+    }
+    if ip.is_some() && !before.known {
+        mail::notify_security(conn, db, user, SecurityNotice::NewSession, Some(client)).await?;
+    }
+    if let Some(most) = most {
+        store::end_sessions_beyond(conn, user, most - 1, now).await?;
+    }
+    Ok(store::sweep_sessions(conn, user, now).await?)
 }
 
 /// The answer with a fresh access token.

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tenantry::testing::TestApp;
 
-use crate::support::{eventually, seconds};
+use crate::support::{db, eventually, seconds};
 
 #[actix_web::test]
 async fn logout_ends_this_session_and_logout_all_all_of_them() {
@@ -111,4 +111,24 @@ async fn sessions_are_listed_and_ended_one_by_one() {
     assert!(acme.admin().get(&path).await.expect(200).data().as_array().is_some_and(|list| !list.is_empty()));
     acme.admin().delete(&path).await.expect(204);
     user.get("/api/v1/users/me").await.refused(401, "token_revoked");
+}
+
+/// However many a program has left behind that logs in again and again: a login looks at some of them.
+#[actix_web::test]
+async fn each_login_sweeps_out_a_hundred_that_ended_long_ago() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let id = acme.admin().user_id().await;
+    let insert = format!(
+        "INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, amr, auth_time) \
+         SELECT gen_random_uuid(), '{id}', at, at, at + interval '30 days', '{{pwd}}', at \
+         FROM (SELECT now() - interval '80 days' + n * interval '1 second' AS at FROM generate_series(1, 150) n) s"
+    );
+    db::execute(acme.database(), &insert).await;
+    let old = "SELECT count(*)::text AS word FROM sessions WHERE expires_at < now() - interval '31 days'";
+    for left in ["50", "0"] {
+        acme.another_login().await.get("/api/v1/users/me").await.expect(200);
+        assert_eq!(db::word(acme.database(), old).await, left);
+    }
+    acme.admin().get("/api/v1/users/me").await.expect(200);
 }

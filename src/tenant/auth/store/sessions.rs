@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -16,6 +16,10 @@ use crate::tenant::users::rules::UserStatus;
 
 /// How long an ended session is kept for its person to look at.
 const ENDED_KEPT: TimeDelta = TimeDelta::days(30);
+/// How many of a person's latest sessions tell whether an address is new.
+const LATEST: i64 = 500;
+/// How many of the oldest a login looks at, to sweep out what ended long ago.
+const SWEPT: i64 = 100;
 
 /// A session to be opened.
 #[derive(Debug, Insertable)]
@@ -32,25 +36,49 @@ pub struct NewSession<'a> {
     pub auth_time: DateTime<Utc>,
 }
 
-/// Opens a session, and sweeps out this person's long ended ones.
-pub async fn insert_session(conn: &mut TenantConn, session: &NewSession<'_>) -> QueryResult<()> {
-    let past = session.created_at - ENDED_KEPT;
-    diesel::delete(
-        sessions::table
-            .filter(sessions::user_id.eq(session.user_id))
-            .filter(sessions::expires_at.lt(past).or(sessions::revoked_at.lt(past))),
+/// What the latest sessions of a person tell of the next one.
+#[derive(Debug, Clone, Copy, QueryableByName)]
+pub struct Before {
+    /// Whether there are any, open or not.
+    #[diesel(sql_type = Bool)]
+    pub any: bool,
+    /// Whether one was opened from the address.
+    #[diesel(sql_type = Bool)]
+    pub known: bool,
+}
+
+/// Looks at a person's latest sessions, for whoever comes from this address.
+pub async fn before(conn: &mut TenantConn, user: UserId, ip: Option<&str>) -> QueryResult<Before> {
+    diesel::sql_query(
+        "SELECT count(*) > 0 AS \"any\", coalesce(bool_or(ip = $2), false) AS known FROM \
+         (SELECT ip FROM sessions WHERE user_id = $1 ORDER BY created_at DESC LIMIT $3) latest",
     )
-    .execute(conn)
-    .await?;
+    .bind::<SqlUuid, _>(user.uuid())
+    .bind::<Nullable<Text>, _>(ip)
+    .bind::<BigInt, _>(LATEST)
+    .get_result(conn)
+    .await
+}
+
+/// Opens a session.
+pub async fn insert_session(conn: &mut TenantConn, session: &NewSession<'_>) -> QueryResult<()> {
     diesel::insert_into(sessions::table).values(session).execute(conn).await.map(drop)
 }
 
-/// Whether a person who has come before comes from an address that they have not come from, as far as is remembered.
-pub async fn is_new_address(conn: &mut TenantConn, user: UserId, ip: Option<&str>) -> QueryResult<bool> {
-    let Some(ip) = ip else { return Ok(false) };
-    let known: Vec<Option<String>> =
-        sessions::table.filter(sessions::user_id.eq(user)).select(sessions::ip).distinct().load(conn).await?;
-    Ok(!known.is_empty() && !known.iter().flatten().any(|known| known == ip))
+/// Sweeps out those of a person's oldest sessions that ended long ago. Each login takes more of them along than it adds, and
+/// those that another sweeps it leaves to them.
+pub async fn sweep_sessions(conn: &mut TenantConn, user: UserId, now: DateTime<Utc>) -> QueryResult<()> {
+    diesel::sql_query(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE id IN \
+         (SELECT id FROM sessions WHERE user_id = $1 ORDER BY created_at LIMIT $3) \
+         AND (expires_at < $2 OR revoked_at < $2) FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<SqlUuid, _>(user.uuid())
+    .bind::<Timestamptz, _>(now - ENDED_KEPT)
+    .bind::<BigInt, _>(SWEPT)
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 /// Keeps the hash of a new refresh token of a session.
@@ -184,16 +212,19 @@ pub async fn end_sessions(
     }
 }
 
-/// Ends a person's oldest open sessions, so that no more than so many are left. Those in which somebody else acts in their
-/// name neither count nor end.
+/// Holds a person until the transaction ends, so that of two who come in at the same time the second sees the first's session.
+pub async fn hold_person(conn: &mut TenantConn, user: UserId) -> QueryResult<()> {
+    users::table.find(user).select(users::id).for_no_key_update().first::<UserId>(conn).await.map(drop)
+}
+
+/// Ends a person's oldest open sessions, so that no more than so many are left: of a person who is held. Those in which
+/// somebody else acts in their name neither count nor end.
 pub async fn end_sessions_beyond(
     conn: &mut TenantConn,
     user: UserId,
     left: i32,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    // Of two who come in at the same time, the second sees the first's session.
-    users::table.find(user).select(users::id).for_no_key_update().first::<UserId>(conn).await?;
     diesel::sql_query(
         "UPDATE sessions SET revoked_at = $2, revoked_reason = 'too_many_sessions' WHERE id IN \
          (SELECT id FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 AND NOT $4 = ANY (amr) \
