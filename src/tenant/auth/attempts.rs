@@ -150,9 +150,9 @@ impl Standing {
         if self.trusted { account } else { account + tenant_slowdown(count(self.around.tenant_failures), &line.limits) }
     }
 
-    /// Whether somebody came in from here lately, and nothing has failed since.
+    /// Whether somebody came in from here so lately that it need not be noted again, and nothing has failed since.
     pub(super) const fn is_settled(&self) -> bool {
-        self.around.known && self.failures.is_empty()
+        self.around.renewed && self.failures.is_empty()
     }
 
     /// How often the account has failed.

@@ -19,7 +19,7 @@ impl<'a> Program<'a> {
         Self { auth, db, line: Line::new(auth, db, name, client, Kind::AppSecret) }
     }
 
-    /// Whether a good secret need not be noted: one was seen from here, and nothing has failed since.
+    /// Whether a good secret need not be noted: one was seen from here lately, and nothing has failed since.
     ///
     /// # Errors
     /// 429 `too_many_attempts` while no try may be made, right or wrong.

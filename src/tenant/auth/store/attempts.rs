@@ -12,12 +12,14 @@ use crate::router::TenantConn;
 use crate::tenant::auth::rules::{Limits, address_matters};
 use crate::tenant::schema::login_attempts;
 
-/// How long an attempt on an account that nobody has is kept.
+/// How long a failure on an account that is no person's is kept.
 const UNKNOWN_KEPT: TimeDelta = TimeDelta::days(1);
 /// How long any other is kept: a person's login history goes back as far.
 const KEPT: TimeDelta = TimeDelta::days(90);
 /// How long an address is known after somebody came in from it.
 const KNOWN_FOR: TimeDelta = TimeDelta::days(30);
+/// How long a program's good secret need not be noted again: well before its address is known no more.
+const RENEWED: TimeDelta = TimeDelta::days(7);
 /// The newest failures among which accounts are counted.
 const LOOKED_AT: i64 = 2_000;
 
@@ -58,6 +60,9 @@ pub struct Around {
     /// Whether somebody came in to this account from this network lately.
     #[diesel(sql_type = Bool)]
     pub known: bool,
+    /// Whether it was so lately that it need not be noted again.
+    #[diesel(sql_type = Bool)]
+    pub renewed: bool,
     /// Failures of the network, as far as they make a difference.
     #[diesel(sql_type = BigInt)]
     pub address_failures: i64,
@@ -83,6 +88,8 @@ pub async fn around(
     diesel::sql_query(
         "SELECT EXISTS (SELECT 1 FROM login_attempts WHERE email_hash = $1 AND outcome = 'succeeded' \
                         AND network = $2 AND at > $3) AS known, \
+                EXISTS (SELECT 1 FROM login_attempts WHERE email_hash = $1 AND outcome = 'succeeded' \
+                        AND network = $2 AND at > $8) AS renewed, \
                 (SELECT count(*) FROM (SELECT 1 FROM login_attempts WHERE outcome = 'failed' AND network = $2 \
                                        AND at > $4 LIMIT $5) n) AS address_failures, \
                 (SELECT max(at) FROM login_attempts WHERE outcome = 'failed' AND network = $2 AND at > $4) \
@@ -99,6 +106,7 @@ pub async fn around(
     .bind::<BigInt, _>(address_matters(limits) as i64)
     .bind::<BigInt, _>(2 * limits.tenant as i64)
     .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now - RENEWED)
     .get_result(conn)
     .await
 }
@@ -163,11 +171,13 @@ pub async fn insert_attempt(conn: &mut TenantConn, attempt: &NewAttempt<'_>) -> 
             diesel::insert_into(login_attempts::table).values((plain, wide)).execute(conn).await?
         }
     };
+    // What no person's account has succeeded in is an app's, which is known for as long as that is kept.
     diesel::sql_query(
-        "DELETE FROM login_attempts WHERE id IN (\
-         SELECT id FROM login_attempts WHERE user_id IS NULL AND at < $1 ORDER BY at LIMIT 100)",
+        "DELETE FROM login_attempts WHERE id IN (SELECT id FROM login_attempts WHERE user_id IS NULL AND at < $1 \
+         AND (outcome = 'failed' OR at < $2) ORDER BY at LIMIT 100)",
     )
     .bind::<Timestamptz, _>(attempt.at - UNKNOWN_KEPT)
+    .bind::<Timestamptz, _>(attempt.at - KNOWN_FOR)
     .execute(conn)
     .await?;
     // Each account writes more than it leaves behind, and attempts on one take turns: nothing waits for another.

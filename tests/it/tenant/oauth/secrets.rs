@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 use tenantry::testing::TestApp;
 
+use crate::support::db;
 use crate::support::oauth::{App, refused, send};
 
 const OWN: [(&str, &str); 1] = [("grant_type", "client_credentials")];
@@ -60,6 +61,29 @@ async fn wrong_secrets_count_and_lock_their_own_lane() {
     // Others are not locked with it, and people neither.
     known.ask("token", &OWN).await.expect(200);
     acme.another_login().await;
+}
+
+/// However long ago it came for the first time: what makes it known is renewed, and not swept out as a stranger's guess is.
+#[actix_web::test]
+async fn an_app_at_work_is_locked_out_by_nobody_elsewhere() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).set("TENANTRY_HTTP__TRUSTED_PROXIES", "127.0.0.0/8").start().await;
+    let acme = home.tenant("acme").await.at(app.url());
+    let client = App::new(&acme, &[], json!({})).await;
+    let stranger = acme.anonymous().with("x-forwarded-for", "198.51.100.7");
+    let guess = [OWN[0], ("client_id", &*client.id), ("client_secret", "x")];
+    client.ask("token", &OWN).await.expect(200);
+    for days in [3, 3, 3, 3, 3, 3, 3, 3, 3, 4] {
+        app.clock().advance(chrono::TimeDelta::days(days));
+        for _ in 0..5 {
+            refused(&send(&stranger, &acme, "token", &guess).await, 401, "invalid_client");
+        }
+        refused(&send(&stranger, &acme, "token", &guess).await, 429, "invalid_client");
+        client.ask("token", &OWN).await.expect(200);
+    }
+    let noted = "SELECT count(*)::text AS word FROM login_attempts WHERE kind = 'app_secret' AND outcome = 'succeeded'";
+    let noted: u32 = db::word(acme.database(), noted).await.parse().unwrap();
+    assert!((2..=5).contains(&noted), "{noted}: not every use is noted");
 }
 
 /// An app that keeps no secret has none to guess: anybody who knows its name would keep everybody out of it.
