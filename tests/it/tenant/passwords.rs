@@ -128,6 +128,12 @@ async fn whoever_may_not_set_a_password_learns_nothing_by_trying() {
         whole["password"] = json!(guess);
         keeper.put(&path, whole.clone()).await.refused(403, "permission_denied");
     }
+    // Nor where the mails go by which it is reset: another spelling may be another mailbox.
+    let (local, domain) = whole["email"].as_str().unwrap().split_once('@').unwrap();
+    let spelt = json!({"email": format!("{}@{domain}", local.to_uppercase())});
+    keeper.patch(&path, spelt.clone()).await.refused(403, "permission_denied");
+    keeper.patch(&path, json!({"lastName": "Anybody's to change"})).await.expect(200);
+    admin.patch(&path, spelt).await.expect(200);
 }
 
 #[actix_web::test]

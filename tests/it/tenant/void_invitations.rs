@@ -175,7 +175,8 @@ async fn whoever_is_given_more_meanwhile_stays_invited() {
     in_order(&acme, carol.delete(&path), &held, &given).await.refused(403, "permission_denied");
     let taken = format!("DELETE FROM user_roles WHERE user_id = '{id}'");
     db::execute(acme.database(), &taken).await;
-    let again = carol.post(&format!("{path}/resend"), json!({}));
+    let resend = format!("{path}/resend");
+    let again = carol.post(&resend, json!({}));
     in_order(&acme, again, &held, &given).await.refused(403, "permission_denied");
     assert_eq!(open(&acme, &id).await, "1");
     db::execute(acme.database(), &taken).await;
