@@ -40,10 +40,14 @@ pub(super) fn asked(request: &HttpRequest, column: Column) -> Result<Asked> {
         Some(text) => filter::read(text, column).ok_or_else(no_filter)?,
         None => Condition { sql: "true".to_owned(), values: Vec::new() },
     };
-    let excluded = query
-        .get("excludedattributes")
-        .is_some_and(|list| list.split(',').any(|name| filter::attribute_name(name.trim()) == "members"));
-    Ok(Asked { condition, part: Part { count, from: start - 1 }, start, without_members: excluded })
+    let named = |parameter: &str| {
+        let list = query.get(parameter).filter(|list| !list.trim().is_empty())?;
+        Some(list.split(',').map(|name| filter::attribute_name(name.trim())).collect::<Vec<String>>())
+    };
+    let is_members = |name: &String| name == "members" || name.starts_with("members.");
+    let without_members = named("excludedattributes").is_some_and(|names| names.iter().any(|name| name == "members"))
+        || named("attributes").is_some_and(|names| !names.iter().any(is_members));
+    Ok(Asked { condition, part: Part { count, from: start - 1 }, start, without_members })
 }
 
 /// The id in an address. What is none names nobody.

@@ -11,7 +11,7 @@ use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
 use super::group::{Members, Wanted, column, json_of};
 use super::patch;
-use super::store::{self, Group};
+use super::store::{self, Group, Told};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{RoleId, UserId};
 use crate::router::{TenantConn, TenantTx};
@@ -21,8 +21,23 @@ use crate::tenant::users::rules::may_control;
 use crate::tenant::users::store::{self as users, UserChange};
 use crate::tenant::users::{check_control, keep_an_admin, void_invitation};
 
-async fn found(conn: &mut TenantConn, id: RoleId) -> ApiResult<Group> {
-    store::group(conn, id).await?.ok_or_else(|| ApiError::not_found("group"))
+/// Members that one list may tell: each is an object of its own, and a page has up to two hundred roles.
+const MOST_TOLD: i64 = 10_000;
+
+fn too_many() -> Fault {
+    let said = format!(
+        "These groups have more than {MOST_TOLD} members: leave them out (excludedAttributes=members), ask for fewer \
+         groups (count), or for one by its id."
+    );
+    Fault::Said(400, "tooMany", said)
+}
+
+async fn found(conn: &mut TenantConn, id: RoleId, told: Told) -> ApiResult<Group> {
+    store::group(conn, id, told).await?.ok_or_else(|| ApiError::not_found("group"))
+}
+
+const fn told(without_members: bool) -> Told {
+    if without_members { Told::Role } else { Told::Members }
 }
 
 /// The roles, filtered and in parts.
@@ -32,10 +47,13 @@ async fn found(conn: &mut TenantConn, id: RoleId) -> ApiResult<Group> {
         ("filter" = Option<String>, Query, description = "As `displayName eq \"admin\"`"),
         ("startIndex" = Option<i64>, Query, description = "The first one, from 1"),
         ("count" = Option<i64>, Query, description = "How many, at most 200"),
-        ("attributes" = Option<String>, Query, description = "Taken and passed over"),
+        ("attributes" = Option<String>, Query, description = "Leaves members out where `members` is not among them"),
         ("excludedAttributes" = Option<String>, Query, description = "`members` leaves them out"),
     ),
-    responses((status = 200, description = "A ListResponse", content_type = "application/scim+json", body = Object)),
+    responses(
+        (status = 200, description = "A ListResponse", content_type = "application/scim+json", body = Object),
+        (status = 400, description = "`tooMany`: the groups of the page have more than 10000 members"),
+    ),
     security(("scim" = [])),
 )]
 #[get("/scim/v2/Groups")]
@@ -46,10 +64,13 @@ pub async fn scim_list_groups(request: HttpRequest) -> HttpResponse {
 async fn list(request: &HttpRequest) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let Asked { condition, part, start, without_members } = asked(request, column)?;
-    let (rows, total) = caller
-        .db
-        .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::groups(conn, &condition, part).await?) })
-        .await?;
+    let read = async |conn: &mut TenantConn| -> ApiResult<_> {
+        if !without_members && store::count_members(conn, &condition, part, MOST_TOLD + 1).await? > MOST_TOLD {
+            return Ok(None);
+        }
+        Ok(Some(store::groups(conn, &condition, part, told(without_members)).await?))
+    };
+    let (rows, total) = caller.db.read(read).await?.ok_or_else(too_many)?;
     let rows = rows.iter().map(|row| dressed(request, json_of(row, without_members), "Group")).collect();
     Ok(Success::Document(answer::list(rows, total, start)))
 }
@@ -59,7 +80,7 @@ async fn list(request: &HttpRequest) -> Result<Success> {
     tag = "scim",
     params(
         ("id" = RoleId, Path, description = "The role"),
-        ("attributes" = Option<String>, Query, description = "Taken and passed over"),
+        ("attributes" = Option<String>, Query, description = "Leaves members out where `members` is not among them"),
         ("excludedAttributes" = Option<String>, Query, description = "`members` leaves them out"),
     ),
     responses((status = 200, description = "A Group", content_type = "application/scim+json", body = Object)),
@@ -70,7 +91,8 @@ pub async fn scim_get_group(request: HttpRequest, id: web::Path<String>) -> Http
     let answer = async {
         let caller = Caller::of(&request).await?;
         let (id, Asked { without_members, .. }) = (id_of(&id, "group")?, asked(&request, column)?);
-        let row = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+        let told = told(without_members);
+        let row = caller.db.read(async |conn: &mut TenantConn| found(conn, id, told).await).await?;
         Ok(Success::Resource(dressed(&request, json_of(&row, without_members), "Group"), false))
     };
     respond(&request, answer.await)
@@ -111,7 +133,7 @@ async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success>
             let known = users::role_ids(conn, std::slice::from_ref(&name)).await?.first().map(|(id, _)| *id);
             let external = wanted.external_id.clone().flatten();
             let id = match known {
-                Some(id) if found(conn, id).await?.external_id.is_some() => {
+                Some(id) if found(conn, id, Told::Role).await?.external_id.is_some() => {
                     return Err(ApiError::already_exists("displayName", "There is such a group."));
                 }
                 Some(id) => id,
@@ -131,7 +153,7 @@ async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success>
                 (_, members) => members.to_vec(),
             };
             let changed = apply(conn, caller, id, &members, now).await?;
-            Ok((found(conn, id).await?, changed))
+            Ok((found(conn, id, Told::Members).await?, changed))
         })
         .await?;
     forget(caller, &changed).await;
@@ -200,7 +222,7 @@ async fn change(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
             users::hold_admins(conn).await?;
-            let known = found(conn, id).await?;
+            let known = found(conn, id, Told::Members).await?;
             if_match.check(&json_of(&known, false))?;
             if wanted.name.as_ref().is_some_and(|name| *name != known.name) {
                 let said = "A role is renamed here, not by a directory.";
@@ -210,7 +232,7 @@ async fn change(
                 store::set_group(conn, id, external.as_deref(), known.made).await?;
             }
             let changed = apply(conn, caller, id, &wanted.members, now).await?;
-            Ok((found(conn, id).await?, changed))
+            Ok((found(conn, id, Told::Members).await?, changed))
         })
         .await?;
     forget(caller, &changed).await;
@@ -226,7 +248,7 @@ async fn apply(
     members: &[Members],
     now: DateTime<Utc>,
 ) -> ApiResult<BTreeSet<UserId>> {
-    let before: BTreeSet<UserId> = found(conn, role).await?.member_ids.into_iter().map(UserId::from).collect();
+    let before: BTreeSet<UserId> = store::members(conn, role).await?.into_iter().collect();
     let mut after = before.clone();
     for step in members {
         match step {
@@ -279,7 +301,7 @@ pub async fn scim_delete_group(request: HttpRequest, id: web::Path<String>) -> H
 async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let id: RoleId = id_of(id, "group")?;
-    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
+    let before = caller.db.read(async |conn: &mut TenantConn| found(conn, id, Told::Role).await).await?;
     if !before.made {
         return Err(Fault::Said(403, "mutability", "A role that was made here stays.".to_owned()));
     }
@@ -289,12 +311,12 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
             users::hold_admins(conn).await?;
-            if_match.check(&json_of(&found(conn, id).await?, false))?;
+            if_match.check(&json_of(&found(conn, id, Told::Members).await?, false))?;
             roles::hold_members(conn, id).await?;
             roles::hold(conn, id).await?;
             let changed = apply(conn, caller, id, &[Members::Set(Vec::new())], now).await?;
             may_control(&caller.permissions, &users::permissions_of_roles(conn, &[id]).await?)?;
-            let name = found(conn, id).await?.name;
+            let name = found(conn, id, Told::Role).await?.name;
             roles::remove(conn, id).await?;
             audit::note_tenant::<TenantConn>(conn, by, "role.removed", &format!("{name} ({id})"), now).await?;
             crate::tenant::security::rename_role(conn, &name, None, now).await?;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::filter::Condition;
 use crate::kernel::{RoleId, ScimTokenId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::schema::user_roles;
 use crate::tenant::secrets::Program;
 
 diesel::table! {
@@ -252,29 +253,81 @@ pub(super) struct Group {
     pub member_names: Vec<String>,
 }
 
-const GROUP: &str = "SELECT r.id, r.name, g.external_id, COALESCE(g.made, false) AS made, r.created_at, r.updated_at, \
-    ARRAY(SELECT ur.user_id FROM user_roles ur WHERE ur.role_id = r.id ORDER BY ur.user_id) AS member_ids, \
-    ARRAY(SELECT COALESCE(s.user_name, u.email) FROM user_roles ur JOIN users u ON u.id = ur.user_id \
-    LEFT JOIN scim_users s ON s.user_id = u.id WHERE ur.role_id = r.id ORDER BY ur.user_id) AS member_names \
-    FROM roles r LEFT JOIN scim_groups g ON g.role_id = r.id";
+/// What is read of a role's members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nothing.
+    Role,
+    /// Who they are.
+    Members,
+}
+
+const ROLES: &str = "FROM roles r LEFT JOIN scim_groups g ON g.role_id = r.id";
+const MEMBERS: &str = "FROM user_roles ur JOIN users u ON u.id = ur.user_id LEFT JOIN scim_users s ON s.user_id = u.id \
+    WHERE ur.role_id = r.id";
+
+/// The roles as [`Group`] has them. What is not told is not looked up either.
+fn select_groups(told: Told) -> String {
+    let (ids, names) = match told {
+        Told::Role => ("ARRAY[]::uuid[]".to_owned(), "ARRAY[]::text[]".to_owned()),
+        Told::Members => (
+            format!("ARRAY(SELECT ur.user_id {MEMBERS} ORDER BY ur.user_id)"),
+            format!("ARRAY(SELECT COALESCE(s.user_name, u.email) {MEMBERS} ORDER BY ur.user_id)"),
+        ),
+    };
+    format!(
+        "SELECT r.id, r.name, g.external_id, COALESCE(g.made, false) AS made, r.created_at, r.updated_at, \
+         {ids} AS member_ids, {names} AS member_names {ROLES}"
+    )
+}
+
+/// How many members the roles of a part have together, counted to `most` and no further.
+pub(super) async fn count_members(
+    conn: &mut TenantConn,
+    condition: &Condition,
+    part: Part,
+    most: i64,
+) -> QueryResult<i64> {
+    let query = format!(
+        "SELECT count(*) AS count FROM (SELECT 1 FROM user_roles m WHERE m.role_id IN (SELECT r.id {ROLES} \
+         WHERE {} AND $1::text[] IS NOT NULL ORDER BY r.created_at, r.id LIMIT $2 OFFSET $3) LIMIT $4) counted",
+        condition.sql
+    );
+    let query = diesel::sql_query(query)
+        .bind::<Array<Text>, _>(&condition.values)
+        .bind::<BigInt, _>(part.count)
+        .bind::<BigInt, _>(part.from)
+        .bind::<BigInt, _>(most);
+    query.get_result::<Count>(conn).await.map(|c| c.count)
+}
 
 /// Roles that meet a condition, and how many there are in all.
-pub(super) async fn groups(conn: &mut TenantConn, condition: &Condition, part: Part) -> QueryResult<(Vec<Group>, i64)> {
-    let wanted = format!("{GROUP} WHERE {} ORDER BY r.created_at, r.id LIMIT $2 OFFSET $3", condition.sql);
+pub(super) async fn groups(
+    conn: &mut TenantConn,
+    condition: &Condition,
+    part: Part,
+    told: Told,
+) -> QueryResult<(Vec<Group>, i64)> {
+    let groups = select_groups(told);
+    let wanted = format!("{groups} WHERE {} ORDER BY r.created_at, r.id LIMIT $2 OFFSET $3", condition.sql);
     let rows = diesel::sql_query(wanted)
         .bind::<Array<Text>, _>(&condition.values)
         .bind::<BigInt, _>(part.count)
         .bind::<BigInt, _>(part.from)
         .load(conn)
         .await?;
-    let all = "SELECT count(*) AS count FROM roles r LEFT JOIN scim_groups g ON g.role_id = r.id";
-    Ok((rows, count(conn, all, condition).await?))
+    Ok((rows, count(conn, &format!("SELECT count(*) AS count {ROLES}"), condition).await?))
 }
 
 /// The role with an id.
-pub(super) async fn group(conn: &mut TenantConn, id: RoleId) -> QueryResult<Option<Group>> {
-    let query = diesel::sql_query(format!("{GROUP} WHERE r.id = $1"));
+pub(super) async fn group(conn: &mut TenantConn, id: RoleId, told: Told) -> QueryResult<Option<Group>> {
+    let query = diesel::sql_query(format!("{} WHERE r.id = $1", select_groups(told)));
     query.bind::<SqlUuid, _>(id).get_result(conn).await.optional()
+}
+
+/// Who has a role.
+pub(super) async fn members(conn: &mut TenantConn, role: RoleId) -> QueryResult<Vec<UserId>> {
+    user_roles::table.filter(user_roles::role_id.eq(role)).select(user_roles::user_id).load(conn).await
 }
 
 /// What a directory calls a role. Whether it made it is said once.

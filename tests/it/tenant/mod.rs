@@ -22,6 +22,7 @@ mod register;
 mod rights;
 mod roles;
 mod scim;
+mod scim_lookups;
 mod second_factor;
 mod sessions;
 mod teams;

@@ -12,8 +12,8 @@ use crate::support::identity::{self, evil, provider};
 use crate::support::{db, eventually, seconds, unique};
 
 const TOKENS: &str = "/api/v1/scim-tokens";
-const USERS: &str = "/scim/v2/Users";
-const GROUPS: &str = "/scim/v2/Groups";
+pub(super) const USERS: &str = "/scim/v2/Users";
+pub(super) const GROUPS: &str = "/scim/v2/Groups";
 const PASSWORD: &str = "an uncommon sentence of five words";
 
 /// The directory with a token of this person's.
@@ -22,20 +22,20 @@ async fn directory_of(tenant: &Tenant, owner: &Persona) -> Persona {
     tenant.anonymous().bearing(made.data()["token"].as_str().expect("the token"))
 }
 
-async fn directory(tenant: &Tenant) -> Persona {
+pub(super) async fn directory(tenant: &Tenant) -> Persona {
     directory_of(tenant, &tenant.admin()).await
 }
 
-async fn send(who: &Persona, method: Method, path: &str, body: Value) -> Answer {
+pub(super) async fn send(who: &Persona, method: Method, path: &str, body: Value) -> Answer {
     who.send(method, path, Some(("application/scim+json", body.to_string()))).await
 }
 
-async fn patch(who: &Persona, path: &str, operations: Value) -> Answer {
+pub(super) async fn patch(who: &Persona, path: &str, operations: Value) -> Answer {
     let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
     send(who, Method::PATCH, path, body).await
 }
 
-fn person(name: &str) -> Value {
+pub(super) fn person(name: &str) -> Value {
     json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": name, "externalId": unique("ext"),
         "name": {"givenName": "Grace", "familyName": "Hopper"}, "active": true,
@@ -43,13 +43,13 @@ fn person(name: &str) -> Value {
     })
 }
 
-fn at(base: &str, answer: &Answer) -> String {
+pub(super) fn at(base: &str, answer: &Answer) -> String {
     format!("{base}/{}", answer.body["id"].as_str().unwrap_or_else(|| panic!("no id: {answer:?}")))
 }
 
 /// A refusal as the standard has it.
 #[track_caller]
-fn refused(answer: &Answer, status: u16, kind: &str) {
+pub(super) fn refused(answer: &Answer, status: u16, kind: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/scim+json"), "{answer:?}");
     let body = &answer.body;

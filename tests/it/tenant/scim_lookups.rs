@@ -1,0 +1,49 @@
+//! What directories look up, however large the organisation.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenantry::testing::{Tenant, TestApp};
+
+use super::scim::{GROUPS, at, directory, refused, send};
+use crate::support::db;
+
+/// Gives a role to so many people, past everything that the product does.
+async fn crowd(tenant: &Tenant, role: &str, people: u32) {
+    let made = format!(
+        "INSERT INTO users (id, email, email_key, status) \
+         SELECT gen_random_uuid(), n || '@crowd.test', n || '@crowd.test', 'active' FROM generate_series(1, {people}) n; \
+         INSERT INTO user_roles (user_id, role_id) \
+         SELECT u.id, r.id FROM users u, roles r WHERE u.email LIKE '%@crowd.test' AND r.name = '{role}'"
+    );
+    db::execute(tenant.database(), &made).await;
+}
+
+#[actix_web::test]
+async fn a_list_tells_no_more_members_than_fit_and_none_that_nobody_wants() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    let scim = directory(&acme).await;
+    let made = send(&scim, Method::POST, GROUPS, json!({"displayName": "crowd"})).await.expect(201);
+    crowd(&acme, "crowd", 10_001).await;
+    let named = format!("{GROUPS}?filter=displayName+eq+%22crowd%22");
+    for path in [GROUPS, &named, &format!("{named}&attributes=displayName,members.value")] {
+        let many = scim.get(path).await;
+        refused(&many, 400, "tooMany");
+        assert!(
+            many.body["detail"].as_str().is_some_and(|said| said.contains("excludedAttributes=members")),
+            "{many:?}"
+        );
+    }
+    for unwanted in ["excludedAttributes=members", "attributes=id,displayName", "attributes=urn:x:Group:externalId"] {
+        let found = scim.get(&format!("{named}&{unwanted}")).await.expect(200);
+        assert_eq!(found.body["Resources"].as_array().map(Vec::len), Some(1), "{unwanted}");
+        assert_eq!(found.body["Resources"][0]["members"], Value::Null, "{unwanted}");
+    }
+    // A page without the crowd, and the crowd by itself.
+    let first = scim.get(&format!("{GROUPS}?count=1")).await.expect(200);
+    assert!(first.body["Resources"][0]["members"].is_array(), "{first:?}");
+    let members = |group: &Value| group["members"].as_array().map(Vec::len);
+    assert_eq!(members(&scim.get(&at(GROUPS, &made)).await.expect(200).body), Some(10_001));
+    let left = "DELETE FROM user_roles ur USING users u WHERE u.id = ur.user_id AND u.email = '1@crowd.test'";
+    db::execute(acme.database(), left).await;
+    assert_eq!(members(&scim.get(&named).await.expect(200).body["Resources"][0]), Some(10_000));
+}
