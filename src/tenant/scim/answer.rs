@@ -105,13 +105,14 @@ pub(super) fn base(request: &HttpRequest) -> String {
     format!("{url}/scim/v2")
 }
 
-/// Gives a resource its address and its version.
-pub(super) fn dressed(request: &HttpRequest, mut resource: Value, kind: &str) -> Value {
-    let version = version(&resource);
+/// Gives a resource its address and, if it is known, its version.
+pub(super) fn dressed(request: &HttpRequest, mut resource: Value, kind: &str, version: Option<String>) -> Value {
     let id = resource["id"].as_str().unwrap_or_default().to_owned();
     resource["meta"]["resourceType"] = json!(kind);
     resource["meta"]["location"] = json!(format!("{}/{kind}s/{id}", base(request)));
-    resource["meta"]["version"] = json!(version);
+    if let Some(version) = version {
+        resource["meta"]["version"] = json!(version);
+    }
     resource
 }
 
@@ -134,10 +135,10 @@ impl IfMatch {
         Self((!any).then_some(read))
     }
 
-    /// Refuses a change of what has changed since it was read. To be called when it can change no more.
-    pub(super) fn check(&self, current: &Value) -> ApiResult<()> {
+    /// Refuses a change of what has another version than was read. To be called when it can change no more.
+    pub(super) fn check(&self, current: &str) -> ApiResult<()> {
         match &self.0 {
-            Some(read) if !read.contains(&version(current)) => Err(ApiError::new(Code::VersionMismatch)),
+            Some(read) if !read.iter().any(|tag| tag == current) => Err(ApiError::new(Code::VersionMismatch)),
             _ => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Result, invalid, no_path};
+use super::answer::{Result, invalid, no_path, version};
 use super::filter::Attribute;
 use super::patch::{Change, How, member, text};
 use super::store::Group;
@@ -43,6 +43,15 @@ pub(super) fn json_of(group: &Group, without_members: bool) -> Value {
         json["externalId"] = json!(id);
     }
     json
+}
+
+/// The version of a role: of what it says, with a digest in place of its members, so that it is the same whether they are
+/// told or not. `None` where the digest was not asked for.
+pub(super) fn version_of(group: &Group) -> Option<String> {
+    let digest = group.members_digest.as_ref()?;
+    let mut json = json_of(group, true);
+    json["members"] = json!(digest);
+    Some(version(&json))
 }
 
 /// What is done with members.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::answer::{self, Fault, IfMatch, Result, Success, dressed, respond};
 use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
-use super::group::{Members, Wanted, column, json_of};
+use super::group::{Members, Wanted, column, json_of, version_of};
 use super::patch;
 use super::store::{self, Group, Told};
 use crate::error::{ApiError, ApiResult, Code};
@@ -36,8 +36,15 @@ async fn found(conn: &mut TenantConn, id: RoleId, told: Told) -> ApiResult<Group
     store::group(conn, id, told).await?.ok_or_else(|| ApiError::not_found("group"))
 }
 
-const fn told(without_members: bool) -> Told {
-    if without_members { Told::Role } else { Told::Members }
+fn written(request: &HttpRequest, group: &Group, without_members: bool) -> Value {
+    dressed(request, json_of(group, without_members), "Group", version_of(group))
+}
+
+/// Refuses a change of a role that has changed since it was read, whether that was with members or without.
+async fn check(conn: &mut TenantConn, id: RoleId, if_match: &IfMatch) -> ApiResult<Group> {
+    let known = found(conn, id, Told::Version).await?;
+    if_match.check(&version_of(&known).unwrap_or_default())?;
+    Ok(known)
 }
 
 /// The roles, filtered and in parts.
@@ -65,13 +72,15 @@ async fn list(request: &HttpRequest) -> Result<Success> {
     let caller = Caller::of(request).await?;
     let Asked { condition, part, start, without_members } = asked(request, column)?;
     let read = async |conn: &mut TenantConn| -> ApiResult<_> {
-        if !without_members && store::count_members(conn, &condition, part, MOST_TOLD + 1).await? > MOST_TOLD {
+        // Without members no version: a page of digests costs as much as the members themselves.
+        let told = if without_members { Told::Role } else { Told::Members };
+        if told == Told::Members && store::count_members(conn, &condition, part, MOST_TOLD + 1).await? > MOST_TOLD {
             return Ok(None);
         }
-        Ok(Some(store::groups(conn, &condition, part, told(without_members)).await?))
+        Ok(Some(store::groups(conn, &condition, part, told).await?))
     };
     let (rows, total) = caller.db.read(read).await?.ok_or_else(too_many)?;
-    let rows = rows.iter().map(|row| dressed(request, json_of(row, without_members), "Group")).collect();
+    let rows = rows.iter().map(|row| written(request, row, without_members)).collect();
     Ok(Success::Document(answer::list(rows, total, start)))
 }
 
@@ -91,9 +100,9 @@ pub async fn scim_get_group(request: HttpRequest, id: web::Path<String>) -> Http
     let answer = async {
         let caller = Caller::of(&request).await?;
         let (id, Asked { without_members, .. }) = (id_of(&id, "group")?, asked(&request, column)?);
-        let told = told(without_members);
+        let told = if without_members { Told::Version } else { Told::Members };
         let row = caller.db.read(async |conn: &mut TenantConn| found(conn, id, told).await).await?;
-        Ok(Success::Resource(dressed(&request, json_of(&row, without_members), "Group"), false))
+        Ok(Success::Resource(written(&request, &row, without_members), false))
     };
     respond(&request, answer.await)
 }
@@ -157,7 +166,7 @@ async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success>
         })
         .await?;
     forget(caller, &changed).await;
-    Ok(Success::Resource(dressed(request, json_of(&row, false), "Group"), true))
+    Ok(Success::Resource(written(request, &row, false), true))
 }
 
 async fn forget(caller: &Caller, changed: &BTreeSet<UserId>) {
@@ -222,8 +231,7 @@ async fn change(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
             users::hold_admins(conn).await?;
-            let known = found(conn, id, Told::Members).await?;
-            if_match.check(&json_of(&known, false))?;
+            let known = check(conn, id, if_match).await?;
             if wanted.name.as_ref().is_some_and(|name| *name != known.name) {
                 let said = "A role is renamed here, not by a directory.";
                 return Err(ApiError::new(Code::Conflict).detail(said));
@@ -236,7 +244,7 @@ async fn change(
         })
         .await?;
     forget(caller, &changed).await;
-    Ok(Success::Resource(dressed(request, json_of(&row, false), "Group"), false))
+    Ok(Success::Resource(written(request, &row, false), false))
 }
 
 /// Gives and takes a role; gives whom that concerned. To be called with [`users::hold_admins`], first of all: directories change
@@ -311,7 +319,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
             users::hold_admins(conn).await?;
-            if_match.check(&json_of(&found(conn, id, Told::Members).await?, false))?;
+            check(conn, id, if_match).await?;
             roles::hold_members(conn, id).await?;
             roles::hold(conn, id).await?;
             let changed = apply(conn, caller, id, &[Members::Set(Vec::new())], now).await?;

@@ -247,6 +247,9 @@ pub(super) struct Group {
     pub created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
     pub updated_at: DateTime<Utc>,
+    /// Of who its members are and what they are called, made by PostgreSQL.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub members_digest: Option<String>,
     #[diesel(sql_type = Array<SqlUuid>)]
     pub member_ids: Vec<Uuid>,
     #[diesel(sql_type = Array<Text>)]
@@ -256,28 +259,40 @@ pub(super) struct Group {
 /// What is read of a role's members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
-    /// Nothing.
+    /// Nothing: the role has no version then.
     Role,
-    /// Who they are.
+    /// Their digest, for its version.
+    Version,
+    /// The same, and who they are.
     Members,
 }
 
 const ROLES: &str = "FROM roles r LEFT JOIN scim_groups g ON g.role_id = r.id";
+/// What a member is called.
+const NAME: &str = "COALESCE(s.user_name, u.email)";
 const MEMBERS: &str = "FROM user_roles ur JOIN users u ON u.id = ur.user_id LEFT JOIN scim_users s ON s.user_id = u.id \
     WHERE ur.role_id = r.id";
 
 /// The roles as [`Group`] has them. What is not told is not looked up either.
 fn select_groups(told: Told) -> String {
     let (ids, names) = match told {
-        Told::Role => ("ARRAY[]::uuid[]".to_owned(), "ARRAY[]::text[]".to_owned()),
+        Told::Role | Told::Version => ("ARRAY[]::uuid[]".to_owned(), "ARRAY[]::text[]".to_owned()),
         Told::Members => (
             format!("ARRAY(SELECT ur.user_id {MEMBERS} ORDER BY ur.user_id)"),
-            format!("ARRAY(SELECT COALESCE(s.user_name, u.email) {MEMBERS} ORDER BY ur.user_id)"),
+            format!("ARRAY(SELECT {NAME} {MEMBERS} ORDER BY ur.user_id)"),
         ),
+    };
+    // Names have no line breaks, and ids one length: no two crowds make one text.
+    let lines = format!("string_agg(ur.user_id::text || ' ' || {NAME}, chr(10) ORDER BY ur.user_id)");
+    let digest = match told {
+        Told::Role => "NULL::text".to_owned(),
+        Told::Version | Told::Members => {
+            format!("(SELECT encode(sha256(convert_to(COALESCE({lines}, ''), 'UTF8')), 'hex') {MEMBERS})")
+        }
     };
     format!(
         "SELECT r.id, r.name, g.external_id, COALESCE(g.made, false) AS made, r.created_at, r.updated_at, \
-         {ids} AS member_ids, {names} AS member_names {ROLES}"
+         {digest} AS members_digest, {ids} AS member_ids, {names} AS member_names {ROLES}"
     )
 }
 

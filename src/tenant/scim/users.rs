@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, put, web};
 use serde_json::Value;
 
-use super::answer::{self, Fault, IfMatch, Result, Success, dressed, respond};
+use super::answer::{self, Fault, IfMatch, Result, Success, dressed, respond, version};
 use super::asked::{Asked, asked, id_of};
 use super::caller::{Caller, body};
 use super::patch;
@@ -22,6 +22,12 @@ use crate::tenant::users::{check_control, keep_an_admin, tell, void_invitation};
 
 async fn found(conn: &mut TenantConn, id: UserId) -> ApiResult<Person> {
     store::person(conn, id).await?.ok_or_else(|| ApiError::not_found("user"))
+}
+
+fn told(request: &HttpRequest, person: &Person) -> Value {
+    let json = json_of(person);
+    let version = version(&json);
+    dressed(request, json, "User", Some(version))
 }
 
 /// The people whom a directory may see, filtered and in parts.
@@ -49,7 +55,7 @@ async fn list(request: &HttpRequest) -> Result<Success> {
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(store::people(conn, &condition, part).await?) })
         .await?;
-    let rows = rows.iter().map(|row| dressed(request, json_of(row), "User")).collect();
+    let rows = rows.iter().map(|row| told(request, row)).collect();
     Ok(Success::Document(answer::list(rows, total, start)))
 }
 
@@ -70,7 +76,7 @@ pub async fn scim_get_user(request: HttpRequest, id: web::Path<String>) -> HttpR
         let caller = Caller::of(&request).await?;
         let id = id_of(&id, "user")?;
         let row = caller.db.read(async |conn: &mut TenantConn| found(conn, id).await).await?;
-        Ok(Success::Resource(dressed(&request, json_of(&row), "User"), false))
+        Ok(Success::Resource(told(&request, &row), false))
     };
     respond(&request, answer.await)
 }
@@ -134,7 +140,7 @@ async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success>
             found(conn, new.id).await
         })
         .await?;
-    Ok(Success::Resource(dressed(request, json_of(&row), "User"), true))
+    Ok(Success::Resource(told(request, &row), true))
 }
 
 async fn note(
@@ -207,7 +213,7 @@ async fn change(
             users::hold_admins(conn).await?;
             let before = users::hold(conn, id).await?;
             let known = found(conn, id).await?;
-            if_match.check(&json_of(&known))?;
+            if_match.check(&version(&json_of(&known)))?;
             check_control(conn, &caller.permissions, id).await?;
             let status = match wanted.active {
                 Some(true) => UserStatus::Active,
@@ -253,7 +259,7 @@ async fn change(
         })
         .await?;
     caller.auth.admission.forget_user(caller.db.tenant().id, id).await;
-    Ok(Success::Resource(dressed(request, json_of(&row), "User"), false))
+    Ok(Success::Resource(told(request, &row), false))
 }
 
 /// Removes a person, with their sessions.
@@ -281,7 +287,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             users::hold_admins(conn).await?;
             let before = users::hold(conn, id).await?;
-            if_match.check(&json_of(&found(conn, id).await?))?;
+            if_match.check(&version(&json_of(&found(conn, id).await?)))?;
             check_control(conn, &caller.permissions, id).await?;
             addresses::announce(&caller.db).await;
             mail::notify_security(conn, &caller.db, id, SecurityNotice::AccountRemoved, None).await?;

@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tenantry::testing::{Tenant, TestApp};
 
-use super::scim::{GROUPS, at, directory, refused, send};
-use crate::support::db;
+use super::scim::{GROUPS, USERS, at, directory, patch, person, refused, send};
+use crate::support::{db, unique};
 
 /// Gives a role to so many people, past everything that the product does.
 async fn crowd(tenant: &Tenant, role: &str, people: u32) {
@@ -46,4 +46,48 @@ async fn a_list_tells_no_more_members_than_fit_and_none_that_nobody_wants() {
     let left = "DELETE FROM user_roles ur USING users u WHERE u.id = ur.user_id AND u.email = '1@crowd.test'";
     db::execute(acme.database(), left).await;
     assert_eq!(members(&scim.get(&named).await.expect(200).body["Resources"][0]), Some(10_000));
+}
+
+#[actix_web::test]
+async fn a_group_has_one_version_whether_its_members_are_told_or_not() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    let scim = directory(&acme).await;
+    let member = send(&scim, Method::POST, USERS, person(&unique("grace"))).await.expect(201);
+    let group = json!({"displayName": "crew", "members": [{"value": member.body["id"]}]});
+    let made = send(&scim, Method::POST, GROUPS, group).await.expect(201);
+    let (path, bare) = (at(GROUPS, &made), format!("{}?excludedAttributes=members", at(GROUPS, &made)));
+    let version = async |path: &str| {
+        let read = scim.get(path).await.expect(200);
+        assert_eq!(read.body["meta"]["version"].as_str(), read.header("etag"), "{read:?}");
+        read.header("etag").expect("a version").to_owned()
+    };
+    let first = version(&bare).await;
+    assert_eq!((made.header("etag"), &version(&path).await), (Some(first.as_str()), &first));
+    for path in [&path, &bare] {
+        assert_eq!(scim.with("if-none-match", &first).get(path).await.status, 304, "{path}");
+    }
+    // As in a list, which without members says none at all rather than another one.
+    let named = format!("{GROUPS}?filter=displayName+eq+%22crew%22");
+    for (path, told) in [(named.clone(), json!(first)), (format!("{named}&excludedAttributes=members"), Value::Null)] {
+        assert_eq!(scim.get(&path).await.expect(200).body["Resources"][0]["meta"]["version"], told, "{path}");
+    }
+    // Whatever the group says makes another one: what it is called, who is in it, what they are called.
+    let reader = scim.with("if-match", &first);
+    let renamed = json!([{"op": "replace", "path": "userName", "value": unique("hopper")}]);
+    patch(&scim, &at(USERS, &member), renamed).await.expect(200);
+    let second = version(&bare).await;
+    assert_ne!(second, first);
+    let emptied = json!([{"op": "remove", "path": "members"}]);
+    refused(&patch(&reader, &path, emptied.clone()).await, 412, "");
+    refused(&reader.delete(&path).await, 412, "");
+    let third = patch(&scim.with("if-match", &second), &path, emptied).await.expect(200);
+    assert_ne!(third.header("etag"), Some(second.as_str()));
+    assert_eq!(third.header("etag"), Some(version(&bare).await.as_str()));
+    let same = json!({"displayName": "crew", "externalId": "e"});
+    refused(&send(&scim.with("if-match", &second), Method::PUT, &path, same.clone()).await, 412, "");
+    let tag = version(&bare).await;
+    let fourth = send(&scim.with("if-match", &tag), Method::PUT, &path, same).await.expect(200);
+    assert_ne!(fourth.header("etag"), Some(tag.as_str()));
+    let tag = version(&bare).await;
+    assert_eq!(scim.with("if-match", &tag).delete(&path).await.status, 204);
 }
