@@ -6,21 +6,25 @@ use super::answer::{Fault, Result, invalid, no_path, no_target};
 use super::filter::Attribute;
 use super::patch::{Change, How, member, text, truth};
 use super::store::Person;
-use crate::tenant::users::rules::email_shape;
+use crate::tenant::users::rules::{email_key, email_shape};
 
 pub(super) const SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
+
+/// Whose user name this is, by the keys of both tables: it is the address of those who have none of a directory's.
+const NAMED: &str = "u.id IN (SELECT x.user_id FROM scim_users x WHERE x.user_name_key = ? UNION ALL \
+    SELECT y.id FROM users y WHERE y.email_key = ? AND NOT EXISTS (SELECT 1 FROM scim_users x WHERE x.user_id = y.id))";
 
 /// By what people are found.
 pub(super) fn column(name: &str) -> Option<Attribute> {
     Some(match name {
         "id" => Attribute::Exact("u.id::text"),
-        "username" => Attribute::Text("COALESCE(s.user_name, u.email)"),
+        "username" => Attribute::Keyed("COALESCE(s.user_name, u.email)", NAMED, str::to_lowercase),
         "externalid" => Attribute::Exact("s.external_id"),
         "active" => Attribute::Truth("u.status = 'active'"),
         "name.givenname" => Attribute::Text("u.first_name"),
         "name.familyname" => Attribute::Text("u.last_name"),
         "displayname" | "name.formatted" => Attribute::Text("btrim(u.first_name || ' ' || u.last_name)"),
-        "emails" | "emails.value" => Attribute::Text("u.email"),
+        "emails" | "emails.value" => Attribute::Keyed("u.email", "u.email_key = ?", email_key),
         "emails.type" => Attribute::Text("'work'"),
         "emails.primary" => Attribute::Truth("true"),
         "meta.created" => Attribute::Moment("u.created_at"),
@@ -189,6 +193,7 @@ fn email_of(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tenant::scim::filter::{self, Condition};
 
     #[test]
     fn a_resource_is_read_for_what_we_keep() {
@@ -204,6 +209,18 @@ mod tests {
         assert!(Wanted::of(&json!({"userName": "c"})).unwrap().address().is_err());
         for bad in [json!({}), json!({"userName": ""}), json!({"userName": 1}), json!({"userName": "a\u{1}"})] {
             assert!(Wanted::of(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_is_looked_up_is_looked_up_by_a_key() {
+        for (filter, sql, value) in [
+            ("userName eq \"Ada\"", NAMED, "ada"),
+            ("emails eq \" Ada@X.test\"", "u.email_key = ?", "ada@x.test"),
+            ("emails.value eq \"Ada@X.test\"", "u.email_key = ?", "ada@x.test"),
+        ] {
+            let Condition { sql: said, values } = filter::read(filter, column).unwrap();
+            assert_eq!((said, &values[..]), (format!("({})", sql.replace('?', "($1)[1]")), &[value.to_owned()][..]));
         }
     }
 

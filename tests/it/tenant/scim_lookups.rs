@@ -91,3 +91,39 @@ async fn a_group_has_one_version_whether_its_members_are_told_or_not() {
     let tag = version(&bare).await;
     assert_eq!(scim.with("if-match", &tag).delete(&path).await.status, 204);
 }
+
+/// Both are looked up by a key, and each finds whom it found before.
+#[actix_web::test]
+async fn a_person_is_found_by_their_user_name_and_by_their_address_in_any_case() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    let scim = directory(&acme).await;
+    // Who has a name of the directory's, who has none, and whose name is another one's address.
+    let name = unique("Grace");
+    let grace = send(&scim, Method::POST, USERS, person(&name)).await.expect(201).body["id"].clone();
+    let body = json!({"email": format!("Ada@{name}.test"), "firstName": "A", "lastName": "L"});
+    let ada = json!(acme.admin().post("/api/v1/users", body).await.expect(201).id());
+    let mut other = person(&format!("ADA@{name}.test"));
+    other["emails"][0]["value"] = json!(format!("other@{name}.test"));
+    let other = send(&scim, Method::POST, USERS, other).await.expect(201).body["id"].clone();
+    let (address, hers, lower) = (format!("{name}@acme.test"), format!("ada@{name}.test"), name.to_lowercase());
+    let shouted = address.to_uppercase();
+    for (filter, found) in [
+        (format!("userName eq \"{name}\""), json!([grace])),
+        (format!("userName eq \"{lower}\" and active eq true"), json!([grace])),
+        (format!("userName eq \"{address}\""), json!([])),
+        (format!("userName eq \" {name}\""), json!([])),
+        (format!("emails eq \"{address}\""), json!([grace])),
+        (format!("emails[type eq \"work\" and value eq \"{shouted}\"]"), json!([grace])),
+        (format!("emails.value eq \"{name}\""), json!([])),
+        (format!("userName eq \"{hers}\""), json!([ada, other])),
+        (format!("emails eq \"{hers}\""), json!([ada])),
+        (format!("emails eq \"{shouted}\" or userName eq \"{hers}\""), json!([grace, ada, other])),
+        (format!("not (userName eq \"{hers}\") and emails co \"{name}\""), json!([grace])),
+    ] {
+        let query: String = url::form_urlencoded::byte_serialize(filter.as_bytes()).collect();
+        let answer = scim.get(&format!("{USERS}?filter={query}")).await.expect(200);
+        let ids = answer.body["Resources"].as_array().expect("a list").iter().map(|one| one["id"].clone());
+        assert_eq!(ids.collect::<Value>(), found, "{filter}");
+        assert_eq!(answer.body["totalResults"], json!(found.as_array().map(Vec::len)), "{filter}");
+    }
+}
