@@ -137,6 +137,7 @@ pub(crate) async fn session_rules(
 }
 
 /// Changes them. Sessions that are older than what they may be now end; the others, and what refreshes them, end earlier.
+/// Where nothing gets shorter nobody's session is touched: every refresh would wait for it.
 pub(super) async fn set(
     conn: &mut TenantConn,
     row: &PolicyRow,
@@ -154,11 +155,22 @@ pub(super) async fn set(
         ))
         .execute(conn)
         .await?;
+    let limited = change.idle_minutes.value().is_some() || change.absolute_hours.value().is_some();
+    if limited { shorten(conn, (idle, absolute), now).await } else { Ok(()) }
+}
+
+/// What is open ends when these say so, if not before.
+async fn shorten(
+    conn: &mut TenantConn,
+    (idle, absolute): (Option<i32>, Option<i32>),
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
     // Sessions before their tokens, as by whoever refreshes one. Nulls do not count in `least`.
     diesel::sql_query(
-        "UPDATE sessions SET expires_at = least(expires_at, last_used_at + make_interval(mins => $1), \
+        "UPDATE sessions SET expires_at = least(last_used_at + make_interval(mins => $1), \
                                                 created_at + make_interval(hours => $2)) \
-         WHERE revoked_at IS NULL AND expires_at > $3",
+         WHERE revoked_at IS NULL AND expires_at > $3 \
+         AND expires_at > least(last_used_at + make_interval(mins => $1), created_at + make_interval(hours => $2))",
     )
     .bind::<Nullable<Integer>, _>(idle)
     .bind::<Nullable<Integer>, _>(absolute)
@@ -176,7 +188,7 @@ pub(super) async fn set(
     .execute(conn)
     .await?;
     diesel::sql_query(
-        "UPDATE refresh_tokens SET expires_at = least(expires_at, created_at + make_interval(mins => $1)) \
+        "UPDATE refresh_tokens SET expires_at = created_at + make_interval(mins => $1) \
          WHERE expires_at > created_at + make_interval(mins => $1)",
     )
     .bind::<Nullable<Integer>, _>(idle)

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Tenant, TestApp};
 
-use crate::support::{eventually, seconds};
+use crate::support::{db, eventually, seconds};
 
 const POLICY: &str = "/api/v1/security-policy";
 
@@ -102,4 +102,33 @@ async fn what_the_operator_shortens_is_shorter_for_who_is_in_already() {
     refresh(&short, &mut young).await.expect(200);
     // The control: it was given for longer.
     refresh(&app, &mut old).await.expect(200);
+}
+
+/// A session that is written waits for whoever refreshes it, and they for the change.
+#[actix_web::test]
+async fn a_change_that_makes_no_session_shorter_writes_none() {
+    let (_app, acme) = node(json!({"idleMinutes": 60, "absoluteHours": 24})).await;
+    acme.another_login().await.refresh_token().await;
+    let admin = acme.another_login().await;
+    let written = async || {
+        let rows = "SELECT 'session ' || id::text || ' ' || xmin::text AS word FROM sessions UNION ALL \
+                    SELECT 'token ' || encode(hash, 'hex') || ' ' || xmin::text FROM refresh_tokens ORDER BY 1";
+        db::words(acme.database(), rows).await
+    };
+    let before = written().await;
+    assert!(before.len() >= 4, "{before:?}");
+    for change in [
+        json!({"password": {"history": 5}}),
+        json!({"session": {"maxPerPerson": 50}}),
+        json!({"session": {"idleMinutes": 60}}),
+        json!({"session": {"idleMinutes": 90, "absoluteHours": null}}),
+        json!({"session": null}),
+    ] {
+        let changed = admin.patch(POLICY, change.clone()).await.expect(200);
+        assert_eq!(written().await, before, "{change}: {changed:?}");
+    }
+    admin.patch(POLICY, json!({"session": {"idleMinutes": 30}})).await.expect(200);
+    let after = written().await;
+    let changed = after.iter().filter(|row| !before.contains(row)).count();
+    assert!(changed >= 4, "{before:?} {after:?}");
 }
