@@ -117,6 +117,7 @@ pub struct Fleet {
     locks: Arc<lock::Idle>,
     installation: Arc<OnceCell<Installation>>,
     unheard: Arc<unheard::Unheard>,
+    abandoned: Arc<relocate::Abandoned>,
 }
 
 impl Fleet {
@@ -134,6 +135,7 @@ impl Fleet {
             locks: Arc::default(),
             installation: Arc::default(),
             unheard: Arc::default(),
+            abandoned: Arc::default(),
         }
     }
 

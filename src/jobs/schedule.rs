@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(60);
 const HOLDS: Duration = Duration::from_secs(2);
 /// How often tenants are looked for whose backup is due.
 const BACKUPS: Duration = Duration::from_secs(60);
-/// How often what strangers left behind is swept.
+/// How often what strangers left behind is swept, and moves that nobody goes on with.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often the log of registry changes is shortened, and what ended long ago forgotten.
 const TRIM: Duration = Duration::from_secs(10 * 60);
@@ -43,6 +43,11 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("old-backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.prune_backups().await.map(drop) }))
         .every("sign-ups", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_sign_ups().await }))
         .every("workspaces-kept", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_workspaces().await }))
+        .every(
+            "abandoned-moves",
+            SWEEP,
+            on(fleet, |fleet: Fleet| async move { fleet.take_back_abandoned_moves().await.map(drop) }),
+        )
         .every("left-behind", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_left_behind().await }))
         .every(
             "operations-kept",

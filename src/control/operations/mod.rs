@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
 pub use parts::{cancel_parts, parts_done};
 pub use requested::{began, find_requested};
-pub use retention::{Litter, forget_steps, left_behind, step_undone, trim};
+pub use retention::{Litter, forget_steps, left_behind, step_undone, trim, unheld_moves};
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
     NewOperation, OperationFilter, begin, begin_waiting, count, fail_open, find_open, finish, get, has_begun,
@@ -112,7 +112,7 @@ pub struct Operation {
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
     /// The token of whoever drives it, or did last.
-    pub(super) driver: Option<Uuid>,
+    pub(crate) driver: Option<Uuid>,
 }
 
 impl Operation {

@@ -37,6 +37,18 @@ const LEFT_BEHIND: &str = "SELECT o.id FROM operations o WHERE o.kind = $1 \
     AND NOT EXISTS (SELECT FROM operation_steps s \
         WHERE s.operation_id = o.id AND s.name = $3 AND s.state = 'done') ORDER BY o.id LIMIT $5";
 
+/// A living tenant's last move, if it has neither ended nor come to its switch, has begun a step, and holds nothing. What
+/// is left to workers they go on with by themselves.
+const UNHELD: &str = "SELECT o.id FROM operations o JOIN tenants t ON t.id = o.tenant_id \
+    WHERE o.kind = 'move' AND o.state NOT IN ('done', 'undone') AND o.result IS NULL \
+    AND (o.finished_at IS NOT NULL OR NOT o.background) \
+    AND EXISTS (SELECT FROM operation_steps s WHERE s.operation_id = o.id AND s.name = $1) \
+    AND NOT EXISTS (SELECT FROM tenant_holds h WHERE h.operation_id = o.id) \
+    AND NOT EXISTS (SELECT FROM operations newer \
+        WHERE newer.tenant_id = o.tenant_id AND newer.kind = 'move' AND newer.id > o.id) ORDER BY o.id LIMIT $2";
+/// How many of them one look takes in.
+const MOST_UNHELD: i64 = 1000;
+
 const FORGET: &str = "DELETE FROM operation_steps WHERE operation_id = $1 AND position >= ( \
     SELECT position FROM operation_steps WHERE operation_id = $1 AND name = $2)";
 
@@ -84,6 +96,21 @@ pub async fn left_behind(
         .bind::<BigInt, _>(limit)
         .load(conn)
         .await?;
+    as_they_are(conn, found).await
+}
+
+/// Moves that have begun a step, stopped before their switch, and hold no tenant; whether somebody drives them, their
+/// tenants' locks say.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn unheld_moves(conn: &mut MainConn, begun: &str) -> ApiResult<Vec<Operation>> {
+    let query = diesel::sql_query(UNHELD).bind::<Text, _>(begun).bind::<BigInt, _>(MOST_UNHELD);
+    let found: Vec<Found> = query.load(conn).await?;
+    as_they_are(conn, found).await
+}
+
+async fn as_they_are(conn: &mut MainConn, found: Vec<Found>) -> ApiResult<Vec<Operation>> {
     let mut operations = Vec::with_capacity(found.len());
     for one in found {
         operations.extend(store::find(conn, one.id).await?);

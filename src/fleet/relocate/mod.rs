@@ -5,6 +5,7 @@
 //! then is the rest copied, compared, the target opened, and the registry switched, which lets the requests go. At any
 //! failure before that the target is dropped and the source opened again, in this order: both are never writable.
 
+mod abandoned;
 mod begin;
 mod compare;
 mod copy;
@@ -19,6 +20,7 @@ mod target;
 mod undo;
 mod weigh;
 
+pub(super) use abandoned::Abandoned;
 pub use compare::TableChecksum;
 pub(super) use replicate::forget_at as forget_subscription;
 pub use request::{HOLD_DEADLINE, MoveTenant, Moved, Relocation};

@@ -48,7 +48,12 @@ impl Fleet {
     }
 
     /// False if the tenant is at its new place already.
-    async fn take_move_back(&self, id: TenantId, operation: Operation, progress: &dyn Progress) -> ApiResult<bool> {
+    pub(super) async fn take_move_back(
+        &self,
+        id: TenantId,
+        operation: Operation,
+        progress: &dyn Progress,
+    ) -> ApiResult<bool> {
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         let journal = Journal::open(&self.control, operation, progress, None).await?;
         let run = Run::new(self, tenant, &MoveTenant::default(), &journal).await?;

@@ -1,10 +1,13 @@
 //! A move that dies after each of its steps, by both methods.
 
+use chrono::TimeDelta;
 use futures_util::future::join_all;
 use tenantry::fleet::relocate::{Method, Step};
+use tenantry::kernel::Clock;
 
 use super::writes::every_number_once;
 use super::{CONTACTS, Ground, is_moved};
+use crate::support::{db, eventually, seconds};
 
 /// Tenants that are moved at the same time.
 const AT_ONCE: usize = 4;
@@ -82,4 +85,39 @@ async fn what_was_done_before_a_second_crash_is_taken_back_too() {
         }
     };
     join_all(Method::ALL.iter().map(|method| by(*method))).await;
+}
+
+/// Nobody comes back for a move that was killed before its hold: what replication has begun would keep the source's log for
+/// ever. A worker takes it back, but not before whoever began it had time to go on with it.
+#[actix_web::test]
+async fn a_move_that_nobody_goes_on_with_is_taken_back() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "forsaken").await;
+    let (clock, mut worker) = (Clock::default(), ground.app.fleet());
+    worker.control.clock = clock.clone();
+    let looks_after = async |minutes: i64| {
+        clock.advance(TimeDelta::minutes(minutes));
+        worker.take_back_abandoned_moves().await.unwrap()
+    };
+    let locks = format!(
+        "SELECT count(*)::text AS word FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
+         AND (classid::bigint << 32) | objid::bigint = \
+         ('x' || left(encode(sha256('tenant operation {}'), 'hex'), 16))::bit(64)::bigint",
+        tenant.id
+    );
+    for step in [Step::Replicate, Step::Weigh] {
+        // Both times by another driver.
+        for _ in 0..2 {
+            ground.crash(&tenant, &["--to", "west", "--method", "replicate"], step, true).await;
+            let free = async || db::word(ground.app.control_database(), &locks).await == "0";
+            eventually(seconds(10), "the server has noticed", free).await;
+            assert_eq!((looks_after(0).await, looks_after(8).await), (0, 0), "{step}");
+        }
+        assert!(!ground.leftovers(&tenant).await.is_empty(), "{step}: the slot keeps the source's log");
+        assert_eq!(looks_after(3).await, 1, "{step}");
+        assert!(ground.leftovers(&tenant).await.is_empty(), "{step}");
+        assert_eq!(ground.there(&tenant).await, (vec!["east"], vec!["east"]), "{step}");
+        tenant.admin().contact("Faithful").await;
+        assert_eq!(looks_after(11).await, 0, "{step}");
+    }
 }
