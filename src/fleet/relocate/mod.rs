@@ -85,23 +85,14 @@ impl Fleet {
     ) -> ApiResult<Moved> {
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let mut run = Run::new(self, tenant, wanted, &journal).await?;
-        let driven = journal.drive(&mut run, Step::ALL).await;
-        let steps = match driven {
+        let steps = match journal.drive(&mut run, Step::ALL).await {
             Ok(steps) => steps,
             Err(error) if run.is_switched() || operations::is_taken_over(&error) => return Err(error),
             Err(error) => {
-                if let Err(left) = self.undo(&run, &journal).await {
-                    if operations::is_taken_over(&left) {
-                        return Err(left);
-                    }
-                    self.leave_to_worker(&run, &journal).await;
-                    progress
-                        .note("the move could not be taken back now; `tenant move --abort` does it, or a worker will");
-                    tracing::warn!(error = %left, cause = ?left.cause(), "a failed move was not taken back");
-                } else {
-                    progress.note("the move was taken back: the tenant is served where it was");
-                }
-                return Err(error);
+                let Some(switched) = self.after_failure(&run, &journal).await? else { return Err(error) };
+                journal = Journal::open(&self.control, switched, progress, options.halt.clone()).await?;
+                run = Run::new(self, run.tenant.clone(), wanted, &journal).await?;
+                journal.drive(&mut run, Step::ALL).await?
             }
         };
         let relocation = run.relocation()?;

@@ -14,7 +14,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, Progress, Silent, admin, lock, refused, sql};
-use crate::kernel::TenantId;
+use crate::kernel::{OperationId, TenantId};
 use crate::router::MainConn;
 
 /// What a target that does not answer may keep its source waiting.
@@ -60,11 +60,38 @@ impl Fleet {
         if run.is_switched() {
             return Ok(false);
         }
-        self.undo(&run, &journal).await.map(|()| true)
+        self.undo(&run, &journal).await
     }
 
-    /// Takes back what was done.
-    pub(super) async fn undo(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<()> {
+    /// After a failure: takes back what was done. If the tenant is at its new place after all, because the answer to its
+    /// switch was lost, it gives the operation, to be gone on with.
+    pub(super) async fn after_failure(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<Option<Operation>> {
+        let (progress, id, driver) = (journal.progress(), journal.operation.id, journal.driver());
+        match self.undo(run, journal).await {
+            Ok(true) => {
+                progress.note("the move was taken back: the tenant is served where it was");
+                Ok(None)
+            }
+            Ok(false) => {
+                progress.note("the tenant is at its new place: only the answer to its switch was lost");
+                let reopened = self.control.db.transaction(async move |conn: &mut MainConn| {
+                    operations::is_driven(conn, driver).await?;
+                    operations::reopen(conn, id).await
+                });
+                reopened.await.map(Some)
+            }
+            Err(left) if operations::is_taken_over(&left) => Err(left),
+            Err(left) => {
+                self.leave_to_worker(run, journal).await;
+                progress.note("the move could not be taken back now; `tenant move --abort` does it, or a worker will");
+                tracing::warn!(error = %left, cause = ?left.cause(), "a failed move was not taken back");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes back what was done. False if the tenant is at its new place already.
+    async fn undo(&self, run: &Run<'_>, journal: &Journal<'_>) -> ApiResult<bool> {
         let (id, by, driver) = (run.tenant.id, journal.operation.id, journal.driver());
         let (tenant, operation) = self
             .control
@@ -78,6 +105,10 @@ impl Fleet {
             .await?;
         // Somebody else has ended it, and others may be at work by now.
         let ended = matches!(operation.state, OperationState::Done | OperationState::Undone);
+        // Written with the switch.
+        if !ended && operation.result.is_some() {
+            return Ok(false);
+        }
         if ended || tenant.cluster_id != Some(run.source.id) {
             return Err(ApiError::internal("a move that has ended cannot be taken back"));
         }
@@ -90,20 +121,25 @@ impl Fleet {
                 tenants::release(conn, id, by).await?;
                 operations::finish_driven(conn, driver, OperationState::Undone, operation.error.as_deref()).await
             })
-            .await
+            .await?;
+        Ok(true)
     }
 
     /// A worker looks for holds that have run out. What failed before the hold leaves one that never was one, so that the
     /// replication it has begun does not keep the source's log for ever.
-    pub(super) async fn leave_to_worker(&self, run: &Run<'_>, journal: &Journal<'_>) {
+    async fn leave_to_worker(&self, run: &Run<'_>, journal: &Journal<'_>) {
         let (id, by) = (run.tenant.id, journal.operation.id);
         let pending = self.pending_move(id).await.ok().flatten().is_some_and(|pending| pending.id == by);
         if !pending {
             return;
         }
-        let note = async move |conn: &mut MainConn| match tenants::find_hold(conn, id, by).await? {
-            Some(_) => Ok(()),
-            None => tenants::hold(conn, id, by, Duration::ZERO).await,
+        let note = async move |conn: &mut MainConn| {
+            let is_held = tenants::find_hold(conn, id, by).await?.is_some();
+            // After its switch there is nothing to take back.
+            if is_held || operations::get(conn, by).await?.result.is_some() {
+                return Ok::<_, ApiError>(());
+            }
+            tenants::hold(conn, id, by, Duration::ZERO).await
         };
         if let Err(error) = self.control.db.transaction(note).await {
             tracing::warn!(tenant = %id, %error, "nobody is told that a move is to be taken back");
@@ -146,8 +182,8 @@ impl Fleet {
         .await
     }
 
-    /// Ends holds that have run out: whoever should have lifted them is gone. A move is taken back, so that the source
-    /// serves. Gives how many.
+    /// Ends holds that have run out: whoever should have lifted them is gone. A move that has not come to its switch is
+    /// taken back, so that the source serves. Gives how many.
     ///
     /// # Errors
     /// If the control plane does not answer.
@@ -165,19 +201,34 @@ impl Fleet {
                 continue;
             }
             let done = if is_move {
-                self.abort_move(tenant, &Silent).await.map(drop)
+                self.end_hold_of_move(tenant, by).await
             } else {
-                self.control.db.read(async move |conn: &mut MainConn| tenants::release(conn, tenant, by).await).await
+                self.release(tenant, by).await.map(|()| false)
             };
             match done {
-                Ok(()) => {
+                Ok(taken_back) => {
                     ended += 1;
-                    tracing::warn!(%tenant, "a hold that had run out was ended, and its move taken back");
+                    tracing::warn!(%tenant, taken_back, "a hold that had run out was ended");
                 }
                 Err(error) => tracing::warn!(%tenant, %error, cause = ?error.cause(), "a hold could not be ended"),
             }
         }
         Ok(ended)
+    }
+
+    /// Whether the move was taken back: the hold of one that was switched, or has ended, is only let go.
+    async fn end_hold_of_move(&self, tenant: TenantId, by: OperationId) -> ApiResult<bool> {
+        let _lock = Lock::tenant(&self.control, tenant).await?;
+        if let Some(pending) = self.pending_move(tenant).await?.filter(|pending| pending.id == by)
+            && self.take_move_back(tenant, pending, &Silent).await?
+        {
+            return Ok(true);
+        }
+        self.release(tenant, by).await.map(|()| false)
+    }
+
+    async fn release(&self, tenant: TenantId, by: OperationId) -> ApiResult<()> {
+        self.control.db.read(async move |conn: &mut MainConn| tenants::release(conn, tenant, by).await).await
     }
 }
 

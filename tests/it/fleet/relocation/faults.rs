@@ -1,13 +1,15 @@
 //! A move with something in its way: the tenant is served where it was, and nothing is left behind.
 
 use serde_json::json;
+use tenantry::dev::LocalPostgresOptions;
 use tenantry::fleet::relocate::{Method, Step};
 use tenantry::router::Target;
-use tenantry::testing::{Fault, Tenant};
+use tenantry::testing::{Fault, Tenant, TestApp};
 
-use super::{CONTACTS, Ground, filler, is_moved};
+use super::{CONTACTS, Ground, filler, is_moved, logical};
 use crate::fleet::scene::dies;
 use crate::support::binary::{Said, run};
+use crate::support::servers::Server;
 use crate::support::{db, eventually, seconds};
 
 /// Whatever stands in the way: the tenant is served where it was, and nothing is left behind.
@@ -189,6 +191,50 @@ async fn a_move_that_could_not_be_taken_back_is_taken_back_by_a_worker() {
     assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 1);
     stays.there("taken back by a worker").await;
     assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 0);
+}
+
+/// The control plane commits the switch, and nobody hears of it: there is nothing to take back, and the move comes to its
+/// end. A hold that was left beside such a move goes.
+#[actix_web::test]
+async fn a_switch_whose_answer_is_lost_is_gone_on_with() {
+    // Whoever waits for a standby that nobody is has committed already; the switch alone does.
+    const WAITS: &str = "\
+        CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            PERFORM set_config('synchronous_commit', 'on', true); RETURN NEW; END $$; \
+        CREATE TRIGGER waits BEFORE UPDATE OF cluster_id ON tenants FOR EACH ROW EXECUTE FUNCTION waits()";
+    const LOSE: &str =
+        "SELECT pg_terminate_backend(pid)::text AS word FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let settings = [("wal_level", "replica"), ("max_wal_senders", "2"), ("synchronous_standby_names", "nobody")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let plane = Server::start_with(|options| LocalPostgresOptions { settings: settings.into(), ..options }).await;
+    let app = TestApp::builder().control_database(plane.target()).start().await;
+    let ground = Ground::of(app, logical().await, logical().await).await;
+    let (stays, plane) = (Stays::new(&ground).await, ground.app.control_database());
+    db::execute(plane, WAITS).await;
+    let lost = async || db::words(plane, LOSE).await == ["true"];
+    let moving = stays.moving(Method::Dump, &["--hold-deadline", "60s"]);
+    let (said, ()) = tokio::join!(moving, eventually(seconds(60), "the switch has committed", lost));
+    is_moved(&said.expect(0).json(), "west");
+    let (held, state) = ("SELECT count(*)::text AS word FROM tenant_holds", "SELECT state AS word FROM operations");
+    let state = format!("{state} WHERE kind = 'move'");
+    assert_eq!(
+        (db::word(plane, held).await, db::words(plane, &state).await),
+        ("0".to_owned(), vec!["done".to_owned()])
+    );
+    stays.tenant.admin().get(&format!("{CONTACTS}/{}", stays.id)).await.expect(200);
+
+    let worker = ground.app.fleet();
+    for left in ["done", "failed"] {
+        let hold = "INSERT INTO tenant_holds (tenant_id, operation_id, held_until) \
+                    SELECT tenant_id, id, now() - interval '1 second' FROM operations WHERE kind = 'move'";
+        let end = format!("UPDATE operations SET state = '{left}' WHERE kind = 'move'");
+        db::execute(plane, &format!("{end}; {hold}")).await;
+        assert_eq!(worker.end_expired_holds().await.unwrap(), 1, "{left}");
+        assert_eq!(db::word(plane, held).await, "0", "{left}");
+        assert_eq!(ground.there(&stays.tenant).await.0, ["west"], "{left}");
+    }
+    is_moved(&stays.moving(Method::Dump, &[]).await.expect(0).json(), "west");
+    assert_eq!(db::words(plane, &state).await, ["done"]);
 }
 
 /// It failed when the target might have been open, and the target did not answer: nobody may write to either. Once it does

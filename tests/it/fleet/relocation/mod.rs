@@ -49,7 +49,11 @@ impl Ground {
 
     /// The first is `east`, the other `west`.
     async fn on(east: Server, west: Server) -> Self {
-        let app = TestApp::builder().start().await;
+        Self::of(TestApp::builder().start().await, east, west).await
+    }
+
+    /// The same for an installation that is there.
+    async fn of(app: TestApp, east: Server, west: Server) -> Self {
         let (mut servers, mut proxies) = (Vec::new(), Vec::new());
         for (name, server) in [("east", east), ("west", west)] {
             let proxy = FaultProxy::start(&server.target());
