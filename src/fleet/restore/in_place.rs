@@ -24,7 +24,7 @@ use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::{Journal, Steps};
 use crate::fleet::provision::role_connections;
 use crate::fleet::{Fleet, OperationOptions, Progress, admin, migrate_error, refused, scram, sql};
-use crate::kernel::{InstallationId, TenantId};
+use crate::kernel::{InstallationId, OperationId, TenantId};
 use crate::router::migrate::migrate;
 use crate::router::tenant::words;
 use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
@@ -213,8 +213,9 @@ impl Fleet {
         vault.manifest().await?;
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        self.close_switched(&tenant, backup).await?;
-        let operation = self.begin_or_resume(new_restore(&tenant, backup)?, options.left).await?;
+        let new = new_restore(&tenant, backup)?;
+        self.close_switched(&tenant, backup, options.left).await?;
+        let operation = self.begin_or_resume(new, options.left).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         // One who drove it until now may have switched since it was read; from here on nobody else does.
@@ -227,22 +228,30 @@ impl Fleet {
         Ok(Restored { tenant, backup: backup.id, steps })
     }
 
-    /// An earlier restore that ended once the tenant was sent to its database is brought to its end: gone on with, it
-    /// would restore nothing of what was changed there since.
-    async fn close_switched(&self, tenant: &TenantRecord, backup: &Backup) -> ApiResult<()> {
+    /// An earlier restore that has sent the tenant to its database, failed or interrupted, is brought to its end: gone on
+    /// with, it would restore nothing of what was changed there since, however short a while ago that was. Only a worker
+    /// goes on with the one that it was left.
+    async fn close_switched(&self, tenant: &TenantRecord, backup: &Backup, left: Option<OperationId>) -> ApiResult<()> {
         let id = tenant.id;
         let found = self.control.db.read(async move |conn: &mut MainConn| {
             let open = operations::find_open(conn, id).await?;
-            let Some(ended) = open.filter(|one| one.kind == OperationKind::Restore && one.state.is_final()) else {
+            let is_over = |one: &Operation| one.state.is_final() || left.is_none();
+            let Some(earlier) = open.filter(|one| one.kind == OperationKind::Restore && is_over(one)) else {
                 return Ok::<_, ApiError>(None);
             };
             let switched = |step: &operations::Step| step.is_done() && step.name == Step::Switch.as_str();
-            Ok(operations::steps(conn, ended.id).await?.iter().any(switched).then_some(ended))
+            let switched = operations::steps(conn, earlier.id).await?.iter().any(switched);
+            Ok(Some((earlier, switched)))
         });
-        let Some(ended) = found.await? else { return Ok(()) };
+        let Some((earlier, switched)) = found.await? else { return Ok(()) };
         let vault = Vault::find(self, id, backup.id).await?;
-        self.swap(tenant.clone(), vault, &ended).await?.fence().await?;
-        let by = ended.id;
+        let swap = self.swap(tenant.clone(), vault, &earlier).await?;
+        // Whoever died in the switch may have made it.
+        if !switched && swap.own.database != tenant.database_name {
+            return Ok(());
+        }
+        swap.fence().await?;
+        let by = earlier.id;
         let done = async move |conn: &mut MainConn| operations::finish(conn, by, OperationState::Done, None).await;
         self.control.db.read(done).await
     }

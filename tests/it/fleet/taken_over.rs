@@ -115,26 +115,33 @@ async fn a_deleted_tenant_is_not_made_anew() {
     assert_eq!(db::words(app.control_database(), &there).await, Vec::<String>::new());
 }
 
-/// A restore that failed once the tenant lived in what it restored is over: asked for again, it restores again.
+/// A restore that failed, or was interrupted, once the tenant lived in what it restored is over: asked for again, it
+/// restores again.
 #[actix_web::test]
-async fn a_restore_that_failed_after_its_switch_is_done_anew() {
+async fn a_restore_that_ended_after_its_switch_is_done_anew() {
     let app = &TestApp::builder().start().await;
     let acme = with_people_and_contacts(app).await;
     let slug = acme.slug.as_str();
     let before = db::fingerprint(acme.database()).await;
     let id = backup(app, slug).await["id"].as_str().expect("an id").to_owned();
     let restore = ["tenant", "restore", slug, "--backup", &id];
-    dies(app, &restore, "switch", false).await;
-    let failed = "UPDATE operations SET state = 'failed', finished_at = now() WHERE kind = 'restore'";
-    db::execute(app.control_database(), failed).await;
-    db::execute(&lives_in(app, slug).await, "DELETE FROM contacts").await;
-    run(app, &restore).await.expect(0);
-    assert_eq!(db::fingerprint(&lives_in(app, slug).await).await, before);
-    let open = format!(
-        "SELECT count(*)::text AS word FROM pg_database WHERE datallowconn AND datname LIKE '{}%'",
-        acme.role()
-    );
-    assert_eq!(db::word(&app.server(), &open).await, "1", "those before are closed");
-    let states = "SELECT state AS word FROM operations WHERE kind = 'restore'";
-    assert_eq!(db::words(app.control_database(), states).await, ["done", "done"]);
+    let cases = [("switch", false, true), ("switch", false, false), ("switch", true, false), ("fence", true, false)];
+    for (count, (step, before_journal, failed)) in (1..).zip(cases) {
+        let what = format!("{step} {before_journal} {failed}");
+        dies(app, &restore, step, before_journal).await;
+        if failed {
+            let end = "UPDATE operations SET state = 'failed', finished_at = now() WHERE kind = 'restore'";
+            db::execute(app.control_database(), end).await;
+        }
+        db::execute(&lives_in(app, slug).await, "DELETE FROM contacts").await;
+        run(app, &restore).await.expect(0);
+        assert_eq!(db::fingerprint(&lives_in(app, slug).await).await, before, "{what}");
+        let open = format!(
+            "SELECT count(*)::text AS word FROM pg_database WHERE datallowconn AND datname LIKE '{}%'",
+            acme.role()
+        );
+        assert_eq!(db::word(&app.server(), &open).await, "1", "{what}: those before are closed");
+        let states = "SELECT state AS word FROM operations WHERE kind = 'restore'";
+        assert_eq!(db::words(app.control_database(), states).await, vec!["done"; 2 * count], "{what}");
+    }
 }
