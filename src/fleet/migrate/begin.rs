@@ -77,7 +77,8 @@ impl Fleet {
         self.enqueue(Input { head: migrations.head(), wanted: wanted.clone() }.operation(requested_by)?).await
     }
 
-    /// Drives a run that was left to a worker. One whose migrations are not those of this node any more is given up.
+    /// Drives a run that was left to a worker. One whose migrations are not those of this node any more is given up; one
+    /// that a newer release asked for is left to the nodes that have it.
     ///
     /// # Errors
     /// As [`Fleet::migrate`]; 409 too if tenants failed, which the journal has then.
@@ -86,21 +87,29 @@ impl Fleet {
         operation: &Operation,
         progress: &dyn Progress,
     ) -> ApiResult<()> {
-        let _lock = Lock::operation(&self.control, operation).await?;
+        let id = operation.id;
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let input = Input::of(operation)?;
-        if input.head != migrations.head() {
-            let (id, why) = (operation.id, "the migrations have changed since this was asked for; ask again");
-            let db = &self.control.db;
-            db.read(async move |conn: &mut MainConn| {
-                operations::finish(conn, id, OperationState::Failed, Some(why)).await
-            })
-            .await?;
+        let (input, head) = (Input::of(operation)?, migrations.head());
+        // Before the lock: whoever can do it must not find it taken.
+        if input.head.schema_version > head.schema_version {
+            tracing::debug!(job = %id, wanted = input.head.schema_version, known = head.schema_version, "left to a newer node");
+            return Ok(());
+        }
+        let _lock = Lock::operation(&self.control, operation).await?;
+        let db = &self.control.db;
+        // Whoever had the lock until now may have ended it.
+        let operation = db.read(async move |conn: &mut MainConn| operations::get(conn, id).await).await?;
+        if operation.state.is_final() {
+            return Ok(());
+        }
+        if input.head != head {
+            let why = "the migrations have changed since this was asked for; ask again";
+            db.read(async move |conn: &mut MainConn| operations::fail_open(conn, id, why).await).await?;
             return Err(refused("The migrations have changed since this was asked for. Ask again."));
         }
         let resumed = operation.state == OperationState::Running;
-        let journal = Journal::open(&self.control, operation.clone(), progress, None).await?;
-        Run::new(self, migrations, input.wanted, resumed, operation.id).await?.drive(journal).await.map(drop)
+        let journal = Journal::open(&self.control, operation, progress, None).await?;
+        Run::new(self, migrations, input.wanted, resumed, id).await?.drive(journal).await.map(drop)
     }
 
     pub(super) async fn check_named(&self, wanted: &MigrateFleet) -> ApiResult<()> {

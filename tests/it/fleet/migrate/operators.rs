@@ -1,11 +1,12 @@
 //! The same over REST.
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::json;
 use tenantry::testing::TestApp;
 
 use super::ground::Ground;
 use crate::support::binary::run;
-use crate::support::{eventually, seconds};
+use crate::support::{db, eventually, seconds};
 
 #[actix_web::test]
 async fn an_operator_has_the_fleet_migrated_as_a_job() {
@@ -70,4 +71,50 @@ async fn a_bound_of_no_time_is_refused() {
         let refused = operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
         assert_eq!(refused.invalid()[0].0, field);
     }
+}
+
+/// While nodes of two releases run, the older leaves alone what was asked of the newer; and what another node has just
+/// done, nobody calls failed.
+#[actix_web::test]
+async fn a_run_of_another_release_is_left_to_it() {
+    let app = TestApp::builder().start().await;
+    app.tenant("acme").await;
+    app.operator().post("/api/v1/admin/fleet/migrations", json!({})).await.expect(202);
+    let control = app.control_database();
+    let state = async || db::word(control, "SELECT state AS word FROM operations WHERE kind = 'migrate'").await;
+    let asked_by = async |version: i32| {
+        let asked = format!(
+            "UPDATE operations SET state = 'queued', finished_at = NULL, \
+             input = jsonb_set(input, '{{head,schemaVersion}}', '{version}') WHERE kind = 'migrate'"
+        );
+        db::execute(control, &asked).await;
+    };
+
+    asked_by(10_000).await;
+    let older = app.fleet();
+    assert_eq!(older.work().await.unwrap(), 1);
+    older.finish_work(seconds(20)).await;
+    assert_eq!(state().await, "queued");
+
+    asked_by(1).await;
+    let mut ending = db::open(control).await;
+    let end = "BEGIN; UPDATE operations SET state = 'done', finished_at = now() WHERE kind = 'migrate'";
+    ending.batch_execute(end).await.unwrap();
+    let late = app.fleet();
+    assert_eq!(late.work().await.unwrap(), 1);
+    let waits = "SELECT count(*)::text AS word FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(seconds(20), "it is about to fail it", async || db::word(control, waits).await == "1").await;
+    ending.batch_execute("COMMIT").await.unwrap();
+    late.finish_work(seconds(20)).await;
+    assert_eq!(state().await, "done");
+
+    // Of an older release nobody is left who could do it.
+    asked_by(1).await;
+    let newer = app.fleet();
+    eventually(seconds(20), "it is given up", async || {
+        newer.work().await.unwrap();
+        state().await == "failed"
+    })
+    .await;
 }
