@@ -37,8 +37,8 @@ const LEFT_BEHIND: &str = "SELECT o.id FROM operations o WHERE o.kind = $1 \
     AND NOT EXISTS (SELECT FROM operation_steps s \
         WHERE s.operation_id = o.id AND s.name = $3 AND s.state = 'done') ORDER BY o.id LIMIT $5";
 
-/// A living tenant's last move, if it has neither ended nor come to its switch, has begun a step, and holds nothing. What
-/// is left to workers they go on with by themselves.
+/// A living tenant's last move, if it has neither ended nor come to its switch, has begun a step, and holds nothing.
+/// What is left to workers they go on with by themselves.
 const UNHELD: &str = "SELECT o.id FROM operations o JOIN tenants t ON t.id = o.tenant_id \
     WHERE o.kind = 'move' AND o.state NOT IN ('done', 'undone') AND o.result IS NULL \
     AND (o.finished_at IS NOT NULL OR NOT o.background) \

@@ -92,7 +92,8 @@ impl Fleet {
         let (input, head) = (Input::of(operation)?, migrations.head());
         // Before the lock: whoever can do it must not find it taken.
         if input.head.schema_version > head.schema_version {
-            tracing::debug!(job = %id, wanted = input.head.schema_version, known = head.schema_version, "left to a newer node");
+            let (wanted, known) = (input.head.schema_version, head.schema_version);
+            tracing::debug!(job = %id, wanted, known, "a run is left to nodes of a newer release");
             return Ok(());
         }
         let _lock = Lock::operation(&self.control, operation).await?;

@@ -64,7 +64,7 @@ impl Fleet {
                     tracing::warn!(%tenant, job = %operation.id, "a move that nobody went on with was taken back");
                 }
                 Err(error) => {
-                    tracing::warn!(%tenant, %error, cause = ?error.cause(), "a move that nobody goes on with stays for now");
+                    tracing::warn!(%tenant, %error, cause = ?error.cause(), "a move that nobody goes on with stays");
                 }
             }
         }
