@@ -4,7 +4,7 @@ use crate::control::operations::{self, NewOperation, Operation, OperationKind, O
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::rotate::in_the_way;
 use crate::fleet::{Fleet, refused};
-use crate::kernel::OperationId;
+use crate::kernel::{OperationId, TenantId};
 use crate::router::MainConn;
 
 impl Fleet {
@@ -12,7 +12,7 @@ impl Fleet {
     /// worker was `left` one.
     ///
     /// # Errors
-    /// 409 if another one is unfinished, or the worker's has ended.
+    /// 409 if another one is unfinished, if the tenant's deletion has begun, or if the worker's has ended.
     pub(in crate::fleet) async fn begin_or_resume(
         &self,
         new: NewOperation,
@@ -26,6 +26,10 @@ impl Fleet {
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
+                // It may have taken the database already: nothing is put in its place, so that it is not forgotten.
+                if let Some(deletion) = operations::unended(conn, tenant, OperationKind::Delete).await?.first() {
+                    return Err(is_ending(tenant, deletion));
+                }
                 let found = operations::find_open(conn, tenant).await?;
                 let erases = match &found {
                     Some(open) if open.kind == OperationKind::Erase => operations::has_begun(conn, open).await?,
@@ -56,4 +60,13 @@ impl Fleet {
             })
             .await
     }
+}
+
+/// Whoever began to delete the tenant comes first.
+fn is_ending(tenant: TenantId, deletion: &Operation) -> ApiError {
+    let data = if deletion.input["dropDedicatedData"] == true { " --drop-dedicated-data" } else { "" };
+    refused(format!(
+        "The deletion of this tenant has begun (job {}). Finish it: `tenantry tenant delete {tenant} --now{data}` goes on.",
+        deletion.id
+    ))
 }

@@ -164,11 +164,17 @@ impl Fleet {
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
-                // Whatever was begun with it gives way: nothing of it will be left.
+                // Whatever was begun with it gives way: nothing of it will be left. That it was to be deleted is known
+                // still: an erasure can be taken back before its first step, what a deletion has dropped cannot.
                 if let Some((id, _)) = &new.tenant
                     && let Some(open) = operations::find_open(conn, *id).await?
                 {
-                    operations::finish(conn, open.id, OperationState::Undone, open.error.as_deref()).await?;
+                    let state = match open.kind {
+                        OperationKind::Delete if open.state.is_final() => open.state,
+                        OperationKind::Delete => OperationState::Failed,
+                        _ => OperationState::Undone,
+                    };
+                    operations::finish(conn, open.id, state, open.error.as_deref()).await?;
                 }
                 operations::begin(conn, &new).await
             })

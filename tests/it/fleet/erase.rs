@@ -179,6 +179,39 @@ async fn an_interrupted_erasure_does_not_become_a_deletion() {
     }
 }
 
+/// A deletion that failed halfway is known until it has come to its end, whatever is asked for in between.
+#[actix_web::test]
+async fn a_deletion_that_failed_is_not_forgotten() {
+    let app = TestApp::builder().start().await;
+    let (fleet, dir) = (app.fleet(), Dir::new());
+    for erased in [false, true] {
+        let acme = app.tenant("halfway").await;
+        let (slug, role) = (acme.slug.as_str(), acme.role());
+        // The server drops the database, and then keeps the role: something of it stands elsewhere.
+        db::execute(&app.server(), &format!("CREATE SCHEMA {role} AUTHORIZATION {role}")).await;
+        let delete = ["tenant", "delete", slug, "--now", "--yes"];
+        assert_ne!(run(&app, &delete).await.code, Some(0));
+        let left = [format!("role {role}"), "tenant".into(), "signing key".into()];
+        assert_eq!(traces(&app, &acme).await, left);
+        let to = dir.path().join(unique("export"));
+        for arguments in [&["backup", slug][..], &["export", slug, "--to", to.to_str().unwrap()]] {
+            let said = run(&app, &[&["tenant"][..], arguments].concat()).await.expect(4);
+            assert!(said.stderr.contains(&format!("tenant delete {} --now", acme.id)), "{said:?}");
+        }
+        let file = dir.path().join(unique("certificate"));
+        let erase = ["tenant", "erase", slug, "--certificate", file.to_str().unwrap(), "--yes"];
+        if erased {
+            dies(&app, &erase, "inventory", true).await;
+        }
+        let state = format!("SELECT state AS word FROM operations WHERE kind = 'delete' AND tenant_id = '{}'", acme.id);
+        assert_eq!(db::words(app.control_database(), &state).await, ["failed"]);
+        assert!(fleet.restore(acme.id).await.is_err(), "it has no database");
+        db::execute(&app.server(), &format!("DROP SCHEMA {role}")).await;
+        run(&app, if erased { &erase[..] } else { &delete[..] }).await.expect(0);
+        assert_eq!(traces(&app, &acme).await, Vec::<String>::new());
+    }
+}
+
 #[actix_web::test]
 async fn what_a_deleted_tenant_left_can_be_erased() {
     let app = TestApp::shared().await;
