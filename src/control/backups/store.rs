@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Nullable, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use super::{Backup, BackupState};
@@ -157,7 +158,20 @@ pub async fn remove(conn: &mut MainConn, id: BackupId) -> ApiResult<()> {
     Ok(())
 }
 
-/// Active tenants without a backup (scheduled or not) since `since`, the longest without first.
+/// Nothing is in the way of a tenant's backup: neither an open operation, nor a move that is to be ended first.
+const FREE: &str = "NOT EXISTS (SELECT FROM operations open \
+        WHERE open.tenant_id = tenants.id AND open.state IN ('queued', 'running')) \
+    AND coalesce((SELECT last.state IN ('done', 'undone') FROM operations last \
+        WHERE last.tenant_id = tenants.id AND last.kind = 'move' ORDER BY last.id DESC LIMIT 1), true)";
+
+/// When a tenant was last backed up, or it was tried: those of whom it fails wait for their turn as others do.
+const LAST_TURN: &str = "greatest( \
+    (SELECT max(made.created_at) FROM backups made WHERE made.tenant_id = tenants.id), \
+    (SELECT max(tried.started_at) FROM operations tried \
+        WHERE tried.tenant_id = tenants.id AND tried.kind = 'backup')) NULLS FIRST";
+
+/// Active tenants without a backup (scheduled or not) since `since` and with nothing in the way of one, the longest
+/// without a turn first.
 ///
 /// # Errors
 /// If the control plane does not answer.
@@ -167,7 +181,9 @@ pub async fn due(conn: &mut MainConn, since: DateTime<Utc>, limit: i64) -> ApiRe
         .filter(t::status.eq(TenantStatus::Active.as_str()))
         .filter(t::created_at.le(since))
         .filter(diesel::dsl::not(diesel::dsl::exists(recent)))
-        .order(t::created_at)
+        .filter(diesel::dsl::sql::<Bool>(FREE))
+        .order(diesel::dsl::sql::<Nullable<Timestamptz>>(LAST_TURN))
+        .then_order_by(t::created_at)
         .limit(limit)
         .select(t::id);
     Ok(tenants.load(conn).await?)

@@ -16,7 +16,8 @@ use crate::router::MainConn;
 const LOOK: i64 = 32;
 
 impl Fleet {
-    /// Queues a backup of each active tenant that has had none for as long as `backup.every`, and gives how many.
+    /// Queues a backup of each active tenant that has had none for as long as `backup.every` and is free for one, the
+    /// longest without first, and gives how many.
     ///
     /// # Errors
     /// If the control plane does not answer.
@@ -36,8 +37,11 @@ impl Fleet {
             let input = json!(BackupTenant { scheduled: true });
             match self.enqueue(NewOperation::on(tenant.id, &tenant.slug, OperationKind::Backup, input)).await {
                 Ok(_) => queued += 1,
-                // Something else works on it: the next look comes.
-                Err(error) if error.code() == Code::Conflict => {}
+                // Something has come in the way since the list was read: the next look comes.
+                Err(error) if error.code() == Code::Conflict => {
+                    let in_the_way = error.client_detail();
+                    tracing::warn!(tenant = %tenant.id, in_the_way, "a scheduled backup was not queued");
+                }
                 Err(error) => return Err(error),
             }
         }

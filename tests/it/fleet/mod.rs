@@ -7,6 +7,7 @@ mod clusters;
 mod crash;
 mod doctor;
 mod drift;
+mod due;
 mod erase;
 mod export;
 mod guards;
