@@ -186,6 +186,18 @@ impl Lock {
         Self::take(control, key_of(operation), BUSY[1]).await
     }
 
+    /// The right to drive an operation, on a tenant or not, if nobody drives it or does other work on its tenant.
+    ///
+    /// # Errors
+    /// 503 if the control plane does not answer.
+    pub(super) async fn of_undriven(
+        idle: &Arc<Idle>,
+        control: &ControlPlane,
+        operation: &Operation,
+    ) -> ApiResult<Option<Self>> {
+        Session::of(idle, control).await?.lock(key_of(operation)).await
+    }
+
     /// The right to do what a name stands for, if nobody has it.
     ///
     /// # Errors

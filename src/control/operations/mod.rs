@@ -1,6 +1,7 @@
 //! The journal of every longer work on a tenant, a cluster or the fleet: what makes each of them resumable, and what
 //! operators see as a job.
 
+mod cancel;
 mod driver;
 mod parts;
 mod requested;
@@ -11,14 +12,15 @@ mod store;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+pub use cancel::{hand_over, request_cancel};
 pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
-pub use parts::{cancel_parts, parts_done};
+pub use parts::{cancel_parts, open_parts, parts_done};
 pub use requested::{began, find_requested};
 pub use retention::{Litter, forget_steps, left_behind, step_undone, trim, unheld_moves};
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
     NewOperation, OperationFilter, begin, begin_waiting, count, fail_open, find_open, finish, get, has_begun,
-    has_ended, is_done_after_all, list, reopen, request_cancel, requeue, resume, set_result, unended, waiting,
+    has_ended, is_done_after_all, list, reopen, requeue, resume, set_result, unended, waiting,
 };
 
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};

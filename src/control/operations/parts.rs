@@ -3,6 +3,7 @@
 use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
+use super::{Operation, store};
 use crate::error::ApiResult;
 use crate::kernel::{OperationId, TenantId};
 use crate::router::MainConn;
@@ -11,6 +12,12 @@ use crate::router::MainConn;
 struct Part {
     #[diesel(sql_type = SqlUuid)]
     tenant_id: TenantId,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Open {
+    #[diesel(sql_type = SqlUuid)]
+    id: OperationId,
 }
 
 /// Asks the parts of an operation that are under way to stop at their next safe point.
@@ -22,6 +29,21 @@ pub async fn cancel_parts(conn: &mut MainConn, whole: OperationId) -> ApiResult<
                   AND state = 'running' AND NOT cancel_requested";
     diesel::sql_query(cancel).bind::<Text, _>(whole.to_string()).execute(conn).await?;
     Ok(())
+}
+
+/// The parts of an operation that have not ended.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn open_parts(conn: &mut MainConn, whole: OperationId) -> ApiResult<Vec<Operation>> {
+    let open = "SELECT id FROM operations WHERE input ? 'partOf' AND input ->> 'partOf' = $1 \
+                AND state IN ('queued', 'running')";
+    let rows: Vec<Open> = diesel::sql_query(open).bind::<Text, _>(whole.to_string()).load(conn).await?;
+    let mut parts = Vec::with_capacity(rows.len());
+    for row in rows {
+        parts.extend(store::find(conn, row.id).await?);
+    }
+    Ok(parts)
 }
 
 /// The tenants whose part of an operation is done.

@@ -389,27 +389,3 @@ pub async fn set_result(conn: &mut MainConn, id: OperationId, result: &serde_jso
     diesel::update(o::table.find(id)).set(o::result.eq(result)).execute(conn).await?;
     Ok(())
 }
-
-/// Asks that an operation stop at its next safe point; a queued one is cancelled at once.
-///
-/// # Errors
-/// 404 if there is none; 409 if it has ended.
-pub async fn request_cancel(conn: &mut MainConn, id: OperationId) -> ApiResult<Operation> {
-    let queued = diesel::update(o::table.find(id).filter(o::state.eq(OperationState::Queued.as_str())))
-        .set((o::state.eq(OperationState::Cancelled.as_str()), o::finished_at.eq(diesel::dsl::now)))
-        .execute(conn)
-        .await?;
-    if queued == 0 {
-        let running = diesel::update(o::table.find(id).filter(o::state.eq(OperationState::Running.as_str())))
-            .set(o::cancel_requested.eq(true))
-            .execute(conn)
-            .await?;
-        if running == 0 {
-            let ended = get(conn, id).await?;
-            return Err(
-                ApiError::new(Code::Conflict).detail(format!("The job is {}; it cannot be cancelled.", ended.state))
-            );
-        }
-    }
-    get(conn, id).await
-}

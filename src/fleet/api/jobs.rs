@@ -190,8 +190,8 @@ pub async fn get_job(
     Ok(Reply(JobDetail::new(operation, steps)))
 }
 
-/// Asks a job to stop. One that waits is cancelled at once, one under way at its next safe point; what it cannot leave
-/// half done, it finishes.
+/// Asks a job to stop. One that waits is cancelled at once, and so is one whose command was interrupted; one under way at
+/// its next safe point. What it cannot leave half done, it finishes.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCancelJob",
@@ -217,9 +217,7 @@ pub async fn cancel_job(
             let said = "A sign-up is refused, not cancelled: see `/api/v1/admin/sign-ups`.";
             return Err(ApiError::new(Code::Conflict).detail(said));
         }
-        let (id, db) = (job.id, &fleet.control.db);
-        let operation = db.read(async move |conn: &mut MainConn| operations::request_cancel(conn, id).await).await?;
-        Ok(Answer::ok(JobView::from(operation)))
+        Ok(Answer::ok(JobView::from(fleet.cancel(job.id).await?)))
     };
     fleet.once(who, idempotency, effect).await
 }

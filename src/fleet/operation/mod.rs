@@ -2,6 +2,7 @@
 //! any point, by the command that began it or by any worker.
 
 pub(crate) mod background;
+mod cancel;
 mod journal;
 pub(in crate::fleet) mod retention;
 

@@ -89,6 +89,11 @@ impl Steps for Run<'_> {
         !self.is_switched() && matches!(step, Step::Weigh | Step::Hold | Step::Fence | Step::Compare | Step::Open)
     }
 
+    /// Once the tenant is at its new place there is nothing to be taken back: what is left is soon done.
+    fn can_stop(&self, _: Step) -> bool {
+        !self.is_switched()
+    }
+
     fn is_left_out(&self, step: Step) -> bool {
         self.plan.is_some_and(|plan| !plan.method.has(step)) || (self.is_switched() && step < Step::Switch)
     }

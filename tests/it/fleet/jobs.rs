@@ -2,9 +2,20 @@
 
 use serde_json::json;
 use tenantry::fleet::{CreateTenant, OperationOptions, Silent};
-use tenantry::testing::TestApp;
+use tenantry::kernel::crypto::sha256;
+use tenantry::testing::{Tenant, TestApp};
 
-use crate::support::{eventually, seconds, unique};
+use super::scene::{backup, dies};
+use crate::support::dir::Dir;
+use crate::support::servers::Server;
+use crate::support::{db, eventually, seconds, unique};
+
+/// Where the tenant's only job of a kind is.
+async fn job_of(app: &TestApp, tenant: &Tenant, kind: &str) -> String {
+    let path = format!("/api/v1/admin/jobs?tenantId={}&kind={kind}", tenant.slug);
+    let jobs = app.operator().get(&path).await.expect(200);
+    format!("/api/v1/admin/jobs/{}", jobs.data()[0]["id"].as_str().expect("an id"))
+}
 
 #[actix_web::test]
 async fn what_waits_for_a_worker_is_seen_and_cancelled_and_can_be_asked_for_again() {
@@ -73,4 +84,62 @@ async fn a_job_that_is_not_there_is_404_and_pages_go_on() {
     assert_ne!(first.data()[0]["id"], second.data()[0]["id"]);
     assert!(first.data()[0]["createdAt"].as_str() >= second.data()[0]["createdAt"].as_str());
     operator.get(&format!("/api/v1/admin/jobs?pageSize=1&cursor={cursor}")).await.refused(400, "cursor_invalid");
+}
+
+/// A command that was interrupted drives nothing any more: its job ends when somebody cancels it, not a moment before.
+#[actix_web::test]
+async fn an_interrupted_job_is_cancelled_and_in_nobodys_way() {
+    let app = TestApp::builder().start().await;
+    let (acme, dir) = (app.tenant("stopped").await, Dir::new());
+    let (operator, slug) = (app.operator(), acme.slug.as_str());
+    let to = dir.path().join("export");
+    dies(&app, &["tenant", "export", slug, "--to", to.to_str().expect("a name")], "directory", false).await;
+    let job = job_of(&app, &acme, "export").await;
+    let cancel = async || operator.post(&format!("{job}/cancel"), json!({})).await.expect(200);
+
+    // As somebody who drives it still.
+    let digest = sha256(format!("tenant operation {}", acme.id).as_bytes());
+    let key = i64::from_be_bytes(digest[..8].try_into().expect("eight bytes"));
+    let mut driver = db::open(app.control_database()).await;
+    db::words_on(&mut driver, &format!("SELECT 'held' AS word FROM pg_advisory_lock({key})")).await;
+    let asked = cancel().await;
+    assert_eq!((&asked.data()["state"], &asked.data()["cancelRequested"]), (&json!("running"), &json!(true)));
+    drop(driver);
+
+    eventually(seconds(10), "it is cancelled", async || cancel().await.data()["state"] == "cancelled").await;
+    assert!(operator.get(&job).await.expect(200).data()["finishedAt"].is_string());
+    backup(&app, slug).await;
+}
+
+/// What holds something of the tenant's is taken back before it ends; what is done already is finished.
+#[actix_web::test]
+async fn an_interrupted_move_that_is_cancelled_is_taken_back_or_finished() {
+    let app = TestApp::builder().start().await;
+    let east = Server::start().await;
+    app.cluster("east", &east.target()).await;
+    let (operator, worker) = (app.operator(), app.fleet());
+    for (step, end, there) in [("copy", "undone", 0), ("switch", "done", 1)] {
+        let tenant = app.tenant("staying").await;
+        let slug = tenant.slug.as_str();
+        dies(&app, &["tenant", "move", slug, "--to", "east"], step, false).await;
+        let job = job_of(&app, &tenant, "move").await;
+        let state = async || operator.get(&job).await.expect(200).data()["state"].clone();
+        eventually(seconds(10), "it is left to a worker", async || {
+            operator.post(&format!("{job}/cancel"), json!({})).await.expect(200);
+            let left =
+                format!("SELECT background::text AS word FROM operations WHERE slug = '{slug}' AND kind = 'move'");
+            db::word(app.control_database(), &left).await == "true"
+        })
+        .await;
+        eventually(seconds(60), "a worker has ended it", async || {
+            worker.work().await.expect("the control plane answers");
+            state().await == end
+        })
+        .await;
+        let held = format!("SELECT operation_id::text AS word FROM tenant_holds WHERE tenant_id = '{}'", tenant.id);
+        assert_eq!(db::words(app.control_database(), &held).await, Vec::<String>::new(), "{step}");
+        let role = format!("SELECT rolname::text AS word FROM pg_roles WHERE rolname = '{}'", tenant.role());
+        assert_eq!(db::words(&east.target(), &role).await.len(), there, "{step}");
+        backup(&app, slug).await;
+    }
 }
