@@ -78,18 +78,29 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Makes the directory, or finds the one that an interrupted run began.
-    async fn directory(&self) -> ApiResult<()> {
+    /// Makes the directory, or finds the one that an interrupted run began: wherever that was interrupted, and whatever
+    /// became of the directory since.
+    async fn directory(&self, journal: &Journal<'_>) -> ApiResult<()> {
         tokio::fs::create_dir_all(&self.to).await.map_err(write::unwritten)?;
         let mark = self.to.join(UNFINISHED);
         if tokio::fs::try_exists(&mark).await.map_err(write::unwritten)? {
             return Ok(());
         }
         let mut entries = tokio::fs::read_dir(&self.to).await.map_err(write::unwritten)?;
-        if entries.next_entry().await.map_err(write::unwritten)?.is_some() {
+        let is_empty = entries.next_entry().await.map_err(write::unwritten)?.is_none();
+        if !is_empty && !self.is_whole(journal).await? {
             return Err(refused("The directory is not empty. Give one that is, or that is not there yet."));
         }
-        tokio::fs::write(&mark, "").await.map_err(write::unwritten)
+        tokio::fs::write(&mark, "").await.map_err(write::unwritten)?;
+        // What it says holds no longer, once a file is written anew.
+        is_gone(tokio::fs::remove_file(self.to.join(MANIFEST)).await)
+    }
+
+    /// Whether the directory holds what this very export wrote to it, of which only the journal had not heard.
+    async fn is_whole(&self, journal: &Journal<'_>) -> ApiResult<bool> {
+        let Some(written) = journal.kept::<ExportManifest>(Step::Tables.as_str())? else { return Ok(false) };
+        let there = tokio::fs::read(self.to.join(MANIFEST)).await;
+        Ok(there.is_ok_and(|there| text(&written).is_ok_and(|text| text.as_bytes() == there)))
     }
 
     async fn tables(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
@@ -117,13 +128,24 @@ impl Run<'_> {
     }
 
     async fn manifest(&self, journal: &Journal<'_>) -> ApiResult<()> {
-        let text = serde_json::to_string_pretty(&kept(journal)?).map_err(ApiError::internal)?;
-        tokio::fs::write(self.to.join(MANIFEST), format!("{text}\n")).await.map_err(write::unwritten)?;
-        match tokio::fs::remove_file(self.to.join(UNFINISHED)).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write::unwritten(error)),
-            _ => Ok(()),
-        }
+        let text = text(&kept(journal)?)?;
+        tokio::fs::write(self.to.join(MANIFEST), text).await.map_err(write::unwritten)?;
+        is_gone(tokio::fs::remove_file(self.to.join(UNFINISHED)).await)
     }
+}
+
+/// Away with a file that may be gone already.
+fn is_gone(removed: std::io::Result<()>) -> ApiResult<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write::unwritten(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A manifest as it stands in its file.
+fn text(manifest: &ExportManifest) -> ApiResult<String> {
+    let text = serde_json::to_string_pretty(manifest).map_err(ApiError::internal)?;
+    Ok(format!("{text}\n"))
 }
 
 fn kept(journal: &Journal<'_>) -> ApiResult<ExportManifest> {
@@ -136,10 +158,15 @@ impl Steps for Run<'_> {
 
     async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         match step {
-            Step::Directory => self.directory().await,
+            Step::Directory => self.directory(journal).await,
             Step::Tables => self.tables(journal).await,
             Step::Manifest => self.manifest(journal).await,
         }
+    }
+
+    /// The journal does not know what became of a directory of this machine since: whoever goes on writes all of it.
+    fn is_repeated(&self, _: Step) -> bool {
+        true
     }
 }
 

@@ -127,3 +127,40 @@ async fn after_a_crash_at_any_step_an_export_is_whole() {
         }
     }
 }
+
+/// The journal does not vouch for a directory: what became of it since is written anew, and what is a stranger's stays.
+#[actix_web::test]
+async fn a_directory_that_was_removed_or_emptied_is_whole_in_the_end() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("removed").await;
+    acme.admin().contact("One").await;
+    for (step, before_journal) in [("directory", false), ("tables", false), ("manifest", true), ("manifest", false)] {
+        for emptied in [false, true] {
+            let dir = Dir::new();
+            let to = dir.path().join("export");
+            let arguments = ["tenant", "export", acme.slug.as_str(), "--to", to.to_str().unwrap()];
+            dies(app, &arguments, step, before_journal).await;
+            fs::remove_dir_all(&to).unwrap();
+            if emptied {
+                fs::create_dir(&to).unwrap();
+            }
+            run(app, &arguments).await.expect(0);
+            whole(&to);
+            assert_eq!(fs::read_to_string(to.join("contacts.ndjson")).unwrap().lines().count(), 1, "{step}");
+        }
+    }
+    let dir = Dir::new();
+    let to = dir.path().join("export");
+    let arguments = ["tenant", "export", acme.slug.as_str(), "--to", to.to_str().unwrap()];
+    dies(app, &arguments, "tables", false).await;
+    fs::remove_dir_all(&to).unwrap();
+    fs::create_dir(&to).unwrap();
+    for name in ["manifest.json", "contacts.csv"] {
+        fs::write(to.join(name), "a stranger's").unwrap();
+    }
+    let said = run(app, &arguments).await.expect(4);
+    assert!(said.stderr.contains("not empty"), "{said:?}");
+    for name in ["manifest.json", "contacts.csv"] {
+        assert_eq!(fs::read_to_string(to.join(name)).unwrap(), "a stranger's");
+    }
+}
