@@ -112,15 +112,23 @@ impl Fleet {
         }
     }
 
-    /// The erasures of a tenant by id or slug that were begun, the latest first.
+    /// The erasures of a tenant by id or slug that were begun, the latest first: not those that were cancelled before
+    /// their first step.
     async fn erasures(&self, name: &str) -> ApiResult<Vec<Operation>> {
         let filter = OperationFilter { kind: Some(OperationKind::Erase), ..OperationFilter::default() };
-        let all = self.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
-        let named = |operation: &Operation| {
-            operation.tenant.as_ref().is_some_and(|(id, slug)| slug.as_str() == name || id.to_string() == name)
+        let name = name.to_owned();
+        let begun = async move |conn: &mut MainConn| {
+            let mut begun = Vec::new();
+            for one in operations::list(conn, &filter).await? {
+                let tenant = one.tenant.as_ref();
+                let named = tenant.is_some_and(|(id, slug)| slug.as_str() == name || id.to_string() == name);
+                if named && one.state != OperationState::Undone && operations::has_begun(conn, &one).await? {
+                    begun.push(one);
+                }
+            }
+            Ok::<_, ApiError>(begun)
         };
-        let alive = |state| !matches!(state, OperationState::Undone | OperationState::Cancelled);
-        Ok(all.into_iter().filter(|operation| named(operation) && alive(operation.state)).collect())
+        self.control.db.read(begun).await
     }
 
     /// Leaves an erasure to a worker.
@@ -131,7 +139,7 @@ impl Fleet {
         let id = self.whom_to_erase(name).await?;
         // What it has found and destroyed already is in its journal: another one would certify less.
         if let Some(begun) = self.erasures(&id.to_string()).await?.into_iter().next()
-            && begun.state == OperationState::Failed
+            && matches!(begun.state, OperationState::Failed | OperationState::Cancelled)
         {
             return self.requeue_erasure(id, begun).await;
         }

@@ -272,18 +272,24 @@ async fn an_erasure_that_was_taken_back_in_time_is_in_nobodys_way() {
     run(&app, &["tenant", "delete", slug, "--yes"]).await.expect(0);
 }
 
-/// Asked for again over REST, an erasure that failed goes on: what it had found before is certified.
+/// Asked for again over REST, an erasure that failed or was cancelled goes on: what it had found before is certified.
 #[actix_web::test]
 async fn an_erasure_that_failed_is_gone_on_with_over_rest() {
     let app = TestApp::builder().start().await;
+    for state in ["failed", "cancelled"] {
+        is_gone_on_with(&app, state).await;
+    }
+}
+
+async fn is_gone_on_with(app: &TestApp, state: &str) {
     let acme = app.tenant("failed").await;
     let slug = acme.slug.as_str();
-    backup(&app, slug).await;
+    backup(app, slug).await;
     let file = Dir::new();
     let path = file.path().join("certificate.json");
-    dies(&app, &["tenant", "erase", slug, "--certificate", path.to_str().unwrap(), "--yes"], "backups", false).await;
+    dies(app, &["tenant", "erase", slug, "--certificate", path.to_str().unwrap(), "--yes"], "backups", false).await;
     let failed = format!(
-        "UPDATE operations SET state = 'failed', finished_at = now() WHERE kind = 'erase' AND tenant_id = '{}'",
+        "UPDATE operations SET state = '{state}', finished_at = now() WHERE kind = 'erase' AND tenant_id = '{}'",
         acme.id
     );
     db::execute(app.control_database(), &failed).await;
