@@ -57,8 +57,14 @@ fn waits_for_its_command(operation: &Operation) -> bool {
     operation.state == OperationState::Running && !operation.background
 }
 
-/// Whether a tenant may be held, fenced or closed by it, or its end is written down elsewhere too: whoever drives it next
-/// finds that it is to stop, takes back what is to be, and finishes what cannot be left half done.
+/// Whether a tenant may be held, fenced or closed by it, a server may know another password than the registry, or its end is
+/// written down elsewhere too: whoever drives it next finds that it is to stop, takes back what is to be, and finishes what
+/// cannot be left half done.
 fn may_hold_something(operation: &Operation) -> bool {
-    matches!(operation.kind, OperationKind::Move | OperationKind::Restore | OperationKind::Migrate)
+    match operation.kind {
+        OperationKind::Move | OperationKind::Restore | OperationKind::Migrate => true,
+        // Of all tenants, its parts are asked one by one.
+        OperationKind::RotateCredentials => operation.tenant.is_some(),
+        _ => false,
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use futures_util::future::try_join;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -92,6 +91,9 @@ impl Fleet {
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
+        if let Some(admin) = &wanted.admin {
+            admin.check(&self.passwords).await?;
+        }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         // Before anything of the control plane is used: a crowd waits here, not for its connections.
         let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
@@ -101,7 +103,6 @@ impl Fleet {
             false => unfinished(&self.control, &wanted.slug, kind, asked.sign_up).await?,
         };
         if let Some(found) = begun {
-            self.check_admin(wanted).await?;
             let _lock = Lock::tenant(&self.control, found.id).await?;
             // Whoever held the lock until now may have finished it, or taken it back.
             let (tenant, operation) = reopen(&self.control, found.id, kind, options.left).await?;
@@ -111,9 +112,8 @@ impl Fleet {
             // Its tenant was deleted: it is not made anew.
             return Err(operations::has_ended());
         }
-        // Before anything is taken: a crowd in front of the hashes holds no slug. What is wrong with a password is found
-        // while it is hashed, which takes ten times as long.
-        let (admin, ()) = try_join(self.first_admin(wanted), self.check_admin(wanted)).await?;
+        // Before anything is taken: a crowd in front of the hashes holds no slug.
+        let admin = self.first_admin(wanted).await?;
         let trail = |since| Trail::new(since, options.halt.as_ref(), progress);
         let begun = Instant::now();
         let Reserved { tenant, operation, _lock, ready } =
@@ -147,13 +147,6 @@ impl Fleet {
         let run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
         let journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         Box::pin(drive(run, CREATE, journal)).await
-    }
-
-    async fn check_admin(&self, wanted: &CreateTenant) -> ApiResult<()> {
-        match &wanted.admin {
-            Some(admin) => admin.check(&self.passwords).await,
-            None => Ok(()),
-        }
     }
 
     async fn first_admin(&self, wanted: &CreateTenant) -> ApiResult<Option<AdminToBe>> {
@@ -193,12 +186,12 @@ impl Fleet {
     ) -> ApiResult<Reserved> {
         let keys = self.control.keys.clone();
         let strategy = self.settings.placement;
-        let session = Session::of(&self.locks, &self.control);
+        let session = Session::of(&self.locks, &self.control).await?;
         let (wanted, head, welcome) = (wanted.clone(), head.clone(), welcome.cloned());
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
-                let (cluster, session) = try_join(home(conn, &keys, strategy, &wanted), session).await?;
+                let cluster = home(conn, &keys, strategy, &wanted).await?;
                 // The role of a ready one is made for the usual ceiling.
                 let usual = super::role_connections(wanted.max_connections) == super::role_connections(None);
                 let ready = if usual { ready::take(conn, &keys, cluster.id, &head.hash).await? } else { None };

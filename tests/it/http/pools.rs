@@ -142,9 +142,10 @@ async fn metrics_name_servers_never_tenants() {
                 "db_client_connection_count{{db_client_connection_pool_name=\"local\",db_client_connection_state=\"{state}\"}}"
             )
         };
-        ["idle", "used", "opening", "closing"].iter().all(|state| text.contains(&count(state)))
+        let connections = ["idle", "used", "opening", "closing"].iter().all(|state| text.contains(&count(state)));
+        connections && text.contains("tenantry_job_duration_seconds")
     };
-    eventually(seconds(5), "the connections of the server are shown", shown).await;
+    eventually(seconds(10), "the connections of the server and its jobs are shown", shown).await;
     let classic = metrics(app, &app.anonymous()).await;
     assert!(classic.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
     for name in [acme.slug.as_str(), &acme.id.to_string(), acme.role()] {

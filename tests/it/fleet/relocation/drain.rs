@@ -94,7 +94,7 @@ async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
         moves("state = 'running'").await == "2"
     };
     eventually(seconds(30), "two moves are under way", begun).await;
-    operator.post(&format!("{location}/cancel"), json!({})).await;
+    operator.post(&format!("{location}/cancel"), json!({})).await.expect(200);
     eventually(seconds(8), "they are told", async || moves("cancel_requested").await == "2").await;
     drop(locks);
     let state = async || operator.get(&location).await.expect(200).data()["state"].clone();
