@@ -161,7 +161,9 @@ pub async fn remove(conn: &mut MainConn, id: BackupId) -> ApiResult<()> {
 /// Nothing is in the way of a tenant's backup: neither an open operation, nor a move that is to be ended first.
 const FREE: &str = "NOT EXISTS (SELECT FROM operations open \
         WHERE open.tenant_id = tenants.id AND open.state IN ('queued', 'running')) \
-    AND coalesce((SELECT last.state IN ('done', 'undone') FROM operations last \
+    AND coalesce((SELECT last.state IN ('done', 'undone') \
+            OR last.state = 'cancelled' AND NOT EXISTS (SELECT FROM operation_steps s WHERE s.operation_id = last.id) \
+        FROM operations last \
         WHERE last.tenant_id = tenants.id AND last.kind = 'move' ORDER BY last.id DESC LIMIT 1), true)";
 
 /// When a tenant was last backed up, or it was tried: those of whom it fails wait for their turn as others do.

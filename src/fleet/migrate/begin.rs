@@ -78,7 +78,7 @@ impl Fleet {
     }
 
     /// Drives a run that was left to a worker. One whose migrations are not those of this node any more is given up; one
-    /// that a newer release asked for is left to the nodes that have it.
+    /// that a newer release asked for is left to the nodes that have it, unless it is to stop: there may be none left.
     ///
     /// # Errors
     /// As [`Fleet::migrate`]; 409 too if tenants failed, which the journal has then.
@@ -91,7 +91,8 @@ impl Fleet {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let (input, head) = (Input::of(operation)?, migrations.head());
         // Before the lock: whoever can do it must not find it taken.
-        if input.head.schema_version > head.schema_version {
+        let is_newer = input.head.schema_version > head.schema_version;
+        if is_newer && !operation.cancel_requested {
             let (wanted, known) = (input.head.schema_version, head.schema_version);
             tracing::debug!(job = %id, wanted, known, "a run is left to nodes of a newer release");
             return Ok(());
@@ -102,6 +103,10 @@ impl Fleet {
         let operation = db.read(async move |conn: &mut MainConn| operations::get(conn, id).await).await?;
         if operation.state.is_final() {
             return Ok(());
+        }
+        if is_newer {
+            let (state, why) = (OperationState::Cancelled, Some("The job was cancelled."));
+            return db.read(async move |conn: &mut MainConn| operations::finish(conn, id, state, why).await).await;
         }
         if input.head != head {
             let why = "the migrations have changed since this was asked for; ask again";

@@ -21,7 +21,10 @@ const GRACE: TimeDelta = TimeDelta::minutes(10);
 /// Since when this node has seen moves that nobody drives, by who drove them last: whoever goes on with one, however
 /// shortly, has the whole time again.
 #[derive(Debug, Default)]
-pub(in crate::fleet) struct Abandoned(Mutex<HashMap<(OperationId, Option<Uuid>), DateTime<Utc>>>);
+pub(in crate::fleet) struct Abandoned(Mutex<HashMap<Undriven, DateTime<Utc>>>);
+
+/// A move, and who drove it last.
+type Undriven = (OperationId, Option<Uuid>);
 
 impl Abandoned {
     /// Keeps in mind which moves nobody drives now, and gives those that nobody has for too long.

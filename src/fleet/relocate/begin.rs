@@ -5,14 +5,14 @@ use serde_json::json;
 use super::MoveTenant;
 use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::TenantRecord;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::fleet::rotate::in_the_way;
 use crate::fleet::{Fleet, refused};
 use crate::kernel::{OperationId, TenantId};
 use crate::router::{MainConn, TenantKind, TenantStatus};
 
 impl Fleet {
-    /// The move of a tenant that has neither been finished nor taken back.
+    /// The move of a tenant that has neither been finished nor taken back; not one that was cancelled before it began.
     pub(in crate::fleet) async fn pending_move(&self, id: TenantId) -> ApiResult<Option<Operation>> {
         let filter = operations::OperationFilter {
             kind: Some(OperationKind::Move),
@@ -20,9 +20,15 @@ impl Fleet {
             limit: Some(1),
             ..operations::OperationFilter::default()
         };
-        let last = self.control.db.read(async move |conn: &mut MainConn| operations::list(conn, &filter).await).await?;
-        let ended = |one: &Operation| matches!(one.state, OperationState::Done | OperationState::Undone);
-        Ok(last.into_iter().next().filter(|last| !ended(last)))
+        let find = async move |conn: &mut MainConn| {
+            let last = operations::list(conn, &filter).await?.into_iter().next();
+            let ended = |one: &Operation| matches!(one.state, OperationState::Done | OperationState::Undone);
+            match last.filter(|last| !ended(last)) {
+                Some(last) if operations::has_begun(conn, &last).await? => Ok(Some(last)),
+                _ => Ok::<_, ApiError>(None),
+            }
+        };
+        self.control.db.read(find).await
     }
 
     /// The same; refused while other work on the tenant is unfinished.

@@ -77,8 +77,10 @@ pub async fn hold_members(conn: &mut TenantConn, id: RoleId) -> QueryResult<()> 
 /// is invited and has it, by a team as well, where it is to have other permissions.
 pub async fn hold_concerned(conn: &mut TenantConn, id: RoleId, named: bool, permits: bool) -> QueryResult<()> {
     let query = diesel::sql_query(
-        "SELECT u.id FROM users u WHERE ($2 AND u.id IN (SELECT ur.user_id FROM user_roles ur WHERE ur.role_id = $1)) \
-         OR ($3 AND u.status = 'invited' AND $1 IN (SELECT roles_of(u.id))) ORDER BY u.id FOR NO KEY UPDATE OF u",
+        "SELECT u.id FROM users u WHERE u.id IN (\
+             SELECT ur.user_id FROM user_roles ur WHERE $2 AND ur.role_id = $1 \
+             UNION SELECT i.id FROM users i WHERE $3 AND i.status = 'invited' AND $1 IN (SELECT roles_of(i.id))) \
+         ORDER BY u.id FOR NO KEY UPDATE OF u",
     );
     let query = query.bind::<SqlUuid, _>(id.uuid()).bind::<Bool, _>(named).bind::<Bool, _>(permits);
     query.execute(conn).await.map(drop)

@@ -95,6 +95,14 @@ async fn a_run_of_another_release_is_left_to_it() {
     assert_eq!(older.work().await.unwrap(), 1);
     older.finish_work(seconds(20)).await;
     assert_eq!(state().await, "queued");
+    // Unless it is to stop, for there may be none.
+    let begun = "UPDATE operations SET state = 'running', cancel_requested = true WHERE kind = 'migrate'";
+    db::execute(control, begun).await;
+    let left = app.fleet();
+    assert_eq!(left.work().await.unwrap(), 1);
+    left.finish_work(seconds(20)).await;
+    assert_eq!(state().await, "cancelled");
+    db::execute(control, "UPDATE operations SET cancel_requested = false WHERE kind = 'migrate'").await;
 
     asked_by(1).await;
     let mut ending = db::open(control).await;
