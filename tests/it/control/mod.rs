@@ -2,5 +2,6 @@
 
 mod generations;
 mod operator_access;
+mod operator_audit;
 mod operators;
 mod secrets;

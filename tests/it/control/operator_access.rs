@@ -1,4 +1,4 @@
-//! What operators may do by role, their second factor, their sessions, and the audit of what they did.
+//! What operators may do by role, their second factor and their sessions.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn credentials(email: &str) -> Value {
 }
 
 /// A new operator, signed in.
-async fn operator(app: &TestApp, role: &str, tenants: &[&str]) -> (String, String, Persona) {
+pub(super) async fn operator(app: &TestApp, role: &str, tenants: &[&str]) -> (String, String, Persona) {
     let email = format!("{}@operators.test", unique(role));
     let body = json!({"email": email, "password": PASSWORD, "role": role, "tenants": tenants});
     let id = app.operator().post("/api/v1/admin/operators", body).await.expect(201).id();
@@ -100,10 +100,8 @@ async fn a_role_that_is_taken_away_is_gone_at_once() {
     who.get("/api/v1/admin/operators").await.expect(200);
     let path = format!("/api/v1/admin/operators/{id}");
     app.operator().patch(&path, json!({"role": "support"})).await.expect(200);
-    crate::support::eventually(crate::support::seconds(5), "the session has ended", async || {
-        who.get("/api/v1/admin/operators").await.status == 401
-    })
-    .await;
+    eventually(seconds(5), "the session has ended", async || who.get("/api/v1/admin/operators").await.status == 401)
+        .await;
     let again = app.anonymous().post(LOGIN, credentials(&email)).await.expect(200);
     let who = app.anonymous().bearing(again.data()["accessToken"].as_str().expect("a token"));
     who.get("/api/v1/admin/operators").await.refused(403, "permission_denied");
@@ -189,7 +187,7 @@ async fn a_second_factor_is_asked_for_and_each_code_is_good_once() {
     }
     app.anonymous().post(further, answer("000000")).await.refused(429, "too_many_attempts");
     let sealed = "SELECT encode(totp_sealed, 'escape') AS word FROM operators WHERE totp_sealed IS NOT NULL";
-    let kept = crate::support::db::words(app.control_database(), sealed).await;
+    let kept = db::words(app.control_database(), sealed).await;
     assert!(kept.len() == 1 && !kept[0].contains(&secret), "{kept:?}");
 }
 
@@ -232,59 +230,6 @@ async fn sessions_are_seen_and_ended_by_their_owner_alone() {
 }
 
 #[actix_web::test]
-async fn what_was_done_and_what_was_refused_stands_in_the_audit() {
-    let app = TestApp::shared().await;
-    let tenant = app.tenant("audited").await;
-    let (_, email, who) = operator(app, "support", &[]).await;
-    let path = format!("/api/v1/admin/tenants/{}", tenant.slug);
-    who.with("x-request-id", "audit-me").post(&format!("{path}/suspend"), json!({})).await.expect(200);
-    who.delete(&path).await.refused(403, "permission_denied");
-    who.get(&path).await.expect(200);
-    run(app, &["tenant", "resume", tenant.slug.as_str()]).await.expect(0);
-    run(app, &["tenant", "restore", tenant.slug.as_str()]).await.expect(4);
-
-    let audit = app.operator().get(&format!("/api/v1/admin/audit?target={}", tenant.slug)).await.expect(200);
-    let seen: Vec<_> = audit.data().as_array().expect("a list").iter().rev().collect();
-    let of = |at: usize, field: &str| seen[at][field].as_str().unwrap_or_default().to_owned();
-    let told = |at| (of(at, "action"), of(at, "outcome"));
-    let word = |action: &str, outcome: &str| (action.to_owned(), outcome.to_owned());
-    assert_eq!(told(0), word("POST /api/v1/admin/tenants/{id}/suspend", "done"));
-    assert_eq!(
-        (of(0, "actor"), of(0, "requestId"), of(0, "address")),
-        (email.clone(), "audit-me".into(), "127.0.0.1".into())
-    );
-    assert_eq!(told(1), word("DELETE /api/v1/admin/tenants/{id}", "refused"));
-    assert_eq!(told(2), word("tenant resume", "done"));
-    assert!(of(2, "actor").starts_with("cli:"), "{:?}", seen[2]);
-    assert_eq!(told(3), word("tenant restore", "refused"));
-    assert_eq!(seen.len(), 4, "{seen:?}");
-    let printed = run(app, &["operator", "audit", "--actor", &email, "--output", "json"]).await.expect(0).json();
-    assert_eq!(printed.as_array().map(Vec::len), Some(2), "{printed}");
-}
-
-/// The operator goes away while the action waits for somebody else's transaction.
-#[actix_web::test]
-async fn an_action_that_nobody_waits_for_any_more_has_failed() {
-    let app = TestApp::shared().await;
-    let tenant = app.tenant("left").await;
-    let (_, _, who) = operator(app, "support", &[]).await;
-    let mut holder = db::open(app.control_database()).await;
-    let held = format!("SELECT slug::text AS word FROM tenants WHERE slug = '{}' FOR UPDATE", tenant.slug);
-    db::words_on(&mut holder, "BEGIN").await;
-    db::words_on(&mut holder, &held).await;
-    let path = format!("/api/v1/admin/tenants/{}/suspend", tenant.slug);
-    let outcome =
-        format!("SELECT coalesce(outcome, 'under way') AS word FROM operator_audit WHERE target = '{}'", tenant.slug);
-    let asking = actix_web::rt::spawn(async move { who.post(&path, json!({})).await.status });
-    let begun = async || db::word(app.control_database(), &outcome).await == "under way";
-    eventually(seconds(20), "it is under way", begun).await;
-    asking.abort();
-    let over = async || db::word(app.control_database(), &outcome).await == "failed";
-    eventually(seconds(20), "it is written down as failed", over).await;
-    db::words_on(&mut holder, "COMMIT").await;
-}
-
-#[actix_web::test]
 async fn an_operator_changes_their_own_password() {
     const CHANGE: &str = "/api/v1/admin/auth/change-password";
     const NEW: &str = "quite another sentence of words";
@@ -296,7 +241,7 @@ async fn an_operator_changes_their_own_password() {
     who.post(CHANGE, change(PASSWORD, "short")).await.refused(422, "validation_failed");
     who.post(CHANGE, change(PASSWORD, NEW)).await.expect(204);
     who.get("/api/v1/admin/auth/me").await.expect(200);
-    crate::support::eventually(crate::support::seconds(5), "the other session has ended", async || {
+    eventually(seconds(5), "the other session has ended", async || {
         other.get("/api/v1/admin/auth/me").await.status == 401
     })
     .await;
@@ -339,7 +284,7 @@ async fn an_operator_registers_whose_tokens_a_tenant_takes() {
     let others = admin.get(&format!("/api/v1/admin/tenants/{}/token-issuers", globex.slug)).await.expect(200);
     assert_eq!(*others.data(), json!([]));
     let noted = "SELECT actor AS word FROM audit WHERE action = 'token_issuer.created'";
-    assert!(crate::support::db::word(acme.database(), noted).await.starts_with("operator:"));
+    assert!(db::word(acme.database(), noted).await.starts_with("operator:"));
     let (_, _, support) = operator(app, "support", &[]).await;
     support.get(&path).await.expect(200);
     support.delete(&format!("{path}/{}", made.id())).await.refused(403, "permission_denied");
@@ -375,29 +320,6 @@ async fn an_operator_registers_whose_tokens_a_tenant_takes() {
     let remove = [&["tenant", "issuers", "remove", acme.slug.as_str(), id, "--yes"], &asked[..]].concat();
     run(app, &remove).await.expect(0);
     assert_eq!(run(app, &list).await.expect(0).json(), json!([]));
-}
-
-/// Who gave a tenant another signing key can be seen, however it was done.
-#[actix_web::test]
-async fn the_rotation_of_signing_keys_stands_in_the_audit() {
-    let app = TestApp::shared().await;
-    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
-    let (_, email, admin) = operator(app, "admin", &[]).await;
-    let path = format!("/api/v1/admin/tenants/{}/rotate-keys", acme.slug);
-    admin.post(&path, json!({})).await.expect(200);
-    run(app, &["tenant", "rotate-keys", globex.slug.as_str(), "--output", "json"]).await.expect(0);
-    let noted = async |slug: &str| {
-        let noted = format!(
-            "SELECT actor || ' ' || action || ' ' || outcome AS word FROM operator_audit WHERE target = '{slug}' ORDER BY at"
-        );
-        crate::support::db::words(app.control_database(), &noted).await
-    };
-    assert_eq!(
-        noted(acme.slug.as_str()).await,
-        [format!("{email} POST /api/v1/admin/tenants/{{id}}/rotate-keys done")]
-    );
-    let by_command = noted(globex.slug.as_str()).await;
-    assert!(by_command[0].starts_with("cli:") && by_command[0].ends_with(" tenant rotate-keys done"), "{by_command:?}");
 }
 
 #[actix_web::test]
