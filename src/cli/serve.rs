@@ -94,7 +94,8 @@ fn show(context: &Context, ended: &CancellationToken) -> Option<JoinHandle<std::
     match manage_alone(address, telemetry::metrics()?, ended.clone()) {
         Ok(server) => Some(tokio::spawn(server)),
         Err(error) => {
-            tracing::warn!(%address, %error, "TENANTRY_MANAGEMENT_LISTEN cannot be opened: this worker shows no metrics");
+            tracing::warn!(%address, %error, "TENANTRY_MANAGEMENT_LISTEN cannot be opened: this worker shows no metrics; \
+                give it an address of its own");
             None
         }
     }
