@@ -78,7 +78,10 @@ pub(super) struct Lock {
 /// A session that can hold a lock; it may have held others before.
 pub(super) struct Session {
     conn: AdminConn,
+    /// It lay idle, and may have broken there.
+    kept: bool,
     idle: Arc<Idle>,
+    control: ControlPlane,
 }
 
 impl Session {
@@ -87,16 +90,21 @@ impl Session {
     /// # Errors
     /// 503 if the control plane does not answer.
     pub(super) async fn of(idle: &Arc<Idle>, control: &ControlPlane) -> ApiResult<Self> {
-        let kept = match idle.take() {
-            // One that broke while it lay there is replaced.
-            Some(mut conn) => conn.batch_execute("SELECT 1").await.is_ok().then_some(conn),
-            None => None,
+        let (conn, kept) = match idle.take() {
+            Some(conn) => (conn, true),
+            None => (open(control).await?, false),
         };
-        let conn = match kept {
-            Some(conn) => conn,
-            None => open(control).await?,
-        };
-        Ok(Self { conn, idle: idle.clone() })
+        Ok(Self { conn, kept, idle: idle.clone(), control: control.clone() })
+    }
+
+    /// Takes the lock if it is free. A session that broke while it lay idle is replaced.
+    async fn try_lock(&mut self, key: i64) -> ApiResult<bool> {
+        let tried = try_lock(&mut self.conn, key).await;
+        if tried.is_ok() || !std::mem::take(&mut self.kept) {
+            return tried;
+        }
+        self.conn = open(&self.control).await?;
+        try_lock(&mut self.conn, key).await
     }
 
     /// The right to work on a tenant that nobody knows of yet.
@@ -106,7 +114,7 @@ impl Session {
     pub(super) async fn tenant(mut self, tenant: TenantId) -> ApiResult<Lock> {
         let (key, deadline) = (tenant_key(tenant), Instant::now() + PATIENCE);
         // Whoever has just made a ready one gives its lock back a moment later.
-        while !try_lock(&mut self.conn, key).await? {
+        while !self.try_lock(key).await? {
             if Instant::now() >= deadline {
                 self.idle.keep(self.conn);
                 return Err(super::refused(BUSY[0]));
@@ -117,7 +125,7 @@ impl Session {
     }
 
     async fn lock(mut self, key: i64) -> ApiResult<Option<Lock>> {
-        if try_lock(&mut self.conn, key).await? {
+        if self.try_lock(key).await? {
             return Ok(Some(Lock { conn: Some(self.conn), key, idle: Some(self.idle) }));
         }
         self.idle.keep(self.conn);

@@ -31,7 +31,7 @@ pub mod users;
 
 pub use auth::{Auth, AuthSettings, SessionAdmission};
 pub use copied::{forget_credentials, sign_everybody_out};
-pub use seed::{FirstAdmin, give_password, seed, seed_admin};
+pub use seed::{FirstAdmin, Seeded, give_password, seed, seed_admin};
 
 use utoipa_actix_web::service_config::ServiceConfig;
 

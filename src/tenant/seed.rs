@@ -3,7 +3,7 @@
 //! Everything here may run again at any time, over whatever an interrupted run left.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text};
+use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncConnection, AsyncConnectionCore, RunQueryDsl};
 use secrecy::{ExposeSecret, SecretString};
@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::permissions::catalog::{ADMIN, PERMISSIONS, SYSTEM_ROLES, USER};
 use super::schema::{permissions, roles, user_roles, users};
 use super::users::rules::email_key;
+use super::users::store::UserRow;
 use crate::kernel::{PermissionId, RoleId, UserId};
 
 /// Writes the permissions and the system roles `admin` (everything) and `user`.
@@ -91,18 +92,26 @@ pub struct FirstAdmin {
     pub last_name: String,
 }
 
+/// A first administrator in the database.
+#[derive(Debug)]
+pub struct Seeded {
+    /// Who they are there.
+    pub user: UserRow,
+    /// Whether there was nobody with their address: they have their one role, and nothing else.
+    pub is_new: bool,
+}
+
 /// Makes the first administrator, after [`seed`]; the password is given by [`give_password`] in the same transaction. One
 /// with the same address gets it, and the role: a run that resumes has printed another password than the one that was
 /// interrupted.
 ///
 /// # Errors
 /// What the database answers; `NotFound` if [`seed`] has not run.
-pub async fn seed_admin<C>(conn: &mut C, admin: &FirstAdmin) -> QueryResult<UserId>
+pub async fn seed_admin<C>(conn: &mut C, admin: &FirstAdmin) -> QueryResult<Seeded>
 where
     C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
 {
-    let role: RoleId = roles::table.filter(roles::name.eq(ADMIN)).select(roles::id).first(conn).await?;
-    let user: UserId = diesel::insert_into(users::table)
+    let mut user: UserRow = diesel::insert_into(users::table)
         .values((
             users::id.eq(UserId::generate()),
             users::email.eq(admin.email.trim()),
@@ -121,15 +130,24 @@ where
             users::updated_at.eq(diesel::dsl::now),
             users::version.eq(users::version + 1),
         ))
-        .returning(users::id)
+        .returning(UserRow::as_returning())
         .get_result(conn)
         .await?;
-    diesel::insert_into(user_roles::table)
-        .values((user_roles::user_id.eq(user), user_roles::role_id.eq(role)))
+    let is_new = user.version == 1;
+    let role = roles::table.filter(roles::name.eq(ADMIN)).select((user.id.into_sql::<SqlUuid>(), roles::id));
+    let given = diesel::insert_into(user_roles::table)
+        .values(role)
+        .into_columns((user_roles::user_id, user_roles::role_id))
         .on_conflict_do_nothing()
         .execute(conn)
         .await?;
-    Ok(user)
+    if is_new {
+        if given == 0 {
+            return Err(diesel::result::Error::NotFound);
+        }
+        user.roles = vec![ADMIN.to_owned()];
+    }
+    Ok(Seeded { user, is_new })
 }
 
 /// Sets the password of a first administrator, in the transaction that made them: its Argon2id hash in PHC form.

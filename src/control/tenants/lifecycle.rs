@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 
-use super::store::{Row, TenantRecord, find, get, records};
+use super::store::{Row, TenantRecord, find, get, records, written};
 use crate::control::migration_runs::Head;
 use crate::control::schema::tenants as t;
 use crate::error::{ApiError, ApiResult, Code};
@@ -61,12 +61,14 @@ pub async fn activate(conn: &mut MainConn, id: TenantId, head: &Head) -> ApiResu
             t::migrations_hash.eq(&head.hash),
             t::epoch.eq(t::epoch + is_new),
         ))
-        .execute(conn)
-        .await?;
-    if changed == 0 {
-        return Err(refused(conn, id, "only one that is being made becomes active this way").await);
+        .returning(written())
+        .get_result::<Row>(conn)
+        .await
+        .optional()?;
+    match changed {
+        Some(row) => row.try_into(),
+        None => Err(refused(conn, id, "only one that is being made becomes active this way").await),
     }
-    get(conn, id).await
 }
 
 /// Takes a tenant from its users; its database is kept until `purge_after`.

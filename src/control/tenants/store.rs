@@ -1,10 +1,12 @@
 //! Rows and queries.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{AsSelect, auto_type, count_star};
+use diesel::dsl::{AsSelect, auto_type, count_star, sql};
+use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DbError};
+use diesel::sql_types::{Nullable, Text};
 use diesel_async::RunQueryDsl;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -200,6 +202,14 @@ pub(super) fn records() -> _ {
     t::table.left_join(clusters::table).select((columns, clusters::name.nullable()))
 }
 
+/// The same of the row that a statement has just written: to be given by `RETURNING`.
+#[auto_type(no_type_alias)]
+pub(super) fn written() -> _ {
+    let columns: AsSelect<Columns, Pg> = Columns::as_returning();
+    let cluster: SqlLiteral<Nullable<Text>> = sql("(SELECT c.name FROM clusters c WHERE c.id = tenants.cluster_id)");
+    (columns, cluster)
+}
+
 /// Adds a tenant, in state `provisioning`. This is what reserves its slug.
 ///
 /// # Errors
@@ -244,10 +254,11 @@ pub async fn insert(conn: &mut MainConn, keys: &MasterKeys, new: &NewTenant) -> 
                 t::migrations_hash.eq(new.head.as_ref().map(|head| &head.hash)),
             ),
         ))
-        .execute(conn)
+        .returning(written())
+        .get_result::<Row>(conn)
         .await;
     match done {
-        Ok(_) => get(conn, new.id).await,
+        Ok(row) => row.try_into(),
         Err(DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, info))
             if info.constraint_name() == Some("tenants_slug_key") =>
         {

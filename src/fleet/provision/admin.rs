@@ -71,8 +71,8 @@ impl AdminToBe {
         let (person, generated) = (self.person(), self.generated.clone());
         let hash = self.hash().await?;
         own.transaction(async |conn: &mut AdminConn| {
-            let user = seed_admin(conn, &person).await?;
-            give_password(conn, user, &hash).await
+            let seeded = seed_admin(conn, &person).await?;
+            give_password(conn, seeded.user.id, &hash).await
         })
         .await
         .map_err(ApiError::internal)?;

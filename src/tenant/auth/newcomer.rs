@@ -10,8 +10,8 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::users::rules::email_key;
-use crate::tenant::users::store::{self as users, UserRow};
-use crate::tenant::{FirstAdmin, give_password, seed_admin};
+use crate::tenant::users::store as users;
+use crate::tenant::{FirstAdmin, Seeded, give_password, seed_admin};
 
 /// Makes the first administrator and their first session, in one transaction. Their password comes last: all else is done
 /// while it is hashed.
@@ -26,17 +26,22 @@ pub async fn welcome_newcomer(
     client: &Client,
 ) -> ApiResult<SignIn> {
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
-        let id = seed_admin(&mut **conn, admin).await?;
-        let user = users::get(conn, id).await?;
-        let sign_in = enter(conn, auth, db, user, client).await?;
+        let Seeded { user, is_new } = seed_admin(&mut **conn, admin).await?;
+        let id = user.id;
+        let entered = if is_new {
+            gate::enter_first(conn, auth, db, user, client).await?
+        } else {
+            let user = users::get(conn, id).await?;
+            gate::enter(conn, auth, db, user, client, None).await?
+        };
         give_password(&mut **conn, id, &hash.await?).await?;
-        Ok(sign_in)
+        only_in(entered)
     })
     .await
 }
 
-async fn enter(conn: &mut TenantTx, auth: &Auth, db: &TenantDb, user: UserRow, client: &Client) -> ApiResult<SignIn> {
-    match gate::enter(conn, auth, db, user, client, None).await? {
+fn only_in(entered: LoggedIn) -> ApiResult<SignIn> {
+    match entered {
         LoggedIn::In(sign_in) => Ok(*sign_in),
         LoggedIn::SecondFactor(_) => {
             Err(ApiError::new(Code::Conflict).detail("It was made before, and has a second factor now: log in."))
@@ -53,7 +58,7 @@ pub async fn sign_in_newcomer(auth: &Auth, db: &TenantDb, email: &str, client: &
     db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
         let user = users::find_by_email(conn, &email).await?;
         let user = user.ok_or_else(|| ApiError::internal("the first administrator is not there"))?;
-        enter(conn, auth, db, user, client).await
+        only_in(gate::enter(conn, auth, db, user, client, None).await?)
     })
     .await
 }

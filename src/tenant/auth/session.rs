@@ -15,7 +15,7 @@ use crate::rest::Client;
 use crate::router::token::ACCESS_TYP;
 use crate::router::{AccessClaims, TenantConn, TenantDb};
 use crate::tenant::mail::{self, SecurityNotice};
-use crate::tenant::security::{Claims, session_rules};
+use crate::tenant::security::{Claims, SessionRules, session_rules};
 use crate::tenant::users::api::User;
 use crate::tenant::users::store::UserRow;
 
@@ -79,6 +79,31 @@ pub(super) async fn open(
 ) -> ApiResult<SignIn> {
     let now = auth.clock.now();
     let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
+    make_room(conn, db, (user.id, rules.most), client, now).await?;
+    begin(conn, auth, db, (user, roles), client, (amr, rules, now)).await
+}
+
+/// The same for somebody who was made earlier in the same transaction: there is no session before this one.
+pub(super) async fn open_first(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    person: (UserRow, Vec<String>),
+    client: &Client,
+    amr: &[&str],
+) -> ApiResult<SignIn> {
+    let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
+    begin(conn, auth, db, person, client, (amr, rules, auth.clock.now())).await
+}
+
+async fn begin(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    (user, roles): (UserRow, Vec<String>),
+    client: &Client,
+    (amr, rules, now): (&[&str], SessionRules, DateTime<Utc>),
+) -> ApiResult<SignIn> {
     let identity = Identity {
         session: SessionId::generate(),
         extra: rules.claims.of(conn, db, (&user, &roles)).await?,
@@ -98,7 +123,6 @@ pub(super) async fn open(
         amr: &identity.amr,
         auth_time: now,
     };
-    make_room(conn, db, (user.id, rules.most), client, now).await?;
     store::insert_session(conn, &row).await?;
     let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);
     store::insert_refresh_token(conn, &refresh.hash(), identity.session, now, identity.expires_at).await?;

@@ -10,7 +10,7 @@ mod view;
 pub(crate) use captcha::captcha_keys;
 pub use captcha::{CaptchaKeys, CaptchaProvider};
 pub(crate) use claims::{ClaimRules, Claims};
-pub(crate) use lifetimes::session_rules;
+pub(crate) use lifetimes::{SessionRules, session_rules};
 pub(crate) use store::{PasswordPolicy, password_policy, rename_role};
 
 use utoipa_actix_web::service_config::ServiceConfig;

@@ -66,6 +66,22 @@ pub(in crate::tenant::auth) async fn enter(
     enter_by(conn, auth, db, user, client, (PASSWORD, device)).await
 }
 
+/// Lets somebody in who was made earlier in the same transaction, with the roles of their row: what nobody can have yet is
+/// not looked for.
+pub(in crate::tenant::auth) async fn enter_first(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    user: UserRow,
+    client: &Client,
+) -> ApiResult<LoggedIn> {
+    let roles = user.roles.clone();
+    if is_demanded(conn, db, &roles).await? {
+        return challenge(conn, db, &user, (PASSWORD, vec!["enrolment"]), auth.clock.now()).await;
+    }
+    session::open_first(conn, auth, db, (user, roles), client, &[PASSWORD]).await.map(Box::new).map(LoggedIn::In)
+}
+
 /// Lets somebody in whom an identity provider vouches for, or asks for the second factor. What the provider saw of one is
 /// its own affair: the organisation's rule holds here.
 pub(in crate::tenant::auth) async fn enter_federated(
