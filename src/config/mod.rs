@@ -304,6 +304,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_line_with_variable_and_remedy() {
+        let long = format!("https://{}.example.com", "h".repeat(200));
         let table = [
             (("TENANTRY_ROUTER__CLUSTR_BUDGET", "7"), "TENANTRY_ROUTER__CLUSTR_BUDGET is no setting; "),
             (("TENANTRY_ROUTER__CLUSTER_BUDGET", "many"), "TENANTRY_ROUTER__CLUSTER_BUDGET "),
@@ -313,6 +314,7 @@ mod tests {
             (("TENANTRY_FLEET__PURGE_GRACE", "100000000d"), "TENANTRY_FLEET__PURGE_GRACE "),
             (("TENANTRY_LISTEN", "localhost"), "TENANTRY_LISTEN "),
             (("TENANTRY_PUBLIC_URL", "example.com"), "TENANTRY_PUBLIC_URL "),
+            (("TENANTRY_PUBLIC_URL", long.as_str()), "TENANTRY_PUBLIC_URL is longer than 180 "),
             (("TENANTRY_HTTP__TRUSTED_PROXIES", "10.0.0.0/99"), "TENANTRY_HTTP__TRUSTED_PROXIES "),
             (("TENANTRY_HTTP__CORS_ORIGINS", "*"), "TENANTRY_HTTP__CORS_ORIGINS "),
             (("TENANTRY_LOG__FORMAT", "xml"), "TENANTRY_LOG__FORMAT "),

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::ConfigError;
 use super::units::{Network, Size, Span};
+use crate::router::token::MAX_PUBLIC_URL_LEN;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,10 +224,8 @@ pub enum LogFormat {
 /// Calendars end somewhere.
 const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
 
-/// What types alone cannot say.
-pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
-    let fault = |key: &str, fault: &str, remedy: &str| Err(ConfigError::of(figment, key, fault, remedy));
-    let (http, router, auth) = (&settings.http, &settings.router, &settings.auth);
+/// The addresses that others are told.
+fn check_addresses(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
     for (key, url) in [("public_url", &settings.public_url), ("mail.app_url", &settings.mail.app_url)] {
         let good = url.as_ref().is_none_or(|url| {
             Url::parse(url).is_ok_and(|url| {
@@ -237,9 +236,21 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
             })
         });
         if !good {
-            return fault(key, "is no address", "set it as https://api.example.com");
+            return Err(ConfigError::of(figment, key, "is no address", "set it as https://api.example.com"));
         }
     }
+    if settings.public_url.as_ref().is_some_and(|url| url.len() > MAX_PUBLIC_URL_LEN) {
+        let fault = format!("is longer than {MAX_PUBLIC_URL_LEN} bytes, and every token says it twice");
+        return Err(ConfigError::of(figment, "public_url", fault, "set a shorter one, as https://api.example.com"));
+    }
+    Ok(())
+}
+
+/// What types alone cannot say.
+pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
+    let fault = |key: &str, fault: &str, remedy: &str| Err(ConfigError::of(figment, key, fault, remedy));
+    let (http, router, auth) = (&settings.http, &settings.router, &settings.auth);
+    check_addresses(figment, settings)?;
     if settings.listen == settings.management_listen && settings.listen.port() != 0 {
         return fault("management_listen", "is the same as TENANTRY_LISTEN", "give each its own port");
     }

@@ -10,7 +10,7 @@ use super::{Fleet, admin, refused};
 use crate::control::{signing_keys, tenants};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{SessionId, Slug, UserId};
-use crate::router::token::{ACCESS_TYP, Actor, IMPERSONATION};
+use crate::router::token::{ACCESS_TYP, Actor, IMPERSONATION, roles_said};
 use crate::router::{AccessClaims, AdminConn, KeyId, MainConn, SigningKey, TenantStatus};
 use crate::tenant::audit::AUDITED_SINCE;
 use crate::tenant::impersonation::{Impersonation, impersonate};
@@ -100,7 +100,7 @@ impl Fleet {
             jti: Uuid::now_v7(),
             iat: now.timestamp(),
             exp: expires_at.timestamp(),
-            roles: opened.roles,
+            roles: roles_said(&opened.roles),
             amr: vec![IMPERSONATION.to_owned()],
             auth_time: now.timestamp(),
             ver: opened.auth_version,

@@ -42,6 +42,28 @@ const MEANINGFUL: &[&str] = &[
     "ver",
 ];
 
+/// What `roles` may take in a token, in bytes of JSON. With it, the other two bounds and a slug of 48 letters, a token is
+/// shorter than [`MAX_TOKEN_LEN`](super::MAX_TOKEN_LEN), and than the 4,096 bytes of a cookie: header and signature are
+/// 212 characters, and 4 characters of the rest are 3 bytes, of which what is always there takes about 330.
+pub const MAX_ROLES_LEN: usize = 1_024;
+/// What [`AccessClaims::extra`] may take, in bytes of JSON.
+pub const MAX_EXTRA_LEN: usize = 1_024;
+/// The longest public URL, in bytes: `iss` and `aud` begin with it.
+pub const MAX_PUBLIC_URL_LEN: usize = 180;
+
+/// The names that a token says of a person's roles: as many, from the first on, as [`MAX_ROLES_LEN`] has room for. Who has
+/// more is not locked out for it: nothing here is decided by this claim.
+#[must_use]
+pub fn roles_said(names: &[String]) -> Vec<String> {
+    // Two brackets, and a comma less than there are names.
+    let mut bytes = 1;
+    let fits = |name: &&String| {
+        bytes += serde_json::Value::from(name.as_str()).to_string().len() + 1;
+        bytes <= MAX_ROLES_LEN
+    };
+    names.iter().take_while(fits).cloned().collect()
+}
+
 /// Whether an organisation may have its tokens say something under this name, which nothing here then believes.
 #[must_use]
 pub fn is_free_claim(name: &str) -> bool {
@@ -67,7 +89,7 @@ pub struct AccessClaims {
     pub iat: i64,
     /// Expires at, Unix seconds.
     pub exp: i64,
-    /// Names of roles at the time of issue.
+    /// Names of roles at the time of issue, as far as there is room: see [`roles_said`].
     pub roles: Vec<String>,
     /// How the person proved who they are (RFC 8176).
     pub amr: Vec<String>,
@@ -106,5 +128,66 @@ impl AccessClaims {
             && self.scope.is_some() == by_app
             && !(impersonated && by_app)
             && self.extra.keys().all(|name| is_free_claim(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::crypto::{MacKey, random};
+    use crate::kernel::{SigningKeyId, TenantId};
+    use crate::router::token::{ACCESS_TYP, KeyAlgorithm, KeyId, MAX_TOKEN_LEN, SigningKey, strict_kid};
+
+    fn widest(names: &[String]) -> AccessClaims {
+        let url = format!("https://{}", "h".repeat(MAX_PUBLIC_URL_LEN - 8));
+        let issuer = format!("{url}/t/{}", "s".repeat(48));
+        // Beside the value its name, a colon, a comma and four quotes.
+        let value = "v".repeat(MAX_EXTRA_LEN - 7);
+        AccessClaims {
+            aud: issuer.clone(),
+            iss: issuer,
+            sub: UserId::generate(),
+            tid: TenantId::generate().to_string(),
+            sid: SessionId::generate(),
+            jti: Uuid::now_v7(),
+            iat: 4_000_000_000,
+            exp: 4_000_000_000,
+            roles: roles_said(names),
+            amr: ["pwd", "otp", "mfa", "hwk", "user"].map(str::to_owned).to_vec(),
+            auth_time: 4_000_000_000,
+            ver: i64::MAX,
+            act: None,
+            client_id: None,
+            scope: None,
+            extra: BTreeMap::from([("c".to_owned(), value.into())]),
+        }
+    }
+
+    /// Browsers keep cookies of 4,096 bytes, of which name and attributes take less than ninety.
+    #[test]
+    fn the_widest_token_is_taken() {
+        let mac = MacKey::new(&random::<32>());
+        let kid = KeyId { tenant: TenantId::generate(), key: SigningKeyId::generate() }.encode(&mac);
+        for name in ["r", "\"", "\\", "\u{416}", "\u{1f512}"] {
+            let names = vec![name.repeat(64); 400];
+            let claims = widest(&names);
+            let said = serde_json::to_string(&claims.roles).unwrap().len();
+            let one = serde_json::to_string(&names[0]).unwrap().len() + 1;
+            assert!(said <= MAX_ROLES_LEN && said + one > MAX_ROLES_LEN, "{said} bytes of {name}");
+            for &algorithm in KeyAlgorithm::ALL {
+                let (private, _) = SigningKey::generate_pkcs8(algorithm);
+                let signing = SigningKey::from_pkcs8(kid.clone(), algorithm, &private).unwrap();
+                let token = signing.sign(ACCESS_TYP, &claims).unwrap();
+                assert!(token.len() + 90 <= MAX_TOKEN_LEN, "{} characters with {name}", token.len());
+                assert_eq!(strict_kid(&token, ACCESS_TYP).unwrap(), kid);
+            }
+        }
+    }
+
+    #[test]
+    fn few_roles_are_all_said() {
+        let names = ["admin", "auditor", "user"].map(str::to_owned);
+        assert_eq!(roles_said(&names), names);
+        assert_eq!(roles_said(&[]), Vec::<String>::new());
     }
 }

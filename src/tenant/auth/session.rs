@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{SessionId, UserId};
 use crate::rest::Client;
-use crate::router::token::ACCESS_TYP;
+use crate::router::token::{ACCESS_TYP, roles_said};
 use crate::router::{AccessClaims, TenantConn, TenantDb};
 use crate::tenant::mail::{self, SecurityNotice};
 use crate::tenant::security::{Claims, SessionRules, session_rules};
@@ -205,7 +205,7 @@ pub(super) fn access_token(
         jti: Uuid::now_v7(),
         iat: now.timestamp(),
         exp: expires_at.timestamp(),
-        roles: identity.roles.clone(),
+        roles: roles_said(&identity.roles),
         amr: identity.amr.clone(),
         auth_time: identity.auth_time.timestamp(),
         ver: user.auth_version,

@@ -15,7 +15,7 @@ use super::store::security_policy as p;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::rest::Patch;
-use crate::router::token::is_free_claim;
+use crate::router::token::{MAX_EXTRA_LEN, is_free_claim};
 use crate::router::{Tenant, TenantConn, TenantDb};
 use crate::tenant::teams;
 use crate::tenant::users::store::UserRow;
@@ -23,7 +23,7 @@ use crate::tenant::users::store::UserRow;
 /// The most claims.
 const MOST: usize = 20;
 /// What they may take in a token altogether, in bytes of JSON.
-const MOST_BYTES: usize = 1_024;
+const MOST_BYTES: usize = MAX_EXTRA_LEN;
 
 /// Where a claim has its value from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -1,8 +1,9 @@
 //! Roles of the organisation's own.
 
 use serde_json::json;
-use tenantry::testing::TestApp;
+use tenantry::testing::{Answer, TestApp};
 
+use crate::support::jwt::part;
 use crate::support::unique;
 
 const PASSWORD: &str = "an uncommon sentence of five words";
@@ -112,4 +113,38 @@ async fn people_have_changed_when_a_role_of_theirs_is_called_otherwise() {
     assert_eq!(admin.with("if-none-match", &first).get(&path).await.expect(200).data()["roles"], json!(["reviewer"]));
     admin.delete(&format!("/api/v1/roles/{role}")).await.expect(204);
     assert_ne!(tag().await, second);
+}
+
+/// Fifty roles of the longest names, more than a token has room for.
+#[actix_web::test]
+async fn however_many_roles_somebody_has_their_token_is_taken() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let wide = json!([{"name": "wide", "source": "constant", "value": "x".repeat(200)}]);
+    acme.another_login().await.patch("/api/v1/security-policy", json!({"tokenClaims": wide})).await.expect(200);
+    for letter in ["r", "\u{416}"] {
+        let names: Vec<String> = (10..60).map(|at| format!("{at}{}", letter.repeat(62))).collect();
+        for name in &names {
+            admin.post("/api/v1/roles", json!({"name": name, "permissions": ["contacts:read"]})).await.expect(201);
+        }
+        let email = format!("{}@example.com", unique("many"));
+        let person = json!({"email": email, "firstName": "M", "lastName": "M", "password": PASSWORD, "roles": names});
+        admin.post("/api/v1/users", person).await.expect(201);
+
+        let taken = async |answer: &Answer| {
+            let token = answer.data()["accessToken"].as_str().expect("a token");
+            let bearer = acme.anonymous().bearing(token);
+            // Cut, in their order; what is asked of the database is all there.
+            let said = part(token, 1)["roles"].as_array().expect("a list").clone();
+            assert!(!said.is_empty() && said.len() < 50, "{said:?}");
+            assert!(said.iter().zip(&names).all(|(said, name)| said == name), "{said:?}");
+            assert_eq!(bearer.get("/api/v1/users/me").await.expect(200).data()["roles"], json!(names));
+            bearer.get("/api/v1/contacts").await.expect(200);
+        };
+        let login = acme.log_in_as(&email, PASSWORD).await.expect(200);
+        taken(&login).await;
+        let refresh = json!({"refreshToken": login.data()["refreshToken"]});
+        taken(&acme.anonymous().post("/api/v1/auth/refresh", refresh).await.expect(200)).await;
+    }
 }
