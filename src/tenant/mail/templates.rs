@@ -1,9 +1,11 @@
 //! The words of mails, as an organisation has them.
 
+use std::collections::BTreeMap;
+
 use actix_web::{delete, get, put, web};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::built_in::{self, KINDS, Kind, LANGUAGES, is_language};
 use super::render::{self, Words};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{
     Authorized, Envelope, ErrorEnvelope, IfMatch, Json, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query,
     Tagged, Versioned,
@@ -71,18 +73,15 @@ pub struct PutMailTemplate {
     pub html: Option<String>,
 }
 
-#[derive(QueryableByName)]
-struct OwnRow {
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = Text)]
-    language: String,
-}
-
 fn found(name: &str, language: &str) -> ApiResult<&'static Kind> {
     let kind = built_in::kind(name).filter(|_| is_language(language));
     kind.ok_or_else(|| ApiError::not_found("mail template"))
 }
+
+/// The most languages that there are own words in.
+const MOST_LANGUAGES: i64 = 20;
+/// What all own words may take altogether, in bytes: they are listed together.
+const MOST_BYTES: i64 = 4 << 20;
 
 /// The version of words that are built in.
 const BUILT_IN: i64 = 0;
@@ -106,6 +105,71 @@ impl Own {
         let (name, customised) = (kind.name, version != BUILT_IN);
         MailTemplate { name, language, customised, subject, text: body_text, html: body_html, version }
     }
+}
+
+/// Own words of a mail.
+#[derive(QueryableByName)]
+struct OwnRow {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(embed)]
+    own: Own,
+}
+
+/// A mail in every language that there are words in: the built-in languages first.
+fn in_all_languages(kind: &Kind, own: Vec<OwnRow>) -> Vec<MailTemplate> {
+    let mut own: BTreeMap<String, Own> = own.into_iter().map(|row| (row.own.words.language.clone(), row.own)).collect();
+    let mut list: Vec<Own> = Vec::new();
+    for &language in LANGUAGES {
+        list.push(own.remove(language).unwrap_or_else(|| Own::built_in(kind, language)));
+    }
+    list.extend(own.into_values());
+    list.into_iter().map(|own| own.view(kind)).collect()
+}
+
+/// What there is of own words beside those of a mail in a language.
+#[derive(QueryableByName)]
+struct Beside {
+    /// Other languages.
+    #[diesel(sql_type = BigInt)]
+    languages: i64,
+    /// Whether there are own words in this language.
+    #[diesel(sql_type = Bool)]
+    known: bool,
+    /// What the others take.
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+    /// What these take now.
+    #[diesel(sql_type = BigInt)]
+    replaced: i64,
+}
+
+/// Refuses words that there is no room for. Until the transaction ends nobody else puts any.
+async fn check_room(conn: &mut TenantConn, kind: &Kind, words: &Words) -> ApiResult<()> {
+    diesel::sql_query("LOCK TABLE mail_templates IN SHARE ROW EXCLUSIVE MODE").execute(conn).await?;
+    let beside: Beside = diesel::sql_query(
+        "SELECT count(DISTINCT language) FILTER (WHERE language <> $2) AS languages, \
+         coalesce(bool_or(language = $2), false) AS known, \
+         coalesce(sum(size) FILTER (WHERE name <> $1 OR language <> $2), 0)::bigint AS bytes, \
+         coalesce(sum(size) FILTER (WHERE name = $1 AND language = $2), 0)::bigint AS replaced \
+         FROM mail_templates, LATERAL (SELECT octet_length(subject) + octet_length(body_text) + \
+         coalesce(octet_length(body_html), 0) AS size) sizes",
+    )
+    .bind::<Text, _>(kind.name)
+    .bind::<Text, _>(&words.language)
+    .get_result(conn)
+    .await?;
+    if !beside.known && beside.languages >= MOST_LANGUAGES {
+        let said = "There are own words in twenty languages already. Take those of one back first.";
+        return Err(ApiError::new(Code::Conflict).detail(said));
+    }
+    let html = words.body_html.as_ref().map_or(0, String::len);
+    let wanted = i64::try_from(words.subject.len() + words.body_text.len() + html).unwrap_or(i64::MAX);
+    if wanted > beside.replaced && beside.bytes.saturating_add(wanted) > MOST_BYTES {
+        let said = "All own words may take 4 MiB altogether. Shorten some, or take some back first.";
+        return Err(ApiError::new(Code::Conflict).detail(said));
+    }
+    Ok(())
 }
 
 /// The organisation's own words, if it has any.
@@ -138,19 +202,13 @@ pub async fn list_templates(caller: Authorized<MailRead>, query: Query<ListFew>)
     let list = caller
         .db
         .read(async |conn: &mut TenantConn| -> ApiResult<Vec<MailTemplate>> {
-            let rows: Vec<OwnRow> =
-                diesel::sql_query("SELECT name, language FROM mail_templates ORDER BY name, language")
-                    .load(conn)
-                    .await?;
+            let own = "SELECT name, language, subject, body_text, body_html, version FROM mail_templates";
+            let mut rows: Vec<OwnRow> = diesel::sql_query(own).load(conn).await?;
             let mut list = Vec::new();
             for kind in KINDS {
-                let mut languages: Vec<&str> = LANGUAGES.to_vec();
-                let own_languages = rows.iter().filter(|row| row.name == kind.name).map(|row| row.language.as_str());
-                languages.extend(own_languages.filter(|language| !LANGUAGES.contains(language)));
-                for language in languages {
-                    let own = own(conn, kind, language).await?;
-                    list.push(own.unwrap_or_else(|| Own::built_in(kind, language)).view(kind));
-                }
+                let (theirs, others) = rows.into_iter().partition(|row| row.name == kind.name);
+                rows = others;
+                list.extend(in_all_languages(kind, theirs));
             }
             Ok(list)
         })
@@ -195,7 +253,7 @@ pub async fn get_template(
 /// They are tried out first: a mail without what it is for (the link, the event) is refused, so that nobody can be kept
 /// from what concerns them. A link in a mail that is there for its link (`password-reset`, for one) stands by itself or as
 /// all of an `<a href="…">`, and not in the subject; the HTML of such a mail is of plain tags of text, tables and pictures.
-/// Wants fresh proof.
+/// There can be own words in twenty languages, and of 4 MiB altogether. Wants fresh proof.
 #[utoipa::path(
     tag = "mail",
     request_body = PutMailTemplate,
@@ -206,6 +264,7 @@ pub async fn get_template(
     ),
     responses(
         (status = 200, description = "As it is now", body = Envelope<MailTemplate>),
+        (status = 409, description = "`conflict`: own words in twenty languages, or of 4 MiB", body = ErrorEnvelope),
         (status = 412, description = "`version_mismatch`", body = ErrorEnvelope),
         (status = 422, description = "A field is not valid, or the template cannot be rendered", body = ErrorEnvelope),
         Refusals,
@@ -236,6 +295,7 @@ pub async fn put_template(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<i64> {
             let before = hold(conn, kind, language).await?;
             if_match.check(before)?;
+            check_room(conn, kind, words).await?;
             // Words that were taken back and put anew have another version than the first ones had.
             let version = (before + 1).max(now.timestamp_micros());
             diesel::sql_query(

@@ -249,6 +249,39 @@ async fn mails_are_in_the_person_s_language_and_the_organisation_s_words() {
     admin.get("/api/v1/mail-templates/security-notice/fr").await.refused(404, "not_found");
 }
 
+/// All words are listed together, so there is an end to them.
+#[actix_web::test]
+async fn own_words_are_in_twenty_languages_at_most_and_not_endless() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let languages: Vec<String> = ('a'..='t').map(|letter| format!("x{letter}")).collect();
+    // The last two at once: they do not slip past the bound together.
+    for language in &languages[..19] {
+        put(&admin, language, "{{ event }}").await.expect(200);
+    }
+    let both = futures_util::future::join(put(&admin, "xt", "{{ event }}"), put(&admin, "xu", "{{ event }}")).await;
+    let mut statuses = [both.0.status, both.1.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409], "{both:?}");
+    put(&admin, "en", "{{ event }}").await.refused(409, "conflict");
+    // One of the twenty has room for more, and one that goes makes room for another.
+    put(&admin, "xa", "{{ event }}!").await.expect(200);
+    let path = "/api/v1/mail-templates/invitation/xa";
+    admin.put(path, json!({"subject": "s", "text": "{{ link }}"})).await.expect(200);
+    admin.delete(path).await.expect(204);
+    admin.delete("/api/v1/mail-templates/security-notice/xa").await.expect(204);
+    put(&admin, "en", "{{ event }}").await.expect(200);
+    let list = admin.get("/api/v1/mail-templates?pageSize=100").await.expect(200);
+    let own = list.data().as_array().unwrap().iter().filter(|template| template["customised"] == true).count();
+    assert_eq!(own, 20, "{list:?}");
+
+    let long = format!("UPDATE mail_templates SET body_html = repeat('{}', 60000)", '\u{1f512}');
+    db::execute(acme.database(), &long).await;
+    put(&admin, "en", "{{ event }}!!").await.expect(200);
+    put(&admin, "en", &format!("{}{{{{ event }}}}", "x".repeat(300))).await.refused(409, "conflict");
+}
+
 #[actix_web::test]
 async fn a_security_notice_cannot_be_muted() {
     let (app, _) = shared().await;
