@@ -192,7 +192,7 @@ async fn create_contact(
 ) -> ApiResult<HttpResponse> {
     let draft = body.draft()?;
     let now = who.db.router().config().clock.now();
-    once.run(&who.db, &who.user().to_string(), async move |conn: &mut TenantTx| {
+    once.run(&who.db, &who.actor(), async move |conn: &mut TenantTx| {
         let contact = store::insert(conn, draft, now).await?;
         let (location, version) = (format!("/api/v1/contacts/{}", contact.id), contact.version);
         Ok(Answer::created(contact).location(location).etag(version))

@@ -1,5 +1,7 @@
 //! `Idempotency-Key`: an effect once, however often it is asked for.
 
+use std::collections::BTreeSet;
+
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -27,6 +29,30 @@ async fn the_same_request_is_answered_the_same() {
     once.post("/api/v1/users", other).await.expect(201);
     let list = admin.get("/api/v1/contacts").await.expect(200);
     assert_eq!(list.data().as_array().map(Vec::len), Some(1));
+}
+
+/// A person and each of their programs number their requests by themselves.
+#[actix_web::test]
+async fn a_key_is_a_caller_s_and_not_their_owner_s() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let mut callers = vec![admin.clone()];
+    for name in ["one", "two"] {
+        let wanted = json!({"name": name, "scopes": ["contacts:write"]});
+        let made = admin.post("/api/v1/api-keys", wanted).await.expect(201);
+        callers.push(acme.anonymous().with("x-api-key", made.data()["key"].as_str().expect("the key")));
+    }
+    let mut ids = BTreeSet::new();
+    for caller in &callers {
+        let once = caller.with("idempotency-key", "order-1");
+        let made = once.post("/api/v1/contacts", json!({"lastName": "Same"})).await.expect(201);
+        assert_eq!(made.header("idempotency-replayed"), None, "{made:?}");
+        let again = once.post("/api/v1/contacts", json!({"lastName": "Same"})).await.expect(201);
+        assert_eq!((again.header("idempotency-replayed"), again.id()), (Some("true"), made.id()));
+        ids.insert(made.id());
+    }
+    assert_eq!(ids.len(), callers.len());
 }
 
 #[actix_web::test]
