@@ -90,6 +90,15 @@ impl ApiError {
         self
     }
 
+    /// The same where the fields stand in another one, as `people[0]`.
+    #[must_use]
+    pub fn within(mut self, place: &str) -> Self {
+        for error in &mut self.0.fields {
+            error.field = format!("{place}.{}", error.field);
+        }
+        self
+    }
+
     /// When to try again.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {

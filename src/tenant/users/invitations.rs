@@ -173,13 +173,14 @@ pub async fn invite_people(
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Vec<Invited>>> {
             account::may_invite(conn, db).await?;
             let mut invited = Vec::new();
-            for person in people {
+            for (at, person) in people.iter().enumerate() {
                 let email = person.email.trim().to_owned();
                 if store::find_by_email(conn, &email).await?.is_some() {
                     invited.push(Invited { email, invited: false, id: None });
                     continue;
                 }
-                let row = insert(conn, auth, (access, by), person, None).await?;
+                let made = insert(conn, auth, (access, by), person, None).await;
+                let row = made.map_err(|error| error.within(&format!("people[{at}]")))?;
                 invite(conn, auth, db, (&row, true)).await?;
                 invited.push(Invited { email, invited: true, id: Some(row.id) });
             }

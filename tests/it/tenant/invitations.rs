@@ -46,8 +46,9 @@ async fn many_are_invited_at_once_and_each_invitation_is_good_once() {
     let next = pages.body["meta"]["pagination"]["nextCursor"].as_str().unwrap();
     let rest = admin.get(&format!("/api/v1/invitations?pageSize=2&cursor={next}")).await.expect(200);
     assert_eq!(rest.data().as_array().unwrap().len(), 1);
-    let beyond = json!({"people": [{"email": address("d"), "roles": ["nobody"]}]});
-    admin.post("/api/v1/invitations", beyond).await.refused(422, "validation_failed");
+    let unknown = json!({"people": [{"email": address("d")}, {"email": address("e"), "roles": ["user", "nobody"]}]});
+    let refused = admin.post("/api/v1/invitations", unknown).await.refused(422, "validation_failed");
+    assert_eq!(refused.invalid(), [("people[1].roles[1]".to_owned(), "unknown_role".to_owned())]);
     acme.user().post("/api/v1/invitations", json!({"people": people})).await.refused(403, "permission_denied");
 
     let first = smtp.letter(&emails[0], "You are invited").await.token();
@@ -81,6 +82,22 @@ async fn many_are_invited_at_once_and_each_invitation_is_good_once() {
     admin.delete(&of(&emails[1])).await.refused(404, "not_found");
     admin.delete(&of(&emails[0])).await.refused(404, "not_found");
     register(accept(&taken_back, &emails[1])).await.refused(422, "validation_failed");
+}
+
+#[actix_web::test]
+async fn nobody_invites_beyond_their_own_rights_and_is_told_whom() {
+    let (app, _) = shared().await;
+    let acme = app.tenant("acme").await;
+    invite_only(&acme).await;
+    let role = json!({"name": unique("host"), "permissions": ["users:read", "users:write"]});
+    let role = acme.admin().post("/api/v1/roles", role).await.expect(201).data()["name"].clone();
+    let email = address("host");
+    let host = json!({"email": email, "firstName": "H", "lastName": "H", "password": PASSWORD, "roles": [role]});
+    acme.admin().post("/api/v1/users", host).await.expect(201);
+    let people = json!({"people": [{"email": address("a")}, {"email": address("b"), "roles": ["admin"]}]});
+    let refused = acme.person(&email, PASSWORD).post("/api/v1/invitations", people).await;
+    let refused = refused.refused(422, "validation_failed");
+    assert_eq!(refused.invalid(), [("people[1].roles".to_owned(), "beyond_own_permissions".to_owned())]);
 }
 
 /// An invitation leads somewhere, or is not sent.
