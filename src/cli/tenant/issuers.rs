@@ -58,7 +58,7 @@ pub struct AddIssuerArgs {
     /// Where its public keys are.
     #[arg(long, value_name = "URL", required_unless_present = "secret_file", conflicts_with = "secret_file")]
     jwks_url: Option<String>,
-    /// File with a secret shared with it, of 32 bytes at least.
+    /// File with a secret shared with it, of 32 to 1,024 bytes.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// By what its subjects are known: subject, email or user_id.

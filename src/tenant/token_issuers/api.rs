@@ -127,7 +127,7 @@ pub struct CreateTokenIssuer {
     #[garde(inner(length(max = 2048)))]
     #[schema(example = "https://id.example.com/jwks.json")]
     pub jwks_url: Option<String>,
-    /// A secret shared with it, of 32 bytes at least, for HS256: kept sealed and never shown.
+    /// A secret shared with it, of 32 to 1,024 bytes, for HS256: kept sealed and never shown.
     #[garde(skip)]
     #[schema(value_type = Option<String>, format = Password)]
     pub secret: Option<SecretString>,

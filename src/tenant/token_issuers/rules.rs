@@ -28,12 +28,16 @@ impl TryFrom<String> for MatchBy {
     }
 }
 
-/// Refuses an issuer that is one of ours.
+/// The longest secret, in bytes.
+const MAX_SECRET_BYTES: usize = 1_024;
+
+/// Refuses an issuer that is one of ours: the public URL, or what stands below it.
 ///
 /// # Errors
 /// 422 on `issuer`.
 pub(super) fn check_issuer(issuer: &str, public_url: &str) -> ApiResult<()> {
-    if issuer.starts_with(public_url) {
+    let ours = issuer.strip_prefix(public_url.trim_end_matches('/'));
+    if ours.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return Err(ApiError::invalid_field("issuer", "invalid", "Tokens of this installation are taken anyhow."));
     }
     Ok(())
@@ -50,15 +54,17 @@ pub(super) fn check_address(address: &str, outbound: &Outbound) -> ApiResult<()>
     }
 }
 
-/// Refuses a secret that could be guessed.
+/// Refuses a secret that could be guessed, or that is endless.
 ///
 /// # Errors
 /// 422 on `secret`.
 pub(super) fn check_secret(secret: &SecretString) -> ApiResult<()> {
-    if secret.expose_secret().len() < SECRET_BYTES {
-        return Err(ApiError::invalid_field("secret", "too_short", format!("It has at least {SECRET_BYTES} bytes.")));
-    }
-    Ok(())
+    let (code, said) = match secret.expose_secret().len() {
+        0..SECRET_BYTES => ("too_short", format!("It has at least {SECRET_BYTES} bytes.")),
+        SECRET_BYTES..=MAX_SECRET_BYTES => return Ok(()),
+        _ => ("too_long", format!("It has {MAX_SECRET_BYTES} bytes at most.")),
+    };
+    Err(ApiError::invalid_field("secret", code, said))
 }
 
 /// What a bearer may do: what they are given, as far as whoever registered the issuer could do it.
@@ -78,10 +84,24 @@ mod tests {
     }
 
     #[test]
+    fn our_own_issuers_are_refused_and_no_others() {
+        for public_url in ["https://api.example.com", "https://api.example.com/"] {
+            for ours in ["", "/", "/t/globex"] {
+                assert!(check_issuer(&format!("https://api.example.com{ours}"), public_url).is_err(), "{ours}");
+            }
+            for other in
+                ["https://api.example.com.au", "https://api.example.com:8443/t/x", "https://id.example.com", "x"]
+            {
+                assert!(check_issuer(other, public_url).is_ok(), "{other}");
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_be_an_issuer_s_is_refused() {
-        assert!(check_issuer("https://id.example.com", "https://api.example.com").is_ok());
-        assert!(check_issuer("https://api.example.com/t/globex", "https://api.example.com").is_err());
-        assert!(check_secret(&"x".repeat(31).into()).is_err() && check_secret(&"x".repeat(32).into()).is_ok());
+        let code = |length: usize| check_secret(&"x".repeat(length).into()).map_err(|e| e.fields()[0].code.clone());
+        assert_eq!((code(31), code(32)), (Err("too_short".into()), Ok(())));
+        assert_eq!((code(1_024), code(1_025)), (Ok(()), Err("too_long".into())));
         let outbound = Outbound::new(Vec::new());
         assert!(check_address("https://id.example.com/jwks", &outbound).is_ok());
         assert!(check_address("https://10.0.0.1/jwks", &outbound).is_err());
