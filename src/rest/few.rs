@@ -1,4 +1,4 @@
-//! Lists of few things, read whole: given whole, or in pages where pages are asked for.
+//! Lists of few things: read whole, given in pages like any other.
 
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -10,12 +10,12 @@ use crate::kernel::crypto::MacKey;
 use crate::kernel::page::Direction;
 use crate::router::TenantDb;
 
-/// Which page of a list of few things: all of them, if neither a size nor a cursor is given.
+/// Which page of a list of few things.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListFew {
-    /// Items on a page, 1 to 100; all of them if left out, or 20 where a cursor is given.
+    /// Items on a page, 1 to 100; 20 if left out.
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,
@@ -52,14 +52,8 @@ impl ListFew {
     ) -> ApiResult<Listed<T>> {
         let Self { page_size, cursor, include_total } = self;
         let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
-        let total = include_total.unwrap_or(false).then_some(count);
-        if page_size.is_none() && cursor.is_none() {
-            let mut whole = Listed::whole(items);
-            whole.pagination.total = total;
-            whole.pagination.total_pages = total.map(|total| total.min(1));
-            return Ok(whole);
-        }
         let pages = Paging::new(None, page_size, cursor, include_total)?.bound(scope, list, "", filter);
+        let total = pages.include_total().then_some(count);
         let seek = pages.seek::<(usize, String)>()?;
         let found = seek.as_ref().and_then(|(_, (_, at))| items.iter().position(|item| key(item) == *at));
         let limit = usize::try_from(pages.limit()).unwrap_or(usize::MAX);
@@ -89,13 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn all_unless_pages_are_asked_for() {
+    fn twenty_unless_another_size_is_asked_for() {
         let mac = MacKey::new(&random::<32>());
         let many: Vec<u32> = (0..130).collect();
-        let all = page(&many, ListFew { include_total: Some(true), ..ListFew::default() }, &mac).unwrap();
-        let p = all.pagination;
-        assert_eq!((all.items.len(), p.page_size, p.total, p.total_pages), (130, 130, Some(130), Some(1)));
-        assert_eq!(page(&[1], ListFew::default(), &mac).unwrap().pagination.page_size, 20);
+        let first = page(&many, ListFew { include_total: Some(true), ..ListFew::default() }, &mac).unwrap();
+        let p = first.pagination;
+        assert_eq!((first.items.len(), p.page_size, p.total, p.total_pages), (20, 20, Some(130), Some(7)));
+        let next = page(&many, ListFew { cursor: p.next_cursor, ..ListFew::default() }, &mac).unwrap();
+        assert_eq!((next.items.as_slice(), next.pagination.has_next), (&many[20..40], true));
+        let few = page(&[1], ListFew::default(), &mac).unwrap();
+        assert_eq!((few.items.as_slice(), few.pagination.has_next), (&[1][..], false));
         let none = page(&[1], ListFew { page_size: Some(0), ..ListFew::default() }, &mac).unwrap_err();
         assert_eq!(none.code(), Code::InvalidQuery);
         let forged = page(&[1], sized(Some("x".into())), &mac).unwrap_err();

@@ -195,13 +195,6 @@ pub struct Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// A list that has few items, given whole: the only page of it.
-    pub(super) fn whole(items: Vec<T>) -> Self {
-        let page_size = u32::try_from(items.len()).unwrap_or(u32::MAX).max(DEFAULT_SIZE);
-        let pagination = Pagination { page: Some(1), page_size, ..Pagination::default() };
-        Self { items, pagination }
-    }
-
     /// The same page of other things, such as rows made into what clients see.
     pub fn map<U>(self, make: impl FnMut(T) -> U) -> Listed<U> {
         Listed { items: self.items.into_iter().map(make).collect(), pagination: self.pagination }

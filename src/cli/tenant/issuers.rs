@@ -103,7 +103,9 @@ fn path(tenant: &str) -> anyhow::Result<String> {
 pub(super) async fn run(context: &Context, command: &IssuersCommand) -> anyhow::Result<()> {
     match command {
         IssuersCommand::List(args) => {
-            let listed = ask(context, &args.remote, (Method::GET, path(&args.tenant)?), None).await?;
+            // All of them: a tenant has fifty at most.
+            let path = format!("{}?pageSize=100", path(&args.tenant)?);
+            let listed = ask(context, &args.remote, (Method::GET, path), None).await?;
             print(context, &listed)
         }
         IssuersCommand::Add(args) => {

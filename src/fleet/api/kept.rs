@@ -19,7 +19,7 @@ use crate::router::Router;
 pub struct ListKept {
     /// Those of one tenant, by id or slug.
     pub tenant: Option<String>,
-    /// Items on a page, 1 to 100; all of them if left out, or 20 where a cursor is given.
+    /// Items on a page, 1 to 100; 20 if left out.
     pub page_size: Option<u32>,
     /// `nextCursor` or `prevCursor` of another page.
     pub cursor: Option<String>,

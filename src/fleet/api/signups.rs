@@ -43,7 +43,7 @@ impl From<Waiting> for WaitingView {
     tag = "admin",
     operation_id = "adminListSignUps",
     params(ListFew),
-    responses((status = 200, description = "All that wait", body = ListEnvelope<WaitingView>), Refusals),
+    responses((status = 200, description = "Those that wait", body = ListEnvelope<WaitingView>), Refusals),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/sign-ups")]

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, TestApp};
 
+use crate::support::db;
+
 fn ids(answer: &Answer) -> Vec<String> {
     let items = answer.data().as_array().expect("a list");
     items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
@@ -205,9 +207,34 @@ async fn bad_parameters_are_400() {
     }
 }
 
-/// A list of few things is whole unless pages are asked for, and then they come to the same.
+/// Twenty, though there are no more than a few and all of them were read.
 #[actix_web::test]
-async fn a_whole_list_is_read_in_pages_too() {
+async fn no_list_comes_whole() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let id = acme.admin().user_id().await;
+    let insert = format!(
+        "INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, amr, auth_time) \
+         SELECT gen_random_uuid(), '{id}', now(), now(), now() + interval '20 days', '{{pwd}}', now() \
+         FROM generate_series(1, 24)"
+    );
+    db::execute(acme.database(), &insert).await;
+    for path in ["/api/v1/auth/sessions".to_owned(), format!("/api/v1/users/{id}/sessions")] {
+        let first = acme.admin().get(&format!("{path}?includeTotal=true")).await.expect(200);
+        let p = pagination(&first);
+        assert_eq!((&p["pageSize"], &p["total"], &p["totalPages"]), (&json!(20), &json!(25), &json!(2)), "{path}");
+        assert_eq!((ids(&first).len(), &p["hasNext"]), (20, &json!(true)), "{path}");
+        let next = p["nextCursor"].as_str().expect("a cursor");
+        let rest = acme.admin().get(&format!("{path}?cursor={next}")).await.expect(200);
+        assert_eq!((ids(&rest).len(), &pagination(&rest)["hasNext"]), (5, &json!(false)), "{path}");
+        let all: BTreeSet<_> = ids(&first).into_iter().chain(ids(&rest)).collect();
+        assert_eq!(all.len(), 25, "{path}");
+    }
+}
+
+/// Pages of a list of few things come to the same, of whatever size.
+#[actix_web::test]
+async fn pages_of_any_size_come_to_the_same() {
     let app = TestApp::shared().await;
     let (acme, other) = (app.tenant("acme").await, app.tenant("other").await);
     let path = "/api/v1/mail-templates";
