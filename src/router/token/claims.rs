@@ -42,10 +42,12 @@ const MEANINGFUL: &[&str] = &[
     "ver",
 ];
 
-/// What `roles` may take in a token, in bytes of JSON. With it, the other two bounds and a slug of 48 letters, a token is
+/// What `roles` may take in a token, in bytes of JSON. With it, the other bounds and a slug of 48 letters, a token is
 /// shorter than [`MAX_TOKEN_LEN`](super::MAX_TOKEN_LEN), and than the 4,096 bytes of a cookie: header and signature are
 /// 212 characters, and 4 characters of the rest are 3 bytes, of which what is always there takes about 330.
 pub const MAX_ROLES_LEN: usize = 1_024;
+/// What the `scope` of an app may take, in bytes: its tokens have it, and `client_id`, in place of roles.
+pub const MAX_SCOPE_LEN: usize = 960;
 /// What [`AccessClaims::extra`] may take, in bytes of JSON.
 pub const MAX_EXTRA_LEN: usize = 1_024;
 /// The longest public URL, in bytes: `iss` and `aud` begin with it.
@@ -170,14 +172,16 @@ mod tests {
         let kid = KeyId { tenant: TenantId::generate(), key: SigningKeyId::generate() }.encode(&mac);
         for name in ["r", "\"", "\\", "\u{416}", "\u{1f512}"] {
             let names = vec![name.repeat(64); 400];
-            let claims = widest(&names);
-            let said = serde_json::to_string(&claims.roles).unwrap().len();
+            let person = widest(&names);
+            let said = serde_json::to_string(&person.roles).unwrap().len();
             let one = serde_json::to_string(&names[0]).unwrap().len() + 1;
             assert!(said <= MAX_ROLES_LEN && said + one > MAX_ROLES_LEN, "{said} bytes of {name}");
-            for &algorithm in KeyAlgorithm::ALL {
+            let (client_id, scope) = (Some(OauthClientId::generate()), Some("s".repeat(MAX_SCOPE_LEN)));
+            let app = AccessClaims { client_id, scope, ..widest(&[]) };
+            for (&algorithm, claims) in KeyAlgorithm::ALL.iter().flat_map(|one| [(one, &person), (one, &app)]) {
                 let (private, _) = SigningKey::generate_pkcs8(algorithm);
                 let signing = SigningKey::from_pkcs8(kid.clone(), algorithm, &private).unwrap();
-                let token = signing.sign(ACCESS_TYP, &claims).unwrap();
+                let token = signing.sign(ACCESS_TYP, claims).unwrap();
                 assert!(token.len() + 90 <= MAX_TOKEN_LEN, "{} characters with {name}", token.len());
                 assert_eq!(strict_kid(&token, ACCESS_TYP).unwrap(), kid);
             }

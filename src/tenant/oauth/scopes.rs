@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
+use crate::router::token::MAX_SCOPE_LEN;
 use crate::tenant::api_keys::rules as keys;
 
 /// Scopes that are no permission: who somebody is (`openid`), their names, their address.
@@ -12,6 +13,11 @@ pub const OPENID: [&str; 3] = ["openid", "profile", "email"];
 pub(super) fn read(text: &str) -> Vec<String> {
     let mut seen = BTreeSet::new();
     text.split(' ').filter(|word| !word.is_empty() && seen.insert(*word)).map(str::to_owned).collect()
+}
+
+/// The words of a list as a token says them: each once, with spaces between them.
+pub(super) fn written(scopes: &[String]) -> String {
+    read(&scopes.join(" ")).join(" ")
 }
 
 /// Whether a list has a word.
@@ -31,14 +37,19 @@ pub(in crate::tenant) fn permissions(scopes: &[String]) -> Vec<String> {
     scopes.iter().filter(|scope| !OPENID.contains(&scope.as_str())).cloned().collect()
 }
 
-/// Refuses scopes that are nothing, or that whoever asks does not have.
+/// Refuses scopes that are nothing, that whoever asks does not have, or that no token has room for.
 ///
 /// # Errors
 /// 422 on the first of them.
 pub(super) fn check(scopes: &[String], own: &BTreeSet<String>) -> ApiResult<()> {
     let mut may = own.clone();
     may.extend(OPENID.map(str::to_owned));
-    keys::check_scopes(scopes, &may)
+    keys::check_scopes(scopes, &may)?;
+    if written(scopes).len() > MAX_SCOPE_LEN {
+        let said = format!("They may take {MAX_SCOPE_LEN} characters altogether, with spaces between them.");
+        return Err(ApiError::invalid_field("scopes", "too_large", said));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -60,5 +71,12 @@ mod tests {
         let own = BTreeSet::from(["a:read".to_owned()]);
         assert!(check(&words(&["openid", "a:read"]), &own).is_ok());
         assert_eq!(check(&most, &own).unwrap_err().fields()[0].field, "scopes[2]");
+        // However often one is named, a token says it once; and there is an end to what it says.
+        let often = vec!["a:read".to_owned(); 200];
+        assert_eq!(written(&often), "a:read");
+        assert!(check(&often, &own).is_ok());
+        let many: Vec<String> = (100..300).map(|at| format!("a:{at}")).collect();
+        let refused = check(&many, &many.iter().cloned().collect()).unwrap_err();
+        assert_eq!((&*refused.fields()[0].field, &*refused.fields()[0].code), ("scopes", "too_large"));
     }
 }

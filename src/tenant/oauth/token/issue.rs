@@ -81,7 +81,7 @@ pub(super) fn issue(
     let key = tenant.signing_key(now).ok_or_else(|| ApiError::new(Code::TenantUnavailable))?;
     let issuer = db.router().issuer(&tenant.slug);
     let exp = (now + delta(auth.settings.access_token_ttl)).min(grant.expires_at).timestamp();
-    let scope = granted.join(" ");
+    let scope = scopes::written(granted);
     let id_token = match grant.user_id {
         Some(sub) if scopes::has(granted, "openid") => {
             let (auth_time, nonce) = (grant.auth_time.timestamp(), grant.nonce.as_deref());

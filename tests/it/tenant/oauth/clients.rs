@@ -3,7 +3,8 @@
 use serde_json::json;
 use tenantry::testing::TestApp;
 
-use crate::support::oauth::{App, REDIRECT, refused};
+use crate::support::jwt::part;
+use crate::support::oauth::{App, REDIRECT, Tokens, refused};
 use crate::support::{db, unique};
 
 const PATH: &str = "/api/v1/oauth/clients";
@@ -38,6 +39,20 @@ async fn an_app_s_secret_is_shown_once_and_kept_as_a_hash() {
     let noted =
         format!("SELECT string_agg(action, ' ' ORDER BY id) AS word FROM audit WHERE reason LIKE '%{}%'", first.id());
     assert_eq!(db::word(acme.database(), &noted).await, "oauth_client.created oauth_client.removed");
+}
+
+/// Else it would be longer than the server reads.
+#[actix_web::test]
+async fn a_scope_that_is_named_often_stands_in_a_token_once() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let client = App::new(&acme, &["contacts:read"; 200], json!({})).await;
+    let own = Tokens::of(&client.ask("token", &[("grant_type", "client_credentials")]).await.expect(200));
+    let theirs = client.tokens(&acme.user(), "contacts:read").await;
+    for token in [&own.access, &theirs.access] {
+        assert_eq!(part(token, 1)["scope"], "contacts:read");
+        acme.anonymous().bearing(token).get("/api/v1/contacts").await.expect(200);
+    }
 }
 
 #[actix_web::test]
