@@ -13,7 +13,7 @@ use super::Fleet;
 use super::lock::Lock;
 use crate::control::requests::{self, Begun, Kept};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::OperatorId;
+use crate::kernel::{OperatorId, request};
 use crate::rest::{Answer, Idempotency, Keyed};
 use crate::router::MainConn;
 
@@ -74,10 +74,10 @@ impl Fleet {
             }
         };
         let fleet = self.clone();
-        let doing = actix_web::rt::spawn(async move {
+        let doing = actix_web::rt::spawn(request::carried(async move {
             let done = effect(fleet.clone()).await;
             fleet.settle(claim, done, |answer| serde_json::to_value(answer.data()?).ok()).await
-        });
+        }));
         idempotency.respond(doing.await.map_err(ApiError::internal)??, false)
     }
 

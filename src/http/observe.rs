@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -22,6 +23,7 @@ use super::request_id;
 use super::surface::{self, Surface};
 use crate::control::operators::audit::{Begun, Outcome};
 use crate::error::{ApiError, Code};
+use crate::kernel;
 use crate::kernel::trace::{self, Trace};
 use crate::rest::{Caller, ClientIp, PublicUrl, RateStanding, RequestId, problem};
 use crate::router::Router;
@@ -32,17 +34,19 @@ pub(super) async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let trace = request_id::trace(request.headers());
-    trace::within(trace, attend(request, next, trace)).await
+    let id: Arc<str> = request_id::of(request.headers()).into();
+    let attended = trace::within(trace, attend(request, next, trace, id.clone()));
+    kernel::request::within(Some(id), attended).await
 }
 
 async fn attend(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
     trace: Option<Trace>,
+    id: Arc<str>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
-    let id = request_id::of(request.headers());
-    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(RequestId((*id).to_owned()));
     let before = Before::of(&request);
     let response = match AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await {
         Ok(response) => response?.map_into_boxed_body(),

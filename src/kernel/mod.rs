@@ -1,4 +1,4 @@
-//! The words every other module speaks: ids, names, time, secrets, opaque tokens, pages, traces. No I/O.
+//! The words every other module speaks: ids, names, time, secrets, opaque tokens, pages, requests, traces. No I/O.
 
 pub mod chunks;
 pub mod clock;
@@ -6,6 +6,7 @@ pub mod crypto;
 pub mod ids;
 pub mod opaque;
 pub mod page;
+pub mod request;
 pub mod slug;
 pub mod trace;
 

@@ -95,7 +95,8 @@ impl TenantDb {
     {
         let (mut deadline, mut retries) = (None, Retries::default());
         loop {
-            let mut conn = TenantConn::new(self.router.lease(&self.tenant, Mode::Shared).await?);
+            let mut conn =
+                TenantConn::new(self.router.lease(&self.tenant, Mode::Shared).await?, self.tenant.schema_version);
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.router.work_deadline());
             // Past the deadline the connection stays in doubt: dropping it has the statement cancelled.
             let done = timeout_at(deadline, work(&mut conn)).await.map_err(|_| Error::Deadline)?;
@@ -148,7 +149,8 @@ impl TenantDb {
     async fn begin(&self) -> Result<TenantTx> {
         let mut retries = Retries::default();
         loop {
-            let mut conn = TenantConn::new(self.router.lease(&self.tenant, Mode::Alone).await?);
+            let mut conn =
+                TenantConn::new(self.router.lease(&self.tenant, Mode::Alone).await?, self.tenant.schema_version);
             let begun = timeout(self.router.work_deadline(), conn.batch_execute("BEGIN READ WRITE"));
             match begun.await.map_err(|_| Error::Deadline)? {
                 Ok(()) => return Ok(TenantTx(conn)),

@@ -37,6 +37,7 @@ const FAILED: u8 = 8;
 /// read, and are pipelined with those of other requests of the tenant; [`TenantTx`] has one to itself.
 pub struct TenantConn {
     pub(super) lease: Lease,
+    schema: i32,
     seen: AtomicU8,
 }
 
@@ -47,9 +48,15 @@ impl fmt::Debug for TenantConn {
 }
 
 impl TenantConn {
-    pub(super) const fn new(mut lease: Lease) -> Self {
+    pub(super) const fn new(mut lease: Lease, schema: i32) -> Self {
         lease.begin();
-        Self { lease, seen: AtomicU8::new(0) }
+        Self { lease, schema, seen: AtomicU8::new(0) }
+    }
+
+    /// The version of the built-in schema that the tenant's database has at the least.
+    #[must_use]
+    pub const fn schema_version(&self) -> i32 {
+        self.schema
     }
 
     fn raw(&self) -> &AsyncPgConnection {

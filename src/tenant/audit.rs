@@ -1,16 +1,21 @@
 //! What was done in somebody's name, or to how somebody proves who they are, for the tenant to read.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnectionCore, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::kernel::{SessionId, UserId};
+use crate::kernel::{SessionId, UserId, request};
 use crate::rest::{Authorized, Permission};
-use crate::router::TenantConn;
+use crate::router::{AdminConn, TenantConn, TenantTx};
 
 /// The built-in schema that has the audit (`V4__audit.sql`).
 pub const AUDITED_SINCE: i32 = 4;
+
+/// The built-in schema whose lines say for which request they were written (`V21__audited_requests.sql`).
+pub const REQUESTS_SINCE: i32 = 21;
 
 /// The longest reason that a line has, in characters.
 const LONGEST: usize = 500;
@@ -29,6 +34,37 @@ diesel::table! {
         user_id -> Nullable<Uuid>,
         session_id -> Nullable<Uuid>,
         reason -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+    }
+}
+
+/// A connection that lines are written over.
+pub trait AuditConn: AsyncConnectionCore<Backend = diesel::pg::Pg> {
+    /// The version of the built-in schema that the tenant's database has at the least.
+    fn schema(&self) -> i32;
+
+    /// The request that is worked on, if a line has room for it.
+    fn request(&self) -> Option<Arc<str>> {
+        if self.schema() >= REQUESTS_SINCE { request::current() } else { None }
+    }
+}
+
+impl AuditConn for TenantConn {
+    fn schema(&self) -> i32 {
+        self.schema_version()
+    }
+}
+
+impl AuditConn for TenantTx {
+    fn schema(&self) -> i32 {
+        self.schema_version()
+    }
+}
+
+/// Over it commands write, which no request causes.
+impl AuditConn for AdminConn {
+    fn schema(&self) -> i32 {
+        AUDITED_SINCE
     }
 }
 
@@ -47,6 +83,36 @@ pub struct Entry<'a> {
     pub reason: Option<&'a str>,
 }
 
+/// An [`Entry`] that may be about nobody in particular.
+struct Line<'a> {
+    actor: &'a str,
+    action: &'static str,
+    user: Option<UserId>,
+    session: Option<SessionId>,
+    reason: Option<&'a str>,
+}
+
+async fn write<C: AuditConn>(conn: &mut C, line: Line<'_>, now: DateTime<Utc>) -> QueryResult<()> {
+    let request = conn.request();
+    let line = (
+        audit::id.eq(Uuid::now_v7()),
+        audit::at.eq(now),
+        audit::actor.eq(line.actor),
+        audit::action.eq(line.action),
+        audit::user_id.eq(line.user),
+        audit::session_id.eq(line.session.map(SessionId::uuid)),
+        audit::reason.eq(line.reason.map(cut)),
+    );
+    match &request {
+        Some(id) => {
+            let line = (line, audit::request_id.eq(&**id));
+            diesel::insert_into(audit::table).values(line).execute(conn).await?
+        }
+        None => diesel::insert_into(audit::table).values(line).execute(conn).await?,
+    };
+    Ok(())
+}
+
 /// Who does it, as the audit has them: `user:id`, or the program that acts with a person's rights.
 #[must_use]
 pub fn actor<P: Permission>(caller: &Authorized<P>) -> String {
@@ -60,21 +126,10 @@ pub fn actor<P: Permission>(caller: &Authorized<P>) -> String {
 /// What the database answers.
 pub async fn note<C>(conn: &mut C, entry: &Entry<'_>, now: DateTime<Utc>) -> QueryResult<()>
 where
-    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+    C: AuditConn,
 {
-    diesel::insert_into(audit::table)
-        .values((
-            audit::id.eq(Uuid::now_v7()),
-            audit::at.eq(now),
-            audit::actor.eq(entry.actor),
-            audit::action.eq(entry.action),
-            audit::user_id.eq(entry.user),
-            audit::session_id.eq(entry.session.map(SessionId::uuid)),
-            audit::reason.eq(entry.reason.map(cut)),
-        ))
-        .execute(conn)
-        .await
-        .map(drop)
+    let Entry { actor, action, user, session, reason } = *entry;
+    write(conn, Line { actor, action, user: Some(user), session, reason }, now).await
 }
 
 /// Writes a line about a person, in whichever session.
@@ -103,19 +158,9 @@ pub async fn note_tenant<C>(
     now: DateTime<Utc>,
 ) -> QueryResult<()>
 where
-    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+    C: AuditConn,
 {
-    diesel::insert_into(audit::table)
-        .values((
-            audit::id.eq(Uuid::now_v7()),
-            audit::at.eq(now),
-            audit::actor.eq(actor),
-            audit::action.eq(action),
-            audit::reason.eq(cut(reason)),
-        ))
-        .execute(conn)
-        .await
-        .map(drop)
+    write(conn, Line { actor, action, user: None, session: None, reason: Some(reason) }, now).await
 }
 
 /// Writes a line about each of many people.
@@ -130,15 +175,24 @@ pub async fn note_each<C>(
     now: DateTime<Utc>,
 ) -> QueryResult<()>
 where
-    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
+    C: AuditConn,
 {
+    let request = conn.request();
     for some in users.chunks(1000) {
         let line = |user: &UserId| {
             let what = (audit::actor.eq(actor), audit::action.eq(action), audit::user_id.eq(*user));
             (audit::id.eq(Uuid::now_v7()), audit::at.eq(now), what)
         };
-        let lines: Vec<_> = some.iter().map(line).collect();
-        diesel::insert_into(audit::table).values(lines).execute(conn).await?;
+        match &request {
+            Some(id) => {
+                let lines: Vec<_> = some.iter().map(|user| (line(user), audit::request_id.eq(&**id))).collect();
+                diesel::insert_into(audit::table).values(lines).execute(conn).await?
+            }
+            None => {
+                let lines: Vec<_> = some.iter().map(line).collect();
+                diesel::insert_into(audit::table).values(lines).execute(conn).await?
+            }
+        };
     }
     Ok(())
 }

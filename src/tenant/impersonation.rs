@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
-use super::audit::{self, Entry};
+use super::audit::{self, AuditConn, Entry};
 use super::schema::{roles, sessions, user_roles, users};
 use super::users::rules::{UserStatus, email_key};
 use crate::kernel::{SessionId, UserId};
@@ -46,7 +46,7 @@ pub struct Impersonated {
 /// What the database answers.
 pub async fn impersonate<C>(conn: &mut C, wanted: &Impersonation<'_>) -> QueryResult<Option<Impersonated>>
 where
-    C: AsyncConnection<Backend = diesel::pg::Pg>,
+    C: AsyncConnection<Backend = diesel::pg::Pg> + AuditConn,
 {
     let person = users::table
         .filter(users::email_key.eq(email_key(wanted.email)))

@@ -283,8 +283,9 @@ async fn an_operator_registers_whose_tokens_a_tenant_takes() {
     assert_eq!(acme.admin().get("/api/v1/token-issuers").await.expect(200).data()[0]["issuer"], "urn:batch");
     let others = admin.get(&format!("/api/v1/admin/tenants/{}/token-issuers", globex.slug)).await.expect(200);
     assert_eq!(*others.data(), json!([]));
-    let noted = "SELECT actor AS word FROM audit WHERE action = 'token_issuer.created'";
-    assert!(db::word(acme.database(), noted).await.starts_with("operator:"));
+    let noted = "SELECT actor || ' ' || request_id AS word FROM audit WHERE action = 'token_issuer.created'";
+    let (noted, request) = (db::word(acme.database(), noted).await, made.header("x-request-id").expect("an id"));
+    assert!(noted.starts_with("operator:") && noted.ends_with(&format!(" {request}")), "{noted}");
     let (_, _, support) = operator(app, "support", &[]).await;
     support.get(&path).await.expect(200);
     support.delete(&format!("{path}/{}", made.id())).await.refused(403, "permission_denied");

@@ -77,6 +77,32 @@ async fn what_is_done_with_people_is_noted() {
     assert_eq!(noted(&acme, &by).await, "role.created");
 }
 
+/// Whoever knows the id of a request finds what it did, in lines of every kind.
+#[actix_web::test]
+async fn every_line_says_which_request_it_was_written_for() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let ids = ["made", "changed", "role"].map(|what| unique(&format!("abc-{what}_1.")));
+    let [made, changed, role] = ids.each_ref().map(|id| admin.with("x-request-id", id));
+    let email = |name: &str| format!("{}@example.com", unique(name));
+    let invited = json!({"email": email("i"), "firstName": "I", "lastName": "I", "roles": []});
+    let id = made.post("/api/v1/users", invited).await.expect(201).id();
+    changed.patch(&format!("/api/v1/users/{id}"), json!({"email": email("j")})).await.expect(200);
+    let nothing = || json!({"name": unique("r"), "permissions": []});
+    role.post("/api/v1/roles", nothing()).await.expect(201);
+    for (id, expected) in ids.iter().zip(["user.created", "invitation.voided user.email_changed", "role.created"]) {
+        let lines = noted(&acme, &format!("request_id = '{id}'")).await;
+        let mut actions: Vec<_> = lines.split(' ').collect();
+        actions.sort_unstable();
+        assert_eq!(actions.join(" "), expected, "{id}");
+    }
+    // Whoever gives none is told the one that it was given.
+    let answer = admin.post("/api/v1/roles", nothing()).await.expect(201);
+    let given = answer.header("x-request-id").expect("an id");
+    assert_eq!(noted(&acme, &format!("request_id = '{given}'")).await, "role.created");
+}
+
 /// What changes how somebody comes in stands there too where they do it themselves.
 #[actix_web::test]
 async fn what_people_do_with_how_they_come_in_is_noted() {

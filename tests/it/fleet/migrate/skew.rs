@@ -4,7 +4,8 @@ use diesel_async::SimpleAsyncConnection as _;
 use serde_json::json;
 use tenantry::testing::{Tenant, TestApp};
 
-use crate::support::{db, eventually, seconds};
+use crate::support::binary::run;
+use crate::support::{db, eventually, seconds, unique};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
@@ -25,12 +26,17 @@ async fn take_back(app: &TestApp, tenant: &Tenant) {
                 DELETE FROM permissions WHERE name ~ '^(security|api-keys|teams|mail|identity-providers|token-issuers|scim-tokens|oauth):' OR name = 'roles:write'; \
                 DELETE FROM tenantry.schema_history WHERE version > 1";
     db::execute(tenant.database(), undo).await;
+    is_known_at(app, tenant, 1).await;
+}
+
+/// Says in the control plane which version a tenant is at, until the node knows.
+async fn is_known_at(app: &TestApp, tenant: &Tenant, version: i32) {
     let known = format!(
-        "UPDATE tenants SET schema_version = 1, migrations_hash = NULL, epoch = epoch + 1 WHERE id = '{}'",
+        "UPDATE tenants SET schema_version = {version}, migrations_hash = NULL, epoch = epoch + 1 WHERE id = '{}'",
         tenant.id
     );
     db::execute(app.control_database(), &known).await;
-    let known = async || app.router().tenant(tenant.id).await.is_ok_and(|tenant| tenant.schema_version == 1);
+    let known = async || app.router().tenant(tenant.id).await.is_ok_and(|tenant| tenant.schema_version == version);
     eventually(seconds(5), "the node knows", known).await;
 }
 
@@ -85,6 +91,31 @@ async fn where_the_migration_cannot_be_done_the_rest_of_the_tenant_works() {
     eventually(seconds(30), "it was migrated", async || admin.get("/api/v1/contacts").await.status == 200).await;
 }
 
+/// The audit of the release before has no column for the request: lines do without until the tenant is migrated.
+#[actix_web::test]
+async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let undo = "ALTER TABLE audit DROP COLUMN request_id; DELETE FROM tenantry.schema_history WHERE version > 20";
+    db::execute(acme.database(), undo).await;
+    is_known_at(&app, &acme, 20).await;
+    let make_role = async |request: &str| {
+        let role = json!({"name": unique("role"), "permissions": []});
+        admin.with("x-request-id", request).post("/api/v1/roles", role).await.expect(201);
+    };
+    make_role("before").await;
+    let lines = "SELECT count(*)::text AS word FROM audit WHERE action = 'role.created'";
+    assert_eq!(db::word(acme.database(), lines).await, "1");
+    assert_eq!(app.router().tenant(acme.id).await.unwrap().schema_version, 20, "no line waits for a migration");
+    run(&app, &["fleet", "migrate"]).await.expect(0);
+    let migrated = async || app.router().tenant(acme.id).await.is_ok_and(|tenant| tenant.schema_version > 20);
+    eventually(seconds(5), "the node knows that it is migrated", migrated).await;
+    make_role("after").await;
+    let requests = "SELECT coalesce(request_id, 'none') AS word FROM audit WHERE action = 'role.created' ORDER BY id";
+    assert_eq!(db::words(acme.database(), requests).await, ["none", "after"]);
+}
+
 /// A release is rolled back: what its successor added stays, and the older one goes on serving.
 #[actix_web::test]
 async fn a_tenant_that_is_ahead_is_served_and_left_alone() {
@@ -101,6 +132,6 @@ async fn a_tenant_that_is_ahead_is_served_and_left_alone() {
     let admin = acme.admin();
     admin.contact("Hopper").await;
     admin.get("/api/v1/contacts").await.expect(200);
-    let report = crate::support::binary::run(&app, &["fleet", "migrate", "--output", "json"]).await.expect(0).json();
+    let report = run(&app, &["fleet", "migrate", "--output", "json"]).await.expect(0).json();
     assert_eq!((&report["migrated"], &report["skipped"]), (&json!(0), &json!(1)), "{report}");
 }
