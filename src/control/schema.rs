@@ -159,6 +159,7 @@ diesel::table! {
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
         driver -> Nullable<Uuid>,
+        request_id -> Nullable<Text>,
     }
 }
 

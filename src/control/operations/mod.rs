@@ -109,6 +109,8 @@ pub struct Operation {
     pub cancel_requested: bool,
     /// Who asked for it over REST.
     pub requested_by: Option<OperatorId>,
+    /// The request that began it; none if a command or a worker did.
+    pub request_id: Option<String>,
     /// When it was asked for.
     pub started_at: DateTime<Utc>,
     /// When it ended.

@@ -10,7 +10,7 @@ use super::{Operation, OperationKind, OperationState};
 use crate::control::schema::operations as o;
 use crate::control::word;
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
+use crate::kernel::{OperationId, OperatorId, Slug, TenantId, request};
 use crate::router::MainConn;
 
 pub(super) const OPEN: [&str; 2] = [OperationState::Queued.as_str(), OperationState::Running.as_str()];
@@ -34,6 +34,7 @@ struct Row {
     started_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
     driver: Option<Uuid>,
+    request_id: Option<String>,
 }
 
 impl TryFrom<Row> for Operation {
@@ -58,6 +59,7 @@ impl TryFrom<Row> for Operation {
             progress: row.progress_done.zip(row.progress_total),
             cancel_requested: row.cancel_requested,
             requested_by: row.requested_by,
+            request_id: row.request_id,
             started_at: row.started_at,
             finished_at: row.finished_at,
             driver: row.driver,
@@ -96,6 +98,7 @@ impl NewOperation {
 pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operation> {
     let id = OperationId::generate();
     let state = if new.background { OperationState::Queued } else { OperationState::Running };
+    let request = request::current();
     let begun: Option<Row> = diesel::insert_into(o::table)
         .values((
             o::id.eq(id),
@@ -106,6 +109,7 @@ pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operati
             o::background.eq(new.background),
             o::input.eq(&new.input),
             o::requested_by.eq(new.requested_by),
+            o::request_id.eq(request.as_deref()),
         ))
         .on_conflict_do_nothing()
         .returning(Row::as_returning())

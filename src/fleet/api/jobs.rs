@@ -35,6 +35,9 @@ pub struct JobView {
     pub error: Option<String>,
     /// Whether it was asked to stop.
     pub cancel_requested: bool,
+    /// The request that began it, as in its `x-request-id`; null for what was begun on the command line or by a worker.
+    #[schema(example = "01980000-0000-7000-8000-000000000000")]
+    pub request_id: Option<String>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When it ended.
@@ -79,6 +82,7 @@ impl From<Operation> for JobView {
             result: operation.result,
             error: operation.error,
             cancel_requested: operation.cancel_requested,
+            request_id: operation.request_id,
             created_at: operation.started_at,
             finished_at: operation.finished_at,
         }

@@ -16,7 +16,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::once::Turn;
 use crate::fleet::signup::{Made, SignUpSettings, Standing, Wanted};
 use crate::fleet::{AdminPassword, FirstAdmin, Fleet, Welcome};
-use crate::kernel::{OperationId, Slug};
+use crate::kernel::{OperationId, Slug, request};
 use crate::rest::passwords::Rules;
 use crate::rest::problem;
 use crate::rest::{Answer, Client, ClientIp, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Path, Reply};
@@ -183,22 +183,22 @@ impl Desk {
             },
             // The work goes on if the caller goes away, and its answer is kept.
             Turn::Do(claim) if mode == SignUpMode::Approval => {
-                let asking = actix_web::rt::spawn(async move {
+                let asking = actix_web::rt::spawn(request::carried(async move {
                     let asked = self.fleet.ask_for_tenant(&body.wanted(), claim.request()).await.map(|job| {
                         let location = format!("/api/v1/jobs/{}", job.id);
                         Answer::accepted(JobView::from(job)).location(location)
                     });
                     let kept = |answer: &Answer<JobView>| serde_json::to_value(answer.data()).ok();
                     self.fleet.settle(claim, asked, kept).await
-                });
+                }));
                 idempotency.respond(asking.await.map_err(ApiError::internal)??, false)
             }
             Turn::Do(claim) => {
-                let making = actix_web::rt::spawn(async move {
+                let making = actix_web::rt::spawn(request::carried(async move {
                     let fleet = self.fleet.clone();
                     let made = self.make(&body, claim.id).await;
                     fleet.settle(claim, made, |_| None).await
-                });
+                }));
                 idempotency.respond(making.await.map_err(ApiError::internal)??, false)
             }
         }

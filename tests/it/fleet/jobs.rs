@@ -29,6 +29,7 @@ async fn what_waits_for_a_worker_is_seen_and_cancelled_and_can_be_asked_for_agai
     let job = &jobs.data()[0];
     assert_eq!((&job["kind"], &job["state"]), (&json!("create"), &json!("queued")), "{job}");
     assert_eq!((&job["progress"], &job["result"]), (&json!(0), &json!(null)), "{job}");
+    assert_eq!(job.get("requestId"), Some(&json!(null)), "no request began it: {job}");
     assert_eq!(job["tenant"], json!({"id": tenant.id, "slug": slug}));
 
     let path = format!("/api/v1/admin/jobs/{}", job["id"].as_str().expect("an id"));
@@ -43,6 +44,30 @@ async fn what_waits_for_a_worker_is_seen_and_cancelled_and_can_be_asked_for_agai
     assert_eq!((&done.data()["state"], &done.data()["progress"]), (&json!("done"), &json!(100)));
     let steps = done.data()["steps"].as_array().expect("steps");
     assert!(steps.iter().any(|step| step["name"] == "database"), "{steps:?}");
+}
+
+/// A job is found by the request that began it, whoever drives it.
+#[actix_web::test]
+async fn a_job_says_which_request_began_it() {
+    let app = TestApp::builder().start().await;
+    let (operator, slug) = (app.operator(), unique("asked"));
+    let ids = ["made", "turned", "gone"].map(|what| unique(&format!("abc-{what}_1.")));
+    let [made, turned, gone] = ids.each_ref().map(|id| operator.with("x-request-id", id));
+    made.post("/api/v1/admin/tenants", json!({"slug": slug})).await.expect(201);
+    let path = format!("/api/v1/admin/tenants/{slug}");
+    let job = turned.post(&format!("{path}/rotate-credentials"), json!({})).await.expect(202);
+    let at = format!("/api/v1/admin/jobs/{}", job.id());
+    let found = operator.get(&at).await.expect(200);
+    let listed = operator.get(&format!("/api/v1/admin/jobs?tenantId={slug}")).await.expect(200);
+    for seen in [job.data(), found.data(), &listed.data()[0]] {
+        assert_eq!((&seen["id"], &seen["requestId"]), (&json!(job.id()), &json!(ids[1])), "{seen}");
+    }
+    operator.post(&format!("{at}/cancel"), json!({})).await.expect(200);
+    gone.delete(&format!("{path}?now=true")).await.expect(204);
+    let begun = format!("SELECT kind || ' ' || request_id AS word FROM operations WHERE slug = '{slug}' ORDER BY id");
+    let kinds = ["create", "rotate_credentials", "delete"].iter().zip(&ids);
+    let expected: Vec<_> = kinds.map(|(kind, id)| format!("{kind} {id}")).collect();
+    assert_eq!(db::words(app.control_database(), &begun).await, expected);
 }
 
 #[actix_web::test]

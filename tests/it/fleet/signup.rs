@@ -33,8 +33,10 @@ async fn the_tenant_is_usable_at_once_from_the_stock_and_without() {
         let slug = unique(way);
         // Somebody has looked for it before: that there is none is not believed any longer.
         app.anonymous().get(&format!("/t/{slug}/.well-known/jwks.json")).await.expect(404);
-        let answer = app.anonymous().post(PATH, request(&slug)).await.expect(201);
+        let answer = app.anonymous().with("x-request-id", &slug).post(PATH, request(&slug)).await.expect(201);
         assert_eq!(answer.header("location"), Some("/api/v1/tenants/current"));
+        let begun = format!("SELECT request_id AS word FROM operations WHERE slug = '{slug}'");
+        assert_eq!(db::words(app.control_database(), &begun).await, [slug.as_str()]);
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let data = answer.data();
         assert_eq!((&data["tenant"]["slug"], &data["tenant"]["status"]), (&json!(slug), &json!("active")));
@@ -230,8 +232,10 @@ async fn an_operator_decides_where_sign_ups_need_approval() {
     let keyed = |key: &str| app.anonymous().with("idempotency-key", key);
     let mut jobs = Vec::new();
     for slug in [&wanted, &unwanted] {
-        let asked = keyed(&unique("key")).post(PATH, request(slug)).await.expect(202);
+        let by = keyed(&unique("key")).with("x-request-id", slug);
+        let asked = by.post(PATH, request(slug)).await.expect(202);
         assert_eq!((&asked.data()["state"], &asked.data()["kind"]), (&json!("queued"), &json!("create")));
+        assert_eq!(asked.data()["requestId"], json!(slug));
         let at = asked.header("location").unwrap().to_owned();
         assert_eq!(at, format!("/api/v1/jobs/{}", asked.id()));
         assert_eq!(app.anonymous().get(&at).await.expect(200).data()["state"], json!("queued"));

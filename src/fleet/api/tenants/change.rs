@@ -11,6 +11,7 @@ use crate::control::tenants::TenantChanges;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::api::{ChangeRefusals, Refusals, tenant_of};
 use crate::fleet::{DeleteTenant, Fleet, Silent};
+use crate::kernel::request;
 use crate::rest::{Answer, Envelope, Idempotency, IfMatch, MergePatch, NoContent, NoQuery, Patch, Path, Query, Tagged};
 use crate::router::{Registration, Router, TenantStatus};
 
@@ -126,9 +127,8 @@ pub async fn delete_tenant(
     if_match.check(tenant.version)?;
     let fleet = fleet.into_inner();
     let how = DeleteTenant { now, drop_dedicated_data };
-    actix_web::rt::spawn(async move { fleet.delete(tenant.id, how, &Silent).await })
-        .await
-        .map_err(ApiError::internal)??;
+    let deleting = request::carried(async move { fleet.delete(tenant.id, how, &Silent).await });
+    actix_web::rt::spawn(deleting).await.map_err(ApiError::internal)??;
     Ok(NoContent)
 }
 

@@ -13,7 +13,7 @@ use crate::fleet::api::{ChangeRefusals, Refusals};
 use crate::fleet::once::Turn;
 use crate::fleet::view::ProvisionedView;
 use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet};
-use crate::kernel::Slug;
+use crate::kernel::{Slug, request};
 use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery};
 use crate::router::pools::PoolSnapshot;
 use crate::router::{Registration, Router};
@@ -125,7 +125,7 @@ pub async fn create_tenant(
         }
     };
     // The work goes on if the caller goes away, and its answer is kept.
-    let making = actix_web::rt::spawn(async move {
+    let making = actix_web::rt::spawn(request::carried(async move {
         let made = fleet.create_once(&wanted, claim.request()).await;
         let answer = made.map(|made| {
             let made = ProvisionedView::from(made);
@@ -134,7 +134,7 @@ pub async fn create_tenant(
             Answer::created(created).location(format!("/api/v1/admin/tenants/{id}")).etag(version)
         });
         fleet.settle(claim, answer, without_password).await
-    });
+    }));
     idempotency.respond(making.await.map_err(ApiError::internal)??, false)
 }
 
