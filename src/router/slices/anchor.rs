@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use super::entry::{Entry, number};
 use super::keeper::Keeper;
+use super::offline;
 use crate::kernel::ClusterId;
-use crate::router::connect::{Target, open_client};
+use crate::router::connect::{ConnectError, ConnectOptions, Target, open_client};
 
 /// Anchors being opened at once.
 const OPENINGS: usize = 8;
@@ -36,9 +37,26 @@ pub(super) enum Anchor {
 /// Closed when dropped.
 pub(super) struct Held {
     gone: Arc<AtomicBool>,
-    _client: tokio_postgres::Client,
+    pub(super) client: Arc<tokio_postgres::Client>,
     // Dropped after the client: the driver then has seen that nobody is left.
     _hang_up: oneshot::Sender<()>,
+}
+
+impl Held {
+    pub(super) async fn open(target: &Target, options: &ConnectOptions) -> Result<Self, ConnectError> {
+        let (client, gone, hang_up) = open_client(target, options, None).await?;
+        Ok(Self { gone, client: client.into(), _hang_up: hang_up })
+    }
+}
+
+/// What a look at the entries leaves to be done.
+pub(super) enum Errand {
+    /// Open an anchor for a slice.
+    Anchor(Arc<Target>),
+    /// Open one without a slice, and look who else is there.
+    Show(Arc<Target>),
+    /// Look again, through the anchor.
+    Look(Arc<tokio_postgres::Client>),
 }
 
 impl Anchor {
@@ -58,7 +76,7 @@ impl Anchor {
         }
     }
 
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         *self = match mem::replace(self, Self::None) {
             Self::Held(held) => Self::Leaving(held.gone.clone()),
             Self::Reserved | Self::None => Self::None,
@@ -87,24 +105,31 @@ impl Keeper {
         let every = (self.ttl / 15).max(Duration::from_millis(20));
         loop {
             tokio::time::sleep(every).await;
-            for (cluster, target) in self.watch(Instant::now()) {
-                tokio::spawn(self.clone().open_anchor(cluster, target));
+            for (cluster, errand) in self.watch(Instant::now()) {
+                match errand {
+                    Errand::Anchor(target) => tokio::spawn(self.clone().open_anchor(cluster, target)),
+                    Errand::Show(target) => tokio::spawn(self.clone().show_again(cluster, target)),
+                    Errand::Look(client) => tokio::spawn(self.clone().look_again(cluster, client)),
+                };
             }
         }
     }
 
-    /// Looks at every cluster, and gives those to open an anchor at.
-    fn watch(&self, now: Instant) -> Vec<(ClusterId, Arc<Target>)> {
+    /// Looks at every cluster, and gives what is to be done there.
+    fn watch(&self, now: Instant) -> Vec<(ClusterId, Errand)> {
         let mut state = self.lock();
         let silent = state.contact.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         let others = state.others;
         let mut room = OPENINGS
             .saturating_sub(state.entries.values().filter(|entry| matches!(entry.anchor, Anchor::Opening)).count());
-        let mut openings = Vec::new();
+        let mut errands = Vec::new();
         for (id, entry) in &mut state.entries {
             let before = entry.anchor.count();
             entry.anchor.settle();
-            if silent < self.ttl / 3 && !entry.confirm {
+            if entry.slice.is_none() && entry.offline.is_some() {
+                let errand = offline::watch(entry, now, (self.gap(), self.ttl), &mut room);
+                errands.extend(errand.map(|errand| (*id, errand)));
+            } else if silent < self.ttl / 3 && !entry.confirm {
                 entry.seen = now;
                 entry.anchor.leave();
             } else if entry.slice.is_some() && !entry.fenced {
@@ -118,22 +143,22 @@ impl Keeper {
                 if matches!(entry.anchor, Anchor::Reserved) && has_permit && room > 0 {
                     room -= 1;
                     entry.anchor = Anchor::Opening;
-                    openings.push((*id, entry.target.clone()));
+                    errands.push((*id, Errand::Anchor(entry.target.clone())));
                 }
             }
-            if entry.anchor.count() != before || entry.fenced {
+            if entry.anchor.count() != before || entry.fenced || entry.is_hidden() {
                 entry.apply();
             }
         }
-        openings
+        errands
     }
 
     async fn open_anchor(self: Arc<Self>, cluster: ClusterId, target: Arc<Target>) {
-        let opened = open_client(&target, &self.connect, None).await;
+        let opened = Held::open(&target, &self.connect).await;
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&cluster) else { return };
         entry.anchor = match opened {
-            Ok((client, gone, hang_up)) => Anchor::Held(Held { gone, _client: client, _hang_up: hang_up }),
+            Ok(held) => Anchor::Held(held),
             Err(error) => {
                 tracing::debug!(cluster = entry.name, %error, "no anchor");
                 Anchor::None

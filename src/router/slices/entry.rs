@@ -43,9 +43,11 @@ pub(super) struct Entry {
     pub(super) confirm: bool,
     /// Until when the cluster is known to have seen a connection of ours.
     pub(super) seen: Instant,
+    /// When others were last looked for, while it is served without a slice.
+    pub(super) looked: Instant,
     pub(super) demand: Arc<Demand>,
     pub(super) yield_to: Option<u32>,
-    /// What is used without any word of the ledger.
+    /// What is used without any word of the ledger. More than one only while an anchor is held.
     pub(super) offline: Option<u32>,
     pub(super) budget: u32,
     pub(super) others: u32,
@@ -78,11 +80,21 @@ impl Entry {
         }
     }
 
+    /// Whether the whole budget is used without a slice: for as long as nobody else is to be seen.
+    pub(super) fn has_it_alone(&self) -> bool {
+        self.slice.is_none() && self.offline.is_some_and(|share| share > 1)
+    }
+
+    /// Whether that is so, and nobody who looks now can be sure to see us: nothing more is opened.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.has_it_alone() && !matches!(self.anchor, Anchor::Held(_))
+    }
+
     /// Tells the pools what they may have open.
     pub(super) fn apply(&self) {
         let Some(pools) = self.pools.upgrade() else { return };
         let capacity = self.allowed().saturating_sub(self.anchor.count()) as usize;
-        pools.set_capacity(if self.frozen { capacity.min(pools.counts().open) } else { capacity });
+        pools.set_capacity(if self.frozen || self.is_hidden() { capacity.min(pools.counts().open) } else { capacity });
     }
 
     /// Whether to claim now; `Err` if only in a moment.

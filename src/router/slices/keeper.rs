@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::anchor::Anchor;
 use super::entry::{Entry, State, number};
-use super::{Demand, NodeId, SliceClaim, SliceGrant, look};
+use super::{Demand, NodeId, SliceClaim, SliceGrant};
 use crate::kernel::ClusterId;
 use crate::router::connect::ConnectOptions;
 use crate::router::error::Error;
@@ -102,6 +102,7 @@ impl Keeper {
             fenced: false,
             confirm: false,
             seen: Instant::now(),
+            looked: Instant::now(),
             demand: Arc::new(Demand::new(budget, self.wake.clone())),
             yield_to: None,
             offline: None,
@@ -317,33 +318,6 @@ impl Keeper {
         (entry.budget, entry.others) = (grant.budget, grant.others);
         entry.demand.scarce.store(grant.slice < grant.budget, Ordering::Relaxed);
         entry.demand.budget.store(grant.budget, Ordering::Release);
-        entry.apply();
-    }
-
-    /// No answer. A slice stays what it was. Whoever never had one serves nevertheless: with all of the budget where no
-    /// other node is to be seen on the cluster, else with one connection.
-    async fn do_without(&self, claim: SliceClaim) {
-        let target = {
-            let mut state = self.lock();
-            let Some(entry) = state.entries.get_mut(&claim.cluster) else { return };
-            entry.failed = true;
-            if entry.slice.is_some() || entry.offline.is_some_and(|share| share > 1) {
-                (entry.claiming, entry.frozen) = (false, false);
-                entry.apply();
-                return;
-            }
-            entry.target.clone()
-        };
-        let alone = look::others_are_there(&target, self.node).await.is_ok_and(|others| !others);
-        let mut state = self.lock();
-        let Some(entry) = state.entries.get_mut(&claim.cluster) else { return };
-        (entry.claiming, entry.frozen) = (false, false);
-        entry.offline = Some(if alone { claim.budget } else { 1 });
-        tracing::warn!(
-            cluster = entry.name,
-            connections = entry.allowed(),
-            "the control plane is silent and has never given this node a slice; it serves without"
-        );
         entry.apply();
     }
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use diesel::sql_types::{Array, Text};
 use diesel_async::RunQueryDsl;
+use tokio::time::timeout;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{APPLICATION, NodeId};
 use crate::router::conn::AdminConn;
 use crate::router::connect::{ConnectError, ConnectFailure, ConnectOptions, Target};
 
 /// How long a look may take.
-const DEADLINE: Duration = Duration::from_secs(3);
+pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
 #[derive(diesel::QueryableByName)]
 struct Name {
@@ -25,13 +27,12 @@ async fn names(target: &Target, sql: &str, wanted: Vec<String>) -> Result<Vec<St
         statement_timeout: Some(DEADLINE),
         ..ConnectOptions::default()
     };
-    let late = || ConnectError::new(ConnectFailure::Unreachable, "no answer within the deadline");
     let look = async {
         let mut conn = AdminConn::open(target, &options).await?;
         let rows: Result<Vec<Name>, _> = diesel::sql_query(sql).bind::<Array<Text>, _>(wanted).load(&mut conn).await;
         rows.map_err(|error| ConnectError::new(ConnectFailure::Other, error))
     };
-    let rows = tokio::time::timeout(DEADLINE * 2, look).await.map_err(|_| late())??;
+    let rows = timeout(DEADLINE * 2, look).await.map_err(|_| late())??;
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
@@ -43,8 +44,18 @@ pub(in crate::router) async fn visible(target: &Target, nodes: &[NodeId]) -> Res
 }
 
 /// Whether any other node has a connection to the server.
-pub(super) async fn others_are_there(target: &Target, me: NodeId) -> Result<bool, ConnectError> {
-    let sql = "SELECT DISTINCT application_name AS name FROM pg_stat_activity WHERE application_name LIKE ALL ($1)";
-    let found = names(target, sql, vec![format!("{APPLICATION}%")]).await?;
-    Ok(found.iter().any(|name| *name != me.application_name()))
+pub(super) async fn others_are_there(client: &Client, me: NodeId) -> Result<bool, ConnectError> {
+    let sql =
+        format!("SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name LIKE '{APPLICATION}%'");
+    let found = timeout(DEADLINE, client.simple_query(&sql)).await.map_err(|_| late())?;
+    let found = found.map_err(|error| ConnectError::new(ConnectFailure::Other, error))?;
+    let mine = me.application_name();
+    Ok(found.iter().any(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0) != Some(mine.as_str()),
+        _ => false,
+    }))
+}
+
+fn late() -> ConnectError {
+    ConnectError::new(ConnectFailure::Unreachable, "no answer within the deadline")
 }

@@ -3,7 +3,7 @@
 //! Each node holds a slice of every cluster it uses, leased through the registry. `rules.rs` is the arithmetic,
 //! `ledger.rs` the rows in the control plane, `look.rs` whether a lost node's connections are gone, `put_off.rs` where
 //! that cannot be seen now, `keeper.rs` this node's side with its `entry.rs` for each cluster, `anchor.rs` what it does
-//! while the control plane is silent. Why so: `docs/adr/0009-budget-slices.md`.
+//! while the control plane is silent, `offline.rs` how it serves if it never had a slice. Why so: `docs/adr/0009-budget-slices.md`.
 
 mod anchor;
 mod entry;
@@ -11,6 +11,7 @@ pub(super) mod floor;
 mod keeper;
 pub(super) mod ledger;
 pub(super) mod look;
+mod offline;
 mod put_off;
 pub(super) mod rules;
 

@@ -10,5 +10,6 @@ mod pools;
 mod reads;
 mod registry;
 mod slices;
+mod slices_offline;
 mod snapshot;
 mod transactions;

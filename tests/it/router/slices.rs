@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use futures_util::join;
 use tenantry::control::clusters::ClusterChanges;
 use tenantry::router::{
-    ClaimsOnly, ControlPlaneRegistry, Error, NodeId, Registry as _, Result, Router, RouterConfig, SliceClaim,
+    ClaimsOnly, ControlPlaneRegistry, Error, NodeId, Registry as _, Result, Router, RouterConfig, SliceClaim, Target,
     TenantConn, TenantHints,
 };
 use tenantry::testing::{Tenant, TestApp};
@@ -33,15 +33,15 @@ fn open_connections(tenants: &[Tenant]) -> String {
 }
 
 /// Looks until it is dropped, and remembers the most it saw.
-struct Observer {
+pub(super) struct Observer {
     done: Arc<AtomicBool>,
     most: Arc<AtomicUsize>,
 }
 
 impl Observer {
-    async fn start(app: &TestApp, tenants: &[Tenant]) -> Self {
+    pub(super) async fn start(server: &Target, tenants: &[Tenant]) -> Self {
         let sql = open_connections(tenants);
-        let mut conn = db::open(&app.server()).await;
+        let mut conn = db::open(server).await;
         let observer = Self { done: Arc::default(), most: Arc::default() };
         let (done, most) = (observer.done.clone(), observer.most.clone());
         actix_web::rt::spawn(async move {
@@ -54,7 +54,7 @@ impl Observer {
         observer
     }
 
-    fn most(&self) -> usize {
+    pub(super) fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 }
@@ -65,7 +65,7 @@ impl Drop for Observer {
     }
 }
 
-fn slice(router: &Router) -> u32 {
+pub(super) fn slice(router: &Router) -> u32 {
     router.pools().slices().iter().map(|(_, slice, _)| *slice).sum()
 }
 
@@ -90,7 +90,7 @@ async fn alone_a_node_has_all_and_two_share() {
     let budget = i32::try_from(BUDGET).unwrap();
     let one = TestApp::builder().connection_budget(budget).set(TTL.0, TTL.1).start().await;
     let here = tenants(&one, 6).await;
-    let observer = Observer::start(&one, &here).await;
+    let observer = Observer::start(&one.server(), &here).await;
     for tenant in &here {
         tenant.admin().signed_in().await;
     }
@@ -133,7 +133,7 @@ async fn a_lowered_budget_is_come_down_to_without_a_broken_request() {
         slice(app.router()) == 2 && db::word(&app.server(), &sql).await.parse::<u32>().unwrap() <= 2
     })
     .await;
-    let observer = Observer::start(&app, &here).await;
+    let observer = Observer::start(&app.server(), &here).await;
     burst(&here, 60).await;
     assert!(observer.most() <= 2, "{} were open", observer.most());
 }
@@ -147,7 +147,7 @@ async fn router(app: &TestApp) -> Router {
     Router::start(Arc::new(registry), Arc::new(ClaimsOnly), config).await.unwrap()
 }
 
-async fn ask(router: &Router, tenant: &Tenant) -> Result<usize> {
+pub(super) async fn ask(router: &Router, tenant: &Tenant) -> Result<usize> {
     use diesel_async::RunQueryDsl as _;
     let db = router.named(Some(tenant.slug.as_str()), &TenantHints::default()).await?;
     db.read(async |conn: &mut TenantConn| -> Result<usize> { Ok(diesel::sql_query("SELECT 1").execute(conn).await?) })
@@ -270,7 +270,7 @@ async fn without_the_control_plane_a_node_keeps_its_slice_and_stays_visible() {
     })
     .await;
     assert_eq!((slice(one.router()), slice(two.router())), (first, second), "nobody took anything");
-    let observer = Observer::start(&one, &here).await;
+    let observer = Observer::start(&one.server(), &here).await;
     join!(burst(&here, 30), burst(&there, 30));
     assert!(observer.most() <= 10, "{} were open", observer.most());
     drop(observer);
