@@ -86,7 +86,9 @@ impl Anchor {
 }
 
 /// Keeps a permit for an anchor where there is none, and remembers whether we are to be seen.
-fn stay_visible(entry: &mut Entry, now: Instant) {
+fn stay_visible(entry: &mut Entry, now: Instant, gap: Duration) {
+    // To be seen again takes nothing back of what others did meanwhile.
+    entry.lost_sight |= now.saturating_duration_since(entry.seen) > gap;
     let counts = entry.counts();
     let established = counts.open > counts.opening + counts.closing;
     // With a single permit the anchor would leave nothing to serve with.
@@ -130,10 +132,10 @@ impl Keeper {
                 let errand = offline::watch(entry, now, (self.gap(), self.ttl), &mut room);
                 errands.extend(errand.map(|errand| (*id, errand)));
             } else if silent < self.ttl / 3 && !entry.confirm {
-                entry.seen = now;
+                (entry.seen, entry.lost_sight) = (now, false);
                 entry.anchor.leave();
             } else if entry.slice.is_some() && !entry.fenced {
-                stay_visible(entry, now);
+                stay_visible(entry, now, self.gap());
                 if silent >= self.ttl && others > 0 && now.saturating_duration_since(entry.seen) > self.gap() {
                     tracing::warn!(cluster = entry.name, "cut off and not to be seen; nothing is opened until asked");
                     entry.fenced = true;

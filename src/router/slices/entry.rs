@@ -43,6 +43,8 @@ pub(super) struct Entry {
     pub(super) confirm: bool,
     /// Until when the cluster is known to have seen a connection of ours.
     pub(super) seen: Instant,
+    /// Since the ledger last knew of us, there was a time in which others could have taken us for gone.
+    pub(super) lost_sight: bool,
     /// When others were last looked for, while it is served without a slice.
     pub(super) looked: Instant,
     pub(super) demand: Arc<Demand>,
@@ -95,6 +97,22 @@ impl Entry {
         let Some(pools) = self.pools.upgrade() else { return };
         let capacity = self.allowed().saturating_sub(self.anchor.count()) as usize;
         pools.set_capacity(if self.frozen || self.is_hidden() { capacity.min(pools.counts().open) } else { capacity });
+    }
+
+    /// The lease had run out. A row that others could have taken back is not relied on before it has been claimed anew: on
+    /// a cluster that did not see us meanwhile, where there were others to look, nothing is opened until then.
+    pub(super) fn lapsed(&mut self, others: bool, gap: Duration) {
+        if self.slice.is_none() {
+            return;
+        }
+        self.confirm = true;
+        let unseen = self.lost_sight || self.seen.elapsed() > gap;
+        if unseen && !self.fenced && (others || self.others > 0) {
+            tracing::warn!(cluster = self.name, "the slice may have been taken back; nothing is opened until asked");
+            self.fenced = true;
+            self.anchor.leave();
+            self.apply();
+        }
     }
 
     /// Whether to claim now; `Err` if only in a moment.

@@ -103,6 +103,7 @@ impl Keeper {
             confirm: false,
             seen: Instant::now(),
             looked: Instant::now(),
+            lost_sight: false,
             demand: Arc::new(Demand::new(budget, self.wake.clone())),
             yield_to: None,
             offline: None,
@@ -233,12 +234,15 @@ impl Keeper {
                 let mut state = self.lock();
                 // Our own clock tells too: a claim may have made the lease anew while renewals were lost.
                 let lapsed = pulse.lapsed || state.contact.is_none_or(|at| at.elapsed() >= self.ttl);
+                let others = state.others > 0 || pulse.others > 0;
                 state.contact = Some(begun);
                 state.others = pulse.others;
                 state.orphaned.extend(pulse.orphaned);
                 for (id, entry) in &mut state.entries {
                     entry.due |= pulse.due.contains(id);
-                    entry.confirm |= lapsed && entry.slice.is_some();
+                    if lapsed {
+                        entry.lapsed(others, self.gap());
+                    }
                 }
             }
             Err(error) => tracing::debug!(%error, "the lease could not be renewed"),
@@ -313,7 +317,9 @@ impl Keeper {
             tracing::info!(cluster = entry.name, slice = grant.slice, budget = grant.budget, "a slice of the budget");
         }
         (entry.claiming, entry.failed, entry.frozen) = (false, false, false);
-        (entry.confirm, entry.fenced) = (false, false);
+        (entry.confirm, entry.fenced, entry.lost_sight) = (false, false, false);
+        // Looks that saw nothing of us before the grant do not count any more.
+        entry.seen = Instant::now();
         (entry.slice, entry.yield_to, entry.offline) = (Some(grant.slice), grant.yield_to, None);
         (entry.budget, entry.others) = (grant.budget, grant.others);
         entry.demand.scarce.store(grant.slice < grant.budget, Ordering::Relaxed);

@@ -21,6 +21,8 @@ const BUDGET: u32 = 12;
 struct Plane {
     up: AtomicBool,
     others: AtomicU32,
+    /// The lease is said to have run out, and no claim is answered.
+    lapsed: AtomicBool,
     refused: AtomicUsize,
     looks: Mutex<Vec<ClusterId>>,
     /// Ends two looks once both have begun.
@@ -34,6 +36,7 @@ impl Plane {
         Arc::new(Self {
             up: up.into(),
             others: others.into(),
+            lapsed: false.into(),
             refused: AtomicUsize::new(0),
             looks: Mutex::default(),
             both: Barrier::new(2),
@@ -68,10 +71,14 @@ impl Registry for Plane {
         std::future::pending().await
     }
     async fn renew_node(&self, _: NodeId, _: Duration) -> Result<Pulse> {
-        self.answer(Pulse { others: self.others.load(Ordering::SeqCst), ..Pulse::default() })
+        let (lapsed, others) = (self.lapsed.load(Ordering::SeqCst), self.others.load(Ordering::SeqCst));
+        self.answer(Pulse { lapsed, others, ..Pulse::default() })
     }
     async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {
         assert!(claim.in_use <= claim.held);
+        if self.lapsed.load(Ordering::SeqCst) {
+            return Err(Error::control_plane("no claim is answered"));
+        }
         self.answer(SliceGrant { slice: SLICE, yield_to: None, budget: BUDGET, others: 1 })
     }
     async fn reclaim_slices(&self, cluster: ClusterId, gap: Duration) -> Result<usize> {
@@ -162,6 +169,19 @@ async fn a_node_that_cannot_be_seen_opens_nothing_while_others_live() {
     until("a slice", || slice(&manager) == SLICE).await;
     plane.up.store(false, Ordering::SeqCst);
     until("nothing is opened", || slice(&manager) == 0).await;
+    plane.up.store(true, Ordering::SeqCst);
+    until("it has its slice again", || slice(&manager) == SLICE).await;
+}
+
+#[tokio::test]
+async fn a_slice_that_may_have_been_taken_back_is_not_relied_on_without_a_grant() {
+    let (plane, manager) = start(true, 1).await;
+    until("a slice", || slice(&manager) == SLICE).await;
+    plane.lapsed.store(true, Ordering::SeqCst);
+    until("nothing is opened", || slice(&manager) == 0).await;
+    long_silence(&plane).await;
+    assert_eq!(slice(&manager), 0, "silence is no grant");
+    plane.lapsed.store(false, Ordering::SeqCst);
     plane.up.store(true, Ordering::SeqCst);
     until("it has its slice again", || slice(&manager) == SLICE).await;
 }
