@@ -152,10 +152,14 @@ impl SnapshotFile {
         head_of(&self.db.load(), &self.keys)
     }
 
-    /// Takes the newest snapshot of the nodes that share the directory, where that is newer than one's own.
-    pub(super) fn adopt_newest(&self, first: &Path) -> Result<Option<PathBuf>> {
+    /// Takes the newest snapshot of the nodes that share the directory, where that is newer than one's own. What is
+    /// later than `latest` was written by a wrong clock, or ours is wrong: it is not taken, and not replaced either.
+    pub(super) fn adopt_newest(&self, first: &Path, latest: DateTime<Utc>) -> Result<Option<PathBuf>> {
         let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
         let own = self.head().ok().flatten().map(|head| head.contact);
+        if own.is_some_and(|own| own > latest) {
+            return Ok(None);
+        }
         let mut others: Vec<(SystemTime, PathBuf)> = (1..=MOST_NODES)
             .map(|number| neighbour(first, number))
             .filter(|path| *path != self.path)
@@ -166,6 +170,10 @@ impl SnapshotFile {
             let copy = self.path.with_extension("copy");
             let adopted = copy_of(&other, &copy, &self.keys);
             match adopted {
+                Ok((_, head)) if head.contact > latest => {
+                    tracing::warn!(path = %other.display(), at = %head.contact,
+                        "a neighbour's snapshot is not used: it lies ahead of this machine's clock; set the clock");
+                }
                 Ok((db, head)) if own.is_none_or(|own| head.contact > own) => {
                     fs::rename(&copy, &self.path).map_err(|error| SnapshotError::Io(self.path.clone(), error))?;
                     self.db.store(Arc::new(db));

@@ -231,7 +231,7 @@ impl Keeper {
     /// One durable write: these rows, and that nothing is older than `all`.
     async fn write(&mut self, all: i64, rows: Vec<TenantRow>, extent: Extent) -> Result<(), Trouble> {
         let (Some((row, mac)), Some(followed)) = (&self.confirmed, &mut self.followed) else { return Ok(()) };
-        let head = Head::new(row.id, row.mac_sealed.clone(), all, self.inner.last_contact());
+        let head = Head::new(row.id, row.mac_sealed.clone(), all, self.inner.contact.last());
         let mac = mac.clone();
         self.inner.look(move |file| file.write(&head, &mac, &rows, &extent)).await?;
         (followed.all, followed.noted) = (all, Instant::now());

@@ -2,9 +2,10 @@
 //! it, at start too, and also those that nobody has asked this node for before.
 //!
 //! `file.rs` is the file, `open.rs` finds it, `keeper.rs` keeps it up to date, `circuit.rs` remembers that the control
-//! plane does not answer.
+//! plane does not answer, `contact.rs` when it last did.
 
 mod circuit;
+mod contact;
 mod file;
 mod keeper;
 mod open;
@@ -12,11 +13,10 @@ mod open;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -29,6 +29,7 @@ use super::tenant_row::TenantRow;
 use crate::kernel::crypto::{MacKey, MasterKeys, random};
 use crate::kernel::{Clock, InstallationId, Slug, TenantId};
 use circuit::Circuit;
+use contact::Contact;
 use file::{SnapshotError, SnapshotFile};
 
 /// How long a request waits for the control plane where the snapshot can answer instead.
@@ -74,8 +75,8 @@ struct Inner {
     file: OnceCell<Option<Arc<SnapshotFile>>>,
     /// The file's records are this installation's.
     trusted: AtomicBool,
-    /// When the control plane last answered, in milliseconds since 1970; 0 for never.
-    contact: AtomicI64,
+    /// When the control plane last answered.
+    contact: Contact,
     /// Changes that were announced and are not in the file yet, with their generation.
     announced: Mutex<HashMap<TenantId, i64>>,
     /// Tenants that were given out from the file since the control plane last answered.
@@ -107,13 +108,13 @@ impl Drop for LastKnown {
 impl LastKnown {
     pub(super) fn new(settings: SnapshotSettings, db: MainDb, keys: Arc<MasterKeys>) -> Self {
         let inner = Inner {
+            contact: Contact::new(settings.clock.clone()),
             settings,
             db,
             keys,
             circuit: Circuit::default(),
             file: OnceCell::new(),
             trusted: AtomicBool::new(false),
-            contact: AtomicI64::new(0),
             announced: Mutex::default(),
             lent: Mutex::default(),
             news: Notify::new(),
@@ -145,8 +146,8 @@ impl LastKnown {
             let path = inner.settings.path.display();
             Error::control_plane(format!("{}, and there is no snapshot to start from at {path}: {why}", reason(&cause)))
         };
-        let first = inner.settings.path.clone();
-        let adopted = inner.look(move |file| file.adopt_newest(&first)).await;
+        let (first, latest) = (inner.settings.path.clone(), inner.contact.latest());
+        let adopted = inner.look(move |file| file.adopt_newest(&first, latest)).await;
         match adopted {
             Ok(Some(from)) => tracing::info!(from = %from.display(), "another node's snapshot is newer; it is used"),
             Ok(None) => {}
@@ -154,8 +155,16 @@ impl LastKnown {
         }
         let head = inner.look(SnapshotFile::head).await.map_err(|error| without(error.to_string()))?;
         let head = head.ok_or_else(|| without("none was written yet".into()))?;
-        inner.contact.fetch_max(head.contact.timestamp_millis(), Ordering::Relaxed);
-        let age = inner.age();
+        if inner.contact.is_ahead(head.contact) {
+            return Err(without(format!(
+                "it was last up to date at {}, which lies ahead of this machine's clock ({}), so its age is not known. Set \
+                 the clock and start again; if the clock is right, it was wrong then: bring the control plane back",
+                head.contact,
+                inner.settings.clock.now()
+            )));
+        }
+        inner.contact.read(head.contact);
+        let age = inner.contact.age();
         if age > inner.settings.max_age {
             let max = inner.settings.max_age;
             return Err(without(format!("it is {age:?} old, more than router.snapshot_max_age ({max:?})")));
@@ -241,7 +250,7 @@ impl Inner {
         if let Ok(Some(head)) = self.look(SnapshotFile::head).await
             && head.installation == installation
         {
-            self.contact.fetch_max(head.contact.timestamp_millis(), Ordering::Relaxed);
+            self.contact.read(head.contact);
             self.trusted.store(true, Ordering::Release);
         }
     }
@@ -249,7 +258,7 @@ impl Inner {
     /// The control plane has answered, or has not.
     fn heard(&self, error: Option<&Error>) {
         if error.is_none() {
-            self.contact.fetch_max(self.settings.clock.now().timestamp_millis(), Ordering::Relaxed);
+            self.contact.answered();
         }
         if self.circuit.heard(error.is_none(), Instant::now()) {
             match error {
@@ -259,17 +268,6 @@ impl Inner {
                 None => tracing::info!("the control plane answers again"),
             }
         }
-    }
-
-    /// When the control plane last answered.
-    fn last_contact(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(self.contact.load(Ordering::Relaxed)).unwrap_or_default()
-    }
-
-    fn age(&self) -> Duration {
-        let age: TimeDelta = self.settings.clock.now() - self.last_contact();
-        // Negative after a step of the clock.
-        age.to_std().unwrap_or_default()
     }
 
     /// The file, opened by whoever needs it first; `None` if it cannot be.
@@ -301,7 +299,7 @@ impl Inner {
         &self,
         work: impl FnOnce(&SnapshotFile) -> Result<Option<T>, SnapshotError> + Send + 'static,
     ) -> Option<T> {
-        if !self.trusted.load(Ordering::Acquire) || self.age() > self.settings.max_age {
+        if !self.trusted.load(Ordering::Acquire) || self.contact.age() > self.settings.max_age {
             return None;
         }
         self.look(work).await.unwrap_or_else(|error| {

@@ -1,5 +1,6 @@
 //! What is given out from the file, and what is not.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -41,6 +42,13 @@ impl Ground {
 
     /// A node whose control plane does not answer.
     async fn node(&self) -> LastKnown {
+        let node = self.node_by(Clock::system());
+        node.installation(down()).await.unwrap();
+        node
+    }
+
+    /// One that has not started yet, with a clock of its own.
+    fn node_by(&self, clock: Clock) -> LastKnown {
         let target = Target {
             host: "127.0.0.1".into(),
             port: 1,
@@ -49,9 +57,8 @@ impl Ground {
             password: String::new().into(),
             tls: TlsPolicy::mode(TlsMode::Disable),
         };
-        let node = LastKnown::new(SnapshotSettings::new(self.path()), MainDb::new(target, 1), self.keys.clone());
-        node.installation(down()).await.unwrap();
-        node
+        let settings = SnapshotSettings { clock, ..SnapshotSettings::new(self.path()) };
+        LastKnown::new(settings, MainDb::new(target, 1), self.keys.clone())
     }
 }
 
@@ -138,4 +145,58 @@ async fn the_newest_file_of_the_directory_is_started_from() {
     let node = ground.node().await;
     assert!(node.tenant(new, down()).await.is_ok());
     assert!(node.tenant(old, down()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_neighbour_s_file_that_lies_ahead_of_the_clock_is_not_started_from() {
+    let ground = Ground::new();
+    let (right, ahead) = (TenantId::generate(), TenantId::generate());
+    let now = Clock::system().now();
+    let (first, second) = (ground.file(), ground.file());
+    let named = |id| Extent::Named(vec![id]);
+    first.write(&ground.head(now - TimeDelta::hours(1)), &ground.mac, &[row(right, "right")], &named(right)).unwrap();
+    second.write(&ground.head(now + TimeDelta::days(300)), &ground.mac, &[row(ahead, "ahead")], &named(ahead)).unwrap();
+    drop(first);
+    let node = ground.node().await;
+    assert!(node.tenant(right, down()).await.is_ok());
+    assert!(node.tenant(ahead, down()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_file_that_lies_ahead_of_the_clock_waits_for_it_and_is_not_replaced_by_an_older_one() {
+    let ground = Ground::new();
+    let (good, older) = (TenantId::generate(), TenantId::generate());
+    let now = Clock::system().now();
+    let (first, second) = (ground.file(), ground.file());
+    let named = |id| Extent::Named(vec![id]);
+    first.write(&ground.head(now), &ground.mac, &[row(good, "good")], &named(good)).unwrap();
+    second.write(&ground.head(now - TimeDelta::hours(3)), &ground.mac, &[row(older, "older")], &named(older)).unwrap();
+    drop(first);
+    // Of a machine that has just started, and has not heard the time yet.
+    let clock = Clock::default();
+    clock.advance(TimeDelta::hours(-1));
+    let node = ground.node_by(clock.clone());
+    let refused = node.installation(down()).await.map(drop).unwrap_err();
+    assert!(reason(&refused).contains("ahead of this machine's clock"), "{refused:?}");
+    assert!(node.tenant(good, down()).await.is_err() && node.tenant(older, down()).await.is_err());
+    clock.advance(TimeDelta::hours(1));
+    node.installation(down()).await.unwrap();
+    assert!(node.tenant(good, down()).await.is_ok(), "nothing of it is lost");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_once_does_not_take_the_age_s_bound_away() {
+    let ground = Ground::new();
+    let acme = TenantId::generate();
+    ground.write(&ground.file(), &[row(acme, "acme")], Extent::Named(vec![acme]));
+    let clock = Clock::default();
+    let node = ground.node_by(clock.clone());
+    node.installation(down()).await.unwrap();
+    clock.advance(TimeDelta::days(400));
+    node.followed(Ok(Changes::default())).unwrap();
+    clock.advance(TimeDelta::days(-400));
+    assert!(node.tenant(acme, down()).await.is_ok());
+    node.followed(Ok(Changes::default())).unwrap();
+    clock.advance(TimeDelta::days(8));
+    assert!(node.tenant(acme, down()).await.is_err(), "older than the bound, by a clock that is right again");
 }

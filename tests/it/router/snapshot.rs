@@ -136,6 +136,12 @@ async fn a_snapshot_that_is_old_foreign_damaged_or_missing_is_refused_with_the_r
     assert!(why(&refused).contains("router.snapshot_max_age"), "{}", why(&refused));
     app.clock().advance(TimeDelta::days(-8));
     known().await.unwrap();
+    // A clock that is behind: refused with what to do, and as good as before once the clock is right.
+    app.clock().advance(TimeDelta::hours(-1));
+    let refused = known().await.unwrap_err();
+    assert!(why(&refused).contains("ahead of this machine's clock"), "{}", why(&refused));
+    app.clock().advance(TimeDelta::hours(1));
+    known().await.unwrap();
 
     for damage in [b"no database at all".to_vec(), std::fs::read(&file).unwrap()[..5000].to_vec()] {
         for neighbour in std::fs::read_dir(dir.path()).unwrap().flatten() {
