@@ -86,7 +86,7 @@ impl Anchor {
 }
 
 /// Keeps a permit for an anchor where there is none, and remembers whether we are to be seen.
-fn stay_visible(entry: &mut Entry, now: Instant, gap: Duration) {
+pub(super) fn stay_visible(entry: &mut Entry, now: Instant, gap: Duration) {
     // To be seen again takes nothing back of what others did meanwhile.
     entry.lost_sight |= now.saturating_duration_since(entry.seen) > gap;
     let counts = entry.counts();

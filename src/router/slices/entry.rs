@@ -11,6 +11,7 @@ use super::put_off::PutOff;
 use crate::kernel::ClusterId;
 use crate::router::connect::Target;
 use crate::router::pools::{ClusterCounts, ClusterPools};
+use crate::router::tenant::Tenant;
 
 /// How often unmet demand is told of.
 const DEMAND_EVERY: Duration = Duration::from_millis(100);
@@ -69,6 +70,35 @@ pub(super) fn number(count: usize) -> u32 {
 }
 
 impl Entry {
+    /// Of the cluster of a tenant: nothing is known yet.
+    pub(super) fn new(tenant: &Tenant, budget: u32, demand: Arc<Demand>) -> Self {
+        Self {
+            name: tenant.cluster.name.clone(),
+            dedicated: tenant.cluster.id.uuid() == tenant.id.uuid(),
+            pools: Weak::new(),
+            target: tenant.target.clone(),
+            anchor: Anchor::None,
+            slice: None,
+            fenced: false,
+            confirm: false,
+            seen: Instant::now(),
+            looked: Instant::now(),
+            lost_sight: false,
+            demand,
+            yield_to: None,
+            offline: None,
+            budget,
+            others: 0,
+            frozen: false,
+            claiming: false,
+            failed: false,
+            due: true,
+            peak: 1,
+            told: 0,
+            told_at: None,
+        }
+    }
+
     pub(super) fn counts(&self) -> ClusterCounts {
         self.pools.upgrade().map_or_else(ClusterCounts::default, |pools| pools.counts())
     }

@@ -6,13 +6,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::Notify;
 
-use super::anchor::Anchor;
 use super::entry::{Entry, State, number};
 use super::{Demand, NodeId, SliceClaim, SliceGrant};
 use crate::kernel::ClusterId;
@@ -90,36 +89,14 @@ impl Keeper {
     ) -> Arc<ClusterPools> {
         let cluster = &tenant.cluster;
         let budget = cluster.connection_budget.unwrap_or(self.default_budget);
-        let target = tenant.target.clone();
         let mut state = self.lock();
-        let entry = state.entries.entry(cluster.id).or_insert_with(|| Entry {
-            name: cluster.name.clone(),
-            dedicated: cluster.id.uuid() == tenant.id.uuid(),
-            pools: Weak::new(),
-            target: target.clone(),
-            anchor: Anchor::None,
-            slice: None,
-            fenced: false,
-            confirm: false,
-            seen: Instant::now(),
-            looked: Instant::now(),
-            lost_sight: false,
-            demand: Arc::new(Demand::new(budget, self.wake.clone())),
-            yield_to: None,
-            offline: None,
-            budget,
-            others: 0,
-            frozen: false,
-            claiming: false,
-            failed: false,
-            due: true,
-            peak: 1,
-            told: 0,
-            told_at: None,
-        });
+        let entry = state
+            .entries
+            .entry(cluster.id)
+            .or_insert_with(|| Entry::new(tenant, budget, Arc::new(Demand::new(budget, self.wake.clone()))));
         let pools = Arc::new(make(entry.demand.clone()));
         entry.pools = Arc::downgrade(&pools);
-        entry.target = target;
+        entry.target = tenant.target.clone();
         entry.apply();
         if entry.slice.is_none() {
             self.wake.notify_one();

@@ -13,6 +13,7 @@ use crate::router::error::{Error, Result};
 use crate::router::pools::{Mode, PoolSettings, TenantPoolManager};
 use crate::router::registry::{Changes, Installation};
 use crate::router::slices::Pulse;
+use crate::router::slices::anchor::stay_visible;
 use crate::router::tenant::{ClusterRef, Registration, TenantKind, TenantStatus};
 
 const SLICE: u32 = 6;
@@ -217,4 +218,20 @@ async fn a_cluster_that_is_away_keeps_nobody_from_the_others() {
     let looks = plane.looks.lock().unwrap();
     let count = |cluster| looks.iter().filter(|look| **look == cluster).count();
     assert_eq!((count(plane.away), count(first), count(second)), (1, 2, 1), "{looks:?}");
+}
+
+#[test]
+fn to_be_seen_again_does_not_make_up_for_a_while_unseen() {
+    let (gap, begun) = (Duration::from_secs(60), Instant::now());
+    let mut entry = Entry::new(&tenant(), BUDGET, Arc::new(Demand::new(BUDGET, Arc::default())));
+    // Of one connection none is kept to be seen: it is taken to be.
+    entry.slice = Some(1);
+    for (later, unseen) in [(gap, false), (gap * 3, true), (gap * 3, true)] {
+        stay_visible(&mut entry, begun + later, gap);
+        assert_eq!((entry.seen, entry.lost_sight), (begun + later, unseen));
+    }
+    entry.lapsed(false, gap);
+    assert!(entry.confirm && !entry.fenced, "nobody else was there to take it back");
+    entry.lapsed(true, gap);
+    assert_eq!(entry.allowed(), 0);
 }

@@ -139,11 +139,10 @@ impl Keeper {
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&cluster) else { return };
         match others {
-            Ok(false) => return,
             Ok(true) => come_down(entry, "another node is there"),
             // Another anchor may see more.
             Err(_) if entry.has_it_alone() => entry.anchor.leave(),
-            Err(_) => return,
+            _ => return,
         }
         entry.apply();
     }
