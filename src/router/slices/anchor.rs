@@ -19,6 +19,9 @@ use crate::router::connect::{ConnectError, ConnectOptions, Target, open_client};
 
 /// Anchors being opened at once.
 const OPENINGS: usize = 8;
+/// How often it is looked, and after what pauses, whether one that is closed is gone.
+const CLOSE_LOOKS: u32 = 50;
+const CLOSE_PAUSE: Duration = Duration::from_millis(5);
 
 /// A connection that is there to be seen. It counts as one of the slice.
 pub(super) enum Anchor {
@@ -46,6 +49,19 @@ impl Held {
     pub(super) async fn open(target: &Target, options: &ConnectOptions) -> Result<Self, ConnectError> {
         let (client, gone, hang_up) = open_client(target, options, None).await?;
         Ok(Self { gone, client: client.into(), _hang_up: hang_up })
+    }
+
+    /// Closes it where somebody waits for its permit: most servers let go within moments.
+    pub(super) async fn close(self) -> Anchor {
+        let gone = self.gone.clone();
+        drop(self);
+        for _ in 0..CLOSE_LOOKS {
+            if gone.load(Ordering::Acquire) {
+                return Anchor::None;
+            }
+            tokio::time::sleep(CLOSE_PAUSE).await;
+        }
+        Anchor::Leaving(gone)
     }
 }
 

@@ -86,16 +86,17 @@ impl Keeper {
             Some(target) => self.show(&target).await,
             None => None,
         };
+        let (alone, anchor) = match shown {
+            Some((held, true)) => (true, Anchor::Held(held)),
+            Some((held, false)) => (false, held.close().await),
+            None => (false, Anchor::None),
+        };
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&claim.cluster) else { return };
         (entry.claiming, entry.frozen) = (false, false);
-        let alone = shown.as_ref().is_some_and(|(_, alone)| *alone);
-        entry.anchor = shown.map_or(Anchor::None, |(held, _)| Anchor::Held(held));
+        entry.anchor = anchor;
         entry.offline = Some(if alone { claim.budget } else { 1 });
         entry.looked = Instant::now();
-        if !alone {
-            entry.anchor.leave();
-        }
         tracing::warn!(
             cluster = entry.name,
             connections = entry.allowed(),
