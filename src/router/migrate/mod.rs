@@ -3,6 +3,9 @@
 //! The files, their checksums and the history table are refinery's. They are applied here, because one connection and
 //! one look have to do for both histories, and because some run outside of a transaction (ADR 0015).
 
+mod fault;
+mod index;
+mod outside;
 mod session;
 mod set;
 mod statements;

@@ -8,19 +8,15 @@ use tokio::sync::oneshot;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error as PgError, SimpleQueryMessage, SimpleQueryRow};
 
+use super::fault::Fault;
 use super::set::{MigrationSet, file_name, without_transaction};
-use super::statements::statements;
-use super::{MigrateError, MigrateOptions};
+use super::{MigrateError, MigrateOptions, outside};
 use crate::kernel::Clock;
 use crate::router::connect::{ConnectError, ConnectFailure, ConnectOptions, Target, open_client};
 use crate::router::stamp::Stamp;
 
 /// Key of the advisory lock: "tenantry" in ASCII.
 const LOCK_KEY: i64 = 0x7465_6e61_6e74_7279;
-/// Indexes that an interrupted `CREATE INDEX CONCURRENTLY` left, which no query uses.
-const INVALID: &str = "SELECT c.relname, format('%I.%I', n.nspname, c.relname) FROM pg_index i \
-    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE NOT i.indisvalid AND c.relkind = 'i'";
 
 /// See the module. The advisory lock goes with it.
 pub(super) struct Session {
@@ -217,9 +213,7 @@ impl Session {
         let remember =
             format!("{}{}", if history.known { String::new() } else { table(set.history) }, row(set, migration));
         let done = if without_transaction(sql) {
-            // Nobody queues up behind what waits here.
-            let lock_timeout = format!("SET lock_timeout = {};", options.wait.as_millis().max(1));
-            self.one_by_one(sql, &lock_timeout, &remember).await
+            outside::run(&self.client, sql, options.wait, &remember).await
         } else {
             // The history first: who had it already is told so before anything is done twice.
             let whole = format!(
@@ -230,29 +224,9 @@ impl Session {
                 // Fails only where the connection is gone, and the transaction with it.
                 let _ = self.client.batch_execute("ROLLBACK").await;
             }
-            done
+            done.map_err(Fault::from)
         };
-        done.map_err(|error| explain(error, file_name(migration), attempt))
-    }
-
-    /// Outside of a transaction; what an earlier try left half done is taken away first.
-    async fn one_by_one(&self, sql: &str, lock_timeout: &str, remember: &str) -> Result<(), PgError> {
-        self.client.batch_execute(&format!("{lock_timeout} SET statement_timeout = 0")).await?;
-        for row in split(self.client.simple_query(INVALID).await?).into_iter().flatten() {
-            if names(sql, &text(&row, 0)) {
-                let index = text(&row, 1);
-                tracing::info!(index, "an index that an interrupted try left invalid is dropped");
-                self.client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")).await?;
-            }
-        }
-        for statement in statements(sql) {
-            match self.client.batch_execute(statement).await {
-                // Made by a try that died before it could remember it: what is invalid was dropped above.
-                Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) && makes_index(statement) => {}
-                done => done?,
-            }
-        }
-        self.client.batch_execute(remember).await
+        done.map_err(|fault| fault.of(file_name(migration), attempt))
     }
 }
 
@@ -339,29 +313,6 @@ pub(super) fn contradicts(error: &MigrateError, set: &MigrationSet) -> bool {
             .contains(&said.code())
 }
 
-/// Whether a text has this name as a word of its own.
-fn names(sql: &str, name: &str) -> bool {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    sql.match_indices(name).any(|(at, _)| !sql[..at].ends_with(is_part) && !sql[at + name.len()..].starts_with(is_part))
-}
-
-fn makes_index(statement: &str) -> bool {
-    let lines = statement.lines().filter(|line| !line.trim_start().starts_with("--"));
-    let words = lines.flat_map(str::split_whitespace).take(5).map(str::to_ascii_uppercase).collect::<Vec<_>>();
-    let words: Vec<_> = words.iter().map(String::as_str).filter(|word| *word != "UNIQUE").collect();
-    words.starts_with(&["CREATE", "INDEX", "CONCURRENTLY"])
-}
-
-fn explain(error: PgError, migration: String, attempts: u32) -> MigrateError {
-    match error.as_db_error() {
-        Some(said) if [&SqlState::LOCK_NOT_AVAILABLE, &SqlState::T_R_DEADLOCK_DETECTED].contains(&said.code()) => {
-            MigrateError::LockTimeout { migration, attempts }
-        }
-        Some(said) => MigrateError::Failed { migration, source: Box::new(said.clone()) },
-        None => MigrateError::Failed { migration, source: Box::new(error) },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,13 +339,5 @@ mod tests {
         assert_eq!(said, "V4__d.sql was applied here, but is not among the files");
         let said = fault(applied(&[&one, &three]));
         assert_eq!(said, "V2__b.sql is older than what was applied here, but was never applied");
-    }
-
-    #[test]
-    fn knows_its_own_indexes() {
-        assert!(names("CREATE INDEX CONCURRENTLY by_name ON t (a)", "by_name"));
-        assert!(!names("CREATE INDEX CONCURRENTLY by_names ON t (a)", "by_name"));
-        assert!(makes_index("-- why\nCREATE UNIQUE INDEX\n CONCURRENTLY i ON t (a)"));
-        assert!(!makes_index("CREATE TABLE t (a int)") && !makes_index("CREATE INDEX i ON t (a)"));
     }
 }

@@ -26,6 +26,17 @@ pub(super) fn statements(sql: &str) -> Vec<&str> {
     found
 }
 
+/// The text without the white space and the comments that it begins with.
+pub(super) fn past_blanks(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+        if !text.starts_with("--") && !text.starts_with("/*") {
+            return text;
+        }
+        text = &text[skipped(text)..];
+    }
+}
+
 /// How many bytes belong to what begins here: a quoted text, a comment, or one character. What is not closed goes to the
 /// end: the server says what is wrong with it.
 fn skipped(rest: &str) -> usize {

@@ -1,0 +1,77 @@
+//! What runs outside of a transaction: statement by statement, and again from the first one where a try died.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::fault::{Fault, IndexFault};
+use super::index::NewIndex;
+use super::statements::statements;
+
+/// What has an index's name, in the schema of the index's table: its own name, whether it is an index of this table,
+/// whether queries use it and it is as unique as it should be, and what it is.
+const FIND: &str = "SELECT format('%I.%I', n.nspname, c.relname), \
+    coalesce(c.relkind = 'i' AND i.indrelid = t.oid, false), \
+    coalesce(i.indisvalid, false), coalesce(i.indisunique = $3, false), \
+    CASE WHEN i.indisunique THEN 'unique ' ELSE '' END || pg_describe_object('pg_class'::regclass, c.oid, 0) \
+    || coalesce(' on ' || i.indrelid::regclass::text, '') \
+    FROM pg_class t JOIN pg_class c ON c.relnamespace = t.relnamespace \
+    JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_index i ON i.indexrelid = c.oid \
+    WHERE t.oid = to_regclass($1) AND c.relname = $2";
+
+/// What has the name of an index that is to be made.
+enum Found {
+    Nothing,
+    /// The index itself: a try made it that died before it could remember it.
+    Whole,
+    /// What an interrupted try left, which no query uses.
+    Half(String),
+    /// Something else, which is this.
+    Other(String),
+}
+
+/// Runs a file's statements, and remembers it. Nobody queues up behind what waits for a lock here.
+pub(super) async fn run(client: &Client, sql: &str, wait: Duration, remember: &str) -> Result<(), Fault> {
+    let patience = format!("SET lock_timeout = {}; SET statement_timeout = 0", wait.as_millis().max(1));
+    client.batch_execute(&patience).await?;
+    for statement in statements(sql) {
+        match NewIndex::of(statement).map_err(IndexFault::from)? {
+            Some(index) => make(client, statement, &index).await?,
+            None => client.batch_execute(statement).await?,
+        }
+    }
+    Ok(client.batch_execute(remember).await?)
+}
+
+/// Makes an index, unless it is there. Only the catalogue is believed: `IF NOT EXISTS` is content with whatever has the
+/// name, and an index that is there may be good for nothing.
+async fn make(client: &Client, statement: &str, index: &NewIndex) -> Result<(), Fault> {
+    let mut tries = 0..2;
+    loop {
+        match find(client, index).await? {
+            Found::Whole => return Ok(()),
+            Found::Other(owner) => return Err(IndexFault::Taken { name: index.name.clone(), owner }.into()),
+            Found::Half(name) => {
+                tracing::info!(index = name, "an index that an interrupted try left invalid is dropped");
+                client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).await?;
+            }
+            Found::Nothing => {}
+        }
+        if tries.next().is_none() {
+            return Err(IndexFault::NotMade(index.name.clone()).into());
+        }
+        client.batch_execute(statement).await?;
+    }
+}
+
+async fn find(client: &Client, index: &NewIndex) -> Result<Found, Fault> {
+    let Some(row) = client.query_opt(FIND, &[&index.table, &index.name, &index.unique]).await? else {
+        return Ok(Found::Nothing);
+    };
+    let (of_table, valid, as_unique): (bool, bool, bool) = (row.get(1), row.get(2), row.get(3));
+    Ok(match (of_table, valid, as_unique) {
+        (true, true, true) => Found::Whole,
+        (true, false, _) => Found::Half(row.get(0)),
+        _ => Found::Other(row.get(4)),
+    })
+}
