@@ -5,6 +5,7 @@ use tokio_postgres::error::SqlState;
 
 use super::MigrateError;
 use super::index::Unnamed;
+use crate::router::connect::ConnectError;
 
 /// See the module.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,9 @@ pub(super) enum Fault {
     /// The server said so, or the connection broke.
     #[error(transparent)]
     Said(#[from] PgError),
+    /// The server said nothing: it stands still, or cannot be reached any more.
+    #[error(transparent)]
+    Silent(ConnectError),
     /// There is no index now that does what the file asks for.
     #[error(transparent)]
     Index(#[from] IndexFault),
@@ -29,9 +33,20 @@ pub(super) enum IndexFault {
 }
 
 impl Fault {
+    /// As the failure of a statement around the migrations.
+    pub(super) fn of_history(self) -> MigrateError {
+        match self {
+            Self::Said(error) => MigrateError::History(error),
+            Self::Silent(silent) => silent.into(),
+            // None of them makes an index.
+            Self::Index(fault) => MigrateError::Failed { migration: String::new(), source: Box::new(fault) },
+        }
+    }
+
     /// As the failure of a migration that was tried so often.
     pub(super) fn of(self, migration: String, attempts: u32) -> MigrateError {
         let error = match self {
+            Self::Silent(silent) => return silent.into(),
             Self::Index(fault) => return MigrateError::Failed { migration, source: Box::new(fault) },
             Self::Said(error) => error,
         };

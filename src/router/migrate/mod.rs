@@ -5,6 +5,7 @@
 
 mod fault;
 mod index;
+mod line;
 mod outside;
 mod session;
 mod set;
@@ -81,7 +82,8 @@ pub struct Applied {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
-    /// The database cannot be reached, or is somebody else's.
+    /// The database cannot be reached, or no more, or is somebody else's. What was on its way when it fell silent is
+    /// done or not: the histories tell.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another runner holds the advisory lock.
@@ -184,7 +186,7 @@ async fn bring(
         return Ok(());
     }
     if !session.is_locked() {
-        session.lock(options.wait).await?;
+        session.lock(options).await?;
         // Whoever held the lock before us may have done it.
         histories = session.look(sets, options.stamp, None).await?;
     }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
-
 use super::fault::{Fault, IndexFault};
 use super::index::NewIndex;
+use super::line::Line;
 use super::statements::statements;
 
 /// What has an index's name, in the schema of the index's table: its own name, whether it is an index of this table,
@@ -30,42 +29,43 @@ enum Found {
     Other(String),
 }
 
-/// Runs a file's statements, and remembers it. Nobody queues up behind what waits for a lock here.
-pub(super) async fn run(client: &Client, sql: &str, wait: Duration, remember: &str) -> Result<(), Fault> {
+/// Runs a file's statements, and remembers it. Nobody queues up behind what waits for a lock here, and nothing has a bound
+/// of time: it may take hours.
+pub(super) async fn run(line: &Line, sql: &str, wait: Duration, remember: &str) -> Result<(), Fault> {
     let patience = format!("SET lock_timeout = {}; SET statement_timeout = 0", wait.as_millis().max(1));
-    client.batch_execute(&patience).await?;
+    line.tell(&patience, None).await?;
     for statement in statements(sql) {
         match NewIndex::of(statement).map_err(IndexFault::from)? {
-            Some(index) => make(client, statement, &index).await?,
-            None => client.batch_execute(statement).await?,
+            Some(index) => make(line, statement, &index).await?,
+            None => line.tell(statement, None).await?,
         }
     }
-    Ok(client.batch_execute(remember).await?)
+    line.tell(remember, None).await
 }
 
 /// Makes an index, unless it is there. Only the catalogue is believed: `IF NOT EXISTS` is content with whatever has the
 /// name, and an index that is there may be good for nothing.
-async fn make(client: &Client, statement: &str, index: &NewIndex) -> Result<(), Fault> {
+async fn make(line: &Line, statement: &str, index: &NewIndex) -> Result<(), Fault> {
     let mut tries = 0..2;
     loop {
-        match find(client, index).await? {
+        match find(line, index).await? {
             Found::Whole => return Ok(()),
             Found::Other(owner) => return Err(IndexFault::Taken { name: index.name.clone(), owner }.into()),
             Found::Half(name) => {
                 tracing::info!(index = name, "an index that an interrupted try left invalid is dropped");
-                client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).await?;
+                line.tell(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"), None).await?;
             }
             Found::Nothing => {}
         }
         if tries.next().is_none() {
             return Err(IndexFault::NotMade(index.name.clone()).into());
         }
-        client.batch_execute(statement).await?;
+        line.tell(statement, None).await?;
     }
 }
 
-async fn find(client: &Client, index: &NewIndex) -> Result<Found, Fault> {
-    let Some(row) = client.query_opt(FIND, &[&index.table, &index.name, &index.unique]).await? else {
+async fn find(line: &Line, index: &NewIndex) -> Result<Found, Fault> {
+    let Some(row) = line.find(FIND, &[&index.table, &index.name, &index.unique]).await? else {
         return Ok(Found::Nothing);
     };
     let (of_table, valid, as_unique): (bool, bool, bool) = (row.get(1), row.get(2), row.get(3));

@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use refinery::Migration;
-use tokio::sync::oneshot;
 use tokio_postgres::error::{DbError, SqlState};
-use tokio_postgres::{Client, Error as PgError, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Error as PgError, SimpleQueryMessage, SimpleQueryRow};
 
 use super::fault::Fault;
+use super::line::{GRACE, Line};
 use super::set::{MigrationSet, file_name, without_transaction};
 use super::{MigrateError, MigrateOptions, outside};
 use crate::kernel::Clock;
-use crate::router::connect::{ConnectError, ConnectFailure, ConnectOptions, Target, open_client};
+use crate::router::connect::{ConnectError, ConnectFailure, Target};
 use crate::router::stamp::Stamp;
 
 /// Key of the advisory lock: "tenantry" in ASCII.
@@ -20,11 +20,12 @@ const LOCK_KEY: i64 = 0x7465_6e61_6e74_7279;
 
 /// See the module. The advisory lock goes with it.
 pub(super) struct Session {
-    client: Client,
+    line: Line,
+    /// What anything but a migration takes at most.
+    brief: Option<Duration>,
     locked: bool,
     /// Whether the histories were there at the first look; else each is asked for.
     all_there: bool,
-    _hang_up: oneshot::Sender<()>,
 }
 
 /// What was applied, in the order of versions.
@@ -86,14 +87,8 @@ impl History {
 
 impl Session {
     pub(super) async fn open(target: &Target, options: &MigrateOptions) -> Result<Self, MigrateError> {
-        let connect = ConnectOptions {
-            application_name: "tenantry-migrate".into(),
-            statement_timeout: options.statement_timeout,
-            lock_timeout: Some(options.lock_timeout),
-            ..ConnectOptions::default()
-        };
-        let (client, _, hang_up) = open_client(target, &connect, None).await?;
-        Ok(Self { client, locked: false, all_there: true, _hang_up: hang_up })
+        let line = Line::open(target, options.statement_timeout, options.lock_timeout).await?;
+        Ok(Self { line, brief: Some(brief(options)), locked: false, all_there: true })
     }
 
     /// Whether it holds the database's lock.
@@ -118,7 +113,7 @@ impl Session {
             None if at.is_some() => return Err(unstamped("the database is stamped for nobody")),
             None => {
                 self.all_there = false;
-                known = self.known(sets).await.map_err(MigrateError::History)?;
+                known = self.known(sets).await.map_err(Fault::of_history)?;
                 let answers = self.ask(&lock, sets, &known, stamp.is_some()).await?;
                 answers.ok_or_else(|| unstamped("the database is stamped for nobody"))?
             }
@@ -162,30 +157,31 @@ impl Session {
         for (set, _) in sets.iter().zip(known).filter(|(_, known)| **known) {
             let _ = write!(sql, "SELECT version, name, checksum FROM {};", set.history);
         }
-        match self.client.simple_query(&sql).await {
+        match self.line.ask(&sql, self.brief).await {
             Ok(messages) => Ok(Some(split(messages))),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(MigrateError::History(error)),
+            Err(Fault::Said(error)) if is_missing(&error) => Ok(None),
+            Err(fault) => Err(fault.of_history()),
         }
     }
 
-    async fn known(&self, sets: &[&MigrationSet]) -> Result<Vec<bool>, PgError> {
+    async fn known(&self, sets: &[&MigrationSet]) -> Result<Vec<bool>, Fault> {
         let asked: Vec<_> = sets.iter().map(|set| format!("to_regclass('{}') IS NOT NULL", set.history)).collect();
-        let messages = self.client.simple_query(&format!("SELECT {}", asked.join(", "))).await?;
+        let messages = self.line.ask(&format!("SELECT {}", asked.join(", ")), self.brief).await?;
         let rows = split(messages).into_iter().flatten().next();
         Ok((0..sets.len()).map(|at| rows.as_ref().is_some_and(|row| row.get(at) == Some("t"))).collect())
     }
 
     /// Waits for the database's lock.
-    pub(super) async fn lock(&mut self, wait: Duration) -> Result<(), MigrateError> {
-        let sql = format!("SET lock_timeout = {}; SELECT pg_advisory_lock({LOCK_KEY})", wait.as_millis().max(1));
-        match self.client.batch_execute(&sql).await {
+    pub(super) async fn lock(&mut self, options: &MigrateOptions) -> Result<(), MigrateError> {
+        let (wait, after) = (options.wait.as_millis().max(1), options.lock_timeout.as_millis().max(1));
+        let sql = format!("SET lock_timeout = {wait}; SELECT pg_advisory_lock({LOCK_KEY}); SET lock_timeout = {after}");
+        match self.line.tell(&sql, Some(options.wait.saturating_add(GRACE))).await {
             Ok(()) => {
                 self.locked = true;
                 Ok(())
             }
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Err(MigrateError::Busy),
-            Err(error) => Err(MigrateError::History(error)),
+            Err(Fault::Said(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Err(MigrateError::Busy),
+            Err(fault) => Err(fault.of_history()),
         }
     }
 
@@ -193,7 +189,7 @@ impl Session {
     pub(super) async fn prepare(&self, options: &MigrateOptions) -> Result<(), MigrateError> {
         let Some(role) = &options.role else { return Ok(()) };
         let sql = format!("SET ROLE \"{}\"", role.replace('"', "\"\""));
-        self.client.batch_execute(&sql).await.map_err(MigrateError::History)
+        self.line.tell(&sql, self.brief).await.map_err(Fault::of_history)
     }
 
     /// Applies one migration, and remembers it in the same transaction, if it runs in one. What is to be `checked` then is
@@ -213,21 +209,38 @@ impl Session {
         let remember =
             format!("{}{}", if history.known { String::new() } else { table(set.history) }, row(set, migration));
         let done = if without_transaction(sql) {
-            outside::run(&self.client, sql, options.wait, &remember).await
+            outside::run(&self.line, sql, options.wait, &remember).await
         } else {
             // The history first: who had it already is told so before anything is done twice.
             let whole = format!(
                 "{lock_timeout}SET statement_timeout = {statement_timeout};BEGIN;\n{remember};\n{checked}{sql}\n;\nCOMMIT"
             );
-            let done = self.client.batch_execute(&whole).await;
-            if done.is_err() {
+            let done = self.line.tell(&whole, most(sql, options)).await;
+            if matches!(done, Err(Fault::Said(_))) {
                 // Fails only where the connection is gone, and the transaction with it.
-                let _ = self.client.batch_execute("ROLLBACK").await;
+                let _ = self.line.tell("ROLLBACK", self.brief).await;
             }
-            done.map_err(Fault::from)
+            done
         };
         done.map_err(|fault| fault.of(file_name(migration), attempt))
     }
+}
+
+/// What a few statements take at most that wait for nothing but locks.
+fn brief(options: &MigrateOptions) -> Duration {
+    options.lock_timeout.saturating_mul(4).saturating_add(GRACE)
+}
+
+/// What a file in a transaction takes at most by the server's bound on each of its statements, and on the end of it.
+/// There may be more semicolons than statements, never fewer. None if nothing is bounded, or the file has bounds of its
+/// own.
+fn most(sql: &str, options: &MigrateOptions) -> Option<Duration> {
+    let each = options.statement_timeout?;
+    if sql.to_ascii_lowercase().contains("statement_timeout") {
+        return None;
+    }
+    let count = u32::try_from(sql.matches(';').count() + 2).unwrap_or(u32::MAX);
+    Some(each.saturating_mul(count).saturating_add(brief(options)))
 }
 
 /// The rows of each statement's answer.
@@ -339,5 +352,16 @@ mod tests {
         assert_eq!(said, "V4__d.sql was applied here, but is not among the files");
         let said = fault(applied(&[&one, &three]));
         assert_eq!(said, "V2__b.sql is older than what was applied here, but was never applied");
+    }
+
+    #[test]
+    fn a_file_may_take_what_its_statements_may() {
+        let second = Duration::from_secs(1);
+        let options = MigrateOptions { lock_timeout: second, ..MigrateOptions::default() };
+        let most_of = |sql: &str, each| most(sql, &MigrateOptions { statement_timeout: each, ..options.clone() });
+        // Two statements and the end, four locks around them, and the way.
+        assert_eq!(most_of("SELECT 1; SELECT 2", Some(second * 60)), Some(second * (3 * 60 + 4) + GRACE));
+        assert_eq!(most_of("SELECT 1", None), None);
+        assert_eq!(most_of("SET LOCAL Statement_Timeout = 0; SELECT 1", Some(second)), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Migrations over all tenants of an installation.
 
 mod conflicts;
+mod frozen;
 mod ground;
 mod interrupted;
 mod operators;
