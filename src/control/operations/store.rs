@@ -234,6 +234,8 @@ const LAST: &str = "NOT EXISTS (SELECT FROM operations later \
         AND later.kind = operations.kind \
         AND later.input ->> 'cluster' IS NOT DISTINCT FROM operations.input ->> 'cluster'))";
 
+const DECIDED: &str = "NOT (tenant_id IS NULL AND state = 'queued' AND input ? 'approval')";
+
 /// Which operations to list, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct OperationFilter {
@@ -253,6 +255,8 @@ pub struct OperationFilter {
     pub before: Option<OperationId>,
     /// Only the last of each tenant; of what is on none, the last of its kind and cluster.
     pub last: bool,
+    /// Without sign-ups that wait for an operator's word.
+    pub decided: bool,
 }
 
 /// A boxed query for columns of those operations only that a filter lets through, on whatever page they are.
@@ -262,6 +266,9 @@ macro_rules! narrowed {
         let mut query = o::table.filter(o::kind.eq_any(known_kinds())).select($columns).into_boxed();
         if filter.last {
             query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(LAST));
+        }
+        if filter.decided {
+            query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(DECIDED));
         }
         if let Some(kind) = filter.kind {
             query = query.filter(o::kind.eq(kind.as_str()));

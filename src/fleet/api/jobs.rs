@@ -150,7 +150,16 @@ pub async fn list_jobs(
     let filter = format!("{kind:?} {state:?} {tenant:?} {only:?}");
     let pages = paging.bound((None, &router.installation().mac), "admin/jobs", "-createdAt", filter);
     let (after, before) = pages.between::<OperationId>()?;
-    let filter = OperationFilter { kind, state, tenant, only, limit: Some(pages.limit()), after, before, last: false };
+    let filter = OperationFilter {
+        kind,
+        state,
+        tenant,
+        only,
+        limit: Some(pages.limit()),
+        after,
+        before,
+        ..OperationFilter::default()
+    };
     let counted = pages.include_total();
     let listed = async move |conn: &mut MainConn| -> ApiResult<(Vec<Operation>, Option<i64>)> {
         let rows = operations::list(conn, &filter).await?;

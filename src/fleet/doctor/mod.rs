@@ -93,10 +93,9 @@ impl Fleet {
     pub async fn diagnose(&self, default_budget: Option<u32>) -> ApiResult<Diagnosis> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let all = self.list(TenantFilter::default()).await?;
-        let held = super::lock::held(&self.control).await?;
         let (mut findings, sound) = secrets::look(self).await?;
-        findings.extend(journal::look(self, &held).await?);
-        findings.extend(tenants::look(self, &all, &migrations, &held).await?);
+        findings.extend(journal::look(self).await?);
+        findings.extend(tenants::look(self, &all, &migrations).await?);
         findings.extend(kept::look(self).await?);
         let keys = self.control.keys.clone();
         let mut clusters = Vec::new();

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use futures_util::{StreamExt as _, stream};
+
 use super::server::Context;
 use super::{Finding, psql};
 use crate::control;
@@ -12,13 +14,16 @@ use crate::fleet::{admin, sql};
 use crate::router::{AdminConn, MainConn, TenantStatus};
 
 /// What provisioning calls databases and roles.
-const DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$'";
+const DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$' \
+    ORDER BY oid";
 const ALL_DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE NOT datistemplate";
 const ROLES: &str = "SELECT rolname::text AS word FROM pg_roles WHERE rolname ~ '^t_[0-9a-f]{32}$' \
     AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datdba = pg_roles.oid)";
 const ALL_ROLES: &str = "SELECT rolname::text AS word FROM pg_roles WHERE rolcanlogin";
 /// Databases without a tenant whose stamps are read, to tell ours from those of another installation on this server.
 const MOST_STAMPS: usize = 500;
+/// And those whose stamps are read at the same time.
+const AT_ONCE: usize = 8;
 
 /// Whose a database without a tenant is.
 enum Whose {
@@ -45,21 +50,40 @@ pub(super) async fn look(context: &Context<'_>, cluster: &Cluster, server: &mut 
     }
     let (databases, alone) = (admin::words(server, DATABASES).await?, admin::words(server, ROLES).await?);
     let known = known(context).await?;
-    let unknown = databases.into_iter().filter(|name| !known.contains(name));
-    for name in unknown.take(MOST_STAMPS) {
-        let said = match whose(context, cluster, &name).await? {
-            Whose::Ours => "is stamped by this installation, and no tenant's",
-            Whose::Nobodys => "carries no stamp, and is no tenant's",
-            Whose::AnothersOrUnknown => continue,
-        };
-        let remedy = psql(&format!("DROP DATABASE {} WITH (FORCE)", sql::ident(&name)));
-        findings.push(Finding::warning("orphan_database", name, said, remedy));
+    let mut unknown: Vec<String> = databases.into_iter().filter(|name| !known.contains(name)).collect();
+    findings.extend(not_looked_into(cluster, unknown.len()));
+    unknown.truncate(MOST_STAMPS);
+    let mut looks =
+        stream::iter(unknown.into_iter().map(|name| orphan(context, cluster, name))).buffer_unordered(AT_ONCE);
+    while let Some(found) = looks.next().await {
+        findings.extend(found?);
     }
+    drop(looks);
     for name in alone.into_iter().filter(|name| !known.contains(name)) {
         let remedy = psql(&format!("DROP ROLE {}", sql::ident(&name)));
         findings.push(Finding::warning("orphan_role", name, "is no tenant's role, and owns no database", remedy));
     }
     Ok(findings)
+}
+
+/// The finding about a database that no tenant has, unless it is another installation's.
+async fn orphan(context: &Context<'_>, cluster: &Cluster, name: String) -> ApiResult<Option<Finding>> {
+    let said = match whose(context, cluster, &name).await? {
+        Whose::Ours => "is stamped by this installation, and no tenant's",
+        Whose::Nobodys => "carries no stamp, and is no tenant's",
+        Whose::AnothersOrUnknown => return Ok(None),
+    };
+    let remedy = psql(&format!("DROP DATABASE {} WITH (FORCE)", sql::ident(&name)));
+    Ok(Some(Finding::warning("orphan_database", name, said, remedy)))
+}
+
+/// The finding, if there are more databases without a tenant than are looked into.
+fn not_looked_into(cluster: &Cluster, unknown: usize) -> Option<Finding> {
+    let more = unknown.checked_sub(MOST_STAMPS).filter(|more| *more > 0)?;
+    let subject = format!("databases on {}", cluster.name);
+    let said =
+        format!("{more} more that no tenant has were not looked into; drop those that are told of, and look again");
+    Some(Finding::warning("more_databases", subject, said, "tenantry fleet doctor"))
 }
 
 /// To be asked once the server was: a name is entered before anything is made that has it, so that what is made meanwhile

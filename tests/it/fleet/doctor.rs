@@ -1,5 +1,6 @@
 //! `fleet doctor` and `tenantry doctor`: each fault is found, and its command mends it.
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::Value;
 use tenantry::fleet::MigrateFleet;
 use tenantry::testing::{Fault, FaultProxy, TestApp};
@@ -79,6 +80,70 @@ async fn a_tenant_that_is_made_while_the_doctor_looks_is_no_orphan() {
     });
     let findings = said.expect("the control plane answers").findings;
     assert!(findings.iter().all(|finding| finding.subject != late.role()), "{findings:?}");
+}
+
+/// While the doctor waits between two of its looks, a tenant becomes active, and a job begins.
+#[actix_web::test]
+async fn what_changes_while_the_doctor_looks_is_not_told_of() {
+    const WAITS: &str = "SELECT count(*)::text AS word FROM pg_stat_activity WHERE datname = current_database() \
+                         AND wait_event_type = 'Lock' AND query LIKE '%\"operations\".\"state\" = $%'";
+    let app = TestApp::builder().start().await;
+    let (made, busy) = (app.tenant("made").await, app.tenant("busy").await);
+    let (control, fleet) = (app.control_database(), app.fleet());
+    let status = |status: &str| format!("UPDATE tenants SET status = '{status}' WHERE id = '{}'", made.id);
+    db::execute(control, &status("provisioning")).await;
+    let found = findings(&app, made.slug.as_str()).await;
+    assert!(found.len() == 1 && found[0]["code"] == "tenant_half_made", "{found:?}");
+    let remedy = format!("tenantry tenant delete {} --yes", made.slug);
+    assert_eq!(found[0]["remedy"], remedy, "one that serves after all is archived by it, not dropped");
+
+    let mut gate = db::open(control).await;
+    gate.batch_execute("BEGIN; LOCK TABLE operations").await.expect("nobody has it");
+    let meanwhile = format!(
+        "{}; SELECT pg_advisory_lock(('x' || left(encode(sha256(convert_to('tenant operation {id}', 'UTF8')), 'hex'), \
+         16))::bit(64)::bigint); INSERT INTO operations (id, tenant_id, slug, kind, state) \
+         VALUES (gen_random_uuid(), '{id}', '{}', 'backup', 'running'); COMMIT",
+        status("active"),
+        busy.slug,
+        id = busy.id
+    );
+    let (said, ()) = tokio::join!(fleet.diagnose(None), async {
+        eventually(seconds(20), "it looks at the jobs", async || db::word(control, WAITS).await != "0").await;
+        gate.batch_execute(&meanwhile).await.expect("nobody is in the way");
+    });
+    let findings_then = said.expect("the control plane answers").findings;
+    let about = |slug: &str| findings_then.iter().filter(|one| one.subject == slug).count();
+    assert_eq!((about(made.slug.as_str()), about(busy.slug.as_str())), (0, 0), "{findings_then:?}");
+    // Once its driver is gone, the job is told of.
+    drop(gate);
+    eventually(seconds(20), "it is told of", async || {
+        findings(&app, busy.slug.as_str()).await.iter().any(|one| one["code"] == "job_interrupted")
+    })
+    .await;
+}
+
+/// Sign-ups wait for an operator's word as long as it takes, and hide no job that waits for a worker.
+#[actix_web::test]
+async fn many_sign_ups_hide_no_job_that_waits() {
+    const OLD: &str = "01900000-0000-7000-8000-000000000001";
+    let app = TestApp::builder().start().await;
+    let waiting = format!(
+        "INSERT INTO operations (id, kind, state, background, started_at) \
+         VALUES ('{OLD}', 'drift', 'queued', true, now() - interval '1 hour'); \
+         INSERT INTO operations (id, kind, state, input) \
+         SELECT gen_random_uuid(), 'create', 'queued', '{{\"approval\": true}}' FROM generate_series(1, 700)"
+    );
+    db::execute(app.control_database(), &waiting).await;
+    let found = findings(&app, OLD).await;
+    assert!(found.len() == 1 && found[0]["code"] == "job_waits", "{found:?}");
+    // Of more than can be listed, it says how many.
+    let failed = "INSERT INTO operations (id, tenant_id, slug, kind, state, finished_at) \
+                  SELECT gen_random_uuid(), gen_random_uuid(), 'gone', 'backup', 'failed', now() \
+                  FROM generate_series(1, 503)";
+    db::execute(app.control_database(), failed).await;
+    let found = findings(&app, "failed").await;
+    assert!(found.len() == 1 && found[0]["code"] == "more_jobs", "{found:?}");
+    assert!(found[0]["said"].as_str().is_some_and(|said| said.starts_with("3 more jobs")), "{found:?}");
 }
 
 #[actix_web::test]
