@@ -51,7 +51,8 @@ WITH who AS (
     SELECT 'database', '', 'owner', w.name FROM pg_database d JOIN who w ON w.oid = d.datdba
     WHERE d.datname = current_database()
     UNION ALL
-    SELECT 'role', '', 'may', concat_ws(', ', CASE WHEN rolsuper THEN 'anything (superuser)' END,
+    SELECT 'role', '', 'may', concat_ws(', ', CASE WHEN rolcanlogin THEN 'log in' END,
+        CASE WHEN rolsuper THEN 'anything (superuser)' END,
         CASE WHEN rolcreaterole THEN 'make roles' END, CASE WHEN rolcreatedb THEN 'make databases' END,
         CASE WHEN rolreplication THEN 'replicate' END, CASE WHEN rolbypassrls THEN 'pass row-level security' END)
     FROM pg_roles WHERE rolname = $1
@@ -60,9 +61,23 @@ WITH who AS (
     FROM pg_roles r LEFT JOIN pg_auth_members m ON m.member = r.oid LEFT JOIN pg_roles g ON g.oid = m.roleid
     WHERE r.rolname = $1
     UNION ALL
+    -- Whoever made the role is a member: an administrator.
+    SELECT 'role', '', 'members', coalesce(string_agg(DISTINCT w.name, ', ') FILTER (WHERE w.name <> 'an administrator'), '')
+    FROM pg_roles r LEFT JOIN pg_auth_members m ON m.roleid = r.oid LEFT JOIN who w ON w.oid = m.member
+    WHERE r.rolname = $1
+    UNION ALL
+    -- Provisioning sets none of these; what holds for the whole server holds in the reference as well.
+    SELECT CASE WHEN t.setrole = 0 THEN 'database' ELSE 'role' END, '', 'settings', string_agg(c.setting, ', ' ORDER BY c.setting)
+    FROM pg_db_role_setting t, unnest(t.setconfig) AS c (setting)
+    WHERE t.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+      AND t.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = $1)) AND (t.setdatabase, t.setrole) <> (0, 0)
+    GROUP BY 1
+    UNION ALL
     SELECT 'schema ' || s.name, '', 'owner', w.name FROM spaces s JOIN who w ON w.oid = s.nspowner
     UNION ALL
     SELECT 'extension ' || extname, '', 'is', 'there' FROM pg_extension WHERE extname <> 'plpgsql'
+    UNION ALL
+    SELECT 'extension ' || extname, '', 'version', extversion FROM pg_extension WHERE extname <> 'plpgsql'
     UNION ALL
     SELECT r.word || ' ' || r.name, CASE WHEN r.relkind = 'c' THEN '' ELSE coalesce('table ' || (
                SELECT t.name FROM pg_depend d JOIN relations t ON t.oid = d.refobjid
@@ -72,8 +87,16 @@ WITH who AS (
     FROM relations r JOIN who w ON w.oid = r.relowner
     UNION ALL
     SELECT r.word || ' ' || r.name, '', 'row-level security',
-           CASE WHEN r.relforcerowsecurity THEN 'forced' WHEN r.relrowsecurity THEN 'on' ELSE 'off' END
+           CASE WHEN r.relrowsecurity AND r.relforcerowsecurity THEN 'forced' WHEN r.relrowsecurity THEN 'on'
+                WHEN r.relforcerowsecurity THEN 'off (forced once it is on)' ELSE 'off' END
     FROM relations r WHERE r.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT r.word || ' ' || r.name, '', 'persistence', CASE r.relpersistence WHEN 'u' THEN 'unlogged' ELSE 'logged' END
+    FROM relations r WHERE r.relkind IN ('r', 'm')
+    UNION ALL
+    SELECT r.word || ' ' || r.name, '', 'options',
+           (SELECT string_agg(o.option, ', ' ORDER BY o.option) FROM unnest(r.reloptions) AS o (option))
+    FROM relations r WHERE r.relkind = 'v'
     UNION ALL
     SELECT r.word || ' ' || r.name, '', 'definition', pg_get_viewdef(r.oid) FROM relations r WHERE r.relkind IN ('v', 'm')
     UNION ALL
@@ -102,12 +125,27 @@ WITH who AS (
            pg_get_triggerdef(g.oid) || CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' (disabled)' ELSE ' (' || g.tgenabled::text || ')' END
     FROM pg_trigger g JOIN relations r ON r.oid = g.tgrelid WHERE NOT g.tgisinternal
     UNION ALL
+    -- What keeps a foreign key is a trigger of the system's, on both of its tables; their names are numbers.
+    SELECT 'constraint ' || c.conname, r.word || ' ' || r.name, 'triggers',
+           string_agg(DISTINCT CASE g.tgenabled WHEN 'D' THEN 'disabled' ELSE g.tgenabled::text END || ' on ' || o.name, ', ')
+    FROM pg_trigger g JOIN pg_constraint c ON c.oid = g.tgconstraint JOIN relations r ON r.oid = c.conrelid
+    JOIN relations o ON o.oid = g.tgrelid
+    WHERE g.tgisinternal AND g.tgenabled <> 'O'
+    GROUP BY c.conname, r.word, r.name
+    UNION ALL
+    -- `TO CURRENT_USER` was the template's owner where a tenant was cloned, and its own role where it was migrated.
+    SELECT 'policy ' || p.polname, r.word || ' ' || r.name, 'roles', string_agg(DISTINCT
+               CASE w.name WHEN 'tenantry_template_owner' THEN 'its role' ELSE w.name END, ', ')
+    FROM pg_policy p JOIN relations r ON r.oid = p.polrelid JOIN who w ON w.oid = ANY (p.polroles)
+    GROUP BY p.polname, r.word, r.name
+    UNION ALL
     SELECT 'policy ' || p.polname, r.word || ' ' || r.name, 'definition', concat_ws(' ', p.polcmd::text,
         CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END,
         'USING ' || pg_get_expr(p.polqual, p.polrelid), 'CHECK ' || pg_get_expr(p.polwithcheck, p.polrelid))
     FROM pg_policy p JOIN relations r ON r.oid = p.polrelid
     UNION ALL
     SELECT 'rule ' || u.rulename, r.word || ' ' || r.name, 'definition', pg_get_ruledef(u.oid)
+           || CASE u.ev_enabled WHEN 'O' THEN '' WHEN 'D' THEN ' (disabled)' ELSE ' (' || u.ev_enabled::text || ')' END
     FROM pg_rewrite u JOIN relations r ON r.oid = u.ev_class WHERE u.rulename <> '_RETURN'
     UNION ALL
     SELECT 'function ' || p.name, '', 'owner', w.name FROM routines p JOIN who w ON w.oid = p.proowner
@@ -131,6 +169,7 @@ WITH who AS (
     FROM types t WHERE t.typtype = 'd'
     UNION ALL
     SELECT 'event trigger ' || evtname, '', 'definition', evtevent || ' ' || evtfoid::regprocedure::text
+           || CASE evtenabled WHEN 'O' THEN '' WHEN 'D' THEN ' (disabled)' ELSE ' (' || evtenabled::text || ')' END
     FROM pg_event_trigger
     UNION ALL
     SELECT x.object, '', 'grants to ' || w.name,

@@ -190,12 +190,15 @@ impl References {
 }
 
 /// A customer's own database: its role owns everything in it and no administrator of ours was ever there, so that
-/// neither owners nor rights are ours to judge.
+/// neither owners nor rights are ours to judge; and its server has other versions of extensions than ours.
 fn own_to_all(catalog: &Catalog) -> Catalog {
     let mut catalog = catalog.clone();
     catalog.0.retain(|object, _| !matches!(object.as_str(), "database" | "role"));
-    for object in catalog.0.values_mut() {
-        object.aspects.retain(|aspect, _| aspect != "owner" && !aspect.starts_with("grants to "));
+    for (name, object) in &mut catalog.0 {
+        let is_extension = name.starts_with("extension ");
+        object.aspects.retain(|aspect, _| {
+            aspect != "owner" && !aspect.starts_with("grants to ") && !(is_extension && aspect == "version")
+        });
     }
     catalog.0.retain(|_, object| !object.aspects.is_empty());
     catalog

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tenantry::fleet::{CreateTenant, Silent};
 use tenantry::testing::TestApp;
 
+use super::scene::lives_in;
 use crate::support::binary::run;
 use crate::support::{db, eventually, seconds, unique};
 
@@ -82,6 +83,56 @@ async fn a_tenant_is_compared_at_its_own_version() {
     let lines: Vec<_> = changed.tenants[0].differences.iter().map(ToString::to_string).collect();
     assert!(lines.iter().any(|line| line.starts_with("~ migration V1__orders (tenantry.operator_history) checksum")));
     assert!(lines.contains(&"- column public.orders.total".to_owned()), "{lines:#?}");
+}
+
+/// What guards rows, keys, durability and the role itself, each switched off by hand.
+#[actix_web::test]
+async fn what_was_switched_off_is_a_line() {
+    let app = TestApp::shared().await;
+    let directory = tempfile::tempdir().unwrap();
+    let migration = "CREATE TABLE ledgers (id uuid PRIMARY KEY, parent uuid REFERENCES ledgers (id), keeper text);
+        CREATE TABLE drafts (id int);
+        ALTER TABLE ledgers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE POLICY own ON ledgers TO CURRENT_USER USING (keeper = current_user);
+        CREATE VIEW open_ledgers WITH (security_barrier) AS SELECT id FROM ledgers";
+    std::fs::write(directory.path().join("V1__ledgers.sql"), migration).unwrap();
+    let fleet = app.fleet_with_migrations(directory.path());
+    let (slug, other) = (unique("guarded"), app.tenant("other").await);
+    fleet.create(&CreateTenant::named(slug.parse().unwrap()), &Default::default(), &Silent).await.unwrap();
+    let only = [slug.clone()];
+    let sound = fleet.drift(&only, &Silent).await.unwrap();
+    assert!(sound.tenants.is_empty(), "{sound:#?}");
+    let database = lives_in(app, &slug).await;
+    let role = format!("SELECT role_name AS word FROM tenants WHERE slug = '{slug}'");
+    let role = db::word(app.control_database(), &role).await;
+    for change in [
+        "ALTER TABLE ledgers DISABLE ROW LEVEL SECURITY".to_owned(),
+        "ALTER POLICY own ON ledgers TO PUBLIC".to_owned(),
+        "ALTER TABLE ledgers DISABLE TRIGGER ALL".to_owned(),
+        "ALTER TABLE drafts SET UNLOGGED".to_owned(),
+        "ALTER VIEW open_ledgers RESET (security_barrier)".to_owned(),
+        format!("GRANT \"{role}\" TO \"{}\"", other.role()),
+        format!("ALTER ROLE \"{role}\" SET row_security = off"),
+        format!("ALTER ROLE \"{role}\" NOLOGIN"),
+        format!("ALTER DATABASE \"{role}\" SET work_mem = '8MB'"),
+    ] {
+        db::execute(&database, &change).await;
+    }
+    let changed = fleet.drift(&only, &Silent).await.unwrap();
+    let lines: Vec<_> = changed.tenants[0].differences.iter().map(ToString::to_string).collect();
+    let expected = [
+        "~ constraint public.ledgers.ledgers_parent_fkey triggers: expected nothing, found disabled on public.ledgers",
+        "~ database settings: expected nothing, found work_mem=8MB",
+        "~ policy public.ledgers.own roles: expected its role, found everybody",
+        "~ role may: expected log in, found nothing",
+        &format!("~ role members: expected nothing, found {}", other.role()),
+        "~ role settings: expected nothing, found row_security=off",
+        "~ table public.drafts persistence: expected logged, found unlogged",
+        "~ table public.ledgers row-level security: expected forced, found off (forced once it is on)",
+        "~ view public.open_ledgers options: expected security_barrier=true, found nothing",
+    ];
+    assert_eq!(lines, expected);
+    db::execute(&app.server(), &format!("REVOKE \"{role}\" FROM \"{}\"", other.role())).await;
 }
 
 #[actix_web::test]
