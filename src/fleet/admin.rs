@@ -13,7 +13,7 @@ use crate::router::connect::{ConnectFailure, Target};
 use crate::router::{AdminConn, ConnectError, ConnectOptions};
 
 /// Bound on any one statement; cloning a template and dropping a large database are the longest.
-const STATEMENT: Duration = Duration::from_secs(300);
+pub(super) const STATEMENT: Duration = Duration::from_secs(300);
 /// Bound on waiting for any lock.
 const LOCK: Duration = Duration::from_secs(30);
 

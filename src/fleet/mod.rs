@@ -118,6 +118,8 @@ pub struct Fleet {
     installation: Arc<OnceCell<Installation>>,
     unheard: Arc<unheard::Unheard>,
     abandoned: Arc<relocate::Abandoned>,
+    /// How long the doctor and drift look at one thing, if it is not the usual.
+    look_deadline: Option<Duration>,
 }
 
 impl Fleet {
@@ -136,7 +138,15 @@ impl Fleet {
             installation: Arc::default(),
             unheard: Arc::default(),
             abandoned: Arc::default(),
+            look_deadline: None,
         }
+    }
+
+    /// The same fleet, whose doctor gives each server, and whose drift gives each tenant's database, so long to answer.
+    #[must_use]
+    pub const fn with_look_deadline(mut self, deadline: Duration) -> Self {
+        self.look_deadline = Some(deadline);
+        self
     }
 
     /// Which installation this is; read once.

@@ -1,20 +1,24 @@
 //! One cluster's server, looked at over one connection.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::Timestamptz;
 use diesel_async::RunQueryDsl;
+use tokio::time::timeout;
 
 use super::{Finding, orphans, psql};
 use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::provision::probe::explain;
 use crate::fleet::{Fleet, admin, drift, migrate, sql};
 use crate::kernel::Clock;
 use crate::router::{AdminConn, Room};
 
+/// The longest that one server is looked at: one that takes connections and then falls silent holds nobody up.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Clocks that are further apart let tokens and sessions end at another time than they should.
 const APART: TimeDelta = TimeDelta::seconds(2);
 /// Templates of other migrations that provisioning keeps: during a rolling upgrade two releases clone.
@@ -69,7 +73,12 @@ pub(in crate::fleet) fn clocks(subject: &str, ahead: TimeDelta) -> Option<Findin
 }
 
 pub(super) async fn look(context: &Context<'_>, cluster: &Cluster) -> Vec<Finding> {
-    match inside(context, cluster).await {
+    let deadline = context.fleet.look_deadline.unwrap_or(DEADLINE);
+    let looked = timeout(deadline, inside(context, cluster)).await.unwrap_or_else(|_| {
+        let said = format!("The database server did not answer within {} s.", deadline.as_secs());
+        Err(ApiError::new(Code::TenantDatabaseUnavailable).detail(said))
+    });
+    match looked {
         Ok(findings) => findings,
         Err(error) => {
             tracing::info!(cluster = %cluster.name, %error, cause = ?error.cause(), "a cluster was not looked at");
@@ -83,7 +92,7 @@ async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Findi
     let opened = AdminConn::open(&cluster.admin, &admin::options()).await;
     let mut server = opened.map_err(|error| {
         let (_, said) = explain(&error);
-        ApiError::new(crate::error::Code::TenantDatabaseUnavailable).detail(said).caused_by(error)
+        ApiError::new(Code::TenantDatabaseUnavailable).detail(said).caused_by(error)
     })?;
     let mut findings = Vec::new();
     findings.extend(clocks(&cluster.name, ahead(&mut server, &context.fleet.control.clock).await?));
@@ -120,7 +129,7 @@ async fn templates(context: &Context<'_>, server: &mut AdminConn) -> ApiResult<V
     Ok(findings.collect())
 }
 
-/// Databases that something is tried in, with a role of the same name or without.
+/// Databases and roles that something is tried in: a database with a role of the same name or without.
 async fn scratch(server: &mut AdminConn) -> ApiResult<Vec<Finding>> {
     let kinds =
         [(drift::SCRATCH_PREFIX, "fleet drift", true), (migrate::TRIAL_PREFIX, "fleet migrate --dry-run", false)];
@@ -138,6 +147,18 @@ async fn scratch(server: &mut AdminConn) -> ApiResult<Vec<Finding>> {
             let remedy = format!("{}{role}", psql(&format!("DROP DATABASE {quoted}")));
             findings.push(Finding::warning("scratch_left", name, said, remedy));
         }
+    }
+    // A role is made before its database, over a connection whose latest statement names it.
+    let alone = format!(
+        "SELECT rolname::text AS word FROM pg_roles r WHERE starts_with(rolname, {}) \
+         AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datname = r.rolname) \
+         AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE strpos(a.query, r.rolname) > 0)",
+        sql::literal(drift::SCRATCH_PREFIX)
+    );
+    for name in admin::words(server, &alone).await? {
+        let said = "is a scratch role of `fleet drift` without its database, left over unless one runs right now";
+        let remedy = psql(&format!("DROP ROLE {}", sql::ident(&name)));
+        findings.push(Finding::warning("scratch_left", name, said, remedy));
     }
     Ok(findings)
 }

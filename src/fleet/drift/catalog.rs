@@ -69,7 +69,7 @@ impl Catalog {
     }
 }
 
-#[derive(diesel::QueryableByName)]
+#[derive(PartialEq, Eq, diesel::QueryableByName)]
 struct Applied {
     #[diesel(sql_type = diesel::sql_types::Integer)]
     version: i32,
@@ -80,6 +80,7 @@ struct Applied {
 }
 
 /// What a database remembers of a set of migrations.
+#[derive(PartialEq, Eq)]
 pub(super) struct History(Vec<Applied>);
 
 impl History {

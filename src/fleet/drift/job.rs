@@ -1,10 +1,12 @@
 //! The comparison as a job: what was found stands in its result.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::DriftReport;
 use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind, OperationState};
@@ -16,6 +18,8 @@ use crate::kernel::{OperatorId, Slug};
 use crate::router::MainConn;
 use crate::router::tenant::words;
 
+/// How long whoever wants the job to stop waits for a database that does not answer.
+const UNHEARD: Duration = Duration::from_secs(1);
 /// The most tenants that a result lists.
 const MOST: usize = 1000;
 
@@ -46,9 +50,15 @@ impl Run<'_> {
         let (total, mut done) = (i64::try_from(tenants.len()).unwrap_or(i64::MAX), 0);
         let mut report = DriftReport::default();
         let mut looked = pin!(self.fleet.compared(&tenants, &references));
-        while let Some(found) = looked.next().await {
-            done += 1;
-            report.take_in(found);
+        loop {
+            match timeout(UNHEARD, looked.next()).await {
+                Ok(Some(found)) => {
+                    done += 1;
+                    report.take_in(found);
+                }
+                Ok(None) => break,
+                Err(_) => {}
+            }
             journal.advance(done, total).await?;
         }
         let listed = &report.tenants[..report.tenants.len().min(MOST)];

@@ -8,10 +8,13 @@ mod reference;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use catalog::{Catalog, History};
 pub use diff::{Difference, DriftKind};
@@ -21,12 +24,17 @@ use super::migrations::Migrations;
 use super::{Fleet, Progress, admin};
 use crate::control::clusters::{self, Cluster};
 use crate::control::tenants::{self, TenantFilter, TenantRecord};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{ClusterId, Slug, TenantId};
-use crate::router::{MainConn, TenantKind, TenantStatus};
+use crate::router::{AdminConn, MainConn, TenantKind, TenantStatus};
 
 /// Tenants that are looked at at the same time, each over one connection beside the budget.
 const AT_ONCE: usize = 8;
+/// The longest that one database is looked at, and the longest that a reference is made: one statement may take so long,
+/// and a server that takes connections and then falls silent holds nobody up.
+const DEADLINE: Duration = admin::STATEMENT.saturating_add(Duration::from_secs(10));
+/// How often a database is read again that was migrated meanwhile.
+const MOST_LOOKS: usize = 5;
 
 /// What was found of a tenant.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -72,6 +80,9 @@ type Shared = Arc<OnceCell<Result<Arc<Catalog>, String>>>;
 struct References {
     migrations: Migrations,
     clusters: HashMap<ClusterId, Cluster>,
+    deadline: Duration,
+    /// What makes them, to their end.
+    tasks: TaskTracker,
     made: Mutex<HashMap<(ClusterId, i32, i32), Shared>>,
 }
 
@@ -100,7 +111,8 @@ impl Fleet {
         let keys = self.control.keys.clone();
         let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
         let clusters = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
-        Ok(References { migrations, clusters, made: Mutex::default() })
+        let (deadline, tasks) = (self.look_deadline.unwrap_or(DEADLINE), self.workers.tasks().clone());
+        Ok(References { migrations, clusters, deadline, tasks, made: Mutex::default() })
     }
 
     /// What is found of each, as it comes.
@@ -138,24 +150,9 @@ impl Fleet {
 
     async fn differences(&self, tenant: &TenantRecord, references: &References) -> ApiResult<(i32, Vec<Difference>)> {
         let cluster = tenant.cluster_id.and_then(|id| references.clusters.get(&id));
-        let mut inside = match cluster {
-            Some(cluster) => admin::open(&cluster.admin.with_database(&tenant.database_name)).await?,
-            None => {
-                let (keys, id) = (self.control.keys.clone(), tenant.id);
-                let read = async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await;
-                admin::open(&self.control.db.read(read).await?.1).await?
-            }
-        };
-        let sets = [&references.migrations.built_in, &references.migrations.operator];
-        let mut histories = Vec::with_capacity(2);
-        for set in sets {
-            histories.push(History::read(&mut inside, set).await?);
-        }
-        let mut found = Catalog::read(&mut inside, &tenant.role_name).await?;
-        drop(inside);
-        for (history, set) in histories.iter().zip(sets) {
-            history.tell(set, &mut found);
-        }
+        let deadline = references.deadline;
+        let looked = timeout(deadline, self.look_into(tenant, cluster, &references.migrations)).await;
+        let (histories, found) = looked.unwrap_or_else(|_| Err(silent(deadline)))?;
         let (built_in, operator) = (histories[0].head(), histories[1].head());
         let expected = references.get(cluster, built_in, operator).await?;
         let differences = if tenant.kind == TenantKind::Dedicated {
@@ -165,6 +162,48 @@ impl Fleet {
         };
         Ok((built_in, differences))
     }
+
+    /// What a tenant's database remembers of both sets of migrations, and what it consists of.
+    async fn look_into(
+        &self,
+        tenant: &TenantRecord,
+        cluster: Option<&Cluster>,
+        migrations: &Migrations,
+    ) -> ApiResult<([History; 2], Catalog)> {
+        let mut inside = match cluster {
+            Some(cluster) => admin::open(&cluster.admin.with_database(&tenant.database_name)).await?,
+            None => {
+                let (keys, id) = (self.control.keys.clone(), tenant.id);
+                let read = async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await;
+                admin::open(&self.control.db.read(read).await?.1).await?
+            }
+        };
+        let mut before = histories(&mut inside, migrations).await?;
+        for _ in 0..MOST_LOOKS {
+            let read = Catalog::read(&mut inside, &tenant.role_name).await;
+            // One transaction would not do: what the server spells out (`pg_get_…`) is as of now, whatever the snapshot.
+            let after = histories(&mut inside, migrations).await?;
+            if before == after {
+                let mut found = read?;
+                after[0].tell(&migrations.built_in, &mut found);
+                after[1].tell(&migrations.operator, &mut found);
+                return Ok((after, found));
+            }
+            before = after;
+        }
+        Err(super::refused("The database is being migrated; compare it once that has ended."))
+    }
+}
+
+async fn histories(conn: &mut AdminConn, migrations: &Migrations) -> ApiResult<[History; 2]> {
+    let built_in = History::read(conn, &migrations.built_in).await?;
+    Ok([built_in, History::read(conn, &migrations.operator).await?])
+}
+
+/// 503: a server that took a connection does not answer.
+fn silent(deadline: Duration) -> ApiError {
+    let said = format!("The database server did not answer within {} s.", deadline.as_secs());
+    ApiError::new(Code::TenantDatabaseUnavailable).detail(said)
 }
 
 impl References {
@@ -178,7 +217,7 @@ impl References {
             built_in: self.migrations.built_in.up_to(built_in),
             operator: self.migrations.operator.up_to(operator),
         };
-        let made = cell.get_or_init(async || match reference::catalog(cluster, &migrations).await {
+        let made = cell.get_or_init(async || match self.make(cluster.clone(), migrations).await {
             Ok(catalog) => Ok(Arc::new(catalog)),
             Err(error) => {
                 tracing::warn!(%error, cause = ?error.cause(), cluster = %cluster.name, "no reference could be made");
@@ -186,6 +225,12 @@ impl References {
             }
         });
         made.await.clone().map_err(super::refused)
+    }
+
+    /// In a task of its own, which goes on to drop what it made when a job is cancelled or a node ends.
+    async fn make(&self, cluster: Cluster, migrations: Migrations) -> ApiResult<Catalog> {
+        let making = self.tasks.spawn(reference::catalog(cluster, migrations, self.deadline));
+        making.await.map_err(ApiError::internal)?
     }
 }
 

@@ -1,8 +1,11 @@
 //! What the migrations make on a server: a scratch database with a scratch role, made as a tenant's is, looked at, and
 //! dropped. A copy kept in a file would be one server release's: each writes definitions in its own way.
 
+use std::time::Duration;
+
 use diesel_async::SimpleAsyncConnection;
 use secrecy::ExposeSecret;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::catalog::{Catalog, expect};
@@ -11,25 +14,35 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{admin, scram, sql, template};
 use crate::kernel::crypto::{hex, random};
-use crate::router::AdminConn;
 
 /// What scratch databases and roles are called.
 pub(in crate::fleet) const PREFIX: &str = "tenantry_reference_";
 
-/// The catalog of a tenant's database on this cluster at the head of these migrations.
-pub(super) async fn catalog(cluster: &Cluster, migrations: &Migrations) -> ApiResult<Catalog> {
-    let mut server = admin::open(&cluster.admin).await?;
+/// The catalog of a tenant's database on this cluster at the head of these migrations. To be run as a task of its own:
+/// it clears up whatever becomes of whoever waits for it.
+pub(super) async fn catalog(cluster: Cluster, migrations: Migrations, deadline: Duration) -> ApiResult<Catalog> {
     let name = format!("{PREFIX}{}", hex(&random::<6>()));
-    let read = look(&mut server, cluster, migrations, &name).await;
-    for statement in ["DROP DATABASE IF EXISTS :\"name\" WITH (FORCE)", "DROP ROLE IF EXISTS :\"name\""] {
-        if let Err(error) = server.batch_execute(&sql::fill(statement, &[("name", &name)])).await {
-            tracing::warn!(%error, name, "a scratch database stays; `tenantry fleet doctor` says how to drop it");
-        }
+    let read = timeout(deadline, look(&cluster, &migrations, &name)).await;
+    let cleared = timeout(deadline, drop_scratch(&cluster, &name)).await;
+    if let Err(error) = cleared.unwrap_or_else(|_| Err(super::silent(deadline))) {
+        let cause = error.cause();
+        tracing::warn!(%error, ?cause, name, "a scratch database stays; `tenantry fleet doctor` says how to drop it");
     }
-    read
+    read.unwrap_or_else(|_| Err(super::silent(deadline)))
 }
 
-async fn look(server: &mut AdminConn, cluster: &Cluster, migrations: &Migrations, name: &str) -> ApiResult<Catalog> {
+/// Over a connection of its own: the one that the database was made over may have broken.
+async fn drop_scratch(cluster: &Cluster, name: &str) -> ApiResult<()> {
+    let mut server = admin::open(&cluster.admin).await?;
+    for statement in ["DROP DATABASE IF EXISTS :\"name\" WITH (FORCE)", "DROP ROLE IF EXISTS :\"name\""] {
+        server.batch_execute(&sql::fill(statement, &[("name", name)])).await.map_err(ApiError::internal)?;
+    }
+    Ok(())
+}
+
+async fn look(cluster: &Cluster, migrations: &Migrations, name: &str) -> ApiResult<Catalog> {
+    let mut server = admin::open(&cluster.admin).await?;
+    let server = &mut server;
     let verifier = scram::verifier(&scram::generate_password());
     let variables = [("role", name), ("verifier", verifier.expose_secret()), ("connection_limit", "0")];
     admin::run(server, sql::ROLE, &variables).await?;

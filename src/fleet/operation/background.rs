@@ -27,6 +27,13 @@ pub(crate) struct Workers {
     tasks: TaskTracker,
 }
 
+impl Workers {
+    /// What this node waits for before it ends.
+    pub(in crate::fleet) const fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+}
+
 /// This node drives it; not any more when dropped, also by a panic.
 struct Busy {
     id: OperationId,

@@ -146,6 +146,20 @@ async fn many_sign_ups_hide_no_job_that_waits() {
     assert!(found[0]["said"].as_str().is_some_and(|said| said.starts_with("3 more jobs")), "{found:?}");
 }
 
+/// It takes connections, and then says nothing.
+#[actix_web::test]
+async fn a_server_that_falls_silent_is_told_of() {
+    let app = TestApp::builder().start().await;
+    let proxy = FaultProxy::start(&app.server());
+    app.cluster_behind("silent", &proxy).await;
+    proxy.set(Fault::BlackHole).await;
+    let said = app.fleet().with_look_deadline(seconds(1)).diagnose(None).await.expect("the control plane answers");
+    proxy.set(Fault::Pass).await;
+    let found = said.findings.iter().find(|one| one.subject == "silent").expect("a finding");
+    let told = (found.code, found.said.as_str());
+    assert_eq!(told, ("cluster_unreachable", "The database server did not answer within 1 s."));
+}
+
 #[actix_web::test]
 async fn an_interrupted_job_comes_with_the_command_that_goes_on() {
     let app = TestApp::builder().start().await;
@@ -254,6 +268,15 @@ async fn what_migrations_were_tried_in_is_dropped_or_found() {
     assert!(found.len() == 1 && found[0]["code"] == "scratch_left", "{found:?}");
     let remedy = "psql \"$CLUSTER_ADMIN_URL\" -c 'DROP DATABASE \"tenantry_trial_0190\"'";
     assert_eq!(found[0]["remedy"], remedy, "{found:?}");
+
+    db::execute(&server.target(), "CREATE ROLE tenantry_reference_00").await;
+    let remedy = "psql \"$CLUSTER_ADMIN_URL\" -c 'DROP ROLE \"tenantry_reference_00\"'";
+    // Whoever made it has gone.
+    eventually(seconds(20), "a role without its database is found", async || {
+        let found = findings(&app, "tenantry_reference_00").await;
+        found.len() == 1 && found[0]["code"] == "scratch_left" && found[0]["remedy"] == remedy
+    })
+    .await;
 }
 
 #[actix_web::test]

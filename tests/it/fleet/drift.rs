@@ -1,12 +1,28 @@
 //! `fleet drift`: nothing is said of a tenant as its migrations make it, and everything of one that is not.
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::{Value, json};
 use tenantry::fleet::{CreateTenant, Silent};
-use tenantry::testing::TestApp;
+use tenantry::router::{AdminConn, Target};
+use tenantry::testing::{Fault, FaultProxy, TestApp};
 
 use super::scene::lives_in;
 use crate::support::binary::run;
+use crate::support::servers::Server;
 use crate::support::{db, eventually, seconds, unique};
+
+/// Whoever reads this database's catalog waits until this transaction ends; migrations do not.
+async fn gate(database: &Target) -> AdminConn {
+    let mut gate = db::open(database).await;
+    gate.batch_execute("BEGIN; LOCK TABLE pg_policy").await.expect("a superuser may");
+    gate
+}
+
+async fn is_waited_for(database: &Target) {
+    const WAITS: &str = "SELECT count(*)::text AS word FROM pg_stat_activity \
+                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(seconds(20), "its catalog is read", async || db::word(database, WAITS).await != "0").await;
+}
 
 #[actix_web::test]
 async fn every_change_behind_the_migrations_is_a_line() {
@@ -133,6 +149,86 @@ async fn what_was_switched_off_is_a_line() {
     ];
     assert_eq!(lines, expected);
     db::execute(&app.server(), &format!("REVOKE \"{role}\" FROM \"{}\"", other.role())).await;
+}
+
+/// Its catalog is read when its history has been: a migration ends in between.
+#[actix_web::test]
+async fn what_a_migration_makes_meanwhile_is_no_drift() {
+    let app = TestApp::shared().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    let fleet = app.fleet_with_migrations(directory.path());
+    let (slug, ahead) = (unique("behind"), unique("ahead"));
+    let create = async |slug: &str| {
+        fleet.create(&CreateTenant::named(slug.parse().unwrap()), &Default::default(), &Silent).await.unwrap();
+        lives_in(app, slug).await
+    };
+    file("V1__orders.sql", "CREATE TABLE orders (id uuid PRIMARY KEY)");
+    let database = create(&slug).await;
+    file("V2__notes.sql", "ALTER TABLE orders ADD note text");
+    let applied = "SELECT row_to_json(h)::text AS word FROM tenantry.operator_history h WHERE version = 2";
+    let applied = db::word(&create(&ahead).await, applied).await;
+    let mut gate = gate(&database).await;
+    let migrate = format!(
+        "ALTER TABLE public.orders ADD note text; INSERT INTO tenantry.operator_history \
+         SELECT * FROM json_populate_record(NULL::tenantry.operator_history, '{applied}'); COMMIT"
+    );
+    let only = [slug];
+    let (said, ()) = tokio::join!(fleet.drift(&only, &Silent), async {
+        is_waited_for(&database).await;
+        gate.batch_execute(&migrate).await.expect("it is migrated");
+    });
+    let said = said.unwrap();
+    assert!(said.compared == 1 && said.tenants.is_empty(), "{said:#?}");
+}
+
+/// A server that takes connections and then says nothing, in the middle of a look.
+#[actix_web::test]
+async fn a_database_that_falls_silent_holds_nobody_up() {
+    let app = TestApp::builder().start().await;
+    let proxy = FaultProxy::start(&app.server());
+    app.cluster_behind("behind", &proxy).await;
+    let silent = app.tenant_on("behind", "silent").await;
+    let (fleet, only) = (app.fleet().with_look_deadline(seconds(2)), [silent.slug.to_string()]);
+    let mut held = gate(silent.database()).await;
+    let (said, ()) = tokio::join!(fleet.drift(&only, &Silent), async {
+        is_waited_for(silent.database()).await;
+        proxy.set(Fault::BlackHole).await;
+        held.batch_execute("COMMIT").await.expect("nobody is in the way");
+    });
+    proxy.set(Fault::Pass).await;
+    let said = said.unwrap();
+    assert_eq!(said.tenants[0].error.as_deref(), Some("The database server did not answer within 2 s."), "{said:#?}");
+
+    // Whoever wants the job to stop is heard all the same.
+    let (operator, worker) = (app.operator(), app.fleet());
+    let _held = gate(silent.database()).await;
+    let asked = operator.post("/api/v1/admin/fleet/drift", json!({"only": only})).await.expect(202);
+    worker.work().await.expect("the control plane answers");
+    is_waited_for(silent.database()).await;
+    let job = format!("/api/v1/admin/jobs/{}", asked.id());
+    operator.post(&format!("{job}/cancel"), json!({})).await.expect(200);
+    eventually(seconds(15), "it is cancelled", async || {
+        operator.get(&job).await.expect(200).data()["state"] == "cancelled"
+    })
+    .await;
+}
+
+/// Whoever waits for a comparison may go away while it is made; its database and its role go too.
+#[actix_web::test]
+async fn what_tenants_are_compared_with_is_dropped_by_all_means() {
+    const SCRATCH: &str = "SELECT datname::text AS word FROM pg_database WHERE datname LIKE 'tenantry_reference_%' \
+                           UNION ALL SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'tenantry_reference_%'";
+    let (app, server) = (TestApp::builder().start().await, Server::start().await);
+    app.cluster("east", &server.target()).await;
+    let acme = app.tenant_on("east", "acme").await;
+    let (fleet, only) = (app.fleet(), [acme.slug.to_string()]);
+    let under_way = async || db::words(&server.target(), SCRATCH).await.len() == 2;
+    tokio::select! {
+        _ = fleet.drift(&only, &Silent) => panic!("it was to go away before"),
+        () = eventually(seconds(60), "the reference is being made", under_way) => {}
+    }
+    eventually(seconds(60), "nothing is left", async || db::words(&server.target(), SCRATCH).await.is_empty()).await;
 }
 
 #[actix_web::test]
