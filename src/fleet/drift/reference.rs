@@ -14,6 +14,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{admin, scram, sql, template};
 use crate::kernel::crypto::{hex, random};
+use crate::router::AdminConn;
 
 /// What scratch databases and roles are called.
 pub(in crate::fleet) const PREFIX: &str = "tenantry_reference_";
@@ -21,8 +22,10 @@ pub(in crate::fleet) const PREFIX: &str = "tenantry_reference_";
 /// The catalog of a tenant's database on this cluster at the head of these migrations. To be run as a task of its own:
 /// it clears up whatever becomes of whoever waits for it.
 pub(super) async fn catalog(cluster: Cluster, migrations: Migrations, deadline: Duration) -> ApiResult<Catalog> {
+    let mut server = admin::open(&cluster.admin).await?;
     let name = format!("{PREFIX}{}", hex(&random::<6>()));
-    let read = timeout(deadline, look(&cluster, &migrations, &name)).await;
+    let read = timeout(deadline, look(&mut server, &cluster, &migrations, &name)).await;
+    drop(server);
     let cleared = timeout(deadline, drop_scratch(&cluster, &name)).await;
     if let Err(error) = cleared.unwrap_or_else(|_| Err(super::silent(deadline))) {
         let cause = error.cause();
@@ -40,9 +43,7 @@ async fn drop_scratch(cluster: &Cluster, name: &str) -> ApiResult<()> {
     Ok(())
 }
 
-async fn look(cluster: &Cluster, migrations: &Migrations, name: &str) -> ApiResult<Catalog> {
-    let mut server = admin::open(&cluster.admin).await?;
-    let server = &mut server;
+async fn look(server: &mut AdminConn, cluster: &Cluster, migrations: &Migrations, name: &str) -> ApiResult<Catalog> {
     let verifier = scram::verifier(&scram::generate_password());
     let variables = [("role", name), ("verifier", verifier.expose_secret()), ("connection_limit", "0")];
     admin::run(server, sql::ROLE, &variables).await?;
