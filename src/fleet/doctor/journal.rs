@@ -71,7 +71,8 @@ async fn undriven(fleet: &Fleet, state: OperationState) -> ApiResult<Vec<Operati
         seen = newest.id;
         all.extend(page);
     }
-    // Read after them: whoever begins one has its lock before anybody else sees it.
+    // Read after them: whoever begins one on a tenant has its lock before anybody else sees it; of others, the lock is taken
+    // a moment later, for the second look to see.
     let held = lock::held(&fleet.control).await?;
     all.retain(|operation| !held.contains(&lock::key_of(operation)));
     Ok(all)

@@ -51,7 +51,7 @@ pub(super) async fn look(context: &Context<'_>, cluster: &Cluster, server: &mut 
     let (databases, alone) = (admin::words(server, DATABASES).await?, admin::words(server, ROLES).await?);
     let known = known(context).await?;
     let mut unknown: Vec<String> = databases.into_iter().filter(|name| !known.contains(name)).collect();
-    findings.extend(not_looked_into(cluster, unknown.len()));
+    findings.extend(not_looked_into(&cluster.name, unknown.len()));
     unknown.truncate(MOST_STAMPS);
     let mut looks =
         stream::iter(unknown.into_iter().map(|name| orphan(context, cluster, name))).buffer_unordered(AT_ONCE);
@@ -78,9 +78,9 @@ async fn orphan(context: &Context<'_>, cluster: &Cluster, name: String) -> ApiRe
 }
 
 /// The finding, if there are more databases without a tenant than are looked into.
-fn not_looked_into(cluster: &Cluster, unknown: usize) -> Option<Finding> {
+fn not_looked_into(cluster: &str, unknown: usize) -> Option<Finding> {
     let more = unknown.checked_sub(MOST_STAMPS).filter(|more| *more > 0)?;
-    let subject = format!("databases on {}", cluster.name);
+    let subject = format!("databases on {cluster}");
     let said =
         format!("{more} more that no tenant has were not looked into; drop those that are told of, and look again");
     Some(Finding::warning("more_databases", subject, said, "tenantry fleet doctor"))
@@ -110,4 +110,17 @@ async fn whose(context: &Context<'_>, cluster: &Cluster, name: &str) -> ApiResul
         Some(_) => Whose::AnothersOrUnknown,
         None => Whose::Nobodys,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_looked_into_is_counted() {
+        assert_eq!(not_looked_into("east", MOST_STAMPS), None);
+        let told = not_looked_into("east", MOST_STAMPS + 3).unwrap();
+        assert_eq!((told.code, told.subject.as_str()), ("more_databases", "databases on east"));
+        assert!(told.said.starts_with("3 more "), "{}", told.said);
+    }
 }
