@@ -264,11 +264,8 @@ macro_rules! narrowed {
     ($columns:expr, $filter:expr) => {{
         let filter = $filter;
         let mut query = o::table.filter(o::kind.eq_any(known_kinds())).select($columns).into_boxed();
-        if filter.last {
-            query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(LAST));
-        }
-        if filter.decided {
-            query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(DECIDED));
+        for only in [filter.last.then_some(LAST), filter.decided.then_some(DECIDED)].into_iter().flatten() {
+            query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(only));
         }
         if let Some(kind) = filter.kind {
             query = query.filter(o::kind.eq(kind.as_str()));
