@@ -16,14 +16,49 @@ async fn leaving(last_words: &'static [u8]) -> Arc<Target> {
         let _ = socket.read(&mut [0; 1024]).await;
         let _ = socket.write_all(last_words).await;
     });
-    Arc::new(Target {
+    Arc::new(at(port))
+}
+
+fn at(port: u16) -> Target {
+    Target {
         host: "127.0.0.1".into(),
         port,
         database: "acme".into(),
         user: "acme".into(),
         password: "secret".to_owned().into(),
         tls: TlsPolicy::mode(TlsMode::Disable),
-    })
+    }
+}
+
+/// What comes of a server that refuses everybody with this code, raised there.
+async fn refused(code: &str, routine: &str) -> ConnectError {
+    let fields = format!("SFATAL\0VFATAL\0C{code}\0Mnein\0R{routine}\0\0");
+    let length = u32::try_from(fields.len() + 4).unwrap();
+    let words = [b"E".as_slice(), &length.to_be_bytes(), fields.as_bytes()].concat();
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Arc::new(at(server.local_addr().unwrap().port()));
+    tokio::spawn(async move {
+        let (mut socket, _) = server.accept().await.unwrap();
+        let _ = socket.read(&mut [0; 1024]).await;
+        let _ = socket.write_all(&words).await;
+    });
+    open(&target, &ConnectOptions::default(), None, None).await.err().expect("no connection")
+}
+
+/// Only a role that has said who it is, or was not asked, learns whether it may come in.
+#[tokio::test]
+async fn a_wrong_password_is_no_answer_to_whether_one_may() {
+    let told = async |code: &str, routine: &str| {
+        let error = refused(code, routine).await;
+        assert_eq!(error.kind, ConnectFailure::Authentication, "{error:?}");
+        (error.is_forbidden(), error.is_wrong_password())
+    };
+    assert_eq!(told("42501", "CheckMyDatabase").await, (true, false));
+    assert_eq!(told("28000", "ClientAuthentication").await, (true, false));
+    assert_eq!(told("28000", "InitializeSessionUserId").await, (false, false));
+    assert_eq!(told("28P01", "auth_failed").await, (false, true));
+    let full = refused("53300", "InitPostgres").await;
+    assert!(!full.is_forbidden() && !full.is_wrong_password());
 }
 
 /// A backend that is ended while it starts says nothing about the next one.

@@ -77,6 +77,28 @@ impl ConnectError {
         self.source.is::<Late>()
     }
 
+    /// Whether the server says that this very role may not come in here: it has no right to CONNECT, or a rule of
+    /// `pg_hba.conf` turns it away. Whoever gave a wrong password has not learned that.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        let Some(error) = self.source.downcast_ref::<tokio_postgres::Error>() else { return false };
+        match error.code() {
+            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => true,
+            // The same code tells of a role that may log in nowhere; what raised it tells them apart, in every language.
+            Some(code) if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+                error.as_db_error().and_then(DbError::routine) == Some("ClientAuthentication")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server says that the password is wrong.
+    #[must_use]
+    pub fn is_wrong_password(&self) -> bool {
+        let error = self.source.downcast_ref::<tokio_postgres::Error>();
+        error.and_then(tokio_postgres::Error::code) == Some(&SqlState::INVALID_PASSWORD)
+    }
+
     /// A failure of a kind, with its cause.
     pub fn new(kind: ConnectFailure, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind, source: source.into() }

@@ -53,14 +53,30 @@ pub(super) async fn run(client: &Client, noisy: &Canary, quiet: &Canary) -> (Noi
         p99_ratio: meanwhile.p99_ms / before.p99_ms.max(0.001),
         failed,
     };
+    let faults = judge(&figures, failed_before);
+    (figures, faults)
+}
+
+/// The ratio of the times is told and not judged: it is the machine's as much as ours.
+fn judge(figures: &NoisyNeighbour, failed_before: usize) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if failed + failed_before > 0 {
+    if figures.failed > failed_before {
         let said = format!(
-            "{failed} of {REQUESTS} requests of one canary failed while the other was noisy, {failed_before} before"
+            "{} of {} requests of one canary failed while the other was noisy, {failed_before} before",
+            figures.failed, figures.requests
         );
         faults.push(Fault::new("neighbour_disturbed", "canaries", said));
     }
-    (figures, faults)
+    if failed_before > 0 {
+        let said =
+            format!("{failed_before} of {} requests of one canary failed with no noise at all", figures.requests);
+        faults.push(Fault::new("not_proven", "noisy neighbour", said));
+    }
+    if figures.noise_answered == 0 {
+        let said = "the server answered none of the noisy one's requests, so that there was no noise";
+        faults.push(Fault::new("not_proven", "noisy neighbour", said));
+    }
+    faults
 }
 
 /// One request after the other: the times of those that were answered, and how many were not.
@@ -86,7 +102,29 @@ fn at(times: &[f64], percent: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::at;
+    use super::*;
+
+    #[test]
+    fn without_noise_or_without_rest_nothing_is_proven() {
+        let times = Times { p50_ms: 1.0, p99_ms: 1.0 };
+        let judged = |noise_answered, failed, failed_before| {
+            let figures = NoisyNeighbour {
+                requests: REQUESTS,
+                noise: NOISE,
+                noise_answered,
+                quiet: times,
+                noisy: times,
+                p99_ratio: 1.0,
+                failed,
+            };
+            judge(&figures, failed_before).iter().map(|fault| fault.code).collect::<Vec<_>>()
+        };
+        assert!(judged(1, 0, 0).is_empty());
+        assert_eq!(judged(0, 0, 0), ["not_proven"]);
+        assert_eq!(judged(1, 1, 0), ["neighbour_disturbed"]);
+        assert_eq!(judged(1, 2, 2), ["not_proven"]);
+        assert_eq!(judged(1, 3, 2), ["neighbour_disturbed", "not_proven"]);
+    }
 
     #[test]
     fn percentiles() {

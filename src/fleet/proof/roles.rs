@@ -9,11 +9,12 @@ use super::report::Fault;
 use super::stamps::Seen;
 use super::{AT_ONCE, Ground};
 use crate::control::clusters::Cluster;
-use crate::error::ApiResult;
+use crate::control::tenants;
+use crate::error::{ApiError, ApiResult};
 use crate::fleet::{Fleet, admin, sql};
-use crate::kernel::ClusterId;
 use crate::kernel::crypto::random;
-use crate::router::{AdminConn, ConnectFailure, Target};
+use crate::kernel::{ClusterId, TenantId};
+use crate::router::{AdminConn, ConnectError, MainConn, Target};
 
 /// Connections that are tried at most, of each kind on each cluster.
 const MOST: usize = 400;
@@ -82,6 +83,7 @@ async fn grants(ground: &Ground, cluster: &Cluster) -> ApiResult<(usize, Vec<Fau
 
 /// One try: whose role, and where to.
 struct Try<'a> {
+    id: TenantId,
     slug: &'a str,
     target: Target,
     where_to: String,
@@ -89,48 +91,72 @@ struct Try<'a> {
 
 /// Tries roles against databases that are not theirs. Gives how many were tried, whether those are all, and the faults.
 pub(super) async fn tried(fleet: &Fleet, ground: &Ground, seen: &[Seen<'_>]) -> (usize, bool, Vec<Fault>) {
-    let mut by_cluster: HashMap<ClusterId, Vec<(&str, &Target)>> = HashMap::new();
+    let mut by_cluster: HashMap<ClusterId, Vec<(TenantId, &str, &Target)>> = HashMap::new();
     for one in seen.iter().filter(|one| one.reached) {
         if let (Some(cluster), Some(target)) = (one.tenant.cluster_id, &one.target) {
-            by_cluster.entry(cluster).or_default().push((one.tenant.slug.as_str(), target));
+            by_cluster.entry(cluster).or_default().push((one.tenant.id, one.tenant.slug.as_str(), target));
         }
     }
-    let (mut tries, mut all) = (Vec::new(), true);
+    let (mut tries, mut all, mut faults) = (Vec::new(), true, Vec::new());
     for (cluster, those) in &by_cluster {
         let n = those.len();
         let pairs = n * n.saturating_sub(1);
         for at in some(pairs, MOST) {
             let (a, step) = (at / (n - 1), at % (n - 1));
             let b = if step < a { step } else { step + 1 };
-            let ((slug, target), (other, goal)) = (those[a], those[b]);
+            let ((id, slug, target), (_, other, goal)) = (those[a], those[b]);
             let where_to = format!("the database of tenant '{other}'");
-            tries.push(Try { slug, target: target.with_database(&goal.database), where_to });
+            tries.push(Try { id, slug, target: target.with_database(&goal.database), where_to });
         }
         let mut shut = vec!["postgres".to_owned(), "template1".to_owned()];
-        shut.extend(ground.control_database_on(fleet, *cluster).await);
+        match ground.control_database_on(fleet, *cluster).await {
+            Ok(database) => shut.extend(database),
+            Err(fault) => faults.push(fault),
+        }
         for at in some(n * shut.len(), MOST) {
-            let ((slug, target), database) = (those[at / shut.len()], &shut[at % shut.len()]);
-            tries.push(Try { slug, target: target.with_database(database), where_to: format!("'{database}'") });
+            let ((id, slug, target), database) = (those[at / shut.len()], &shut[at % shut.len()]);
+            tries.push(Try { id, slug, target: target.with_database(database), where_to: format!("'{database}'") });
         }
         all &= pairs <= MOST && n * shut.len() <= MOST;
     }
     let count = tries.len();
-    let faults = stream::iter(tries.into_iter().map(attempt)).buffer_unordered(AT_ONCE).filter_map(std::future::ready);
-    (count, all, faults.collect().await)
+    let attempts = tries.into_iter().map(|one| attempt(fleet, one));
+    let found: Vec<Fault> =
+        stream::iter(attempts).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    faults.extend(found);
+    (count, all, faults)
 }
 
-async fn attempt(one: Try<'_>) -> Option<Fault> {
-    match AdminConn::open(&one.target, &admin::options()).await {
-        Err(error) if error.kind == ConnectFailure::Authentication => None,
-        Ok(_) => {
+async fn attempt(fleet: &Fleet, one: Try<'_>) -> Option<Fault> {
+    let mut opened = AdminConn::open(&one.target, &admin::options()).await;
+    if opened.as_ref().is_err_and(ConnectError::is_wrong_password)
+        && let Some(target) = anew(fleet, &one).await
+    {
+        opened = AdminConn::open(&target, &admin::options()).await;
+    }
+    match opened.map(drop) {
+        Err(error) if error.is_forbidden() => None,
+        Ok(()) => {
             let said = format!("its role was let into {}", one.where_to);
             Some(Fault::new("role_let_in", one.slug, said))
         }
         Err(error) => {
-            let said = format!("whether its role is let into {} was not found out: {error}", one.where_to);
+            let said = format!("whether its role is let into {} was not found out: {}", one.where_to, why(&error));
             Some(Fault::new("not_proven", one.slug, said))
         }
     }
+}
+
+/// The same with the password of now: it may have been rotated since the stamps were read.
+async fn anew(fleet: &Fleet, one: &Try<'_>) -> Option<Target> {
+    let (id, keys) = (one.id, fleet.control.keys.clone());
+    let read = fleet.control.db.read(async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await).await;
+    read.ok().map(|(_, target)| target.with_database(&one.target.database))
+}
+
+fn why(error: &ConnectError) -> String {
+    // Of a role that cannot prove who it is, the server does not say what it may.
+    if error.is_wrong_password() { "its password is refused".to_owned() } else { error.to_string() }
 }
 
 /// All of `0..n` if they are at most `most`, else so many of them at random.
@@ -142,13 +168,19 @@ fn some(n: usize, most: usize) -> Vec<usize> {
 }
 
 impl Ground {
-    /// The control plane's database, if it is on this cluster's server too.
-    async fn control_database_on(&self, fleet: &Fleet, cluster: ClusterId) -> Option<String> {
+    /// The control plane's database, if it is on this cluster's server too; a fault if that was not found out.
+    async fn control_database_on(&self, fleet: &Fleet, id: ClusterId) -> Result<Option<String>, Fault> {
         let database = fleet.control.db.target().database.clone();
-        let cluster = self.clusters.iter().find(|known| known.id == cluster)?;
-        let mut server = admin::open(&cluster.admin).await.ok()?;
+        let Some(cluster) = self.clusters.iter().find(|known| known.id == id) else {
+            return Err(Fault::new("not_proven", id, "a cluster that was added meanwhile; verify again"));
+        };
         let query = format!("SELECT true AS yes FROM pg_database WHERE datname = {}", sql::literal(&database));
-        admin::ask(&mut server, &query).await.ok()?.then_some(database)
+        let asked = async { admin::ask(&mut admin::open(&cluster.admin).await?, &query).await };
+        asked.await.map(|there| there.then_some(database)).map_err(|error: ApiError| {
+            let said =
+                format!("whether the control plane's database is there was not found out: {}", error.client_detail());
+            Fault::new("not_proven", &cluster.name, said)
+        })
     }
 }
 
