@@ -11,12 +11,14 @@ mod report;
 mod roles;
 mod stamps;
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 pub use report::{Check, Fault, NoisyNeighbour, Report, Sizes, TenantProof, Times};
 
 use super::web::Client;
 use super::{Fleet, Progress, StepTime};
+use crate::control;
 use crate::control::clusters::{self, Cluster};
 use crate::control::documents::{self, Signature};
 use crate::control::tenants::{TenantFilter, TenantRecord};
@@ -40,6 +42,14 @@ struct Ground {
     installation: Installation,
     tenants: Vec<TenantRecord>,
     clusters: Vec<Cluster>,
+    /// What the control plane calls its databases and roles on clusters, whoever's they are.
+    known: HashSet<String>,
+}
+
+/// Whether provisioning makes such names; a customer's own database may be called like anything else on our servers.
+fn is_generated(name: &str) -> bool {
+    let id = name.strip_prefix("t_").and_then(|rest| rest.get(..32));
+    id.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 impl Fleet {
@@ -75,7 +85,10 @@ impl Fleet {
         let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
         let mut tenants = self.list(TenantFilter::default()).await?;
         tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning && !is_canary(&tenant.slug));
-        Ok(Ground { installation: installation.clone(), tenants, clusters })
+        let db = &self.control.db;
+        let mut known = db.read(async |conn: &mut MainConn| control::names_on_servers(conn).await).await?;
+        known.retain(|name| is_generated(name));
+        Ok(Ground { installation: installation.clone(), tenants, clusters, known })
     }
 
     /// What the control plane and the servers say.
@@ -93,8 +106,9 @@ impl Fleet {
             looked += databases;
             faults.extend(found);
         }
-        let said = "nobody but its owner and administrators is granted CONNECT on a tenant's database, and no tenant's \
-                    role is a member of another or more than an ordinary one";
+        let said = "nobody but its owner and administrators is granted CONNECT on a tenant's database, or on one that is \
+                    ready or kept; no tenant's role is a member of another or more than an ordinary one, and nobody \
+                    else is a member of a tenant's";
         report.check("grants", looked, said, faults);
         step.done();
         let step = Step::begin("roles", progress);

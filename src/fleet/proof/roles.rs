@@ -1,7 +1,7 @@
 //! Roles against databases that are not theirs: what the server's catalog grants, of all of them; and what really
 //! happens when one tries, of every pair if they are few, of a sample if they are many.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -30,16 +30,48 @@ pub(super) async fn granted(ground: &Ground, cluster: &Cluster) -> (usize, Vec<F
     }
 }
 
+/// What is the installation's on one cluster's server.
+struct Ours<'a> {
+    /// Tenants' databases, and whose.
+    databases: HashMap<&'a str, &'a str>,
+    /// Tenants' roles, and whose.
+    roles: HashMap<&'a str, &'a str>,
+    /// Both, and those that are ready or kept besides.
+    known: &'a HashSet<String>,
+}
+
+impl Ours<'_> {
+    fn of(&self, role: &str) -> String {
+        match (role, self.roles.get(role)) {
+            ("", _) => "everybody".to_owned(),
+            (_, Some(slug)) => format!("the role of tenant '{slug}'"),
+            (role, None) => format!("the role {role}"),
+        }
+    }
+
+    /// What a role must not be let into, and whom that is about; nothing if it is nobody's business.
+    fn shut(&self, database: &str, role: &str, cluster: &str) -> Option<(String, String)> {
+        if let Some(slug) = self.databases.get(database) {
+            return Some((format!("tenant '{slug}'"), (*slug).to_owned()));
+        }
+        let tenant = self.roles.get(role);
+        if ["postgres", "template1"].contains(&database) && (role.is_empty() || tenant.is_some()) {
+            return Some((format!("'{database}'"), cluster.to_owned()));
+        }
+        if self.known.contains(database) {
+            return Some((format!("'{database}', which is ready, kept, or in the making"), database.to_owned()));
+        }
+        tenant.map(|slug| (format!("'{database}'"), (*slug).to_owned()))
+    }
+}
+
 async fn grants(ground: &Ground, cluster: &Cluster) -> ApiResult<(usize, Vec<Fault>)> {
     let mut server = admin::open(&cluster.admin).await?;
     let here = || ground.tenants.iter().filter(|tenant| tenant.cluster_id == Some(cluster.id));
-    let databases: HashMap<&str, &str> =
-        here().map(|tenant| (tenant.database_name.as_str(), tenant.slug.as_str())).collect();
-    let roles: HashMap<&str, &str> = here().map(|tenant| (tenant.role_name.as_str(), tenant.slug.as_str())).collect();
-    let of = |role: &str| match (role, roles.get(role)) {
-        ("", _) => "everybody".to_owned(),
-        (_, Some(slug)) => format!("the role of tenant '{slug}'"),
-        (role, None) => format!("the role {role}"),
+    let ours = Ours {
+        databases: here().map(|tenant| (tenant.database_name.as_str(), tenant.slug.as_str())).collect(),
+        roles: here().map(|tenant| (tenant.role_name.as_str(), tenant.slug.as_str())).collect(),
+        known: &ground.known,
     };
     let mut faults = Vec::new();
     // Who may connect besides the owner; a superuser may anyway, and whoever asks here is the administrator.
@@ -50,35 +82,42 @@ async fn grants(ground: &Ground, cluster: &Cluster) -> ApiResult<(usize, Vec<Fau
         AND NOT coalesce(r.rolsuper OR r.rolname = current_user, false)";
     for line in admin::words(&mut server, connect).await? {
         let Some((database, role)) = line.split_once(' ') else { continue };
-        let whose = databases.get(database).map(|slug| (format!("tenant '{slug}'"), (*slug).to_owned()));
-        let shut = ["postgres", "template1"].contains(&database) && (role.is_empty() || roles.contains_key(role));
-        let whose = whose.or_else(|| shut.then(|| (format!("'{database}'"), cluster.name.clone())));
-        let Some((whose, subject)) =
-            whose.or_else(|| roles.get(role).map(|slug| (format!("'{database}'"), (*slug).to_owned())))
-        else {
-            continue;
-        };
-        let said = format!("{} is granted CONNECT on the database of {whose}", of(role));
-        faults.push(Fault::new("role_granted", subject, said));
-    }
-    let member = "SELECT m.rolname || ' ' || g.rolname AS word FROM pg_auth_members a \
-        JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid WHERE NOT m.rolsuper";
-    for line in admin::words(&mut server, member).await? {
-        let Some((role, group)) = line.split_once(' ') else { continue };
-        if let Some(slug) = roles.get(role) {
-            let said = format!("its role is a member of {}, and may what that one may", of(group));
-            faults.push(Fault::new("role_granted", slug, said));
+        if let Some((whose, subject)) = ours.shut(database, role, &cluster.name) {
+            let said = format!("{} is granted CONNECT on the database of {whose}", ours.of(role));
+            faults.push(Fault::new("role_granted", subject, said));
         }
     }
+    faults.extend(members(&ours, &mut server).await?);
     let mighty = "SELECT rolname::text AS word FROM pg_roles \
         WHERE rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls";
     for role in admin::words(&mut server, mighty).await? {
-        if let Some(slug) = roles.get(role.as_str()) {
+        if let Some(slug) = ours.roles.get(role.as_str()) {
             let said = "its role is a superuser, or may make roles or databases, replicate, or pass row-level security";
             faults.push(Fault::new("role_too_mighty", slug, said));
         }
     }
-    Ok((databases.len(), faults))
+    Ok((ours.databases.len(), faults))
+}
+
+/// Whoever is a member of a role may what that one may: no tenant's role is one of anything, and nobody is one of a
+/// tenant's but the administrator who made it.
+async fn members(ours: &Ours<'_>, server: &mut AdminConn) -> ApiResult<Vec<Fault>> {
+    let member = "SELECT m.rolname || ' ' || g.rolname AS word FROM pg_auth_members a \
+        JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid \
+        WHERE NOT m.rolsuper AND m.rolname <> current_user";
+    let mut faults = Vec::new();
+    for line in admin::words(server, member).await? {
+        let Some((role, group)) = line.split_once(' ') else { continue };
+        if let Some(slug) = ours.roles.get(role) {
+            let said = format!("its role is a member of {}, and may what that one may", ours.of(group));
+            faults.push(Fault::new("role_granted", slug, said));
+        } else if ours.known.contains(group) || ours.roles.contains_key(group) {
+            let subject = ours.roles.get(group).copied().unwrap_or(group);
+            let said = format!("{} is a member of {}, and may what that one may", ours.of(role), ours.of(group));
+            faults.push(Fault::new("role_granted", subject, said));
+        }
+    }
+    Ok(faults)
 }
 
 /// One try: whose role, and where to.

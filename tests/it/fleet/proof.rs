@@ -8,7 +8,7 @@ use tenantry::router::{MainConn, Target};
 use tenantry::testing::{Tenant, TestApp};
 
 use crate::support::binary::run;
-use crate::support::{db, say};
+use crate::support::{db, say, unique};
 
 /// The faults, as `code subject`.
 fn faults(report: &Value) -> Vec<String> {
@@ -98,6 +98,21 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A database that the control plane keeps of a tenant, as a restore in place leaves it.
+async fn kept_of(app: &TestApp, tenant: &Tenant) -> String {
+    let name = format!("{}_{}", tenant.role(), unique(""));
+    db::execute(&app.server(), &format!("CREATE DATABASE \"{name}\" OWNER \"{}\"", tenant.role())).await;
+    db::execute(&app.server(), &format!("REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC")).await;
+    let row = format!(
+        "INSERT INTO kept_databases (id, tenant_id, cluster_id, database_name, left_by, purge_after) \
+         SELECT gen_random_uuid(), id, cluster_id, '{name}', 'restore', now() + interval '1 day' \
+         FROM tenants WHERE id = '{}'",
+        tenant.id
+    );
+    db::execute(app.control_database(), &row).await;
+    name
+}
+
 #[actix_web::test]
 async fn each_fault_alone_is_named_and_once_mended_is_gone() {
     let app = TestApp::builder().start().await;
@@ -114,7 +129,22 @@ async fn each_fault_alone_is_named_and_once_mended_is_gone() {
     };
     let own = format!("UPDATE tenantry.stamp SET tenant_id = '{}'", acme.id);
     let other = format!("UPDATE tenantry.stamp SET tenant_id = '{}'", globex.id);
+    let (reporting, kept) = (unique("reporting_"), kept_of(&app, &globex).await);
     let flaws = [
+        Flaw {
+            name: "somebody else's role that may what a tenant's may",
+            place: server.clone(),
+            breaks: format!("CREATE ROLE \"{reporting}\" LOGIN; GRANT \"{b}\" TO \"{reporting}\""),
+            mends: format!("DROP ROLE \"{reporting}\""),
+            said: vec![format!("role_granted {}", globex.slug)],
+        },
+        Flaw {
+            name: "a kept database that everybody may connect to",
+            place: server.clone(),
+            breaks: format!("GRANT CONNECT ON DATABASE \"{kept}\" TO PUBLIC"),
+            mends: format!("REVOKE CONNECT ON DATABASE \"{kept}\" FROM PUBLIC"),
+            said: vec![format!("role_granted {kept}")],
+        },
         stamp(
             "a stamp that its role may not read",
             "REVOKE SELECT ON tenantry.stamp FROM \"ROLE\"",
