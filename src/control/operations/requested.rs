@@ -1,7 +1,10 @@
 //! What a request has begun, so that the same request finds it again after a crash.
 
+use std::collections::HashSet;
+
+use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -10,6 +13,8 @@ use crate::control::schema::operations as o;
 use crate::error::ApiResult;
 use crate::kernel::{OperationId, TenantId};
 use crate::router::MainConn;
+
+const OF_A_PROOF: &str = "input ->> 'canary' = 'true'";
 
 #[derive(diesel::QueryableByName)]
 struct Begun {
@@ -44,4 +49,19 @@ pub async fn began(conn: &mut MainConn, tenant: TenantId, sign_up: Uuid) -> ApiR
         .await?;
     let sign_up = serde_json::json!(sign_up);
     Ok(made.iter().any(|input| input.get("signUp") == Some(&sign_up)))
+}
+
+/// The tenants that the proof of isolation has made for itself, those that are gone included: known by what they were
+/// made for, since a customer may be called like one.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn canaries(conn: &mut MainConn) -> ApiResult<HashSet<TenantId>> {
+    let made = o::table
+        .filter(o::kind.eq(OperationKind::Create.as_str()))
+        .filter(sql::<Bool>(OF_A_PROOF))
+        .select(o::tenant_id)
+        .load::<Option<TenantId>>(conn)
+        .await?;
+    Ok(made.into_iter().flatten().collect())
 }

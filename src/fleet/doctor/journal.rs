@@ -129,6 +129,8 @@ fn remedy(operation: &Operation, original: Option<&str>) -> String {
     };
     let admin = if operation.input["firstAdmin"] == true { " --admin-email ADDRESS" } else { "" };
     match operation.kind {
+        // Nobody wants it made any more: its proof is gone.
+        OperationKind::Create if operation.is_of_canary() => format!("tenantry tenant delete {slug} --now --yes"),
         OperationKind::Create => format!("tenantry tenant create {slug}{admin}"),
         OperationKind::Attach => format!("tenantry tenant attach {slug} --database-url-file FILE{admin}"),
         OperationKind::Delete => {

@@ -7,7 +7,6 @@ use crate::control::operations;
 use crate::control::tenants::{self, TenantRecord, expired_holds};
 use crate::error::ApiResult;
 use crate::fleet::migrations::Migrations;
-use crate::fleet::proof::is_canary;
 use crate::fleet::{Fleet, lock};
 use crate::kernel::{OperationId, TenantId};
 use crate::router::{MainConn, TenantStatus};
@@ -18,6 +17,7 @@ pub(super) async fn look(fleet: &Fleet, tenants: &[TenantRecord], migrations: &M
     let held = lock::held(&fleet.control).await?;
     let mut findings = Vec::new();
     let head = migrations.built_in.head();
+    let canaries = fleet.control.db.read(async |conn: &mut MainConn| operations::canaries(conn).await).await?;
     let mut behind: BTreeMap<i32, Vec<&TenantRecord>> = BTreeMap::new();
     for tenant in tenants {
         let worked_on = held.contains(&lock::tenant_key(tenant.id));
@@ -28,7 +28,7 @@ pub(super) async fn look(fleet: &Fleet, tenants: &[TenantRecord], migrations: &M
                 let said = "is half-made, and no job makes it";
                 findings.push(Finding::error("tenant_half_made", &tenant.slug, said, remedy));
             }
-        } else if is_canary(&tenant.slug) && !worked_on {
+        } else if canaries.contains(&tenant.id) && !worked_on {
             let remedy = format!("tenantry tenant delete {} --now --yes", tenant.slug);
             let said = "is a canary of `fleet verify`, left over unless one runs right now";
             findings.push(Finding::warning("canary_left", &tenant.slug, said, remedy));

@@ -8,6 +8,7 @@ use super::CANARY;
 use super::forge::Forge;
 use crate::control::signing_keys;
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::provision::Asked;
 use crate::fleet::web::{Ask, Client};
 use crate::fleet::{
     AdminPassword, CreateTenant, DeleteTenant, FirstAdmin, Fleet, OperationOptions, Silent, refused, scram,
@@ -46,7 +47,9 @@ pub(super) async fn make(fleet: &Fleet, client: &Client, slug: &Slug) -> ApiResu
         last_name: String::new(),
     };
     let wanted = CreateTenant { admin: Some(admin), ..CreateTenant::named(slug.clone()) };
-    let id = fleet.create(&wanted, &OperationOptions::default(), &Silent).await?.tenant.id;
+    let asked = Asked { canary: true, ..Asked::default() };
+    let made = fleet.create_for(&wanted, asked, None, &OperationOptions::default(), &Silent).await?;
+    let id = made.tenant.id;
     let answer = say(client, &login(slug, &password), 200).await?;
     let text =
         |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| refused("The server answers otherwise."));

@@ -21,6 +21,7 @@ use super::{Fleet, Progress, StepTime};
 use crate::control;
 use crate::control::clusters::{self, Cluster};
 use crate::control::documents::{self, Signature};
+use crate::control::operations;
 use crate::control::tenants::{TenantFilter, TenantRecord};
 use crate::error::ApiResult;
 use crate::kernel::Slug;
@@ -30,12 +31,6 @@ use crate::router::{Installation, MainConn, TenantStatus};
 const CANARY: &str = "canary-";
 /// Connections that are tried at the same time, beside the budget.
 const AT_ONCE: usize = 8;
-
-/// Whether a tenant is one of the proof's own.
-pub(super) fn is_canary(slug: &Slug) -> bool {
-    let digits = slug.as_str().strip_prefix(CANARY);
-    digits.is_some_and(|digits| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
 
 /// What is looked at.
 struct Ground {
@@ -84,8 +79,10 @@ impl Fleet {
         let keys = self.control.keys.clone();
         let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
         let mut tenants = self.list(TenantFilter::default()).await?;
-        tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning && !is_canary(&tenant.slug));
         let db = &self.control.db;
+        // Read after them: the mark is there with its tenant, and outlives it.
+        let canaries = db.read(async |conn: &mut MainConn| operations::canaries(conn).await).await?;
+        tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning && !canaries.contains(&tenant.id));
         let mut known = db.read(async |conn: &mut MainConn| control::names_on_servers(conn).await).await?;
         known.retain(|name| is_generated(name));
         Ok(Ground { installation: installation.clone(), tenants, clusters, known })

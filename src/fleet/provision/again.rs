@@ -18,6 +18,8 @@ pub(in crate::fleet) struct Asked {
     pub(in crate::fleet) request: Option<Uuid>,
     /// Its slug was free a moment ago: nothing of it was begun before.
     pub(in crate::fleet) anew: bool,
+    /// It is the proof's own, and goes with it.
+    pub(in crate::fleet) canary: bool,
 }
 
 impl Fleet {

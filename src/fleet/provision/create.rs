@@ -224,8 +224,11 @@ impl Fleet {
                     Some(welcome) => Some(welcome.expect_ahead(conn, &keys, id).await?),
                     None => None,
                 };
-                let input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
+                let mut input = json!({"cluster": cluster.name, "firstAdmin": wanted.admin.is_some(),
                     "ready": ready.is_some(), "signUp": asked.sign_up, "request": asked.request});
+                if asked.canary {
+                    input["canary"] = json!(true);
+                }
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
                 let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
                 let ready = ready.map(|made| Ready { address: own_address(&cluster, &made), made, expected });
