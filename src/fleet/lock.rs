@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 use crate::control::ControlPlane;
 use crate::control::operations::{self, Operation};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::kernel::TenantId;
 use crate::kernel::crypto::sha256;
+use crate::kernel::{Slug, TenantId};
 use crate::router::{AdminConn, ConnectOptions, MainConn};
 
 /// How long the server may need to notice that the last holder is gone.
@@ -326,6 +326,16 @@ pub(super) fn key_of(operation: &Operation) -> i64 {
         Some((tenant, _)) => tenant_key(*tenant),
         None => key(&format!("operation {}", operation.id)),
     }
+}
+
+/// What a proof has the right to while it needs a canary.
+pub(super) fn canary_name(slug: &Slug) -> String {
+    format!("canary {slug}")
+}
+
+/// The key of that.
+pub(super) fn canary_key(slug: &Slug) -> i64 {
+    key(&canary_name(slug))
 }
 
 /// The key of work on a tenant.

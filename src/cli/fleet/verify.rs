@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::cli::progress::Bar;
 use crate::cli::remote::server_url;
+use crate::cli::serve::stop_signal;
 use crate::cli::tenant::{explain, fleet};
 use crate::cli::{Context, Output, Refused};
 use crate::control::documents::Signature;
@@ -38,7 +40,13 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         return check(context, &fleet, file).await;
     }
     let client = Client::new(server_url(context, args.url.as_ref())?, args.ca_file.as_deref())?;
-    let report = fleet.prove(&client, &Bar::new()).await.map_err(explain)?;
+    let (signal, stop) = (stop_signal()?, CancellationToken::new());
+    let told = stop.clone();
+    tokio::spawn(async move {
+        signal.await;
+        told.cancel();
+    });
+    let report = fleet.prove(&client, &Bar::new(), &stop).await.map_err(explain)?;
     if let Some(file) = &args.report {
         write(&fleet, &report, file).await?;
     }

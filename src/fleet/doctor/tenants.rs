@@ -21,6 +21,7 @@ pub(super) async fn look(fleet: &Fleet, tenants: &[TenantRecord], migrations: &M
     let mut behind: BTreeMap<i32, Vec<&TenantRecord>> = BTreeMap::new();
     for tenant in tenants {
         let worked_on = held.contains(&lock::tenant_key(tenant.id));
+        let is_canary_left = || canaries.contains(&tenant.id) && !held.contains(&lock::canary_key(&tenant.slug));
         if tenant.status == TenantStatus::Provisioning && !worked_on {
             if is_half_made(fleet, tenant.id).await? {
                 // It goes at once as long as it is unfinished; without `--now`, one that serves after all does not.
@@ -28,9 +29,9 @@ pub(super) async fn look(fleet: &Fleet, tenants: &[TenantRecord], migrations: &M
                 let said = "is half-made, and no job makes it";
                 findings.push(Finding::error("tenant_half_made", &tenant.slug, said, remedy));
             }
-        } else if canaries.contains(&tenant.id) && !worked_on {
+        } else if !worked_on && is_canary_left() {
             let remedy = format!("tenantry tenant delete {} --now --yes", tenant.slug);
-            let said = "is a canary of `fleet verify`, left over unless one runs right now";
+            let said = "is a canary of a `fleet verify` that has ended without removing it";
             findings.push(Finding::warning("canary_left", &tenant.slug, said, remedy));
         } else if tenant.status != TenantStatus::Provisioning && tenant.schema_version < head {
             behind.entry(tenant.schema_version).or_default().push(tenant);

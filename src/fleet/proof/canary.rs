@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 
 use super::CANARY;
 use super::forge::Forge;
+use super::report::Fault;
 use crate::control::signing_keys;
-use crate::error::{ApiError, ApiResult};
+use crate::control::tenants::TenantRecord;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::lock::{self, Lock};
 use crate::fleet::provision::Asked;
 use crate::fleet::web::{Ask, Client};
 use crate::fleet::{
@@ -32,9 +35,22 @@ pub(super) struct Canary {
     pub(super) user: String,
 }
 
-/// A name that no other tenant has.
-pub(super) fn name() -> ApiResult<Slug> {
-    format!("{CANARY}{}", hex(&random::<6>())).parse().map_err(ApiError::internal)
+/// A name that no other tenant has, and the right to whoever will have it: a canary that nobody holds is left over.
+pub(super) async fn hold(fleet: &Fleet) -> ApiResult<Held> {
+    let slug: Slug = format!("{CANARY}{}", hex(&random::<6>())).parse().map_err(ApiError::internal)?;
+    let lock = try_hold(fleet, &slug).await?;
+    let lock = lock.ok_or_else(|| refused("Another proof has a canary of this name; verify again."))?;
+    Ok(Held { slug, lock })
+}
+
+/// A canary that is needed, or was.
+pub(super) struct Held {
+    pub(super) slug: Slug,
+    lock: Lock,
+}
+
+async fn try_hold(fleet: &Fleet, slug: &Slug) -> ApiResult<Option<Lock>> {
+    Lock::named(&fleet.locks, &fleet.control, &lock::canary_name(slug)).await
 }
 
 /// Makes one, and lets its administrator sign in at the server.
@@ -67,11 +83,47 @@ pub(super) async fn make(fleet: &Fleet, client: &Client, slug: &Slug) -> ApiResu
     Ok(Canary { id, slug: slug.clone(), password, forge, refresh, contact, user })
 }
 
-/// Removes one, as far as it was made.
-pub(super) async fn remove(fleet: &Fleet, slug: &Slug) -> ApiResult<()> {
-    let Ok(tenant) = fleet.get(slug.as_str()).await else { return Ok(()) };
+/// Removes those of earlier proofs that came to no end. Gives how many those were, and a fault for each that stays.
+pub(super) async fn sweep(fleet: &Fleet, canaries: &[TenantRecord]) -> ApiResult<(usize, Vec<Fault>)> {
+    let (mut swept, mut faults) = (0, Vec::new());
+    for canary in canaries {
+        // Another proof that runs right now holds its own.
+        let Some(lock) = try_hold(fleet, &canary.slug).await? else { continue };
+        faults.extend(remove(fleet, Held { slug: canary.slug.clone(), lock }).await);
+        swept += 1;
+    }
+    Ok((swept, faults))
+}
+
+/// Removes one, as far as it was made; a fault if it stays.
+pub(super) async fn remove(fleet: &Fleet, held: Held) -> Option<Fault> {
+    let Held { slug, lock } = held;
+    let done = gone(fleet, &slug).await;
+    lock.release().await;
+    let error = done.err()?;
+    tracing::warn!(%slug, %error, cause = ?error.cause(), "a canary was not removed");
+    let said = format!(
+        "a canary, with an administrator, was not removed: {} Remove it: tenantry tenant delete {slug} --now --yes",
+        error.client_detail()
+    );
+    Some(Fault::new("canary_left", &slug, said))
+}
+
+async fn gone(fleet: &Fleet, slug: &Slug) -> ApiResult<()> {
+    let Some(tenant) = find(fleet, slug).await? else { return Ok(()) };
     let how = DeleteTenant { now: true, drop_dedicated_data: false };
-    fleet.delete(tenant.id, how, &Silent).await.map(drop)
+    let Err(error) = fleet.delete(tenant.id, how, &Silent).await else { return Ok(()) };
+    // Somebody else may have removed it meanwhile.
+    if find(fleet, slug).await?.is_some() { Err(error) } else { Ok(()) }
+}
+
+/// None if there is no such tenant: what does not answer does not say that.
+async fn find(fleet: &Fleet, slug: &Slug) -> ApiResult<Option<TenantRecord>> {
+    match fleet.get(slug.as_str()).await {
+        Ok(tenant) => Ok(Some(tenant)),
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Signing in there.

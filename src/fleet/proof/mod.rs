@@ -16,19 +16,23 @@ use std::time::Instant;
 
 pub use report::{Check, Fault, NoisyNeighbour, Report, Sizes, TenantProof, Times};
 
+use tokio_util::sync::CancellationToken;
+
+use self::canary::{Canary, Held};
 use super::web::Client;
-use super::{Fleet, Progress, StepTime};
+use super::{Fleet, Progress, StepTime, refused};
 use crate::control;
 use crate::control::clusters::{self, Cluster};
 use crate::control::documents::{self, Signature};
 use crate::control::operations;
 use crate::control::tenants::{TenantFilter, TenantRecord};
 use crate::error::ApiResult;
-use crate::kernel::Slug;
 use crate::router::{Installation, MainConn, TenantStatus};
 
 /// What the tenants are called that the proof makes and removes.
 const CANARY: &str = "canary-";
+/// What is said where somebody did not want to wait for the end.
+const STOPPED: &str = "It was stopped before its end; verify again.";
 /// Connections that are tried at the same time, beside the budget.
 const AT_ONCE: usize = 8;
 
@@ -36,6 +40,8 @@ const AT_ONCE: usize = 8;
 struct Ground {
     installation: Installation,
     tenants: Vec<TenantRecord>,
+    /// Those of proofs, of this one or another.
+    canaries: Vec<TenantRecord>,
     clusters: Vec<Cluster>,
     /// What the control plane calls its databases and roles on clusters, whoever's they are.
     known: HashSet<String>,
@@ -48,12 +54,12 @@ fn is_generated(name: &str) -> bool {
 }
 
 impl Fleet {
-    /// Proves the isolation of the installation whose server is `client`'s. What breaks it, and what could not be proven,
-    /// are the report's faults.
+    /// Proves the isolation of the installation whose server is `client`'s. What breaks it, what could not be proven, and
+    /// what is left behind, are the report's faults. Once `stop` is cancelled, nothing more is asked, and the canaries go.
     ///
     /// # Errors
     /// If the control plane does not answer, or a cluster's secrets do not open.
-    pub async fn prove(&self, client: &Client, progress: &dyn Progress) -> ApiResult<Report> {
+    pub async fn prove(&self, client: &Client, progress: &dyn Progress, stop: &CancellationToken) -> ApiResult<Report> {
         let ground = self.ground().await?;
         let mut report = Report {
             installation: ground.installation.id,
@@ -67,8 +73,17 @@ impl Fleet {
             sizes: Sizes { tenants: ground.tenants.len(), clusters: ground.clusters.len(), bytes: 0 },
             tenants: Vec::new(),
         };
-        self.inside(&ground, &mut report, progress).await?;
-        self.outside(client, &mut report, progress).await;
+        let (mut canaries, mut left) = canary::sweep(self, &ground.canaries).await?;
+        let looked = until(stop, self.inside(&ground, &mut report, progress)).await;
+        if stop.is_cancelled() {
+            report.faults.push(Fault::new("not_proven", "proof", STOPPED));
+        } else {
+            looked?;
+            let (made, faults) = self.outside(client, &mut report, progress, stop).await;
+            canaries += made;
+            left.extend(faults);
+        }
+        report.check("canaries", canaries, "those of this proof, and of earlier ones, are gone", left);
         report.at = self.control.clock.now();
         report.passed = report.faults.is_empty();
         Ok(report)
@@ -78,14 +93,15 @@ impl Fleet {
         let installation = self.installation().await?;
         let keys = self.control.keys.clone();
         let clusters = self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await?;
-        let mut tenants = self.list(TenantFilter::default()).await?;
+        let all = self.list(TenantFilter::default()).await?;
         let db = &self.control.db;
         // Read after them: the mark is there with its tenant, and outlives it.
-        let canaries = db.read(async |conn: &mut MainConn| operations::canaries(conn).await).await?;
-        tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning && !canaries.contains(&tenant.id));
+        let marked = db.read(async |conn: &mut MainConn| operations::canaries(conn).await).await?;
+        let (canaries, mut tenants): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| marked.contains(&one.id));
+        tenants.retain(|tenant| tenant.status != TenantStatus::Provisioning);
         let mut known = db.read(async |conn: &mut MainConn| control::names_on_servers(conn).await).await?;
         known.retain(|name| is_generated(name));
-        Ok(Ground { installation: installation.clone(), tenants, clusters, known })
+        Ok(Ground { installation: installation.clone(), tenants, canaries, clusters, known })
     }
 
     /// What the control plane and the servers say.
@@ -128,40 +144,56 @@ impl Fleet {
         Ok(())
     }
 
-    /// What the server lets through.
-    async fn outside(&self, client: &Client, report: &mut Report, progress: &dyn Progress) {
-        let (Ok(first), Ok(second)) = (canary::name(), canary::name()) else { return };
-        if let Err(error) = self.with_canaries(client, [&first, &second], report, progress).await {
+    /// What the server lets through. Gives how many canaries there were for it, and a fault for each that stays.
+    async fn outside(
+        &self,
+        client: &Client,
+        report: &mut Report,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> (usize, Vec<Fault>) {
+        let mut held = Vec::new();
+        if let Err(error) = self.with_canaries(client, &mut held, report, progress, stop).await {
             tracing::warn!(%error, cause = ?error.cause(), "the canaries came to no end");
             let fault = Fault::new("not_proven", "canaries", error.client_detail());
             report.check("attacks", 0, "two canary tenants against each other", vec![fault]);
         }
-        for slug in [&first, &second] {
-            if let Err(error) = canary::remove(self, slug).await {
-                progress.note(&format!("canary '{slug}' stays: {}", error.client_detail()));
-            }
+        let (count, mut faults) = (held.len(), Vec::new());
+        for one in held {
+            faults.extend(canary::remove(self, one).await);
         }
+        (count, faults)
+    }
+
+    /// Makes a canary, and is not stopped half-way: whoever removes it knows what is there.
+    async fn canary(&self, client: &Client, held: &mut Vec<Held>, stop: &CancellationToken) -> ApiResult<Canary> {
+        let one = canary::hold(self).await?;
+        let slug = one.slug.clone();
+        held.push(one);
+        let made = canary::make(self, client, &slug).await?;
+        if stop.is_cancelled() { Err(refused(STOPPED)) } else { Ok(made) }
     }
 
     async fn with_canaries(
         &self,
         client: &Client,
-        slugs: [&Slug; 2],
+        held: &mut Vec<Held>,
         report: &mut Report,
         progress: &dyn Progress,
+        stop: &CancellationToken,
     ) -> ApiResult<()> {
         let step = Step::begin("canaries", progress);
-        let a = canary::make(self, client, slugs[0]).await?;
-        let b = canary::make(self, client, slugs[1]).await?;
+        let a = self.canary(client, held, stop).await?;
+        let b = self.canary(client, held, stop).await?;
         step.done();
         let step = Step::begin("attacks", progress);
-        let (tried, faults) = attack::run(self, client, &a, &b).await?;
+        let (tried, faults) = until(stop, attack::run(self, client, &a, &b)).await?;
         let said = "forged tokens, another tenant's name beside a good token, another tenant's objects, tokens of \
                     another kind: each is refused, and what is its own is given";
         report.check("attacks", tried, said, faults);
         step.done();
         let step = Step::begin("noisy neighbour", progress);
-        let (figures, faults) = noise::run(client, &a, &b).await;
+        let (figures, faults) = until(stop, async { Ok(noise::run(client, &a, &b).await) }).await?;
         report.check(
             "noisy neighbour",
             figures.requests,
@@ -192,6 +224,11 @@ impl Fleet {
             .read(async move |conn: &mut MainConn| documents::verify(conn, &document, &signature).await)
             .await
     }
+}
+
+/// The work's outcome, unless it is to be stopped before.
+async fn until<T>(stop: &CancellationToken, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+    stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(refused(STOPPED)))
 }
 
 /// A part of the proof, while it runs.

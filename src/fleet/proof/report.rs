@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::kernel::{InstallationId, Slug, TenantId};
 
-/// The isolation is broken, or this part of it could not be proven.
+/// The isolation is broken, or this part of it could not be proven, or something of the proof is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// What kind, as one stable word: `stamp_missing`, `role_granted`, `key_shared`, `attack_succeeded` …

@@ -20,6 +20,7 @@ mod migrate;
 mod migrations;
 mod once;
 mod proof;
+mod proof_canaries;
 mod provisioning;
 mod relocation;
 mod retention;

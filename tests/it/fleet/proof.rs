@@ -3,7 +3,6 @@
 use serde_json::Value;
 use tenantry::control::signing_keys::{self, StoredKey};
 use tenantry::error::ApiError;
-use tenantry::fleet::{CreateTenant, OperationOptions, Silent};
 use tenantry::kernel::crypto::Place;
 use tenantry::router::{MainConn, Target};
 use tenantry::testing::{Tenant, TestApp};
@@ -12,7 +11,7 @@ use crate::support::binary::run;
 use crate::support::{db, say, unique};
 
 /// The faults, as `code subject`.
-fn faults(report: &Value) -> Vec<String> {
+pub(super) fn faults(report: &Value) -> Vec<String> {
     let faults = report["faults"].as_array().expect("faults").iter();
     faults.map(|fault| format!("{} {}", fault["code"].as_str().unwrap(), fault["subject"].as_str().unwrap())).collect()
 }
@@ -63,53 +62,6 @@ async fn isolation_is_proven_and_each_fault_is_named() {
     let said = run(&app, &["fleet", "verify", "--url", "http://127.0.0.1:1", "--report", &path]).await.expect(1);
     assert!(said.stdout.contains("not_proven  canaries"), "{said:#?}");
     assert_eq!(run(&app, &check).await.expect(0).json()["passed"], false);
-}
-
-/// What the doctor says of a tenant, as code and remedy.
-async fn findings(app: &TestApp, slug: &str) -> Vec<(String, String)> {
-    let said = run(app, &["fleet", "doctor", "--output", "json"]).await.json();
-    let about = said["findings"].as_array().expect("findings").iter().filter(|one| one["subject"] == slug);
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    about.map(|one| (text(&one["code"]), text(&one["remedy"]))).collect()
-}
-
-/// Says of a tenant's making that it was the proof's.
-async fn is_made_a_canary(app: &TestApp, slug: &str) {
-    let mark = "UPDATE operations SET input = input || '{\"canary\": true}' WHERE kind = 'create'";
-    db::execute(app.control_database(), &format!("{mark} AND slug = '{slug}'")).await;
-}
-
-async fn is_there(app: &TestApp, slug: &str) -> bool {
-    let there = format!("SELECT id::text AS word FROM tenants WHERE slug = '{slug}'");
-    !db::word(app.control_database(), &there).await.is_empty()
-}
-
-/// A customer's name proves nothing; what the tenant was made for does.
-#[actix_web::test]
-async fn a_customer_may_be_called_like_a_canary() {
-    let app = TestApp::builder().start().await;
-    let slug = unique("canary-");
-    let wanted = CreateTenant::named(slug.parse().expect("a slug"));
-    let made = app.fleet().create(&wanted, &OperationOptions::default(), &Silent).await.expect("made");
-    assert_eq!(findings(&app, &slug).await, Vec::new());
-    let verify = ["fleet", "verify", "--url", app.url(), "--output", "json"];
-    let report = run(&app, &verify).await.expect(0).json();
-    assert_eq!(report["tenants"][0]["slug"], slug.as_str());
-    let database = app.server().with_database(made.tenant.database_name);
-    db::execute(&database, "DELETE FROM tenantry.stamp").await;
-    let report = run(&app, &verify).await.expect(1).json();
-    assert_eq!(faults(&report), [format!("stamp_missing {slug}")]);
-    // One that was really made by a proof is told of, half-made or whole, and its remedy is its end.
-    let (whole, half) = (unique("whole-"), unique("half-"));
-    run(&app, &["tenant", "create", &whole]).await.expect(0);
-    assert_eq!(run(&app, &["tenant", "create", &half, "--halt-after", "database"]).await.code, None);
-    for (slug, code) in [(&whole, "canary_left"), (&half, "job_interrupted")] {
-        is_made_a_canary(&app, slug).await;
-        let remedy = format!("tenantry tenant delete {slug} --now --yes");
-        assert_eq!(findings(&app, slug).await, [(code.to_owned(), remedy.clone())]);
-        run(&app, &remedy.split(' ').skip(1).collect::<Vec<_>>()).await.expect(0);
-        assert!(findings(&app, slug).await.is_empty() && !is_there(&app, slug).await);
-    }
 }
 
 /// A fault of the installation, how it is mended, and what is to be said of it and nothing else.
