@@ -3,6 +3,7 @@
 mod addresses;
 mod doctor;
 mod drift;
+mod evidence;
 mod migrate;
 mod status;
 mod verify;

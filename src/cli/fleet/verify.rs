@@ -7,6 +7,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::evidence::{Evidence, signature_of};
 use crate::cli::progress::Bar;
 use crate::cli::remote::server_url;
 use crate::cli::serve::stop_signal;
@@ -20,7 +21,8 @@ use crate::fleet::web::Client;
 /// Options of `fleet verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Write the report as JSON here, its signature beside it (FILE.sig) and a page to read (the same name, `.html`).
+    /// Write the report as JSON here, its signature beside it (FILE.sig) and a page to read (the same name, `.html`, which
+    /// FILE itself cannot be).
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Prove nothing; say whether this installation signed that report, and what it says.
@@ -40,6 +42,7 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         return check(context, &fleet, file).await;
     }
     let client = Client::new(server_url(context, args.url.as_ref())?, args.ca_file.as_deref())?;
+    let evidence = args.report.as_deref().map(Evidence::begin).transpose()?;
     let (signal, stop) = (stop_signal()?, CancellationToken::new());
     let told = stop.clone();
     tokio::spawn(async move {
@@ -47,17 +50,23 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         told.cancel();
     });
     let report = fleet.prove(&client, &Bar::new(), &stop).await.map_err(explain)?;
-    if let Some(file) = &args.report {
-        write(&fleet, &report, file).await?;
+    // Said before it is written, and written whether it was heard or not: what was proven is not lost.
+    let said = say(context, &report);
+    if let Some(evidence) = evidence {
+        write(&fleet, &report, evidence).await?;
     }
-    match context.output {
-        Output::Json => context.say(&serde_json::to_string_pretty(&report)?)?,
-        Output::Table => tell(context, &report)?,
-    }
+    said?;
     if report.passed {
         return Ok(());
     }
     bail!("the isolation is not proven: {} faults", report.faults.len())
+}
+
+fn say(context: &Context, report: &Report) -> anyhow::Result<()> {
+    match context.output {
+        Output::Json => context.say(&serde_json::to_string_pretty(report)?),
+        Output::Table => tell(context, report),
+    }
 }
 
 fn tell(context: &Context, report: &Report) -> anyhow::Result<()> {
@@ -77,26 +86,11 @@ fn tell(context: &Context, report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn signature_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".sig");
-    name.into()
-}
-
-async fn write(fleet: &Fleet, report: &Report, file: &Path) -> anyhow::Result<()> {
+async fn write(fleet: &Fleet, report: &Report, evidence: Evidence) -> anyhow::Result<()> {
     let mut document = serde_json::to_vec_pretty(report)?;
     document.push(b'\n');
     let signature = fleet.sign_document(document.clone()).await.map_err(explain)?;
-    let page = file.with_extension("html");
-    let put = |path: &Path, content: &[u8]| {
-        std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
-    };
-    put(file, &document)?;
-    put(&signature_of(file), &serde_json::to_vec_pretty(&signature)?)?;
-    if page != file {
-        put(&page, report.page().as_bytes())?;
-    }
-    Ok(())
+    evidence.put(&document, report, &signature)
 }
 
 async fn check(context: &Context, fleet: &Fleet, file: &Path) -> anyhow::Result<()> {

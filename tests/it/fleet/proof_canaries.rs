@@ -136,6 +136,42 @@ async fn what_a_dead_proof_left_the_next_one_removes() {
     assert!(canaries(&app).await.is_empty());
 }
 
+/// Whether it can be written is known before anything is proven; and what is proven is said before it is written.
+#[actix_web::test]
+async fn no_proof_is_lost_for_want_of_a_place() {
+    let app = TestApp::builder().start().await;
+    app.tenant("acme").await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    let url = app.url();
+    let verify = async |file: &str| run(&app, &["fleet", "verify", "--url", url, "--report", file]).await;
+    let said = verify(&place("proof.HTML")).await.expect(2);
+    assert!(said.stderr.contains("give --report") && said.stderr.contains("proof.json"), "{said:#?}");
+    for file in [place("nowhere/proof.json"), directory.path().to_string_lossy().into_owned()] {
+        let said = verify(&file).await.expect(4);
+        assert!(said.stderr.contains("cannot write") && said.stderr.contains("--report"), "{said:#?}");
+    }
+    std::fs::create_dir(place("taken.html")).expect("a directory");
+    verify(&place("taken.json")).await.expect(4);
+    let begun = "SELECT count(*)::text AS word FROM operations WHERE input ->> 'canary' = 'true'";
+    assert_eq!(db::word(app.control_database(), begun).await, "0", "nothing was proven");
+    let names = || {
+        let entries = std::fs::read_dir(directory.path()).expect("a directory");
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["taken.html"]);
+    verify(&place("proof.json")).await.expect(0);
+    assert_eq!(names(), ["proof.html", "proof.json", "proof.json.sig", "taken.html"]);
+
+    let running = attacking(&app, &["--report", &place("lost.json")]).await;
+    std::fs::remove_dir_all(directory.path()).expect("removed");
+    let (report, code, said) = ended(running).await;
+    assert_eq!((code, &report["passed"]), (Some(1), &Value::Bool(true)), "{said}");
+    assert!(said.contains("cannot write"), "{said}");
+}
+
 /// What cannot be removed is told of, with the command that does.
 #[actix_web::test]
 async fn a_canary_that_stays_is_a_fault() {
