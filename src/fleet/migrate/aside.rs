@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::patience::patiently;
 use super::tenant::{Patience, Tried, Turn};
 use super::turns::Turns;
 use crate::control::{migration_runs, tenants};
@@ -61,7 +62,7 @@ impl Turns {
             match self.locks.try_take(&[turn.tenant.tenant_id]).await {
                 Ok(got) if got.is_empty() => continue,
                 // Whoever had it may have moved it, or changed its password.
-                Ok(_) => match self.direct_target(turn.tenant.tenant_id).await {
+                Ok(_) => match patiently(|| self.direct_target(turn.tenant.tenant_id)).await {
                     Ok(target) => turn.target = target,
                     Err(error) => return self.broke(error),
                 },

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::locks::Locks;
+use super::patience::patiently;
 use crate::control::ControlPlane;
 use crate::control::migration_runs::{self, Finished, Head};
-use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::ManyLocks;
+use crate::error::ApiResult;
 use crate::kernel::OperationId;
 use crate::router::MainConn;
 
@@ -22,9 +23,6 @@ const BATCH: usize = 64;
 const GATHER: Duration = Duration::from_millis(100);
 /// Tenants that wait to be written down.
 const WAITING: usize = 512;
-/// Two transactions may have waited for one another; the control plane may be away for a moment.
-const ATTEMPTS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Takes what became of tenants.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl Ledger {
     /// be written down.
     pub(super) fn start(
         control: ControlPlane,
-        locks: Arc<ManyLocks>,
+        locks: Arc<Locks>,
         run: OperationId,
         head: Head,
     ) -> (Self, JoinHandle<ApiResult<()>>) {
@@ -53,9 +51,9 @@ impl Ledger {
             let mut batch = Vec::with_capacity(BATCH);
             while receiver.recv_many(&mut batch, BATCH).await > 0 {
                 gather(&mut receiver, &mut batch, &hurried).await;
-                write(&control, run, &head, &batch).await?;
+                patiently(|| write(&control, run, &head, &batch)).await?;
                 let ids: Vec<_> = batch.drain(..).map(|finished| finished.tenant).collect();
-                locks.release(&ids).await?;
+                locks.release(&ids).await;
                 tell.send_modify(|written| *written += ids.len() as u64);
             }
             Ok(())
@@ -91,19 +89,11 @@ async fn gather(receiver: &mut mpsc::Receiver<Finished>, batch: &mut Vec<Finishe
     }
 }
 
+/// Two transactions may have waited for one another; the control plane may be away for a moment.
 async fn write(control: &ControlPlane, run: OperationId, head: &Head, batch: &[Finished]) -> ApiResult<()> {
-    for attempt in 1.. {
-        let (head, batch) = (head.clone(), batch.to_vec());
-        let written = control
-            .db
-            .transaction(async move |conn: &mut MainConn| migration_runs::finish(conn, run, &head, &batch).await)
-            .await;
-        match written {
-            Ok(()) => break,
-            Err(error) if attempt == ATTEMPTS => return Err(error),
-            Err(error) => tracing::info!(%error, attempt, "what became of tenants is written down again"),
-        }
-        tokio::time::sleep(PAUSE * attempt).await;
-    }
-    Ok::<_, ApiError>(())
+    let (head, batch) = (head.clone(), batch.to_vec());
+    control
+        .db
+        .transaction(async move |conn: &mut MainConn| migration_runs::finish(conn, run, &head, &batch).await)
+        .await
 }

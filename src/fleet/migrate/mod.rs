@@ -2,15 +2,19 @@
 //!
 //! `begin.rs` finds the run there is or begins one, `run.rs` is its way along the journal, `plan.rs` who has a turn when,
 //! `wave.rs` the turns of a wave, `turns.rs` what they share, `aside.rs` who gave way, `tenant.rs` one tenant, `ledger.rs`
-//! what is written down of it, `outcome.rs` what it came to. `jump.rs` is a tenant that a request waits for, `watch.rs`
-//! what the nodes see meanwhile, `dry.rs` the plan and its locks, `status.rs` how the fleet stands.
+//! what is written down of it, `outcome.rs` what it came to. `attend.rs` looks up from the work, `watch.rs` at what the
+//! nodes see meanwhile; `patience.rs` and `locks.rs` bear a control plane that is away for a moment. `jump.rs` is a tenant
+//! that a request waits for, `dry.rs` the plan and its locks, `status.rs` how the fleet stands.
 
 mod aside;
+mod attend;
 mod begin;
 mod dry;
 mod jump;
 mod ledger;
+mod locks;
 mod outcome;
+mod patience;
 mod plan;
 mod run;
 mod status;

@@ -1,23 +1,16 @@
 //! What a run came to.
 
+use super::patience::patiently;
 use super::run::Run;
 use super::{FailedView, MigrationReport, RunOutcome};
-use crate::control::migration_runs;
+use crate::control::migration_runs::{self, FailedTenant, RunTotals};
 use crate::error::{ApiError, ApiResult};
 use crate::router::MainConn;
 
 impl Run<'_> {
     /// What it came to. An error if not everybody is at the head, so that the journal says so.
     pub(super) async fn end(&mut self, reason: Option<String>) -> ApiResult<()> {
-        let (id, head, only) = (self.id, self.head.clone(), self.wanted.named());
-        let db = &self.fleet.control.db;
-        let (totals, failed, count) = db
-            .read(async move |conn: &mut MainConn| {
-                let totals = migration_runs::totals(conn, id).await?;
-                let failed = migration_runs::failed(conn, id, &head).await?;
-                Ok::<_, ApiError>((totals, failed, migration_runs::count(conn, only.as_deref()).await?))
-            })
-            .await?;
+        let (totals, failed, count) = patiently(|| self.came_to()).await?;
         let failed: Vec<_> = failed.into_iter().map(FailedView::from).collect();
         let state = match (&reason, failed.is_empty() && totals.pending == 0) {
             (None, true) => RunOutcome::Done,
@@ -40,5 +33,17 @@ impl Run<'_> {
             duration_ms: i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX),
         });
         Ok(())
+    }
+
+    /// How far it is, who failed, and how many tenants there are.
+    async fn came_to(&self) -> ApiResult<(RunTotals, Vec<FailedTenant>, i64)> {
+        let (id, head, only) = (self.id, self.head.clone(), self.wanted.named());
+        let db = &self.fleet.control.db;
+        db.read(async move |conn: &mut MainConn| {
+            let totals = migration_runs::totals(conn, id).await?;
+            let failed = migration_runs::failed(conn, id, &head).await?;
+            Ok::<_, ApiError>((totals, failed, migration_runs::count(conn, only.as_deref()).await?))
+        })
+        .await
     }
 }

@@ -1,29 +1,27 @@
 //! The way of a run along its journal: wave after wave, and a last look for those that came meanwhile.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::attend::{Attendant, LOOK_UP};
 use super::ledger::Ledger;
+use super::locks::Locks;
+use super::patience::patiently;
 use super::turns::Turns;
 use super::watch::Watch;
 use super::{MigrateFleet, MigrationReport};
 use crate::control::installation;
 use crate::control::migration_runs::{self, Head};
-use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::ManyLocks;
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::{Journal, Steps};
 use crate::fleet::{Fleet, refused};
 use crate::kernel::{InstallationId, OperationId};
 use crate::router::MainConn;
 use crate::router::tenant::words;
-
-/// How often a run looks up from its work: progress, cancellation, what the nodes see.
-const LOOK_UP: Duration = Duration::from_millis(500);
 
 words! {
     /// A step of a run over the fleet.
@@ -87,7 +85,7 @@ impl<'a> Run<'a> {
         if so_far.pending == 0 {
             return self.end(None).await;
         }
-        let locks = Arc::new(ManyLocks::open(&control).await?);
+        let locks = Arc::new(Locks::open(&control).await?);
         let (ledger, written) = Ledger::start(control.clone(), locks.clone(), self.id, self.head.clone());
         let turns = Arc::new(Turns {
             control: control.clone(),
@@ -110,7 +108,9 @@ impl<'a> Run<'a> {
         });
         let mut watch = Watch::new(control.clone(), self.id, self.head.clone());
         watch.begin().await?;
-        let done = self.waves(journal, &turns, &mut watch, total).await;
+        let mut attendant = Attendant::new(journal, &turns, watch, total);
+        let done = self.waves(&mut attendant).await;
+        let watch = attendant.watch;
         // Whatever happened: what was begun is ended, and written down.
         turns.stop.cancel();
         turns.clone().wait_for_aside().await;
@@ -121,28 +121,30 @@ impl<'a> Run<'a> {
         if let Some(error) = broken {
             return Err(error);
         }
-        let cancelled = done.is_err();
-        self.end(reason.or_else(|| cancelled.then(|| "it was cancelled".to_owned()))).await?;
-        done
+        let cancelled = journal.is_cancelled();
+        let reason = reason.or_else(|| cancelled.then(|| "it was cancelled".to_owned()));
+        match done {
+            // Nobody stopped it: another process drives it, or whoever comes next goes on with it.
+            Err(error) if reason.is_none() => Err(error),
+            done => {
+                self.end(reason).await?;
+                if cancelled { done } else { Ok(()) }
+            }
+        }
     }
 
-    async fn waves(
-        &mut self,
-        journal: &mut Journal<'_>,
-        turns: &Arc<Turns>,
-        watch: &mut Watch,
-        mut total: i64,
-    ) -> ApiResult<()> {
+    async fn waves(&mut self, attendant: &mut Attendant<'_, '_>) -> ApiResult<()> {
+        let turns = attendant.turns.clone();
         let mut last = 0;
         loop {
-            let waves = self.unfinished().await?;
+            let waves = patiently(|| self.unfinished()).await?;
             if waves.is_empty() {
                 // Provisioned, restored or attached meanwhile, by a program that did not know of these migrations.
-                let more = self.plan(Some(last + 1)).await?;
+                let more = patiently(|| self.plan(Some(last + 1))).await?;
                 if more == 0 {
                     return Ok(());
                 }
-                total += i64::try_from(more).unwrap_or_default();
+                attendant.total += i64::try_from(more).unwrap_or_default();
                 continue;
             }
             let count = waves.len();
@@ -150,34 +152,36 @@ impl<'a> Run<'a> {
                 last = wave;
                 let (of, canary) = (tenants.len(), wave == 0);
                 let failed = turns.failed.load(Ordering::Relaxed);
-                attended(journal, turns, watch, total, turns.clone().wave(tenants)).await?;
+                attendant.during(turns.clone().wave(tenants)).await?;
                 let failed = usize::try_from(turns.failed.load(Ordering::Relaxed) - failed).unwrap_or_default();
                 if canary && of > 2 && failed == of {
                     turns.stop_for(format!("every tenant of the canary failed ({of})"));
                 }
+                if canary && at + 1 < count {
+                    self.soak(attendant).await?;
+                }
                 if turns.stop.is_cancelled() {
                     return Ok(());
                 }
-                if canary && at + 1 < count {
-                    let begun = Instant::now();
-                    let soak = self.wanted.soak;
-                    watch.canary_is_out();
-                    while !watch.has_seen_enough(begun, soak).await? {
-                        attended(journal, turns, watch, total, tokio::time::sleep(LOOK_UP / 2)).await?;
-                        if turns.stop.is_cancelled() {
-                            return Ok(());
-                        }
-                    }
-                    self.watched += begun.elapsed();
-                }
             }
-            attended(journal, turns, watch, total, turns.clone().wait_for_aside()).await?;
+            attendant.during(turns.clone().wait_for_aside()).await?;
             if turns.stop.is_cancelled() {
                 return Ok(());
             }
             // What was written down by now is what the next look finds.
             turns.ledger.settled().await;
         }
+    }
+
+    /// The canary is watched, and nobody migrated.
+    async fn soak(&mut self, attendant: &mut Attendant<'_, '_>) -> ApiResult<()> {
+        let begun = Instant::now();
+        attendant.watch.canary_is_out();
+        while !attendant.turns.stop.is_cancelled() && !attendant.watch.has_seen_enough(begun, self.wanted.soak).await {
+            attendant.during(tokio::time::sleep(LOOK_UP / 2)).await?;
+        }
+        self.watched += begun.elapsed();
+        Ok(())
     }
 }
 
@@ -189,13 +193,18 @@ impl Steps for Run<'_> {
         step == Step::Migrate
     }
 
+    /// Nobody stopped it, and its journal cannot be written.
+    fn is_left_open(&self, error: &ApiError) -> bool {
+        error.code() == Code::ControlPlaneUnavailable
+    }
+
     async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         match step {
             Step::Plan => self.plan(None).await.map(drop),
             Step::Migrate => {
                 let done = self.migrate(journal).await;
                 let Some(report) = &self.report else { return done };
-                journal.set_result(report).await?;
+                patiently(|| journal.set_result(report)).await?;
                 done?;
                 match (&report.reason, report.failed.len()) {
                     (Some(reason), _) => Err(refused(format!("The run stopped: {reason}."))),
@@ -205,38 +214,6 @@ impl Steps for Run<'_> {
             }
         }
     }
-}
-
-/// Looks up from `work` now and then, until it ends.
-async fn attended(
-    journal: &mut Journal<'_>,
-    turns: &Turns,
-    watch: &mut Watch,
-    total: i64,
-    work: impl Future<Output = ()>,
-) -> ApiResult<()> {
-    tokio::pin!(work);
-    let mut ticks = tokio::time::interval(LOOK_UP);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut cancelled = Ok(());
-    loop {
-        tokio::select! {
-            () = &mut work => break,
-            _ = ticks.tick(), if cancelled.is_ok() => {
-                let over = turns.over.load(Ordering::Relaxed);
-                // Of the two errors there are, one is that somebody asked it to stop.
-                cancelled = journal.advance(over, total.max(over)).await;
-                if cancelled.is_err() {
-                    turns.stop.cancel();
-                } else if let Some(why) = watch.look().await {
-                    turns.stop_for(why);
-                }
-            }
-        }
-    }
-    cancelled?;
-    let over = turns.over.load(Ordering::Relaxed);
-    journal.advance(over, total.max(over)).await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::MigrateFleet;
 use super::ledger::Ledger;
+use super::locks::Locks;
 use super::tenant::Turn;
 use crate::control::ControlPlane;
 use crate::control::migration_runs::Finished;
 use crate::error::ApiError;
-use crate::fleet::lock::ManyLocks;
 use crate::fleet::migrations::Migrations;
 use crate::kernel::{InstallationId, OperationId};
 
@@ -27,7 +27,7 @@ pub(super) struct Turns {
     pub(super) installation: InstallationId,
     /// It goes on with one that was interrupted.
     pub(super) resumed: bool,
-    pub(super) locks: Arc<ManyLocks>,
+    pub(super) locks: Arc<Locks>,
     pub(super) ledger: Ledger,
     /// Whether a digest in the registry is that of today's migrations up to these versions.
     pub(super) digests: Mutex<HashMap<(i32, i32, String), bool>>,
@@ -47,9 +47,7 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) async fn unlock(&self, turn: &Turn) {
-        if let Err(error) = self.locks.release(&[turn.tenant.tenant_id]).await {
-            self.broke(error);
-        }
+        self.locks.release(&[turn.tenant.tenant_id]).await;
     }
 
     pub(super) async fn take(&self, turn: &Turn, finished: Finished) {

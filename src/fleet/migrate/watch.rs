@@ -160,21 +160,27 @@ impl Watch {
     }
 
     /// Whether enough was seen of the canary: there is no traffic, or enough of it, or it was waited for long enough.
-    pub(super) async fn has_seen_enough(&self, since: Instant, longest: Duration) -> ApiResult<bool> {
+    pub(super) async fn has_seen_enough(&self, since: Instant, longest: Duration) -> bool {
         let waited = since.elapsed();
         if waited >= longest {
-            return Ok(true);
+            return true;
         }
-        let ((migrated, rest), rows, nodes) = self.seen().await?;
+        let ((migrated, rest), rows, nodes) = match self.seen().await {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::warn!(%error, "what the nodes see of the canary could not be read");
+                return false;
+            }
+        };
         let out_for = i64::try_from(self.canary_out.elapsed().as_millis()).unwrap_or(i64::MAX);
         // Each node has a row of either kind.
         let heard = rows.iter().filter(|row| row.migrated && row.age_ms < out_for).count();
         if i64::try_from(heard).unwrap_or(i64::MAX) < nodes {
-            return Ok(waited >= NODES_PATIENCE);
+            return waited >= NODES_PATIENCE;
         }
         let is_quiet = migrated.requests + rest.requests == 0 && (nodes == 0 || waited >= QUIET);
         // What was seen has been looked at, too.
-        Ok(self.judged >= IN_A_ROW || is_quiet)
+        self.judged >= IN_A_ROW || is_quiet
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who has a turn when: so many tenants of each cluster at a time, each cluster on its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use futures_util::future::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
+use super::patience::patiently;
 use super::tenant::{Patience, Tried, Turn};
 use super::turns::Turns;
 use crate::control::migration_runs::{self, KnownAt, RunTenant};
 use crate::control::tenants;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::TenantId;
-use crate::router::MainConn;
 use crate::router::migrate::MigrateError;
+use crate::router::{MainConn, Target};
 
 /// Tenants that are made ready together, at least: their addresses read, their locks taken. No more than have their turn
 /// soon, because nobody else works on them meanwhile.
@@ -66,15 +67,7 @@ impl Turns {
     async fn prepare(&self, tenants: &[RunTenant]) -> ApiResult<Vec<(Turn, bool)>> {
         let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.tenant_id).collect();
         let locked = self.locks.try_take(&ids).await?;
-        let (keys, run) = (self.control.keys.clone(), self.run);
-        let (known, mut targets) = self
-            .control
-            .db
-            .read(async move |conn: &mut MainConn| {
-                let known = migration_runs::start(conn, run, &ids).await?;
-                Ok::<_, ApiError>((known, tenants::direct_targets(conn, &keys, &ids).await?))
-            })
-            .await?;
+        let (known, mut targets) = patiently(|| self.start(&ids)).await?;
         let turn = |tenant: &RunTenant| {
             let (target, attempt) = (targets.remove(&tenant.tenant_id), tenant.attempts + 1);
             let locked = locked.contains(&tenant.tenant_id);
@@ -83,6 +76,18 @@ impl Turns {
             (Turn { tenant: tenant.clone(), target, attempt, applied: 0, at: None, known }, locked)
         };
         Ok(tenants.iter().map(turn).collect())
+    }
+
+    /// What tenants that are begun are at, and how they are reached. One that is gone is not among them.
+    pub(super) async fn start(&self, ids: &[TenantId]) -> ApiResult<(Vec<KnownAt>, HashMap<TenantId, Target>)> {
+        let (keys, run, ids) = (self.control.keys.clone(), self.run, ids.to_vec());
+        self.control
+            .db
+            .read(async move |conn: &mut MainConn| {
+                let known = migration_runs::start(conn, run, &ids).await?;
+                Ok::<_, ApiError>((known, tenants::direct_targets(conn, &keys, &ids).await?))
+            })
+            .await
     }
 
     /// What a tenant is at, if the registry's digest is that of so much of today's migrations.

@@ -173,6 +173,12 @@ impl<'a> Journal<'a> {
             }
             match self.one(work, step, position, name).await {
                 Ok(time) => times.push(time),
+                Err(error) if work.is_left_open(&error) => {
+                    let (id, step) = (self.operation.id, &self.under_way);
+                    tracing::warn!(job = %id, step, %error, cause = ?error.cause(), "a step was interrupted");
+                    self.progress.note(&format!("step {step} was interrupted; the same command goes on there"));
+                    return Err(error);
+                }
                 Err(error) => return Err(self.fail(error).await),
             }
         }

@@ -14,7 +14,7 @@ use serde::Serialize;
 pub(super) use journal::Journal;
 
 use crate::control::operations::Operation;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::kernel::OperationId;
 
 /// Hears of each step as it happens.
@@ -91,6 +91,11 @@ pub(super) trait Steps: Send {
     /// Whether the operation may be stopped before it, or in it.
     fn can_stop(&self, _step: Self::Step) -> bool {
         true
+    }
+
+    /// Whether the operation has not failed by an error: it stays open, and whoever comes next goes on with it.
+    fn is_left_open(&self, _error: &ApiError) -> bool {
+        false
     }
 
     /// Whether there is nothing to do for it.

@@ -1,5 +1,6 @@
 //! An installation with some tenants, and a directory of the operator's migrations.
 
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tenantry::fleet::{CreateTenant, Silent};
@@ -64,8 +65,15 @@ impl Ground {
 
     /// `fleet migrate …`, begun.
     pub(super) fn begin(&self, arguments: &[&str]) -> Child {
+        self.begin_over(self.app.control_database(), arguments)
+    }
+
+    /// `fleet migrate …`, begun, with the control plane at this address.
+    pub(super) fn begin_over(&self, control: &Target, arguments: &[&str]) -> Child {
         let arguments: Vec<_> = ["fleet", "migrate", "--output", "json"].iter().chain(arguments).copied().collect();
-        let mut program = program(&self.environment(), &arguments);
+        let mut environment = self.environment();
+        environment.push(("TENANTRY_DATABASE_URL".into(), control.to_url().expose_secret().to_owned()));
+        let mut program = program(&environment, &arguments);
         program.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         program.spawn().expect("the program runs")
     }

@@ -5,10 +5,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use diesel_async::SimpleAsyncConnection as _;
 use serde_json::{Value, json};
 use tenantry::fleet::migrate::Step;
+use tenantry::testing::{Fault, FaultProxy};
 
 use super::ground::{Ground, has};
 use crate::support::binary::{program, run_with};
-use crate::support::db;
+use crate::support::{db, eventually, seconds};
 
 #[actix_web::test]
 async fn a_killed_run_is_gone_on_with_and_everybody_has_it_once() {
@@ -31,6 +32,27 @@ async fn a_killed_run_is_gone_on_with_and_everybody_has_it_once() {
     assert!(ground.asked(left).await.is_empty());
     let epochs = ground.asked("SELECT DISTINCT epoch::text AS word FROM tenants").await;
     assert_eq!(epochs, ["1"], "each tenant's connections are retired, once");
+}
+
+/// Every connection to the control plane breaks, the one that holds the tenants' locks too, and there is no other for a while.
+#[actix_web::test]
+async fn a_control_plane_that_is_away_for_a_moment_ends_no_run() {
+    let ground = Ground::new(5).await;
+    ground.write("V1__calm.sql", "SELECT pg_sleep(0.2); CREATE TABLE calm (id int);");
+    let proxy = FaultProxy::start(ground.app.control_database());
+    let run = ground.begin_over(&proxy.target(), &["--concurrency", "1", "--canary", "0"]);
+    ground.until("done", 1).await;
+    proxy.set(Fault::Reset).await;
+    let before = proxy.accepted();
+    eventually(seconds(20), "it asks again and again", async || proxy.accepted() > before + 3).await;
+    proxy.set(Fault::Pass).await;
+    let output = run.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!((output.status.code(), &report["state"], &report["reason"]), (Some(0), &json!("done"), &Value::Null));
+    assert_eq!((&report["pending"], &report["failed"]), (&json!(0), &json!([])), "{report}");
+    assert_eq!(ground.count(&has("calm")).await, 5);
+    let ended = ground.asked("SELECT state AS word FROM operations WHERE kind = 'migrate'").await;
+    assert_eq!(ended, ["done"]);
 }
 
 /// The registry says less than the database has: what is there is neither done again nor taken for a failure.
