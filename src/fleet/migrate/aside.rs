@@ -6,17 +6,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::patience::patiently;
-use super::tenant::{Patience, Tried, Turn};
+use super::tenant::{Aside, Patience, Tried, Turn};
 use super::turns::Turns;
 use crate::control::{migration_runs, tenants};
 use crate::error::ApiResult;
 use crate::kernel::TenantId;
-use crate::router::migrate::{MigrateError, back_off};
 use crate::router::{MainConn, Target};
 
 /// Tenants put aside that are tried at the same time.
 const ASIDE: usize = 8;
-/// How often a tenant is tried whose lock somebody else holds.
+/// How often a tenant is tried in whose database somebody else holds a lock.
 const ATTEMPTS: i32 = 10;
 /// How long another runner is waited for by a tenant that was put aside, and a lock that nobody queues up behind.
 const WAIT: Duration = Duration::from_secs(60);
@@ -27,9 +26,9 @@ impl Turns {
         Semaphore::new(ASIDE)
     }
 
-    pub(super) fn put_aside(self: &Arc<Self>, turn: Turn, error: MigrateError) {
+    pub(super) fn put_aside(self: &Arc<Self>, turn: Turn, why: Aside) {
         let turns = self.clone();
-        self.aside.lock().unwrap_or_else(PoisonError::into_inner).spawn(turns.again(turn, error));
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).spawn(turns.again(turn, why));
     }
 
     /// Those that were put aside are over, or left where they are if the run stops.
@@ -43,13 +42,12 @@ impl Turns {
         }
     }
 
-    /// Tries again, later and later, and gives up in the end.
-    async fn again(self: Arc<Self>, mut turn: Turn, mut error: MigrateError) {
-        let tried = turn.attempt;
-        while turn.attempt < tried.max(1) + ATTEMPTS - 1 {
-            let pause = back_off(u32::try_from(turn.attempt).unwrap_or(1));
-            tracing::info!(tenant = %turn.tenant.slug, attempt = turn.attempt, %error, "put aside for now");
-            self.note_aside(&turn, &error, pause).await;
+    /// Tries again, later and later, and gives up in the end. While another command works on it, it is not tried.
+    async fn again(self: Arc<Self>, mut turn: Turn, mut why: Aside) {
+        let last = turn.attempt.max(1) + ATTEMPTS - 1;
+        while turn.attempt < last && !why.takes_too_long() {
+            let pause = why.pause(turn.attempt);
+            self.note_aside(&turn, &why, pause).await;
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -58,9 +56,11 @@ impl Turns {
             if self.stop.is_cancelled() {
                 return;
             }
-            turn.attempt += 1;
             match self.locks.try_take(&[turn.tenant.tenant_id]).await {
-                Ok(got) if got.is_empty() => continue,
+                Ok(got) if got.is_empty() => {
+                    why = why.or_worked_on();
+                    continue;
+                }
                 // Whoever had it may have moved it, or changed its password.
                 Ok(_) => match patiently(|| self.direct_target(turn.tenant.tenant_id)).await {
                     Ok(target) => turn.target = target,
@@ -68,25 +68,30 @@ impl Turns {
                 },
                 Err(error) => return self.broke(error),
             }
+            turn.attempt += 1;
             let statement = self.wanted.statement_timeout;
             let patience = Patience { lock: self.wanted.lock_timeout, wait: WAIT, statement };
             match turn.attempt(&self.migrations, self.installation, patience, self.resumed).await {
                 Tried::Over(finished) => return self.take(&turn, finished).await,
                 Tried::Conflict(conflict) => {
-                    error = conflict;
+                    why = Aside::Conflict(conflict);
                     self.unlock(&turn).await;
                 }
             }
         }
-        let finished = turn.give_up(&error, self.resumed);
+        let finished = turn.give_up(&why, self.resumed);
         self.take(&turn, finished).await;
     }
 
-    async fn note_aside(&self, turn: &Turn, error: &MigrateError, pause: Duration) {
-        let (run, tenant, attempts, error) = (self.run, turn.tenant.tenant_id, turn.attempt, error.to_string());
+    async fn note_aside(&self, turn: &Turn, why: &Aside, pause: Duration) {
+        let (run, tenant, attempts) = (self.run, turn.tenant.tenant_id, turn.attempt);
+        let said = why.said(&turn.tenant.slug);
+        if why.is_news() {
+            tracing::info!(tenant = %turn.tenant.slug, attempts, why = said, "put aside for now");
+        }
         let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
         let noted = self.control.db.read(async move |conn: &mut MainConn| {
-            migration_runs::postpone(conn, run, tenant, attempts, &error, pause).await
+            migration_runs::postpone(conn, run, tenant, attempts, &said, pause).await
         });
         if let Err(error) = noted.await {
             tracing::warn!(%error, "could not note that a tenant was put aside");

@@ -9,7 +9,7 @@ use crate::control::migration_runs::{Finished, RunTenant};
 use crate::fleet::migrations::Migrations;
 use crate::kernel::InstallationId;
 use crate::router::Target;
-use crate::router::migrate::{MigrateError, MigrateOptions, migrate_all};
+use crate::router::migrate::{MigrateError, MigrateOptions, back_off, migrate_all};
 use crate::router::stamp::Stamp;
 
 /// A tenant that has its turn.
@@ -34,6 +34,62 @@ pub(super) enum Tried {
     Over(Finished),
     /// Somebody else held a lock.
     Conflict(MigrateError),
+}
+
+/// How long a tenant is waited for that another command works on: a backup, an export or a move takes its time.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+/// Looks whether it is free come later and later, up to this one.
+const LATEST_LOOK: u32 = 3;
+
+/// Why a tenant is put aside.
+#[derive(Debug)]
+pub(super) enum Aside {
+    /// Another command works on it, and has since then, at so many looks. It was not tried.
+    WorkedOn { since: Instant, looks: u32 },
+    /// It was tried, and somebody else held a lock.
+    Conflict(MigrateError),
+}
+
+impl Aside {
+    pub(super) fn worked_on() -> Self {
+        Self::WorkedOn { since: Instant::now(), looks: 1 }
+    }
+
+    /// Another command works on it, still or by now.
+    pub(super) fn or_worked_on(self) -> Self {
+        match self {
+            Self::WorkedOn { since, looks } => Self::WorkedOn { since, looks: looks + 1 },
+            Self::Conflict(_) => Self::worked_on(),
+        }
+    }
+
+    /// How long it is left alone.
+    pub(super) fn pause(&self, attempt: i32) -> Duration {
+        match self {
+            Self::WorkedOn { looks, .. } => back_off(*looks.min(&LATEST_LOOK)),
+            Self::Conflict(_) => back_off(u32::try_from(attempt).unwrap_or(1).max(1)),
+        }
+    }
+
+    /// Whether this was not said yet.
+    pub(super) fn is_news(&self) -> bool {
+        !matches!(self, Self::WorkedOn { looks, .. } if *looks > 1)
+    }
+
+    /// Whether it was waited for long enough.
+    pub(super) fn takes_too_long(&self) -> bool {
+        matches!(self, Self::WorkedOn { since, .. } if since.elapsed() >= LONGEST)
+    }
+
+    /// What the operator is told.
+    pub(super) fn said(&self, slug: &str) -> String {
+        match self {
+            Self::WorkedOn { .. } => format!(
+                "another command works on this tenant (`GET /api/v1/admin/jobs?tenantId={slug}`); run again when it has ended"
+            ),
+            Self::Conflict(error) => said(error),
+        }
+    }
 }
 
 impl Turn {
@@ -74,8 +130,12 @@ impl Turn {
     }
 
     /// It was tried often enough.
-    pub(super) fn give_up(&self, error: &MigrateError, resumed: bool) -> Finished {
-        self.over(Err(said(error)), error.migration(), Instant::now(), resumed)
+    pub(super) fn give_up(&self, why: &Aside, resumed: bool) -> Finished {
+        let migration = match why {
+            Aside::Conflict(error) => error.migration(),
+            Aside::WorkedOn { .. } => None,
+        };
+        self.over(Err(why.said(&self.tenant.slug)), migration, Instant::now(), resumed)
     }
 
     fn over(&self, done: Result<(), String>, migration: Option<String>, begun: Instant, resumed: bool) -> Finished {

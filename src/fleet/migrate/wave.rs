@@ -9,13 +9,12 @@ use futures_util::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
 use super::patience::patiently;
-use super::tenant::{Patience, Tried, Turn};
+use super::tenant::{Aside, Patience, Tried, Turn};
 use super::turns::Turns;
 use crate::control::migration_runs::{self, KnownAt, RunTenant};
 use crate::control::tenants;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::TenantId;
-use crate::router::migrate::MigrateError;
 use crate::router::{MainConn, Target};
 
 /// Tenants that are made ready together, at least: their addresses read, their locks taken. No more than have their turn
@@ -69,8 +68,8 @@ impl Turns {
         let locked = self.locks.try_take(&ids).await?;
         let (known, mut targets) = patiently(|| self.start(&ids)).await?;
         let turn = |tenant: &RunTenant| {
-            let (target, attempt) = (targets.remove(&tenant.tenant_id), tenant.attempts + 1);
             let locked = locked.contains(&tenant.tenant_id);
+            let (target, attempt) = (targets.remove(&tenant.tenant_id), tenant.attempts + i32::from(locked));
             let known = known.iter().find(|known| locked && known.tenant_id == tenant.tenant_id);
             let known = known.and_then(|known| self.is_exactly_at(known));
             (Turn { tenant: tenant.clone(), target, attempt, applied: 0, at: None, known }, locked)
@@ -106,7 +105,7 @@ impl Turns {
             return self.unlock(&turn).await;
         }
         if !locked {
-            return self.put_aside(turn, MigrateError::Busy);
+            return self.put_aside(turn, Aside::worked_on());
         }
         let lock = FIRST_LOCK.min(self.wanted.lock_timeout);
         let patience = Patience { lock, wait: FIRST_LOCK, statement: self.wanted.statement_timeout };
@@ -114,7 +113,7 @@ impl Turns {
             Tried::Over(finished) => self.take(&turn, finished).await,
             Tried::Conflict(error) => {
                 self.unlock(&turn).await;
-                self.put_aside(turn, error);
+                self.put_aside(turn, Aside::Conflict(error));
             }
         }
     }
