@@ -140,16 +140,19 @@ pub struct KnownAt {
     pub migrations_hash: Option<String>,
 }
 
-/// Notes that these are begun, and says what they are at. Whoever asks has their locks: nobody else changes them.
+/// Notes that these are begun, and says what they are at: a tenant that is gone is not among them. Whoever asks has their
+/// locks: nobody else changes them.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn start(conn: &mut MainConn, run: OperationId, tenants: &[TenantId]) -> ApiResult<Vec<KnownAt>> {
-    let query = diesel::sql_query(
+    let kept = super::state::KEPT;
+    let text = format!(
         "UPDATE migration_tenants m SET state = 'running', next_try_at = NULL FROM tenants t \
-         WHERE m.run_id = $1 AND m.tenant_id = ANY($2) AND t.id = m.tenant_id \
-         RETURNING t.id AS tenant_id, t.schema_version, t.operator_version, t.migrations_hash",
+         WHERE m.run_id = $1 AND m.tenant_id = ANY($2) AND t.id = m.tenant_id AND t.{kept} \
+         RETURNING t.id AS tenant_id, t.schema_version, t.operator_version, t.migrations_hash"
     );
+    let query = diesel::sql_query(text);
     Ok(query.bind::<SqlUuid, _>(run).bind::<Array<SqlUuid>, _>(tenants).load(conn).await?)
 }
 
@@ -186,6 +189,8 @@ pub struct Finished {
     pub tenant: TenantId,
     /// Whether it is at the head now.
     pub at_head: bool,
+    /// Whether there is no such tenant any more.
+    pub gone: bool,
     /// What it is at: the built-in schema, and the operator's; `None` if nobody could look.
     pub to: Option<(i32, i32)>,
     /// How many migrations were applied.
@@ -208,7 +213,11 @@ pub struct Finished {
 /// If the control plane does not answer.
 pub async fn finish(conn: &mut MainConn, run: OperationId, head: &Head, finished: &[Finished]) -> ApiResult<()> {
     let ids: Vec<_> = finished.iter().map(|one| one.tenant).collect();
-    let states = finished.iter().map(|one| if one.at_head { TenantState::Done } else { TenantState::Failed });
+    let states = finished.iter().map(|one| match (one.gone, one.at_head) {
+        (true, _) => TenantState::Skipped,
+        (false, true) => TenantState::Done,
+        (false, false) => TenantState::Failed,
+    });
     let states: Vec<_> = states.map(TenantState::as_str).collect();
     let schemas: Vec<_> = finished.iter().map(|one| one.to.map(|to| to.0)).collect();
     let operators: Vec<_> = finished.iter().map(|one| one.to.map(|to| to.1)).collect();
@@ -274,7 +283,7 @@ pub struct RunTotals {
     pub pending: i64,
 }
 
-/// How far a run has come.
+/// How far a run has come. A tenant that is gone is not waited for: see [`unfinished`].
 ///
 /// # Errors
 /// If the control plane does not answer.
@@ -283,7 +292,9 @@ pub async fn totals(conn: &mut MainConn, run: OperationId) -> ApiResult<RunTotal
         "SELECT count(*) FILTER (WHERE state = 'done' AND applied > 0) AS migrated, \
          count(*) FILTER (WHERE state = 'skipped' OR (state = 'done' AND applied = 0)) AS skipped, \
          count(*) FILTER (WHERE state = 'failed') AS failed, \
-         count(*) FILTER (WHERE state IN ('pending', 'running')) AS pending FROM migration_tenants WHERE run_id = $1",
+         count(*) FILTER (WHERE state IN ('pending', 'running') \
+         AND EXISTS (SELECT FROM tenants t WHERE t.id = m.tenant_id)) AS pending \
+         FROM migration_tenants m WHERE run_id = $1",
     );
     Ok(query.bind::<SqlUuid, _>(run).get_result(conn).await?)
 }

@@ -25,7 +25,7 @@ words! {
         Done = "done",
         /// It could not be brought there.
         Failed = "failed",
-        /// Left alone: its schema is newer than this program.
+        /// Left alone: its schema is newer than this program, or the tenant is gone.
         Skipped = "skipped",
     }
 }

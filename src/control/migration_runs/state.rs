@@ -20,7 +20,7 @@ pub struct Head {
 }
 
 /// Tenants that a run is about: whatever can be served again, at once or when it is resumed or restored.
-const KEPT: &str = "status IN ('active', 'suspended', 'archived')";
+pub(super) const KEPT: &str = "status IN ('active', 'suspended', 'archived')";
 
 /// A tenant that is not known to be at the head.
 #[derive(Debug, Clone, diesel::QueryableByName)]

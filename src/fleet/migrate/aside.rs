@@ -8,10 +8,8 @@ use tokio::sync::Semaphore;
 use super::patience::patiently;
 use super::tenant::{Aside, Patience, Tried, Turn};
 use super::turns::Turns;
-use crate::control::{migration_runs, tenants};
-use crate::error::ApiResult;
-use crate::kernel::TenantId;
-use crate::router::{MainConn, Target};
+use crate::control::migration_runs;
+use crate::router::MainConn;
 
 /// Tenants put aside that are tried at the same time.
 const ASIDE: usize = 8;
@@ -56,14 +54,15 @@ impl Turns {
             if self.stop.is_cancelled() {
                 return;
             }
-            match self.locks.try_take(&[turn.tenant.tenant_id]).await {
+            let ids = [turn.tenant.tenant_id];
+            match self.locks.try_take(&ids).await {
                 Ok(got) if got.is_empty() => {
                     why = why.or_worked_on();
                     continue;
                 }
-                // Whoever had it may have moved it, or changed its password.
-                Ok(_) => match patiently(|| self.direct_target(turn.tenant.tenant_id)).await {
-                    Ok(target) => turn.target = target,
+                // Whoever had it may have moved it, changed its password, or removed it.
+                Ok(_) => match patiently(|| self.start(&ids)).await {
+                    Ok((known, mut targets)) => (turn.gone, turn.target) = (known.is_empty(), targets.remove(&ids[0])),
                     Err(error) => return self.broke(error),
                 },
                 Err(error) => return self.broke(error),
@@ -96,12 +95,5 @@ impl Turns {
         if let Err(error) = noted.await {
             tracing::warn!(%error, "could not note that a tenant was put aside");
         }
-    }
-
-    /// How a tenant is reached now; none if it is gone.
-    async fn direct_target(&self, id: TenantId) -> ApiResult<Option<Target>> {
-        let keys = self.control.keys.clone();
-        let read = async move |conn: &mut MainConn| tenants::direct_targets(conn, &keys, &[id]).await;
-        Ok(self.control.db.read(read).await?.remove(&id))
     }
 }

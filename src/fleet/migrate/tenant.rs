@@ -16,8 +16,10 @@ use crate::router::stamp::Stamp;
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) tenant: RunTenant,
-    /// How it is reached; none if it is gone, or cannot be known.
+    /// How it is reached; none if it cannot be known.
     pub(super) target: Option<Target>,
+    /// Whether it was removed since the plan was made.
+    pub(super) gone: bool,
     /// Which try this is.
     pub(super) attempt: i32,
     /// How many migrations all tries have applied.
@@ -102,6 +104,10 @@ impl Turn {
         resumed: bool,
     ) -> Tried {
         let begun = Instant::now();
+        if self.gone {
+            let over = self.over(Ok(()), None, begun, false);
+            return Tried::Over(Finished { gone: true, at_head: false, to: None, ..over });
+        }
         let Some(target) = &self.target else {
             return Tried::Over(self.over(Err("its address is not known".into()), None, begun, resumed));
         };
@@ -142,6 +148,7 @@ impl Turn {
         Finished {
             tenant: self.tenant.tenant_id,
             at_head: done.is_ok(),
+            gone: false,
             to: self.at,
             applied: self.applied,
             // One that was interrupted may have applied something, and died before it could say so.

@@ -71,8 +71,9 @@ impl Turns {
             let locked = locked.contains(&tenant.tenant_id);
             let (target, attempt) = (targets.remove(&tenant.tenant_id), tenant.attempts + i32::from(locked));
             let known = known.iter().find(|known| locked && known.tenant_id == tenant.tenant_id);
+            let gone = locked && known.is_none();
             let known = known.and_then(|known| self.is_exactly_at(known));
-            (Turn { tenant: tenant.clone(), target, attempt, applied: 0, at: None, known }, locked)
+            (Turn { tenant: tenant.clone(), target, gone, attempt, applied: 0, at: None, known }, locked)
         };
         Ok(tenants.iter().map(turn).collect())
     }

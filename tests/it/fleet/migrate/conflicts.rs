@@ -1,6 +1,5 @@
 //! A lock that somebody holds holds up nobody else.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use diesel_async::SimpleAsyncConnection as _;
@@ -48,12 +47,12 @@ async fn a_tenant_that_is_worked_on_is_left_alone_meanwhile() {
     let run = ground.begin(&[]);
     ground.until("done", 1).await;
     // More often than one is tried that gives way to its traffic.
-    let looks = RefCell::new(BTreeSet::new());
+    let mut looks = BTreeSet::new();
     let next = "SELECT next_try_at::text AS word FROM migration_tenants \
                 WHERE slug = 't01x' AND next_try_at IS NOT NULL AND attempts = 0";
     eventually(seconds(60), "it is looked at over and over", async || {
-        looks.borrow_mut().extend(ground.asked(next).await);
-        looks.borrow().len() > 11
+        looks.extend(ground.asked(next).await);
+        looks.len() > 11
     })
     .await;
     let status = ground.fleet(&["status"]).await.expect(3).json();
@@ -65,4 +64,22 @@ async fn a_tenant_that_is_worked_on_is_left_alone_meanwhile() {
     let output = run.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(ground.count(&has("orders")).await, 2);
+}
+
+/// A tenant that is removed between the plan and its turn is nobody's failure.
+#[actix_web::test]
+async fn a_tenant_that_is_removed_meanwhile_is_passed_over() {
+    let ground = Ground::new(2).await;
+    ground.write("V1__orders.sql", "CREATE TABLE orders (id int);");
+    let holder = work_on(&ground, "t01x").await;
+    let run = ground.begin(&["--max-failures", "1"]);
+    ground.until("done", 1).await;
+    // What works on it removes it.
+    db::execute(ground.app.control_database(), "DELETE FROM tenants WHERE slug = 't01x'").await;
+    drop(holder);
+    let output = run.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!((output.status.code(), &report["state"], &report["total"]), (Some(0), &json!("done"), &json!(1)));
+    assert_eq!((&report["failed"], &report["pending"]), (&json!([]), &json!(0)), "{report}");
+    assert_eq!(ground.asked("SELECT state AS word FROM migration_tenants WHERE slug = 't01x'").await, ["skipped"]);
 }

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use diesel_async::SimpleAsyncConnection as _;
 use serde_json::{Value, json};
 use tenantry::fleet::migrate::Step;
+use tenantry::fleet::{DeleteTenant, Silent};
 use tenantry::testing::{Fault, FaultProxy};
 
 use super::ground::{Ground, has};
@@ -133,6 +134,22 @@ async fn after_a_crash_at_any_step_the_same_command_resumes() {
             ground.fleet(&["status"]).await.expect(0);
         }
     }
+}
+
+/// One that an interrupted run still had to do, and that is removed before it goes on, is not waited for.
+#[actix_web::test]
+async fn who_goes_meanwhile_is_left_out() {
+    let ground = Ground::new(3).await;
+    ground.write("V1__once.sql", "CREATE TABLE once (id int);");
+    let died = ground.begin(&["--halt-after", "plan"]).wait_with_output().await.unwrap();
+    assert!(died.status.signal().is_some(), "{died:?}");
+    let gone = ground.app.fleet().get("t01x").await.unwrap().id;
+    let now = DeleteTenant { now: true, ..DeleteTenant::default() };
+    assert!(ground.app.fleet().delete(gone, now, &Silent).await.unwrap().gone);
+    let report = ground.migrate(&[], 0).await;
+    assert_eq!((&report["state"], &report["migrated"], &report["pending"]), (&json!("done"), &json!(2), &json!(0)));
+    assert_eq!(ground.asked("SELECT DISTINCT run_id::text AS word FROM migration_tenants").await.len(), 1);
+    ground.fleet(&["status"]).await.expect(0);
 }
 
 #[actix_web::test]
