@@ -123,6 +123,26 @@ pub async fn unfinished(conn: &mut MainConn, run: OperationId) -> ApiResult<Vec<
     Ok(query.bind::<SqlUuid, _>(run).load(conn).await?)
 }
 
+#[derive(diesel::QueryableByName)]
+struct Alone {
+    #[diesel(sql_type = Bool)]
+    alone: bool,
+}
+
+/// Whether a run has migrated its canary, and begun with nobody else.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn is_canary_alone(conn: &mut MainConn, run: OperationId) -> ApiResult<bool> {
+    let query = diesel::sql_query(
+        "SELECT coalesce(bool_or(wave = 0 AND state = 'done') \
+         AND NOT bool_or(wave > 0 AND state IN ('running', 'done', 'failed')), false) AS alone \
+         FROM migration_tenants WHERE run_id = $1",
+    );
+    let row: Alone = query.bind::<SqlUuid, _>(run).get_result(conn).await?;
+    Ok(row.alone)
+}
+
 /// What the registry knows of a tenant's migrations.
 #[derive(Debug, Clone, diesel::QueryableByName)]
 pub struct KnownAt {

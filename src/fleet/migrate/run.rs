@@ -147,6 +147,13 @@ impl<'a> Run<'a> {
                 attendant.total += i64::try_from(more).unwrap_or_default();
                 continue;
             }
+            if last == 0 && !waves.contains_key(&0) && patiently(|| self.is_canary_alone()).await? {
+                // Whoever drove it before was killed while he watched the canary.
+                self.soak(attendant).await?;
+                if turns.stop.is_cancelled() {
+                    return Ok(());
+                }
+            }
             let count = waves.len();
             for (at, (wave, tenants)) in waves.into_iter().enumerate() {
                 last = wave;
@@ -171,6 +178,12 @@ impl<'a> Run<'a> {
             // What was written down by now is what the next look finds.
             turns.ledger.settled().await;
         }
+    }
+
+    async fn is_canary_alone(&self) -> ApiResult<bool> {
+        let id = self.id;
+        let db = &self.fleet.control.db;
+        db.read(async move |conn: &mut MainConn| migration_runs::is_canary_alone(conn, id).await).await
     }
 
     /// The canary is watched, and nobody migrated.

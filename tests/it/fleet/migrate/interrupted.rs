@@ -35,6 +35,26 @@ async fn a_killed_run_is_gone_on_with_and_everybody_has_it_once() {
     assert_eq!(epochs, ["1"], "each tenant's connections are retired, once");
 }
 
+/// Killed while it watches the canary, a run watches it again before anybody else has a turn.
+#[actix_web::test]
+async fn a_canary_is_watched_by_whoever_goes_on() {
+    let ground = Ground::new(3).await;
+    ground.write("V1__once.sql", "CREATE TABLE once (id int);");
+    // A node that says nothing of what it sees is waited for, for four seconds.
+    let silent = "INSERT INTO budget_nodes (id, expires_at) VALUES (gen_random_uuid(), now() + interval '1 hour')";
+    db::execute(ground.app.control_database(), silent).await;
+    let mut run = ground.begin(&["--canary", "1", "--soak", "60s"]);
+    ground.until("done", 1).await;
+    run.kill().await.unwrap();
+    run.wait().await.unwrap();
+    let begun = "SELECT slug AS word FROM migration_tenants WHERE wave > 0 AND state <> 'pending'";
+    assert!(ground.asked(begun).await.is_empty(), "it watched the canary");
+    let report = ground.migrate(&["--canary", "1", "--soak", "60s"], 0).await;
+    assert_eq!((&report["migrated"], &report["state"]), (&json!(3), &json!("done")), "{report}");
+    assert!(report["durationMs"].as_i64().unwrap() >= 4000, "it did not watch the canary: {report}");
+    assert_eq!(ground.asked("SELECT DISTINCT run_id::text AS word FROM migration_tenants").await.len(), 1);
+}
+
 /// Every connection to the control plane breaks, the one that holds the tenants' locks too, and there is no other for a while.
 #[actix_web::test]
 async fn a_control_plane_that_is_away_for_a_moment_ends_no_run() {
