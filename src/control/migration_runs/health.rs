@@ -58,6 +58,9 @@ pub struct Seen {
     /// How many milliseconds ago the node said so.
     #[diesel(sql_type = BigInt)]
     pub age_ms: i64,
+    /// When that was, in microseconds.
+    #[diesel(sql_type = BigInt)]
+    pub at_us: i64,
 }
 
 /// What the nodes have seen of a run, one row for each node and side.
@@ -66,7 +69,8 @@ pub struct Seen {
 /// If the control plane does not answer.
 pub async fn seen(conn: &mut MainConn, run: OperationId) -> ApiResult<Vec<Seen>> {
     let query = diesel::sql_query(
-        "SELECT migrated, requests, errors, buckets, (extract(epoch FROM clock_timestamp() - at) * 1000)::bigint AS age_ms \
+        "SELECT migrated, requests, errors, buckets, (extract(epoch FROM clock_timestamp() - at) * 1000)::bigint AS age_ms, \
+         (extract(epoch FROM at) * 1000000)::bigint AS at_us \
          FROM migration_health WHERE run_id = $1",
     );
     Ok(query.bind::<SqlUuid, _>(run).load(conn).await?)

@@ -75,18 +75,57 @@ pub(super) struct Watch {
     run: OperationId,
     head: Head,
     renewed: Instant,
+    looks: Looks,
+    canary_out: Instant,
+}
+
+/// What the looks so far came to.
+#[derive(Debug, Default)]
+struct Looks {
     recent: VecDeque<Sides>,
+    /// What the nodes had said of the migrated at the last look that counted: of each, how much and when.
+    said: Vec<(i64, i64)>,
     /// How many looks in a row have found the migrated slow.
     slow: u32,
     /// How many looks have had enough of the migrated to judge by.
     judged: u32,
-    canary_out: Instant,
+}
+
+impl Looks {
+    /// Why the run has to stop, if it has. A look that finds what the one before has found counts for none: the nodes say
+    /// what they see more seldom than they are asked.
+    fn judge(&mut self, sides: &Sides, said: Vec<(i64, i64)>) -> Option<String> {
+        let recently = self.recent.front().map(|before| (sides.0.since(&before.0), sides.1.since(&before.1)));
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(sides.clone());
+        let views = [Some(sides), recently.as_ref()];
+        if let Some(why) = views.into_iter().flatten().find_map(|(migrated, rest)| more_errors(migrated, rest)) {
+            return Some(why);
+        }
+        if said == self.said {
+            return None;
+        }
+        self.said = said;
+        let why = views.into_iter().flatten().find_map(|(migrated, rest)| slower(migrated, rest));
+        self.slow = if why.is_some() { self.slow + 1 } else { 0 };
+        self.judged += u32::from(sides.0.requests >= ENOUGH);
+        why.filter(|_| self.slow >= IN_A_ROW)
+    }
+}
+
+/// How much each node has said of the migrated, and when.
+fn said(rows: &[Seen]) -> Vec<(i64, i64)> {
+    let mut said: Vec<_> = rows.iter().filter(|row| row.migrated).map(|row| (row.requests, row.at_us)).collect();
+    said.sort_unstable();
+    said
 }
 
 impl Watch {
     pub(super) fn new(control: ControlPlane, run: OperationId, head: Head) -> Self {
         let now = Instant::now();
-        Self { control, run, head, renewed: now, recent: VecDeque::new(), slow: 0, judged: 0, canary_out: now }
+        Self { control, run, head, renewed: now, looks: Looks::default(), canary_out: now }
     }
 
     /// The nodes begin to count.
@@ -132,26 +171,14 @@ impl Watch {
             }
             self.seen().await
         };
-        let sides = match looked.await {
-            Ok((sides, ..)) => sides,
+        let looked = looked.await;
+        match looked {
+            Ok((sides, rows, _)) => self.looks.judge(&sides, said(&rows)),
             Err(error) => {
                 tracing::warn!(%error, "what the nodes see could not be read");
-                return None;
+                None
             }
-        };
-        let recently = self.recent.front().map(|before| (sides.0.since(&before.0), sides.1.since(&before.1)));
-        if self.recent.len() >= RECENT {
-            self.recent.pop_front();
         }
-        self.recent.push_back(sides.clone());
-        let views = [Some(&sides), recently.as_ref()];
-        if let Some(why) = views.into_iter().flatten().find_map(|(migrated, rest)| more_errors(migrated, rest)) {
-            return Some(why);
-        }
-        let why = views.into_iter().flatten().find_map(|(migrated, rest)| slower(migrated, rest));
-        self.slow = if why.is_some() { self.slow + 1 } else { 0 };
-        self.judged += u32::from(sides.0.requests >= ENOUGH);
-        why.filter(|_| self.slow >= IN_A_ROW)
     }
 
     /// From here on the canary is looked at.
@@ -180,7 +207,7 @@ impl Watch {
         }
         let is_quiet = migrated.requests + rest.requests == 0 && (nodes == 0 || waited >= QUIET);
         // What was seen has been looked at, too.
-        self.judged >= IN_A_ROW || is_quiet
+        self.looks.judged >= IN_A_ROW || is_quiet
     }
 }
 
@@ -258,5 +285,23 @@ mod tests {
         assert!(slower(&at(5, 300), &at(4, 300)).is_none() && slower(&at(20, 100), &at(4, 300)).is_none());
         let later = at(20, 300).since(&at(4, 100));
         assert_eq!((later.requests, later.buckets[4], later.buckets[20]), (200, -100, 300));
+    }
+
+    #[test]
+    fn the_same_word_of_a_node_is_judged_once() {
+        let at = |bucket: usize, requests: i64| {
+            let mut buckets = vec![0; bucket + 1];
+            buckets[bucket] = requests;
+            Side { requests, errors: 0, buckets }
+        };
+        let slow = |requests: i64| (at(20, requests), at(4, 300));
+        let mut looks = Looks::default();
+        for _ in 0..4 {
+            assert!(looks.judge(&slow(300), vec![(300, 1)]).is_none(), "one report");
+        }
+        assert_eq!((looks.slow, looks.judged), (1, 1));
+        assert!(looks.judge(&slow(400), vec![(400, 2)]).is_some_and(|why| why.starts_with("p95")), "and another");
+        assert_eq!(looks.judged, 2);
+        assert!(looks.judge(&(side(400, 200), side(300, 0)), vec![(400, 2)]).is_some(), "errors wait for nothing");
     }
 }
