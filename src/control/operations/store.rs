@@ -94,7 +94,7 @@ impl NewOperation {
 /// is given back whatever its kind (look at it). One that failed is not resumed by this: see [`reopen`].
 ///
 /// # Errors
-/// If the control plane does not answer.
+/// 409 if it is on no tenant, and another of its kind has the one place there is; 503 if the control plane does not answer.
 pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operation> {
     let id = OperationId::generate();
     let state = if new.background { OperationState::Queued } else { OperationState::Running };
@@ -119,8 +119,12 @@ pub async fn begin(conn: &mut MainConn, new: &NewOperation) -> ApiResult<Operati
     if let Some(begun) = begun {
         return begun.try_into();
     }
+    let Some((tenant, _)) = &new.tenant else {
+        let said = format!("Another job of this kind ({}) is open; wait for it to end, or cancel it.", new.kind);
+        return Err(ApiError::new(Code::Conflict).detail(said));
+    };
     let open = o::table
-        .filter(o::tenant_id.eq(new.tenant.as_ref().map(|(id, _)| *id)))
+        .filter(o::tenant_id.eq(*tenant))
         .filter(o::state.eq_any(OPEN))
         .select(Row::as_select())
         .first(conn)

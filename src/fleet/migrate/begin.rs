@@ -7,7 +7,7 @@ use super::{MigrateFleet, MigrationReport};
 use crate::control::migration_runs::Head;
 use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind, OperationState};
 use crate::control::tenants;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::Journal;
@@ -17,6 +17,7 @@ use crate::router::MainConn;
 
 /// How often a run is looked for that somebody else has just ended.
 const LOOKS: usize = 3;
+const BUSY: &str = "Another run over the fleet is on. Wait for it to end, or cancel it.";
 
 /// What the journal keeps of what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +72,18 @@ impl Fleet {
     pub async fn migrate_later(&self, wanted: &MigrateFleet, requested_by: Option<OperatorId>) -> ApiResult<Operation> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         self.check_named(wanted).await?;
-        if let Some(open) = self.open_run().await? {
-            return Err(refused(format!("Another run is on (job {}); wait for it to end, or cancel it.", open.id)));
+        let new = Input { head: migrations.head(), wanted: wanted.clone() }.operation(requested_by)?;
+        for _ in 0..LOOKS {
+            if let Some(open) = self.open_run().await? {
+                return Err(refused(format!("Another run is on (job {}); wait for it to end, or cancel it.", open.id)));
+            }
+            match self.enqueue(new.clone()).await {
+                // Somebody was quicker, and has the one place there is.
+                Err(error) if error.code() == Code::Conflict => {}
+                queued => return queued,
+            }
         }
-        self.enqueue(Input { head: migrations.head(), wanted: wanted.clone() }.operation(requested_by)?).await
+        Err(refused(BUSY))
     }
 
     /// Drives a run that was left to a worker. One whose migrations are not those of this node any more is given up; one
@@ -181,6 +190,6 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
         }
-        Err(refused("Another run over the fleet is on. Wait for it to end, or cancel it."))
+        Err(refused(BUSY))
     }
 }

@@ -33,6 +33,31 @@ async fn an_operator_has_the_fleet_migrated_as_a_job() {
     app.anonymous().get("/api/v1/admin/fleet/status").await.refused(401, "unauthenticated");
 }
 
+/// Two operators ask at the same moment: both have seen that there is no run, and one of them begins it.
+#[actix_web::test]
+async fn who_asks_at_the_same_moment_is_told_of_the_other() {
+    let app = TestApp::builder().start().await;
+    app.tenant("acme").await;
+    let operator = app.operator();
+    operator.get("/api/v1/admin/fleet/status").await.expect(200);
+    let control = app.control_database();
+    let mut holder = db::open(control).await;
+    holder.batch_execute("BEGIN; LOCK TABLE operations IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
+    let waits = "SELECT count(*)::text AS word FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ILIKE 'insert into%operations%'";
+    let ask = async || operator.post("/api/v1/admin/fleet/migrations", json!({})).await;
+    let (first, second, ()) = futures_util::join!(ask(), ask(), async {
+        eventually(seconds(4), "both are about to begin", async || db::word(control, waits).await == "2").await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    });
+    let (began, other) = if first.status == 202 { (first, second) } else { (second, first) };
+    began.expect(202);
+    assert!(other.text.contains("Another run is on (job "), "{other:?}");
+    other.refused(409, "conflict");
+    let runs = "SELECT count(*)::text AS word FROM operations WHERE kind = 'migrate'";
+    assert_eq!(db::word(control, runs).await, "1");
+}
+
 #[actix_web::test]
 async fn an_operator_sees_the_plan_before_anything_is_done() {
     let ground = Ground::new(2).await;
