@@ -27,7 +27,7 @@ pub struct DryRun {
     pub head: HeadView,
     /// How many tenants it would be about.
     pub total: i64,
-    /// Tenants that are at the head.
+    /// Tenants that are at the head, or whose schema is newer than this program.
     pub skipped: i64,
     /// What some tenant lacks.
     pub migrations: Vec<PlannedMigration>,
@@ -94,6 +94,8 @@ impl Fleet {
                 Ok::<_, ApiError>((behind, total, clusters::list(conn, &keys).await?))
             })
             .await?;
+        // Those that are ahead of this program are left alone.
+        let behind: Vec<_> = behind.into_iter().filter(|tenant| tenant.schema_version <= head.schema_version).collect();
         let skipped = total - i64::try_from(behind.len()).unwrap_or_default();
         let tried = match clusters.first() {
             Some(cluster) if !behind.is_empty() => self.try_out(cluster, &migrations).await?,
