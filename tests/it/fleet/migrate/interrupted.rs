@@ -76,6 +76,26 @@ async fn a_control_plane_that_is_away_for_a_moment_ends_no_run() {
     assert_eq!(ended, ["done"]);
 }
 
+/// Away for longer, it leaves the run open for the same command.
+#[actix_web::test]
+async fn a_control_plane_that_stays_away_leaves_the_run_open() {
+    let ground = Ground::new(3).await;
+    ground.write("V1__calm.sql", "SELECT pg_sleep(0.5); CREATE TABLE calm (id int);");
+    let proxy = FaultProxy::start(ground.app.control_database());
+    let run = ground.begin_over(&proxy.target(), &["--concurrency", "1", "--canary", "0"]);
+    ground.until("done", 1).await;
+    proxy.set(Fault::Reset).await;
+    let output = run.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("goes on") && !said.contains("cancelled"), "{said}");
+    let left = ground.asked("SELECT state AS word FROM operations WHERE kind = 'migrate'").await;
+    assert_eq!(left, ["running"]);
+    ground.migrate(&[], 0).await;
+    assert_eq!(ground.count(&has("calm")).await, 3);
+    assert_eq!(ground.asked("SELECT DISTINCT run_id::text AS word FROM migration_tenants").await.len(), 1);
+}
+
 /// The registry says less than the database has: what is there is neither done again nor taken for a failure.
 #[actix_web::test]
 async fn who_had_it_after_all_is_found_out() {
