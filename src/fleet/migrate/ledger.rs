@@ -67,12 +67,11 @@ impl Ledger {
         self.sender.send(finished).await.is_ok()
     }
 
-    /// Waits until everything that was taken is written down, or cannot be.
-    pub(super) async fn settled(&self) {
+    /// Waits until everything that was taken is written down. False if it cannot be: the task has ended, and says itself why.
+    pub(super) async fn settled(&self) -> bool {
         let taken = self.taken.load(Ordering::Acquire);
         self.hurry.notify_one();
-        // An error: the task has ended, and says itself why.
-        let _ = self.written.clone().wait_for(|written| *written >= taken).await;
+        self.written.clone().wait_for(|written| *written >= taken).await.is_ok()
     }
 }
 

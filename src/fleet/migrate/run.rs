@@ -176,7 +176,9 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             // What was written down by now is what the next look finds.
-            turns.ledger.settled().await;
+            if !turns.ledger.settled().await {
+                return Ok(());
+            }
         }
     }
 
