@@ -11,7 +11,7 @@ use url::Url;
 
 use super::ConfigError;
 use super::units::{Network, Size, Span};
-use crate::router::token::MAX_PUBLIC_URL_LEN;
+use crate::kernel::MAX_PUBLIC_URL_LEN;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,3 +13,6 @@ pub mod trace;
 pub use clock::Clock;
 pub use ids::*;
 pub use slug::Slug;
+
+/// The longest public URL of an installation, in bytes: every token says it twice, and has to be short.
+pub const MAX_PUBLIC_URL_LEN: usize = 180;

@@ -44,14 +44,13 @@ const MEANINGFUL: &[&str] = &[
 
 /// What `roles` may take in a token, in bytes of JSON. With it, the other bounds and a slug of 48 letters, a token is
 /// shorter than [`MAX_TOKEN_LEN`](super::MAX_TOKEN_LEN), and than the 4,096 bytes of a cookie: header and signature are
-/// 212 characters, and 4 characters of the rest are 3 bytes, of which what is always there takes about 330.
+/// 212 characters, and 4 characters of the rest are 3 bytes, of which what is always there takes about 330, and the public
+/// URL twice [`MAX_PUBLIC_URL_LEN`](crate::kernel::MAX_PUBLIC_URL_LEN) at the most.
 pub const MAX_ROLES_LEN: usize = 1_024;
 /// What the `scope` of an app may take, in bytes: its tokens have it, and `client_id`, in place of roles.
 pub const MAX_SCOPE_LEN: usize = 960;
 /// What [`AccessClaims::extra`] may take, in bytes of JSON.
 pub const MAX_EXTRA_LEN: usize = 1_024;
-/// The longest public URL, in bytes: `iss` and `aud` begin with it.
-pub const MAX_PUBLIC_URL_LEN: usize = 180;
 
 /// The names that a token says of a person's roles: as many, from the first on, as [`MAX_ROLES_LEN`] has room for. Who has
 /// more is not locked out for it: nothing here is decided by this claim.
@@ -137,7 +136,7 @@ impl AccessClaims {
 mod tests {
     use super::*;
     use crate::kernel::crypto::{MacKey, random};
-    use crate::kernel::{SigningKeyId, TenantId};
+    use crate::kernel::{MAX_PUBLIC_URL_LEN, SigningKeyId, TenantId};
     use crate::router::token::{ACCESS_TYP, KeyAlgorithm, KeyId, MAX_TOKEN_LEN, SigningKey, strict_kid};
 
     fn widest(names: &[String]) -> AccessClaims {

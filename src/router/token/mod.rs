@@ -4,9 +4,7 @@ mod claims;
 mod header;
 mod keys;
 
-pub use claims::{
-    AccessClaims, Actor, MAX_EXTRA_LEN, MAX_PUBLIC_URL_LEN, MAX_ROLES_LEN, MAX_SCOPE_LEN, is_free_claim, roles_said,
-};
+pub use claims::{AccessClaims, Actor, MAX_EXTRA_LEN, MAX_ROLES_LEN, MAX_SCOPE_LEN, is_free_claim, roles_said};
 pub use header::{KeyId, MAX_TOKEN_LEN, strict_kid};
 pub use keys::{KeyAlgorithm, SigningKey, VerificationKey};
 

@@ -139,10 +139,11 @@ async fn each_fault_alone_is_named_and_once_mended_is_gone() {
             said: vec![format!("role_granted {}", globex.slug)],
         },
         Flaw {
-            name: "a kept database that everybody may connect to",
+            // Not everybody: no tenant is made on a server where its role could connect elsewhere, which others use too.
+            name: "a kept database that another tenant's role may connect to",
             place: server.clone(),
-            breaks: format!("GRANT CONNECT ON DATABASE \"{kept}\" TO PUBLIC"),
-            mends: format!("REVOKE CONNECT ON DATABASE \"{kept}\" FROM PUBLIC"),
+            breaks: format!("GRANT CONNECT ON DATABASE \"{kept}\" TO \"{a}\""),
+            mends: format!("REVOKE CONNECT ON DATABASE \"{kept}\" FROM \"{a}\""),
             said: vec![format!("role_granted {kept}")],
         },
         stamp(
