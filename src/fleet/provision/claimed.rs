@@ -9,13 +9,14 @@ use super::create::Reserved;
 use super::trail::Trail;
 use super::welcome::{Expected, Welcome};
 use super::{CreateTenant, Provisioned, verify};
-use crate::control::operations::Operation;
+use crate::control::operations::{self, Operation, OperationKind};
 use crate::control::ready::ReadyTenant;
-use crate::control::tenants::TenantRecord;
-use crate::error::ApiResult;
+use crate::control::tenants::{self, TenantRecord};
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::lock::{self, Lock};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, Silent, admin};
-use crate::router::Target;
+use crate::router::{MainConn, Target};
 
 /// The registry entry, made of a ready tenant.
 const CLAIM: &str = "claim";
@@ -32,6 +33,11 @@ pub(super) struct Ready {
     pub(super) address: Target,
     /// The same as requests will see it, where somebody is welcomed.
     pub(super) expected: Option<Expected>,
+}
+
+/// Whether a worker will drive it.
+fn is_left(open: &Operation) -> bool {
+    open.background && !open.state.is_final()
 }
 
 impl Fleet {
@@ -51,6 +57,33 @@ impl Fleet {
                 Ok(tenant)
             }
         }
+    }
+
+    /// Leaves a making that was begun before to a worker, unless one has it already, or somebody is at it now.
+    pub(super) async fn leave_to_worker(&self, begun: TenantRecord) -> ApiResult<TenantRecord> {
+        let (id, db) = (begun.id, &self.control.db);
+        let open = db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
+        if open.is_some_and(|open| is_left(&open)) {
+            return Ok(begun);
+        }
+        let lock = match Lock::tenant(&self.control, id).await {
+            Ok(lock) => lock,
+            Err(error) if lock::is_busy(&error) => return Ok(begun),
+            Err(error) => return Err(error),
+        };
+        let left = async move |conn: &mut MainConn| {
+            let tenant = tenants::get(conn, id).await?;
+            // Whoever held the lock until now may have finished it.
+            let open = operations::find_open(conn, id).await?;
+            if let Some(open) = open.filter(|open| open.kind == OperationKind::Create && !is_left(open)) {
+                operations::requeue(conn, open.id).await?;
+            }
+            Ok::<_, ApiError>(tenant)
+        };
+        let left = db.transaction(left).await;
+        // A worker finds it free.
+        lock.release().await;
+        left
     }
 
     /// Makes a tenant of a ready one routable; the caller holds its lock.

@@ -156,8 +156,8 @@ impl Fleet {
         }
     }
 
-    /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]); one of the stock serves at once. It cannot
-    /// have a first administrator, whose password is kept nowhere.
+    /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]), also one that was interrupted, failed or was
+    /// cancelled; one of the stock serves at once. It cannot have a first administrator, whose password is kept nowhere.
     ///
     /// # Errors
     /// As [`Fleet::create`]; 422 for a first administrator.
@@ -169,7 +169,7 @@ impl Fleet {
             return Err(ApiError::invalid_field("admin", "needs_wait", said));
         }
         if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
-            return Ok(begun);
+            return self.leave_to_worker(begun).await;
         }
         Box::pin(self.begin_later(wanted)).await
     }

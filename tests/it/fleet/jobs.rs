@@ -136,6 +136,48 @@ async fn an_interrupted_job_is_cancelled_and_in_nobodys_way() {
     backup(&app, slug).await;
 }
 
+/// Nobody drives a creation that died, failed or was stopped. Asked for again without waiting, it is a worker's.
+#[actix_web::test]
+async fn an_unfinished_creation_that_is_asked_for_again_is_left_to_a_worker() {
+    let app = TestApp::builder().start().await;
+    let (operator, fleet) = (app.operator(), app.fleet());
+    for end in ["running", "failed", "cancelled"] {
+        let slug = unique(end);
+        dies(&app, &["tenant", "create", &slug], "role", false).await;
+        let jobs = operator.get(&format!("/api/v1/admin/jobs?tenantId={slug}")).await.expect(200);
+        let job = format!("/api/v1/admin/jobs/{}", jobs.data()[0]["id"].as_str().expect("an id"));
+        match end {
+            "failed" => {
+                let failed = "UPDATE operations SET state = 'failed', finished_at = now(), error = 'role: no answer'";
+                db::execute(app.control_database(), &format!("{failed} WHERE slug = '{slug}'")).await;
+            }
+            "cancelled" => {
+                // As long as the server has not noticed that its driver is gone, it is only asked to stop.
+                let cancelled = async || {
+                    let asked = operator.post(&format!("{job}/cancel"), json!({})).await.expect(200);
+                    asked.data()["state"] == "cancelled"
+                };
+                eventually(seconds(10), "it is cancelled", cancelled).await;
+            }
+            _ => {}
+        }
+        assert_eq!(operator.get(&job).await.expect(200).data()["state"], end);
+
+        let wanted = CreateTenant::named(slug.parse().expect("a slug"));
+        let begun = fleet.create_later(&wanted).await.expect("left to a worker");
+        let queued = operator.get(&job).await.expect(200);
+        assert_eq!((&queued.data()["state"], &queued.data()["error"]), (&json!("queued"), &json!(null)), "{end}");
+        assert_eq!(fleet.create_later(&wanted).await.expect("a worker has it").id, begun.id);
+        eventually(seconds(60), "a worker has made it", async || {
+            fleet.work().await.expect("the control plane answers");
+            operator.get(&job).await.expect(200).data()["state"] == "done"
+        })
+        .await;
+        let tenant = operator.get(&format!("/api/v1/admin/tenants/{slug}")).await.expect(200);
+        assert_eq!((&tenant.data()["id"], &tenant.data()["status"]), (&json!(begun.id), &json!("active")));
+    }
+}
+
 /// What holds something of the tenant's is taken back before it ends; what is done already is finished.
 #[actix_web::test]
 async fn an_interrupted_move_that_is_cancelled_is_taken_back_or_finished() {
