@@ -9,7 +9,7 @@ use super::operation::{Journal, Steps};
 use super::parts::{FailedPart, each};
 use super::relocate::MoveTenant;
 use super::{Fleet, OperationOptions, Progress, Silent};
-use crate::control::clusters::{Cluster, ClusterChanges};
+use crate::control::clusters::{self, Cluster, ClusterChanges};
 use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind};
 use crate::control::tenants::{self, TenantFilter};
 use crate::error::{ApiError, ApiResult};
@@ -109,23 +109,28 @@ impl Fleet {
         self.drive_drain(operation.clone(), &OperationOptions::default(), &Silent).await.map(drop)
     }
 
-    /// The run that is under way for this cluster, or a new one.
+    /// The run that is under way for this cluster, or a new one. For a worker, one whose command may be gone is left to it.
     async fn begin_drain(
         &self,
         name: &str,
         requested_by: Option<OperatorId>,
         background: bool,
     ) -> ApiResult<Operation> {
-        self.cluster(name).await?;
         let name = name.to_owned();
         let kind = OperationKind::Drain;
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
+                // Of those who ask at once, one begins it.
+                clusters::lock(conn, &name).await?;
                 let filter = OperationFilter { kind: Some(kind), ..OperationFilter::default() };
                 let all = operations::list(conn, &filter).await?;
                 let open = all.into_iter().find(|one| !one.state.is_final() && one.input["cluster"] == *name);
                 match open {
+                    Some(open) if background && !open.background => {
+                        operations::hand_over(conn, open.id).await?;
+                        operations::get(conn, open.id).await
+                    }
                     Some(open) => Ok(open),
                     None => {
                         let input = json!({"cluster": name});

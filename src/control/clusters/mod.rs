@@ -6,5 +6,5 @@ mod store;
 
 pub use crate::config::Placement;
 pub use facts::{Facts, keep as keep_facts, unseen};
-pub use placement::{hold, place};
+pub use placement::{hold, lock, place};
 pub use store::{Cluster, ClusterChanges, NewCluster, find_by_name, get, insert, list, remove, set, set_address};

@@ -6,7 +6,8 @@ use diesel_async::RunQueryDsl;
 use super::store::{Cluster, get, list};
 use crate::config::Placement;
 use crate::control::schema::clusters as c;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
+use crate::kernel::ClusterId;
 use crate::kernel::crypto::MasterKeys;
 use crate::router::MainConn;
 
@@ -69,13 +70,23 @@ pub async fn hold(conn: &mut MainConn, keys: &MasterKeys, cluster: Cluster) -> A
     get(conn, keys, cluster.id).await
 }
 
+/// Until the transaction ends, whoever else wants to lock the cluster of this name waits.
+///
+/// # Errors
+/// 404 if there is none.
+pub async fn lock(conn: &mut MainConn, name: &str) -> ApiResult<()> {
+    let named = c::table.filter(c::name.eq(name)).select(c::id).for_no_key_update();
+    let held = named.first::<ClusterId>(conn).await.optional()?;
+    held.map(drop).ok_or_else(|| ApiError::not_found("cluster"))
+}
+
 #[cfg(test)]
 mod tests {
     use secrecy::SecretString;
 
     use super::*;
     use crate::control::clusters::Facts;
-    use crate::kernel::{Clock, ClusterId};
+    use crate::kernel::Clock;
     use crate::router::{Target, TlsMode, TlsPolicy};
 
     fn cluster(name: &str, tenants: i64) -> Cluster {

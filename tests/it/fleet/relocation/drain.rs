@@ -3,9 +3,12 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use diesel_async::SimpleAsyncConnection as _;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tenantry::testing::TestApp;
 
 use super::{CONTACTS, Ground};
+use crate::fleet::scene::dies;
 use crate::support::binary::{program, run};
 use crate::support::{db, eventually, seconds};
 
@@ -104,4 +107,34 @@ async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
         tenant.admin().get(CONTACTS).await.expect(200);
         assert_eq!(ground.there(tenant).await.0, ["east"]);
     }
+}
+
+/// A job that is answered with is one that a worker drives, though a command that died began it; and it is one, however many
+/// ask at once.
+#[actix_web::test]
+async fn a_drain_that_is_asked_for_is_driven_and_begun_once() {
+    let app = TestApp::builder().start().await;
+    app.cluster("second", &app.server()).await;
+    dies(&app, &["cluster", "drain", "second"], "close", false).await;
+    let (operator, worker) = (app.operator(), app.fleet());
+    let path = "/api/v1/admin/clusters/second/drain";
+    let driven = async |job: &str| {
+        eventually(seconds(30), "a worker has done it", async || {
+            worker.work().await.expect("the control plane answers");
+            operator.get(&format!("/api/v1/admin/jobs/{job}")).await.expect(200).data()["state"] == "done"
+        })
+        .await;
+    };
+    let begun = "SELECT id::text AS word FROM operations WHERE kind = 'drain' ORDER BY id";
+    let died = db::word(app.control_database(), begun).await;
+    let asked = operator.post(path, json!({})).await.expect(202);
+    assert_eq!(asked.id(), died);
+    driven(&died).await;
+
+    let answers = join_all((0..8).map(|_| operator.post(path, json!({})))).await;
+    let jobs: Vec<String> = answers.into_iter().map(|answer| answer.expect(202).id()).collect();
+    assert_eq!(db::words(app.control_database(), begun).await, [died.as_str(), jobs[0].as_str()]);
+    assert!(jobs.iter().all(|job| *job == jobs[0]), "{jobs:?}");
+    driven(&jobs[0]).await;
+    operator.post("/api/v1/admin/clusters/nowhere/drain", json!({})).await.refused(404, "not_found");
 }
