@@ -4,7 +4,7 @@ use super::budget::allow;
 use super::provision::probe::{OLDEST, explain};
 use super::{Fleet, admin, sql};
 use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::router::{AdminConn, MainConn, Room, Target};
 
 const MAY_ADMINISTER: &str =
@@ -21,6 +21,10 @@ const SERVER: &str = "SELECT system_identifier::text || ' ' || pg_postmaster_sta
 
 fn refuse(code: &'static str, said: &'static str) -> ApiError {
     ApiError::invalid_field("adminUrl", code, said).detail(said)
+}
+
+fn drains(draining: bool) -> ClusterChanges {
+    ClusterChanges { draining: Some(draining), ..ClusterChanges::default() }
 }
 
 impl Fleet {
@@ -89,6 +93,19 @@ impl Fleet {
     /// # Errors
     /// 404 if there is none of this name; else as [`Self::add_cluster`].
     pub async fn set_cluster(&self, name: &str, changes: ClusterChanges) -> ApiResult<Cluster> {
+        self.set_cluster_at(name, None, changes).await
+    }
+
+    /// As [`Self::set_cluster`], if the cluster is still at a version.
+    ///
+    /// # Errors
+    /// As [`Self::set_cluster`]; 412 if it is no longer at `expected_version`.
+    pub(super) async fn set_cluster_at(
+        &self,
+        name: &str,
+        expected_version: Option<i64>,
+        changes: ClusterChanges,
+    ) -> ApiResult<Cluster> {
         let room = match &changes.admin {
             Some(admin) => Some(self.prepare(admin).await?),
             None => None,
@@ -104,7 +121,9 @@ impl Fleet {
         let set = self
             .control
             .db
-            .read(async move |conn: &mut MainConn| clusters::set(conn, &keys, &name, &changes).await)
+            .transaction(async move |conn: &mut MainConn| {
+                clusters::set(conn, &keys, (&name, expected_version), &changes).await
+            })
             .await?;
         if moved { self.seen(set).await } else { Ok(set) }
     }
@@ -132,20 +151,47 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| clusters::list(conn, &keys).await).await
     }
 
-    /// Forgets a cluster that no tenant lives on, and drops its ready tenants. Nothing else on the server is touched.
+    /// Forgets a cluster that no tenant lives on, and drops its ready tenants. Nothing else on the server is touched. One
+    /// that cannot go takes tenants as before.
     ///
     /// # Errors
-    /// 404 if there is none; 409 while tenants live on it.
+    /// 404 if there is none; 409 while tenants live on it, or databases are kept there.
     pub async fn remove_cluster(&self, name: &str) -> ApiResult<()> {
+        self.remove_cluster_at(name, None).await
+    }
+
+    /// As [`Self::remove_cluster`], if the cluster is still at a version.
+    ///
+    /// # Errors
+    /// As [`Self::remove_cluster`]; 412 if it is no longer at `expected_version`.
+    pub(super) async fn remove_cluster_at(&self, name: &str, expected_version: Option<i64>) -> ApiResult<()> {
         let cluster = self.cluster(name).await?;
-        if cluster.tenants == 0 {
-            // From here on nobody fills its stock again.
-            let draining = ClusterChanges { draining: Some(true), ..ClusterChanges::default() };
-            self.set_cluster(name, draining).await?;
-            self.clear_stock(&cluster).await?;
+        let id = cluster.id;
+        let db = &self.control.db;
+        db.read(async move |conn: &mut MainConn| clusters::keeps_nothing(conn, id).await).await?;
+        if cluster.tenants > 0 {
+            // It says why not.
+            return self.forget_cluster(name, expected_version).await;
         }
-        let name = name.to_owned();
-        self.control.db.read(async move |conn: &mut MainConn| clusters::remove(conn, &name).await).await
+        // From here on nobody fills its stock again.
+        let version = self.set_cluster_at(name, expected_version, drains(true)).await?.version;
+        let removed = match self.clear_stock(&cluster).await {
+            Ok(()) => self.forget_cluster(name, expected_version.map(|_| version)).await,
+            Err(error) => Err(error),
+        };
+        let is_there = matches!(&removed, Err(error) if error.code() != Code::NotFound);
+        if is_there
+            && !cluster.draining
+            && let Err(error) = self.set_cluster(name, drains(false)).await
+        {
+            tracing::warn!(cluster = name, %error, "a cluster that could not be removed is left draining");
+        }
+        removed
+    }
+
+    async fn forget_cluster(&self, name: &str, expected_version: Option<i64>) -> ApiResult<()> {
+        let (name, db) = (name.to_owned(), &self.control.db);
+        db.read(async move |conn: &mut MainConn| clusters::remove(conn, &name, expected_version).await).await
     }
 
     /// Makes a server ready for tenants; safe to repeat.

@@ -7,4 +7,6 @@ mod store;
 pub use crate::config::Placement;
 pub use facts::{Facts, keep as keep_facts, unseen};
 pub use placement::{hold, lock, place};
-pub use store::{Cluster, ClusterChanges, NewCluster, find_by_name, get, insert, list, remove, set, set_address};
+pub use store::{
+    Cluster, ClusterChanges, NewCluster, find_by_name, get, insert, keeps_nothing, list, remove, set, set_address,
+};

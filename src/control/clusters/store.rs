@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 use secrecy::ExposeSecret;
 
 use super::facts::Facts;
-use crate::control::schema::{cluster_facts, clusters as c, ready_tenants, tenants};
+use crate::control::schema::{cluster_facts, clusters as c, kept_databases as k, ready_tenants, tenants};
 use crate::control::{open_text, tls_policy};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::ClusterId;
@@ -274,11 +274,16 @@ pub async fn list(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Vec<Clust
     all.into_iter().map(|whole| open(keys, whole)).collect()
 }
 
-/// Changes a cluster. A new address or budget is followed by every node at once.
+/// Changes a cluster, within one transaction. A new address or budget is followed by every node at once.
 ///
 /// # Errors
-/// 404 if there is none of this name; 422 for a bad number.
-pub async fn set(conn: &mut MainConn, keys: &MasterKeys, name: &str, changes: &ClusterChanges) -> ApiResult<Cluster> {
+/// 404 if there is none of this name; 412 if it is no longer at `expected_version`; 422 for a bad number.
+pub async fn set(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    (name, expected_version): (&str, Option<i64>),
+    changes: &ClusterChanges,
+) -> ApiResult<Cluster> {
     let cluster = find_by_name(conn, keys, name).await?.ok_or_else(|| ApiError::not_found("cluster"))?;
     let admin = AdminColumns::seal(keys, cluster.id, changes.admin.as_ref().unwrap_or(&cluster.admin));
     let plain = PlainColumns {
@@ -287,10 +292,17 @@ pub async fn set(conn: &mut MainConn, keys: &MasterKeys, name: &str, changes: &C
         connection_budget: changes.connection_budget,
         draining: changes.draining,
     };
+    let mut row = diesel::update(c::table.find(cluster.id)).into_boxed();
+    if let Some(version) = expected_version {
+        row = row.filter(c::version.eq(version));
+    }
+    if row.set((c::name.eq(name), plain)).execute(conn).await.map_err(explain)? == 0 {
+        get(conn, keys, cluster.id).await?;
+        return Err(ApiError::new(Code::VersionMismatch));
+    }
     if changes.admin.is_some() {
         diesel::update(c::table.find(cluster.id)).set(admin).execute(conn).await?;
     }
-    diesel::update(c::table.find(cluster.id)).set((c::name.eq(name), plain)).execute(conn).await.map_err(explain)?;
     get(conn, keys, cluster.id).await
 }
 
@@ -304,21 +316,42 @@ pub async fn set_address(conn: &mut MainConn, id: ClusterId, host: &str, port: u
     if changed == 0 { Err(ApiError::not_found("cluster")) } else { Ok(()) }
 }
 
+fn keeps_databases() -> ApiError {
+    ApiError::new(Code::Conflict).detail(
+        "Databases that moves and restores have left are kept on this cluster. `tenant kept` lists them; drop them with \
+         `tenant kept SLUG --drop`, or wait until their grace period ends.",
+    )
+}
+
+/// Whether nothing that moves and restores have left is in the way of a cluster's removal.
+///
+/// # Errors
+/// 409 while databases are kept on it.
+pub async fn keeps_nothing(conn: &mut MainConn, id: ClusterId) -> ApiResult<()> {
+    let kept = diesel::select(diesel::dsl::exists(k::table.filter(k::cluster_id.eq(id))));
+    if kept.get_result::<bool>(conn).await? { Err(keeps_databases()) } else { Ok(()) }
+}
+
 /// Removes a cluster that no tenant lives on.
 ///
 /// # Errors
-/// 404 if there is none of this name; 409 while tenants live on it.
-pub async fn remove(conn: &mut MainConn, name: &str) -> ApiResult<()> {
-    match diesel::delete(c::table.filter(c::name.eq(name))).execute(conn).await {
-        Ok(0) => Err(ApiError::not_found("cluster")),
+/// 404 if there is none of this name; 409 while tenants live on it; 412 if it is no longer at `expected_version`.
+pub async fn remove(conn: &mut MainConn, name: &str, expected_version: Option<i64>) -> ApiResult<()> {
+    let mut row = diesel::delete(c::table.filter(c::name.eq(name))).into_boxed();
+    if let Some(version) = expected_version {
+        row = row.filter(c::version.eq(version));
+    }
+    match row.execute(conn).await {
+        Ok(0) => {
+            let there = diesel::select(diesel::dsl::exists(c::table.filter(c::name.eq(name))));
+            let there = there.get_result::<bool>(conn).await?;
+            Err(if there { ApiError::new(Code::VersionMismatch) } else { ApiError::not_found("cluster") })
+        }
         Ok(_) => Ok(()),
         Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, info))
             if info.table_name() == Some("kept_databases") =>
         {
-            Err(ApiError::new(Code::Conflict).detail(
-                "Databases that moves and restores have left are kept on this cluster. `tenant kept` lists them; drop \
-                 them with `tenant kept SLUG --drop`, or wait until their grace period ends.",
-            ))
+            Err(keeps_databases())
         }
         Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)) => Err(ApiError::new(Code::Conflict)
             .detail(

@@ -201,7 +201,7 @@ pub async fn change_cluster(
     if admin_url.is_none() && !(tls_mode.is_absent() && ca.is_absent()) {
         return Err(ApiError::invalid_field("adminUrl", "required", "TLS towards a server goes with its URL."));
     }
-    if_match.check(fleet.cluster(&name.0).await?.version)?;
+    let expected = if_match.expected(fleet.cluster(&name.0).await?.version)?;
     let changes = ClusterChanges {
         admin: admin_url.map(|url| address(&url, tls_mode.apply(None), ca.apply(None))).transpose()?,
         region: region.into_change(),
@@ -209,7 +209,7 @@ pub async fn change_cluster(
         connection_budget: connection_budget.into_change(),
         draining,
     };
-    Ok(Tagged(fleet.set_cluster(&name.0, changes).await?.into()))
+    Ok(Tagged(fleet.set_cluster_at(&name.0, expected, changes).await?.into()))
 }
 
 /// Forgets a cluster that no tenant lives on, and drops its ready tenants.
@@ -231,8 +231,9 @@ pub async fn remove_cluster(
     name: Path<String>,
     if_match: IfMatch,
 ) -> ApiResult<NoContent> {
-    if_match.check(fleet.cluster(&name.0).await?.version)?;
+    let expected = if_match.expected(fleet.cluster(&name.0).await?.version)?;
     let fleet = fleet.into_inner();
-    actix_web::rt::spawn(async move { fleet.remove_cluster(&name.0).await }).await.map_err(ApiError::internal)??;
+    let removing = async move { fleet.remove_cluster_at(&name.0, expected).await };
+    actix_web::rt::spawn(removing).await.map_err(ApiError::internal)??;
     Ok(NoContent)
 }

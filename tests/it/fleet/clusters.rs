@@ -78,6 +78,47 @@ async fn a_tenant_is_placed_by_region_and_by_name_where_there_is_room() {
     assert_eq!(db::words(app.control_database(), begun).await, Vec::<String>::new());
 }
 
+/// Whatever is in the way of it, and whenever it is seen.
+#[actix_web::test]
+async fn a_cluster_that_cannot_be_removed_takes_tenants_as_before() {
+    let app = TestApp::builder().start().await;
+    app.cluster("second", &app.server()).await;
+    let stock = app.fleet_with_stock(1, None);
+    let ready = "SELECT count(*)::text AS word FROM ready_tenants JOIN clusters c ON c.id = cluster_id \
+                 WHERE c.name = 'second' AND state = 'ready'";
+    let draining = async || {
+        let shown = run(&app, &["cluster", "show", "second", "--output", "json"]).await.expect(0).json();
+        shown["draining"].clone()
+    };
+    stock.keep_stock().await.unwrap();
+    let keep = "INSERT INTO kept_databases (id, tenant_id, cluster_id, database_name, left_by, purge_after) \
+                SELECT gen_random_uuid(), gen_random_uuid(), id, 'left', 'move', now() + interval '1 day' \
+                FROM clusters WHERE name = 'second'";
+    db::execute(app.control_database(), keep).await;
+    let refused = app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
+    assert!(refused.text.contains("tenant kept"), "{refused:?}");
+    assert!(run(&app, &["cluster", "remove", "second", "--yes"]).await.expect(4).stderr.contains("tenant kept"));
+    assert_eq!(draining().await, json!(false));
+    assert_eq!(db::word(app.control_database(), ready).await, "1", "its stock is as it was");
+    run(&app, &["tenant", "create", &unique("still"), "--cluster", "second"]).await.expect(0);
+
+    // What comes in its way only after its stock is gone.
+    let late = "DELETE FROM kept_databases; \
+                CREATE FUNCTION in_the_way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                    RAISE foreign_key_violation USING TABLE = 'tenants'; END $$; \
+                CREATE TRIGGER in_the_way BEFORE DELETE ON clusters FOR EACH ROW EXECUTE FUNCTION in_the_way()";
+    db::execute(app.control_database(), late).await;
+    for slug in db::words(app.control_database(), "SELECT slug AS word FROM tenants WHERE slug LIKE 'still%'").await {
+        run(&app, &["tenant", "delete", &slug, "--now", "--yes"]).await.expect(0);
+    }
+    app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
+    assert_eq!(draining().await, json!(false));
+    // One that drained goes on with that.
+    run(&app, &["cluster", "drain", "second", "--no-move"]).await.expect(0);
+    app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
+    assert_eq!(draining().await, json!(true));
+}
+
 /// Those who ask at the same moment do not all see the last place free.
 #[actix_web::test]
 async fn a_cluster_never_takes_more_than_its_bound() {

@@ -1,5 +1,6 @@
 //! Versions: ETag, If-None-Match, If-Match.
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use tenantry::testing::TestApp;
@@ -124,4 +125,28 @@ async fn the_words_of_mails_keys_and_apps_are_changed_under_their_version() {
 
     let current = tag_of("/api/v1/tenants/current").await;
     admin.with("if-none-match", &current).get("/api/v1/tenants/current").await.expect(304);
+}
+
+/// The version is compared where the change is made, not a moment before.
+#[actix_web::test]
+async fn of_those_who_change_a_cluster_at_once_one_does() {
+    let app = TestApp::builder().start().await;
+    app.cluster("second", &app.server()).await;
+    let (operator, path) = (app.operator(), "/api/v1/admin/clusters/second");
+    for round in 0..4 {
+        let read = operator.get(path).await.expect(200).header("etag").expect("an ETag").to_owned();
+        let same = operator.with("if-match", &read);
+        let asked = join_all((1..=8).map(|n| same.patch(path, json!({"maxTenants": round * 10 + n})))).await;
+        let (done, late): (Vec<_>, Vec<_>) = asked.into_iter().partition(|answer| answer.status == 200);
+        assert_eq!(done.len(), 1, "{done:?}");
+        for answer in late {
+            answer.refused(412, "version_mismatch");
+        }
+        let now = operator.get(path).await.expect(200);
+        assert_eq!(now.data()["maxTenants"], done[0].data()["maxTenants"], "nobody came after it");
+        assert_eq!(now.header("etag"), done[0].header("etag"));
+        same.delete(path).await.refused(412, "version_mismatch");
+    }
+    let read = operator.get(path).await.expect(200).header("etag").expect("an ETag").to_owned();
+    operator.with("if-match", &read).delete(path).await.expect(204);
 }
