@@ -157,7 +157,7 @@ pub(super) async fn delete(context: &Context, args: &DeleteArgs) -> anyhow::Resu
     let at_once = args.now || tenant.status == TenantStatus::Provisioning;
     let what = if at_once { "Dropping" } else { "Archiving, and after the grace period dropping," };
     context.confirm(&format!("{what} tenant '{}' and all its data", tenant.slug))?;
-    let how = DeleteTenant { now: args.now, drop_dedicated_data: args.drop_dedicated_data };
+    let how = DeleteTenant { now: args.now, drop_dedicated_data: args.drop_dedicated_data, ..DeleteTenant::default() };
     let deleted = DeletedView::from(fleet.delete(tenant.id, how, &Bar::new()).await.map_err(explain)?);
     let until = deleted.purge_after.map_or_else(|| "-".into(), |until| until.to_rfc3339());
     let fields = [

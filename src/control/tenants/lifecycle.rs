@@ -74,9 +74,18 @@ pub async fn activate(conn: &mut MainConn, id: TenantId, head: &Head) -> ApiResu
 /// Takes a tenant from its users; its database is kept until `purge_after`.
 ///
 /// # Errors
-/// 404 if there is none; 409 if it is neither active nor suspended.
-pub async fn archive(conn: &mut MainConn, id: TenantId, purge_after: DateTime<Utc>) -> ApiResult<TenantRecord> {
-    let changed = diesel::update(t::table.find(id).filter(t::status.eq_any(["active", "suspended"])))
+/// 404 if there is none; 409 if it is neither active nor suspended; 412 if it is no longer at `expected_version`.
+pub async fn archive(
+    conn: &mut MainConn,
+    id: TenantId,
+    expected_version: Option<i64>,
+    purge_after: DateTime<Utc>,
+) -> ApiResult<TenantRecord> {
+    let mut row = diesel::update(t::table.find(id).filter(t::status.eq_any(["active", "suspended"]))).into_boxed();
+    if let Some(version) = expected_version {
+        row = row.filter(t::version.eq(version));
+    }
+    let changed = row
         .set((
             t::status.eq(TenantStatus::Archived.as_str()),
             t::archived_at.eq(diesel::dsl::now),
@@ -85,6 +94,11 @@ pub async fn archive(conn: &mut MainConn, id: TenantId, purge_after: DateTime<Ut
         .execute(conn)
         .await?;
     if changed == 0 {
+        if let (Some(version), Some(now)) = (expected_version, find(conn, id).await?)
+            && now.version != version
+        {
+            return Err(ApiError::new(Code::VersionMismatch));
+        }
         return Err(refused(conn, id, "only an active or suspended one can be archived").await);
     }
     get(conn, id).await

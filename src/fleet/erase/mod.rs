@@ -203,7 +203,7 @@ impl Fleet {
         }
         if matches!(tenant.status, TenantStatus::Active | TenantStatus::Suspended) {
             let (id, now) = (tenant.id, self.control.clock.now());
-            self.control.db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, now).await).await?;
+            self.control.db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, None, now).await).await?;
         }
         Ok(())
     }

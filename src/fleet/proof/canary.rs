@@ -111,7 +111,7 @@ pub(super) async fn remove(fleet: &Fleet, held: Held) -> Option<Fault> {
 
 async fn gone(fleet: &Fleet, slug: &Slug) -> ApiResult<()> {
     let Some(tenant) = find(fleet, slug).await? else { return Ok(()) };
-    let how = DeleteTenant { now: true, drop_dedicated_data: false };
+    let how = DeleteTenant { now: true, ..DeleteTenant::default() };
     let Err(error) = fleet.delete(tenant.id, how, &Silent).await else { return Ok(()) };
     // Somebody else may have removed it meanwhile.
     if find(fleet, slug).await?.is_some() { Err(error) } else { Ok(()) }

@@ -8,7 +8,7 @@ use super::{ATTACH, CREATE, Step};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantRecord};
 use crate::control::{clusters, installation};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::{Journal, Steps};
 use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, refused, sql};
@@ -22,6 +22,8 @@ pub struct DeleteTenant {
     pub now: bool,
     /// Also drop what is in a dedicated database, which otherwise stays with its owner.
     pub drop_dedicated_data: bool,
+    /// Only while the tenant is at this version.
+    pub expected_version: Option<i64>,
 }
 
 /// What became of it.
@@ -132,18 +134,24 @@ impl Fleet {
     /// drops it at once. Running it again goes on where it stopped.
     ///
     /// # Errors
-    /// 404 if there is none; 409 while another process works on it, or once its erasure has begun; 503 if its cluster
-    /// does not answer.
+    /// 404 if there is none; 409 while another process works on it, or once its erasure has begun; 412 if it is no longer
+    /// at the expected version; 503 if its cluster does not answer.
     pub async fn delete(&self, id: TenantId, how: DeleteTenant, progress: &dyn Progress) -> ApiResult<Deleted> {
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
+        if how.expected_version.is_some_and(|version| version != tenant.version) {
+            return Err(ApiError::new(Code::VersionMismatch));
+        }
         let unfinished = tenant.status == TenantStatus::Provisioning;
         self.erasure_gives_way(id, how.now).await?;
         if how.now || unfinished {
             let data = if how.drop_dedicated_data || unfinished { Data::Goes } else { Data::Stays };
             return self.purge(tenant, data, progress).await;
         }
-        let tenant = if tenant.status == TenantStatus::Archived { tenant } else { self.archive(id).await? };
+        let tenant = match tenant.status {
+            TenantStatus::Archived => tenant,
+            _ => self.archive_at(id, how.expected_version).await?,
+        };
         Ok(Deleted { purge_after: tenant.purge_after, tenant, gone: false, steps: Vec::new() })
     }
 
@@ -166,9 +174,14 @@ impl Fleet {
     /// # Errors
     /// 404 if there is none; 409 if it is neither active nor suspended.
     pub async fn archive(&self, id: TenantId) -> ApiResult<TenantRecord> {
+        self.archive_at(id, None).await
+    }
+
+    async fn archive_at(&self, id: TenantId, expected_version: Option<i64>) -> ApiResult<TenantRecord> {
         let grace = TimeDelta::from_std(self.settings.purge_grace).map_err(ApiError::internal)?;
         let until = self.control.clock.now() + grace;
-        self.control.db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, until).await).await
+        let db = &self.control.db;
+        db.read(async move |conn: &mut MainConn| tenants::archive(conn, id, expected_version, until).await).await
     }
 
     /// An erasure that has begun is to be finished: a deletion would leave what it was to destroy, and nothing to
@@ -258,7 +271,7 @@ impl Fleet {
             .db
             .transaction(async move |conn: &mut MainConn| {
                 if matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
-                    tenants::archive(conn, id, now).await?;
+                    tenants::archive(conn, id, None, now).await?;
                 }
                 let mut open = operations::unended(conn, id, OperationKind::Delete).await?;
                 open.extend(operations::find_open(conn, id).await?);

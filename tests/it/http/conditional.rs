@@ -150,3 +150,35 @@ async fn of_those_who_change_a_cluster_at_once_one_does() {
     let read = operator.get(path).await.expect(200).header("etag").expect("an ETag").to_owned();
     operator.with("if-match", &read).delete(path).await.expect(204);
 }
+
+/// A tenant that somebody has changed is not deleted by whoever has not seen that.
+#[actix_web::test]
+async fn of_those_who_change_and_delete_a_tenant_at_once_one_does() {
+    let app = TestApp::builder().start().await;
+    let operator = app.operator();
+    for round in 0..4 {
+        let path = format!("/api/v1/admin/tenants/{}", app.tenant("contested").await.slug);
+        let read = operator.get(&path).await.expect(200).header("etag").expect("an ETag").to_owned();
+        let same = operator.with("if-match", &read);
+        let asked = (0..6).map(|n| {
+            let (same, path) = (&same, &path);
+            async move {
+                match n % 2 {
+                    0 => same.patch(path, json!({"name": format!("Name {round}.{n}")})).await,
+                    _ => same.delete(path).await,
+                }
+            }
+        });
+        let mut done = 0;
+        for answer in join_all(asked).await {
+            match answer.status {
+                200 | 204 => done += 1,
+                // Archived by now, there is nothing to delete any more.
+                404 => drop(answer.refused(404, "not_found")),
+                _ => drop(answer.refused(412, "version_mismatch")),
+            }
+        }
+        assert_eq!(done, 1);
+        operator.with("if-match", &read).delete(&format!("{path}?now=true")).await.refused(412, "version_mismatch");
+    }
+}

@@ -124,9 +124,9 @@ pub async fn delete_tenant(
     if tenant.status == TenantStatus::Archived && !now {
         return Err(ApiError::not_found("tenant"));
     }
-    if_match.check(tenant.version)?;
+    let expected_version = if_match.expected(tenant.version)?;
     let fleet = fleet.into_inner();
-    let how = DeleteTenant { now, drop_dedicated_data };
+    let how = DeleteTenant { now, drop_dedicated_data, expected_version };
     let deleting = request::carried(async move { fleet.delete(tenant.id, how, &Silent).await });
     actix_web::rt::spawn(deleting).await.map_err(ApiError::internal)??;
     Ok(NoContent)
