@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::manage::fields;
 use super::{explain, fleet};
 use crate::cli::Context;
+use crate::control::signups::SignUpFilter;
 use crate::fleet::api::WaitingView;
 use crate::fleet::view::TenantView;
 use crate::kernel::OperationId;
@@ -34,7 +35,7 @@ pub(super) async fn run(context: &Context, command: &SignUpsCommand) -> anyhow::
     let fleet = fleet(context)?;
     match command {
         SignUpsCommand::List => {
-            let waiting = fleet.sign_ups().await.map_err(explain)?;
+            let waiting = fleet.sign_ups(SignUpFilter::default()).await.map_err(explain)?;
             let views: Vec<WaitingView> = waiting.into_iter().map(Into::into).collect();
             let rows = views.iter().map(|one| {
                 let since = one.created_at.to_rfc3339();

@@ -4,4 +4,6 @@ mod attempts;
 mod store;
 
 pub use attempts::{Attempts, attempt, trim};
-pub use store::{FirstPerson, SignUp, find, find_by_slug, insert, list, purge, remove, unfinished};
+pub use store::{
+    FirstPerson, SignUp, SignUpFilter, count, find, find_by_slug, insert, is_full, list, purge, remove, unfinished,
+};

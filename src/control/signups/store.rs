@@ -17,6 +17,9 @@ use crate::kernel::crypto::{MasterKeys, Place, Sealed};
 use crate::kernel::{OperationId, Slug, TenantId};
 use crate::router::{MainConn, TenantStatus};
 
+/// Sign-ups that may wait at the same time.
+const MOST_WAITING: i64 = 10_000;
+
 const fn place(id: OperationId) -> Place {
     Place::new("signups", "admin_sealed", id.uuid())
 }
@@ -125,15 +128,59 @@ pub async fn insert(
     }
 }
 
-/// Those that wait, the longest waiting first.
+/// Whether no more may wait. Strangers fill it, from however many addresses.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn is_full(conn: &mut MainConn) -> ApiResult<bool> {
+    let last = s::table.select(s::id).offset(MOST_WAITING - 1).first::<OperationId>(conn).await.optional()?;
+    Ok(last.is_some())
+}
+
+/// Those that wait for an operator.
+macro_rules! waiting {
+    () => {
+        s::table.inner_join(o::table.on(o::id.eq(s::id))).filter(o::state.eq(OperationState::Queued.as_str()))
+    };
+}
+
+/// Which of those that wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SignUpFilter {
+    /// At most so many; all if absent.
+    pub limit: Option<i64>,
+    /// Those that came after this one.
+    pub after: Option<OperationId>,
+    /// Those that came before this one, the nearest first.
+    pub before: Option<OperationId>,
+}
+
+/// Those that wait, the longest waiting first: their ids grow with time.
 ///
 /// # Errors
 /// If the control plane does not answer, or a secret does not open.
-pub async fn list(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Vec<SignUp>> {
-    let waiting =
-        s::table.inner_join(o::table.on(o::id.eq(s::id))).filter(o::state.eq(OperationState::Queued.as_str()));
-    let rows: Vec<Row> = waiting.order(s::created_at).select(Row::as_select()).load(conn).await?;
+pub async fn list(conn: &mut MainConn, keys: &MasterKeys, filter: SignUpFilter) -> ApiResult<Vec<SignUp>> {
+    let mut query = waiting!().select(Row::as_select()).into_boxed();
+    query = match filter.before {
+        Some(before) => query.filter(s::id.lt(before)).order(s::id.desc()),
+        None => query.order(s::id.asc()),
+    };
+    if let Some(after) = filter.after {
+        query = query.filter(s::id.gt(after));
+    }
+    if let Some(limit) = filter.limit {
+        query = query.limit(limit);
+    }
+    let rows: Vec<Row> = query.load(conn).await?;
     rows.into_iter().map(|row| row.open(keys)).collect()
+}
+
+/// How many wait.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn count(conn: &mut MainConn) -> ApiResult<i64> {
+    Ok(waiting!().count().get_result(conn).await?)
 }
 
 /// One that waits, by its job.
@@ -141,9 +188,7 @@ pub async fn list(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Vec<SignU
 /// # Errors
 /// As [`list`].
 pub async fn find(conn: &mut MainConn, keys: &MasterKeys, id: OperationId) -> ApiResult<Option<SignUp>> {
-    let waiting =
-        s::table.inner_join(o::table.on(o::id.eq(s::id))).filter(o::state.eq(OperationState::Queued.as_str()));
-    let row: Option<Row> = waiting.filter(s::id.eq(id)).select(Row::as_select()).first(conn).await.optional()?;
+    let row: Option<Row> = waiting!().filter(s::id.eq(id)).select(Row::as_select()).first(conn).await.optional()?;
     row.map(|row| row.open(keys)).transpose()
 }
 

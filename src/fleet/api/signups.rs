@@ -8,11 +8,12 @@ use utoipa::ToSchema;
 use super::tenants::OperatedTenant;
 use super::{ChangeRefusals, JobView, Refusals};
 use crate::control::operators::Operator;
+use crate::control::signups::SignUpFilter;
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::signup::Waiting;
 use crate::kernel::{OperationId, Slug};
-use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, ListFew, Listed, NoQuery, Path, Query};
+use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, ListFew, Listed, NoQuery, Paging, Path, Query};
 use crate::router::Router;
 
 /// A sign-up that waits for an operator.
@@ -53,9 +54,13 @@ pub async fn list_sign_ups(
     router: web::Data<Router>,
     query: Query<ListFew>,
 ) -> ApiResult<Listed<WaitingView>> {
-    let waiting = fleet.sign_ups().await?.into_iter().map(WaitingView::from).collect();
-    let scope = (None, &router.installation().mac);
-    query.0.bound(scope, ("admin/sign-ups", ""), waiting, |one: &WaitingView| one.id.to_string())
+    let ListFew { page_size, cursor, include_total } = query.0;
+    let paging = Paging::new(None, page_size, cursor, include_total)?;
+    let pages = paging.bound((None, &router.installation().mac), "admin/sign-ups", "createdAt", "");
+    let (after, before) = pages.between::<OperationId>()?;
+    let waiting = fleet.sign_ups(SignUpFilter { limit: Some(pages.limit()), after, before }).await?;
+    let total = if pages.include_total() { Some(fleet.count_waiting().await?) } else { None };
+    Ok(pages.listed(waiting, |one| one.id, total).map(Into::into))
 }
 
 /// Makes the tenant that somebody waits for.

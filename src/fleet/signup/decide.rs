@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Waiting, Wanted};
 use crate::control::operations::{self, Operation, OperationState};
-use crate::control::signups::{self, SignUp};
+use crate::control::signups::{self, SignUp, SignUpFilter};
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
@@ -13,13 +13,13 @@ use crate::kernel::OperationId;
 use crate::router::MainConn;
 
 impl Fleet {
-    /// The sign-ups that wait, the longest waiting first.
+    /// Sign-ups that wait, the longest waiting first.
     ///
     /// # Errors
     /// If the control plane does not answer.
-    pub async fn sign_ups(&self) -> ApiResult<Vec<Waiting>> {
-        let keys = self.control.keys.clone();
-        let list = self.control.db.read(async move |conn: &mut MainConn| signups::list(conn, &keys).await).await?;
+    pub async fn sign_ups(&self, filter: SignUpFilter) -> ApiResult<Vec<Waiting>> {
+        let (keys, db) = (self.control.keys.clone(), &self.control.db);
+        let list = db.read(async move |conn: &mut MainConn| signups::list(conn, &keys, filter).await).await?;
         Ok(list
             .into_iter()
             .map(|one| Waiting {
@@ -30,6 +30,14 @@ impl Fleet {
                 created_at: one.created_at,
             })
             .collect())
+    }
+
+    /// How many sign-ups wait.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub(in crate::fleet) async fn count_waiting(&self) -> ApiResult<i64> {
+        self.control.db.read(async |conn: &mut MainConn| signups::count(conn).await).await
     }
 
     async fn waiting_sign_up(&self, id: OperationId) -> ApiResult<SignUp> {

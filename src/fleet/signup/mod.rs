@@ -4,8 +4,9 @@ mod decide;
 mod limit;
 mod sweep;
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,10 +18,13 @@ use crate::config::{Network, SignUpMode};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::signups::{self, FirstPerson};
 use crate::control::tenants;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{OperationId, Slug, TenantId};
 use crate::router::{MainConn, TenantStatus};
 use crate::tenant::auth::session::SignIn;
+
+/// When whoever finds too many waiting may come again: operators decide, not machines.
+const WHEN_FULL: Duration = Duration::from_mins(10);
 
 /// Who may sign up.
 #[derive(Debug, Clone)]
@@ -150,7 +154,7 @@ impl Fleet {
     /// asked for before is given again.
     ///
     /// # Errors
-    /// `already_exists` for a slug that is taken, or waited for.
+    /// `already_exists` for a slug that is taken, or waited for; 503 `overloaded` while too many wait.
     pub async fn ask_for_tenant(&self, wanted: &Wanted, request: Option<Uuid>) -> ApiResult<Operation> {
         if let Some(request) = request {
             let db = &self.control.db;
@@ -159,6 +163,10 @@ impl Fleet {
             if let Some(asked) = asked {
                 return Ok(asked);
             }
+        }
+        // Before any work is done for it. Those who ask at this very moment may still come in.
+        if self.control.db.read(async |conn: &mut MainConn| signups::is_full(conn).await).await? {
+            return Err(ApiError::new(Code::Overloaded).retry_after(WHEN_FULL));
         }
         let AdminPassword::Given(password) = &wanted.admin.password else {
             return Err(ApiError::internal("a stranger chooses the password"));

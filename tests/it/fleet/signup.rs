@@ -315,3 +315,61 @@ async fn a_sign_up_is_decided_once_however_many_operators_try() {
         assert_eq!((state.as_str(), made), (Some(expected.0), expected.1), "{other}");
     }
 }
+
+async fn by_approval() -> TestApp {
+    let app = TestApp::builder().set("TENANTRY_SIGNUP__MODE", "approval").set("TENANTRY_SIGNUP__PER_HOUR", "1000");
+    app.start().await
+}
+
+#[actix_web::test]
+async fn those_who_wait_are_listed_in_pages_the_longest_waiting_first() {
+    let app = by_approval().await;
+    let mut asked = Vec::new();
+    for _ in 0..25 {
+        asked.push(app.anonymous().post(PATH, request(&unique("page"))).await.expect(202).id());
+    }
+    let operator = app.operator();
+    let page = async |query: &str| {
+        let page = operator.get(&format!("/api/v1/admin/sign-ups{query}")).await.expect(200);
+        let ids: Vec<_> = page.data().as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
+        (ids, page.body["meta"]["pagination"].clone())
+    };
+    let (first, about) = page("").await;
+    assert_eq!(first, asked[..20]);
+    assert_eq!((&about["hasNext"], &about["total"]), (&json!(true), &json!(null)));
+    // Whoever is decided on meanwhile moves nobody to another page.
+    operator.post(&format!("/api/v1/admin/sign-ups/{}/refuse", asked[3]), json!({})).await.expect(200);
+    let next = about["nextCursor"].as_str().expect("a cursor");
+    let (rest, about) = page(&format!("?includeTotal=true&cursor={next}")).await;
+    assert_eq!(rest, asked[20..]);
+    assert_eq!((&about["hasNext"], &about["total"]), (&json!(false), &json!(24)));
+    let back = about["prevCursor"].as_str().expect("a cursor");
+    let (before, about) = page(&format!("?pageSize=5&cursor={back}")).await;
+    assert_eq!((before.as_slice(), &about["hasPrev"]), (&first[15..], &json!(true)));
+    operator.get(&format!("/api/v1/admin/jobs?cursor={next}")).await.refused(400, "cursor_invalid");
+    let said = run(&app, &["tenant", "signups", "list", "--output", "json"]).await.expect(0).json();
+    assert_eq!(said.as_array().map(Vec::len), Some(24));
+}
+
+#[actix_web::test]
+async fn so_many_wait_for_an_operator_and_no_more() {
+    let app = by_approval().await;
+    let many = "WITH waiting AS (INSERT INTO operations (id, kind, state, input) \
+                SELECT gen_random_uuid(), 'create', 'queued', '{\"approval\": true}' FROM generate_series(1, 9999) \
+                RETURNING id) \
+                INSERT INTO signups (id, slug, name, admin_sealed) \
+                SELECT id, 's' || replace(id::text, '-', ''), 'Waiting', '\\x00' FROM waiting";
+    db::execute(app.control_database(), many).await;
+    let last = app.anonymous().with("idempotency-key", &unique("key"));
+    let slug = unique("last");
+    let asked = last.post(PATH, request(&slug)).await.expect(202);
+    let late = app.anonymous().with("idempotency-key", &unique("key"));
+    let other = unique("late");
+    let refused = late.post(PATH, request(&other)).await.refused(503, "overloaded");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    // Whoever waits already is told so, though the answer was lost.
+    db::execute(app.control_database(), "UPDATE request_records SET status = NULL, body = NULL").await;
+    assert_eq!(last.post(PATH, request(&slug)).await.expect(202).id(), asked.id());
+    app.operator().post(&format!("/api/v1/admin/sign-ups/{}/refuse", asked.id()), json!({})).await.expect(200);
+    late.post(PATH, request(&other)).await.expect(202);
+}
