@@ -38,7 +38,7 @@ async fn ensure_for(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<Tenan
     if diesel::select(diesel::dsl::exists(in_use)).get_result(conn).await? {
         return Ok(());
     }
-    insert(conn, keys, tenant, KeyAlgorithm::EdDsa, None).await.map(drop)
+    insert(conn, keys, (SigningKeyId::generate(), tenant), KeyAlgorithm::EdDsa, None).await.map(drop)
 }
 
 /// Gives a tenant that was just made the key that signs its tokens.
@@ -46,18 +46,17 @@ async fn ensure_for(conn: &mut MainConn, keys: &MasterKeys, tenant: Option<Tenan
 /// # Errors
 /// If the control plane does not answer.
 pub async fn make(conn: &mut MainConn, keys: &MasterKeys, tenant: TenantId) -> ApiResult<()> {
-    insert(conn, keys, Some(tenant), KeyAlgorithm::EdDsa, None).await.map(drop)
+    insert(conn, keys, (SigningKeyId::generate(), Some(tenant)), KeyAlgorithm::EdDsa, None).await.map(drop)
 }
 
-/// Makes a key that signs from then on, or at once; `None` if another is in use.
+/// Makes a key that signs from then on, or at once; false if another is in use.
 async fn insert(
     conn: &mut MainConn,
     keys: &MasterKeys,
-    tenant: Option<TenantId>,
+    (id, tenant): (SigningKeyId, Option<TenantId>),
     algorithm: KeyAlgorithm,
     signs_from: Option<DateTime<Utc>>,
-) -> ApiResult<Option<SigningKeyId>> {
-    let id = SigningKeyId::generate();
+) -> ApiResult<bool> {
     let (private, public) = SigningKey::generate_pkcs8(algorithm);
     let made = diesel::insert_into(sk::table)
         .values((
@@ -71,7 +70,7 @@ async fn insert(
         .on_conflict_do_nothing()
         .execute(conn)
         .await?;
-    Ok((made == 1).then_some(id))
+    Ok(made == 1)
 }
 
 /// The key that signs operators' tokens. Its `kid` names the installation where a tenant's names the tenant, so the
@@ -177,23 +176,40 @@ pub struct Succession {
     pub compromised: bool,
 }
 
-/// Makes the next key of a tenant, and sets the end of those before it. Within one transaction.
+/// A key that was made for a tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    /// What it signs with.
+    pub algorithm: KeyAlgorithm,
+    /// When it begins to sign, or began.
+    pub signs_from: DateTime<Utc>,
+    /// It was there.
+    pub before: bool,
+}
+
+/// Makes the next key of a tenant, and sets the end of those before it. Within one transaction. One that has this id
+/// already was made by the same request: then nothing is done.
 ///
 /// # Errors
 /// 404 for a tenant without a key, or none; 409 while an earlier key has not begun to sign.
 pub async fn rotate(
     conn: &mut MainConn,
     keys: &MasterKeys,
-    tenant: TenantId,
+    (id, tenant): (SigningKeyId, TenantId),
     wanted: Succession,
     now: DateTime<Utc>,
-) -> ApiResult<(SigningKeyId, KeyAlgorithm)> {
+) -> ApiResult<Made> {
     // The tenant's row, not the key's: that one is retired by the time that whoever waited for it gets it.
     let held: Option<TenantId> =
         t::table.find(tenant).select(t::id).for_no_key_update().first(conn).await.optional()?;
     held.ok_or_else(|| ApiError::not_found("tenant"))?;
-    let in_use = sk::table.filter(sk::tenant_id.eq(tenant)).filter(sk::retired_at.is_null());
     let columns = (sk::alg, sk::signs_from);
+    let same = sk::table.find(id).filter(sk::tenant_id.eq(tenant)).select(columns);
+    if let Some((alg, signs_from)) = same.first::<(String, DateTime<Utc>)>(conn).await.optional()? {
+        let algorithm = alg.parse().map_err(|error: String| ApiError::internal(error))?;
+        return Ok(Made { algorithm, signs_from, before: true });
+    }
+    let in_use = sk::table.filter(sk::tenant_id.eq(tenant)).filter(sk::retired_at.is_null());
     let held: Option<(String, DateTime<Utc>)> = in_use.select(columns).first(conn).await.optional()?;
     let (alg, signs_from) = held.ok_or_else(|| ApiError::not_found("signing key"))?;
     if signs_from > now && !wanted.compromised {
@@ -207,7 +223,8 @@ pub async fn rotate(
     let before = sk::table.filter(sk::tenant_id.eq(tenant));
     let longer = sk::retired_at.is_null().or(sk::retired_at.gt(wanted.kept_until));
     diesel::update(before.filter(longer)).set(sk::retired_at.eq(wanted.kept_until)).execute(conn).await?;
-    let made = insert(conn, keys, Some(tenant), algorithm, Some(wanted.signs_from)).await?;
-    let id = made.ok_or_else(|| ApiError::internal("another key is in use, though the tenant is held"))?;
-    Ok((id, algorithm))
+    if !insert(conn, keys, (id, Some(tenant)), algorithm, Some(wanted.signs_from)).await? {
+        return Err(ApiError::internal("another key is in use, though the tenant is held"));
+    }
+    Ok(Made { algorithm, signs_from: wanted.signs_from, before: false })
 }

@@ -5,6 +5,7 @@ use super::provision::probe::{OLDEST, explain};
 use super::{Fleet, admin, sql};
 use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::ClusterId;
 use crate::router::{AdminConn, MainConn, Room, Target};
 
 const MAY_ADMINISTER: &str =
@@ -34,7 +35,7 @@ impl Fleet {
     /// # Errors
     /// `already_exists` for a taken name; 422 on `adminUrl` or `connectionBudget` with what is wrong and its remedy.
     pub async fn add_cluster_with_budget(&self, new: &NewCluster) -> ApiResult<Cluster> {
-        self.take_in(new, true).await
+        self.take_in(ClusterId::generate(), new, true).await
     }
 
     /// As [`Self::add_cluster_with_budget`]; without a connection budget it has that of the nodes' own settings.
@@ -42,10 +43,24 @@ impl Fleet {
     /// # Errors
     /// As [`Self::add_cluster_with_budget`].
     pub async fn add_cluster(&self, new: &NewCluster) -> ApiResult<Cluster> {
-        self.take_in(new, false).await
+        self.take_in(ClusterId::generate(), new, false).await
     }
 
-    async fn take_in(&self, new: &NewCluster, probe: bool) -> ApiResult<Cluster> {
+    /// As [`Self::add_cluster_with_budget`], with this id. One that has it already was added by the same request, and is
+    /// given as it is now.
+    ///
+    /// # Errors
+    /// As [`Self::add_cluster_with_budget`].
+    pub(super) async fn add_cluster_once(&self, id: ClusterId, new: &NewCluster) -> ApiResult<Cluster> {
+        let (keys, db) = (self.control.keys.clone(), &self.control.db);
+        match db.read(async move |conn: &mut MainConn| clusters::get(conn, &keys, id).await).await {
+            Ok(added) => self.seen(added).await,
+            Err(error) if error.code() == Code::NotFound => self.take_in(id, new, true).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn take_in(&self, id: ClusterId, new: &NewCluster, probe: bool) -> ApiResult<Cluster> {
         let (name, keys) = (new.name.clone(), self.control.keys.clone());
         let known = self
             .control
@@ -63,8 +78,11 @@ impl Fleet {
             None => {}
         }
         let keys = self.control.keys.clone();
-        let added =
-            self.control.db.read(async move |conn: &mut MainConn| clusters::insert(conn, &keys, &new).await).await?;
+        let added = self
+            .control
+            .db
+            .read(async move |conn: &mut MainConn| clusters::insert(conn, &keys, id, &new).await)
+            .await?;
         self.seen(added).await
     }
 

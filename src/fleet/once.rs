@@ -62,6 +62,24 @@ impl Fleet {
         T: Serialize + 'static,
         F: AsyncFnOnce(Self) -> ApiResult<Answer<T>> + 'static,
     {
+        self.once_known(who, idempotency, async move |fleet: Self, _: Uuid| effect(fleet).await).await
+    }
+
+    /// As [`Self::once`], for what makes something: the effect is told the request's id, which is the same when a request
+    /// whose answer was not kept is sent again, and gives what it has made under that id before.
+    ///
+    /// # Errors
+    /// As [`Self::once`].
+    pub(super) async fn once_known<T, F>(
+        &self,
+        who: OperatorId,
+        idempotency: Idempotency,
+        effect: F,
+    ) -> ApiResult<HttpResponse>
+    where
+        T: Serialize + 'static,
+        F: AsyncFnOnce(Self, Uuid) -> ApiResult<Answer<T>> + 'static,
+    {
         let scope = idempotency.scope(&who.to_string());
         if scope.len() > LONGEST {
             return Err(ApiError::new(Code::NotFound));
@@ -75,7 +93,7 @@ impl Fleet {
         };
         let fleet = self.clone();
         let doing = actix_web::rt::spawn(request::carried(async move {
-            let done = effect(fleet.clone()).await;
+            let done = effect(fleet.clone(), claim.id).await;
             fleet.settle(claim, done, |answer| serde_json::to_value(answer.data()?).ok()).await
         }));
         idempotency.respond(doing.await.map_err(ApiError::internal)??, false)

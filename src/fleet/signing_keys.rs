@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::Fleet;
 use super::impersonate::LIFETIME;
-use crate::control::signing_keys::{self, Succession};
+use crate::control::signing_keys::{self, Made, Succession};
 use crate::error::ApiResult;
 use crate::kernel::{SigningKeyId, TenantId};
 use crate::router::{KeyAlgorithm, MainConn};
@@ -52,6 +52,20 @@ impl Fleet {
     /// # Errors
     /// 404 if there is no such tenant; 409 while an earlier key has not begun to sign.
     pub async fn rotate_keys(&self, id: TenantId, wanted: RotateKeys) -> ApiResult<RotatedKeys> {
+        self.rotate_keys_once(id, SigningKeyId::generate(), wanted).await
+    }
+
+    /// As [`Self::rotate_keys`], with this id for the next key. One that has it already was made by the same request, and
+    /// is given again.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_keys`].
+    pub(super) async fn rotate_keys_once(
+        &self,
+        id: TenantId,
+        key_id: SigningKeyId,
+        wanted: RotateKeys,
+    ) -> ApiResult<RotatedKeys> {
         let now = self.control.clock.now();
         let urgent = wanted.now || wanted.compromised;
         let signs_from = now + if urgent { AT_ONCE } else { PUBLISHED };
@@ -60,12 +74,13 @@ impl Fleet {
         let (algorithm, compromised) = (wanted.algorithm, wanted.compromised);
         let succession = Succession { algorithm, signs_from, kept_until: signs_from + kept, compromised };
         let keys = self.control.keys.clone();
-        let (key_id, algorithm) = self
-            .control
-            .db
-            .transaction(async move |conn: &mut MainConn| signing_keys::rotate(conn, &keys, id, succession, now).await)
-            .await?;
-        tracing::warn!(tenant = %id, key = %key_id, %algorithm, %signs_from, compromised, "a signing key is rotated");
-        Ok(RotatedKeys { key_id, algorithm, signs_from, former_until: succession.kept_until })
+        let made = self.control.db.transaction(async move |conn: &mut MainConn| {
+            signing_keys::rotate(conn, &keys, (key_id, id), succession, now).await
+        });
+        let Made { algorithm, signs_from, before } = made.await?;
+        if !before {
+            tracing::warn!(tenant = %id, key = %key_id, %algorithm, %signs_from, compromised, "a signing key is rotated");
+        }
+        Ok(RotatedKeys { key_id, algorithm, signs_from, former_until: signs_from + kept })
     }
 }

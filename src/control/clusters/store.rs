@@ -204,12 +204,11 @@ fn open(keys: &MasterKeys, (row, facts, tenants, ready): Whole) -> ApiResult<Clu
     row.open(keys, facts, tenants, ready)
 }
 
-/// Adds a cluster.
+/// Adds a cluster, with an id that none has.
 ///
 /// # Errors
 /// `already_exists` for a taken name; 422 for a bad name or number.
-pub async fn insert(conn: &mut MainConn, keys: &MasterKeys, new: &NewCluster) -> ApiResult<Cluster> {
-    let id = ClusterId::generate();
+pub async fn insert(conn: &mut MainConn, keys: &MasterKeys, id: ClusterId, new: &NewCluster) -> ApiResult<Cluster> {
     let done = diesel::insert_into(c::table)
         .values((
             c::id.eq(id),

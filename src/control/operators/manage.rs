@@ -11,7 +11,7 @@ use super::store::{self, OperatorChanges, OperatorRecord};
 use super::{Operator, OperatorRole, Operators};
 use crate::control::docs::{ChangeRefusals, Refusals};
 use crate::control::{ControlPlane, fault, tenants};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
 use crate::rest::passwords::Passwords;
 use crate::rest::{Envelope, ListEnvelope, ListFew, Listed, MergePatch, NoQuery, Paging, Patch, Path, Query, Reply};
@@ -121,16 +121,29 @@ pub async fn list_operators(
     query.0.bound(scope, ("admin/operators", ""), managed, |managed: &ManagedOperator| managed.operator.id.to_string())
 }
 
-/// Adds an operator.
+/// Adds an operator of this id; one who has it already was added by the same request, and is given as they are now.
 ///
 /// # Errors
 /// 422 for a tenant that there is not, and as [`Operators::create`].
-pub async fn add(control: &ControlPlane, passwords: &Passwords, wanted: NewOperatorBody) -> ApiResult<ManagedOperator> {
+pub async fn add(
+    control: &ControlPlane,
+    passwords: &Passwords,
+    id: OperatorId,
+    wanted: NewOperatorBody,
+) -> ApiResult<ManagedOperator> {
+    let before = async move |conn: &mut MainConn| match store::find(conn, id).await {
+        Ok(added) => with_tenants(conn, added).await.map(Some),
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    if let Some(added) = control.db.read(before).await.map_err(fault)? {
+        return Ok(added);
+    }
     let NewOperatorBody { email, password, role, tenants: slugs } = wanted;
     let wanted = slugs.clone();
     let given = async move |conn: &mut MainConn| named(conn, &wanted).await;
     let given = control.db.read(given).await.map_err(fault)?;
-    let operator = Operators::create(control, passwords, &email, password, role, given).await?;
+    let operator = Operators::create_as(control, passwords, (id, &email), password, role, given).await?;
     let tenants = if role == OperatorRole::Owner { slugs } else { Vec::new() };
     Ok(ManagedOperator { operator, tenants })
 }

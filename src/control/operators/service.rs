@@ -112,6 +112,18 @@ impl Operators {
         role: OperatorRole,
         tenants: Vec<TenantId>,
     ) -> ApiResult<OperatorRecord> {
+        Self::create_as(control, passwords, (OperatorId::generate(), email), password, role, tenants).await
+    }
+
+    /// As [`Self::create`], with an id that nobody has.
+    pub(super) async fn create_as(
+        control: &ControlPlane,
+        passwords: &Passwords,
+        (id, email): (OperatorId, &str),
+        password: SecretString,
+        role: OperatorRole,
+        tenants: Vec<TenantId>,
+    ) -> ApiResult<OperatorRecord> {
         let Some(email) = email_key(email) else {
             return Err(ApiError::invalid_field("email", "invalid", "Not an e-mail address."));
         };
@@ -119,7 +131,7 @@ impl Operators {
         if let Some(fault) = hasher.judge("password", &password, Rules::of_operators(&email)).await? {
             return Err(ApiError::invalid(vec![fault]));
         }
-        let new = NewOperator { email, password_hash: hasher.hash(password).await?, role, tenants };
+        let new = NewOperator { id, email, password_hash: hasher.hash(password).await?, role, tenants };
         control.db.transaction(async move |conn| store::insert(conn, &new).await).await.map_err(fault)
     }
 

@@ -25,6 +25,8 @@ const REMEMBERED: TimeDelta = TimeDelta::days(30);
 /// An operator to be.
 #[derive(Debug, Clone)]
 pub struct NewOperator {
+    /// Identity.
+    pub id: OperatorId,
     /// As [`super::email_key`] gives it.
     pub email: String,
     /// Argon2id, PHC.
@@ -68,7 +70,7 @@ fn record((id, email, role, confirmed, created_at, disabled_at): Row) -> ApiResu
 pub async fn insert(conn: &mut MainConn, new: &NewOperator) -> ApiResult<OperatorRecord> {
     let added = diesel::insert_into(o::table)
         .values((
-            o::id.eq(OperatorId::generate()),
+            o::id.eq(new.id),
             o::email.eq(&new.email),
             o::password_hash.eq(&new.password_hash),
             o::role.eq(new.role.as_str()),

@@ -5,6 +5,7 @@ use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{ChangeRefusals, Refusals};
 use crate::control::clusters::{ClusterChanges, NewCluster as Wanted};
@@ -95,12 +96,12 @@ pub async fn add_cluster(
         max_tenants: body.max_tenants,
         connection_budget: body.connection_budget,
     };
-    let effect = async move |fleet: Fleet| -> ApiResult<_> {
-        let view = ClusterView::from(fleet.add_cluster_with_budget(&wanted).await?);
+    let effect = async move |fleet: Fleet, request: Uuid| -> ApiResult<_> {
+        let view = ClusterView::from(fleet.add_cluster_once(request.into(), &wanted).await?);
         let version = view.version;
         Ok(Answer::created(view).etag(version))
     };
-    fleet.once(operator.id, idempotency, effect).await
+    fleet.once_known(operator.id, idempotency, effect).await
 }
 
 fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> ApiResult<Target> {

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, post, web};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::operators::Operator;
@@ -57,9 +58,9 @@ pub async fn rotate_keys(
     let who = operator.id;
     let RotateKeysBody { algorithm, now, compromised } = body.0.unwrap_or_default();
     let wanted = RotateKeys { algorithm, now, compromised, token_ttl: delta(auth.settings.access_token_ttl) };
-    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+    let effect = async move |fleet: Fleet, request: Uuid| -> ApiResult<_> {
         let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-        fleet.rotate_keys(tenant.id, wanted).await.map(Answer::ok)
+        fleet.rotate_keys_once(tenant.id, request.into(), wanted).await.map(Answer::ok)
     };
-    fleet.once(who, idempotency, effect).await
+    fleet.once_known(who, idempotency, effect).await
 }

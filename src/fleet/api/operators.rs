@@ -1,6 +1,7 @@
 //! Operators to be. The others of their endpoints are the control plane's.
 
 use actix_web::{HttpResponse, post, web};
+use uuid::Uuid;
 
 use super::{ChangeRefusals, Refusals};
 use crate::control::operators::{self, ManagedOperator, NewOperatorBody, Operator};
@@ -25,10 +26,10 @@ pub async fn add_operator(
     idempotency: Idempotency,
     body: Json<NewOperatorBody>,
 ) -> ApiResult<HttpResponse> {
-    let effect = async move |fleet: Fleet| -> ApiResult<_> {
-        let added = operators::add(&fleet.control, &fleet.passwords, body.0).await?;
+    let effect = async move |fleet: Fleet, request: Uuid| -> ApiResult<_> {
+        let added = operators::add(&fleet.control, &fleet.passwords, request.into(), body.0).await?;
         let location = format!("/api/v1/admin/operators/{}", added.operator.id);
         Ok(Answer::created(added).location(location))
     };
-    fleet.once(operator.id, idempotency, effect).await
+    fleet.once_known(operator.id, idempotency, effect).await
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tenantry::testing::{Persona, Tenant, TestApp};
 
@@ -129,4 +130,45 @@ async fn a_job_is_begun_once() {
     done(&app, job.data()).await;
     let again = once.post(&of("erase"), Value::Null).await.expect(202);
     assert_eq!((again.id(), again.header("idempotency-replayed")), (job.id(), Some("true")));
+}
+
+/// As a process leaves it that dies between what it made and the answer: the same request finds that, and makes nothing.
+#[actix_web::test]
+async fn what_was_made_without_an_answer_is_found_by_the_same_request() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
+    let operator = app.operator();
+    let password = "an uncommon sentence of five words";
+    let person = json!({"email": "ada@example.com", "password": password, "role": "owner", "tenants": [acme.slug]});
+    let url = app.server().to_url();
+    let cluster = json!({
+        "name": "second", "adminUrl": url.expose_secret(), "tlsMode": "disable", "connectionBudget": 5,
+    });
+    let rotate = format!("/api/v1/admin/tenants/{}/rotate-keys", acme.slug);
+    for (path, body, status, id) in [
+        ("/api/v1/admin/operators", person, 201, "id"),
+        ("/api/v1/admin/clusters", cluster, 201, "id"),
+        (rotate.as_str(), json!({"algorithm": "ES256"}), 200, "keyId"),
+    ] {
+        let once = operator.with("idempotency-key", &unique("once"));
+        let first = once.post(path, body.clone()).await.expect(status);
+        let lost = "UPDATE request_records SET status = NULL, location = NULL, version = NULL, body = NULL";
+        db::execute(app.control_database(), lost).await;
+        let again = once.post(path, body.clone()).await.expect(status);
+        assert_eq!(again.header("idempotency-replayed"), None, "{path}: no answer was kept");
+        assert!(first.data()[id].is_string(), "{first:?}");
+        assert_eq!(again.data()[id], first.data()[id], "{path}");
+        for name in ["location", "etag"] {
+            assert_eq!(again.header(name), first.header(name), "{path}");
+        }
+        let kept = once.post(path, body.clone()).await.expect(status);
+        assert_eq!(kept.header("idempotency-replayed"), Some("true"), "{path}");
+        // Whoever asks for the same by another request is told what there is.
+        operator.with("idempotency-key", &unique("other")).post(path, body).await.expect(409);
+    }
+    let seen = operator.get("/api/v1/admin/operators").await.expect(200);
+    let ada = seen.data().as_array().expect("a list").iter().find(|one| one["email"] == "ada@example.com");
+    assert_eq!(ada.map(|ada| &ada["tenants"]), Some(&json!([acme.slug])));
+    let keys = format!("SELECT count(*)::text AS word FROM signing_keys WHERE tenant_id = '{}'", acme.id);
+    assert_eq!(db::word(app.control_database(), &keys).await, "2", "the first, and one more");
 }
