@@ -1,6 +1,7 @@
 //! A tenant's token issuers, for operators: by the tenant's own rules.
 
 use actix_web::{HttpResponse, delete, get, post, web};
+use uuid::Uuid;
 
 use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::operators::{Operator, Power, Tend};
@@ -69,13 +70,14 @@ pub async fn register_issuer(
     body: Json<CreateTokenIssuer>,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
-    let effect = async move |fleet: Fleet| -> ApiResult<_> {
+    let effect = async move |fleet: Fleet, request: Uuid| -> ApiResult<_> {
         let db = serving(&operator, &fleet, &router, &id.0).await?;
-        let made = by_operator::register(&db, &auth, format!("operator:{who}"), &body.0).await?;
+        let new = (request.into(), &body.0);
+        let made = by_operator::register(&db, &auth, format!("operator:{who}"), new).await?;
         let location = format!("/api/v1/admin/tenants/{}/token-issuers/{}", db.tenant().id, made.id);
         Ok(Answer::created(made).location(location))
     };
-    fleet.once(who, idempotency, effect).await
+    fleet.once_known(who, idempotency, effect).await
 }
 
 /// Removes an issuer: its tokens are taken no more.

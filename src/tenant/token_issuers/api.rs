@@ -226,7 +226,8 @@ pub async fn create_issuer(
     let by = By::from(actor);
     let answer = idempotency
         .run(db, &actor.to_string(), async |conn: &mut TenantTx| -> ApiResult<Answer<TokenIssuer>> {
-            let made = register(conn, (auth, db), (&by, access), wanted).await?;
+            let new = (TokenIssuerId::generate(), wanted);
+            let made = register(conn, (auth, db), (&by, access), new).await?;
             let (location, version) = (format!("/api/v1/token-issuers/{}", made.id), made.version);
             Ok(Answer::created(made).location(location).etag(version))
         })
@@ -253,9 +254,9 @@ pub(super) async fn register(
     conn: &mut TenantConn,
     (auth, db): (&Auth, &TenantDb),
     (by, access): (&By, &Access),
-    wanted: &CreateTokenIssuer,
+    (id, wanted): (TokenIssuerId, &CreateTokenIssuer),
 ) -> ApiResult<TokenIssuer> {
-    let (id, now) = (TokenIssuerId::generate(), auth.clock.now());
+    let now = auth.clock.now();
     let sealed = wanted.secret.as_ref().map(|secret| store::seal(db, id, secret));
     let ceiling: Vec<String> = access.permissions.iter().cloned().collect();
     if store::hold_count(conn).await? >= MOST {

@@ -145,10 +145,16 @@ async fn what_was_made_without_an_answer_is_found_by_the_same_request() {
         "name": "second", "adminUrl": url.expose_secret(), "tlsMode": "disable", "connectionBudget": 5,
     });
     let rotate = format!("/api/v1/admin/tenants/{}/rotate-keys", acme.slug);
+    let issuers = format!("/api/v1/admin/tenants/{}/token-issuers", acme.slug);
+    let at = "https://one.example.com";
+    let issuer = json!({
+        "name": "one", "issuer": at, "audience": "tenantry", "jwksUrl": format!("{at}/jwks"), "matchBy": "email",
+    });
     for (path, body, status, id) in [
         ("/api/v1/admin/operators", person, 201, "id"),
         ("/api/v1/admin/clusters", cluster, 201, "id"),
         (rotate.as_str(), json!({"algorithm": "ES256"}), 200, "keyId"),
+        (issuers.as_str(), issuer, 201, "id"),
     ] {
         let once = operator.with("idempotency-key", &unique("once"));
         let first = once.post(path, body.clone()).await.expect(status);
