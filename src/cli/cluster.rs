@@ -121,9 +121,9 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
         ClusterCommand::List => list(context, fleet.clusters().await.map_err(explain)?),
         ClusterCommand::Show(named) => print(context, fleet.cluster_now(&named.name).await.map_err(explain)?),
         ClusterCommand::Set(args) => {
-            let tls = args.tls.read()?;
+            let given = args.tls.read_with("--admin-url-file", args.admin_url_file.as_deref())?;
             let changes = ClusterChanges {
-                admin: args.admin_url_file.as_deref().map(|path| target_file(path, &tls)).transpose()?,
+                admin: given.map(|(path, tls)| target_file(path, &tls)).transpose()?,
                 region: args.region.clone().map(Some),
                 max_tenants: or_default(args.max_tenants.as_deref())?,
                 connection_budget: or_default(args.connection_budget.as_deref())?,

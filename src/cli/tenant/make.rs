@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{explain, fleet, secret_file, text_file};
 use crate::cli::progress::Bar;
-use crate::cli::{Context, Refused};
+use crate::cli::{Context, Refused, Usage};
 use crate::fleet::view::ProvisionedView;
 use crate::fleet::{AdminPassword, AttachTenant, CreateTenant, FirstAdmin, Halt, OperationOptions, Provisioned};
 use crate::kernel::Slug;
@@ -87,9 +87,9 @@ pub struct CreateArgs {
 /// TLS towards a server.
 #[derive(Debug, Args)]
 pub struct TlsArgs {
-    /// What the server has to prove: disable, require, verify-ca or verify-full.
-    #[arg(long, default_value_t = TlsMode::VerifyFull)]
-    tls_mode: TlsMode,
+    /// What the server has to prove: disable, require, verify-ca or verify-full [default: verify-full].
+    #[arg(long)]
+    tls_mode: Option<TlsMode>,
     /// PEM of the CAs to trust [default: the system's].
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -104,11 +104,24 @@ pub struct TlsArgs {
 impl TlsArgs {
     pub(in crate::cli) fn read(&self) -> anyhow::Result<TlsPolicy> {
         Ok(TlsPolicy {
-            mode: self.tls_mode,
+            mode: self.tls_mode.unwrap_or(TlsMode::VerifyFull),
             ca: self.ca_file.as_deref().map(text_file).transpose()?,
             client_cert: self.client_cert.as_deref().map(text_file).transpose()?,
             client_key: self.client_key.as_deref().map(text_file).transpose()?.map(Into::into),
         })
+    }
+
+    /// What is read of these for a URL that may be given; without one they would change nothing.
+    ///
+    /// # Errors
+    /// [`Usage`] if any is given, and `url` (the option `flag`) is not; else as [`Self::read`].
+    pub(in crate::cli) fn read_with<T>(&self, flag: &str, url: Option<T>) -> anyhow::Result<Option<(T, TlsPolicy)>> {
+        let files = [&self.ca_file, &self.client_cert, &self.client_key];
+        match url {
+            Some(url) => Ok(Some((url, self.read()?))),
+            None if self.tls_mode.is_none() && files.iter().all(|file| file.is_none()) => Ok(None),
+            None => Err(Usage(format!("--tls-mode, --ca-file, --client-cert and --client-key go with {flag}")).into()),
+        }
     }
 }
 

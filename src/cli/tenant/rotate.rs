@@ -33,11 +33,11 @@ pub struct RotateArgs {
 }
 
 pub(super) async fn run(context: &Context, args: &RotateArgs) -> anyhow::Result<()> {
+    let given = args.tls.read_with("--database-url-file", args.database_url_file.as_deref())?;
     let fleet = fleet(context)?;
     let Some(name) = &args.tenant else { return all(context, &fleet, args).await };
     let tenant = fleet.get(name).await.map_err(explain)?;
-    if let Some(file) = &args.database_url_file {
-        let tls = args.tls.read()?;
+    if let Some((file, tls)) = given {
         let pooled = target_file(file, &tls)?;
         let direct = args.direct_url_file.as_deref().map(|path| target_file(path, &tls)).transpose()?;
         let replaced = fleet.replace_url(tenant.id, &pooled, direct.as_ref().unwrap_or(&pooled)).await;

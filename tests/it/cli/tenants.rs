@@ -95,3 +95,23 @@ async fn clusters_and_operators_are_listed_without_their_secrets() {
     let refused = run(&app, &["cluster", "remove", "local", "--yes"]).await;
     assert!(refused.code != Some(0), "tenants live on it: {refused:#?}");
 }
+
+/// TLS belongs to an address: without one it would change nothing, and look as if it had.
+#[actix_web::test]
+async fn tls_without_the_address_that_it_goes_with_is_refused() {
+    let app = TestApp::shared().await;
+    let tenant = app.tenant("plain").await;
+    let flags: [&[&str]; 3] =
+        [&["--tls-mode", "verify-full"], &["--ca-file", "x"], &["--client-cert", "x", "--client-key", "x"]];
+    let commands: [(&[&str], &str); 3] = [
+        (&["cluster", "set", "local", "--region", "nowhere"], "--admin-url-file"),
+        (&["tenant", "rotate-credentials", tenant.slug.as_str()], "--database-url-file"),
+        (&["tenant", "rotate-credentials", "--all"], "--database-url-file"),
+    ];
+    for given in flags {
+        for (command, url) in commands {
+            let said = run(app, &[command, given].concat()).await.expect(2);
+            assert!(said.stderr.contains(&format!("--client-key go with {url}")), "{said:#?}");
+        }
+    }
+}
