@@ -27,7 +27,7 @@ const PROGRAMS: [&str; 3] = ["psql", "pg_dump", "pg_restore"];
 pub async fn run(context: &Context) -> anyhow::Result<()> {
     let config = &context.config;
     let mut seen = match Node::open(config) {
-        Ok(node) => node.fleet.examine(config.router().cluster_budget).await,
+        Ok(node) => node.fleet.examine().await,
         Err(error) => Installed {
             findings: vec![Finding::error(
                 "not_configured",

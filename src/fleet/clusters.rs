@@ -109,7 +109,8 @@ impl Fleet {
     /// Changes a cluster; a new address or administrator is looked at and prepared first.
     ///
     /// # Errors
-    /// 404 if there is none of this name; else as [`Self::add_cluster`].
+    /// 404 if there is none of this name; else as [`Self::add_cluster`]. The budget that it has after the change, be it
+    /// that of the nodes' settings, has to be one that its server can keep.
     pub async fn set_cluster(&self, name: &str, changes: ClusterChanges) -> ApiResult<Cluster> {
         self.set_cluster_at(name, None, changes).await
     }
@@ -124,16 +125,7 @@ impl Fleet {
         expected_version: Option<i64>,
         changes: ClusterChanges,
     ) -> ApiResult<Cluster> {
-        let room = match &changes.admin {
-            Some(admin) => Some(self.prepare(admin).await?),
-            None => None,
-        };
-        if let Some(Some(budget)) = changes.connection_budget {
-            match room {
-                Some(room) => allow(room, budget)?,
-                None => self.check_budget(&self.cluster(name).await?.admin, budget).await?,
-            }
-        }
+        self.check_change(&self.cluster(name).await?, &changes).await?;
         let (name, keys) = (name.to_owned(), self.control.keys.clone());
         let moved = changes.admin.is_some();
         let set = self

@@ -101,6 +101,8 @@ pub struct FleetSettings {
     pub placement: Placement,
     /// How many ready tenants each cluster keeps: see [`Fleet::keep_stock`].
     pub ready_tenants: u32,
+    /// The connection budget of clusters that have none of their own, as the nodes have it.
+    pub cluster_budget: u32,
 }
 
 /// Works on tenants. Clones share everything.

@@ -168,6 +168,7 @@ impl Node {
             migrate: MigrateOptions::default(),
             placement: config.fleet().placement,
             ready_tenants: config.fleet().ready_tenants,
+            cluster_budget: config.router().cluster_budget,
         };
         let fleet = Fleet::new(control.clone(), passwords.clone(), settings);
         Ok(Self { control, fleet, passwords, guards: Guards::default(), mailer })

@@ -152,6 +152,7 @@ impl Ground {
             migrate: MigrateOptions::default(),
             placement: Placement::Databases,
             ready_tenants,
+            cluster_budget: 80,
         };
         Fleet::new(self.control(clock), Passwords::new(2, Peppers::default()), settings)
     }

@@ -5,7 +5,7 @@ use crate::cli::{Context, Output, Partial};
 use crate::fleet::doctor::{Finding, Severity};
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
-    let diagnosis = fleet(context)?.diagnose(Some(context.config.router().cluster_budget)).await.map_err(explain)?;
+    let diagnosis = fleet(context)?.diagnose().await.map_err(explain)?;
     match context.output {
         Output::Json => context.say(&serde_json::to_string_pretty(&diagnosis)?)?,
         Output::Table => tell(context, &diagnosis.findings)?,

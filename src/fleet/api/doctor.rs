@@ -21,7 +21,7 @@ const MOST: usize = 1000;
 )]
 #[get("/api/v1/admin/fleet/doctor")]
 pub async fn diagnose_fleet(_: NoQuery, _: Operator<Survey>, fleet: web::Data<Fleet>) -> ApiResult<Reply<Diagnosis>> {
-    let mut diagnosis = fleet.diagnose(None).await?;
+    let mut diagnosis = fleet.diagnose().await?;
     diagnosis.findings.truncate(MOST);
     Ok(Reply(diagnosis))
 }

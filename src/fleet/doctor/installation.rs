@@ -66,11 +66,10 @@ impl Installed {
 }
 
 impl Fleet {
-    /// Looks at the control plane and, if it answers, at what it knows of. `default_budget` is the connection budget of
-    /// clusters that have none of their own.
-    pub async fn examine(&self, default_budget: u32) -> Installed {
+    /// Looks at the control plane and, if it answers, at what it knows of.
+    pub async fn examine(&self) -> Installed {
         let mut seen = Installed::default();
-        if let Err(error) = self.look_around(default_budget, &mut seen).await {
+        if let Err(error) = self.look_around(&mut seen).await {
             let said = format!("does not answer as it should: {}", error.client_detail());
             let finding = Finding::error("control_plane_failed", "control plane", said, "tenantry config check");
             seen.findings.push(finding);
@@ -78,7 +77,7 @@ impl Fleet {
         seen
     }
 
-    async fn look_around(&self, default_budget: u32, seen: &mut Installed) -> ApiResult<()> {
+    async fn look_around(&self, seen: &mut Installed) -> ApiResult<()> {
         let mut control = match AdminConn::open(self.control.db.target(), &admin::options()).await {
             Ok(conn) => conn,
             Err(error) => {
@@ -110,7 +109,7 @@ impl Fleet {
         });
         seen.judge("clusters", format!("{} known", all.len()), none);
         for cluster in &all {
-            self.head_room(cluster, default_budget, seen).await;
+            self.head_room(cluster, seen).await;
         }
         Ok(())
     }
@@ -136,22 +135,22 @@ impl Fleet {
         Ok(usable)
     }
 
-    async fn head_room(&self, cluster: &Cluster, default_budget: u32, seen: &mut Installed) {
-        if let Err(error) = self.room_of(cluster, default_budget, seen).await {
+    async fn head_room(&self, cluster: &Cluster, seen: &mut Installed) {
+        if let Err(error) = self.room_of(cluster, seen).await {
             let remedy = format!("tenantry cluster show {}", cluster.name);
             let said = error.client_detail().to_owned();
             seen.findings.push(Finding::error("cluster_unreachable", &cluster.name, said, remedy));
         }
     }
 
-    async fn room_of(&self, cluster: &Cluster, default_budget: u32, seen: &mut Installed) -> ApiResult<()> {
+    async fn room_of(&self, cluster: &Cluster, seen: &mut Installed) -> ApiResult<()> {
         let name = &cluster.name;
         let mut server = admin::open(&cluster.admin).await?;
         seen.newest_server = seen.newest_server.max(number(&mut server, MAJOR).await?);
         let ahead = server::ahead(&mut server, &self.control.clock).await?;
         seen.findings.extend(server::clocks(name, ahead));
         let room = Room::read(&mut server).await?;
-        let wrong = server::budget(cluster, Some(default_budget), room);
+        let wrong = server::budget(self, cluster, room);
         seen.judge(format!("cluster {name}"), "has the connections of its budget", wrong);
         let used = i64::from(number(&mut server, IN_USE).await?.unwrap_or(0));
         let all = i64::from(room.left());

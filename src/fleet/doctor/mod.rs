@@ -86,11 +86,10 @@ pub struct Diagnosis {
 
 impl Fleet {
     /// Looks at the whole fleet: at every cluster once, at no tenant's database but those that nobody knows.
-    /// `default_budget` is the connection budget of clusters that have none of their own, where it is known.
     ///
     /// # Errors
     /// If the control plane does not answer.
-    pub async fn diagnose(&self, default_budget: Option<u32>) -> ApiResult<Diagnosis> {
+    pub async fn diagnose(&self) -> ApiResult<Diagnosis> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let all = self.list(TenantFilter::default()).await?;
         let (mut findings, sound) = secrets::look(self).await?;
@@ -105,8 +104,7 @@ impl Fleet {
         }
         let known_before =
             self.control.db.read(async |conn: &mut MainConn| control::names_on_servers(conn).await).await?;
-        let context =
-            server::Context { fleet: self, tenants: &all, known_before, hash: migrations.hash(), default_budget };
+        let context = server::Context { fleet: self, tenants: &all, known_before, hash: migrations.hash() };
         let mut looks =
             stream::iter(clusters.iter().map(|cluster| server::look(&context, cluster))).buffer_unordered(AT_ONCE);
         while let Some(found) = looks.next().await {

@@ -38,7 +38,6 @@ pub(super) struct Context<'a> {
     pub(super) known_before: HashSet<String>,
     /// Of the migrations as they are now.
     pub(super) hash: String,
-    pub(super) default_budget: Option<u32>,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -96,7 +95,7 @@ async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Findi
     })?;
     let mut findings = Vec::new();
     findings.extend(clocks(&cluster.name, ahead(&mut server, &context.fleet.control.clock).await?));
-    findings.extend(budget(cluster, context.default_budget, Room::read(&mut server).await?));
+    findings.extend(budget(context.fleet, cluster, Room::read(&mut server).await?));
     findings.extend(templates(context, &mut server).await?);
     findings.extend(scratch(&mut server).await?);
     findings.extend(orphans::look(context, cluster, &mut server).await?);
@@ -104,9 +103,8 @@ async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Findi
 }
 
 /// The finding, if the server has not the connections of the cluster's budget.
-pub(super) fn budget(cluster: &Cluster, default_budget: Option<u32>, room: Room) -> Option<Finding> {
-    let default_budget = default_budget.map(|budget| i32::try_from(budget).unwrap_or(i32::MAX));
-    let budget = cluster.connection_budget.or(default_budget)?;
+pub(super) fn budget(fleet: &Fleet, cluster: &Cluster, room: Room) -> Option<Finding> {
+    let budget = fleet.budget_of(cluster.connection_budget);
     (budget > room.left()).then(|| {
         let said = format!("its connection budget is {budget}, but {}", room.arithmetic());
         let remedy = format!("tenantry cluster set {} --connection-budget {}", cluster.name, room.budget());

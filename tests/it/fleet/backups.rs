@@ -256,6 +256,7 @@ async fn scheduled_backups_come_and_go() {
         drain_timeout: Duration::from_secs(1),
         migrate: MigrateOptions::default(),
         ready_tenants: 0,
+        cluster_budget: 80,
     };
     let fleet = Fleet::new(app.control(), Passwords::new(1, Peppers::default()), settings);
     let kept = backup(&app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();

@@ -1,10 +1,12 @@
 //! Clusters over REST and on the command line: what their servers are, what room they have, who is placed where.
 
-use serde_json::json;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
 use tenantry::fleet::{CreateTenant, Silent};
 use tenantry::testing::TestApp;
 
 use crate::support::binary::run;
+use crate::support::servers::Server;
 use crate::support::{db, unique};
 
 #[actix_web::test]
@@ -117,6 +119,41 @@ async fn a_cluster_that_cannot_be_removed_takes_tenants_as_before() {
     run(&app, &["cluster", "drain", "second", "--no-move"]).await.expect(0);
     app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
     assert_eq!(draining().await, json!(true));
+}
+
+/// What `serve` would refuse to start with is refused before it stands in the registry.
+#[actix_web::test]
+async fn a_server_that_cannot_keep_the_budget_is_refused() {
+    let app = TestApp::builder().connection_budget(100).start().await;
+    let small = Server::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let url = small.target().to_url();
+    std::fs::write(file.path(), url.expose_secret()).unwrap();
+    let (operator, path) = (app.operator(), "/api/v1/admin/clusters/local");
+    let change =
+        ["cluster", "set", "local", "--admin-url-file", file.path().to_str().unwrap(), "--tls-mode", "disable"];
+    let arithmetic = "max_connections 60 - 3 reserved = 57";
+    let too_large = [("connectionBudget".to_owned(), "too_large".to_owned())];
+
+    let own = run(&app, &change).await.expect(4);
+    assert!(own.stderr.contains("budget of 100") && own.stderr.contains(arithmetic), "{own:#?}");
+    let moved =
+        |budget: Value| json!({"adminUrl": url.expose_secret(), "tlsMode": "disable", "connectionBudget": budget});
+    for budget in [json!(58), json!(null)] {
+        let refused = operator.patch(path, moved(budget)).await.expect(422);
+        assert_eq!(refused.invalid(), too_large);
+        assert!(refused.text.contains(arithmetic), "{refused:?}");
+    }
+    let default = run(&app, &[&change[..], &["--connection-budget", "default"]].concat()).await.expect(4);
+    assert!(default.stderr.contains("budget of 80"), "{default:#?}");
+
+    let taken = operator.patch(path, moved(json!(57))).await.expect(200);
+    assert_eq!(taken.data()["connectionBudget"], json!(57));
+    // And it stays where it is, for the nodes' own budget is more than it has.
+    let back = run(&app, &["cluster", "set", "local", "--connection-budget", "default"]).await.expect(4);
+    assert!(back.stderr.contains("budget of 80") && back.stderr.contains(arithmetic), "{back:#?}");
+    let back = operator.patch(path, json!({"connectionBudget": null})).await.expect(422);
+    assert_eq!(back.invalid(), too_large);
 }
 
 /// Those who ask at the same moment do not all see the last place free.

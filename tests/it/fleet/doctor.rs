@@ -72,7 +72,7 @@ async fn a_tenant_that_is_made_while_the_doctor_looks_is_no_orphan() {
     let fleet = app.fleet();
     proxy.set(Fault::BlackHole).await;
     let before = proxy.accepted();
-    let (said, late) = tokio::join!(fleet.diagnose(None), async {
+    let (said, late) = tokio::join!(fleet.diagnose(), async {
         eventually(seconds(20), "it has begun", async || proxy.accepted() > before).await;
         let late = app.tenant("late").await;
         proxy.set(Fault::Pass).await;
@@ -107,7 +107,7 @@ async fn what_changes_while_the_doctor_looks_is_not_told_of() {
         busy.slug,
         id = busy.id
     );
-    let (said, ()) = tokio::join!(fleet.diagnose(None), async {
+    let (said, ()) = tokio::join!(fleet.diagnose(), async {
         eventually(seconds(20), "it looks at the jobs", async || db::word(control, WAITS).await != "0").await;
         gate.batch_execute(&meanwhile).await.expect("nobody is in the way");
     });
@@ -153,7 +153,7 @@ async fn a_server_that_falls_silent_is_told_of() {
     let proxy = FaultProxy::start(&app.server());
     app.cluster_behind("silent", &proxy).await;
     proxy.set(Fault::BlackHole).await;
-    let said = app.fleet().with_look_deadline(seconds(1)).diagnose(None).await.expect("the control plane answers");
+    let said = app.fleet().with_look_deadline(seconds(1)).diagnose().await.expect("the control plane answers");
     proxy.set(Fault::Pass).await;
     let found = said.findings.iter().find(|one| one.subject == "silent").expect("a finding");
     let told = (found.code, found.said.as_str());
@@ -249,6 +249,19 @@ async fn clusters_budgets_schemas_and_secrets_are_looked_at() {
     let codes: Vec<_> = own["findings"].as_array().unwrap().iter().map(|finding| finding["code"].clone()).collect();
     assert!(codes.contains(&Value::from("cluster_unreachable")), "{own}");
     assert!(codes.contains(&Value::from("secret_does_not_open")), "{own}");
+}
+
+/// Over REST a cluster that has no budget of its own is held against the node's, as it is on the command line.
+#[actix_web::test]
+async fn the_nodes_own_budget_is_held_against_a_server_over_rest() {
+    let (app, small) = (TestApp::builder().start().await, Server::start().await);
+    app.cluster("small", &small.target()).await;
+    let answer = app.operator().get("/api/v1/admin/fleet/doctor").await.expect(200);
+    let findings = answer.data()["findings"].as_array().expect("findings");
+    let found = findings.iter().find(|finding| finding["subject"] == "small").expect("a finding");
+    assert_eq!(found["code"], "budget_too_large", "{found}");
+    let said = "its connection budget is 80, but the server has max_connections 60 - 3 reserved = 57";
+    assert_eq!(found["said"], said);
 }
 
 /// A plan that cannot be made takes its database along; one whose process was killed leaves it to whoever reads this.
