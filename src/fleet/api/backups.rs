@@ -37,7 +37,8 @@ pub struct ListBackups {
 #[derive(Debug, Default, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestoreBody {
-    /// The backup; without it, an archived tenant is given back to its users.
+    /// The backup; without it, an archived tenant is given back to its users. `backup` is the same.
+    #[serde(alias = "backup")]
     #[garde(skip)]
     pub backup_id: Option<BackupId>,
     /// As a new tenant of this name; without it, in the place of what the tenant has now. Needs `backupId`.

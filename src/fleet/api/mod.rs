@@ -15,6 +15,7 @@ mod people;
 mod pools;
 mod signup;
 mod signups;
+mod spans;
 mod tenants;
 mod workspaces;
 
@@ -37,6 +38,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(tenants::change::delete_tenant)
         .service(tenants::change::suspend_tenant)
         .service(tenants::change::resume_tenant)
+        .service(tenants::archive::archive_tenant)
         .service(backups::restore_tenant)
         .service(backups::back_up_tenant)
         .service(backups::list_backups)

@@ -7,12 +7,15 @@ use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{ChangeRefusals, JobView, Refusals, accepted, tenant_of};
+use super::{ChangeRefusals, JobView, Refusals, accepted, spans, tenant_of};
 use crate::control::operators::Operator;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::fleet::relocate::{HOLD_DEADLINE, Method};
 use crate::fleet::{Fleet, MoveTenant};
 use crate::rest::{Envelope, Idempotency, Json, NoQuery, Path};
+
+/// The longest that requests may wait for a move.
+const LONGEST_HOLD: Duration = Duration::from_secs(600);
 
 /// Where a tenant is to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -24,9 +27,27 @@ pub struct MoveRequest {
     /// How long its requests may wait, in milliseconds; 30,000 if left out. Past that the move is taken back.
     #[garde(inner(range(min = 1, max = 600_000)))]
     pub hold_deadline_ms: Option<u64>,
+    /// The same as the command line has it, such as `30s`; not along with `holdDeadlineMs`.
+    #[garde(skip)]
+    pub hold_deadline: Option<String>,
     /// How the rows get there; by the size of its database if left out.
     #[garde(skip)]
     pub method: Option<Method>,
+}
+
+impl MoveRequest {
+    fn read(self) -> ApiResult<MoveTenant> {
+        let hold_deadline = match (self.hold_deadline_ms, self.hold_deadline) {
+            (Some(_), Some(_)) => {
+                let said = "Give either holdDeadline or holdDeadlineMs.";
+                return Err(ApiError::invalid_field("holdDeadline", "ambiguous", said));
+            }
+            (Some(millis), None) => Duration::from_millis(millis),
+            (None, Some(text)) => spans::within("holdDeadline", &text, &(Duration::from_millis(1)..=LONGEST_HOLD))?,
+            (None, None) => HOLD_DEADLINE,
+        };
+        Ok(MoveTenant { to: Some(self.to), hold_deadline, method: self.method })
+    }
 }
 
 /// Gives a tenant's role another password.
@@ -64,7 +85,7 @@ pub async fn rotate_credentials(
         ("id" = String, Path, description = "Id or slug"),
         ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
     ),
-    request_body(content = MoveRequest, example = json!({"to": "eu-2", "holdDeadlineMs": 30000})),
+    request_body(content = MoveRequest, example = json!({"to": "eu-2", "holdDeadline": "30s"})),
     responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -78,11 +99,7 @@ pub async fn move_tenant(
     body: Json<MoveRequest>,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
-    let wanted = MoveTenant {
-        to: Some(body.0.to),
-        hold_deadline: body.0.hold_deadline_ms.map_or(HOLD_DEADLINE, Duration::from_millis),
-        method: body.0.method,
-    };
+    let wanted = body.0.read()?;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
         let tenant = tenant_of(&operator, &fleet, &id.0).await?;
         Ok(accepted(fleet.relocate_later(tenant.id, &wanted, Some(operator.id)).await?))

@@ -43,9 +43,14 @@ fn is_left(open: &Operation) -> bool {
 impl Fleet {
     /// Takes in a tenant that nobody waits for. Of the stock it is routable at once, else a worker makes it.
     pub(super) async fn begin_later(&self, wanted: &CreateTenant) -> ApiResult<TenantRecord> {
+        self.begin_later_for(wanted, Asked::default()).await
+    }
+
+    /// The same, for a request.
+    pub(super) async fn begin_later_for(&self, wanted: &CreateTenant, asked: Asked) -> ApiResult<TenantRecord> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let begun = Instant::now();
-        let reserved = self.reserve(wanted, Asked::default(), None, true, &migrations.head()).await?;
+        let reserved = self.reserve(wanted, asked, None, true, &migrations.head()).await?;
         let Reserved { tenant, operation, _lock, ready } = reserved;
         let Some(ready) = ready else { return Ok(tenant) };
         let trail = Trail::new(begun, None, &Silent);

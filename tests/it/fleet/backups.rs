@@ -359,7 +359,8 @@ async fn over_rest_each_is_a_job() {
     let restored = job("restore", json!({"backupId": made["backupId"]})).await;
     assert_eq!(restored["tenantId"], json!(acme.id));
     let beside = unique("beside");
-    let copy = job("restore", json!({"backupId": made["backupId"], "as": beside})).await;
+    // By the names of the command line's flags.
+    let copy = job("restore", json!({"backup": made["backupId"], "as": beside})).await;
     assert_eq!(copy["slug"], json!(beside));
     assert_eq!(db::fingerprint(&lives_in(&app, &beside).await).await, before);
     let clone = unique("clone");

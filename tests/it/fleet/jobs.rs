@@ -46,6 +46,69 @@ async fn what_waits_for_a_worker_is_seen_and_cancelled_and_can_be_asked_for_agai
     assert!(steps.iter().any(|step| step["name"] == "database"), "{steps:?}");
 }
 
+/// As `tenant create --no-wait` has it.
+#[actix_web::test]
+async fn a_tenant_that_is_not_waited_for_is_a_job() {
+    const TENANTS: &str = "/api/v1/admin/tenants";
+    let app = TestApp::builder().start().await;
+    let (operator, slug) = (app.operator(), unique("nowait"));
+    let once = operator.with("idempotency-key", &unique("key"));
+    let body = json!({"slug": slug, "noWait": true});
+    let queued = once.post(TENANTS, body.clone()).await.expect(202);
+    let at = format!("/api/v1/admin/jobs/{}", queued.id());
+    assert_eq!(queued.header("location"), Some(at.as_str()));
+    assert_eq!((&queued.data()["kind"], &queued.data()["state"]), (&json!("create"), &json!("queued")), "{queued:?}");
+    assert_eq!(queued.data()["tenant"]["slug"], json!(slug));
+    // Whoever goes on waiting for it asks for the same job; somebody else's slug is taken.
+    assert_eq!(operator.post(TENANTS, body.clone()).await.expect(202).id(), queued.id());
+    let worker = app.fleet();
+    eventually(seconds(60), "a worker makes it", async || {
+        worker.work().await.expect("worked");
+        operator.get(&at).await.expect(200).data()["state"] == "done"
+    })
+    .await;
+    operator.get(&format!("{TENANTS}/{slug}")).await.expect(200);
+    operator.post(TENANTS, body.clone()).await.refused(409, "already_exists");
+    let again = once.post(TENANTS, body.clone()).await.expect(202);
+    assert_eq!((again.id(), again.header("idempotency-replayed")), (queued.id(), Some("true")));
+    // As `kill -9` leaves it between the job and the answer.
+    let lost = "UPDATE request_records SET status = NULL, location = NULL, version = NULL, body = NULL";
+    db::execute(app.control_database(), lost).await;
+    assert_eq!(once.post(TENANTS, body).await.expect(202).id(), queued.id());
+
+    let slug = unique("never");
+    let admin = json!({"slug": slug, "noWait": true, "adminEmail": format!("a@{slug}.test")});
+    let refused = operator.post(TENANTS, admin).await.expect(422);
+    assert_eq!(refused.invalid(), [("noWait".to_owned(), "needs_wait".to_owned())]);
+    operator.get(&format!("{TENANTS}/{slug}")).await.expect(404);
+}
+
+/// As `tenant archive` has it: what `DELETE` does, with the tenant for an answer.
+#[actix_web::test]
+async fn a_tenant_is_archived_and_given_back() {
+    let app = TestApp::builder().start().await;
+    let (acme, operator) = (app.tenant("archived").await, app.operator());
+    let person = acme.admin();
+    person.get("/api/v1/contacts").await.expect(200);
+    let path = format!("/api/v1/admin/tenants/{}", acme.slug);
+    let archived = operator.post(&format!("{path}/archive"), json!({})).await.expect(200);
+    let data = archived.data();
+    assert_eq!((&data["id"], &data["status"]), (&json!(acme.id), &json!("archived")), "{archived:?}");
+    assert!(archived.header("etag").is_some(), "{archived:?}");
+    let gone = async || person.get("/api/v1/contacts").await.code() == "token_invalid";
+    eventually(seconds(3), "nobody gets in", gone).await;
+    let until = format!("SELECT (purge_after > now())::text AS word FROM tenants WHERE id = '{}'", acme.id);
+    assert_eq!(db::word(app.control_database(), &until).await, "true");
+    operator.post(&format!("{path}/restore"), json!({})).await.expect(200);
+    eventually(seconds(3), "it is back", async || person.get("/api/v1/contacts").await.status == 200).await;
+
+    let half = unique("half");
+    operator.post("/api/v1/admin/tenants", json!({"slug": half, "noWait": true})).await.expect(202);
+    let half = format!("/api/v1/admin/tenants/{half}");
+    operator.post(&format!("{half}/archive"), json!({})).await.refused(409, "conflict");
+    operator.get(&half).await.expect(200);
+}
+
 /// A job is found by the request that began it, whoever drives it.
 #[actix_web::test]
 async fn a_job_says_which_request_began_it() {

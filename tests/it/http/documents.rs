@@ -136,6 +136,7 @@ async fn the_contract_s_routes_are_all_there() {
         ("/api/v1/admin/tenants/{id}", "get patch delete"),
         ("/api/v1/admin/tenants/{id}/suspend", "post"),
         ("/api/v1/admin/tenants/{id}/resume", "post"),
+        ("/api/v1/admin/tenants/{id}/archive", "post"),
     ];
     for (path, methods) in routes {
         for method in methods.split(' ') {

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::control::operators::Operator;
 use crate::control::requests::Kept;
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::api::{ChangeRefusals, Refusals};
+use crate::fleet::api::{ChangeRefusals, JobView, Refusals, accepted};
 use crate::fleet::once::Turn;
 use crate::fleet::view::ProvisionedView;
 use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet};
@@ -50,6 +50,11 @@ pub struct NewTenant {
     #[garde(skip)]
     #[schema(value_type = Option<String>, format = Password)]
     pub admin_password: Option<SecretString>,
+    /// Answer at once: a worker makes it, unless the stock has one. Not with a first administrator, whose password is kept
+    /// nowhere.
+    #[serde(default)]
+    #[garde(skip)]
+    pub no_wait: bool,
 }
 
 impl NewTenant {
@@ -66,6 +71,11 @@ impl NewTenant {
             }
             (None, None) => None,
         };
+        if self.no_wait && admin.is_some() {
+            let said = "The first administrator's password is kept nowhere, so it cannot be set later: wait, or leave \
+                        the administrator out.";
+            return Err(ApiError::invalid_field("noWait", "needs_wait", said));
+        }
         Ok(CreateTenant {
             slug: self.slug,
             name: self.name,
@@ -90,17 +100,24 @@ pub struct CreatedTenant {
     pub pool: Option<PoolSnapshot>,
 }
 
-/// Makes a tenant on a cluster, and answers when it serves.
+/// Makes a tenant on a cluster, and answers when it serves; with `noWait` at once, with the job that makes it.
 ///
 /// The same call resumes one that was interrupted. The work goes on if the caller goes away. A repetition under an
 /// `Idempotency-Key` answers the same, but for a password that was made: that is shown once.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCreateTenant",
-    request_body = NewTenant,
+    request_body(
+        content = NewTenant,
+        examples(
+            ("waits" = (value = json!({"slug": "hooli", "name": "Hooli Inc", "adminEmail": "gavin@hooli.example"}))),
+            ("does not wait" = (value = json!({"slug": "hooli", "noWait": true}))),
+        )
+    ),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes it once, however often it is sent")),
     responses(
         (status = 201, description = "It serves", body = Envelope<CreatedTenant>),
+        (status = 202, description = "The job that makes it (`noWait`)", body = Envelope<JobView>),
         Refusals,
         ChangeRefusals,
     ),
@@ -115,6 +132,7 @@ pub async fn create_tenant(
     idempotency: Idempotency,
     body: Json<NewTenant>,
 ) -> ApiResult<HttpResponse> {
+    let later = body.0.no_wait;
     let wanted = body.0.read()?;
     let fleet = fleet.into_inner();
     let keyed = idempotency.keyed(&router.installation().mac);
@@ -124,6 +142,13 @@ pub async fn create_tenant(
             return idempotency.respond(Answer::again(status, location, version, body)?, true);
         }
     };
+    if later {
+        let queueing = actix_web::rt::spawn(request::carried(async move {
+            let queued = fleet.create_later_once(&wanted, claim.request()).await.map(accepted);
+            fleet.settle(claim, queued, |answer| serde_json::to_value(answer.data()?).ok()).await
+        }));
+        return idempotency.respond(queueing.await.map_err(ApiError::internal)??, false);
+    }
     // The work goes on if the caller goes away, and its answer is kept.
     let making = actix_web::rt::spawn(request::carried(async move {
         let made = fleet.create_once(&wanted, claim.request()).await;

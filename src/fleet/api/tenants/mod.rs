@@ -1,5 +1,6 @@
 //! Tenants, for operators.
 
+pub mod archive;
 pub mod change;
 pub mod create;
 

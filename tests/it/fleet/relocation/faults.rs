@@ -255,7 +255,15 @@ async fn a_failed_move_is_gone_on_with_over_rest() {
     let path = format!("/api/v1/admin/tenants/{}/move", stays.tenant.slug);
     let elsewhere = operator.post(&path, json!({"to": "local"})).await.expect(409);
     assert!(elsewhere.text.contains("'west'"), "{elsewhere:?}");
-    let asked = operator.post(&path, json!({"to": "west"})).await.expect(202);
+    for (deadline, both) in [("0ms", false), ("11m", false), ("soon", false), ("30s", true)] {
+        let mut body = json!({"to": "west", "holdDeadline": deadline});
+        if both {
+            body["holdDeadlineMs"] = json!(30_000);
+        }
+        let refused = operator.post(&path, body).await.expect(422);
+        assert_eq!(refused.invalid()[0].0, "holdDeadline", "{refused:?}");
+    }
+    let asked = operator.post(&path, json!({"to": "west", "holdDeadline": "45s"})).await.expect(202);
     assert_eq!(asked.data()["id"], failed.as_str(), "not another one");
     let done = async || {
         worker.work().await.expect("the control plane answers");
