@@ -7,15 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::Context;
+use super::remote::server_url;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks the configured listener for `/livez`; where nobody listens there, that of management, on which a worker answers.
+/// Asks the listener for `/livez`; where nobody listens there, that of management, on which a worker answers.
 ///
 /// # Errors
 /// If it does not answer 200 within three seconds.
 pub fn run(context: &Context) -> anyhow::Result<()> {
-    let public = reachable(context.config.listen());
+    let public = public(context)?;
     let (address, status) = match ask(public) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             let management = reachable(context.config.management_listen());
@@ -28,6 +29,17 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
         bail!("{address} answered: {status}");
     }
     Ok(())
+}
+
+/// The listener that is configured; where none is, what `tenantry dev` says of its own in the data directory.
+fn public(context: &Context) -> anyhow::Result<SocketAddr> {
+    let settings = context.config.describe();
+    if settings.iter().any(|setting| setting.key == "listen" && setting.source != "default") {
+        return Ok(reachable(context.config.listen()));
+    }
+    let url = server_url(context, None)?;
+    let found = url.socket_addrs(|| None).with_context(|| format!("cannot find {url}"))?;
+    found.first().copied().with_context(|| format!("{url} leads nowhere"))
 }
 
 /// Where a listener is reached from its own machine.

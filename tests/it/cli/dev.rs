@@ -7,7 +7,7 @@ use tenantry::testing::{TestApp, TestCluster};
 use tokio::process::Command;
 use url::Url;
 
-use crate::support::binary::run_with;
+use crate::support::binary::{free_port, run_with};
 use crate::support::dev::{interrupt, start, start_with};
 use crate::support::{eventually, seconds};
 
@@ -46,6 +46,11 @@ async fn dev_works_stops_and_comes_back() {
     let at = directory.to_string_lossy().into_owned();
     let list = run_with(&[], &["tenant", "list", "--data-dir", &at, "--output", "json"]).await.expect(0);
     assert_eq!(list.json().as_array().map(Vec::len), Some(2));
+    // Whatever its port is; but who says where to look is not contradicted.
+    run_with(&[], &["healthcheck", "--data-dir", &at]).await.expect(0);
+    let elsewhere = ["TENANTRY_LISTEN", "TENANTRY_MANAGEMENT_LISTEN"]
+        .map(|variable| (variable.to_owned(), format!("127.0.0.1:{}", free_port())));
+    run_with(&elsewhere, &["healthcheck", "--data-dir", &at]).await.expect(1);
     let second = run_with(&[], &["dev", "--port", "0", "--data-dir", &at]).await;
     assert!(second.code.is_some_and(|code| code != 0) && second.stderr.contains("in use"), "{second:#?}");
     // Without a mail server, mails are in the log.
