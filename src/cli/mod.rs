@@ -18,6 +18,7 @@ mod pool;
 mod progress;
 mod remote;
 mod serve;
+mod spans;
 mod tenant;
 
 use std::ffi::OsString;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::ConfigError;
+use super::times::check_times;
 use super::units::{Network, Size, Span};
 use crate::kernel::MAX_PUBLIC_URL_LEN;
 
@@ -221,9 +222,6 @@ pub enum LogFormat {
     Text,
 }
 
-/// Calendars end somewhere.
-const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
-
 /// The addresses that others are told.
 fn check_addresses(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
     for (key, url) in [("public_url", &settings.public_url), ("mail.app_url", &settings.mail.app_url)] {
@@ -279,39 +277,7 @@ pub(super) fn check(figment: &Figment, settings: &Settings) -> Result<(), Config
     if settings.fleet.ready_tenants > 1000 {
         return fault("fleet.ready_tenants", "is over 1000", "keep a few; a taken one is made up for in a moment");
     }
-    for (key, span) in [
-        ("http.request_timeout", http.request_timeout),
-        ("router.acquire_timeout", router.acquire_timeout),
-        ("router.idle_timeout", router.idle_timeout),
-        ("router.connect_timeout", router.connect_timeout),
-        ("router.drain_timeout", router.drain_timeout),
-        ("router.hold_timeout", router.hold_timeout),
-        ("router.statement_timeout", router.statement_timeout),
-        ("router.slice_ttl", router.slice_ttl),
-        ("auth.access_token_ttl", auth.access_token_ttl),
-        ("auth.refresh_token_ttl", auth.refresh_token_ttl),
-        ("mail.timeout", settings.mail.timeout),
-    ] {
-        if span.0 < Duration::from_millis(1) {
-            return fault(key, "is no time at all", "set at least 1ms");
-        }
-    }
-    for (key, span) in
-        [("auth.access_token_ttl", auth.access_token_ttl), ("auth.refresh_token_ttl", auth.refresh_token_ttl)]
-    {
-        if span.0 < Duration::from_secs(1) {
-            return fault(key, "is under a second, which tokens do not count in", "set at least 1s");
-        }
-    }
-    for (key, span) in [
-        ("backup.every", settings.backup.every),
-        ("backup.keep", settings.backup.keep),
-        ("fleet.purge_grace", settings.fleet.purge_grace),
-    ] {
-        if span.0 > CENTURY {
-            return fault(key, "is over a hundred years", "set at most 36500d");
-        }
-    }
+    check_times(figment, settings)?;
     if auth.access_token_ttl > auth.refresh_token_ttl {
         return fault(
             "auth.access_token_ttl",

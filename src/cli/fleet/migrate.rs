@@ -1,11 +1,10 @@
 //! `fleet migrate`.
 
-use std::time::Duration;
-
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use crate::cli::progress::Bar;
+use crate::cli::spans::{bound, wait};
 use crate::cli::tenant::{HaltArgs, explain, fleet};
 use crate::cli::{Context, Output, Partial};
 use crate::config::Span;
@@ -41,7 +40,7 @@ pub struct MigrateArgs {
     #[arg(long, value_name = "N", value_parser = from_one())]
     max_failures: Option<usize>,
     /// How long the canary is watched at most, where there is traffic.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = str::parse::<Span>)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = wait)]
     soak: Span,
     #[command(flatten)]
     halt: HaltArgs,
@@ -49,12 +48,6 @@ pub struct MigrateArgs {
 
 fn from_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
-}
-
-/// What PostgreSQL is given as a bound: nothing at all would be none.
-fn bound(text: &str) -> Result<Span, String> {
-    let span: Span = text.parse()?;
-    if span.0 < Duration::from_millis(1) { Err("at least 1ms".to_owned()) } else { Ok(span) }
 }
 
 pub(super) async fn run(context: &Context, args: &MigrateArgs) -> anyhow::Result<()> {

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::jobs::{JobView, accepted};
-use super::{ChangeRefusals, Refusals};
-use crate::config::Span;
+use super::{ChangeRefusals, Refusals, spans};
+use crate::config::LONGEST_WAIT;
 use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrate::{DryRun, FleetStatus};
@@ -51,21 +51,14 @@ pub struct NewMigration {
     pub dry_run: bool,
 }
 
-fn time(field: &'static str, text: Option<String>, usual: Duration) -> ApiResult<Duration> {
-    match text.map(|text| text.parse::<Span>()) {
-        None => Ok(usual),
-        Some(Ok(span)) => Ok(span.0),
-        Some(Err(_)) => Err(ApiError::invalid_field(field, "invalid", "A time is written as 500ms or 3s.")),
-    }
+fn time(field: &'static str, text: Option<&str>, usual: Duration) -> ApiResult<Duration> {
+    text.map_or(Ok(usual), |text| spans::within(field, text, (Duration::ZERO..=LONGEST_WAIT, "At most 24d.")))
 }
 
 /// What PostgreSQL is given as a bound: nothing at all would be none.
-fn bound(field: &'static str, text: Option<String>, usual: Duration) -> ApiResult<Duration> {
-    let span = time(field, text, usual)?;
-    if span < Duration::from_millis(1) {
-        return Err(ApiError::invalid_field(field, "invalid", "At least 1ms."));
-    }
-    Ok(span)
+fn bound(field: &'static str, text: Option<&str>, usual: Duration) -> ApiResult<Duration> {
+    let bounds = Duration::from_millis(1)..=LONGEST_WAIT;
+    text.map_or(Ok(usual), |text| spans::within(field, text, (bounds, "From 1ms to 24d.")))
 }
 
 impl NewMigration {
@@ -77,9 +70,9 @@ impl NewMigration {
             concurrency: self.concurrency.unwrap_or(usual.concurrency),
             only: self.only.unwrap_or_default(),
             max_failures: self.max_failures,
-            lock_timeout: bound("lockTimeout", self.lock_timeout, usual.lock_timeout)?,
-            statement_timeout: bound("statementTimeout", self.statement_timeout, usual.statement_timeout)?,
-            soak: time("soak", self.soak, usual.soak)?,
+            lock_timeout: bound("lockTimeout", self.lock_timeout.as_deref(), usual.lock_timeout)?,
+            statement_timeout: bound("statementTimeout", self.statement_timeout.as_deref(), usual.statement_timeout)?,
+            soak: time("soak", self.soak.as_deref(), usual.soak)?,
         })
     }
 }

@@ -43,7 +43,10 @@ impl MoveRequest {
                 return Err(ApiError::invalid_field("holdDeadline", "ambiguous", said));
             }
             (Some(millis), None) => Duration::from_millis(millis),
-            (None, Some(text)) => spans::within("holdDeadline", &text, &(Duration::from_millis(1)..=LONGEST_HOLD))?,
+            (None, Some(text)) => {
+                let bounds = (Duration::from_millis(1)..=LONGEST_HOLD, "From 1ms to 10m.");
+                spans::within("holdDeadline", &text, bounds)?
+            }
             (None, None) => HOLD_DEADLINE,
         };
         Ok(MoveTenant { to: Some(self.to), hold_deadline, method: self.method })

@@ -84,9 +84,10 @@ async fn an_operator_sees_the_plan_before_anything_is_done() {
     operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
 }
 
-/// To PostgreSQL, no time at all is no bound: who waits for a lock would hold up all who come after.
+/// To PostgreSQL, no time at all is no bound: who waits for a lock would hold up all who come after. And what it cannot
+/// count would fail every tenant.
 #[actix_web::test]
-async fn a_bound_of_no_time_is_refused() {
+async fn a_bound_of_no_time_or_of_too_much_is_refused() {
     let app = TestApp::shared().await;
     let operator = app.operator();
     for (option, field) in [("--lock-timeout", "lockTimeout"), ("--statement-timeout", "statementTimeout")] {
@@ -96,6 +97,15 @@ async fn a_bound_of_no_time_is_refused() {
         let refused = operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
         assert_eq!(refused.invalid()[0].0, field);
     }
+    let options = [("--lock-timeout", "lockTimeout"), ("--statement-timeout", "statementTimeout"), ("--soak", "soak")];
+    for (option, field) in options {
+        let said = run(app, &["fleet", "migrate", "--only", "nobody-here", option, "25d"]).await.expect(2);
+        assert!(said.stderr.contains(option) && said.stderr.contains("24d"), "{said:?}");
+        let body = json!({"dryRun": true, "only": ["nobody-here"], field: "25d"});
+        let refused = operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
+        assert_eq!(refused.invalid()[0].0, field);
+    }
+    run(app, &["tenant", "move", "nobody-here", "--to", "local", "--hold-deadline", "25d"]).await.expect(2);
 }
 
 /// While nodes of two releases run, the older leaves alone what was asked of the newer; and what another node has just

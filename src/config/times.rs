@@ -1,0 +1,61 @@
+//! How short and how long each time may be.
+
+use std::time::Duration;
+
+use figment::Figment;
+
+use super::ConfigError;
+use super::schema::Settings;
+use super::units::LONGEST_WAIT;
+
+/// Calendars end somewhere.
+const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Refuses times that nobody could keep: they would break every request, and not the start.
+pub(super) fn check_times(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
+    let (http, router, auth) = (&settings.http, &settings.router, &settings.auth);
+    let waits = [
+        ("http.request_timeout", http.request_timeout, MILLISECOND),
+        ("http.keep_alive", http.keep_alive, Duration::ZERO),
+        ("http.shutdown_timeout", http.shutdown_timeout, Duration::ZERO),
+        ("router.acquire_timeout", router.acquire_timeout, MILLISECOND),
+        ("router.idle_timeout", router.idle_timeout, MILLISECOND),
+        ("router.connect_timeout", router.connect_timeout, MILLISECOND),
+        ("router.drain_timeout", router.drain_timeout, MILLISECOND),
+        ("router.hold_timeout", router.hold_timeout, MILLISECOND),
+        ("router.statement_timeout", router.statement_timeout, MILLISECOND),
+        ("router.slice_ttl", router.slice_ttl, MILLISECOND),
+        ("mail.timeout", settings.mail.timeout, MILLISECOND),
+    ];
+    for (key, span, least) in waits {
+        if span.0 < least {
+            return Err(ConfigError::of(figment, key, "is no time at all", "set at least 1ms"));
+        }
+        if span.0 > LONGEST_WAIT {
+            let fault = "is over 24 days, and no server can be told to wait that long";
+            return Err(ConfigError::of(figment, key, fault, "set at most 24d"));
+        }
+    }
+    // These are added to dates.
+    let terms = [
+        ("router.snapshot_max_age", router.snapshot_max_age, Duration::ZERO),
+        ("auth.access_token_ttl", auth.access_token_ttl, SECOND),
+        ("auth.refresh_token_ttl", auth.refresh_token_ttl, SECOND),
+        ("auth.refresh_grace", auth.refresh_grace, Duration::ZERO),
+        ("backup.every", settings.backup.every, Duration::ZERO),
+        ("backup.keep", settings.backup.keep, Duration::ZERO),
+        ("fleet.purge_grace", settings.fleet.purge_grace, Duration::ZERO),
+    ];
+    for (key, span, least) in terms {
+        if span.0 < least {
+            let fault = "is under a second, which tokens do not count in";
+            return Err(ConfigError::of(figment, key, fault, "set at least 1s"));
+        }
+        if span.0 > CENTURY {
+            return Err(ConfigError::of(figment, key, "is over a hundred years", "set at most 36500d"));
+        }
+    }
+    Ok(())
+}
