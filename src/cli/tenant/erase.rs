@@ -1,6 +1,8 @@
 //! `tenant erase`.
 
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -9,6 +11,9 @@ use super::{explain, fleet, text_file};
 use crate::cli::progress::Bar;
 use crate::cli::{Context, Refused};
 use crate::fleet::erase::SignedCertificate;
+
+/// What stands in the file until the certificate does: by it, the command that goes on knows its own.
+const BEGUN: &str = "An erasure has begun. Its certificate will stand here; the same command goes on with it.\n";
 
 /// Options of `tenant erase`.
 #[derive(Debug, Args)]
@@ -34,27 +39,47 @@ pub(super) async fn erase(context: &Context, args: &EraseArgs) -> anyhow::Result
     }
     let (Some(tenant), Some(path)) = (&args.tenant, &args.certificate) else { return Ok(()) };
     // Seen before anything is erased: afterwards there is no second chance to look for a better place.
-    let unwritable = |error: std::io::Error| {
+    let unwritable = |error: io::Error| {
         let remedy = "name a file that is not there yet, in a directory that you can write to";
         Refused::new(format!("cannot write {}: {error}", path.display()), remedy)
     };
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(unwritable)?;
-    if file.metadata()?.len() > 0 {
-        return Err(unwritable(std::io::ErrorKind::AlreadyExists.into()).into());
-    }
+    let (mut file, is_new) = claim(path).map_err(unwritable)?;
     let erased = async {
         context.confirm(&format!("Erasing tenant '{tenant}' with its data, backups and keys, for ever"))?;
         fleet.erase(tenant, &args.halt.options(), &Bar::new()).await.map_err(explain)
     };
     let erased = erased.await.inspect_err(|_| {
-        // It is ours, and empty.
-        let _ = std::fs::remove_file(path);
+        // What was there before may be that of a command that is at work.
+        if is_new {
+            let _ = fs::remove_file(path);
+        }
     })?;
     let text = serde_json::to_string_pretty(&erased.certificate)?;
-    std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
     file.sync_all()?;
     print(context, &erased.certificate)
+}
+
+/// The file for a certificate: made now, or left by an erasure that was interrupted. Any other that is there, an empty one
+/// too, is somebody else's. And whether it was made now.
+fn claim(path: &Path) -> io::Result<(File, bool)> {
+    let error = match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => {
+            return file.write_all(BEGUN.as_bytes()).map(|()| (file, true)).inspect_err(|_| {
+                let _ = fs::remove_file(path);
+            });
+        }
+        Err(error) => error,
+    };
+    if error.kind() != io::ErrorKind::AlreadyExists || !path.symlink_metadata()?.is_file() {
+        return Err(error);
+    }
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut text = Vec::new();
+    io::Read::by_ref(&mut file).take(BEGUN.len() as u64 + 1).read_to_end(&mut text)?;
+    if text == BEGUN.as_bytes() { Ok((file, false)) } else { Err(error) }
 }
 
 fn print(context: &Context, signed: &SignedCertificate) -> anyhow::Result<()> {

@@ -121,6 +121,34 @@ async fn nothing_is_left_and_a_copied_backup_does_not_open() {
     assert_eq!(read(&again), read(&file));
 }
 
+/// What is there already, an empty file too, is somebody else's: nothing is erased for it, and it stays.
+#[actix_web::test]
+async fn a_file_that_is_there_is_left_alone() {
+    let (app, dir) = (TestApp::shared().await, Dir::new());
+    let acme = app.tenant("spared").await;
+    let slug = acme.slug.as_str();
+    let [empty, full, link, own] = ["empty", "full", "link", "own"].map(|name| dir.path().join(name));
+    fs::write(&empty, "").unwrap();
+    fs::write(&full, "mine").unwrap();
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let erase = async |name: &str, file: &Path| {
+        run(app, &["tenant", "erase", name, "--certificate", file.to_str().unwrap(), "--yes"]).await.expect(4)
+    };
+    let nobody = unique("never");
+    for file in [&empty, &full, &link] {
+        for name in [slug, &nobody] {
+            let said = erase(name, file).await;
+            assert!(said.stderr.contains("not there yet"), "{said:?}");
+        }
+    }
+    assert_eq!((fs::read_to_string(&empty).unwrap(), fs::read_to_string(&full).unwrap()), ("".into(), "mine".into()));
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    acme.admin().get("/api/v1/users/me").await.expect(200);
+    // What it made itself, it takes away again.
+    erase(&nobody, &own).await;
+    assert!(!own.exists());
+}
+
 /// As anybody can do it who has the public key: without this program.
 fn independent(signed: &Value) {
     use base64::Engine as _;
