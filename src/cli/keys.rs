@@ -1,4 +1,5 @@
-//! Whether the master keys at hand are those of the installation: what is sealed with others, its nodes cannot open.
+//! Whether there is an installation, and the master keys at hand are its own: what is sealed with others, its nodes cannot
+//! open.
 
 use std::error::Error as StdError;
 
@@ -13,22 +14,33 @@ pub(super) fn foreign() -> anyhow::Error {
     Refused::new(what, "set the key that this installation runs with, or the database that the key belongs to").into()
 }
 
+/// The refusal, if the control plane was never migrated.
+async fn unmade(control: &ControlPlane) -> Option<anyhow::Error> {
+    let is_there = control.has_schema().await.unwrap_or(true);
+    (!is_there).then(|| Refused::new("the control plane has no schema yet", "run `tenantry migrate`").into())
+}
+
 /// Refuses foreign keys, before anything is sealed with them.
 ///
 /// # Errors
-/// [`foreign`]; else what keeps them from being tried.
+/// [`foreign`]; a refusal where nothing was ever migrated; else what keeps the keys from being tried.
 pub(super) async fn check(control: &ControlPlane) -> anyhow::Result<()> {
-    if control.takes_our_keys().await? { Ok(()) } else { Err(foreign()) }
+    match control.takes_our_keys().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(foreign()),
+        Err(error) => Err(unmade(control).await.unwrap_or_else(|| error.into())),
+    }
 }
 
-/// A fault of our own side that foreign keys are the cause of says so.
+/// A fault of our own side that foreign keys, or a database that was never migrated, are the cause of says so.
 pub(super) async fn behind(control: Option<&ControlPlane>, error: anyhow::Error) -> anyhow::Error {
     let ours = |cause: &(dyn StdError + 'static)| {
         cause.downcast_ref::<ApiError>().is_some_and(|error| error.code() == Code::Internal)
     };
     let Some(control) = control.filter(|_| error.chain().any(ours)) else { return error };
     match control.takes_our_keys().await {
+        Ok(true) => error,
         Ok(false) => foreign(),
-        _ => error,
+        Err(_) => unmade(control).await.unwrap_or(error),
     }
 }

@@ -1,6 +1,7 @@
 //! The one row that says which installation this is.
 
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
 use super::schema::installation;
@@ -25,6 +26,22 @@ pub async fn find(conn: &mut MainConn, keys: &MasterKeys) -> ApiResult<Option<In
             Ok(Installation { id, mac: MacKey::new(&secret) })
         })
         .transpose()
+}
+
+#[derive(QueryableByName)]
+struct There {
+    #[diesel(sql_type = Bool)]
+    there: bool,
+}
+
+/// Whether the control plane's database has its schema: before the first migration there is nothing to ask.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn has_schema(conn: &mut MainConn) -> ApiResult<bool> {
+    let asked = diesel::sql_query("SELECT to_regclass('installation') IS NOT NULL AS there");
+    let answer: There = asked.get_result(conn).await?;
+    Ok(answer.there)
 }
 
 async fn row(conn: &mut MainConn) -> ApiResult<Option<(InstallationId, Vec<u8>)>> {

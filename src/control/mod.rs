@@ -81,6 +81,15 @@ impl ControlPlane {
             .map_err(fault)
     }
 
+    /// Whether its schema is there at all.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn has_schema(&self) -> ApiResult<bool> {
+        let there = self.db.read(async |conn: &mut MainConn| installation::has_schema(conn).await).await;
+        there.map_err(fault)
+    }
+
     /// Whether our master keys are those of the installation. What is sealed with others, its nodes cannot open.
     ///
     /// # Errors

@@ -8,4 +8,5 @@ mod replicas;
 mod serve;
 mod snapshot;
 mod tenants;
+mod unmigrated;
 mod worker;
