@@ -314,15 +314,7 @@ mod tests {
             (("TENANTRY_BACKUP__KEEP", "100000000d"), "TENANTRY_BACKUP__KEEP "),
             (("TENANTRY_FLEET__PURGE_GRACE", "100000000d"), "TENANTRY_FLEET__PURGE_GRACE "),
             (("TENANTRY_AUTH__REFRESH_TOKEN_TTL", "100000000d"), "TENANTRY_AUTH__REFRESH_TOKEN_TTL "),
-            (("TENANTRY_AUTH__REFRESH_GRACE", "36501d"), "TENANTRY_AUTH__REFRESH_GRACE "),
-            (("TENANTRY_AUTH__ACCESS_TOKEN_TTL", "999ms"), "TENANTRY_AUTH__ACCESS_TOKEN_TTL "),
-            (("TENANTRY_ROUTER__SNAPSHOT_MAX_AGE", "36501d"), "TENANTRY_ROUTER__SNAPSHOT_MAX_AGE "),
             (("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "25d"), "TENANTRY_ROUTER__STATEMENT_TIMEOUT "),
-            (("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "0s"), "TENANTRY_ROUTER__STATEMENT_TIMEOUT "),
-            (("TENANTRY_ROUTER__CONNECT_TIMEOUT", "25d"), "TENANTRY_ROUTER__CONNECT_TIMEOUT "),
-            (("TENANTRY_ROUTER__SLICE_TTL", "25d"), "TENANTRY_ROUTER__SLICE_TTL "),
-            (("TENANTRY_HTTP__KEEP_ALIVE", "25d"), "TENANTRY_HTTP__KEEP_ALIVE "),
-            (("TENANTRY_MAIL__TIMEOUT", "25d"), "TENANTRY_MAIL__TIMEOUT "),
             (("TENANTRY_LISTEN", "localhost"), "TENANTRY_LISTEN "),
             (("TENANTRY_PUBLIC_URL", "example.com"), "TENANTRY_PUBLIC_URL "),
             (("TENANTRY_PUBLIC_URL", long.as_str()), "TENANTRY_PUBLIC_URL is longer than 180 "),
@@ -337,17 +329,6 @@ mod tests {
             assert!(said.starts_with(begins), "{said}");
             assert!(said.contains("; ") && !said.contains('\n'), "{said}");
         }
-    }
-
-    #[test]
-    fn the_longest_times_are_taken() {
-        load(&[
-            ("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "24d"),
-            ("TENANTRY_AUTH__REFRESH_TOKEN_TTL", "36500d"),
-            ("TENANTRY_HTTP__SHUTDOWN_TIMEOUT", "0s"),
-        ])
-        .unwrap();
-        assert!(LONGEST_WAIT.as_millis() <= u128::from(i32::MAX.unsigned_abs()), "PostgreSQL counts so far");
     }
 
     #[test]

@@ -59,3 +59,44 @@ pub(super) fn check_times(figment: &Figment, settings: &Settings) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Sources};
+
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
+        Config::load(&Sources::from_variables(variables)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_nobody_could_keep_is_refused() {
+        for (variable, value, remedy) in [
+            ("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "25d", "set at most 24d"),
+            ("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "0s", "set at least 1ms"),
+            ("TENANTRY_ROUTER__CONNECT_TIMEOUT", "25d", "set at most 24d"),
+            ("TENANTRY_ROUTER__SLICE_TTL", "25d", "set at most 24d"),
+            ("TENANTRY_HTTP__KEEP_ALIVE", "25d", "set at most 24d"),
+            ("TENANTRY_MAIL__TIMEOUT", "25d", "set at most 24d"),
+            ("TENANTRY_AUTH__ACCESS_TOKEN_TTL", "999ms", "set at least 1s"),
+            ("TENANTRY_AUTH__REFRESH_TOKEN_TTL", "36501d", "set at most 36500d"),
+            ("TENANTRY_AUTH__REFRESH_GRACE", "36501d", "set at most 36500d"),
+            ("TENANTRY_ROUTER__SNAPSHOT_MAX_AGE", "36501d", "set at most 36500d"),
+        ] {
+            let said = load(&[(variable, value)]).unwrap_err();
+            assert!(said.starts_with(variable) && said.ends_with(remedy), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_longest_times_are_taken() {
+        load(&[
+            ("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "24d"),
+            ("TENANTRY_AUTH__REFRESH_TOKEN_TTL", "36500d"),
+            ("TENANTRY_HTTP__SHUTDOWN_TIMEOUT", "0s"),
+        ])
+        .unwrap();
+        assert!(i32::try_from(LONGEST_WAIT.as_millis()).is_ok(), "PostgreSQL counts so far");
+    }
+}

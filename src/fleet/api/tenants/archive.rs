@@ -15,7 +15,7 @@ use crate::router::{Router, TenantStatus};
     tag = "admin",
     operation_id = "adminArchiveTenant",
     params(
-        ("id" = String, Path, description = "Id or slug", example = "acme"),
+        ("id" = String, Path, description = "Id or slug"),
         ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
     ),
     responses((status = 200, description = "Archived", body = Envelope<OperatedTenant>), Refusals, ChangeRefusals),

@@ -109,10 +109,7 @@ pub struct CreatedTenant {
     operation_id = "adminCreateTenant",
     request_body(
         content = NewTenant,
-        examples(
-            ("waits" = (value = json!({"slug": "hooli", "name": "Hooli Inc", "adminEmail": "gavin@hooli.example"}))),
-            ("does not wait" = (value = json!({"slug": "hooli", "noWait": true}))),
-        )
+        example = json!({"slug": "hooli", "name": "Hooli Inc", "plan": "gold", "noWait": true})
     ),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes it once, however often it is sent")),
     responses(
