@@ -59,8 +59,11 @@ async fn a_tenant_that_is_not_waited_for_is_a_job() {
     assert_eq!(queued.header("location"), Some(at.as_str()));
     assert_eq!((&queued.data()["kind"], &queued.data()["state"]), (&json!("create"), &json!("queued")), "{queued:?}");
     assert_eq!(queued.data()["tenant"]["slug"], json!(slug));
-    // Whoever goes on waiting for it asks for the same job; somebody else's slug is taken.
+    // Whoever asks again, without a key, hears of the same job.
     assert_eq!(operator.post(TENANTS, body.clone()).await.expect(202).id(), queued.id());
+    operator.post(&format!("{at}/cancel"), json!({})).await.expect(200);
+    let anew = operator.post(TENANTS, body.clone()).await.expect(202);
+    assert_eq!((anew.id(), &anew.data()["state"]), (queued.id(), &json!("queued")), "not left to nobody");
     let worker = app.fleet();
     eventually(seconds(60), "a worker makes it", async || {
         worker.work().await.expect("worked");
