@@ -2,12 +2,11 @@
 
 use uuid::Uuid;
 
-use super::create::unfinished;
 use super::{CreateTenant, Provisioned};
-use crate::control::operations::{self, Operation, OperationFilter, OperationKind, Step};
+use crate::control::operations::{self, Step};
 use crate::control::tenants;
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::{Fleet, OperationOptions, Silent, StepTime, check_name, refused};
+use crate::fleet::{Fleet, OperationOptions, Silent, StepTime};
 use crate::router::{MainConn, TenantStatus};
 
 /// Who asks for a tenant, to be known again.
@@ -41,47 +40,6 @@ impl Fleet {
         }
         let asked = Asked { request, ..Asked::default() };
         self.create_for(wanted, asked, None, &OperationOptions::default(), &Silent).await
-    }
-
-    /// As [`Fleet::create_later`], for the request of this id, if it has one: the job that makes the tenant. One that the
-    /// request has begun before is given again, whatever became of it; another one that failed is left to a worker anew.
-    ///
-    /// # Errors
-    /// As [`Fleet::create_later`]; 409 for one that failed and was to have a first administrator.
-    pub(in crate::fleet) async fn create_later_once(
-        &self,
-        wanted: &CreateTenant,
-        request: Option<Uuid>,
-    ) -> ApiResult<Operation> {
-        let db = &self.control.db;
-        if let Some(request) = request {
-            let begun =
-                db.read(async move |conn: &mut MainConn| operations::find_requested(conn, request).await).await?;
-            if let Some(begun) = begun {
-                return Ok(begun);
-            }
-        }
-        check_name(wanted.name.as_deref())?;
-        let kind = OperationKind::Create;
-        let (tenant, is_new) = match unfinished(&self.control, &wanted.slug, kind, None).await? {
-            Some(begun) => (begun, false),
-            None => (Box::pin(self.begin_later_for(wanted, Asked { request, ..Asked::default() })).await?, true),
-        };
-        let its =
-            OperationFilter { kind: Some(kind), tenant: Some(tenant.id), limit: Some(1), ..OperationFilter::default() };
-        let found = db.read(async move |conn: &mut MainConn| operations::list(conn, &its).await).await?;
-        let job = found.into_iter().next().ok_or_else(|| ApiError::not_found("job"))?;
-        // What failed or was cancelled, no worker looks at any more.
-        if is_new || !job.state.is_final() {
-            return Ok(job);
-        }
-        if job.input["firstAdmin"] == true {
-            return Err(refused(
-                "Its making was begun with a first administrator, whose password is kept nowhere. Go on with it without \
-                 `noWait`.",
-            ));
-        }
-        db.read(async move |conn: &mut MainConn| operations::requeue(conn, job.id).await).await
     }
 
     async fn made_for(&self, request: Uuid) -> ApiResult<Option<Provisioned>> {

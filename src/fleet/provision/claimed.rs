@@ -1,22 +1,16 @@
 //! The short way to a tenant: a ready one was taken from the stock, in the transaction that made its registry entry.
 //! What is left is its first administrator, one look at the database, and the transaction that makes it routable.
 
-use std::time::Instant;
-
 use super::admin::AdminToBe;
-use super::again::Asked;
-use super::create::Reserved;
 use super::trail::Trail;
 use super::welcome::{Expected, Welcome};
-use super::{CreateTenant, Provisioned, verify};
-use crate::control::operations::{self, Operation, OperationKind};
+use super::{Provisioned, verify};
+use crate::control::operations::Operation;
 use crate::control::ready::ReadyTenant;
-use crate::control::tenants::{self, TenantRecord};
-use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::{self, Lock};
-use crate::fleet::migrations::Migrations;
-use crate::fleet::{Fleet, Silent, admin};
-use crate::router::{MainConn, Target};
+use crate::control::tenants::TenantRecord;
+use crate::error::ApiResult;
+use crate::fleet::{Fleet, admin};
+use crate::router::Target;
 
 /// The registry entry, made of a ready tenant.
 const CLAIM: &str = "claim";
@@ -35,62 +29,7 @@ pub(super) struct Ready {
     pub(super) expected: Option<Expected>,
 }
 
-/// Whether a worker will drive it.
-fn is_left(open: &Operation) -> bool {
-    open.background && !open.state.is_final()
-}
-
 impl Fleet {
-    /// Takes in a tenant that nobody waits for. Of the stock it is routable at once, else a worker makes it.
-    pub(super) async fn begin_later(&self, wanted: &CreateTenant) -> ApiResult<TenantRecord> {
-        self.begin_later_for(wanted, Asked::default()).await
-    }
-
-    /// The same, for a request.
-    pub(super) async fn begin_later_for(&self, wanted: &CreateTenant, asked: Asked) -> ApiResult<TenantRecord> {
-        let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
-        let begun = Instant::now();
-        let reserved = self.reserve(wanted, asked, None, true, &migrations.head()).await?;
-        let Reserved { tenant, operation, _lock, ready } = reserved;
-        let Some(ready) = ready else { return Ok(tenant) };
-        let trail = Trail::new(begun, None, &Silent);
-        match self.open_claimed((&tenant, &operation), ready, (None, None), trail).await {
-            Ok(made) => Ok(made.tenant),
-            Err(error) => {
-                tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(),
-                    "a ready tenant was not what it should be; a worker goes through its making");
-                Ok(tenant)
-            }
-        }
-    }
-
-    /// Leaves a making that was begun before to a worker, unless one has it already, or somebody is at it now.
-    pub(super) async fn leave_to_worker(&self, begun: TenantRecord) -> ApiResult<TenantRecord> {
-        let (id, db) = (begun.id, &self.control.db);
-        let open = db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
-        if open.is_some_and(|open| is_left(&open)) {
-            return Ok(begun);
-        }
-        let lock = match Lock::tenant(&self.control, id).await {
-            Ok(lock) => lock,
-            Err(error) if lock::is_busy(&error) => return Ok(begun),
-            Err(error) => return Err(error),
-        };
-        let left = async move |conn: &mut MainConn| {
-            let tenant = tenants::get(conn, id).await?;
-            // Whoever held the lock until now may have finished it.
-            let open = operations::find_open(conn, id).await?;
-            if let Some(open) = open.filter(|open| open.kind == OperationKind::Create && !is_left(open)) {
-                operations::requeue(conn, open.id).await?;
-            }
-            Ok::<_, ApiError>(tenant)
-        };
-        let left = db.transaction(left).await;
-        // A worker finds it free.
-        lock.release().await;
-        left
-    }
-
     /// Makes a tenant of a ready one routable; the caller holds its lock.
     pub(super) async fn open_claimed(
         &self,

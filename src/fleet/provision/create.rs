@@ -156,24 +156,6 @@ impl Fleet {
         }
     }
 
-    /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]), also one that was interrupted, failed or was
-    /// cancelled; one of the stock serves at once. It cannot have a first administrator, whose password is kept nowhere.
-    ///
-    /// # Errors
-    /// As [`Fleet::create`]; 422 for a first administrator.
-    pub async fn create_later(&self, wanted: &CreateTenant) -> ApiResult<TenantRecord> {
-        check_name(wanted.name.as_deref())?;
-        if wanted.admin.is_some() {
-            let said =
-                "The first administrator's password is kept nowhere, so it cannot be set later: wait, or leave it out.";
-            return Err(ApiError::invalid_field("admin", "needs_wait", said));
-        }
-        if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
-            return self.leave_to_worker(begun).await;
-        }
-        Box::pin(self.begin_later(wanted)).await
-    }
-
     /// The registry entry and its journal, in one transaction; of a ready tenant with the migrations that lead here, where
     /// the cluster has one. To that, a connection is opened meanwhile for who is welcomed.
     pub(super) async fn reserve(

@@ -7,6 +7,7 @@ pub mod attach;
 mod claimed;
 mod create;
 mod drive;
+mod later;
 pub(super) mod probe;
 mod ready;
 pub(super) mod remove;

@@ -6,6 +6,7 @@ use tenantry::kernel::crypto::sha256;
 use tenantry::testing::{Tenant, TestApp};
 
 use super::scene::{backup, dies};
+use crate::support::binary::run;
 use crate::support::dir::Dir;
 use crate::support::servers::Server;
 use crate::support::{db, eventually, seconds, unique};
@@ -242,6 +243,11 @@ async fn an_unfinished_creation_that_is_asked_for_again_is_left_to_a_worker() {
         let tenant = operator.get(&format!("/api/v1/admin/tenants/{slug}")).await.expect(200);
         assert_eq!((&tenant.data()["id"], &tenant.data()["status"]), (&json!(begun.id), &json!("active")));
     }
+    // A worker would make it without the administrator that was asked for.
+    let slug = unique("led");
+    dies(&app, &["tenant", "create", &slug, "--admin-email", &format!("a@{slug}.test")], "role", false).await;
+    run(&app, &["tenant", "create", &slug, "--no-wait"]).await.expect(4);
+    operator.post("/api/v1/admin/tenants", json!({"slug": slug, "noWait": true})).await.refused(409, "conflict");
 }
 
 /// What holds something of the tenant's is taken back before it ends; what is done already is finished.
