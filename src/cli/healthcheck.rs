@@ -16,30 +16,29 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// # Errors
 /// If it does not answer 200 within three seconds.
 pub fn run(context: &Context) -> anyhow::Result<()> {
-    let public = public(context)?;
-    let (address, status) = match ask(public) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            let management = reachable(context.config.management_listen());
-            let status = ask(management).with_context(|| format!("no answer from {public}, nor from {management}"));
-            (management, status?)
+    let mut refused = Vec::new();
+    for address in listeners(context) {
+        match ask(address) {
+            Ok(status) if status.contains(" 200 ") => return Ok(()),
+            Ok(status) => bail!("{address} answered: {status}"),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused.push(address.to_string()),
+            Err(error) => return Err(error).with_context(|| format!("no answer from {address}")),
         }
-        answer => (public, answer.with_context(|| format!("no answer from {public}"))?),
-    };
-    if !status.contains(" 200 ") {
-        bail!("{address} answered: {status}");
     }
-    Ok(())
+    bail!("no answer from {}", refused.join(", nor from "))
 }
 
-/// The listener that is configured; where none is, what `tenantry dev` says of its own in the data directory.
-fn public(context: &Context) -> anyhow::Result<SocketAddr> {
+/// Where somebody may listen, the likeliest first: that listener which is configured; where none is, that which `tenantry
+/// dev` says is its own in the data directory, and the usual one; and that of management.
+fn listeners(context: &Context) -> Vec<SocketAddr> {
     let settings = context.config.describe();
-    if settings.iter().any(|setting| setting.key == "listen" && setting.source != "default") {
-        return Ok(reachable(context.config.listen()));
-    }
-    let url = server_url(context, None)?;
-    let found = url.socket_addrs(|| None).with_context(|| format!("cannot find {url}"))?;
-    found.first().copied().with_context(|| format!("{url} leads nowhere"))
+    let is_set = settings.iter().any(|setting| setting.key == "listen" && setting.source != "default");
+    // A data directory that cannot be read is not what is asked about.
+    let told = || server_url(context, None).ok()?.socket_addrs(|| None).ok()?.into_iter().next();
+    let mut all = Vec::from_iter(if is_set { None } else { told() });
+    all.extend([reachable(context.config.listen()), reachable(context.config.management_listen())]);
+    all.dedup();
+    all
 }
 
 /// Where a listener is reached from its own machine.

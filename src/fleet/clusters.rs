@@ -162,7 +162,7 @@ impl Fleet {
     }
 
     /// Forgets a cluster that no tenant lives on, and drops its ready tenants. Nothing else on the server is touched. One
-    /// that cannot go takes tenants as before.
+    /// that cannot go takes tenants as before, unless somebody has changed it meanwhile.
     ///
     /// # Errors
     /// 404 if there is none; 409 while tenants live on it, or databases are kept there.
@@ -192,7 +192,7 @@ impl Fleet {
         let is_there = matches!(&removed, Err(error) if error.code() != Code::NotFound);
         if is_there
             && !cluster.draining
-            && let Err(error) = self.set_cluster(name, drains(false)).await
+            && let Err(error) = self.set_cluster_at(name, Some(version), drains(false)).await
         {
             tracing::warn!(cluster = name, %error, "a cluster that could not be removed is left draining");
         }

@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, BigInt, Bool};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::ControlPlane;
 use crate::control::operations::{self, Operation};
@@ -22,6 +22,9 @@ use crate::router::{AdminConn, ConnectOptions, MainConn};
 /// How long the server may need to notice that the last holder is gone.
 const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
+/// A session that has lain idle for longer is asked whether it is still there, and how long it may think.
+const TRUSTED: Duration = Duration::from_secs(5);
+const PING: Duration = Duration::from_secs(1);
 /// A holder whose machine vanished is noticed within half a minute; one that lies idle while it works keeps its lock.
 const KEEPALIVE: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; \
     SET idle_session_timeout = 0";
@@ -46,7 +49,7 @@ const IDLE: usize = 4;
 
 /// Sessions that held a lock and wait for the next: opening one takes longer than a short operation.
 #[derive(Default)]
-pub(super) struct Idle(Mutex<Vec<AdminConn>>);
+pub(super) struct Idle(Mutex<Vec<(Instant, AdminConn)>>);
 
 impl fmt::Debug for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,14 +58,14 @@ impl fmt::Debug for Idle {
 }
 
 impl Idle {
-    fn take(&self) -> Option<AdminConn> {
+    fn take(&self) -> Option<(Instant, AdminConn)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     fn keep(&self, conn: AdminConn) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < IDLE {
-            kept.push(conn);
+            kept.push((Instant::now(), conn));
         }
     }
 }
@@ -90,7 +93,15 @@ impl Session {
     /// # Errors
     /// 503 if the control plane does not answer.
     pub(super) async fn of(idle: &Arc<Idle>, control: &ControlPlane) -> ApiResult<Self> {
-        let (conn, kept) = match idle.take() {
+        let kept = match idle.take() {
+            Some((since, mut conn)) if since.elapsed() > TRUSTED => {
+                // Better here than where others wait for it.
+                let asked = timeout(PING, conn.batch_execute("SELECT 1")).await;
+                matches!(asked, Ok(Ok(()))).then_some(conn)
+            }
+            other => other.map(|(_, conn)| conn),
+        };
+        let (conn, kept) = match kept {
             Some(conn) => (conn, true),
             None => (open(control).await?, false),
         };

@@ -106,7 +106,7 @@ pub struct Seeded {
 /// interrupted.
 ///
 /// # Errors
-/// What the database answers; `NotFound` if [`seed`] has not run.
+/// What the database answers; `NotFound` for somebody new if [`seed`] has not run.
 pub async fn seed_admin<C>(conn: &mut C, admin: &FirstAdmin) -> QueryResult<Seeded>
 where
     C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
@@ -141,10 +141,10 @@ where
         .on_conflict_do_nothing()
         .execute(conn)
         .await?;
+    if given == 0 && is_new {
+        return Err(diesel::result::Error::NotFound);
+    }
     if is_new {
-        if given == 0 {
-            return Err(diesel::result::Error::NotFound);
-        }
         user.roles = vec![ADMIN.to_owned()];
     }
     Ok(Seeded { user, is_new })

@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub use cancel::{hand_over, request_cancel};
 pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
 pub use parts::{cancel_parts, open_parts, parts_done};
-pub use requested::{began, canaries, find_requested};
+pub use requested::{began, canaries, find_requested, note_request};
 pub use retention::{Litter, forget_steps, left_behind, step_undone, trim, unheld_moves};
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{

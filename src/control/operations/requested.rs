@@ -36,6 +36,17 @@ pub async fn find_requested(conn: &mut MainConn, request: Uuid) -> ApiResult<Opt
     }
 }
 
+/// Has an operation that no request has begun be found by this one, which goes on with it.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn note_request(conn: &mut MainConn, id: OperationId, request: Uuid) -> ApiResult<()> {
+    let note = "UPDATE operations SET input = jsonb_set(input, '{request}', to_jsonb($2)) \
+                WHERE id = $1 AND coalesce(input -> 'request', 'null') = 'null'";
+    diesel::sql_query(note).bind::<SqlUuid, _>(id.uuid()).bind::<Text, _>(request.to_string()).execute(conn).await?;
+    Ok(())
+}
+
 /// Whether a sign-up is what a tenant's making was begun for.
 ///
 /// # Errors

@@ -10,7 +10,8 @@ use crate::kernel::OperationId;
 use crate::router::MainConn;
 
 /// What goes, and what stays though it ended long ago: the certificate of an erasure, the latest run over the fleet, a
-/// living tenant's latest operation and what its next command looks back to because it was not done, a part of what is not done, and what other rows name.
+/// living tenant's latest operation and what its next command looks back to because it was not done, what marks a canary as
+/// one, a part of what is not done, and what other rows name.
 const TRIM: &str = "DELETE FROM operations WHERE id IN (SELECT o.id FROM operations o \
     WHERE o.finished_at < $1 AND o.kind <> 'erase' \
     AND NOT (o.kind = 'migrate' AND NOT EXISTS ( \
@@ -21,6 +22,7 @@ const TRIM: &str = "DELETE FROM operations WHERE id IN (SELECT o.id FROM operati
     AND NOT (EXISTS (SELECT FROM tenants t WHERE t.id = o.tenant_id) \
         AND NOT EXISTS (SELECT FROM operations newer WHERE newer.tenant_id = o.tenant_id \
             AND (newer.started_at, newer.id) > (o.started_at, o.id))) \
+    AND NOT (o.input ->> 'canary' = 'true' AND EXISTS (SELECT FROM tenants t WHERE t.id = o.tenant_id)) \
     AND NOT EXISTS (SELECT FROM operations whole \
         WHERE whole.finished_at IS NULL AND whole.id::text = o.input ->> 'partOf') \
     AND NOT EXISTS (SELECT FROM tenant_holds h WHERE h.operation_id = o.id) \

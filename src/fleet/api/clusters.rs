@@ -13,6 +13,7 @@ use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
 use crate::fleet::view::ClusterView;
+use crate::kernel::request;
 use crate::rest::{
     Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, ListFew, Listed, MergePatch, NoContent, NoQuery, Patch,
     Path, Query, Tagged,
@@ -235,6 +236,6 @@ pub async fn remove_cluster(
     let expected = if_match.expected(fleet.cluster(&name.0).await?.version)?;
     let fleet = fleet.into_inner();
     let removing = async move { fleet.remove_cluster_at(&name.0, expected).await };
-    actix_web::rt::spawn(removing).await.map_err(ApiError::internal)??;
+    actix_web::rt::spawn(request::carried(removing)).await.map_err(ApiError::internal)??;
     Ok(NoContent)
 }

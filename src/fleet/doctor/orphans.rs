@@ -1,8 +1,10 @@
 //! Databases and roles without a tenant, tenants without a database or a role.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
 
 use super::server::Context;
 use super::{Finding, psql};
@@ -15,7 +17,7 @@ use crate::router::{AdminConn, MainConn, TenantStatus};
 
 /// What provisioning calls databases and roles.
 const DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$' \
-    ORDER BY oid";
+    ORDER BY oid DESC";
 const ALL_DATABASES: &str = "SELECT datname::text AS word FROM pg_database WHERE NOT datistemplate";
 const ROLES: &str = "SELECT rolname::text AS word FROM pg_roles WHERE rolname ~ '^t_[0-9a-f]{32}$' \
     AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datdba = pg_roles.oid)";
@@ -24,6 +26,8 @@ const ALL_ROLES: &str = "SELECT rolname::text AS word FROM pg_roles WHERE rolcan
 const MOST_STAMPS: usize = 500;
 /// And those whose stamps are read at the same time.
 const AT_ONCE: usize = 8;
+/// How long one of them is waited for.
+const ONE: Duration = Duration::from_secs(5);
 
 /// Whose a database without a tenant is.
 enum Whose {
@@ -32,7 +36,12 @@ enum Whose {
     AnothersOrUnknown,
 }
 
-pub(super) async fn look(context: &Context<'_>, cluster: &Cluster, server: &mut AdminConn) -> ApiResult<Vec<Finding>> {
+/// What the server's catalog tells, and the databases that no tenant has, the newest first.
+pub(super) async fn look(
+    context: &Context<'_>,
+    cluster: &Cluster,
+    server: &mut AdminConn,
+) -> ApiResult<(Vec<Finding>, Vec<String>)> {
     let here = || context.tenants.iter().filter(|tenant| tenant.cluster_id == Some(cluster.id));
     let mut findings = Vec::new();
     let there: HashSet<String> = admin::words(server, ALL_DATABASES).await?.into_iter().collect();
@@ -50,39 +59,44 @@ pub(super) async fn look(context: &Context<'_>, cluster: &Cluster, server: &mut 
     }
     let (databases, alone) = (admin::words(server, DATABASES).await?, admin::words(server, ROLES).await?);
     let known = known(context).await?;
-    let mut unknown: Vec<String> = databases.into_iter().filter(|name| !known.contains(name)).collect();
-    findings.extend(not_looked_into(&cluster.name, unknown.len()));
-    unknown.truncate(MOST_STAMPS);
-    let mut looks =
-        stream::iter(unknown.into_iter().map(|name| orphan(context, cluster, name))).buffer_unordered(AT_ONCE);
-    while let Some(found) = looks.next().await {
-        findings.extend(found?);
-    }
-    drop(looks);
     for name in alone.into_iter().filter(|name| !known.contains(name)) {
         let remedy = psql(&format!("DROP ROLE {}", sql::ident(&name)));
         findings.push(Finding::warning("orphan_role", name, "is no tenant's role, and owns no database", remedy));
     }
-    Ok(findings)
+    let unknown = databases.into_iter().filter(|name| !known.contains(name)).collect();
+    Ok((findings, unknown))
 }
 
-/// The finding about a database that no tenant has, unless it is another installation's.
-async fn orphan(context: &Context<'_>, cluster: &Cluster, name: String) -> ApiResult<Option<Finding>> {
-    let said = match whose(context, cluster, &name).await? {
-        Whose::Ours => "is stamped by this installation, and no tenant's",
-        Whose::Nobodys => "carries no stamp, and is no tenant's",
-        Whose::AnothersOrUnknown => return Ok(None),
+/// The findings about databases that no tenant has, by what is written inside them.
+pub(super) async fn look_into(context: &Context<'_>, cluster: &Cluster, unknown: Vec<String>) -> Vec<Finding> {
+    let count = unknown.len();
+    let looks = unknown.into_iter().take(MOST_STAMPS).map(|name| orphan(context, cluster, name));
+    let found: Vec<Option<Finding>> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    let mut findings: Vec<Finding> = found.into_iter().flatten().collect();
+    findings.extend(not_looked_into(&cluster.name, count, findings.len()));
+    findings
+}
+
+/// The finding about a database that no tenant has, unless it is another installation's, or does not tell in time.
+async fn orphan(context: &Context<'_>, cluster: &Cluster, name: String) -> Option<Finding> {
+    let said = match timeout(ONE, whose(context, cluster, &name)).await {
+        Ok(Ok(Whose::Ours)) => "is stamped by this installation, and no tenant's",
+        Ok(Ok(Whose::Nobodys)) => "carries no stamp, and is no tenant's",
+        Ok(Ok(Whose::AnothersOrUnknown) | Err(_)) | Err(_) => return None,
     };
     let remedy = psql(&format!("DROP DATABASE {} WITH (FORCE)", sql::ident(&name)));
-    Ok(Some(Finding::warning("orphan_database", name, said, remedy)))
+    Some(Finding::warning("orphan_database", name, said, remedy))
 }
 
-/// The finding, if there are more databases without a tenant than are looked into.
-fn not_looked_into(cluster: &str, unknown: usize) -> Option<Finding> {
-    let more = unknown.checked_sub(MOST_STAMPS).filter(|more| *more > 0)?;
+/// The finding, if there are more databases without a tenant than are looked into, and orphans among those that were:
+/// where there are none, they are all another installation's.
+fn not_looked_into(cluster: &str, unknown: usize, orphans: usize) -> Option<Finding> {
+    let more = unknown.checked_sub(MOST_STAMPS).filter(|more| *more > 0 && orphans > 0)?;
     let subject = format!("databases on {cluster}");
-    let said =
-        format!("{more} more that no tenant has were not looked into; drop those that are told of, and look again");
+    let said = format!(
+        "{more} more are no tenant's of this installation and were not looked into; drop the orphans that are told of, and \
+         look again"
+    );
     Some(Finding::warning("more_databases", subject, said, "tenantry fleet doctor"))
 }
 
@@ -118,8 +132,9 @@ mod tests {
 
     #[test]
     fn what_is_not_looked_into_is_counted() {
-        assert_eq!(not_looked_into("east", MOST_STAMPS), None);
-        let told = not_looked_into("east", MOST_STAMPS + 3).unwrap();
+        assert_eq!(not_looked_into("east", MOST_STAMPS, 1), None);
+        assert_eq!(not_looked_into("east", MOST_STAMPS + 3, 0), None, "another installation's");
+        let told = not_looked_into("east", MOST_STAMPS + 3, 1).unwrap();
         assert_eq!((told.code, told.subject.as_str()), ("more_databases", "databases on east"));
         assert!(told.said.starts_with("3 more "), "{}", told.said);
     }

@@ -78,7 +78,10 @@ pub(super) async fn look(context: &Context<'_>, cluster: &Cluster) -> Vec<Findin
         Err(ApiError::new(Code::TenantDatabaseUnavailable).detail(said))
     });
     match looked {
-        Ok(findings) => findings,
+        Ok((mut findings, unknown)) => {
+            findings.extend(orphans::look_into(context, cluster, unknown).await);
+            findings
+        }
         Err(error) => {
             tracing::info!(cluster = %cluster.name, %error, cause = ?error.cause(), "a cluster was not looked at");
             let remedy = format!("tenantry cluster show {}", cluster.name);
@@ -87,7 +90,7 @@ pub(super) async fn look(context: &Context<'_>, cluster: &Cluster) -> Vec<Findin
     }
 }
 
-async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Finding>> {
+async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<(Vec<Finding>, Vec<String>)> {
     let opened = AdminConn::open(&cluster.admin, &admin::options()).await;
     let mut server = opened.map_err(|error| {
         let (_, said) = explain(&error);
@@ -98,8 +101,9 @@ async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<Vec<Findi
     findings.extend(budget(context.fleet, cluster, Room::read(&mut server).await?));
     findings.extend(templates(context, &mut server).await?);
     findings.extend(scratch(&mut server).await?);
-    findings.extend(orphans::look(context, cluster, &mut server).await?);
-    Ok(findings)
+    let (found, unknown) = orphans::look(context, cluster, &mut server).await?;
+    findings.extend(found);
+    Ok((findings, unknown))
 }
 
 /// The finding, if the server has not the connections of the cluster's budget.

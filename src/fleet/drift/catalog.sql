@@ -61,9 +61,11 @@ WITH who AS (
     FROM pg_roles r LEFT JOIN pg_auth_members m ON m.member = r.oid LEFT JOIN pg_roles g ON g.oid = m.roleid
     WHERE r.rolname = $1
     UNION ALL
-    -- Whoever made the role is a member: an administrator.
-    SELECT 'role', '', 'members', coalesce(string_agg(DISTINCT w.name, ', ') FILTER (WHERE w.name <> 'an administrator'), '')
+    -- Whoever made the role is a member: an administrator of now, or of before.
+    SELECT 'role', '', 'members', coalesce(string_agg(DISTINCT w.name, ', ')
+               FILTER (WHERE w.name <> 'an administrator' AND NOT (a.rolcreaterole AND a.rolcreatedb)), '')
     FROM pg_roles r LEFT JOIN pg_auth_members m ON m.roleid = r.oid LEFT JOIN who w ON w.oid = m.member
+    LEFT JOIN pg_roles a ON a.oid = m.member
     WHERE r.rolname = $1
     UNION ALL
     -- Provisioning sets none of these; what holds for the whole server holds in the reference as well.

@@ -1,14 +1,17 @@
 //! The plan of a run, without doing any of it: what each tenant lacks, and which locks each migration takes, found out by
 //! running it in a database of its own.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{HeadView, MigrateFleet};
 use crate::control::clusters;
 use crate::control::clusters::Cluster;
 use crate::control::migration_runs::{self, Behind};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{Fleet, admin, refused, template};
@@ -18,6 +21,8 @@ use crate::router::migrate::{LockTaken, MigrationSet, Trial};
 
 /// What the databases are called that migrations are tried in.
 pub(in crate::fleet) const PREFIX: &str = "tenantry_trial_";
+/// How long a trial may take, and how long dropping its database: the database is empty.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
 
 /// What a run would do.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -146,16 +151,27 @@ impl Fleet {
             return Err(refused("Another plan is being made; ask again when it is there."));
         };
         let name = format!("{PREFIX}{}", OperationId::generate().uuid().simple());
-        let mut server = admin::open(&cluster.admin).await?;
-        let tried = match template::make_empty(&mut server, cluster, &name).await {
-            Ok(()) => try_in(cluster, migrations, &name).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = template::drop_database(&mut server, &name).await {
+        let tried = timeout(LONGEST, try_in_new(cluster, migrations, &name)).await;
+        if let Err(error) = timeout(LONGEST, drop_scratch(cluster, &name)).await.unwrap_or_else(|_| Err(silent())) {
             tracing::warn!(%error, name, "a scratch database stays; `tenantry fleet doctor` says how to drop it");
         }
-        tried
+        tried.unwrap_or_else(|_| Err(silent()))
     }
+}
+
+/// A server that took a connection does not answer.
+fn silent() -> ApiError {
+    ApiError::new(Code::TenantDatabaseUnavailable).detail("The server did not answer while the migrations were tried.")
+}
+
+/// Over a connection of its own: the one that the database was made over may have broken.
+async fn drop_scratch(cluster: &Cluster, name: &str) -> ApiResult<()> {
+    template::drop_database(&mut admin::open(&cluster.admin).await?, name).await
+}
+
+async fn try_in_new(cluster: &Cluster, migrations: &Migrations, name: &str) -> ApiResult<Vec<Tried>> {
+    template::make_empty(&mut admin::open(&cluster.admin).await?, cluster, name).await?;
+    try_in(cluster, migrations, name).await
 }
 
 async fn try_in(cluster: &Cluster, migrations: &Migrations, name: &str) -> ApiResult<Vec<Tried>> {

@@ -20,6 +20,8 @@ struct Session {
     /// None since it broke.
     many: Option<ManyLocks>,
     held: HashSet<TenantId>,
+    /// Those of them that another session still holds: that of before, most likely, whose end the server has not noticed.
+    missing: HashSet<TenantId>,
 }
 
 impl Locks {
@@ -29,7 +31,10 @@ impl Locks {
     /// 503 if the control plane does not answer.
     pub(super) async fn open(control: &ControlPlane) -> ApiResult<Self> {
         let many = Some(ManyLocks::open(control).await?);
-        Ok(Self { control: control.clone(), session: AsyncMutex::new(Session { many, held: HashSet::new() }) })
+        Ok(Self {
+            control: control.clone(),
+            session: AsyncMutex::new(Session { many, held: HashSet::new(), missing: HashSet::new() }),
+        })
     }
 
     /// Takes those that are free, and gives them.
@@ -48,6 +53,7 @@ impl Locks {
         }
         let taken = taken?;
         session.held.extend(&taken);
+        session.recover().await;
         Ok(taken)
     }
 
@@ -55,6 +61,7 @@ impl Locks {
     pub(super) async fn release(&self, tenants: &[TenantId]) {
         let mut session = self.session.lock().await;
         session.held.retain(|held| !tenants.contains(held));
+        session.missing.retain(|missing| !tenants.contains(missing));
         let Some(many) = &session.many else { return };
         let released = many.release(tenants).await;
         if let Err(error) = released {
@@ -63,6 +70,7 @@ impl Locks {
             session.many = None;
             let _ = session.of(&self.control).await;
         }
+        session.recover().await;
     }
 }
 
@@ -76,13 +84,25 @@ impl Session {
     }
 
     /// Another session, with the locks of those that are under way.
-    async fn again(&self, control: &ControlPlane) -> ApiResult<ManyLocks> {
+    async fn again(&mut self, control: &ControlPlane) -> ApiResult<ManyLocks> {
         let many = ManyLocks::open(control).await?;
         let held: Vec<_> = self.held.iter().copied().collect();
-        let lost = held.len() - many.try_take(&held).await?.len();
-        if lost > 0 {
-            tracing::warn!(lost, "somebody else works on tenants that are being migrated");
+        let taken = many.try_take(&held).await?;
+        self.missing = held.into_iter().filter(|held| !taken.contains(held)).collect();
+        if !self.missing.is_empty() {
+            let missing = self.missing.len();
+            tracing::warn!(missing, "locks of tenants that are being migrated are still held by another session");
         }
         Ok(many)
+    }
+
+    /// Takes what could not be taken again yet. None is taken twice: it would have to be given back twice.
+    async fn recover(&mut self) {
+        let Some(many) = self.many.as_ref().filter(|_| !self.missing.is_empty()) else { return };
+        let missing: Vec<_> = self.missing.iter().copied().collect();
+        match many.try_take(&missing).await {
+            Ok(taken) => self.missing.retain(|missing| !taken.contains(missing)),
+            Err(error) => tracing::info!(%error, "locks could not be taken again"),
+        }
     }
 }

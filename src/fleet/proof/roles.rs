@@ -100,11 +100,12 @@ async fn grants(ground: &Ground, cluster: &Cluster) -> ApiResult<(usize, Vec<Fau
 }
 
 /// Whoever is a member of a role may what that one may: no tenant's role is one of anything, and nobody is one of a
-/// tenant's but the administrator who made it.
+/// tenant's but administrators: who makes tenants on a server may make roles and databases there, and has to be a member
+/// of a role to make one for it, as did whoever was the administrator before.
 async fn members(ours: &Ours<'_>, server: &mut AdminConn) -> ApiResult<Vec<Fault>> {
     let member = "SELECT m.rolname || ' ' || g.rolname AS word FROM pg_auth_members a \
         JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid \
-        WHERE NOT m.rolsuper AND m.rolname <> current_user";
+        WHERE NOT m.rolsuper AND m.rolname <> current_user AND NOT (m.rolcreaterole AND m.rolcreatedb)";
     let mut faults = Vec::new();
     for line in admin::words(server, member).await? {
         let Some((role, group)) = line.split_once(' ') else { continue };

@@ -42,7 +42,7 @@ impl Fleet {
             return Err(ApiError::invalid_field("admin", "needs_wait", said));
         }
         if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
-            return self.hand_to_worker(begun).await;
+            return self.hand_to_worker(begun, asked.request).await;
         }
         Box::pin(self.begin_later(wanted, asked)).await
     }
@@ -98,7 +98,7 @@ impl Fleet {
     ///
     /// # Errors
     /// 409 if it was to have a first administrator.
-    async fn hand_to_worker(&self, begun: TenantRecord) -> ApiResult<TenantRecord> {
+    async fn hand_to_worker(&self, begun: TenantRecord, request: Option<Uuid>) -> ApiResult<TenantRecord> {
         let (id, db) = (begun.id, &self.control.db);
         let open = db.read(async move |conn: &mut MainConn| operations::find_open(conn, id).await).await?;
         if open.is_some_and(|open| is_left(&open)) {
@@ -118,6 +118,9 @@ impl Fleet {
                     return Err(refused(ADMIN_IS_LOST));
                 }
                 operations::requeue(conn, open.id).await?;
+                if let Some(request) = request {
+                    operations::note_request(conn, open.id, request).await?;
+                }
             }
             Ok::<_, ApiError>(tenant)
         };

@@ -4,7 +4,6 @@ use tokio_postgres::Error as PgError;
 use tokio_postgres::error::SqlState;
 
 use super::MigrateError;
-use super::index::Unnamed;
 use crate::router::connect::ConnectError;
 
 /// See the module.
@@ -24,8 +23,6 @@ pub(super) enum Fault {
 /// Why an index is not there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IndexFault {
-    #[error(transparent)]
-    Unnamed(#[from] Unnamed),
     #[error("the name {name} belongs to something else ({owner}); rename the index")]
     Taken { name: String, owner: String },
     #[error("the index {0} is not there, or invalid, although it was made twice; see the server's log")]

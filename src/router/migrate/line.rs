@@ -97,7 +97,11 @@ async fn is_there(target: &Target) -> bool {
     let options = ConnectOptions { application_name: NAME.into(), ..ConnectOptions::default() };
     match open_client(target, &options, None).await {
         Ok(_) => true,
-        Err(error) => error.kind != ConnectFailure::Unreachable,
+        // One that is shutting down has the word to refuse newcomers, and goes on with what it has begun.
+        Err(error) => {
+            let said = error.source.downcast_ref::<PgError>().is_some_and(|error| error.as_db_error().is_some());
+            said || error.kind != ConnectFailure::Unreachable
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(line: &Line, sql: &str, wait: Duration, remember: &str) 
     let patience = format!("SET lock_timeout = {}; SET statement_timeout = 0", wait.as_millis().max(1));
     line.tell(&patience, None).await?;
     for statement in statements(sql) {
-        match NewIndex::of(statement).map_err(IndexFault::from)? {
+        match NewIndex::of(statement) {
             Some(index) => make(line, statement, &index).await?,
             None => line.tell(statement, None).await?,
         }

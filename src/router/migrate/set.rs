@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use refinery::Migration;
 
-use super::index::NewIndex;
-use super::statements::statements;
 use crate::kernel::crypto::sha256;
 
 /// The first line of a file whose statements run one by one, outside of a transaction.
@@ -43,14 +41,6 @@ pub enum MigrationFileError {
     /// Two files with one number.
     #[error("{} has the number of another migration", .0.display())]
     Repeated(PathBuf),
-    /// An index that is made concurrently, outside of a transaction, and does not say its name. What a try that died left
-    /// of it could not be told from other indexes.
-    #[error(
-        "{} makes an index concurrently that has no plain name, so that what an interrupted try leaves could not be \
-         found: write CREATE INDEX CONCURRENTLY name ON table",
-        .0.display()
-    )]
-    UnnamedIndex(PathBuf),
 }
 
 impl MigrationSet {
@@ -78,9 +68,6 @@ impl MigrationSet {
                 continue;
             }
             let sql = tokio::fs::read_to_string(&path).await.map_err(unreadable(&path))?;
-            if without_transaction(&sql) && statements(&sql).into_iter().any(|it| NewIndex::of(it).is_err()) {
-                return Err(MigrationFileError::UnnamedIndex(path));
-            }
             let stem = path.file_stem().and_then(|s| s.to_str()).filter(|s| s.starts_with('V'));
             match stem.map(|stem| Migration::unapplied(stem, &sql)) {
                 Some(Ok(migration)) => found.push((migration, path)),

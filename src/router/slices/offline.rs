@@ -3,7 +3,7 @@
 //! It shows itself before it looks: only with an anchor open there under its own name does it ask the cluster whom it
 //! sees. So of two nodes that begin together at least one sees the other. Whoever sees nobody has the whole budget, the
 //! anchor included, while the anchor is held, and looks again and again. Whoever sees another has one connection until
-//! the ledger has been asked.
+//! the ledger has been asked. While the cluster itself is away nothing is open there, and nothing is given up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +13,20 @@ use super::entry::Entry;
 use super::keeper::Keeper;
 use super::{SliceClaim, look};
 use crate::kernel::ClusterId;
-use crate::router::connect::{ConnectOptions, Target};
+use crate::router::connect::{ConnectFailure, ConnectOptions, Target};
 
-/// What becomes of the anchor of a cluster that is served without a slice. Who has it alone looks every `gap`; one that
-/// could not for `patience` has it alone no more.
+/// What came of showing ourselves and looking.
+enum Shown {
+    /// Nobody else is to be seen.
+    Alone(Held),
+    /// Somebody else is.
+    Seen(Held),
+    /// It could not be done, or not be looked, for this reason; what is left of the anchor.
+    Not(ConnectFailure, Anchor),
+}
+
+/// What becomes of the anchor of a cluster that is served without a slice. Who has it alone looks every `gap`; one with
+/// connections there that could not for `patience` has it alone no more.
 pub(super) fn watch(
     entry: &mut Entry,
     now: Instant,
@@ -41,7 +51,7 @@ pub(super) fn watch(
             }
             look
         }
-        Anchor::None if since >= patience => {
+        Anchor::None if since >= patience && entry.counts().open > 0 => {
             come_down(entry, "it cannot show itself there");
             None
         }
@@ -60,6 +70,7 @@ fn come_down(entry: &mut Entry, why: &'static str) {
         tracing::warn!(cluster = entry.name, why, "without a slice, and not alone for certain: one connection is used");
         entry.offline = Some(1);
         entry.anchor.leave();
+        entry.apply();
     }
 }
 
@@ -83,12 +94,13 @@ impl Keeper {
             })
         };
         let shown = match target {
-            Some(target) => self.show(&target).await,
+            Some(target) => Some(self.show(&target).await),
             None => None,
         };
         let (alone, anchor) = match shown {
-            Some((held, true)) => (true, Anchor::Held(held)),
-            Some((held, false)) => (false, held.close().await),
+            Some(Shown::Alone(held)) => (true, Anchor::Held(held)),
+            Some(Shown::Seen(held)) => (false, held.close().await),
+            Some(Shown::Not(_, anchor)) => (false, anchor),
             None => (false, Anchor::None),
         };
         let mut state = self.lock();
@@ -105,14 +117,20 @@ impl Keeper {
         entry.apply();
     }
 
-    /// Opens an anchor, and looks through it whether nobody else is there. `None` if it cannot be opened.
-    async fn show(&self, target: &Target) -> Option<(Held, bool)> {
+    /// Opens an anchor, and looks through it whether nobody else is there.
+    async fn show(&self, target: &Target) -> Shown {
         // Renewals of the lease wait for this.
         let connect_timeout = self.connect.connect_timeout.min(look::DEADLINE);
         let options = ConnectOptions { connect_timeout, ..self.connect.clone() };
-        let held = Held::open(target, &options).await.ok()?;
-        let alone = look::others_are_there(&held.client, self.node).await.is_ok_and(|others| !others);
-        Some((held, alone))
+        let held = match Held::open(target, &options).await {
+            Ok(held) => held,
+            Err(error) => return Shown::Not(error.kind, Anchor::None),
+        };
+        match look::others_are_there(&held.client, self.node).await {
+            Ok(true) => Shown::Seen(held),
+            Ok(false) => Shown::Alone(held),
+            Err(error) => Shown::Not(error.kind, held.close().await),
+        }
     }
 
     /// The anchor was lost. Until there is another one, and nobody to be seen from it, nothing more is opened.
@@ -120,17 +138,29 @@ impl Keeper {
         let shown = self.show(&target).await;
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&cluster) else { return };
-        match shown {
-            None => entry.anchor = Anchor::None,
-            Some((held, alone)) => {
-                entry.anchor = Anchor::Held(held);
-                entry.looked = Instant::now();
-                if !alone {
-                    come_down(entry, "another node is there");
-                }
+        let came_down = match shown {
+            // The cluster is away, or busy with coming back: the next watch tries again.
+            Shown::Not(ConnectFailure::Unreachable | ConnectFailure::Other, anchor) => {
+                entry.anchor = anchor;
+                None
             }
-        }
+            Shown::Not(_, anchor) => {
+                entry.anchor = anchor;
+                Some("it is not let in to show itself")
+            }
+            Shown::Alone(held) => {
+                (entry.anchor, entry.looked) = (Anchor::Held(held), Instant::now());
+                None
+            }
+            Shown::Seen(held) => {
+                (entry.anchor, entry.looked) = (Anchor::Held(held), Instant::now());
+                Some("another node is there")
+            }
+        };
         entry.apply();
+        if let Some(why) = came_down {
+            come_down(entry, why);
+        }
     }
 
     /// Whoever came without having seen us is seen by us.
@@ -142,9 +172,11 @@ impl Keeper {
         match others {
             Ok(true) => come_down(entry, "another node is there"),
             // Another anchor may see more.
-            Err(_) if entry.has_it_alone() => entry.anchor.leave(),
-            _ => return,
+            Err(_) if entry.has_it_alone() => {
+                entry.anchor.leave();
+                entry.apply();
+            }
+            _ => {}
         }
-        entry.apply();
     }
 }

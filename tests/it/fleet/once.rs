@@ -79,7 +79,7 @@ async fn what_makes_or_changes_something_does_it_once() {
     assert_eq!(twice(&operator, &of("suspend"), Value::Null, None).await["status"], json!("suspended"));
     assert_eq!(twice(&operator, &of("resume"), Value::Null, None).await["status"], json!("active"));
     assert_eq!(twice(&operator, &of("archive"), Value::Null, None).await["status"], json!("archived"));
-    operator.post(&of("restore"), Value::Null).await.expect(200);
+    operator.post(&of("restore"), json!({})).await.expect(200);
     // A key counts for one operation: the same one suspends again, and its first answer does not come back.
     operator.with("idempotency-key", &unique("once")).post(&of("suspend"), Value::Null).await.expect(200);
     operator.post(&of("resume"), Value::Null).await.expect(200);

@@ -1,6 +1,7 @@
 //! One budget, and nodes that start while the control plane is away: none has a slice, and each sees whom it can see.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::join;
@@ -16,6 +17,8 @@ use crate::support::servers::Server;
 use crate::support::{db, eventually, seconds};
 
 const BUDGET: u32 = 4;
+/// How long a slice is leased.
+const TTL: Duration = Duration::from_millis(1500);
 
 /// Tenants on a server where nobody else is, and the snapshot that nodes start from.
 struct Ground {
@@ -71,8 +74,8 @@ impl Ground {
     /// A node that has nothing but the snapshot.
     async fn node(&self) -> Router {
         let config = RouterConfig {
-            slice_ttl: std::time::Duration::from_millis(1500),
-            idle_timeout: std::time::Duration::from_millis(200),
+            slice_ttl: TTL,
+            idle_timeout: Duration::from_millis(200),
             acquire_timeout: seconds(20),
             ..RouterConfig::new("http://tenantry.test")
         };
@@ -140,4 +143,19 @@ async fn a_node_without_the_control_plane_is_seen_by_the_next_one_however_idle_i
     ground.burst(&second).await;
     assert_eq!(slice(&second), 1, "it saw the first");
     assert!(observer.most() <= BUDGET as usize + 1, "{} were open", observer.most());
+}
+
+#[actix_web::test]
+async fn a_cluster_that_was_away_is_served_in_full_again_without_the_control_plane() {
+    let mut ground = Ground::new(2).await;
+    let node = ground.node().await;
+    ground.burst(&node).await;
+    assert_eq!(slice(&node), BUDGET, "alone it has all of it");
+    ground.server.stop().await;
+    let gone = Instant::now();
+    let long = async || ask(&node, &ground.tenants[0]).await.is_err() && gone.elapsed() > 2 * TTL;
+    eventually(seconds(60), "away for longer than a slice is leased", long).await;
+    ground.server.restart().await;
+    let served = async || ask(&node, &ground.tenants[0]).await.is_ok() && slice(&node) == BUDGET;
+    eventually(seconds(60), "served, and alone as before", served).await;
 }
