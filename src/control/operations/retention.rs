@@ -22,7 +22,7 @@ const TRIM: &str = "DELETE FROM operations WHERE id IN (SELECT o.id FROM operati
     AND NOT (EXISTS (SELECT FROM tenants t WHERE t.id = o.tenant_id) \
         AND NOT EXISTS (SELECT FROM operations newer WHERE newer.tenant_id = o.tenant_id \
             AND (newer.started_at, newer.id) > (o.started_at, o.id))) \
-    AND NOT (o.input ->> 'canary' = 'true' AND EXISTS (SELECT FROM tenants t WHERE t.id = o.tenant_id)) \
+    AND NOT (o.input ->> 'canary' IS NOT DISTINCT FROM 'true' AND EXISTS (SELECT FROM tenants t WHERE t.id = o.tenant_id)) \
     AND NOT EXISTS (SELECT FROM operations whole \
         WHERE whole.finished_at IS NULL AND whole.id::text = o.input ->> 'partOf') \
     AND NOT EXISTS (SELECT FROM tenant_holds h WHERE h.operation_id = o.id) \
