@@ -15,11 +15,12 @@ use secrecy::SecretString;
 use super::ClientIp;
 use super::browser::CookiesIgnored;
 use super::gate::Gate;
+use super::principal::Principal;
 use super::rate::RateStanding;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::kernel::{SessionId, TenantId, UserId};
-use crate::router::{self, Access, AccessClaims, AppBearer, ForeignBearer, KeyHolder, Router, TenantDb, extractor};
+use crate::kernel::{TenantId, UserId};
+use crate::router::{self, Access, AccessClaims, Router, TenantDb, extractor};
 
 /// A right of a role, named in the signature of the handlers that need it.
 pub trait Permission: 'static {
@@ -42,46 +43,6 @@ pub struct Caller {
     pub slug: String,
     /// The person.
     pub user: UserId,
-}
-
-/// Who is behind a request.
-#[derive(Debug, Clone)]
-pub enum Principal {
-    /// A person with a session, or somebody who acts in their name.
-    Person(Arc<AccessClaims>),
-    /// A program with an API key.
-    Key(KeyHolder),
-    /// Somebody with a token of another issuer.
-    Foreign(ForeignBearer),
-    /// An app that somebody let in.
-    App(AppBearer),
-}
-
-impl Principal {
-    /// The person, or the one in whose name the program works.
-    #[must_use]
-    pub fn user(&self) -> UserId {
-        match self {
-            Self::Person(claims) => claims.sub,
-            Self::Key(key) => key.owner,
-            Self::Foreign(bearer) => bearer.user,
-            Self::App(app) => app.user,
-        }
-    }
-
-    /// Whether somebody else acts in their name.
-    fn is_acted_for(&self) -> bool {
-        matches!(self, Self::Person(claims) if claims.act.is_some())
-    }
-
-    /// The session; a program has none.
-    #[must_use]
-    pub fn session(&self) -> Option<SessionId> {
-        match self {
-            Self::Person(claims) => Some(claims.sid),
-            Self::Key(_) | Self::Foreign(_) | Self::App(_) => None,
-        }
-    }
 }
 
 /// A caller that holds the permission `P`, and their tenant's database.

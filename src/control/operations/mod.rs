@@ -3,6 +3,7 @@
 
 mod cancel;
 mod driver;
+mod list;
 mod parts;
 mod requested;
 mod retention;
@@ -14,13 +15,14 @@ use uuid::Uuid;
 
 pub use cancel::{hand_over, request_cancel};
 pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
+pub use list::{OperationFilter, count, list, unended, waiting};
 pub use parts::{cancel_parts, open_parts, parts_done};
 pub use requested::{began, canaries, find_requested, note_request};
 pub use retention::{Litter, forget_steps, left_behind, step_undone, trim, unheld_moves};
 pub use steps::{Step, step_done, step_started, steps, steps_done};
 pub use store::{
-    NewOperation, OperationFilter, begin, begin_waiting, count, fail_open, find_open, finish, get, has_begun,
-    has_ended, is_done_after_all, list, reopen, requeue, resume, set_result, unended, waiting,
+    NewOperation, begin, begin_waiting, fail_open, find_open, finish, get, has_begun, has_ended, is_done_after_all,
+    reopen, requeue, resume, set_result,
 };
 
 use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
