@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use futures_util::future::try_join;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -178,8 +179,6 @@ impl Fleet {
                 let usual = super::role_connections(wanted.max_connections) == super::role_connections(None);
                 let ready = if usual { ready::take(conn, &keys, cluster.id, &head.hash).await? } else { None };
                 let id = ready.as_ref().map_or_else(TenantId::generate, |ready| ready.id);
-                // Nobody knows of it before this commits, so nobody is waited for.
-                let lock = session.tenant(id).await?;
                 let generated = generated_name(id);
                 let new = NewTenant {
                     id,
@@ -196,7 +195,8 @@ impl Fleet {
                     registration: wanted.registration.unwrap_or(Registration::Invite),
                     head: Some(head),
                 };
-                let mut tenant = tenants::insert(conn, &keys, &new).await?;
+                // Nobody knows of it before this commits, so nobody is waited for.
+                let (lock, mut tenant) = try_join(session.tenant(id), tenants::insert(conn, &keys, &new)).await?;
                 if let Some(plan) = &wanted.plan {
                     tenants::set_plan(conn, id, plan).await?;
                     tenant.plan = Some(plan.clone());

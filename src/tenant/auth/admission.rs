@@ -153,6 +153,13 @@ impl SessionAdmission {
         self.verdicts.try_get_with(key, self.read(db, key.1, user)).await.map_err(shared)
     }
 
+    /// Reads what the next request of a session will ask for, who may come while it is read.
+    pub(super) async fn look_ahead(&self, db: &TenantDb, session: SessionId, user: UserId) {
+        let tenant = db.tenant();
+        // Whatever is wrong, that request will see it.
+        let _ = self.remembered(db, (tenant.id, session, tenant.schema_version), user).await;
+    }
+
     async fn read(&self, db: &TenantDb, session: SessionId, user: UserId) -> Result<Verdict> {
         let read_at = Instant::now();
         let known = self.rights.get(db.tenant(), user).await;

@@ -14,7 +14,8 @@ use crate::tenant::users::store as users;
 use crate::tenant::{FirstAdmin, Seeded, give_password, seed_admin};
 
 /// Makes the first administrator and their first session, in one transaction. Their password comes last: all else is done
-/// while it is hashed.
+/// while it is hashed. Their first request will follow at once: what it has to know of the session is read in the
+/// background, while the tenant is made routable.
 ///
 /// # Errors
 /// What `hash` fails with; if the tenant's database does not answer.
@@ -25,7 +26,7 @@ pub async fn welcome_newcomer(
     hash: impl Future<Output = ApiResult<SecretString>> + Send,
     client: &Client,
 ) -> ApiResult<SignIn> {
-    db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
+    let entered = db.transaction(async |conn: &mut TenantTx| -> ApiResult<SignIn> {
         let Seeded { user, is_new } = seed_admin(&mut **conn, admin).await?;
         let id = user.id;
         let entered = if is_new {
@@ -36,8 +37,11 @@ pub async fn welcome_newcomer(
         };
         give_password(&mut **conn, id, &hash.await?).await?;
         only_in(entered)
-    })
-    .await
+    });
+    let entered = entered.await?;
+    let (admission, db, session, user) = (auth.admission.clone(), db.clone(), entered.session, entered.user.id);
+    tokio::spawn(async move { admission.look_ahead(&db, session, user).await });
+    Ok(entered)
 }
 
 fn only_in(entered: LoggedIn) -> ApiResult<SignIn> {

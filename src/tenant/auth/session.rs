@@ -39,6 +39,10 @@ pub struct SignIn {
     pub expires_in: i64,
     /// Who has signed in.
     pub user: User,
+    /// What was opened or continued.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub(super) session: SessionId,
 }
 
 /// Writes a secret into an answer for its owner.
@@ -83,20 +87,8 @@ pub(super) async fn open(
     begin(conn, auth, db, (user, roles), client, (amr, rules, now)).await
 }
 
-/// The same for somebody who was made earlier in the same transaction: there is no session before this one.
-pub(super) async fn open_first(
-    conn: &mut TenantConn,
-    auth: &Auth,
-    db: &TenantDb,
-    person: (UserRow, Vec<String>),
-    client: &Client,
-    amr: &[&str],
-) -> ApiResult<SignIn> {
-    let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
-    begin(conn, auth, db, person, client, (amr, rules, auth.clock.now())).await
-}
-
-async fn begin(
+/// The same by rules that were read, whatever other sessions there are.
+pub(super) async fn begin(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
@@ -165,7 +157,8 @@ pub(super) fn answer(
 ) -> ApiResult<SignIn> {
     let AccessToken { access_token, token_type, expires_in } = access_token(auth, db, &user, identity, now)?;
     let refresh_token = refresh.text().clone();
-    Ok(SignIn { access_token, refresh_token, token_type, expires_in, user: User::new(user, db.tenant().id) })
+    let user = User::new(user, db.tenant().id);
+    Ok(SignIn { access_token, refresh_token, token_type, expires_in, user, session: identity.session })
 }
 
 /// An access token alone.

@@ -75,6 +75,8 @@ pub(crate) struct SessionRules {
     pub most: Option<i32>,
     /// What its tokens say besides.
     pub claims: ClaimRules,
+    /// Of people with which roles a second factor is demanded; not read before [`super::SINCE`].
+    pub factor_of: Vec<String>,
 }
 
 /// How long a session of this tenant lives.
@@ -118,7 +120,7 @@ pub(crate) async fn session_rules(
 ) -> QueryResult<SessionRules> {
     let delta = crate::tenant::auth::delta;
     let lifetimes = Lifetimes { idle: delta(idle), absolute: delta(absolute) };
-    let plain = SessionRules { lifetimes, most: None, claims: ClaimRules::default() };
+    let plain = SessionRules { lifetimes, most: None, claims: ClaimRules::default(), factor_of: Vec::new() };
     let times = (p::session_idle_minutes, p::session_absolute_hours);
     match db.tenant().schema_version {
         ..SINCE => Ok(plain),
@@ -127,11 +129,12 @@ pub(crate) async fn session_rules(
             Ok(SessionRules { lifetimes: lifetimes.within(idle, absolute), ..plain })
         }
         super::SINCE.. => {
-            type Row = ((Option<i32>, Option<i32>), Option<i32>, serde_json::Value);
-            let columns = (times, p::session_max_per_person, p::token_claims);
-            let ((idle, absolute), most, claims): Row = p::table.find(true).select(columns).first(conn).await?;
+            type Row = ((Option<i32>, Option<i32>), Option<i32>, serde_json::Value, Vec<String>);
+            let columns = (times, p::session_max_per_person, p::token_claims, p::mfa_required_roles);
+            let row: Row = p::table.find(true).select(columns).first(conn).await?;
+            let ((idle, absolute), most, claims, factor_of) = row;
             let lifetimes = lifetimes.within(idle, absolute);
-            Ok(SessionRules { lifetimes, most, claims: ClaimRules::read(claims) })
+            Ok(SessionRules { lifetimes, most, claims: ClaimRules::read(claims), factor_of })
         }
     }
 }

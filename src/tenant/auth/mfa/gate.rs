@@ -16,6 +16,7 @@ use crate::tenant::auth::passkeys;
 use crate::tenant::auth::session::{self, SignIn, expose};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::identity_providers;
+use crate::tenant::security::{self, session_rules};
 use crate::tenant::teams;
 use crate::tenant::users::store::UserRow;
 
@@ -75,11 +76,15 @@ pub(in crate::tenant::auth) async fn enter_first(
     user: UserRow,
     client: &Client,
 ) -> ApiResult<LoggedIn> {
-    let roles = user.roles.clone();
-    if is_demanded(conn, db, &roles).await? {
+    if db.tenant().schema_version < security::SINCE {
+        return enter(conn, auth, db, user, client, None).await;
+    }
+    let (roles, rules) = (user.roles.clone(), session_rules(conn, db, auth.settings.session_lifetimes()).await?);
+    if roles.iter().any(|role| rules.factor_of.contains(role)) {
         return challenge(conn, db, &user, (PASSWORD, vec!["enrolment"]), auth.clock.now()).await;
     }
-    session::open_first(conn, auth, db, (user, roles), client, &[PASSWORD]).await.map(Box::new).map(LoggedIn::In)
+    let opened = session::begin(conn, auth, db, (user, roles), client, (&[PASSWORD], rules, auth.clock.now())).await;
+    opened.map(Box::new).map(LoggedIn::In)
 }
 
 /// Lets somebody in whom an identity provider vouches for, or asks for the second factor. What the provider saw of one is
