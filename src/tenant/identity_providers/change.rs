@@ -67,7 +67,7 @@ pub struct PatchIdentityProvider {
 /// Changes an identity provider. Sign-ins that have begun are void.
 ///
 /// Newcomers get the role only while it may do no more than whoever was the last to change more of the provider than its
-/// name and its secret.
+/// name and its secret. Nor does anybody come in who may do more, until they have linked their account anew.
 ///
 /// Wants a proof that is not older than ten minutes (`step_up_required`). Kind and issuer stay.
 #[utoipa::path(
@@ -139,6 +139,7 @@ pub async fn patch_provider(
             };
             if change.tells_who_comes_in() {
                 change.ceiling = Some(access.permissions.iter().cloned().collect());
+                store::forget_word_of_people(conn, id).await?;
             }
             let row = store::update(conn, id, &change, now).await?;
             note(conn, actor, &row, "identity_provider.changed", now).await?;

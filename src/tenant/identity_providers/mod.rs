@@ -12,6 +12,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The built-in schema that has identity providers (`V9__federation.sql`).
 pub const SINCE: i32 = crate::tenant::teams::SINCE;
+/// The one that says of a link whether its person has made it (`V22__links.sql`).
+pub(in crate::tenant) const LINKS_SINCE: i32 = 22;
 
 /// The endpoints.
 pub fn routes(cfg: &mut ServiceConfig) {

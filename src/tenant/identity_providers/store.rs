@@ -9,6 +9,7 @@ use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::LINKS_SINCE;
 use super::rules::ProviderKind;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::crypto::{Place, SealKey, Sealed};
@@ -201,6 +202,15 @@ pub(super) async fn update(
         .execute(conn)
         .await?;
     get(conn, id).await
+}
+
+/// From here on a provider vouches for its links by itself: what people said of it, they said of what it was.
+pub(super) async fn forget_word_of_people(conn: &mut TenantConn, id: IdentityProviderId) -> QueryResult<()> {
+    if conn.schema_version() < LINKS_SINCE {
+        return Ok(());
+    }
+    let forget = "UPDATE social_accounts SET by_person = false WHERE provider_id = $1 AND by_person";
+    diesel::sql_query(forget).bind::<SqlUuid, _>(id).execute(conn).await.map(drop)
 }
 
 /// Removes a provider, with what ties people to it.

@@ -117,6 +117,9 @@ fn void() -> ApiError {
 }
 
 /// Links the account with which one came back, in the session that asked for it, if that has not ended meanwhile.
+///
+/// One's own that is linked already, by the word of a provider or through another one, is linked anew: by one's own word,
+/// and through this one.
 #[utoipa::path(
     tag = "auth",
     request_body = FederationCallback,
@@ -165,10 +168,17 @@ pub async fn complete_link(
             if !store::hold_session(conn, (me, session), now).await? {
                 return Err(ApiError::new(Code::TokenRevoked));
             }
-            if store::user_of(conn, &external.issuer, &external.subject).await?.is_some() {
-                return Err(ApiError::new(Code::Conflict).detail("This account is linked to somebody already."));
+            match store::link_of(conn, &external.issuer, &external.subject).await? {
+                // Their own by a provider's word, or through another one: from here on by their own, through this one.
+                Some(link) if link.user_id == me && (link.provider_id != provider.id || !link.by_person) => {
+                    store::remove_link(conn, &external.issuer, &external.subject).await?;
+                }
+                Some(_) => {
+                    return Err(ApiError::new(Code::Conflict).detail("This account is linked to somebody already."));
+                }
+                None => {}
             }
-            let row = enter::link(conn, &here, (me, &format!("user:{me}")), &provider, &external, now).await?;
+            let row = enter::link(conn, &here, (me, enter::By::Person), &provider, &external, now).await?;
             Ok(Answer::created(SocialAccount::from(row)).location("/api/v1/users/me/social-accounts"))
         })
         .await

@@ -186,8 +186,9 @@ pub(super) async fn identified(
 ///
 /// A state is good once, for ten minutes. Somebody who comes for the first time is known by their address only if both
 /// sides have verified it, or nobody could come in as this person yet; else `account_link_required`: they sign in and link
-/// the account themselves. Nobody is made an account whose domain the provider is not open for (`registration_closed`).
-/// Who has a second factor gets `mfaRequired`, as at a login.
+/// the account themselves. The same is said to whoever is known through another provider alone, and to whoever may do more
+/// than whoever set the provider up, unless they have linked the account themselves. Nobody is made an account whose domain
+/// the provider is not open for (`registration_closed`). Who has a second factor gets `mfaRequired`, as at a login.
 #[utoipa::path(
     tag = "auth",
     request_body = FederationCallback,

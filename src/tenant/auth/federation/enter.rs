@@ -34,12 +34,13 @@ pub(super) async fn enter(
     let now = auth.clock.now();
     check(conn, provider).await?;
     store::hold_identity(conn, &external.issuer, &external.subject).await?;
-    let id = match store::user_of(conn, &external.issuer, &external.subject).await? {
-        Some(id) => {
+    let id = match store::link_of(conn, &external.issuer, &external.subject).await? {
+        Some(link) => {
             // The person before their accounts.
-            users::hold(conn, id).await?;
+            users::hold(conn, link.user_id).await?;
+            check_link(conn, provider, &link).await?;
             store::used(conn, (&external.issuer, &external.subject), external.email.as_deref(), now).await?;
-            id
+            link.user_id
         }
         None => newly(conn, db, provider, external, now).await?,
     };
@@ -64,6 +65,20 @@ async fn check(conn: &mut TenantConn, provider: &ProviderRow) -> ApiResult<()> {
     }
 }
 
+/// Refuses a link that another provider has made: with the same issuer, it may be somebody else's client, to whom others'
+/// codes come. One that this provider has made is its word each time, and good for nobody who may do more than whoever set
+/// it up.
+async fn check_link(conn: &mut TenantConn, provider: &ProviderRow, link: &store::Link) -> ApiResult<()> {
+    let counts = link.provider_id == provider.id && (link.by_person || is_within(conn, provider, link.user_id).await?);
+    if counts { Ok(()) } else { Err(ApiError::new(Code::AccountLinkRequired)) }
+}
+
+/// Whether a person may do no more than whoever set the provider up.
+async fn is_within(conn: &mut TenantConn, provider: &ProviderRow, user: UserId) -> ApiResult<bool> {
+    let theirs = teams::store::permissions_of_user(conn, user).await?;
+    Ok(theirs.iter().all(|permission| provider.ceiling.contains(permission)))
+}
+
 /// Somebody who comes through this account for the first time: whom they are taken for by their address, which the
 /// provider must have verified. To whoever has not shown that, nothing is said of whose address it is.
 async fn newly(
@@ -82,7 +97,7 @@ async fn newly(
         }
         None => return Err(ApiError::new(Code::RegistrationClosed)),
     };
-    link(conn, db, (id, &format!("provider:{}", provider.slug)), provider, external, now).await?;
+    link(conn, db, (id, By::Provider), provider, external, now).await?;
     Ok(id)
 }
 
@@ -96,8 +111,7 @@ async fn known(
     now: DateTime<Utc>,
 ) -> ApiResult<UserId> {
     let person = users::hold(conn, person.id).await?;
-    let theirs = teams::store::permissions_of_user(conn, person.id).await?;
-    if theirs.iter().any(|permission| !provider.ceiling.contains(permission)) {
+    if !is_within(conn, provider, person.id).await? {
         return Err(ApiError::new(Code::AccountLinkRequired));
     }
     let untaken = !person.has_password
@@ -150,19 +164,35 @@ async fn create(
     Ok(user.id)
 }
 
+/// Who says whose an account is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// The person, signed in.
+    Person,
+    /// The provider, which vouches for their address.
+    Provider,
+}
+
 /// Ties an account to a person, with a line in the audit and a mail to the person.
 pub(super) async fn link(
     conn: &mut TenantConn,
     db: &TenantDb,
-    (user, by): (UserId, &str),
+    (user, by): (UserId, By),
     provider: &ProviderRow,
     external: &External,
     now: DateTime<Utc>,
 ) -> ApiResult<store::AccountRow> {
     let subject = (&*external.issuer, &*external.subject);
     let row = store::insert_account(conn, (user, provider.id), subject, external.email.as_deref(), now).await?;
+    let actor = match by {
+        By::Person => {
+            store::note_by_person(conn, row.id).await?;
+            format!("user:{user}")
+        }
+        By::Provider => format!("provider:{}", provider.slug),
+    };
     let what = format!("{} ({})", provider.slug, row.id);
-    let entry = Entry { actor: by, action: "federation.linked", user, session: None, reason: Some(&what) };
+    let entry = Entry { actor: &actor, action: "federation.linked", user, session: None, reason: Some(&what) };
     audit::note(conn, &entry, now).await?;
     let notice = SecurityNotice::IdentityLinked { provider: provider.name.clone() };
     mail::notify_security(conn, db, user, notice, None).await?;

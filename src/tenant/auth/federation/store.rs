@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use crate::kernel::crypto::sha256;
 use crate::kernel::{IdentityProviderId, SessionId, SocialAccountId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::identity_providers::LINKS_SINCE;
 
 diesel::table! {
     social_accounts (id) {
@@ -117,10 +118,40 @@ pub(super) async fn hold_identity(conn: &mut TenantConn, issuer: &str, subject: 
     diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(key).execute(conn).await.map(drop)
 }
 
-/// Whose account it is.
-pub(super) async fn user_of(conn: &mut TenantConn, issuer: &str, subject: &str) -> QueryResult<Option<UserId>> {
-    let known = a::table.filter(a::issuer.eq(issuer)).filter(a::subject.eq(subject));
-    known.select(a::user_id).first(conn).await.optional()
+/// What ties an account at a provider to a person.
+#[derive(Debug, QueryableByName)]
+pub(super) struct Link {
+    #[diesel(sql_type = SqlUuid)]
+    pub user_id: UserId,
+    /// Through which it was made, and counts.
+    #[diesel(sql_type = SqlUuid)]
+    pub provider_id: IdentityProviderId,
+    /// Whether the person has made it, signed in. Nobody has noted that before `V22__links.sql`.
+    #[diesel(sql_type = Bool)]
+    pub by_person: bool,
+}
+
+/// Whose account it is, and by whose word.
+pub(super) async fn link_of(conn: &mut TenantConn, issuer: &str, subject: &str) -> QueryResult<Option<Link>> {
+    let by_person = if conn.schema_version() >= LINKS_SINCE { "by_person" } else { "false AS by_person" };
+    let link =
+        format!("SELECT user_id, provider_id, {by_person} FROM social_accounts WHERE issuer = $1 AND subject = $2");
+    diesel::sql_query(link).bind::<Text, _>(issuer).bind::<Text, _>(subject).get_result(conn).await.optional()
+}
+
+/// Unties an account, whosever it is.
+pub(super) async fn remove_link(conn: &mut TenantConn, issuer: &str, subject: &str) -> QueryResult<()> {
+    let link = a::table.filter(a::issuer.eq(issuer)).filter(a::subject.eq(subject));
+    diesel::delete(link).execute(conn).await.map(drop)
+}
+
+/// Notes that a person has made a link themselves, where there is room for it.
+pub(super) async fn note_by_person(conn: &mut TenantConn, id: SocialAccountId) -> QueryResult<()> {
+    if conn.schema_version() < LINKS_SINCE {
+        return Ok(());
+    }
+    let noted = diesel::sql_query("UPDATE social_accounts SET by_person = true WHERE id = $1");
+    noted.bind::<SqlUuid, _>(id).execute(conn).await.map(drop)
 }
 
 /// Ties an account at a provider to a person.

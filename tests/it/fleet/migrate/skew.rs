@@ -5,7 +5,7 @@ use serde_json::json;
 use tenantry::testing::{Tenant, TestApp};
 
 use crate::support::binary::run;
-use crate::support::{db, eventually, seconds, unique};
+use crate::support::{db, eventually, identity, seconds, unique};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
@@ -97,7 +97,8 @@ async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it
     let app = TestApp::builder().start().await;
     let acme = app.tenant("acme").await;
     let admin = acme.another_login().await;
-    let undo = "ALTER TABLE audit DROP COLUMN request_id; DELETE FROM tenantry.schema_history WHERE version > 20";
+    let undo = "ALTER TABLE audit DROP COLUMN request_id; ALTER TABLE social_accounts DROP COLUMN by_person; \
+                DELETE FROM tenantry.schema_history WHERE version > 20";
     db::execute(acme.database(), undo).await;
     is_known_at(&app, &acme, 20).await;
     let make_role = async |request: &str| {
@@ -114,6 +115,36 @@ async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it
     make_role("after").await;
     let requests = "SELECT coalesce(request_id, 'none') AS word FROM audit WHERE action = 'role.created' ORDER BY id";
     assert_eq!(db::words(acme.database(), requests).await, ["none", "after"]);
+}
+
+/// The links of the release before do not say who made them: their people come in as far as the provider's word goes.
+#[actix_web::test]
+async fn a_link_is_the_provider_s_word_until_there_is_room_for_its_person_s() {
+    let app = identity::app().await;
+    let acme = app.tenant("acme").await;
+    let undo =
+        "ALTER TABLE social_accounts DROP COLUMN by_person; DELETE FROM tenantry.schema_history WHERE version > 21";
+    db::execute(acme.database(), undo).await;
+    is_known_at(app, &acme, 21).await;
+    let made = identity::provider(&acme, "evil", &format!("{}/skew", identity::evil()), json!({})).await;
+    let admin = acme.another_login().await;
+    let wish = json!({"claims": {"sub": "ada", "email": acme.email()}});
+    let links = "/api/v1/users/me/social-accounts";
+    let asked = json!({"provider": "evil", "redirectUri": identity::REDIRECT});
+    let begun = identity::Begun::of(&admin.post(links, asked).await.expect(200));
+    let answer = json!({"state": begun.state, "code": begun.code(&wish)});
+    admin.post(&format!("{links}/callback"), answer).await.expect(201);
+    let path = format!("/api/v1/identity-providers/{}", made["id"].as_str().unwrap());
+    admin.patch(&path, json!({"redirectUris": made["redirectUris"]})).await.expect(200);
+    let come = async || {
+        let begun = identity::begin(&acme, "evil").await;
+        identity::back(&acme.anonymous(), &begun.state, &begun.code(&wish), None).await
+    };
+    come().await.expect(200);
+    let lowered = "UPDATE identity_providers SET ceiling = '{contacts:read}'";
+    db::execute(acme.database(), lowered).await;
+    come().await.refused(409, "account_link_required");
+    assert_eq!(app.router().tenant(acme.id).await.unwrap().schema_version, 21, "no link waits for a migration");
 }
 
 /// A release is rolled back: what its successor added stays, and the older one goes on serving.

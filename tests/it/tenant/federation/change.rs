@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tenantry::testing::TestApp;
 
-use super::{PASSWORD, with};
+use super::{keeper, with};
 use crate::support::identity::{REDIRECT, app, evil, provider};
 use crate::support::{db, unique};
 
@@ -49,12 +49,7 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
         assert_eq!(refused.invalid()[0].0, field, "{more}");
     }
     // Nobody opens the door to more than they may do.
-    let role = json!({"name": "door", "permissions": ["identity-providers:write", "identity-providers:read"]});
-    acme.admin().post("/api/v1/roles", role).await.expect(201);
-    let email = format!("{}@acme.test", unique("door"));
-    let keeper = json!({"email": email, "firstName": "D", "lastName": "D", "password": PASSWORD, "roles": ["door"]});
-    acme.admin().post("/api/v1/users", keeper).await.expect(201);
-    let keeper = acme.person(&email, PASSWORD);
+    let keeper = keeper(&acme).await;
     let refused = keeper.post(path, with(json!({"defaultRole": "admin"}))).await;
     assert_eq!(refused.invalid(), [("defaultRole".to_owned(), "beyond_own_permissions".to_owned())]);
     let wide = acme.admin().post(path, with(json!({"defaultRole": "admin"}))).await.expect(201).id();
@@ -85,18 +80,13 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
 async fn newcomers_get_no_more_than_whoever_set_the_provider_up_may_do() {
     let acme = app().await.tenant("acme").await;
     let made = provider(&acme, "evil", &format!("{}/ceiling", evil()), json!({"defaultRole": "admin"})).await;
-    let role = json!({"name": "door", "permissions": ["identity-providers:write", "identity-providers:read"]});
-    acme.admin().post("/api/v1/roles", role).await.expect(201);
-    let email = format!("{}@acme.test", unique("door"));
-    let wanted = json!({"email": email, "firstName": "D", "lastName": "D", "password": PASSWORD, "roles": ["door"]});
-    acme.admin().post("/api/v1/users", wanted).await.expect(201);
     let path = format!("/api/v1/identity-providers/{}", made["id"].as_str().expect("an id"));
     let newcomer = async || {
         let wish = json!({"claims": {"sub": unique("s"), "email": format!("{}@acme.test", unique("new"))}});
         with(&acme, "evil", wish).await.expect(200).data()["user"]["roles"].clone()
     };
     assert_eq!(newcomer().await, json!(["admin"]));
-    let keeper = acme.person(&email, PASSWORD);
+    let keeper = keeper(&acme).await;
     keeper.patch(&path, json!({"name": "Theirs"})).await.expect(200);
     assert_eq!(newcomer().await, json!(["admin"]), "another name lets nobody in");
     keeper.patch(&path, json!({"redirectUris": made["redirectUris"]})).await.expect(200);

@@ -1,0 +1,99 @@
+//! Whose word a link is, and through which provider it counts.
+
+use serde_json::{Value, json};
+use tenantry::testing::{Answer, Persona, Tenant};
+
+use super::{keeper, with};
+use crate::support::identity::{Begun, REDIRECT, app, evil, provider};
+use crate::support::unique;
+
+const MINE: &str = "/api/v1/users/me/social-accounts";
+const PROVIDERS: &str = "/api/v1/identity-providers";
+
+/// A provider that its keeper sets up.
+async fn of_keeper(who: &Persona, slug: &str, issuer: &str) -> Answer {
+    let body = json!({
+        "slug": slug, "name": slug, "kind": "oidc", "issuer": issuer, "clientId": "tenantry",
+        "clientSecret": "a secret of thirty-two characters", "redirectUris": [REDIRECT], "allowedDomains": ["acme.test"],
+    });
+    who.post(PROVIDERS, body).await.expect(201)
+}
+
+fn somebody() -> Value {
+    json!({"claims": {"sub": unique("s"), "email": format!("{}@acme.test", unique("bob"))}})
+}
+
+/// Links an account to somebody who has signed in.
+async fn link(who: &Persona, slug: &str, wish: &Value) -> Answer {
+    let begun = Begun::of(&who.post(MINE, json!({"provider": slug, "redirectUri": REDIRECT})).await.expect(200));
+    who.post(&format!("{MINE}/callback"), json!({"state": begun.state, "code": begun.code(wish)})).await
+}
+
+async fn comes_in(acme: &Tenant, slug: &str, wish: &Value) {
+    with(acme, slug, wish.clone()).await.expect(200);
+}
+
+async fn is_kept_out(acme: &Tenant, slug: &str, wish: &Value) {
+    with(acme, slug, wish.clone()).await.refused(409, "account_link_required");
+}
+
+/// A second provider with the same issuer may be somebody else's client: to them come the codes of whom they send there.
+#[actix_web::test]
+async fn a_link_counts_through_the_provider_that_it_was_made_with() {
+    let acme = app().await.tenant("acme").await;
+    let issuer = format!("{}/trust", evil());
+    provider(&acme, "one", &issuer, json!({"defaultRole": "admin"})).await;
+    let (hers, own) = (somebody(), somebody());
+    comes_in(&acme, "one", &hers).await;
+    link(&acme.admin(), "one", &own).await.expect(201);
+    of_keeper(&keeper(&acme).await, "two", &issuer).await;
+    for wish in [&hers, &own] {
+        is_kept_out(&acme, "two", wish).await;
+        comes_in(&acme, "one", wish).await;
+    }
+    // Not even an administrator's, until its person says so.
+    provider(&acme, "three", &issuer, json!({})).await;
+    is_kept_out(&acme, "three", &own).await;
+    link(&acme.admin(), "one", &own).await.refused(409, "conflict");
+    link(&acme.admin(), "three", &own).await.expect(201);
+    comes_in(&acme, "three", &own).await;
+    is_kept_out(&acme, "one", &own).await;
+}
+
+/// Whoever was linked by a provider's word, and may do more since, does not come in by its word any more.
+#[actix_web::test]
+async fn a_provider_s_word_is_held_to_its_ceiling_each_time() {
+    let acme = app().await.tenant("acme").await;
+    of_keeper(&keeper(&acme).await, "hers", &format!("{}/trust", evil())).await;
+    let bob = somebody();
+    let came = with(&acme, "hers", bob.clone()).await.expect(200);
+    comes_in(&acme, "hers", &bob).await;
+    let path = format!("/api/v1/users/{}", came.data()["user"]["id"].as_str().unwrap());
+    acme.admin().patch(&path, json!({"roles": ["admin"]})).await.expect(200);
+    is_kept_out(&acme, "hers", &bob).await;
+    acme.admin().patch(&path, json!({"roles": []})).await.expect(200);
+    comes_in(&acme, "hers", &bob).await;
+    // He says so himself: that is his own word, not the provider's.
+    let signed_in = with(&acme, "hers", bob.clone()).await.expect(200);
+    let his = acme.anonymous().bearing(signed_in.data()["accessToken"].as_str().unwrap());
+    link(&his, "hers", &bob).await.expect(201);
+    acme.admin().patch(&path, json!({"roles": ["admin"]})).await.expect(200);
+    comes_in(&acme, "hers", &bob).await;
+}
+
+#[actix_web::test]
+async fn a_person_s_own_word_is_for_the_provider_as_it_was() {
+    let acme = app().await.tenant("acme").await;
+    let keeper = keeper(&acme).await;
+    let made = of_keeper(&keeper, "hers", &format!("{}/trust", evil())).await;
+    let own = somebody();
+    link(&acme.admin(), "hers", &own).await.expect(201);
+    comes_in(&acme, "hers", &own).await;
+    let path = format!("{PROVIDERS}/{}", made.id());
+    keeper.patch(&path, json!({"name": "Hers"})).await.expect(200);
+    comes_in(&acme, "hers", &own).await;
+    keeper.patch(&path, json!({"redirectUris": [REDIRECT]})).await.expect(200);
+    is_kept_out(&acme, "hers", &own).await;
+    link(&acme.admin(), "hers", &own).await.expect(201);
+    comes_in(&acme, "hers", &own).await;
+}
