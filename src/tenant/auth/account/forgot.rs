@@ -4,9 +4,10 @@ use actix_web::{HttpResponse, post, web};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::{ByMail, IF_ANYBODY, RESET_PASSWORD, store, void};
+use super::{ByMail, IF_ANYBODY, RESET_PASSWORD, planted, store, void};
 use crate::error::ApiResult;
 use crate::kernel::opaque::TokenKind;
 use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
@@ -84,6 +85,9 @@ pub struct ResetPassword {
 
 /// Sets a new password by the token of a link, and ends all sessions of the person. A second factor stays, and is asked
 /// for by the next login. A token is good once.
+///
+/// Of an account that somebody signed up, and whose address is verified by this for the first time, passkeys, second factor,
+/// accounts at identity providers, API keys and apps are taken away: an impostor may have left them.
 #[utoipa::path(
     tag = "auth",
     request_body = ResetPassword,
@@ -120,8 +124,9 @@ pub async fn reset_password(
         None => None,
     };
     let (auth, client, password) = (&**auth, &client, &password);
+    let (left, taken) = oneshot::channel();
     let done = idempotency
-        .run(db, "reset-password", async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
+        .run(db, "reset-password", async move |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
             let password = password.clone().ok_or_else(void)?;
             let user = store::take_token(conn, &hash, RESET_PASSWORD, now).await?.ok_or_else(void)?;
@@ -133,6 +138,7 @@ pub async fn reset_password(
                 ..UserChange::default()
             };
             users::update(conn, user, &change, true, now).await?;
+            let away = planted::take_away(conn, user).await?.unwrap_or_default();
             store::verified(conn, db, user, now).await?;
             mfa::gate::forget_challenges(conn, db, user).await?;
             end_sessions(conn, user, None, "password_reset", now).await?;
@@ -142,11 +148,22 @@ pub async fn reset_password(
             attempts::succeed(conn, &line, user).await?;
             mail::notify_security(conn, db, user, SecurityNotice::PasswordReset, Some(client)).await?;
             let actor = format!("user:{user}");
-            let entry = Entry { actor: &actor, action: "password.reset", user, session: None, reason: None };
+            let reason = (!away.said.is_empty()).then_some(&*away.said);
+            let entry = Entry { actor: &actor, action: "password.reset", user, session: None, reason };
             audit::note::<TenantConn>(conn, &entry, now).await?;
+            // Nobody waits for it where this is a replay.
+            let _ = left.send(away);
             Ok(Answer::no_content())
         })
         .await?;
-    auth.admission.forget_tenant(db.tenant().id).await;
+    let tenant = db.tenant().id;
+    auth.admission.forget_tenant(tenant).await;
+    let away = taken.await.unwrap_or_default();
+    for key in away.keys {
+        auth.admission.forget_key(tenant, key).await;
+    }
+    for app in away.apps {
+        auth.admission.forget_app(tenant, app).await;
+    }
     Ok(done)
 }

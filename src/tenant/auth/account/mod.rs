@@ -6,6 +6,7 @@
 
 mod email;
 mod forgot;
+mod planted;
 mod policy;
 pub(super) mod store;
 pub(super) mod verify;

@@ -1,0 +1,86 @@
+//! What an impostor may have left in an account whose address nobody had shown to be theirs.
+
+use diesel::QueryResult;
+use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::kernel::{ApiKeyId, OauthClientId, UserId};
+use crate::router::TenantConn;
+use crate::tenant::oauth;
+
+/// How the audit says that somebody else has made a person: they cannot have signed up with an address that is not theirs.
+const MADE: &[&str] = &["user.created", "user.imported", "scim.user_created", "federation.account_created"];
+
+/// What is a person's, in the order in which a login takes it.
+const THEIRS: &[(&str, &str)] = &[
+    ("second_factors", "user_id"),
+    ("recovery_codes", "user_id"),
+    ("trusted_devices", "user_id"),
+    ("passkeys", "user_id"),
+    ("social_accounts", "user_id"),
+    ("scim_tokens", "owner_id"),
+];
+
+#[derive(diesel::QueryableByName)]
+struct Is {
+    #[diesel(sql_type = Bool)]
+    is: bool,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// What was taken away.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub keys: Vec<ApiKeyId>,
+    pub apps: Vec<OauthClientId>,
+    /// For the audit: how many of what.
+    pub said: String,
+}
+
+/// Takes away all that opens an account, and what acts in its name, if its person shows for the first time that the address
+/// is theirs, and might have been signed up by somebody else. None otherwise. To be called with the person held, and before
+/// the address is noted as verified; sessions, and what apps were given, are ended besides.
+pub(super) async fn take_away(conn: &mut TenantConn, user: UserId) -> QueryResult<Option<Taken>> {
+    if !is_first_proof(conn, user).await? {
+        return Ok(None);
+    }
+    let mut said = String::from("the address is verified by it; taken away");
+    for (table, column) in THEIRS {
+        let gone = diesel::sql_query(format!("DELETE FROM {table} WHERE {column} = $1"));
+        let gone = gone.bind::<SqlUuid, _>(user).execute(conn).await?;
+        said.push_str(&format!(", {}: {gone}", table.replace('_', " ")));
+    }
+    let keys = ids(conn, "DELETE FROM api_keys WHERE owner_id = $1 RETURNING id", user).await?;
+    let mut apps = Vec::new();
+    if conn.schema_version() >= oauth::SINCE {
+        let consents = diesel::sql_query("DELETE FROM oauth_consents WHERE user_id = $1");
+        consents.bind::<SqlUuid, _>(user).execute(conn).await?;
+        apps = ids(conn, "DELETE FROM oauth_clients WHERE owner_id = $1 RETURNING id", user).await?;
+    }
+    said.push_str(&format!(", API keys: {}, apps: {}", keys.len(), apps.len()));
+    let keys = keys.into_iter().map(ApiKeyId::from).collect();
+    Ok(Some(Taken { keys, apps: apps.into_iter().map(OauthClientId::from).collect(), said }))
+}
+
+/// Whether a person's address was never verified, though they may have signed up by themselves. The first person of an
+/// organisation was set up with it.
+async fn is_first_proof(conn: &mut TenantConn, user: UserId) -> QueryResult<bool> {
+    let query = diesel::sql_query(
+        "SELECT u.email_verified_at IS NULL \
+         AND u.id <> (SELECT f.id FROM users f ORDER BY f.created_at, f.id LIMIT 1) \
+         AND NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id AND a.action = ANY ($2)) AS \"is\" \
+         FROM users u WHERE u.id = $1",
+    );
+    query.bind::<SqlUuid, _>(user).bind::<Array<Text>, _>(MADE).get_result::<Is>(conn).await.map(|row| row.is)
+}
+
+async fn ids(conn: &mut TenantConn, statement: &'static str, user: UserId) -> QueryResult<Vec<Uuid>> {
+    let rows: Vec<Id> = diesel::sql_query(statement).bind::<SqlUuid, _>(user).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
