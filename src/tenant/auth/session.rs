@@ -81,28 +81,48 @@ pub(super) async fn open(
     client: &Client,
     amr: &[&str],
 ) -> ApiResult<SignIn> {
+    let at = auth.clock.now();
+    open_proved(conn, auth, db, (user, roles), client, &Proved { amr, at }).await
+}
+
+/// How somebody has proved who they are, and when.
+#[derive(Debug)]
+pub(super) struct Proved<'a> {
+    pub amr: &'a [&'a str],
+    pub at: DateTime<Utc>,
+}
+
+/// The same for somebody who has proved it earlier, elsewhere.
+pub(super) async fn open_proved(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    db: &TenantDb,
+    (user, roles): (UserRow, Vec<String>),
+    client: &Client,
+    proved: &Proved<'_>,
+) -> ApiResult<SignIn> {
     let now = auth.clock.now();
     let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
     make_room(conn, db, (user.id, rules.most), client, now).await?;
-    begin(conn, auth, db, (user, roles), client, (amr, rules, now)).await
+    begin(conn, auth, db, (user, roles), client, (proved, rules, now)).await
 }
 
-/// The same by rules that were read, whatever other sessions there are.
+/// As [`open_proved`], by rules that were read, whatever other sessions there are.
 pub(super) async fn begin(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
     (user, roles): (UserRow, Vec<String>),
     client: &Client,
-    (amr, rules, now): (&[&str], SessionRules, DateTime<Utc>),
+    (proved, rules, now): (&Proved<'_>, SessionRules, DateTime<Utc>),
 ) -> ApiResult<SignIn> {
     let identity = Identity {
         session: SessionId::generate(),
         extra: rules.claims.of(conn, db, (&user, &roles)).await?,
         roles,
         expires_at: rules.lifetimes.end(now, now),
-        amr: amr.iter().map(|&method| method.to_owned()).collect(),
-        auth_time: now,
+        amr: proved.amr.iter().map(|&method| method.to_owned()).collect(),
+        auth_time: proved.at,
     };
     let row = NewSession {
         id: identity.session,
@@ -113,7 +133,7 @@ pub(super) async fn begin(
         ip: client.ip.as_deref(),
         user_agent: client.user_agent.as_deref(),
         amr: &identity.amr,
-        auth_time: now,
+        auth_time: proved.at,
     };
     store::insert_session(conn, &row).await?;
     let refresh = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Refresh, db.tenant().id);

@@ -50,7 +50,8 @@ pub(super) async fn enter(
     }
     let email = email_key(&person.email);
     let line = Line::new(auth, db, &email, client, Kind::Federation);
-    let next = gate::enter_federated(conn, auth, db, person, client).await?;
+    let signed_in_at = now - external.signed_in_ago.unwrap_or_default();
+    let next = gate::enter_federated(conn, auth, db, (person, signed_in_at), client).await?;
     if matches!(next, LoggedIn::In(_)) {
         attempts::succeed(conn, &line, id).await?;
     }

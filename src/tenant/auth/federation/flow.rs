@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use chrono::TimeDelta;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
@@ -45,6 +46,8 @@ pub(super) struct External {
     pub email_verified: bool,
     pub first_name: String,
     pub last_name: String,
+    /// How long ago they proved there who they are, if the provider says.
+    pub signed_in_ago: Option<TimeDelta>,
 }
 
 impl External {

@@ -83,6 +83,8 @@ pub(super) async fn identify(flow: &Flow<'_>, returned: &Returned<'_>) -> ApiRes
         email: email.map(|email| email.email),
         first_name: first.to_owned(),
         last_name: last.to_owned(),
+        // It says nothing of it.
+        signed_in_ago: None,
     })
 }
 

@@ -1,7 +1,10 @@
 //! OpenID Connect: a code for an ID token, by the provider's own description.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::TimeDelta;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -65,7 +68,16 @@ pub(super) async fn identify(flow: &Flow<'_>, returned: &Returned<'_>) -> ApiRes
         email_verified: is_true(said.get("email_verified")),
         first_name: first.to_owned(),
         last_name: last.to_owned(),
+        signed_in_ago: claims.auth_time.and_then(|at| ago(flow.now, at)),
     })
+}
+
+/// How long ago a moment was, both in Unix seconds: nothing of one to come, ten years at most.
+#[expect(clippy::cast_precision_loss, reason = "seconds of our era are exact in a double")]
+fn ago(now: i64, at: f64) -> Option<TimeDelta> {
+    let longest = TimeDelta::days(3650);
+    let ago = (now as f64 - at).clamp(0.0, longest.num_seconds() as f64);
+    Duration::try_from_secs_f64(ago).ok().and_then(|ago| TimeDelta::from_std(ago).ok())
 }
 
 async fn exchange(flow: &Flow<'_>, endpoints: &Endpoints, returned: &Returned<'_>) -> ApiResult<Tokens> {
@@ -147,4 +159,16 @@ async fn userinfo(
         return Err(refused(Fault("userinfo of somebody else")));
     }
     Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_to_come_is_now_and_no_moment_is_too_long_ago() {
+        for (at, seconds) in [(1000.0, 0), (940.5, 59), (1e300, 0), (-1e300, 3650 * 86400), (f64::NAN, -1)] {
+            assert_eq!(ago(1000, at).map_or(-1, |ago| ago.num_seconds()), seconds, "{at}");
+        }
+    }
 }

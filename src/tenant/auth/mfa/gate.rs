@@ -13,7 +13,7 @@ use crate::rest::Client;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::auth::federation;
 use crate::tenant::auth::passkeys;
-use crate::tenant::auth::session::{self, SignIn, expose};
+use crate::tenant::auth::session::{self, Proved, SignIn, expose};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::identity_providers;
 use crate::tenant::security::{self, session_rules};
@@ -64,7 +64,8 @@ pub(in crate::tenant::auth) async fn enter(
     client: &Client,
     device: Option<&SecretString>,
 ) -> ApiResult<LoggedIn> {
-    enter_by(conn, auth, db, user, client, (PASSWORD, device)).await
+    let first = FirstHalf { how: PASSWORD, device, at: auth.clock.now() };
+    enter_by(conn, auth, db, user, client, first).await
 }
 
 /// Lets somebody in who was made earlier in the same transaction, with the roles of their row: what nobody can have yet is
@@ -83,20 +84,31 @@ pub(in crate::tenant::auth) async fn enter_first(
     if roles.iter().any(|role| rules.factor_of.contains(role)) {
         return challenge(conn, db, &user, (PASSWORD, vec!["enrolment"]), auth.clock.now()).await;
     }
-    let opened = session::begin(conn, auth, db, (user, roles), client, (&[PASSWORD], rules, auth.clock.now())).await;
+    let now = auth.clock.now();
+    let proved = Proved { amr: &[PASSWORD], at: now };
+    let opened = session::begin(conn, auth, db, (user, roles), client, (&proved, rules, now)).await;
     opened.map(Box::new).map(LoggedIn::In)
 }
 
 /// Lets somebody in whom an identity provider vouches for, or asks for the second factor. What the provider saw of one is
-/// its own affair: the organisation's rule holds here.
+/// its own affair: the organisation's rule holds here. What they show here is fresh; without it, they have proved who they are
+/// when they signed in there.
 pub(in crate::tenant::auth) async fn enter_federated(
     conn: &mut TenantConn,
     auth: &Auth,
     db: &TenantDb,
-    user: UserRow,
+    (user, at): (UserRow, DateTime<Utc>),
     client: &Client,
 ) -> ApiResult<LoggedIn> {
-    enter_by(conn, auth, db, user, client, (FEDERATED, None)).await
+    enter_by(conn, auth, db, user, client, FirstHalf { how: FEDERATED, device: None, at }).await
+}
+
+/// The first half of a login.
+struct FirstHalf<'a> {
+    how: &'static str,
+    device: Option<&'a SecretString>,
+    /// When they have proved it.
+    at: DateTime<Utc>,
 }
 
 async fn enter_by(
@@ -105,7 +117,7 @@ async fn enter_by(
     db: &TenantDb,
     user: UserRow,
     client: &Client,
-    (how, device): (&'static str, Option<&SecretString>),
+    FirstHalf { how, device, at }: FirstHalf<'_>,
 ) -> ApiResult<LoggedIn> {
     let now = auth.clock.now();
     let passkey = has_passkey(conn, auth, db, user.id).await?;
@@ -128,7 +140,8 @@ async fn enter_by(
         }
         Some(methods) => return challenge(conn, db, &user, (how, methods.clone()), now).await,
     };
-    session::open(conn, auth, db, (user, roles), client, amr).await.map(Box::new).map(LoggedIn::In)
+    let proved = Proved { amr, at };
+    session::open_proved(conn, auth, db, (user, roles), client, &proved).await.map(Box::new).map(LoggedIn::In)
 }
 
 /// Whether a person has a passkey that they can be asked for.

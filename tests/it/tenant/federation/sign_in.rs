@@ -23,7 +23,7 @@ async fn people_sign_in_through_real_providers() {
     );
     let said = claims(&first);
     assert_eq!(said["amr"], json!(["fed"]));
-    assert!(said["auth_time"].as_i64() >= said["iat"].as_i64(), "{said}");
+    assert!(said["auth_time"].as_i64() >= said["iat"].as_i64().map(|at| at - 60), "{said}");
     let her = acme.anonymous().bearing(first.data()["accessToken"].as_str().unwrap());
     let history = her.get("/api/v1/users/me/login-history").await.expect(200);
     assert_eq!(history.data()[0]["outcome"], "succeeded", "{history:?}");
@@ -128,6 +128,33 @@ async fn the_organisation_s_second_factor_is_asked_for_here_too() {
     assert_eq!(claims(&whole)["amr"], json!(["fed", "otp"]));
     let half = with(&acme, "evil", wish).await.expect(200);
     assert_eq!(half.data()["methods"], json!(["otp", "recovery"]), "{half:?}");
+}
+
+/// Whoever signed in at the provider an hour ago has shown nothing since.
+#[actix_web::test]
+async fn a_proof_is_as_old_as_the_provider_says() {
+    let acme = app().await.tenant("acme").await;
+    provider(&acme, "evil", &format!("{}/proof", evil()), json!({})).await;
+    let links = "/api/v1/users/me/social-accounts";
+    let link = json!({"provider": "evil", "redirectUri": REDIRECT});
+    let now = chrono::Utc::now().timestamp();
+    for (said, fresh) in
+        [(json!(now - 3600), false), (json!(-1e300), false), (json!(now + 3600), true), (json!(null), true)]
+    {
+        let wish = json!({"claims": {"email": "ada@acme.test", "auth_time": said}});
+        let came = with(&acme, "evil", wish).await.expect(200);
+        let token = claims(&came);
+        let age = token["iat"].as_i64().unwrap() - token["auth_time"].as_i64().unwrap();
+        assert_eq!((age >= 3500, (0..60).contains(&age)), (!fresh, fresh), "{said}: {token}");
+        let her = acme.anonymous().bearing(came.data()["accessToken"].as_str().unwrap());
+        her.get(links).await.expect(200);
+        let asked = her.post(links, link.clone()).await;
+        if fresh {
+            asked.expect(200)
+        } else {
+            asked.refused(403, "step_up_required")
+        };
+    }
 }
 
 #[actix_web::test]
