@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::filter::Condition;
+use super::user::NAMED;
 use crate::kernel::{RoleId, ScimTokenId, UserId};
 use crate::router::TenantConn;
 use crate::tenant::schema::user_roles;
@@ -210,6 +211,19 @@ async fn count(conn: &mut TenantConn, all: &str, condition: &Condition) -> Query
 pub(super) async fn person(conn: &mut TenantConn, id: UserId) -> QueryResult<Option<Person>> {
     let query = diesel::sql_query(format!("{PERSON} WHERE u.id = $1"));
     query.bind::<SqlUuid, _>(id).get_result(conn).await.optional()
+}
+
+/// Whether somebody else is found by a user name: also who has it for their address, and none of a directory's.
+pub(super) async fn is_taken(conn: &mut TenantConn, user: UserId, user_name: &str) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Is {
+        #[diesel(sql_type = Bool)]
+        is: bool,
+    }
+    let named = NAMED.replace('?', "$2");
+    let query = format!("SELECT EXISTS (SELECT FROM users u WHERE u.id <> $1 AND {named}) AS \"is\"");
+    let query = diesel::sql_query(query).bind::<SqlUuid, _>(user).bind::<Text, _>(user_name.to_lowercase());
+    query.get_result::<Is>(conn).await.map(|row| row.is)
 }
 
 /// What a directory calls a person.

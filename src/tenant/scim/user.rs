@@ -11,7 +11,7 @@ use crate::tenant::users::rules::{email_key, email_shape};
 pub(super) const SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
 /// Whose user name this is, by the keys of both tables: it is the address of those who have none of a directory's.
-const NAMED: &str = "u.id IN (SELECT x.user_id FROM scim_users x WHERE x.user_name_key = ? UNION ALL \
+pub(super) const NAMED: &str = "u.id IN (SELECT x.user_id FROM scim_users x WHERE x.user_name_key = ? UNION ALL \
     SELECT y.id FROM users y WHERE y.email_key = ? AND NOT EXISTS (SELECT 1 FROM scim_users x WHERE x.user_id = y.id))";
 
 /// By what people are found.

@@ -9,7 +9,7 @@ use super::caller::{Caller, body};
 use super::patch;
 use super::store::{self, Person};
 use super::user::{Wanted, column, json_of};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::addresses;
@@ -130,6 +130,7 @@ async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success>
             users::insert(conn, &new, now).await?;
             let user_name = wanted.user_name.as_deref().unwrap_or(email);
             let external = wanted.external_id.clone().flatten();
+            check_name(conn, new.id, user_name).await?;
             store::set_names(conn, new.id, user_name, external.as_deref()).await?;
             let roles = users::newcomer_roles(conn).await?;
             let gives = users::permissions_of_roles(conn, &roles).await?;
@@ -141,6 +142,32 @@ async fn create(request: &HttpRequest, payload: web::Payload) -> Result<Success>
         })
         .await?;
     Ok(Success::Resource(told(request, &row), true))
+}
+
+/// Refuses a user name by which somebody else is found: 409 `uniqueness`.
+async fn check_name(conn: &mut TenantConn, id: UserId, user_name: &str) -> ApiResult<()> {
+    if store::is_taken(conn, id, user_name).await? {
+        return Err(
+            ApiError::new(Code::AlreadyExists).detail("Somebody else has this userName, or has it for an address.")
+        );
+    }
+    Ok(())
+}
+
+/// Has a person called as a directory wants, if they are not: what is as it should be is not written, so that whoever is
+/// called like somebody else since before can be deactivated.
+async fn rename(conn: &mut TenantConn, before: &Person, wanted: &Wanted) -> ApiResult<()> {
+    let user_name = wanted.user_name.as_ref().unwrap_or(&before.user_name);
+    let external = wanted.external_id.as_ref().unwrap_or(&before.external_id);
+    if *user_name != before.user_name {
+        check_name(conn, before.id, user_name).await?;
+    }
+    // Who has no name of a directory's is called by their address, which may have changed.
+    let called = found(conn, before.id).await?;
+    if (user_name, external) != (&called.user_name, &called.external_id) {
+        store::set_names(conn, before.id, user_name, external.as_deref()).await?;
+    }
+    Ok(())
 }
 
 async fn note(
@@ -237,9 +264,7 @@ async fn change(
                 note(conn, &caller.name(), id, "scim.user_email_changed", now).await?;
             }
             users::update(conn, id, &change, status != before.status, now).await?;
-            let user_name = wanted.user_name.as_deref().unwrap_or(&known.user_name);
-            let external = wanted.external_id.clone().unwrap_or(known.external_id);
-            store::set_names(conn, id, user_name, external.as_deref()).await?;
+            rename(conn, &known, wanted).await?;
             if status != before.status {
                 let action = if status == UserStatus::Active { "scim.user_activated" } else { "scim.user_deactivated" };
                 note(conn, &caller.name(), id, action, now).await?;

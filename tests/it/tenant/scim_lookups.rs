@@ -97,14 +97,14 @@ async fn a_group_has_one_version_whether_its_members_are_told_or_not() {
 async fn a_person_is_found_by_their_user_name_and_by_their_address_in_any_case() {
     let acme = TestApp::shared().await.tenant("acme").await;
     let scim = directory(&acme).await;
-    // Who has a name of the directory's, who has none, and whose name is another one's address.
+    // Who has a name of the directory's, whose name is another one's address since, and who has none.
     let name = unique("Grace");
     let grace = send(&scim, Method::POST, USERS, person(&name)).await.expect(201).body["id"].clone();
-    let body = json!({"email": format!("Ada@{name}.test"), "firstName": "A", "lastName": "L"});
-    let ada = json!(acme.admin().post("/api/v1/users", body).await.expect(201).id());
     let mut other = person(&format!("ADA@{name}.test"));
     other["emails"][0]["value"] = json!(format!("other@{name}.test"));
     let other = send(&scim, Method::POST, USERS, other).await.expect(201).body["id"].clone();
+    let body = json!({"email": format!("Ada@{name}.test"), "firstName": "A", "lastName": "L"});
+    let ada = json!(acme.admin().post("/api/v1/users", body).await.expect(201).id());
     let (address, hers, lower) = (format!("{name}@acme.test"), format!("ada@{name}.test"), name.to_lowercase());
     let shouted = address.to_uppercase();
     for (filter, found) in [
@@ -115,9 +115,9 @@ async fn a_person_is_found_by_their_user_name_and_by_their_address_in_any_case()
         (format!("emails eq \"{address}\""), json!([grace])),
         (format!("emails[type eq \"work\" and value eq \"{shouted}\"]"), json!([grace])),
         (format!("emails.value eq \"{name}\""), json!([])),
-        (format!("userName eq \"{hers}\""), json!([ada, other])),
+        (format!("userName eq \"{hers}\""), json!([other, ada])),
         (format!("emails eq \"{hers}\""), json!([ada])),
-        (format!("emails eq \"{shouted}\" or userName eq \"{hers}\""), json!([grace, ada, other])),
+        (format!("emails eq \"{shouted}\" or userName eq \"{hers}\""), json!([grace, other, ada])),
         (format!("not (userName eq \"{hers}\") and emails co \"{name}\""), json!([grace])),
     ] {
         let query: String = url::form_urlencoded::byte_serialize(filter.as_bytes()).collect();
@@ -126,4 +126,46 @@ async fn a_person_is_found_by_their_user_name_and_by_their_address_in_any_case()
         assert_eq!(ids.collect::<Value>(), found, "{filter}");
         assert_eq!(answer.body["totalResults"], json!(found.as_array().map(Vec::len)), "{filter}");
     }
+}
+
+/// A directory calls nobody as somebody else is called, and may deactivate whoever came by such a name otherwise.
+#[actix_web::test]
+async fn a_user_name_that_is_somebody_s_address_is_refused_and_keeps_nobody_active() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    let scim = directory(&acme).await;
+    let address = |name: &str| format!("{}@names.test", unique(name));
+    let add = async |email: &str| {
+        let body = json!({"email": email, "firstName": "A", "lastName": "L", "password": "an uncommon sentence of five words"});
+        format!("{USERS}/{}", acme.admin().post("/api/v1/users", body).await.expect(201).id())
+    };
+    let called = |user_name: &str, email: &str| {
+        let mut wanted = person(user_name);
+        wanted["emails"][0]["value"] = json!(email);
+        wanted
+    };
+    let ada = address("ada");
+    add(&ada).await;
+    let taken = called(&ada.to_uppercase(), &address("other"));
+    refused(&send(&scim, Method::POST, USERS, taken).await, 409, "uniqueness");
+    let (bob, email) = (address("bob"), address("other"));
+    let other = at(USERS, &send(&scim, Method::POST, USERS, called(&bob, &email)).await.expect(201));
+    let renamed = json!([{"op": "replace", "path": "userName", "value": ada}]);
+    refused(&patch(&scim, &other, renamed).await, 409, "uniqueness");
+    refused(&send(&scim, Method::PUT, &other, called(&ada, &email)).await, 409, "uniqueness");
+    // His address came after the name: either is deactivated all the same, by both ways.
+    let theirs = add(&bob).await;
+    for path in [&theirs, &other] {
+        for active in [false, true] {
+            let change = json!([{"op": "replace", "path": "active", "value": active}]);
+            let changed = patch(&scim, path, change).await.expect(200);
+            assert_eq!((&changed.body["active"], &changed.body["userName"]), (&json!(active), &json!(bob)), "{path}");
+        }
+    }
+    let whole = json!({"userName": bob, "active": false, "emails": [{"value": bob, "primary": true}]});
+    assert_eq!(send(&scim, Method::PUT, &theirs, whole).await.expect(200).body["active"], false);
+    // Whoever is called by their address keeps the name when it changes.
+    let moved = json!([{"op": "replace", "path": "emails[type eq \"work\"].value", "value": address("moved")}]);
+    let path = add(&address("cleo")).await;
+    let before = scim.get(&path).await.expect(200).body["userName"].clone();
+    assert_eq!(patch(&scim, &path, moved).await.expect(200).body["userName"], before);
 }

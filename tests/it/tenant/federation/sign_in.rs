@@ -137,7 +137,7 @@ async fn a_proof_is_as_old_as_the_provider_says() {
     provider(&acme, "evil", &format!("{}/proof", evil()), json!({})).await;
     let links = "/api/v1/users/me/social-accounts";
     let link = json!({"provider": "evil", "redirectUri": REDIRECT});
-    let now = chrono::Utc::now().timestamp();
+    let now = app().await.clock().now().timestamp();
     for (said, fresh) in
         [(json!(now - 3600), false), (json!(-1e300), false), (json!(now + 3600), true), (json!(null), true)]
     {
