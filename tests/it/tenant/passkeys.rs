@@ -241,6 +241,26 @@ async fn a_session_of_a_passkey_shows_more_and_loses_nothing() {
     here.delete(&path).await.expect(204);
 }
 
+/// What a passkey has made trusted is trusted no longer than the passkey.
+#[actix_web::test]
+async fn a_removed_passkey_leaves_no_trusted_device() {
+    let (_app, acme) = node().await;
+    let (email, ada) = person(&acme, "user").await;
+    let ((mut phone, first), _) = (add(&ada).await, add(&ada).await);
+    acme.admin().patch("/api/v1/security-policy", json!({"mfaRequiredRoles": ["user"]})).await.expect(200);
+    let Waiting { token, options } = Waiting::begin(&acme, &email).await;
+    let body = json!({"mfaToken": token, "ceremonyId": options["ceremonyId"], "credential": phone.get(&options),
+        "trustDevice": true});
+    let passed = acme.anonymous().post("/api/v1/auth/mfa/webauthn", body).await.expect(200);
+    let login = json!({"tenant": acme.slug.as_str(), "email": email, "password": PASSWORD,
+        "deviceToken": passed.data()["deviceToken"]});
+    let come = async || acme.anonymous().post("/api/v1/auth/login", login.clone()).await.expect(200);
+    assert!(come().await.data()["accessToken"].is_string(), "the control: the device is trusted");
+    let here = acme.anonymous().bearing(passed.data()["accessToken"].as_str().unwrap());
+    here.delete(&format!("{KEYS}/{first}")).await.expect(204);
+    assert_eq!(come().await.data()["methods"], json!(["webauthn"]));
+}
+
 /// A question holds what was so when it was asked; what is so when it is answered counts.
 #[actix_web::test]
 async fn what_happens_between_question_and_answer_counts() {

@@ -180,7 +180,7 @@ pub async fn rename_passkey(
     row.map(|row| Reply(row.into())).ok_or_else(|| ApiError::not_found("passkey"))
 }
 
-/// Removes one of one's passkeys: from here on it opens nothing. Refused where the organisation demands a second factor and
+/// Removes one of one's passkeys: from here on it opens nothing, and no device is trusted any more. Refused where the organisation demands a second factor and
 /// there is no other. The last way to sign in stays.
 #[utoipa::path(
     tag = "auth",
@@ -214,6 +214,8 @@ pub async fn remove_passkey(
                 return Err(ApiError::new(Code::Conflict).detail(said));
             }
             ways::check_left(conn, db, &person).await?;
+            // Whoever had the passkey may have had devices trusted by it.
+            gate::forget_devices(conn, db, me).await?;
             let actor = format!("user:{me}");
             let entry =
                 Entry { actor: &actor, action: "passkey.removed", user: me, session: Some(session), reason: None };
