@@ -8,6 +8,7 @@ use diesel_async::{AsyncConnectionCore, RunQueryDsl};
 use uuid::Uuid;
 
 use super::mail::{self, Mail, Recipient};
+use super::users::rules::email_key;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
 use crate::router::{TenantConn, TenantDb, TenantTx, Waiting};
@@ -112,6 +113,14 @@ pub struct Reached {
     email: String,
     #[diesel(sql_type = Text)]
     first_name: String,
+}
+
+impl Reached {
+    /// The address that a mail to them goes to, normalised.
+    #[must_use]
+    pub fn written_to(&self) -> String {
+        email_key(&self.email)
+    }
 }
 
 /// A person, if they have verified their address and may come in.

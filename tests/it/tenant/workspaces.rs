@@ -103,6 +103,31 @@ async fn people_find_their_workspaces_by_mail() {
     }
 }
 
+/// The owner of a database can write into it whose address they like, and another one that the mail goes to.
+#[actix_web::test]
+async fn the_mail_goes_to_nobody_but_who_is_found() {
+    let smtp = Smtp::start().await;
+    let app = smtp.of(TestApp::builder()).start().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    assert!(acme.slug.as_str() < globex.slug.as_str(), "it is asked first");
+    let (email, other) = (format!("{}@example.com", unique("grace")), format!("{}@example.com", unique("mallory")));
+    for tenant in [&acme, &globex] {
+        verified(tenant, &smtp, &email).await;
+        becomes(&app, tenant, "1", "it is found there").await;
+    }
+    let elsewhere = format!("UPDATE users SET email = '{other}' WHERE email_key = '{email}'");
+    db::execute(acme.database(), &elsewhere).await;
+    ask(&app, &email).await;
+    let letter = smtp.letter(&email, "workspaces").await;
+    assert!(letter.text.contains(globex.slug.as_str()) && !letter.text.contains(acme.slug.as_str()), "{letter:?}");
+    let waiting = "SELECT count(*)::text AS word FROM workspace_searches WHERE due_at IS NOT NULL";
+    let none = async || db::word(app.control_database(), waiting).await == "0";
+    eventually(seconds(30), "all searches are done", none).await;
+    let queued = "SELECT count(*)::text AS word FROM mail_outbox WHERE kind = 'workspaces'";
+    assert_eq!((&*db::word(acme.database(), queued).await, &*db::word(globex.database(), queued).await), ("0", "1"));
+    assert!(smtp.letters(&other).is_empty(), "nobody is told what is not theirs");
+}
+
 #[actix_web::test]
 async fn the_index_follows_the_people() {
     let smtp = &Smtp::start().await;
