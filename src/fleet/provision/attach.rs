@@ -8,6 +8,7 @@ use super::create::{reopen, unfinished};
 use super::drive::drive;
 use super::probe::probe;
 use super::run::Run;
+use super::same::Wish;
 use super::{ATTACH, FirstAdmin, Provisioned};
 use crate::control::installation;
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
@@ -71,7 +72,7 @@ impl Fleet {
         let (tenant, journal) = match found {
             Some(tenant) => {
                 self.same_address(tenant.id, &wanted.url, direct).await?;
-                reopen(&self.control, tenant.id, OperationKind::Attach, options.left).await?
+                reopen(&self.control, tenant.id, OperationKind::Attach, options.left, Wish::from(wanted)).await?
             }
             None => self.reserve_dedicated(id, wanted).await?,
         };

@@ -11,6 +11,7 @@ use super::again::Asked;
 use super::claimed::Ready;
 use super::drive::drive;
 use super::run::{Run, own_address};
+use super::same::Wish;
 use super::trail::Trail;
 use super::welcome::Welcome;
 use super::{CREATE, FirstAdmin, Provisioned};
@@ -71,8 +72,9 @@ impl Fleet {
     /// Makes a tenant, or goes on with one whose making was interrupted, and answers when it serves.
     ///
     /// # Errors
-    /// `already_exists` for a taken slug; 409 while another process makes it, or if no cluster has room; 503 if a server
-    /// does not answer. What was begun stays, unroutable: the same call resumes it, [`Fleet::delete`] takes it back.
+    /// `already_exists` for a taken slug; 409 while another process makes it, if no cluster has room, or if it was begun as
+    /// another one; 503 if a server does not answer. What was begun stays, unroutable: the same call resumes it,
+    /// [`Fleet::delete`] takes it back.
     pub async fn create(
         &self,
         wanted: &CreateTenant,
@@ -106,7 +108,7 @@ impl Fleet {
         if let Some(found) = begun {
             let _lock = Lock::tenant(&self.control, found.id).await?;
             // Whoever held the lock until now may have finished it, or taken it back.
-            let (tenant, operation) = reopen(&self.control, found.id, kind, options.left).await?;
+            let (tenant, operation) = reopen(&self.control, found.id, kind, options.left, Wish::from(wanted)).await?;
             return self.go_on(tenant, operation, migrations, wanted, options, progress).await;
         }
         if options.left.is_some() {
@@ -313,13 +315,16 @@ pub(super) async fn unfinished(
         .await
 }
 
-/// The journal of an interrupted run, running again; under the tenant's lock.
+/// The journal of an interrupted run, running again; under the tenant's lock. It is as it was where something else is wished
+/// for now.
 pub(super) async fn reopen(
     control: &ControlPlane,
     id: TenantId,
     kind: OperationKind,
     left: Option<OperationId>,
+    wish: Wish,
 ) -> ApiResult<(TenantRecord, Operation)> {
+    let keys = control.keys.clone();
     control
         .db
         .transaction(async move |conn: &mut MainConn| {
@@ -331,6 +336,7 @@ pub(super) async fn reopen(
                     format!("The slug '{}' is taken. Choose another one.", tenant.slug),
                 ));
             };
+            wish.check(conn, &keys, (&tenant, &open)).await?;
             let journal = operations::resume(conn, open.id, left).await?;
             debug_assert!(matches!(tenant.status, TenantStatus::Provisioning | TenantStatus::Active));
             Ok((tenant, journal))

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::CreateTenant;
 use super::again::Asked;
 use super::create::{Reserved, unfinished};
+use super::same::Wish;
 use super::trail::Trail;
 use crate::control::operations::{self, Operation, OperationFilter, OperationKind};
 use crate::control::tenants::{self, TenantRecord};
@@ -28,7 +29,7 @@ impl Fleet {
     /// cancelled; one of the stock serves at once. It cannot have a first administrator, whose password is kept nowhere.
     ///
     /// # Errors
-    /// As [`Fleet::create`]; 422 for a first administrator, 409 where one was asked for when it was begun.
+    /// As [`Fleet::create`]; 422 for a first administrator, 409 where one, or something else, was asked for when it was begun.
     pub async fn create_later(&self, wanted: &CreateTenant) -> ApiResult<TenantRecord> {
         self.create_later_for(wanted, Asked::default()).await
     }
@@ -42,6 +43,9 @@ impl Fleet {
             return Err(ApiError::invalid_field("admin", "needs_wait", said));
         }
         if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
+            let (keys, wish, record) = (self.control.keys.clone(), Wish::from(wanted), begun.clone());
+            let check = async move |conn: &mut MainConn| wish.check_settings(conn, &keys, &record).await;
+            self.control.db.read(check).await?;
             return self.hand_to_worker(begun, asked.request).await;
         }
         Box::pin(self.begin_later(wanted, asked)).await

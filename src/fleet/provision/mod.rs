@@ -12,6 +12,7 @@ pub(super) mod probe;
 mod ready;
 pub(super) mod remove;
 pub(super) mod run;
+mod same;
 pub(super) mod steps;
 mod trail;
 pub(super) mod verify;

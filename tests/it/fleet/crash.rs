@@ -6,6 +6,7 @@ use serde_json::json;
 use tenantry::fleet::provision::CREATE;
 use tenantry::testing::TestApp;
 
+use super::scene::dies;
 use crate::support::binary::{program, run};
 use crate::support::{db, unique};
 
@@ -66,6 +67,49 @@ async fn after_a_crash_at_any_step_the_same_command_resumes() {
             app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
         }
     }
+}
+
+/// It would be made as nobody asked for: elsewhere, or without its administrator.
+#[actix_web::test]
+async fn another_command_does_not_go_on_with_what_was_begun() {
+    let app = TestApp::builder().start().await;
+    app.cluster("eu-1", &app.server()).await;
+    run(&app, &["cluster", "set", "eu-1", "--region", "eu"]).await.expect(0);
+    let slug = unique("begun");
+    let email = format!("admin@{slug}.test");
+    let create = ["tenant", "create", &slug, "--admin-email", &email, "--output", "json"];
+    let same = [&create[..], &["--region", "eu"]].concat();
+    dies(&app, &same, "role", false).await;
+    let named = format!("name is '{slug}', not 'Other'");
+    for (flag, value, said) in [
+        ("--region", "us", "region is 'eu', not 'us'"),
+        ("--cluster", "local", "cluster is 'eu-1', not 'local'"),
+        ("--plan", "gold", "plan is none, not 'gold'"),
+        ("--name", "Other", named.as_str()),
+        ("--registration", "open", "registration is 'invite', not 'open'"),
+        ("--max-connections", "7", "ceiling of connections is none, not '7'"),
+    ] {
+        let refused = run(&app, &[&create[..], &[flag, value]].concat()).await.expect(4);
+        assert!(refused.stderr.contains(said), "{flag}: {refused:#?}");
+    }
+    let operator = app.operator();
+    for no_wait in [true, false] {
+        let mut body = json!({"slug": slug, "region": "us", "noWait": no_wait});
+        if !no_wait {
+            body["adminEmail"] = json!(email);
+        }
+        let refused = operator.post("/api/v1/admin/tenants", body).await.refused(409, "conflict");
+        assert!(refused.text.contains("region is 'eu', not 'us'"), "{refused:?}");
+    }
+    let alone = run(&app, &["tenant", "create", &slug, "--region", "eu"]).await.expect(4);
+    assert!(alone.stderr.contains("Give the administrator again"), "{alone:#?}");
+    let (rows, _) = traces(&app, &slug).await;
+    assert_eq!(rows, ["provisioning"]);
+
+    let made = run(&app, &same).await.expect(0).json();
+    assert_eq!((&made["cluster"], &made["status"]), (&json!("eu-1"), &json!("active")));
+    let body = json!({"tenant": slug, "email": email, "password": made["adminPassword"]});
+    app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
 }
 
 #[actix_web::test]
