@@ -108,7 +108,7 @@ pub struct SignedUp {
         (status = 400, description = "The body is not JSON", body = ErrorEnvelope),
         (status = 403, description = "`registration_closed`: nobody may sign up here", body = ErrorEnvelope),
         (status = 429, description = "`rate_limited`: wait for `Retry-After`", body = ErrorEnvelope),
-        (status = 503, description = "The control plane or a server does not answer, or too many wait for an operator", body = ErrorEnvelope),
+        (status = 503, description = "The control plane or a server does not answer, too many wait for an operator, or there is no room (`overloaded`)", body = ErrorEnvelope),
         ChangeRefusals,
     ),
 )]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub use limit::Standing;
 
 use super::provision::Asked;
-use super::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent, Welcome};
+use super::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent, Welcome, lock};
 use crate::config::{Network, SignUpMode};
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::signups::{self, FirstPerson};
@@ -23,7 +23,7 @@ use crate::kernel::{OperationId, Slug, TenantId};
 use crate::router::{MainConn, TenantStatus};
 use crate::tenant::auth::session::SignIn;
 
-/// When whoever finds too many waiting may come again: operators decide, not machines.
+/// When whoever finds too many waiting, or no room, may come again: operators decide, not machines.
 const WHEN_FULL: Duration = Duration::from_mins(10);
 
 /// Who may sign up.
@@ -86,12 +86,27 @@ fn taken(slug: &Slug) -> ApiError {
     ApiError::already_exists("slug", format!("The slug '{slug}' is taken. Choose another one."))
 }
 
+/// What keeps tenants from being made is the operator's to mend, who reads it in the log: a stranger hears that there is no room now.
+fn without_the_operators_part(error: ApiError) -> ApiError {
+    if error.code() != Code::Conflict || !error.fields().is_empty() || lock::is_busy(&error) {
+        return error;
+    }
+    ApiError::new(Code::Overloaded).retry_after(WHEN_FULL).caused_by(error)
+}
+
 impl Fleet {
-    /// Makes a stranger's tenant. `request` is what asks for it: sent again after a crash, it goes on where it was.
+    /// Makes a stranger's tenant. `request` is what asks for it: sent again after a crash, it goes on where it was. Without a
+    /// welcome an operator has agreed to it, and is told what is in the way.
     ///
     /// # Errors
-    /// `already_exists` for a taken slug. Whatever fails, nothing of the tenant is left.
+    /// `already_exists` for a taken slug; 503 `overloaded` where no cluster has room. Whatever fails, nothing of the tenant is
+    /// left.
     pub async fn sign_up(&self, wanted: &Wanted, request: Uuid, welcome: Option<&Welcome>) -> ApiResult<Made> {
+        let done = self.make_signed_up(wanted, request, welcome).await;
+        if welcome.is_some() { done.map_err(without_the_operators_part) } else { done }
+    }
+
+    async fn make_signed_up(&self, wanted: &Wanted, request: Uuid, welcome: Option<&Welcome>) -> ApiResult<Made> {
         let slug = wanted.slug.clone();
         let found = self
             .control

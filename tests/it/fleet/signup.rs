@@ -98,6 +98,25 @@ async fn what_is_wrong_is_said_by_field() {
     assert_eq!(db::words(app.control_database(), begun).await, Vec::<String>::new());
 }
 
+/// How the operator makes room is no stranger's business.
+#[actix_web::test]
+async fn a_stranger_who_finds_no_room_is_asked_to_come_again() {
+    let app = open().await;
+    run(&app, &["cluster", "set", "local", "--max-tenants", "1"]).await.expect(0);
+    app.anonymous().post(PATH, request(&unique("first"))).await.expect(201);
+    let slug = unique("second");
+    let once = app.anonymous().with("idempotency-key", &unique("key"));
+    for by in [&app.anonymous(), &once] {
+        let refused = by.post(PATH, request(&slug)).await.refused(503, "overloaded");
+        assert_eq!(refused.header("retry-after"), Some("600"), "{refused:?}");
+        assert!(!refused.text.contains("cluster"), "{refused:?}");
+    }
+    let held = format!("SELECT slug AS word FROM tenants WHERE slug = '{slug}'");
+    assert_eq!(db::words(app.control_database(), &held).await, Vec::<String>::new());
+    run(&app, &["cluster", "set", "local", "--max-tenants", "2"]).await.expect(0);
+    once.post(PATH, request(&slug)).await.expect(201);
+}
+
 #[actix_web::test]
 async fn a_key_signs_up_once() {
     let app = open().await;
