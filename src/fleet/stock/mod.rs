@@ -30,7 +30,7 @@ impl Fleet {
     /// will take.
     ///
     /// # Errors
-    /// If the control plane does not answer, or what one cluster said; the others are done then.
+    /// If the control plane does not answer, or what one cluster said first; whatever else could be done is done then.
     pub async fn keep_stock(&self) -> ApiResult<Kept> {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let (hash, size) = (migrations.hash(), i64::from(self.settings.ready_tenants));
@@ -53,9 +53,10 @@ impl Fleet {
             let gone: Vec<_> = gone.iter().filter(|stocked| stocked.cluster_id == cluster.id).cloned().collect();
             let migrations = migrations.clone();
             async move {
-                let dropped = self.drop_stock(&cluster, &gone).await?;
-                let made = self.fill(&cluster, room.as_ref(), &migrations).await?;
-                Ok::<_, ApiError>(Kept { made, dropped })
+                let (dropped, all) = self.drop_stock(&cluster, &gone).await;
+                // Who comes next is served from the stock, whatever is left over of it.
+                let filled = self.fill(&cluster, room.as_ref(), &migrations).await;
+                all.and(filled).map(|made| Kept { made, dropped })
             }
         });
         let done: Vec<ApiResult<Kept>> = stream::iter(rounds).buffer_unordered(CLUSTERS).collect().await;

@@ -52,13 +52,21 @@ impl Fleet {
         Ok(gone.into_iter().filter(|stocked| !held.contains(&lock::tenant_key(stocked.id))).collect())
     }
 
-    /// Drops ready tenants of one cluster, and gives how many went.
-    pub(super) async fn drop_stock(&self, cluster: &Cluster, gone: &[Stocked]) -> ApiResult<usize> {
-        let mut dropped = 0;
+    /// Drops ready tenants of one cluster, and gives how many went, and what the first one said that did not: one that
+    /// stays keeps no other.
+    pub(super) async fn drop_stock(&self, cluster: &Cluster, gone: &[Stocked]) -> (usize, ApiResult<()>) {
+        let (mut dropped, mut all) = (0, Ok(()));
         for stocked in gone {
-            dropped += usize::from(self.drop_one(cluster, stocked).await?);
+            match self.drop_one(cluster, stocked).await {
+                Ok(went) => dropped += usize::from(went),
+                Err(error) => {
+                    tracing::warn!(cluster = %cluster.name, database = stocked.database_name, %error,
+                        cause = ?error.cause(), "a ready tenant nobody will take was not dropped; it is tried again");
+                    all = all.and(Err(error));
+                }
+            }
         }
-        Ok(dropped)
+        (dropped, all)
     }
 
     async fn drop_one(&self, cluster: &Cluster, stocked: &Stocked) -> ApiResult<bool> {

@@ -152,6 +152,33 @@ async fn a_stock_of_old_migrations_is_taken_by_nobody_and_made_anew() {
     assert_eq!(db::word(&database, "SELECT count(id)::text AS word FROM orders").await, "0");
 }
 
+/// Somebody gave its role something elsewhere on the server.
+#[actix_web::test]
+async fn one_that_cannot_be_dropped_keeps_no_other_and_the_stock_is_filled() {
+    let app = TestApp::builder().start().await;
+    assert_eq!(app.fleet_with_stock(2, None).keep_stock().await.unwrap().made, 2);
+    let first = "SELECT role_name AS word FROM ready_tenants ORDER BY created_at LIMIT 1";
+    let role = db::word(app.control_database(), first).await;
+    let held = unique("held").replace('-', "_");
+    db::execute(&app.server(), &format!("CREATE DATABASE {held} OWNER {role} TEMPLATE template0")).await;
+    let age = "UPDATE ready_tenants SET created_at = created_at - interval '1 minute'";
+    db::execute(app.control_database(), age).await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("V1__orders.sql"), "CREATE TABLE orders (id int);").unwrap();
+    let fleet = app.fleet_with_stock(2, Some(directory.path()));
+
+    fleet.keep_stock().await.expect_err("one is still there");
+    assert_eq!(stock(&app).await, ["dropping", "ready", "ready"]);
+    let made = create(&fleet, &unique("after")).await;
+    assert!(is_from_stock(&made), "{:?}", made.steps);
+    fleet.keep_stock().await.expect_err("it is tried again");
+    assert_eq!(stock(&app).await, ["dropping", "ready", "ready"]);
+
+    db::execute(&app.server(), &format!("DROP DATABASE {held}")).await;
+    assert_eq!(fleet.keep_stock().await.unwrap(), Kept { made: 0, dropped: 1 });
+    assert_eq!(orphans(&app).await, Vec::<String>::new());
+}
+
 /// Nobody can take it meanwhile, and what was begun is dropped by whoever looks next.
 #[actix_web::test]
 async fn a_ready_tenant_that_was_never_finished_is_dropped() {
