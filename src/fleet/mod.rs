@@ -73,6 +73,9 @@ use crate::storage::Storage;
 const CLONES: usize = 4;
 /// How many tenants one node begins to make at the same time; each holds a few connections meanwhile.
 const CREATIONS: usize = 8;
+/// How many more may wait for that, and how long while no other of them begins: then the way to a server is blocked.
+const CREATIONS_WAITING: usize = 512;
+const CREATIONS_PATIENCE: Duration = Duration::from_mins(1);
 /// How many requests with an `Idempotency-Key` one node works on at the same time; each holds a lock's session.
 const KEYED: usize = 16;
 /// The longest display name, in characters.
@@ -113,7 +116,7 @@ pub struct Fleet {
     passwords: Passwords,
     settings: FleetSettings,
     clones: Arc<Semaphore>,
-    creations: Arc<Semaphore>,
+    creations: Arc<provision::Places>,
     keyed: Arc<Semaphore>,
     workers: Arc<Workers>,
     locks: Arc<lock::Idle>,
@@ -133,7 +136,7 @@ impl Fleet {
             passwords,
             settings,
             clones: Arc::new(Semaphore::new(CLONES)),
-            creations: Arc::new(Semaphore::new(CREATIONS)),
+            creations: Arc::new(provision::Places::new(CREATIONS, CREATIONS_WAITING, CREATIONS_PATIENCE)),
             keyed: Arc::new(Semaphore::new(KEYED)),
             workers: Arc::default(),
             locks: Arc::default(),

@@ -73,8 +73,8 @@ impl Fleet {
     ///
     /// # Errors
     /// `already_exists` for a taken slug; 409 while another process makes it, if no cluster has room, or if it was begun as
-    /// another one; 503 if a server does not answer. What was begun stays, unroutable: the same call resumes it,
-    /// [`Fleet::delete`] takes it back.
+    /// another one; 503 if a server does not answer, or too many tenants are being made. What was begun stays, unroutable: the
+    /// same call resumes it, [`Fleet::delete`] takes it back.
     pub async fn create(
         &self,
         wanted: &CreateTenant,
@@ -99,7 +99,7 @@ impl Fleet {
         }
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         // Before anything of the control plane is used: a crowd waits here, not for its connections.
-        let _place = self.creations.acquire().await.map_err(ApiError::internal)?;
+        let _place = self.creations.take(welcome.is_some()).await?;
         let kind = OperationKind::Create;
         let begun = match asked.anew {
             true => None,

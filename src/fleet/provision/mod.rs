@@ -8,6 +8,7 @@ mod claimed;
 mod create;
 mod drive;
 mod later;
+mod places;
 pub(super) mod probe;
 mod ready;
 pub(super) mod remove;
@@ -19,6 +20,7 @@ pub(super) mod verify;
 mod welcome;
 
 pub(super) use again::Asked;
+pub(super) use places::Places;
 pub(super) use verify::read_stamp;
 
 use secrecy::SecretString;
