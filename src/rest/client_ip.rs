@@ -27,6 +27,15 @@ pub fn customer(address: IpAddr) -> String {
     }
 }
 
+/// The IPv6 network of the size that one site gets, /48, and with it every /64 in there; none of an IPv4 address.
+#[must_use]
+pub fn site(address: IpAddr) -> Option<String> {
+    match address.to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(Ipv6Net::new_assert(v6, 48).trunc().to_string()),
+    }
+}
+
 impl ClientIp {
     /// Reads it.
     #[must_use]
@@ -96,6 +105,14 @@ mod tests {
         assert_eq!(seen("10.0.0.1", "1.1.1.1, 203.0.113.5, 10.0.0.2"), "203.0.113.5");
         assert_eq!(seen("10.0.0.1", "made up"), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", "1.1.1.1, 203.0.113.5:4711, 10.0.0.2"), "203.0.113.5");
+    }
+
+    #[test]
+    fn a_site_has_many_customers() {
+        let [one, other, elsewhere] =
+            ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:2:1::1"].map(|ip| ip.parse().unwrap());
+        assert!(customer(one) != customer(other) && site(one) == site(other) && site(one) != site(elsewhere));
+        assert_eq!(site("::ffff:203.0.113.5".parse().unwrap()), None);
     }
 
     /// Whoever sends bytes of no text is not taken for the proxy that passes them on.

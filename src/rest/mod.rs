@@ -33,7 +33,7 @@ pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Recent, Si
 pub use body::{BodyLimit, Json, MergePatch, OptionalJson, raw_body};
 pub use browser::{RefreshCookie, TrustedOrigins, Visitor};
 pub use client::Client;
-pub use client_ip::{ClientIp, TrustedProxies, customer};
+pub use client_ip::{ClientIp, TrustedProxies, customer, site};
 pub use envelope::{Envelope, ListEnvelope, ListMeta, Meta, Pagination, RequestId};
 pub use etag::{IfMatch, Versioned, has_tag};
 pub use few::ListFew;

@@ -8,8 +8,11 @@ use crate::config::Network;
 use crate::control::signups;
 use crate::error::{ApiError, ApiResult, Code, Limit};
 use crate::fleet::Fleet;
-use crate::rest::customer;
+use crate::rest::{customer, site};
 use crate::router::MainConn;
+
+/// How many times what one customer may, all those of one site may together: nobody has as many addresses as they like.
+const SITE: u32 = 10;
 
 /// How an address stands, for the headers of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +48,8 @@ impl Standing {
 }
 
 impl Fleet {
-    /// Counts one more attempt from an address; `None` if it may ask as often as it likes. The count is that of all
-    /// nodes.
+    /// Counts one more attempt from an address, and from the site that it is of; `None` if it may ask as often as it likes.
+    /// The count is that of all nodes.
     ///
     /// # Errors
     /// If the control plane does not answer.
@@ -55,7 +58,11 @@ impl Fleet {
         settings: &SignUpSettings,
         address: Option<IpAddr>,
     ) -> ApiResult<Option<Standing>> {
-        self.count_from("sign-up address", (settings.per_hour, &settings.unlimited), address).await
+        let own = self.count_from("sign-up address", (settings.per_hour, &settings.unlimited), address).await?;
+        // One customer alone does not use up what its site may.
+        let Some(site) = own.filter(|own| !own.refused).and(address).and_then(site) else { return Ok(own) };
+        let all = self.count("sign-up site", settings.per_hour.saturating_mul(SITE), &site).await?;
+        Ok(if all.refused { Some(all) } else { own })
     }
 
     /// Counts one more of anything that an address may do so often within an hour, but for networks without a limit.
@@ -69,16 +76,20 @@ impl Fleet {
         if unlimited.iter().any(|network| network.contains(address)) {
             return Ok(None);
         }
-        let subject = self.installation().await?.mac.digest(what, &[customer(address).as_bytes()]);
+        self.count(what, per_hour, &customer(address)).await.map(Some)
+    }
+
+    async fn count(&self, what: &'static str, per_hour: u32, whose: &str) -> ApiResult<Standing> {
+        let subject = self.installation().await?.mac.digest(what, &[whose.as_bytes()]);
         let now = self.control.clock.now();
         let db = &self.control.db;
         let used = db.read(async move |conn: &mut MainConn| signups::attempt(conn, &subject, now).await).await?;
         let left = i64::from(per_hour) - used.count;
-        Ok(Some(Standing {
+        Ok(Standing {
             limit: per_hour,
             left: left.max(0),
             reset: (used.until - now).num_seconds().max(1),
             refused: left < 0,
-        }))
+        })
     }
 }

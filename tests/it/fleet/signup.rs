@@ -237,6 +237,28 @@ async fn an_address_signs_up_so_often_an_hour() {
     }
 }
 
+/// Whoever has a /48 has 65,536 networks of the size that a customer gets.
+#[actix_web::test]
+async fn the_networks_of_one_site_sign_up_so_often_together() {
+    let builder = TestApp::builder().set("TENANTRY_SIGNUP__MODE", "approval").set("TENANTRY_SIGNUP__PER_HOUR", "1");
+    let app = builder.set("TENANTRY_HTTP__TRUSTED_PROXIES", "127.0.0.0/8").start().await;
+    let ask =
+        async |from: &str| app.anonymous().with("x-forwarded-for", from).post(PATH, request(&unique("site"))).await;
+    ask("2001:db8:1::1").await.expect(202);
+    // One of them that asks too often uses up nobody else's.
+    for _ in 0..10 {
+        ask("2001:db8:1::2").await.refused(429, "rate_limited");
+    }
+    for network in 1..10 {
+        ask(&format!("2001:db8:1:{network}::1")).await.expect(202);
+    }
+    let refused = ask("2001:db8:1:ffff::1").await;
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"sign-up\";q=10;w=3600"), "{refused:?}");
+    refused.refused(429, "rate_limited");
+    ask("2001:db8:2::1").await.expect(202);
+    ask("203.0.113.5").await.expect(202);
+}
+
 #[actix_web::test]
 async fn closed_is_closed() {
     let app = TestApp::shared().await;
