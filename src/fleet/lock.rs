@@ -331,6 +331,23 @@ pub(super) async fn held(control: &ControlPlane) -> ApiResult<HashSet<i64>> {
     Ok(rows.into_iter().map(|row| row.key).collect())
 }
 
+/// Which of these names nobody has the right to; it is this transaction's until it ends.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub(super) async fn free_until_commit(conn: &mut MainConn, names: &[String]) -> ApiResult<Vec<bool>> {
+    let keys: Vec<i64> = names.iter().map(|name| key(name)).collect();
+    let rows: Vec<Held> = diesel::sql_query(
+        "SELECT key FROM (SELECT key, pg_try_advisory_xact_lock(key) AS done FROM unnest($1) AS key OFFSET 0) AS asked \
+         WHERE done",
+    )
+    .bind::<Array<BigInt>, _>(keys.clone())
+    .load(conn)
+    .await?;
+    let got: HashSet<i64> = rows.into_iter().map(|row| row.key).collect();
+    Ok(keys.iter().map(|key| got.contains(key)).collect())
+}
+
 /// The key of what an operation works on: its tenant, else the operation itself.
 pub(super) fn key_of(operation: &Operation) -> i64 {
     match &operation.tenant {

@@ -23,7 +23,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("tenantry cluster add", "needs a second server; the runbook changes the one that is there"),
     ("tenantry tenant create acme", "`dev` has made it; runs in the runbook with another slug"),
     ("TENANTRY_MASTER_KEY=", "another installation's environment"),
-    ("tenantry tenant signups", "needs somebody who waits; tests/it/fleet/signup.rs runs it"),
+    ("tenantry tenant signups", "needs somebody who waits; tests/it/fleet/approval.rs runs it"),
     ("tenantry key rotate", "runs in the runbook"),
     ("tenantry fleet migrate", "tests/it/fleet runs it, with migrations to apply"),
     ("tenantry fleet status", "tests/it/fleet runs it"),

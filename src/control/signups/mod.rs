@@ -5,5 +5,6 @@ mod store;
 
 pub use attempts::{Attempts, attempt, trim};
 pub use store::{
-    FirstPerson, SignUp, SignUpFilter, count, find, find_by_slug, insert, is_full, list, purge, remove, unfinished,
+    FirstPerson, SignUp, SignUpFilter, count, find, find_by_slug, insert, is_full, list, purge, refuse, remove,
+    unfinished, waiting,
 };

@@ -192,6 +192,40 @@ pub async fn find(conn: &mut MainConn, keys: &MasterKeys, id: OperationId) -> Ap
     row.map(|row| row.open(keys)).transpose()
 }
 
+/// The next that wait, by id: after this one, and of those that came before a moment.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn waiting(
+    conn: &mut MainConn,
+    after: Option<OperationId>,
+    before: Option<DateTime<Utc>>,
+    most: i64,
+) -> ApiResult<Vec<OperationId>> {
+    let mut query = waiting!().select(s::id).order(s::id.asc()).limit(most).into_boxed();
+    if let Some(after) = after {
+        query = query.filter(s::id.gt(after));
+    }
+    if let Some(before) = before {
+        query = query.filter(s::created_at.lt(before));
+    }
+    Ok(query.load(conn).await?)
+}
+
+/// Cancels those of these that still wait, forgets who asked, and gives how many they were.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn refuse(conn: &mut MainConn, ids: &[OperationId], said: &str) -> ApiResult<usize> {
+    let wait = o::table.filter(o::id.eq_any(ids)).filter(o::state.eq(OperationState::Queued.as_str()));
+    let refused = diesel::update(wait)
+        .set((o::state.eq(OperationState::Cancelled.as_str()), o::error.eq(said), o::finished_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    diesel::delete(s::table.filter(s::id.eq_any(ids))).execute(conn).await?;
+    Ok(refused)
+}
+
 /// The job of the one that waits for a slug.
 ///
 /// # Errors

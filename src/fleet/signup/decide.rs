@@ -1,5 +1,6 @@
 //! What an operator says to those who wait.
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{Waiting, Wanted};
@@ -7,10 +8,19 @@ use crate::control::operations::{self, Operation, OperationState};
 use crate::control::signups::{self, SignUp, SignUpFilter};
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::Lock;
+use crate::fleet::lock::{self, Lock};
 use crate::fleet::{AdminPassword, FirstAdmin, Fleet, refused};
 use crate::kernel::OperationId;
 use crate::router::MainConn;
+
+/// How many are refused at a time.
+const BATCH: i64 = 200;
+const REFUSED: &str = "An operator refused it.";
+
+/// Two operators do not both decide: what the right to do so is called.
+fn deciding(id: OperationId) -> String {
+    format!("sign-up {id}")
+}
 
 impl Fleet {
     /// Sign-ups that wait, the longest waiting first.
@@ -73,12 +83,36 @@ impl Fleet {
     pub async fn refuse_sign_up(&self, id: OperationId) -> ApiResult<Operation> {
         let _lock = self.deciding(id).await?;
         self.waiting_sign_up(id).await?;
-        self.decide(id, OperationState::Cancelled, Some("An operator refused it."), None).await
+        self.decide(id, OperationState::Cancelled, Some(REFUSED), None).await
     }
 
-    /// Two operators do not both decide.
+    /// Sends all away who wait, or who came before a moment, and gives how many they were. Those that somebody decides about
+    /// at this moment are left to them.
+    ///
+    /// # Errors
+    /// If the control plane does not answer: those before are refused, and the same call goes on.
+    pub async fn refuse_sign_ups(&self, before: Option<DateTime<Utc>>) -> ApiResult<usize> {
+        let (mut refused, mut after) = (0, None);
+        loop {
+            let batch = async move |conn: &mut MainConn| {
+                let ids = signups::waiting(conn, after, before, BATCH).await?;
+                let names: Vec<String> = ids.iter().copied().map(deciding).collect();
+                let free = lock::free_until_commit(conn, &names).await?;
+                let ours = ids.iter().zip(free).filter_map(|(id, free)| free.then_some(*id));
+                let ours: Vec<OperationId> = ours.collect();
+                Ok::<_, ApiError>((ids.last().copied(), signups::refuse(conn, &ours, REFUSED).await?))
+            };
+            let (last, some) = self.control.db.transaction(batch).await?;
+            refused += some;
+            if last.is_none() {
+                return Ok(refused);
+            }
+            after = last;
+        }
+    }
+
     async fn deciding(&self, id: OperationId) -> ApiResult<Lock> {
-        let lock = Lock::named(&self.locks, &self.control, &format!("sign-up {id}")).await?;
+        let lock = Lock::named(&self.locks, &self.control, &deciding(id)).await?;
         lock.ok_or_else(|| refused("Somebody is deciding about this sign-up."))
     }
 

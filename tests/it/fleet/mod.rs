@@ -1,5 +1,6 @@
 //! Making, adopting and unmaking tenants.
 
+mod approval;
 mod attach;
 mod backups;
 mod clone;
