@@ -61,7 +61,7 @@ impl Fleet {
         let own = self.count_from("sign-up address", (settings.per_hour, &settings.unlimited), address).await?;
         // One customer alone does not use up what its site may.
         let Some(site) = own.filter(|own| !own.refused).and(address).and_then(site) else { return Ok(own) };
-        let all = self.count("sign-up site", settings.per_hour.saturating_mul(SITE), &site).await?;
+        let all = self.count_one("sign-up site", settings.per_hour.saturating_mul(SITE), &site).await?;
         Ok(if all.refused { Some(all) } else { own })
     }
 
@@ -76,10 +76,10 @@ impl Fleet {
         if unlimited.iter().any(|network| network.contains(address)) {
             return Ok(None);
         }
-        self.count(what, per_hour, &customer(address)).await.map(Some)
+        self.count_one(what, per_hour, &customer(address)).await.map(Some)
     }
 
-    async fn count(&self, what: &'static str, per_hour: u32, whose: &str) -> ApiResult<Standing> {
+    async fn count_one(&self, what: &'static str, per_hour: u32, whose: &str) -> ApiResult<Standing> {
         let subject = self.installation().await?.mac.digest(what, &[whose.as_bytes()]);
         let now = self.control.clock.now();
         let db = &self.control.db;
