@@ -1,7 +1,7 @@
 //! The data directory of `tenantry dev`: what is kept in it, and what it tells the other commands.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, DirEntry};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,9 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_json, write_private};
+use super::postgres::LOCK;
 use super::{LocalPostgres, PostgresError};
-use crate::config::DEV_MARK;
+use crate::config::{ConfigError, DEV_MARK};
 use crate::kernel::TenantId;
 use crate::kernel::crypto::{MasterKeys, random};
 
@@ -78,36 +79,52 @@ pub(super) struct ReadyTenant {
 impl Directory {
     /// Opens it, or makes it. Others may enter, because PostgreSQL may run as somebody else; every file in it is closed
     /// to them.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it is in use for something else; nothing is changed in it then.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        Self(path.to_owned()).refuse_foreign()?;
         DirBuilder::new().recursive(true).mode(0o755).create(path)?;
-        path.canonicalize().map(Self)
+        Ok(Self(path.canonicalize()?))
+    }
+
+    /// Refuses a directory that a server in production may have: its master key must not go, and the mark of `dev`
+    /// would open its sign-ups.
+    fn refuse_foreign(&self) -> anyhow::Result<()> {
+        // The server's lock is the first file of a first start, the mark comes later.
+        if self.kept().is_file() || self.postgres().join(LOCK).is_file() {
+            return Ok(());
+        }
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            if !is_harmless(&entry?) {
+                let fault = format!("names {}, which is not empty and not of `tenantry dev`", self.0.display());
+                return Err(ConfigError::new("--data-dir", fault, "name a new directory with --data-dir").into());
+            }
+        }
+        Ok(())
     }
 
     /// Removes all data, the server's included; refuses while it runs. Touches nothing that is not ours.
-    pub(super) fn reset(&self) -> Result<(), PostgresError> {
+    pub(super) fn reset(&self) -> anyhow::Result<()> {
+        self.refuse_foreign()?;
         let is_ours = self.kept().exists();
         LocalPostgres::destroy(&self.postgres())?;
         let snapshots = fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
         let snapshots = snapshots.filter(|path| path.extension().is_some_and(|extension| extension == "redb"));
-        for path in snapshots.chain([self.ready(), self.kept(), self.master_key()]) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(PostgresError::Io(path.display().to_string(), error));
-                }
-                _ => {}
-            }
+        for path in snapshots.chain([self.ready(), self.master_key()]) {
+            gone(&path, fs::remove_file(&path))?;
         }
-        if !is_ours {
-            return Ok(());
+        if is_ours {
+            // Nobody has the keys of the backups any more.
+            let storage = self.0.join("storage");
+            gone(&storage, fs::remove_dir_all(&storage))?;
         }
-        // Nobody has the keys of the backups any more.
-        let storage = self.0.join("storage");
-        match fs::remove_dir_all(&storage) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(PostgresError::Io(storage.display().to_string(), error))
-            }
-            _ => Ok(()),
-        }
+        // The mark goes last: a reset that was interrupted can be asked for again.
+        Ok(gone(&self.kept(), fs::remove_file(self.kept()))?)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -165,7 +182,52 @@ impl Directory {
     }
 }
 
+/// What an installation may leave behind without its mark, and what keeps nothing: an empty directory, files of backups,
+/// logs.
+fn is_harmless(entry: &DirEntry) -> bool {
+    let (path, name) = (entry.path(), entry.file_name());
+    let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let is_empty = || fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+    if is_dir { name == "storage" || is_empty() } else { path.extension().is_some_and(|extension| extension == "log") }
+}
+
+/// What was removed, or was not there.
+fn gone(path: &Path, removed: io::Result<()>) -> Result<(), PostgresError> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(PostgresError::Io(path.display().to_string(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// 144 random bits that need no quoting in a shell or in JSON.
 pub(super) fn new_password() -> String {
     BASE64URL.encode(random::<18>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_start_goes_on_and_a_server_s_directory_is_refused() {
+        let dir = std::env::temp_dir().join(format!("tenantry-directory-{}", new_password()));
+        Directory::open(&dir).unwrap();
+        for directory in ["postgres", "storage", "storage/acme"] {
+            fs::create_dir(dir.join(directory)).unwrap();
+        }
+        fs::write(dir.join("dev.log"), "").unwrap();
+        Directory::open(&dir).unwrap();
+        let key = dir.join("master.key");
+        fs::write(&key, "of production").unwrap();
+        assert!(Directory::open(&dir).unwrap_err().is::<ConfigError>());
+        assert!(Directory(dir.clone()).reset().unwrap_err().is::<ConfigError>());
+        assert_eq!(fs::read_to_string(&key).unwrap(), "of production");
+        // What the first start writes before its mark.
+        fs::write(dir.join("postgres").join(LOCK), "").unwrap();
+        Directory::open(&dir).unwrap().reset().unwrap();
+        assert!(!key.exists() && dir.join("storage/acme").exists());
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

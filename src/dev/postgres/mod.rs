@@ -37,7 +37,7 @@ const SUPERUSER: &str = "postgres";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Held while a server runs; its presence says that the directory is ours.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// What to start, and where.
 #[derive(Debug, Clone)]

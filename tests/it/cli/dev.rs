@@ -113,3 +113,24 @@ async fn dev_prints_commands_that_work_and_killed_leaves_nothing() {
     std::fs::remove_dir_all(&directory).unwrap();
     std::fs::remove_file(said).unwrap();
 }
+
+#[actix_web::test]
+async fn dev_takes_no_directory_of_somebody_else() {
+    let directory = TestCluster::scratch_dir();
+    std::fs::create_dir(&directory).unwrap();
+    let at = directory.to_string_lossy().into_owned();
+    let kept = [("master.key", "the key of a server in production"), ("registry.redb", "its snapshot")];
+    for (name, content) in kept {
+        std::fs::write(directory.join(name), content).unwrap();
+    }
+    for more in [&["dev", "--port", "0", "--data-dir", &at][..], &["dev", "--reset", "--port", "0", "--data-dir", &at]]
+    {
+        let said = run_with(&[("TENANTRY_MANAGEMENT_LISTEN".into(), "127.0.0.1:0".into())], more).await.expect(4);
+        assert!(said.stderr.contains("name a new directory with --data-dir"), "{said:#?}");
+        for (name, content) in kept {
+            assert_eq!(std::fs::read_to_string(directory.join(name)).unwrap(), content, "{name}");
+        }
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), kept.len(), "nothing is written either");
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
