@@ -193,6 +193,7 @@ fn sweep(root: &Path) {
         let owner = name.to_str().and_then(|n| n.strip_prefix(DIR_PREFIX)).and_then(|n| n.split('-').next());
         let Some(owner) = owner.and_then(|pid| pid.parse().ok()) else { continue };
         if nix::sys::signal::kill(nix::unistd::Pid::from_raw(owner), None) == Err(nix::errno::Errno::ESRCH)
+            && LocalPostgres::may_have_made(&entry.path())
             && let Err(error) = LocalPostgres::destroy(&entry.path())
         {
             tracing::debug!(%error, "an earlier run's server stays");
@@ -241,5 +242,48 @@ mod tests {
         assert!(matches!(LocalPostgres::destroy(&dir), Err(crate::dev::PostgresError::NotOurs(_))));
         assert!(dir.join("precious").exists());
         std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// As another local user could write it beside ours.
+    fn note(dir: &Path, names: &Path) {
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(dir.join("lock"), "").unwrap();
+        std::fs::write(dir.join("pgdata"), names.as_os_str().as_encoded_bytes()).unwrap();
+    }
+
+    #[test]
+    fn follows_no_note_to_strangers_files() {
+        let root = TestCluster::scratch_dir();
+        let (dir, precious) = (root.join("server"), root.join("precious"));
+        std::fs::create_dir_all(&precious).unwrap();
+        note(&dir, &precious);
+        assert!(matches!(LocalPostgres::destroy(&dir), Err(crate::dev::PostgresError::NotOurs(_))));
+        assert!(precious.exists());
+        note(&dir, &dir.canonicalize().unwrap().join("cluster"));
+        LocalPostgres::destroy(&dir).unwrap();
+        assert!(!dir.exists() && precious.exists());
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn sweeps_what_is_ours_alone() {
+        let root = TestCluster::scratch_dir();
+        // No process has such an id.
+        let [ours, link, theirs] = ["x", "y", "z"].map(|end| root.join(format!("{DIR_PREFIX}{}-{end}", i32::MAX)));
+        let elsewhere = root.join("elsewhere");
+        for dir in [&ours, &elsewhere] {
+            std::fs::create_dir_all(dir).unwrap();
+            std::fs::write(dir.join("lock"), "").unwrap();
+        }
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        let is_root = nix::unistd::geteuid().is_root();
+        if is_root {
+            std::fs::create_dir(&theirs).unwrap();
+            std::fs::write(theirs.join("lock"), "").unwrap();
+            std::os::unix::fs::chown(&theirs, Some(4_000_000), None).unwrap();
+        }
+        sweep(&root);
+        assert!(!ours.exists() && elsewhere.join("lock").exists() && theirs.exists() == is_root);
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

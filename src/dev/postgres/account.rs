@@ -26,8 +26,22 @@ impl Account {
         {
             return Ok(Self(Some((owned.uid(), owned.gid()))));
         }
+        Self::lent().ok_or(PostgresError::NoAccount)
+    }
+
+    /// The one that root lends to a new server.
+    fn lent() -> Option<Self> {
         let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
-        user.map(|user| Self(Some((user.uid.as_raw(), user.gid.as_raw())))).ok_or(PostgresError::NoAccount)
+        user.map(|user| Self(Some((user.uid.as_raw(), user.gid.as_raw()))))
+    }
+
+    /// Whether a path is a directory, not a link to one, that we or a server of ours own.
+    #[cfg(feature = "testing")]
+    pub(super) fn may_have_made(dir: &Path) -> bool {
+        let us = geteuid();
+        let is_lent = |owner: u32| Self::lent().and_then(|account| account.0).is_some_and(|(uid, _)| uid == owner);
+        fs::symlink_metadata(dir)
+            .is_ok_and(|found| found.is_dir() && (found.uid() == us.as_raw() || (us.is_root() && is_lent(found.uid()))))
     }
 
     /// A program run by this account, in a directory that every account can enter. Supplementary groups are dropped

@@ -18,14 +18,19 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// The place an earlier start chose, or would choose first.
-    pub(super) fn known(dir: &Path) -> PathBuf {
-        fs::read_to_string(dir.join("pgdata")).map_or_else(|_| dir.join("cluster"), |text| PathBuf::from(text.trim()))
+    /// The place an earlier start chose, or would choose first. A note that names any other is somebody else's: whoever
+    /// wrote it may not send us to remove what is there.
+    pub(super) fn known(dir: &Path) -> Result<PathBuf, PostgresError> {
+        let (inside, note) = (dir.join("cluster"), dir.join("pgdata"));
+        let Ok(text) = fs::read_to_string(&note) else { return Ok(inside) };
+        let named = Path::new(text.trim());
+        let places = [inside, elsewhere(dir)];
+        places.into_iter().find(|place| place == named).ok_or(PostgresError::NotOurs(note))
     }
 
     /// In `dir`, unless the server's account cannot get there; the file `pgdata` then says where it is.
     pub(super) fn choose(dir: &Path, ephemeral: bool) -> Result<Self, PostgresError> {
-        let path = Self::known(dir);
+        let path = Self::known(dir)?;
         let account = Account::choose(&path)?;
         let inside = path.starts_with(dir);
         make_home(&path, account)?;
@@ -37,8 +42,7 @@ impl Home {
             return Ok(Self { path, account });
         }
         fs::remove_dir(&path).map_err(at(&path))?;
-        let name = hex(&sha256(dir.as_os_str().as_encoded_bytes())[..8]);
-        let elsewhere = Path::new(ELSEWHERE).join(name);
+        let elsewhere = elsewhere(dir);
         make_home(&elsewhere, account)?;
         // Whatever root's umask is, its account has to get through.
         let open = fs::Permissions::from_mode(0o755);
@@ -47,6 +51,11 @@ impl Home {
         fs::write(&note, format!("{}\n", elsewhere.display())).map_err(at(&note))?;
         Ok(Self { path: elsewhere, account })
     }
+}
+
+/// The place outside of `dir`, a directory's own.
+fn elsewhere(dir: &Path) -> PathBuf {
+    Path::new(ELSEWHERE).join(hex(&sha256(dir.as_os_str().as_encoded_bytes())[..8]))
 }
 
 fn make_home(path: &Path, account: Account) -> Result<(), PostgresError> {

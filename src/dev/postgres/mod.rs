@@ -170,12 +170,18 @@ impl LocalPostgres {
             return Err(PostgresError::NotOurs(dir));
         }
         let _lock = lock(&dir)?;
-        let home = Home::known(&dir);
+        let home = Home::known(&dir)?;
         leftover::stop(&home.join("data"))?;
         if !home.starts_with(&dir) && home.exists() {
             fs::remove_dir_all(&home).map_err(at(&home))?;
         }
         fs::remove_dir_all(&dir).map_err(at(&dir))
+    }
+
+    /// Whether a directory can be one of ours at all: where everybody may write, others can make one of any name.
+    #[cfg(feature = "testing")]
+    pub(crate) fn may_have_made(dir: &Path) -> bool {
+        account::Account::may_have_made(dir)
     }
 
     /// As `pg_ctl` waits: the last line of the lock file says when connections are taken.
