@@ -54,7 +54,7 @@ impl Postmaster {
 pub(super) fn stop(data: &Path) -> Result<(), PostgresError> {
     let Some(postmaster) = Postmaster::of(data) else { return Ok(()) };
     let begun = Instant::now();
-    let mut quit = false;
+    let (mut interrupted, mut quit) = (false, false);
     while postmaster.serves(data) {
         if begun.elapsed() > STOP_DEADLINE {
             return Err(PostgresError::StillRunning(postmaster.0.as_raw()));
@@ -62,8 +62,10 @@ pub(super) fn stop(data: &Path) -> Result<(), PostgresError> {
         if begun.elapsed() > STOP_DEADLINE / 2 && !quit {
             postmaster.quit();
             quit = true;
-        } else if begun.elapsed() < Duration::from_millis(10) {
+        } else if !interrupted {
+            // Not by the clock: the first look at the process may take longer than any bound.
             postmaster.interrupt();
+            interrupted = true;
         }
         sleep(Duration::from_millis(20));
     }
