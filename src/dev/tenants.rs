@@ -9,7 +9,7 @@ use super::progress::Progress;
 use crate::control::tenants::{self, TenantFilter, TenantRecord};
 use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet, OperationOptions, Silent};
 use crate::kernel::Slug;
-use crate::router::{AdminConn, ConnectOptions, MainConn, Target, TenantStatus};
+use crate::router::{AdminConn, ConnectOptions, MainConn, Registration, Target, TenantStatus};
 
 /// How many are made at a time.
 const AT_A_TIME: usize = 4;
@@ -131,7 +131,8 @@ impl DemoTenants<'_> {
             slug: slug.clone(),
             name: Some(display_name(slug)),
             cluster: Some(self.cluster.to_owned()),
-            registration: None,
+            // Whoever tries it out registers: nobody else reaches it.
+            registration: Some(Registration::Open),
             region: None,
             plan: None,
             max_connections: None,
