@@ -16,7 +16,7 @@ pub struct DevArgs {
     #[arg(long)]
     reset: bool,
     /// How many demo tenants there shall be in all: acme, globex, t0003 …
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=5000))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     tenants: u16,
 }
 
@@ -28,5 +28,18 @@ impl DevArgs {
     pub async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let options = DevOptions { port: self.port, reset: self.reset, tenants: usize::from(self.tenants) };
         dev::run(context.sources.clone(), options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn one_demo_tenant_to_ten_thousand() {
+        let taken = |number: &str| Cli::try_parse_from(["tenantry", "dev", "--tenants", number]).is_ok();
+        assert_eq!(["1", "10000", "0", "10001"].map(taken), [true, true, false, false]);
     }
 }

@@ -32,7 +32,7 @@ pub struct DevOptions {
     pub port: u16,
     /// Begins anew: all data is removed first.
     pub reset: bool,
-    /// How many demo tenants there shall be in all; at least `acme` and `globex`.
+    /// How many demo tenants there shall be in all: `acme`, `globex`, `t0003` …
     pub tenants: usize,
 }
 
