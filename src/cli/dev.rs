@@ -9,9 +9,9 @@ use crate::dev::{self, DevOptions};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tenantry dev\n  tenantry dev --port 9000 --data-dir /tmp/try --tenants 50")]
 pub struct DevArgs {
-    /// Port of the API on loopback; 0 takes a free one.
-    #[arg(long, default_value_t = 8080)]
-    port: u16,
+    /// Port of the API on loopback; 0 takes a free one [default: 8080, or where TENANTRY_LISTEN says].
+    #[arg(long)]
+    port: Option<u16>,
     /// Begin anew: removes all data of the directory first.
     #[arg(long)]
     reset: bool,

@@ -28,8 +28,8 @@ use tenants::DemoTenants;
 /// What `tenantry dev` is told.
 #[derive(Debug, Clone, Copy)]
 pub struct DevOptions {
-    /// Port of the API on loopback; 0 takes a free one.
-    pub port: u16,
+    /// Port of the API on loopback; 0 takes a free one. Without it, the configured listener.
+    pub port: Option<u16>,
     /// Begins anew: all data is removed first.
     pub reset: bool,
     /// How many demo tenants there shall be in all: `acme`, `globex`, `t0003` …
@@ -102,11 +102,12 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
 }
 
 /// The public port is what was asked for, or an error; management takes a free one where its own is taken.
-fn open_listeners(sources: &Sources, port: u16) -> Result<Listeners, ConfigError> {
-    let public = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let management = Config::load(&sources.without_data_dir())?.management_listen();
+fn open_listeners(sources: &Sources, port: Option<u16>) -> Result<Listeners, ConfigError> {
+    let config = Config::load(&sources.without_data_dir())?;
+    let public = port.map_or(config.listen(), |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let opened = Listeners::open(public, Some(management)).or_else(|_| Listeners::open(public, Some(any)));
+    let opened =
+        Listeners::open(public, Some(config.management_listen())).or_else(|_| Listeners::open(public, Some(any)));
     opened.map_err(|(address, error)| {
         let fault = format!("cannot listen on {address}: {error}");
         ConfigError::new("--port", fault, "stop the other program, or choose another port; --port 0 takes a free one")

@@ -1,6 +1,6 @@
 //! `tenantry dev`: one command, a working installation; Ctrl-C leaves nothing running; the data is there next time.
 
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 use tenantry::testing::{TestApp, TestCluster};
@@ -137,4 +137,15 @@ async fn dev_takes_no_directory_of_somebody_else() {
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), kept.len(), "nothing is written either");
     }
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[actix_web::test]
+async fn dev_listens_where_the_environment_says() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = TestCluster::scratch_dir();
+    let at = directory.to_string_lossy().into_owned();
+    let said = run_with(&[("TENANTRY_LISTEN".into(), address.clone())], &["dev", "--data-dir", &at]).await.expect(4);
+    assert!(said.stderr.contains(&format!("cannot listen on {address}")), "{said:#?}");
+    assert!(!directory.exists(), "refused before anything is made");
 }
