@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tenant::explain;
 use super::{Context, Refused, keys};
+use crate::config::Config;
 use crate::error::ApiError;
 use crate::fleet::programs;
 use crate::http::{Listeners, Node, manage_alone};
@@ -32,11 +33,7 @@ pub struct ServeArgs {
 /// If a listener cannot be opened, or the control plane cannot be used.
 pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let config = &context.config;
-    let listeners =
-        Listeners::open(config.listen(), Some(config.management_listen())).map_err(|(address, error)| {
-            let variable = if address == config.listen() { "TENANTRY_LISTEN" } else { "TENANTRY_MANAGEMENT_LISTEN" };
-            Refused::new(format!("{variable} {address} cannot be opened: {error}"), "free the port, or choose another")
-        })?;
+    let listeners = open_listeners(config)?;
     let node = Node::open(config)?;
     let server = match node.start(config).await {
         Ok(server) => server,
@@ -49,6 +46,20 @@ pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     tracing::info!(address = %listeners.public_address()?, public_url = config.public_url(), "serving");
     let work = jobs.finish(&node.fleet, config.http().shutdown_timeout.0);
     server.serve(listeners, stop, work).await.context("the server failed")
+}
+
+/// An address that somebody chose is had, or refused; the default one of management may be that of `tenantry dev`.
+fn open_listeners(config: &Config) -> Result<Listeners, Refused> {
+    let (public, management) = (config.listen(), config.management_listen());
+    let opened = if config.management_listen_is_default() {
+        Listeners::open_beside(public, management)
+    } else {
+        Listeners::open(public, Some(management))
+    };
+    opened.map_err(|(address, error)| {
+        let variable = if address == public { "TENANTRY_LISTEN" } else { "TENANTRY_MANAGEMENT_LISTEN" };
+        Refused::new(format!("{variable} {address} cannot be opened: {error}"), "free the port, or choose another")
+    })
 }
 
 async fn cannot_start(node: &Node, error: ApiError) -> anyhow::Error {

@@ -105,6 +105,12 @@ impl Config {
         self.settings.management_listen
     }
 
+    /// Whether nobody has set the management listener.
+    #[must_use]
+    pub fn management_listen_is_default(&self) -> bool {
+        self.figment.find_metadata("management_listen").is_none_or(|metadata| metadata.name == "default")
+    }
+
     /// The operator's own migrations of tenant databases.
     #[must_use]
     pub fn tenant_migrations(&self) -> Option<&std::path::Path> {

@@ -105,9 +105,7 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
 fn open_listeners(sources: &Sources, port: Option<u16>) -> Result<Listeners, ConfigError> {
     let config = Config::load(&sources.without_data_dir())?;
     let public = port.map_or(config.listen(), |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let opened =
-        Listeners::open(public, Some(config.management_listen())).or_else(|_| Listeners::open(public, Some(any)));
+    let opened = Listeners::open_beside(public, config.management_listen());
     opened.map_err(|(address, error)| {
         let fault = format!("cannot listen on {address}: {error}");
         ConfigError::new("--port", fault, "stop the other program, or choose another port; --port 0 takes a free one")

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -44,6 +44,22 @@ impl Listeners {
     pub fn open(public: SocketAddr, management: Option<SocketAddr>) -> Result<Self, (SocketAddr, io::Error)> {
         let open = |address| TcpListener::bind(address).map_err(|error| (address, error));
         Ok(Self { public: open(public)?, management: management.map(open).transpose()? })
+    }
+
+    /// As [`Self::open`], with management on a free port of loopback where another server of this machine has its own.
+    ///
+    /// # Errors
+    /// With the address that cannot be had.
+    pub fn open_beside(public: SocketAddr, management: SocketAddr) -> Result<Self, (SocketAddr, io::Error)> {
+        let taken = match Self::open(public, Some(management)) {
+            Err((address, error)) if address == management => error,
+            done => return done,
+        };
+        let opened = Self::open(public, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+        let instead = opened.management_address().map_err(|error| (management, error))?;
+        tracing::warn!(%management, error = %taken, instead = instead.map(tracing::field::display), "the address of \
+            metrics cannot be opened: they are on a free port; TENANTRY_MANAGEMENT_LISTEN chooses one");
+        Ok(opened)
     }
 
     /// Where clients connect.

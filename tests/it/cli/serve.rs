@@ -1,14 +1,16 @@
 //! `tenantry serve`, as it runs in production: ready, logged, measured, and ended well.
 
+use std::net::TcpListener;
 use std::process::Stdio;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tenantry::testing::TestApp;
 use tokio::process::Child;
 
-use crate::support::binary::{free_port, program};
+use crate::support::binary::{free_port, program, run_with};
 use crate::support::{db, eventually, seconds};
 
 fn terminate(child: &Child) {
@@ -120,4 +122,39 @@ async fn a_server_ends_well_and_tells_no_secrets() {
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret} is in the log");
     }
+}
+
+/// As beside a running `tenantry dev`.
+#[actix_web::test]
+async fn a_server_beside_another_measures_on_a_free_port() {
+    let app = TestApp::shared().await;
+    // Whoever has it: it is taken.
+    let _taken = TcpListener::bind("127.0.0.1:9090");
+    let port = free_port();
+    let mut environment = app.environment();
+    environment.retain(|(name, _)| name != "TENANTRY_MANAGEMENT_LISTEN");
+    environment.push(("TENANTRY_LISTEN".into(), format!("127.0.0.1:{port}")));
+    let log = NamedTempFile::new().unwrap();
+    let mut child = program(&environment, &["serve"]).stderr(log.reopen().unwrap()).spawn().unwrap();
+    let said = async || {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended: {:?}", std::fs::read_to_string(log.path()));
+        std::fs::read_to_string(log.path()).unwrap().contains("they are on a free port")
+    };
+    eventually(seconds(30), "it says where else", said).await;
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    let line: Value = serde_json::from_str(text.lines().find(|line| line.contains("free port")).unwrap()).unwrap();
+    let url = format!("http://{}", line["instead"].as_str().unwrap());
+    let nobody = app.anonymous().at(&url);
+    let measured = async || {
+        let answer = nobody.try_send(reqwest::Method::GET, "/metrics", None).await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    eventually(seconds(30), "metrics are there", measured).await;
+    terminate(&child);
+    assert!(child.wait().await.unwrap().success());
+
+    // An address that was asked for is had, or nothing is.
+    environment.push(("TENANTRY_MANAGEMENT_LISTEN".into(), "127.0.0.1:9090".into()));
+    let refused = run_with(&environment, &["serve"]).await.expect(4);
+    assert!(refused.stderr.contains("TENANTRY_MANAGEMENT_LISTEN 127.0.0.1:9090 cannot be opened"), "{refused:#?}");
 }
