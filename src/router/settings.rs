@@ -69,10 +69,16 @@ impl RouterConfig {
         issuer(&self.public_url, slug)
     }
 
-    /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none.
+    /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none, but for
+    /// this machine's own: all names below `localhost` lead there (RFC 6761).
     pub(super) fn subdomain(&self, host: &str) -> Option<String> {
-        let base = Url::parse(&self.public_url).ok()?;
-        let Some(Host::Domain(base)) = base.host() else { return None };
+        let public = Url::parse(&self.public_url).ok()?;
+        let base = match public.host()? {
+            Host::Domain(name) => name,
+            Host::Ipv4(address) if address.is_loopback() => "localhost",
+            Host::Ipv6(address) if address.is_loopback() => "localhost",
+            Host::Ipv4(_) | Host::Ipv6(_) => return None,
+        };
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let name = host.strip_suffix(base)?.strip_suffix('.')?;
         (!name.is_empty()).then(|| name.to_owned())
@@ -128,7 +134,14 @@ mod tests {
         {
             assert_eq!(config.subdomain(other), None, "{other}");
         }
-        assert_eq!(RouterConfig::new("http://127.0.0.1:8080").subdomain("acme.127.0.0.1"), None);
+        for here in ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost:8080"] {
+            let config = RouterConfig::new(here);
+            assert_eq!(config.subdomain("acme.localhost").as_deref(), Some("acme"), "{here}");
+            for other in ["localhost", "127.0.0.1", "acme.127.0.0.1", "acme.example.com"] {
+                assert_eq!(config.subdomain(other), None, "{here} {other}");
+            }
+        }
+        assert_eq!(RouterConfig::new("http://10.0.0.7").subdomain("acme.localhost"), None);
         assert_eq!(config.issuer(&"acme".parse().unwrap()), "https://api.example.com:8443/t/acme");
     }
 }

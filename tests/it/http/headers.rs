@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
-use tenantry::testing::{Answer, TestApp};
+use tenantry::testing::{Answer, Tenant, TestApp};
 
 fn assert_safe(answer: &Answer) {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
@@ -67,6 +67,21 @@ async fn other_names_of_the_tenant_only_confirm() {
     let both = admin.with("x-tenant-id", &slug);
     both.get(&format!("/api/v1/users/me?tenant={other}")).await.refused(404, "tenant_mismatch");
     admin.with("x-forwarded-host", &format!("{other}.tenantry.test")).get("/api/v1/users/me").await.expect(200);
+}
+
+/// As on the machine of `tenantry dev`, whose public address has no name of its own.
+#[actix_web::test]
+async fn on_this_machine_tenants_have_names_below_localhost() {
+    let home = TestApp::shared().await;
+    let (acme, globex) = (home.tenant("acme").await, home.tenant("globex").await);
+    let app = TestApp::builder().beside(home).set("TENANTRY_PUBLIC_URL", "http://127.0.0.1:8080").start().await;
+    let host = |tenant: &Tenant| format!("{}.localhost:8080", tenant.slug);
+    let person = json!({"email": acme.email(), "password": acme.password()});
+    let nobody = app.anonymous();
+    let answer = nobody.with("host", &host(&acme)).post("/api/v1/auth/login", person).await.expect(200);
+    let admin = nobody.bearing(answer.data()["accessToken"].as_str().unwrap());
+    admin.with("host", &host(&acme)).get("/api/v1/users/me").await.expect(200);
+    admin.with("host", &host(&globex)).get("/api/v1/users/me").await.refused(404, "tenant_mismatch");
 }
 
 /// A mismatch is refused before any tenant's database is opened.
