@@ -56,13 +56,14 @@ pub fn create_app(
 }
 
 fn cors(origins: &[String]) -> Cors {
-    const ASKED: [&str; 9] = [
+    const ASKED: [&str; 10] = [
         "authorization",
         "content-type",
         "idempotency-key",
         "if-match",
         "if-none-match",
         "traceparent",
+        "x-api-key",
         "x-request-id",
         browser::HEADER,
         "x-tenant-id",

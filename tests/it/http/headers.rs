@@ -132,7 +132,7 @@ async fn behind_tls_browsers_are_told_to_stay_there() {
 /// What a browser asks before it lets a page of another origin call.
 async fn preflight(app: &TestApp, origin: &str) -> Answer {
     let asking = app.anonymous().with("origin", origin).with("access-control-request-method", "POST");
-    let asking = asking.with("access-control-request-headers", "authorization,content-type");
+    let asking = asking.with("access-control-request-headers", "authorization,content-type,x-api-key");
     asking.send(Method::OPTIONS, "/api/v1/contacts", None).await
 }
 
