@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::progress::Bar;
 use super::tenant::{HaltArgs, TlsArgs, explain, fleet, or_default, target_file};
@@ -138,7 +139,9 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
         }
         ClusterCommand::Remove(named) => {
             context.confirm(&format!("Forgetting cluster '{}'", named.name))?;
-            fleet.remove_cluster(&named.name).await.map_err(explain)
+            fleet.remove_cluster(&named.name).await.map_err(explain)?;
+            let name = &named.name;
+            context.print_one(&json!({"name": name, "gone": true}), &[("name", name.clone()), ("gone", "true".into())])
         }
     }
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, Output};
 use crate::control;
 use crate::kernel::crypto::MasterKeys;
 
@@ -29,7 +29,15 @@ impl KeyCommand {
     /// If the control plane does not answer, or a value opens with none of the keys.
     pub async fn run(&self, context: &Context) -> anyhow::Result<()> {
         match self {
-            Self::Generate => context.say(MasterKeys::generate().expose_secret()),
+            Self::Generate => {
+                let made = MasterKeys::generate();
+                let key = made.expose_secret();
+                match context.output {
+                    Output::Json => context.print_one(&json!({"key": key}), &[]),
+                    // Nothing around it: it goes into a file, or a variable.
+                    Output::Table => context.say(key),
+                }
+            }
             Self::Rotate => {
                 let report = control::rewrap(&context.control()?).await?;
                 let total: u64 = report.iter().map(|column| column.count).sum();

@@ -184,4 +184,6 @@ async fn a_generated_key_is_a_key() {
     let said = run(app, &["key", "generate"]).await.expect(0);
     MasterKeys::parse(&SecretString::from(said.stdout.trim().to_owned())).unwrap();
     assert_ne!(run(app, &["key", "generate"]).await.expect(0).stdout, said.stdout);
+    let said = run(app, &["key", "generate", "--output", "json"]).await.expect(0).json();
+    MasterKeys::parse(&SecretString::from(said["key"].as_str().unwrap().to_owned())).unwrap();
 }

@@ -282,7 +282,8 @@ async fn a_cluster_that_is_removed_takes_its_stock_with_it() {
     assert_eq!(fleet.keep_stock().await.unwrap(), Kept { made: 0, dropped: 1 });
     run(&app, &["cluster", "drain", "second", "--undo"]).await.expect(0);
     assert_eq!(fleet.keep_stock().await.unwrap().made, 1);
-    run(&app, &["cluster", "remove", "second", "--yes"]).await.expect(0);
+    let removed = run(&app, &["cluster", "remove", "second", "--yes", "--output", "json"]).await.expect(0).json();
+    assert_eq!(removed, json!({"name": "second", "gone": true}));
     assert_eq!(stock(&app).await, ["ready"]);
     assert_eq!(orphans(&app).await, Vec::<String>::new());
 }
