@@ -150,6 +150,9 @@ fn dispatch(cli: Cli, deed: Option<audit::Deed>) -> anyhow::Result<()> {
     for name in sources.unused() {
         tracing::warn!("{name} is set, but nothing in this release uses it");
     }
+    for name in sources.unknown() {
+        tracing::warn!("{name} is set, but is no setting; `tenantry config show` lists those there are");
+    }
     let context = Context { config, sources, output: cli.global.output, yes: cli.global.yes };
     match &cli.command {
         Command::Dev(args) => serving(args.run(&context)),

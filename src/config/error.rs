@@ -6,6 +6,7 @@ use figment::Figment;
 use figment::error::{Error as FigmentError, Kind};
 
 use super::layers::variable_of;
+use super::names::similar;
 
 /// One line: the variable, the value's fault, the remedy. Never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +45,9 @@ impl ConfigError {
                 if error.path.last().is_none_or(|last| *last != name) {
                     key = error.path.iter().map(String::as_str).chain([name.as_str()]).collect::<Vec<_>>().join(".");
                 }
-                Self::of(figment, &key, "is no setting", "`tenantry config show` lists those there are")
+                let remedy = similar(&variable_of(&key)).map(|meant| format!("did you mean {meant}?"));
+                let remedy = remedy.unwrap_or_else(|| "`tenantry config show` lists those there are".to_owned());
+                Self::of(figment, &key, "is no setting", remedy)
             }
             Kind::Message(said) | Kind::InvalidValue(_, said) => Self::of(figment, &key, said, remedy),
             Kind::InvalidType(_, expected) => Self::of(figment, &key, format!("must be {expected}"), remedy),

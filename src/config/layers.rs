@@ -8,9 +8,10 @@ use figment::{Figment, Metadata, Profile, Provider};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
+use super::names::{self, LATER, Meaning};
 use super::{ConfigError, DEFAULTS, secret_file};
 
-const PREFIX: &str = "TENANTRY_";
+pub(super) const PREFIX: &str = "TENANTRY_";
 /// Credentials of an S3 storage, under the names that every S3 client knows.
 const S3_PREFIX: &str = "AWS_";
 const DATA_DIR: &str = ".tenantry";
@@ -18,19 +19,15 @@ const DATA_DIR: &str = ".tenantry";
 /// its own. Any other may be that of a server in production.
 pub const DEV_MARK: &str = "dev.json";
 /// Variables that are no settings themselves.
-const CONFIG_VARIABLE: &str = "TENANTRY_CONFIG";
-const DATA_DIR_VARIABLE: &str = "TENANTRY_DATA_DIR";
+pub(super) const CONFIG_VARIABLE: &str = "TENANTRY_CONFIG";
+pub(super) const DATA_DIR_VARIABLE: &str = "TENANTRY_DATA_DIR";
 /// Settings that may be given as a file.
-const FILES: [(&str, &str); 4] = [
+pub(super) const FILES: [(&str, &str); 4] = [
     ("TENANTRY_DATABASE_URL_FILE", "database_url"),
     ("TENANTRY_MASTER_KEY_FILE", "master_key"),
     ("TENANTRY_PASSWORD_PEPPER_FILE", "password_pepper"),
     ("TENANTRY_SMTP_URL_FILE", "smtp_url"),
 ];
-
-/// Variables of capabilities that this release does not have: known, so that an environment written for a later one
-/// starts this one too, and warned about.
-const LATER: [&str; 1] = ["TENANTRY_REDIS_URL"];
 
 /// Where to look for settings.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +100,12 @@ impl Sources {
     /// Variables that are set, and that this release does not use yet.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
         LATER.iter().copied().filter(|name| self.variables.contains_key(*name))
+    }
+
+    /// Variables that begin as ours do and are no settings, nor like one: of somebody's script, it seems.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        let is_unknown = |(name, value): &(&String, &String)| names::meaning(name, value) == Ok(Meaning::Unknown);
+        self.variables.iter().filter(is_unknown).map(|(name, _)| name.as_str())
     }
 
     /// Where `tenantry dev` keeps its installation: as [`Self::data_dir`], but it need not be there yet.
@@ -195,42 +198,16 @@ pub(super) fn assemble(sources: &Sources, data_dir: Option<&Path>) -> Result<Fig
             figment = figment.merge(Layer::one(name, key, secret.expose_secret()));
         }
     }
-    let no_setting = |(name, value): &(&String, &String)| {
-        let name = name.as_str();
-        [CONFIG_VARIABLE, DATA_DIR_VARIABLE].contains(&name)
-            || FILES.iter().any(|(file, _)| *file == name)
-            || LATER.contains(&name)
-            || is_service_link(name, value)
-    };
-    for (name, value) in sources.variables.iter().filter(|one| !no_setting(one)) {
-        let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
-        figment = figment.merge(Layer::one(name, &key, typed(&defaults, &key, value)));
+    for (name, value) in &sources.variables {
+        if names::meaning(name, value)? == Meaning::Setting {
+            let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
+            figment = figment.merge(Layer::one(name, &key, typed(&defaults, &key, value)));
+        }
     }
     for (key, value) in &sources.overrides {
         figment = figment.merge(Layer::one("the command", key, typed(&defaults, key, value)));
     }
     Ok(figment)
-}
-
-/// Whether a variable tells where a service is, as Kubernetes tells each container of every service of its namespace: one
-/// that is called `tenantry`, or begins so, has the names of our settings.
-fn is_service_link(name: &str, value: &str) -> bool {
-    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parts: Vec<&str> = name.split('_').collect();
-    match parts.as_slice() {
-        [.., "SERVICE", "HOST"] => true,
-        [.., "PORT", number, protocol] | [.., "PORT", number, protocol, "PROTO" | "PORT" | "ADDR"]
-            if is_number(number) && PROTOCOLS.contains(protocol) =>
-        {
-            true
-        }
-        parts if parts.windows(2).any(|two| two == ["SERVICE", "PORT"]) => true,
-        [.., "PORT"] => {
-            value.split_once("://").is_some_and(|(scheme, _)| PROTOCOLS.contains(&&*scheme.to_ascii_uppercase()))
-        }
-        _ => false,
-    }
 }
 
 /// A variable's text as the type that the default has. Settings without a default are texts.

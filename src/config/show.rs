@@ -35,10 +35,6 @@ pub struct Setting {
 }
 
 pub(super) fn describe(figment: &Figment, public_url: &str) -> Vec<Setting> {
-    let mut keys: Vec<String> = WITHOUT_DEFAULT.iter().map(|(key, _)| (*key).to_owned()).collect();
-    if let Ok(all) = defaults().find_value("") {
-        collect("", &all, &mut keys);
-    }
     let one = |key: String| {
         let secret = WITHOUT_DEFAULT.contains(&(key.as_str(), true));
         let found = figment.find_value(&key).ok();
@@ -51,7 +47,16 @@ pub(super) fn describe(figment: &Figment, public_url: &str) -> Vec<Setting> {
         };
         Setting { variable: variable_of(&key), key, value, source }
     };
-    keys.into_iter().map(one).collect()
+    keys().into_iter().map(one).collect()
+}
+
+/// The keys of all settings.
+pub(super) fn keys() -> Vec<String> {
+    let mut keys: Vec<String> = WITHOUT_DEFAULT.iter().map(|(key, _)| (*key).to_owned()).collect();
+    if let Ok(all) = defaults().find_value("") {
+        collect("", &all, &mut keys);
+    }
+    keys
 }
 
 /// The default of a key, as text.
