@@ -50,15 +50,15 @@ fn shown(tenants: &[ReadyTenant]) -> Vec<&ReadyTenant> {
     known
 }
 
-/// Log in, list, create: plain `sh`, `curl` and `sed`.
+/// Log in, list, create: plain `sh`, `curl` and `sed`. README.md shows the same.
 fn commands(url: &str, tenant: &ReadyTenant) -> String {
     let ReadyTenant { slug, admin_email, admin_password, .. } = tenant;
     format!(
-        "TOKEN=$(curl -s {url}/api/v1/auth/login -H 'Content-Type: application/json' \
-         -d '{{\"tenant\":\"{slug}\",\"email\":\"{admin_email}\",\"password\":\"{admin_password}\"}}' \
+        "TOKEN=$(curl -s {url}/api/v1/auth/login -H 'Content-Type: application/json' \\\n  \
+         -d '{{\"tenant\":\"{slug}\",\"email\":\"{admin_email}\",\"password\":\"{admin_password}\"}}' \\\n  \
          | sed 's/.*\"accessToken\":\"\\([^\"]*\\)\".*/\\1/')\n\
          curl -s '{url}/api/v1/contacts?pageSize=3' -H \"Authorization: Bearer $TOKEN\"\n\
-         curl -s {url}/api/v1/contacts -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \
+         curl -s {url}/api/v1/contacts -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n  \
          -d '{{\"firstName\":\"Ada\",\"lastName\":\"Lovelace\",\"emails\":[{{\"label\":\"work\",\"value\":\"ada@example.com\"}}]}}'"
     )
 }
@@ -89,5 +89,20 @@ mod tests {
         assert_eq!(text.matches("curl -s").count(), 3);
         assert!(text.contains("  acme        admin@acme.example") && text.contains("and 2 more tenants"), "{text}");
         assert!(!text.contains("postgres://"));
+    }
+
+    #[test]
+    fn the_readme_shows_the_same_commands() {
+        let tenant = ReadyTenant {
+            slug: "acme".into(),
+            id: TenantId::generate(),
+            admin_email: "<printed>".into(),
+            admin_password: "<printed>".into(),
+        };
+        let printed = commands("http://127.0.0.1:8080", &tenant);
+        let readme = include_str!("../../README.md");
+        let shown = readme.split("```sh\n").filter_map(|rest| rest.split("\n```").next());
+        let shown: Vec<_> = shown.filter(|block| block.starts_with("TOKEN=")).collect();
+        assert_eq!(shown, [printed]);
     }
 }
