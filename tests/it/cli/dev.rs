@@ -66,7 +66,7 @@ async fn dev_works_stops_and_comes_back() {
     let sign_up = json!({"slug": "acme", "name": "Another Acme", "admin": founder});
     nobody.post("/api/v1/tenants", sign_up).await.refused(409, "already_exists");
     // And people's: the demo tenants let anybody in.
-    let someone = json!({"tenant": "acme", "email": "someone@acme.test", "password": "a password of some length", "firstName": "Sam", "lastName": "Someone"});
+    let someone = json!({"tenant": "acme", "email": "someone@acme.test", "password": "an uncommon sentence of five words", "firstName": "Sam", "lastName": "Someone"});
     let registered = nobody.post("/api/v1/auth/register", someone).await.expect(201);
     assert!(registered.data()["accessToken"].is_string(), "{registered:?}");
     interrupt(child, &ready).await;
