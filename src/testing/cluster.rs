@@ -280,7 +280,7 @@ mod tests {
         if is_root {
             std::fs::create_dir(&theirs).unwrap();
             std::fs::write(theirs.join("lock"), "").unwrap();
-            std::os::unix::fs::chown(&theirs, Some(4_000_000), None).unwrap();
+            std::os::unix::fs::chown(&theirs, Some(4003), None).unwrap();
         }
         sweep(&root);
         assert!(!ours.exists() && elsewhere.join("lock").exists() && theirs.exists() == is_root);
