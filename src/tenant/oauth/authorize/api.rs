@@ -22,6 +22,7 @@ use crate::tenant::auth::Auth;
 use crate::tenant::auth::session::expose;
 use crate::tenant::docs::Refusals;
 use crate::tenant::mail::{self, SecurityNotice};
+use crate::tenant::oauth::clients::rules::{OauthGrantType, is_registered};
 use crate::tenant::oauth::clients::store::{self as clients, ClientRow};
 use crate::tenant::oauth::refusal::Refusal;
 use crate::tenant::oauth::token::store::{self as grants, CodeRow, GrantRow};
@@ -121,10 +122,15 @@ pub async fn get_oauth_request(
     }))
 }
 
-/// The app that asks, if it still may.
+/// The app that asks, if it still may, and still has the address that it would be told at.
 async fn asking(conn: &mut TenantConn, row: &RequestRow) -> ApiResult<ClientRow> {
-    let found = clients::find(conn, row.client_id).await?;
-    found.map(|(client, _)| client).filter(|client| client.enabled).ok_or_else(missing)
+    let found = clients::find(conn, row.client_id).await?.map(|(client, _)| client);
+    let may = |client: &ClientRow| {
+        client.enabled
+            && client.may(OauthGrantType::AuthorizationCode)
+            && is_registered(&client.redirect_uris, &row.redirect_uri)
+    };
+    found.filter(may).ok_or_else(missing)
 }
 
 /// Lets an app have what it asks for, or some of it. Each request is answered once.

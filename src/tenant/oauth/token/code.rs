@@ -13,7 +13,7 @@ use crate::kernel::crypto::sha256;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::auth::delta;
-use crate::tenant::oauth::clients::rules::OauthGrantType;
+use crate::tenant::oauth::clients::rules::{OauthGrantType, is_registered};
 use crate::tenant::oauth::clients::store::ClientRow;
 use crate::tenant::oauth::endpoint::Asked;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
@@ -41,7 +41,10 @@ pub(super) async fn exchange(asked: &Asked, client: &ClientRow) -> Outcome<Oauth
                 return Ok(Err(Refusal::grant()));
             }
             store::spend(conn, &code.hash(), now).await?;
-            let bound = held.redirect_uri == redirect && is_proof(verifier, &held.code_challenge);
+            // An address may have been taken from the app since, because it is somebody else's by now.
+            let bound = held.redirect_uri == redirect
+                && is_registered(&client.redirect_uris, redirect)
+                && is_proof(verifier, &held.code_challenge);
             if !bound || grant.revoked_at.is_some() || now >= held.expires_at {
                 store::end(conn, grant.id, "oauth.code_refused", now).await?;
                 return Ok(Err(Refusal::grant()));

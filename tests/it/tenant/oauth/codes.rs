@@ -195,6 +195,28 @@ async fn a_code_is_its_own_client_s_with_its_own_address_and_verifier() {
 }
 
 #[actix_web::test]
+async fn an_address_that_was_taken_from_an_app_gets_no_more_codes() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let client = client(&acme).await;
+    let person = acme.user();
+    let (request, code) = (client.request(&[]).await, client.code(&person, &[]).await);
+    let change = async |change: serde_json::Value| {
+        acme.admin().patch(&format!("/api/v1/oauth/clients/{}", client.id), change).await.expect(200);
+    };
+    change(json!({"redirectUris": ["https://app.example.com/elsewhere"]})).await;
+    let path = format!("/api/v1/oauth/requests/{request}");
+    person.get(&path).await.refused(404, "not_found");
+    person.post(&format!("{path}/accept"), json!({})).await.refused(404, "not_found");
+    refused(&client.exchange(&code).await, 400, "invalid_grant");
+    // Nor does one that comes by tokens in its own name alone by now. What was refused was not answered.
+    change(json!({"grants": ["client_credentials"], "redirectUris": []})).await;
+    person.post(&format!("{path}/accept"), json!({})).await.refused(404, "not_found");
+    change(json!({"grants": ["authorization_code"], "redirectUris": [REDIRECT]})).await;
+    person.post(&format!("{path}/accept"), json!({})).await.expect(200);
+}
+
+#[actix_web::test]
 async fn of_a_hundred_exchanges_of_one_code_one_succeeds() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
