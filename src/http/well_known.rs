@@ -40,6 +40,7 @@ struct Discovery {
     authorization_response_iss_parameter_supported: bool,
     request_parameter_supported: bool,
     request_uri_parameter_supported: bool,
+    prompt_values_supported: Vec<&'static str>,
     subject_types_supported: Vec<&'static str>,
     id_token_signing_alg_values_supported: Vec<&'static str>,
     claims_supported: Vec<&'static str>,
@@ -100,6 +101,7 @@ async fn description(router: &Router, slug: &str) -> ApiResult<Discovery> {
         authorization_response_iss_parameter_supported: true,
         request_parameter_supported: false,
         request_uri_parameter_supported: false,
+        prompt_values_supported: vec!["none", "login", "consent", "select_account"],
         subject_types_supported: vec!["public"],
         id_token_signing_alg_values_supported: algorithms.into_iter().collect(),
         claims_supported: vec![

@@ -54,8 +54,16 @@ pub struct OauthRequest {
     /// Where it would be told.
     #[schema(example = "https://app.example.com/callback")]
     pub redirect_uri: String,
-    /// Whether you agreed to all of it before: the page need not ask again.
+    /// Whether you agreed to all of it before: the page need not ask again. Never, where the app wants you to be asked.
     pub consented: bool,
+    /// How the app wants you to be asked: `login`, `consent`, `select_account`.
+    #[schema(example = json!(["login"]))]
+    pub prompt: Vec<String>,
+    /// Seconds that may have passed since you proved who you are.
+    #[schema(example = 3600)]
+    pub max_age: Option<i32>,
+    /// Whether it is too long ago: before you agree, `POST /api/v1/auth/step-up`, or sign in anew.
+    pub step_up_required: bool,
     /// Until when it can be answered.
     pub expires_at: DateTime<Utc>,
 }
@@ -108,14 +116,19 @@ pub async fn get_oauth_request(
     let (hash, me, now) = (word(&id.0, &db)?.hash(), caller.user(), auth.clock.now());
     let read = async |conn: &mut TenantConn| -> ApiResult<_> {
         let row = store::find(conn, &hash, now).await?.ok_or_else(missing)?;
+        let demands = store::demands(conn, &hash).await?;
         let client = asking(conn, &row).await?;
         let known = consents::store::find(conn, me, row.client_id).await?;
-        Ok((row, client, known))
+        Ok((row, demands, client, known))
     };
-    let (row, client, known) = db.read(read).await?;
+    let (row, demands, client, known) = db.read(read).await?;
+    let consented = known.is_some_and(|known| row.scopes.iter().all(|scope| known.contains(scope)));
     Ok(Reply(OauthRequest {
         client: AskingApp { id: client.id, name: client.name },
-        consented: known.is_some_and(|known| row.scopes.iter().all(|scope| known.contains(scope))),
+        consented: consented && !demands.asks_again(),
+        prompt: demands.prompts().map(str::to_owned).collect(),
+        max_age: demands.max_age,
+        step_up_required: demands.is_stale(caller.claims.auth_time, row.created_at, now),
         scopes: row.scopes,
         redirect_uri: row.redirect_uri,
         expires_at: row.expires_at,
@@ -137,7 +150,8 @@ async fn asking(conn: &mut TenantConn, row: &RequestRow) -> ApiResult<ClientRow>
 ///
 /// The answer is where the browser goes: to the app, with a code that it exchanges within a minute. What you agreed to is
 /// remembered (`/api/v1/oauth/consents`), and you are told by mail of what is new. What the app gets ends with all of your
-/// sessions (a new password, signing out everywhere), not with this one alone.
+/// sessions (a new password, signing out everywhere), not with this one alone. An app may want a fresh proof of who you are
+/// (`max_age`, `prompt=login`): 403 `step_up_required` until you have stepped up or signed in anew, and the request waits.
 #[utoipa::path(
     tag = "oauth",
     request_body = AcceptOauthRequest,
@@ -165,8 +179,14 @@ pub async fn accept_oauth_request(
     let redirect_to = db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<String> {
             let asked = store::find(conn, &hash, now).await?.ok_or_else(missing)?;
+            let demands = store::demands(conn, &hash).await?;
             if !store::hold(conn, (caller.user(), caller.claims.sid), &asked, now).await? {
                 return Err(ApiError::new(Code::TokenRevoked));
+            }
+            if demands.is_stale(caller.claims.auth_time, asked.created_at, now) {
+                let said =
+                    "The app wants you to prove anew who you are. Step up or sign in, and repeat with that token.";
+                return Err(ApiError::new(Code::StepUpRequired).detail(said));
             }
             let row = store::take(conn, &hash, now).await?.ok_or_else(missing)?;
             let client = asking(conn, &row).await?;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::back::Back;
+use super::demands::Demands;
 use super::store::RequestRow;
 use crate::kernel::OauthClientId;
 use crate::rest::Client;
@@ -29,6 +30,7 @@ pub(super) struct Wanted<'a> {
     scopes: Vec<String>,
     code_challenge: &'a str,
     nonce: Option<&'a str>,
+    pub(super) demands: Demands,
 }
 
 impl<'a> Wanted<'a> {
@@ -64,13 +66,10 @@ impl<'a> Wanted<'a> {
         if nonce.is_some_and(|nonce| nonce.len() > LONGEST_NONCE) {
             return Err(Refusal::request("The nonce is too long."));
         }
-        // Whether somebody is signed in, only the page knows to which the browser would be sent.
-        if form.get("prompt").is_some_and(|prompt| prompt.split(' ').any(|word| word == "none")) {
-            return Err(Refusal::new("interaction_required", "The person has to be asked."));
-        }
+        let demands = Demands::read(form)?;
         let scopes = scopes::within(form.get("scope"), &client.scopes);
         let scopes = scopes.ok_or_else(|| Refusal::new("invalid_scope", "The client may not ask for this."))?;
-        Ok(Self { client: client.id, scopes, code_challenge, nonce })
+        Ok(Self { client: client.id, scopes, code_challenge, nonce, demands })
     }
 
     /// As it is kept.

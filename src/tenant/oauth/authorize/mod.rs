@@ -6,6 +6,7 @@
 mod api;
 mod asked;
 mod back;
+mod demands;
 pub(super) mod store;
 
 pub(super) use api::Redirect;
@@ -71,6 +72,13 @@ pub struct AuthorizeRequest {
     /// Comes back in the ID token.
     #[param(example = "n-0S6_WzA2Mj")]
     pub nonce: Option<String>,
+    /// Seconds that may have passed since the person proved who they are; else they prove it anew before they answer.
+    #[param(example = 3600)]
+    pub max_age: Option<i32>,
+    /// `login` (the person proves anew who they are), `consent` (they are asked whatever they agreed to before),
+    /// `select_account`, or several of them. With `none` nobody can be asked.
+    #[param(example = "login")]
+    pub prompt: Option<String>,
 }
 
 /// Asks a person for access: for their browser.
@@ -107,17 +115,23 @@ pub async fn oauth_authorize(request: HttpRequest, auth: web::Data<Auth>, from: 
         Ok(wanted) => wanted,
         Err(refusal) => return Ok(see(&back.refused(&refusal))),
     };
+    // Only who demands something waits for the schema that keeps it.
+    let ready = if wanted.demands.is_none() { Ok(db) } else { db.router().at_schema(db.clone(), demands::SINCE).await };
+    let db = match ready {
+        Ok(db) => db,
+        Err(error) => return Ok(see(&back.refused(&error.into()))),
+    };
     let Some(page) = page else {
         let refusal = Refusal::new("temporarily_unavailable", "The organisation has no page to ask people on yet.");
         return Ok(see(&back.refused(&refusal)));
     };
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::OauthRequest, db.tenant().id);
     let now = auth.clock.now();
+    let demands = wanted.demands.clone();
     let row = wanted.row(&back, &from, now, now + PATIENCE);
-    let (kept, hash) = (&row, token.hash());
-    let kept = db
-        .transaction(async |conn: &mut TenantTx| -> ApiResult<bool> { Ok(store::insert(conn, &hash, kept).await?) })
-        .await?;
+    let (kept, demands, hash) = (&row, &demands, token.hash());
+    let keep = async |conn: &mut TenantTx| -> ApiResult<bool> { Ok(store::insert(conn, &hash, kept, demands).await?) };
+    let kept = db.transaction(keep).await?;
     if !kept {
         let refusal = Refusal::new("temporarily_unavailable", "Too much is being asked from here.");
         return Ok(see(&back.refused(&refusal)));

@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
+use super::demands::Demands;
 use crate::kernel::{OauthClientId, SessionId, UserId};
 use crate::router::TenantConn;
 use crate::tenant::oauth::clients::store as clients;
@@ -21,6 +22,8 @@ diesel::table! {
         network -> Nullable<Text>,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
+        max_age -> Nullable<Integer>,
+        prompt -> Nullable<Text>,
     }
 }
 
@@ -47,7 +50,12 @@ pub(super) struct RequestRow {
 }
 
 /// Keeps a question, and sweeps out some that nobody answered. False if there are too many from this address.
-pub(super) async fn insert(conn: &mut TenantConn, hash: &[u8; 32], row: &RequestRow) -> QueryResult<bool> {
+pub(super) async fn insert(
+    conn: &mut TenantConn,
+    hash: &[u8; 32],
+    row: &RequestRow,
+    demands: &Demands,
+) -> QueryResult<bool> {
     #[derive(QueryableByName)]
     struct Many {
         #[diesel(sql_type = Bool)]
@@ -76,8 +84,35 @@ pub(super) async fn insert(conn: &mut TenantConn, hash: &[u8; 32], row: &Request
     if many {
         return Ok(false);
     }
-    diesel::insert_into(q::table).values((q::token_hash.eq(hash.as_slice()), row)).execute(conn).await?;
+    let row = (q::token_hash.eq(hash.as_slice()), row);
+    if demands.is_none() {
+        diesel::insert_into(q::table).values(row).execute(conn).await?;
+    } else {
+        let row = (row, q::max_age.eq(demands.max_age), q::prompt.eq(demands.prompt.as_deref()));
+        diesel::insert_into(q::table).values(row).execute(conn).await?;
+    }
     Ok(true)
+}
+
+/// How the app wants the person to be asked. Read from whatever columns there are: a node that has not heard yet that the
+/// tenant was migrated does not pass over what another has kept.
+pub(super) async fn demands(conn: &mut TenantConn, hash: &[u8; 32]) -> QueryResult<Demands> {
+    #[derive(QueryableByName)]
+    struct Kept {
+        #[diesel(sql_type = Nullable<Integer>)]
+        max_age: Option<i32>,
+        #[diesel(sql_type = Nullable<Text>)]
+        prompt: Option<String>,
+    }
+    let kept: Option<Kept> = diesel::sql_query(
+        "SELECT (to_jsonb(q) ->> 'max_age')::integer AS max_age, to_jsonb(q) ->> 'prompt' AS prompt \
+         FROM oauth_requests q WHERE token_hash = $1",
+    )
+    .bind::<Binary, _>(hash.as_slice())
+    .get_result(conn)
+    .await
+    .optional()?;
+    Ok(kept.map(|Kept { max_age, prompt }| Demands { max_age, prompt }).unwrap_or_default())
 }
 
 /// A question that waits for its answer.

@@ -5,6 +5,7 @@ use serde_json::json;
 use tenantry::testing::{Tenant, TestApp};
 
 use crate::support::binary::run;
+use crate::support::oauth::App;
 use crate::support::{db, eventually, identity, seconds, unique};
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
@@ -98,6 +99,7 @@ async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it
     let acme = app.tenant("acme").await;
     let admin = acme.another_login().await;
     let undo = "ALTER TABLE audit DROP COLUMN request_id; ALTER TABLE social_accounts DROP COLUMN by_person; \
+                ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
                 DELETE FROM tenantry.schema_history WHERE version > 20";
     db::execute(acme.database(), undo).await;
     is_known_at(&app, &acme, 20).await;
@@ -122,8 +124,9 @@ async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it
 async fn a_link_is_the_provider_s_word_until_there_is_room_for_its_person_s() {
     let app = identity::app().await;
     let acme = app.tenant("acme").await;
-    let undo =
-        "ALTER TABLE social_accounts DROP COLUMN by_person; DELETE FROM tenantry.schema_history WHERE version > 21";
+    let undo = "ALTER TABLE social_accounts DROP COLUMN by_person; \
+         ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
+         DELETE FROM tenantry.schema_history WHERE version > 21";
     db::execute(acme.database(), undo).await;
     is_known_at(app, &acme, 21).await;
     let made = identity::provider(&acme, "evil", &format!("{}/skew", identity::evil()), json!({})).await;
@@ -145,6 +148,29 @@ async fn a_link_is_the_provider_s_word_until_there_is_room_for_its_person_s() {
     db::execute(acme.database(), lowered).await;
     come().await.refused(409, "account_link_required");
     assert_eq!(app.router().tenant(acme.id).await.unwrap().schema_version, 21, "no link waits for a migration");
+}
+
+/// What an app demands is not dropped where there is no room for it yet: that request waits for the migration, no other does.
+#[actix_web::test]
+async fn a_request_of_an_app_that_demands_something_waits_for_its_tenant_s_migration() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
+    let client = App::new(&acme, &["openid"], json!({})).await;
+    let person = acme.another_login().await;
+    let undo = "ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
+                DELETE FROM tenantry.schema_history WHERE version > 22";
+    db::execute(acme.database(), undo).await;
+    is_known_at(&app, &acme, 22).await;
+    client.code(&person, &[]).await;
+    assert_eq!(
+        app.router().tenant(acme.id).await.unwrap().schema_version,
+        22,
+        "what demands nothing waits for nothing"
+    );
+    let request = client.request(&[("max_age", "60")]).await;
+    assert!(app.router().tenant(acme.id).await.unwrap().schema_version > 22);
+    let shown = person.get(&format!("/api/v1/oauth/requests/{request}")).await.expect(200);
+    assert_eq!(shown.data()["maxAge"], 60);
 }
 
 /// A release is rolled back: what its successor added stays, and the older one goes on serving.

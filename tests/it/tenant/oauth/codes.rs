@@ -82,6 +82,10 @@ async fn what_is_wrong_is_told_the_app_by_redirect_with_the_issuer() {
         (("request", "eyJ"), "request_not_supported"),
         (("request_uri", "https://evil.example/"), "request_uri_not_supported"),
         (("prompt", "none"), "interaction_required"),
+        (("prompt", "none login"), "invalid_request"),
+        (("prompt", "create"), "invalid_request"),
+        (("max_age", "-1"), "invalid_request"),
+        (("max_age", "soon"), "invalid_request"),
     ] {
         let answer = client.authorize(&[over]).await.expect(303);
         let to = answer.header("location").expect("an address");

@@ -4,6 +4,7 @@ mod access;
 mod clients;
 mod codes;
 mod consents;
+mod demands;
 mod hydra;
 mod peer;
 mod secrets;
