@@ -75,6 +75,28 @@ impl Form {
     }
 }
 
+/// What a body has.
+impl FromRequest for Form {
+    type Error = Refusal;
+    type Future = LocalBoxFuture<'static, Outcome<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = web::Bytes::from_request(request, payload);
+        let request = request.clone();
+        async move {
+            let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+                return Err(Refusal::request("Send the parameters as application/x-www-form-urlencoded."));
+            }
+            let arrived = timeout(ARRIVAL, bytes).await.map_err(|_| Refusal::request("The request took too long."))?;
+            let bytes = arrived.map_err(|_| Refusal::request("The request broke off, or is too long."))?;
+            Self::read(&bytes)
+        }
+        .boxed_local()
+    }
+}
+
 fn opaque(text: &SecretString, kind: TokenKind, db: &TenantDb) -> Option<OpaqueToken> {
     let token = OpaqueToken::parse(&db.router().installation().mac, kind, text)?;
     (token.tenant() == db.tenant().id).then_some(token)
@@ -114,18 +136,11 @@ impl FromRequest for Asked {
     type Future = LocalBoxFuture<'static, Outcome<Self>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (bytes, from) = (web::Bytes::from_request(request, payload), Client::from_request(request, payload));
+        let (form, from) = (Form::from_request(request, payload), Client::from_request(request, payload));
         let request = request.clone();
         async move {
             let auth = request.app_data::<web::Data<Auth>>().ok_or_else(missing)?.clone();
-            let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let kind = kind.split(';').next().unwrap_or_default().trim();
-            if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-                return Err(Refusal::request("Send the parameters as application/x-www-form-urlencoded."));
-            }
-            let arrived = timeout(ARRIVAL, bytes).await.map_err(|_| Refusal::request("The request took too long."))?;
-            let bytes = arrived.map_err(|_| Refusal::request("The request broke off, or is too long."))?;
-            let (form, basic, from) = (Form::read(&bytes)?, basic(&request)?, from.await?);
+            let (form, basic, from) = (form.await?, basic(&request)?, from.await?);
             Ok(Self { auth, db: tenant(&request).await?, form, from, basic })
         }
         .boxed_local()

@@ -1,6 +1,6 @@
 //! Who the person is, for an app that they let know (OpenID Connect Core, section 5.3).
 
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -18,7 +18,7 @@ use crate::tenant::users::store as users;
 
 /// The endpoint.
 pub(super) fn routes(cfg: &mut ServiceConfig) {
-    cfg.service(oauth_userinfo);
+    cfg.service(oauth_userinfo).service(oauth_userinfo_by_post);
 }
 
 /// Who somebody is, as far as they agreed to.
@@ -83,9 +83,29 @@ pub(super) async fn of(conn: &mut TenantConn, user: UserId, granted: &[String]) 
 )]
 #[get("/t/{slug}/oauth/userinfo")]
 pub async fn oauth_userinfo(request: HttpRequest, router: web::Data<Router>) -> Outcome<HttpResponse> {
-    let token = extractor::bearer(&request).map_err(|_| Refusal::token())?;
+    tell(&request, &router).await
+}
+
+/// The same: an app may ask in either way (OpenID Connect Core, section 5.3). The token comes as `Authorization: Bearer` here, too.
+#[utoipa::path(
+    tag = "oauth",
+    params(("slug" = String, Path, description = "The tenant")),
+    responses(
+        (status = 200, description = "What they let know", body = OauthUserinfo),
+        (status = 403, description = "The token was not given for this", body = OauthError),
+        OauthRefusals,
+    ),
+    security(("bearer" = [])),
+)]
+#[post("/t/{slug}/oauth/userinfo")]
+pub async fn oauth_userinfo_by_post(request: HttpRequest, router: web::Data<Router>) -> Outcome<HttpResponse> {
+    tell(&request, &router).await
+}
+
+async fn tell(request: &HttpRequest, router: &Router) -> Outcome<HttpResponse> {
+    let token = extractor::bearer(request).map_err(|_| Refusal::token())?;
     let slug = request.match_info().get("slug").unwrap_or_default();
-    let hints = TenantHints { header: Some(slug.to_owned()), ..extractor::hints(&request, &router) };
+    let hints = TenantHints { header: Some(slug.to_owned()), ..extractor::hints(request, router) };
     let who = match router.authenticate(token, &hints).await {
         Ok(who) => who,
         Err(

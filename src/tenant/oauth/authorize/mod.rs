@@ -12,10 +12,10 @@ pub(super) mod store;
 pub(super) use api::Redirect;
 
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::TimeDelta;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use self::asked::Wanted;
@@ -38,46 +38,57 @@ const PATIENCE: TimeDelta = TimeDelta::minutes(10);
 /// The endpoints.
 pub(super) fn routes(cfg: &mut ServiceConfig) {
     cfg.service(oauth_authorize)
+        .service(oauth_authorize_by_form)
         .service(api::get_oauth_request)
         .service(api::accept_oauth_request)
         .service(api::deny_oauth_request);
 }
 
 /// What an app asks.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it says in OpenAPI what is read from the query")]
+#[expect(dead_code, reason = "it says in OpenAPI what is read from the query or the form")]
 pub struct AuthorizeRequest {
     /// `code`.
     #[param(example = "code")]
+    #[schema(example = "code")]
     pub response_type: Option<String>,
     /// The app.
     #[param(example = "01980000-0000-7000-8000-000000000000")]
+    #[schema(example = "01980000-0000-7000-8000-000000000000")]
     pub client_id: Option<String>,
     /// As it was registered, to the letter; on the person's own machine (`http://127.0.0.1`) with any port.
     #[param(example = "https://app.example.com/callback")]
+    #[schema(example = "https://app.example.com/callback")]
     pub redirect_uri: Option<String>,
     /// No more than the app may ask for: all of it, if left out.
     #[param(example = "openid contacts:read")]
+    #[schema(example = "openid contacts:read")]
     pub scope: Option<String>,
     /// Comes back with the answer.
     #[param(example = "af0ifjsldkj")]
+    #[schema(example = "af0ifjsldkj")]
     pub state: Option<String>,
     /// SHA-256 of the verifier, as base64url (RFC 7636).
     #[param(example = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")]
+    #[schema(example = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")]
     pub code_challenge: Option<String>,
     /// `S256`.
     #[param(example = "S256")]
+    #[schema(example = "S256")]
     pub code_challenge_method: Option<String>,
     /// Comes back in the ID token.
     #[param(example = "n-0S6_WzA2Mj")]
+    #[schema(example = "n-0S6_WzA2Mj")]
     pub nonce: Option<String>,
     /// Seconds that may have passed since the person proved who they are; else they prove it anew before they answer.
     #[param(example = 3600)]
+    #[schema(example = 3600)]
     pub max_age: Option<i32>,
     /// `login` (the person proves anew who they are), `consent` (they are asked whatever they agreed to before),
     /// `select_account`, or several of them. With `none` nobody can be asked.
     #[param(example = "login")]
+    #[schema(example = "login")]
     pub prompt: Option<String>,
 }
 
@@ -93,11 +104,32 @@ pub struct AuthorizeRequest {
 )]
 #[get("/t/{slug}/oauth/authorize")]
 pub async fn oauth_authorize(request: HttpRequest, auth: web::Data<Auth>, from: Client) -> Outcome<HttpResponse> {
+    ask(&request, &auth, &from, Form::read(request.query_string().as_bytes())).await
+}
+
+/// The same by a form, for requests that are too long for an address (OpenID Connect Core, section 3.1.2.1).
+#[utoipa::path(
+    tag = "oauth",
+    params(("slug" = String, Path, description = "The tenant")),
+    request_body(content = AuthorizeRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 303, description = "To the page, or back to the app"), OauthRefusals),
+)]
+#[post("/t/{slug}/oauth/authorize")]
+pub async fn oauth_authorize_by_form(
+    request: HttpRequest,
+    auth: web::Data<Auth>,
+    from: Client,
+    form: Form,
+) -> Outcome<HttpResponse> {
+    ask(&request, &auth, &from, Ok(form)).await
+}
+
+async fn ask(request: &HttpRequest, auth: &Auth, from: &Client, form: Outcome<Form>) -> Outcome<HttpResponse> {
     let unknown = || Refusal::request("The client is not known here.");
-    let db = tenant(&request)
+    let db = tenant(request)
         .await
         .map_err(|refusal| if refusal.parts().0 == "invalid_client" { unknown() } else { refusal })?;
-    let form = Form::read(request.query_string().as_bytes())?;
+    let form = form?;
     let id: OauthClientId = form.need("client_id")?.parse().map_err(|_| unknown())?;
     let read = async |conn: &mut TenantConn| -> ApiResult<_> {
         Ok((clients::find(conn, id).await?, settings::consent_url(conn).await?))
@@ -128,7 +160,7 @@ pub async fn oauth_authorize(request: HttpRequest, auth: web::Data<Auth>, from: 
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::OauthRequest, db.tenant().id);
     let now = auth.clock.now();
     let demands = wanted.demands.clone();
-    let row = wanted.row(&back, &from, now, now + PATIENCE);
+    let row = wanted.row(&back, from, now, now + PATIENCE);
     let (kept, demands, hash) = (&row, &demands, token.hash());
     let keep = async |conn: &mut TenantTx| -> ApiResult<bool> { Ok(store::insert(conn, &hash, kept, demands).await?) };
     let kept = db.transaction(keep).await?;

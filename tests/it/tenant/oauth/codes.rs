@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tenantry::testing::{Tenant, TestApp};
 
-use crate::support::oauth::{App, REDIRECT, Tokens, VERIFIER, exchange, parameters, refused, send};
+use crate::support::oauth::{App, REDIRECT, Tokens, VERIFIER, challenge, exchange, parameters, refused, send};
 use crate::support::{db, unique};
 
 async fn client(tenant: &Tenant) -> App {
@@ -195,6 +195,44 @@ async fn a_code_is_its_own_client_s_with_its_own_address_and_verifier() {
     refused(&client.exchange(&unique("toc_")).await, 400, "invalid_grant");
     refused(&client.ask("token", &[("grant_type", "password")]).await, 400, "unsupported_grant_type");
     let json = acme.anonymous().post(&format!("/t/{}/oauth/token", acme.slug), json!({"grant_type": "x"})).await;
+    refused(&json, 400, "invalid_request");
+}
+
+#[actix_web::test]
+async fn an_app_may_ask_by_a_form_as_by_an_address() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let client = client(&acme).await;
+    let challenge = challenge(VERIFIER);
+    let mut asked = vec![
+        ("response_type", "code"),
+        ("client_id", &*client.id),
+        ("redirect_uri", REDIRECT),
+        ("scope", "openid"),
+        ("state", "a state"),
+        ("code_challenge", &*challenge),
+        ("code_challenge_method", "S256"),
+    ];
+    // As a browser sends it from a page of the app's.
+    let browser = acme.anonymous().with("origin", "https://app.example.com").with("sec-fetch-site", "cross-site");
+    let sent = send(&browser, &acme, "authorize", &asked).await.expect(303);
+    let request = parameters(sent.header("location").expect("an address"))["request"].clone();
+    let path = format!("/api/v1/oauth/requests/{request}/accept");
+    let accepted = acme.user().post(&path, json!({})).await.expect(200);
+    let code = parameters(accepted.data()["redirectTo"].as_str().unwrap())["code"].clone();
+    let token = Tokens::of(&client.exchange(&code).await.expect(200)).access;
+    // And is told in both ways of whom the token is.
+    let bearer = client.bearing(&token);
+    let told = bearer.get(&format!("/t/{}/oauth/userinfo", acme.slug)).await.expect(200);
+    assert_eq!(send(&bearer, &acme, "userinfo", &[]).await.expect(200).body, told.body);
+    refused(&send(&acme.anonymous(), &acme, "userinfo", &[]).await, 401, "invalid_token");
+    // What is wrong is wrong in both.
+    let elsewhere = [("client_id", &*client.id), ("redirect_uri", "https://evil.example/")];
+    refused(&send(&acme.anonymous(), &acme, "authorize", &elsewhere).await, 400, "invalid_request");
+    asked.push(("prompt", "none"));
+    let back = send(&acme.anonymous(), &acme, "authorize", &asked).await.expect(303);
+    assert_eq!(parameters(back.header("location").unwrap())["error"], "interaction_required");
+    let json = acme.anonymous().post(&format!("/t/{}/oauth/authorize", acme.slug), json!({})).await;
     refused(&json, 400, "invalid_request");
 }
 
