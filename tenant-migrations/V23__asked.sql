@@ -4,3 +4,10 @@ ALTER TABLE oauth_requests
     ADD COLUMN max_age integer,
     -- Words of the standard with blanks between them.
     ADD COLUMN prompt  text;
+
+-- From where a stranger began to sign in: the address, or the /64 of an IPv6 address, as of what apps ask. None: one that began
+-- before, and whoever is known.
+ALTER TABLE passkey_ceremonies ADD COLUMN network text;
+CREATE INDEX passkey_ceremonies_network_idx ON passkey_ceremonies (network);
+ALTER TABLE federation_states ADD COLUMN network text;
+CREATE INDEX federation_states_network_idx ON federation_states (network);

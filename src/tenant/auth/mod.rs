@@ -8,6 +8,7 @@ pub(in crate::tenant) mod account;
 pub mod admission;
 mod api;
 mod attempts;
+mod begun;
 pub mod captcha;
 pub mod elsewhere;
 pub(in crate::tenant) mod federation;

@@ -14,6 +14,7 @@ mod mail;
 mod oauth;
 mod orders;
 mod passkeys;
+mod passkeys_begun;
 mod passwords;
 mod people;
 mod reassign;

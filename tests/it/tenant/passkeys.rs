@@ -10,19 +10,19 @@ use crate::support::jwt::part;
 use crate::support::{authenticator, db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
-const ORIGIN: &str = "http://localhost:8765";
+pub(super) const ORIGIN: &str = "http://localhost:8765";
 const KEYS: &str = "/api/v1/auth/passkeys";
-const LOGIN: &str = "/api/v1/auth/passkeys/login";
+pub(super) const LOGIN: &str = "/api/v1/auth/passkeys/login";
 
 /// A node whose public address has a name, and a tenant there.
-async fn node() -> (TestApp, Tenant) {
+pub(super) async fn node() -> (TestApp, Tenant) {
     let home = TestApp::shared().await;
     let app = TestApp::builder().beside(home).set("TENANTRY_PUBLIC_URL", ORIGIN).start().await;
     let acme = home.tenant("acme").await.at(app.url());
     (app, acme)
 }
 
-async fn person(acme: &Tenant, role: &str) -> (String, Persona) {
+pub(super) async fn person(acme: &Tenant, role: &str) -> (String, Persona) {
     let email = format!("{}@example.com", unique(role));
     let body = json!({"email": email, "firstName": "A", "lastName": "B", "password": PASSWORD, "roles": [role]});
     acme.admin().post("/api/v1/users", body).await.expect(201);
@@ -31,7 +31,7 @@ async fn person(acme: &Tenant, role: &str) -> (String, Persona) {
 }
 
 /// Adds a passkey to somebody.
-async fn add(who: &Persona) -> (Device, String) {
+pub(super) async fn add(who: &Persona) -> (Device, String) {
     let mut device = Device::new(ORIGIN, "localhost");
     let id = put(who, &mut device).await;
     (device, id)
@@ -44,18 +44,18 @@ async fn put(who: &Persona, device: &mut Device) -> String {
     who.post(KEYS, body).await.expect(201).id()
 }
 
-async fn options(acme: &Tenant) -> Value {
+pub(super) async fn options(acme: &Tenant) -> Value {
     let asked = acme.anonymous().post(&format!("{LOGIN}/options"), json!({"tenant": acme.slug.as_str()})).await;
     asked.expect(200).data().clone()
 }
 
-async fn log_in(acme: &Tenant, options: &Value, credential: &Value) -> Answer {
+pub(super) async fn log_in(acme: &Tenant, options: &Value, credential: &Value) -> Answer {
     let body = json!({"tenant": acme.slug.as_str(), "ceremonyId": options["ceremonyId"], "credential": credential});
     acme.anonymous().post(LOGIN, body).await
 }
 
 /// Signs in with nothing but the passkey.
-async fn come_in(acme: &Tenant, device: &mut Device) -> Persona {
+pub(super) async fn come_in(acme: &Tenant, device: &mut Device) -> Persona {
     let asked = options(acme).await;
     let signed_in = log_in(acme, &asked, &device.get(&asked)).await.expect(200);
     acme.anonymous().bearing(signed_in.data()["accessToken"].as_str().unwrap())

@@ -6,7 +6,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::api::{FederationCallback, FederationStarted, begin, identified};
+use super::api::{Beginner, FederationCallback, FederationStarted, begin, identified};
 use super::enter;
 use super::store::{self, AccountRow};
 use crate::error::{ApiError, ApiResult, Code};
@@ -109,7 +109,7 @@ pub async fn begin_link(
 ) -> ApiResult<Reply<FederationStarted>> {
     let LinkSocialAccount { provider, redirect_uri } = body.0;
     let db = at_schema(&caller.db).await?;
-    Ok(Reply(begin(&auth, &db, &provider, redirect_uri, Some(caller.claims.sid)).await?))
+    Ok(Reply(begin(&auth, &db, &provider, redirect_uri, Beginner::Known(caller.claims.sid)).await?))
 }
 
 fn void() -> ApiError {

@@ -15,6 +15,7 @@ use crate::kernel::SessionId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, Json, NoQuery, Path, Reply};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
+use crate::tenant::auth::begun;
 use crate::tenant::auth::mfa::LoggedIn;
 use crate::tenant::auth::session::expose;
 use crate::tenant::auth::settings::Auth;
@@ -90,6 +91,7 @@ fn nowhere() -> ApiError {
         (status = 200, description = "Where to go on", body = Envelope<FederationStarted>),
         (status = 404, description = "There is no such provider here", body = ErrorEnvelope),
         (status = 422, description = "The provider may not send anybody back there", body = ErrorEnvelope),
+        (status = 429, description = "`rate_limited`: too many were begun from this address", body = ErrorEnvelope),
         StrangerRefusals,
     ),
 )]
@@ -99,6 +101,7 @@ pub async fn start(
     auth: web::Data<Auth>,
     router: web::Data<Router>,
     hints: Hints,
+    client: Client,
     provider: Path<String>,
     body: Json<StartFederation>,
 ) -> ApiResult<Reply<FederationStarted>> {
@@ -108,17 +111,30 @@ pub async fn start(
         other => other.into(),
     })?;
     let db = router.at_schema(db, SINCE).await?;
-    Ok(Reply(begin(&auth, &db, &provider.0, redirect_uri, None).await?))
+    Ok(Reply(begin(&auth, &db, &provider.0, redirect_uri, Beginner::Stranger(&client)).await?))
 }
 
-/// Begins a sign-in, or a link of one's own account where a session is named.
+/// Who begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beginner<'a> {
+    /// Whoever wants to sign in.
+    Stranger(&'a Client),
+    /// Somebody who links an account to their own, in this session.
+    Known(SessionId),
+}
+
+/// Begins a sign-in, or a link of one's own account.
 pub(super) async fn begin(
     auth: &Auth,
     db: &TenantDb,
     slug: &str,
     redirect_uri: String,
-    session: Option<SessionId>,
+    by: Beginner<'_>,
 ) -> ApiResult<FederationStarted> {
+    let (session, network) = match by {
+        Beginner::Stranger(client) => (None, client.network()),
+        Beginner::Known(session) => (Some(session), None),
+    };
     let slug = crate::tenant::users::rules::comparable(slug);
     let provider = db
         .read(async |conn: &mut TenantConn| -> ApiResult<_> { Ok(providers::find_open(conn, &slug).await?) })
@@ -141,10 +157,14 @@ pub(super) async fn begin(
         expires_at: now + AWAY,
     };
     let hash = state.hash();
-    db.transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
-        Ok(store::insert_state(conn, &hash, &row, now).await?)
-    })
-    .await?;
+    let kept = db
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<bool> {
+            Ok(store::insert_state(conn, &hash, &row, network.as_deref(), now).await?)
+        })
+        .await?;
+    if !kept {
+        return Err(begun::too_many(store::MOST_FROM_ONE, AWAY.to_std().unwrap_or_default()));
+    }
     Ok(FederationStarted { authorization_url: url.into(), state: state.text().clone(), expires_in: AWAY.num_seconds() })
 }
 

@@ -8,6 +8,7 @@ use diesel_async::RunQueryDsl;
 use crate::kernel::crypto::sha256;
 use crate::kernel::{IdentityProviderId, SessionId, SocialAccountId, UserId};
 use crate::router::TenantConn;
+use crate::tenant::auth::begun;
 use crate::tenant::identity_providers::LINKS_SINCE;
 
 diesel::table! {
@@ -31,6 +32,7 @@ diesel::table! {
         session_id -> Nullable<Uuid>,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
+        network -> Nullable<Text>,
     }
 }
 
@@ -38,7 +40,9 @@ use federation_states as f;
 use social_accounts as a;
 
 /// Sign-ins under way of one tenant; the oldest give way.
-const MOST: i64 = 10_000;
+const MOST: i64 = 50_000;
+/// The same from one address: it gets no more, so that nobody alone takes everybody else's away.
+pub(super) const MOST_FROM_ONE: i64 = 1_000;
 
 /// A sign-in that has begun.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -65,13 +69,14 @@ pub(super) async fn hold_session(
     Ok(stands.bind::<Timestamptz, _>(now).execute(conn).await? == 1)
 }
 
-/// Keeps a sign-in that begins; sweeps out some that never came back.
+/// Keeps a sign-in that begins; sweeps out some that never came back. False if there are too many from this network.
 pub(super) async fn insert_state(
     conn: &mut TenantConn,
     hash: &[u8; 32],
     state: &StateRow,
+    network: Option<&str>,
     now: DateTime<Utc>,
-) -> QueryResult<()> {
+) -> QueryResult<bool> {
     diesel::sql_query(
         "DELETE FROM federation_states WHERE state_hash IN (\
          (SELECT state_hash FROM federation_states WHERE created_at < $1 - interval '1 hour' ORDER BY created_at LIMIT 100) \
@@ -81,18 +86,27 @@ pub(super) async fn insert_state(
     .bind::<BigInt, _>(MOST)
     .execute(conn)
     .await?;
-    diesel::insert_into(f::table)
-        .values((
-            f::state_hash.eq(hash.as_slice()),
-            f::provider_id.eq(state.provider_id),
-            f::redirect_uri.eq(&state.redirect_uri),
-            f::session_id.eq(state.session_id),
-            f::created_at.eq(now),
-            f::expires_at.eq(state.expires_at),
-        ))
-        .execute(conn)
-        .await
-        .map(drop)
+    let row = (
+        f::state_hash.eq(hash.as_slice()),
+        f::provider_id.eq(state.provider_id),
+        f::redirect_uri.eq(&state.redirect_uri),
+        f::session_id.eq(state.session_id),
+        f::created_at.eq(now),
+        f::expires_at.eq(state.expires_at),
+    );
+    if conn.schema_version() < begun::SINCE {
+        diesel::insert_into(f::table).values(row).execute(conn).await?;
+        return Ok(true);
+    }
+    if let Some(network) = network {
+        let under_way = f::table.filter(f::network.eq(network)).filter(f::expires_at.gt(now));
+        let last = under_way.select(f::provider_id).offset(MOST_FROM_ONE - 1);
+        if last.first::<IdentityProviderId>(conn).await.optional()?.is_some() {
+            return Ok(false);
+        }
+    }
+    diesel::insert_into(f::table).values((row, f::network.eq(network))).execute(conn).await?;
+    Ok(true)
 }
 
 /// Takes a sign-in that has begun, once: whoever comes after gets none.

@@ -11,11 +11,12 @@ use webauthn_rs::prelude::{
 };
 
 use super::site::PATIENCE;
-use super::store::{self, MOST, PasskeyRow};
+use super::store::{self, MOST, PasskeyRow, WAITING_FROM_ONE};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
 use crate::router::TenantConn;
 use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::begun;
 use crate::tenant::auth::settings::{Auth, delta};
 
 const REGISTRATION: &str = "registration";
@@ -51,12 +52,12 @@ fn answer<T: DeserializeOwned>(credential: &Value) -> ApiResult<T> {
 async fn begin(
     conn: &mut TenantConn,
     auth: &Auth,
-    user: Option<UserId>,
+    whose: (Option<UserId>, Option<&str>),
     purpose: &str,
     (mut options, state): (Value, Value),
 ) -> ApiResult<PasskeyOptions> {
     let now = auth.clock.now();
-    let ceremony_id = store::begin(conn, user, purpose, &state, (now, now + delta(PATIENCE))).await?;
+    let ceremony_id = store::begin(conn, whose, purpose, &state, (now, now + delta(PATIENCE))).await?;
     Ok(PasskeyOptions { ceremony_id, public_key: options["publicKey"].take() })
 }
 
@@ -92,7 +93,7 @@ pub(super) async fn register(
     let mut options = json(&options)?;
     // One that the device finds by itself signs in without a name; one that it does not is a second factor all the same.
     options["publicKey"]["authenticatorSelection"]["residentKey"] = Value::from("preferred");
-    begin(conn, auth, Some(user), REGISTRATION, (options, json(&state)?)).await
+    begin(conn, auth, (Some(user), None), REGISTRATION, (options, json(&state)?)).await
 }
 
 /// Keeps a passkey whose browser has answered.
@@ -133,7 +134,7 @@ pub(in crate::tenant::auth) async fn challenge(
     }
     let started = auth.passkeys.get()?.start_passkey_authentication(&keys);
     let (options, state) = started.map_err(ApiError::internal)?;
-    begin(conn, auth, Some(user), SECOND_FACTOR, (json(&options)?, json(&state)?)).await
+    begin(conn, auth, (Some(user), None), SECOND_FACTOR, (json(&options)?, json(&state)?)).await
 }
 
 /// Whether a passkey of this person answers their challenge, which is taken by it.
@@ -156,11 +157,18 @@ pub(in crate::tenant::auth) async fn prove(
     finish(conn, auth, row, finished).await
 }
 
-/// Begins a login with nothing but a passkey: whose, it says itself.
-pub(super) async fn ask_anybody(conn: &mut TenantConn, auth: &Auth) -> ApiResult<PasskeyOptions> {
+/// Begins a login with nothing but a passkey: whose, it says itself. From one network no more than may wait.
+pub(super) async fn ask_anybody(
+    conn: &mut TenantConn,
+    auth: &Auth,
+    network: Option<&str>,
+) -> ApiResult<PasskeyOptions> {
     let started = auth.passkeys.get()?.start_discoverable_authentication();
     let (options, state) = started.map_err(ApiError::internal)?;
-    begin(conn, auth, None, LOGIN, (json(&options)?, json(&state)?)).await
+    if store::is_full(conn, network, LOGIN, auth.clock.now()).await? {
+        return Err(begun::too_many(WAITING_FROM_ONE, PATIENCE));
+    }
+    begin(conn, auth, (None, network), LOGIN, (json(&options)?, json(&state)?)).await
 }
 
 /// What a passkey of a login is told by.
@@ -168,27 +176,39 @@ pub(super) fn credential_id(credential: &Value) -> ApiResult<Vec<u8>> {
     Ok(answer::<PublicKeyCredential>(credential)?.get_credential_id().to_vec())
 }
 
-/// The person whose passkey answers the challenge of a login, which is taken by it. Held before this: the passkey.
+/// What comes of an answer to the challenge of a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// By this person's passkey.
+    By(UserId),
+    /// Not well, or by nobody's.
+    Badly,
+    /// There is no such challenge, or no more: nothing was compared, and nobody has guessed anything.
+    TooLate,
+}
+
+/// Whose passkey answers the challenge of a login, which is taken by it. Held before this: the passkey.
 pub(super) async fn identify(
     conn: &mut TenantConn,
     auth: &Auth,
     row: Option<PasskeyRow>,
     (ceremony, credential): (Uuid, &Value),
-) -> ApiResult<Option<UserId>> {
+) -> ApiResult<Answered> {
     let credential: PublicKeyCredential = answer(credential)?;
     let state: Option<DiscoverableAuthentication> = take(conn, auth, ceremony, None, LOGIN).await?;
-    let (Some(state), Some(row)) = (state, row) else { return Ok(None) };
+    let Some(state) = state else { return Ok(Answered::TooLate) };
+    let Some(row) = row else { return Ok(Answered::Badly) };
     let site = auth.passkeys.get()?;
     // The device says whose it is; the row has to say the same.
     let said = site.identify_discoverable_authentication(&credential).map(|(user, _)| user);
     let user = row.user_id;
     if said.ok() != Some(user.uuid()) {
-        return Ok(None);
+        return Ok(Answered::Badly);
     }
     let key = DiscoverableKey::from(known::<Passkey>(row.credential.clone())?);
     let finished = site.finish_discoverable_authentication_v2(&credential, state, &key);
     let good = finish(conn, auth, row, finished).await?;
-    Ok(good.then_some(user))
+    Ok(if good { Answered::By(user) } else { Answered::Badly })
 }
 
 /// Notes the use of a passkey that answered well.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::ceremony::{self, PasskeyOptions};
+use super::ceremony::{self, Answered, PasskeyOptions};
 use super::{AMR, SINCE, store};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, Json, NoQuery, Reply};
@@ -20,7 +20,7 @@ use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::StrangerRefusals;
 use crate::tenant::teams;
 use crate::tenant::users::rules::{UserStatus, email_key};
-use crate::tenant::users::store as users;
+use crate::tenant::users::store::{self as users, UserRow};
 
 /// Where to sign in.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -66,6 +66,7 @@ async fn named(router: &Router, tenant: Option<&str>, hints: &Hints) -> ApiResul
         (status = 200, description = "For the browser", body = Envelope<PasskeyOptions>),
         (status = 401, description = "`invalid_credentials`: there is no such tenant", body = ErrorEnvelope),
         (status = 409, description = "There are no passkeys here", body = ErrorEnvelope),
+        (status = 429, description = "`rate_limited`: too many were begun from this address", body = ErrorEnvelope),
         StrangerRefusals,
     ),
 )]
@@ -75,17 +76,21 @@ pub async fn login_options(
     auth: web::Data<Auth>,
     router: web::Data<Router>,
     hints: Hints,
+    client: Client,
     body: Json<PasskeyLoginOptions>,
 ) -> ApiResult<Reply<PasskeyOptions>> {
     let db = named(&router, body.0.tenant.as_deref(), &hints).await?;
-    let auth = &**auth;
-    let ask = async |conn: &mut TenantTx| -> ApiResult<PasskeyOptions> { ceremony::ask_anybody(conn, auth).await };
+    let (auth, network) = (&**auth, client.network());
+    let network = network.as_deref();
+    let ask =
+        async |conn: &mut TenantTx| -> ApiResult<PasskeyOptions> { ceremony::ask_anybody(conn, auth, network).await };
     Ok(Reply(db.transaction(ask).await?))
 }
 
 /// Signs in with a passkey alone: it takes the device and what unlocks it, so no second factor is asked for.
 ///
-/// A passkey that is unknown or does not answer well counts as a failed login of its person and of the address.
+/// A passkey that is unknown or does not answer well counts as a failed login of its person and of the address; an answer to what
+/// is asked no more is refused alike, and counts for nothing.
 #[utoipa::path(
     tag = "auth",
     request_body = PasskeyLogin,
@@ -129,11 +134,13 @@ pub async fn passkey_login(
                 None => None,
             };
             let row = store::hold(conn, &id).await?;
-            let user = ceremony::identify(conn, auth, row, (ceremony_id, &credential)).await?;
-            let good = person.as_ref().filter(|p| user == Some(p.id) && p.status == UserStatus::Active).is_some();
+            let answered = ceremony::identify(conn, auth, row, (ceremony_id, &credential)).await?;
+            let is_good = |p: &UserRow| answered == Answered::By(p.id) && p.status == UserStatus::Active;
             let known = person.as_ref().map(|person| person.id);
-            let Some(person) = person.filter(|_| good) else {
-                attempts::fail(conn, &line, known).await?;
+            let Some(person) = person.filter(is_good) else {
+                if answered != Answered::TooLate {
+                    attempts::fail(conn, &line, known).await?;
+                }
                 return Ok(Err(ApiError::new(Code::InvalidCredentials)));
             };
             attempts::succeed(conn, &line, person.id).await?;

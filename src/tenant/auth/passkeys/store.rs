@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::kernel::UserId;
 use crate::router::TenantConn;
+use crate::tenant::auth::begun;
 
 diesel::table! {
     passkeys (id) {
@@ -29,6 +30,7 @@ diesel::table! {
         state -> Jsonb,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
+        network -> Nullable<Text>,
     }
 }
 
@@ -38,7 +40,9 @@ use passkeys as p;
 /// Passkeys of one person.
 pub(in crate::tenant::auth) const MOST: i64 = 20;
 /// Challenges that wait in one tenant, of people who are not known yet; the oldest give way.
-const WAITING: i64 = 2_000;
+const WAITING: i64 = 10_000;
+/// The same from one address: it gets no more, so that nobody alone takes everybody else's away.
+pub(super) const WAITING_FROM_ONE: i64 = 500;
 
 /// A passkey to look at.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -133,10 +137,23 @@ pub(in crate::tenant::auth) async fn remove_all(conn: &mut TenantConn, user: Use
     Ok(diesel::delete(p::table.filter(p::user_id.eq(user))).execute(conn).await? > 0)
 }
 
+/// Whether as many challenges wait from one address as may. `now`: what has ended waits no more.
+pub(super) async fn is_full(
+    conn: &mut TenantConn,
+    network: Option<&str>,
+    purpose: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    let Some(network) = network.filter(|_| conn.schema_version() >= begun::SINCE) else { return Ok(false) };
+    let waiting = c::table.filter(c::network.eq(network)).filter(c::purpose.eq(purpose)).filter(c::expires_at.gt(now));
+    let last: Option<Uuid> = waiting.select(c::id).offset(WAITING_FROM_ONE - 1).first(conn).await.optional()?;
+    Ok(last.is_some())
+}
+
 /// Keeps a challenge until it is answered; sweeps out what is too old, and too many.
 pub(super) async fn begin(
     conn: &mut TenantConn,
-    user: Option<UserId>,
+    (user, network): (Option<UserId>, Option<&str>),
     purpose: &str,
     state: &Value,
     (now, expires_at): (DateTime<Utc>, DateTime<Utc>),
@@ -158,17 +175,19 @@ pub(super) async fn begin(
         }
     }
     let id = Uuid::now_v7();
-    diesel::insert_into(c::table)
-        .values((
-            c::id.eq(id),
-            c::user_id.eq(user),
-            c::purpose.eq(purpose),
-            c::state.eq(state),
-            c::created_at.eq(now),
-            c::expires_at.eq(expires_at),
-        ))
-        .execute(conn)
-        .await?;
+    let row = (
+        c::id.eq(id),
+        c::user_id.eq(user),
+        c::purpose.eq(purpose),
+        c::state.eq(state),
+        c::created_at.eq(now),
+        c::expires_at.eq(expires_at),
+    );
+    if conn.schema_version() >= begun::SINCE {
+        diesel::insert_into(c::table).values((row, c::network.eq(network))).execute(conn).await?;
+    } else {
+        diesel::insert_into(c::table).values(row).execute(conn).await?;
+    }
     Ok(id)
 }
 

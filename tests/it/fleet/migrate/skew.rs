@@ -8,6 +8,11 @@ use crate::support::binary::run;
 use crate::support::oauth::App;
 use crate::support::{db, eventually, identity, seconds, unique};
 
+/// Takes away what `V23__asked.sql` adds.
+const WITHOUT_ASKED: &str = "ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
+                             ALTER TABLE passkey_ceremonies DROP COLUMN network; \
+                             ALTER TABLE federation_states DROP COLUMN network; ";
+
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {
     let undo = "DROP FUNCTION note_address() CASCADE; DROP TABLE address_news; \
@@ -99,9 +104,8 @@ async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it
     let acme = app.tenant("acme").await;
     let admin = acme.another_login().await;
     let undo = "ALTER TABLE audit DROP COLUMN request_id; ALTER TABLE social_accounts DROP COLUMN by_person; \
-                ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
                 DELETE FROM tenantry.schema_history WHERE version > 20";
-    db::execute(acme.database(), undo).await;
+    db::execute(acme.database(), &format!("{WITHOUT_ASKED}{undo}")).await;
     is_known_at(&app, &acme, 20).await;
     let make_role = async |request: &str| {
         let role = json!({"name": unique("role"), "permissions": []});
@@ -124,10 +128,9 @@ async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it
 async fn a_link_is_the_provider_s_word_until_there_is_room_for_its_person_s() {
     let app = identity::app().await;
     let acme = app.tenant("acme").await;
-    let undo = "ALTER TABLE social_accounts DROP COLUMN by_person; \
-         ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
-         DELETE FROM tenantry.schema_history WHERE version > 21";
-    db::execute(acme.database(), undo).await;
+    let undo =
+        "ALTER TABLE social_accounts DROP COLUMN by_person; DELETE FROM tenantry.schema_history WHERE version > 21";
+    db::execute(acme.database(), &format!("{WITHOUT_ASKED}{undo}")).await;
     is_known_at(app, &acme, 21).await;
     let made = identity::provider(&acme, "evil", &format!("{}/skew", identity::evil()), json!({})).await;
     let admin = acme.another_login().await;
@@ -157,9 +160,8 @@ async fn a_request_of_an_app_that_demands_something_waits_for_its_tenant_s_migra
     let acme = app.tenant("acme").await;
     let client = App::new(&acme, &["openid"], json!({})).await;
     let person = acme.another_login().await;
-    let undo = "ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
-                DELETE FROM tenantry.schema_history WHERE version > 22";
-    db::execute(acme.database(), undo).await;
+    let undo = "DELETE FROM tenantry.schema_history WHERE version > 22";
+    db::execute(acme.database(), &format!("{WITHOUT_ASKED}{undo}")).await;
     is_known_at(&app, &acme, 22).await;
     client.code(&person, &[]).await;
     assert_eq!(

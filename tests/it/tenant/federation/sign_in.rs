@@ -178,3 +178,28 @@ async fn github_is_signed_in_with() {
     let kept = "SELECT issuer || ' ' || subject AS word FROM social_accounts";
     assert_eq!(db::word(acme.database(), kept).await, format!("{}/github 42", evil()));
 }
+
+/// Sign-ins under way are bounded in a tenant. Nobody alone has those of all others thrown away.
+#[actix_web::test]
+async fn a_stranger_who_begins_many_sign_ins_is_let_begin_no_more() {
+    let acme = app().await.tenant("acme").await;
+    let [one, _] = honest();
+    let made = provider(&acme, "one", one, json!({})).await;
+    let many = async |network: &str, count: u32| {
+        let many = format!(
+            "INSERT INTO federation_states (state_hash, provider_id, redirect_uri, created_at, expires_at, network) \
+             SELECT sha256(('{network}' || i)::bytea), '{}', 'x', now() + interval '1 hour', now() + interval '1 day', \
+             '{network}' FROM generate_series(1, {count}) i",
+            made["id"].as_str().unwrap()
+        );
+        db::execute(acme.database(), &many).await;
+    };
+    let start = async || {
+        let body = json!({"tenant": acme.slug.as_str(), "redirectUri": REDIRECT});
+        acme.anonymous().post("/api/v1/auth/federation/one/start", body).await
+    };
+    many("203.0.113.9", 1_000).await;
+    many("127.0.0.1", 999).await;
+    start().await.expect(200);
+    start().await.refused(429, "rate_limited");
+}
