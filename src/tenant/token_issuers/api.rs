@@ -127,7 +127,8 @@ pub struct CreateTokenIssuer {
     #[garde(inner(length(max = 2048)))]
     #[schema(example = "https://id.example.com/jwks.json")]
     pub jwks_url: Option<String>,
-    /// A secret shared with it, of 32 to 1,024 bytes, for HS256: kept sealed and never shown.
+    /// A secret shared with it, of 32 to 1,024 bytes, for HS256: kept sealed and never shown. An operator of the installation
+    /// alone registers one so; the organisation itself is refused (422 `operator_only`).
     #[garde(skip)]
     #[schema(value_type = Option<String>, format = Password)]
     pub secret: Option<SecretString>,
@@ -198,7 +199,8 @@ pub(super) async fn shown(conn: &mut TenantConn, id: TokenIssuerId) -> ApiResult
 /// Registers an issuer: its access tokens are taken from here on, of this organisation's requests alone.
 ///
 /// Whoever sends one names the tenant with `X-Tenant-ID` or the subdomain. No bearer may do more than you may do now. Only a
-/// person registers one, who has proved who they are within ten minutes (`step_up_required`).
+/// person registers one, who has proved who they are within ten minutes (`step_up_required`). One with a shared secret is
+/// registered by an operator alone.
 #[utoipa::path(
     tag = "token-issuers",
     request_body = CreateTokenIssuer,
@@ -222,6 +224,9 @@ pub async fn create_issuer(
     let actor = caller.recently()?;
     let (auth, wanted, access) = (&**auth, &body.0, &*caller.access);
     let db = &caller.db;
+    if wanted.secret.is_some() {
+        return Err(rules::operators_alone());
+    }
     check(auth, db, wanted)?;
     let by = By::from(actor);
     let answer = idempotency

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::api::{RoleWord, TokenIssuer, grantable, note, shown};
 use super::rules::{self, MatchBy};
 use super::store::{self, IssuerChange};
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::kernel::TokenIssuerId;
 use crate::rest::{Authorized, Envelope, ErrorEnvelope, IfMatch, MergePatch, NoContent, NoQuery, Patch, Path, Tagged};
 use crate::router::TenantTx;
@@ -32,12 +32,12 @@ pub struct PatchTokenIssuer {
     #[garde(inner(length(chars, max = 500), custom(name_shape), custom(not_blank)))]
     #[schema(value_type = Option<String>)]
     pub audience: Patch<String>,
-    /// Where its public keys are, in place of a secret or of another address.
+    /// Where its public keys are, in place of another address, or of the secret that an operator registered it with.
     #[serde(default)]
     #[garde(inner(length(max = 2048)))]
     #[schema(value_type = Option<String>)]
     pub jwks_url: Patch<String>,
-    /// Another secret, in place of the one before or of an address of keys.
+    /// Refused (422 `operator_only`): an operator of the installation alone registers an issuer with a shared secret.
     #[serde(default)]
     #[garde(skip)]
     #[schema(value_type = Option<String>, format = Password)]
@@ -100,20 +100,14 @@ pub async fn patch_issuer(
     let actor = caller.recently()?;
     let (id, now, db, access) = (id.0, auth.clock.now(), &caller.db, &*caller.access);
     let wanted = body.0;
-    let (address, secret) = (wanted.jwks_url.needed("jwksUrl")?, wanted.secret.needed("secret")?);
-    let (jwks_url, secret_sealed) = match (address, secret) {
-        (None, None) => (None, None),
-        (Some(address), None) => {
+    if wanted.secret.needed("secret")?.is_some() {
+        return Err(rules::operators_alone());
+    }
+    let (jwks_url, secret_sealed) = match wanted.jwks_url.needed("jwksUrl")? {
+        None => (None, None),
+        Some(address) => {
             rules::check_address(&address, auth.admission.foreign().outbound())?;
             (Some(Some(address)), Some(None))
-        }
-        (None, Some(secret)) => {
-            rules::check_secret(&secret)?;
-            (Some(None), Some(Some(store::seal(db, id, &secret))))
-        }
-        (Some(_), Some(_)) => {
-            let said = "Name the address of its keys, or a secret that is shared with it: one of them.";
-            return Err(ApiError::invalid_field("jwksUrl", "invalid", said));
         }
     };
     let roles = wanted.roles.or_empty();

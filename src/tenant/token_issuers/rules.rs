@@ -67,6 +67,12 @@ pub(super) fn check_secret(secret: &SecretString) -> ApiResult<()> {
     Err(ApiError::invalid_field("secret", code, said))
 }
 
+/// The refusal of a secret that an organisation would share by itself: who believes one is for an operator to say.
+pub(super) fn operators_alone() -> ApiError {
+    let said = "An issuer with a shared secret is registered by an operator of the installation. Name the address of its keys.";
+    ApiError::invalid_field("secret", "operator_only", said)
+}
+
 /// What a bearer may do: what they are given, as far as whoever registered the issuer could do it.
 pub(super) fn effective(given: Vec<String>, ceiling: &[String]) -> BTreeSet<String> {
     given.into_iter().filter(|permission| ceiling.contains(permission)).collect()

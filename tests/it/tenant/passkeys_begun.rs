@@ -43,7 +43,7 @@ async fn an_answer_to_what_is_asked_no_more_is_refused_and_not_counted() {
     let (app, acme) = node().await;
     let (_, ada) = person(&acme, "user").await;
     let (mut device, _) = add(&ada).await;
-    let failures = "SELECT count(*)::text AS word FROM login_attempts WHERE kind = 'passkey' AND NOT succeeded";
+    let failures = "SELECT count(*)::text AS word FROM login_attempts WHERE kind = 'passkey' AND outcome = 'failed'";
     let asked = options(&acme).await;
     let late = device.get(&asked);
     app.clock().advance(TimeDelta::minutes(6));
