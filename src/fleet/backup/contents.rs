@@ -66,12 +66,13 @@ pub(in crate::fleet) async fn read(conn: &mut AdminConn) -> ApiResult<Vec<TableC
     conn.batch_execute(SETTINGS).await.map_err(ApiError::internal)?;
     let mut contents = Vec::with_capacity(tables.len());
     for table in tables {
-        // A sum forgets the order; 128 bits of each row's digest as two of 64.
+        // A sum forgets the order; 128 bits of each row's digest as two of 64. The text of `ROW(…)` is that of the row, but
+        // for a cast that the table's owner has made.
         let query = format!(
             "SELECT count(*) AS rows, \
              coalesce(sum(('x' || left(digest, 16))::bit(64)::bigint::numeric), 0) || ' ' \
              || coalesce(sum(('x' || right(digest, 16))::bit(64)::bigint::numeric), 0) AS checksum \
-             FROM (SELECT md5(tenantry_row::text) AS digest FROM {} AS tenantry_row) AS digests",
+             FROM (SELECT md5(ROW(tenantry_row.*)::text) AS digest FROM {} AS tenantry_row) AS digests",
             table.quoted()
         );
         let sum: Sum = diesel::sql_query(query).get_result(conn).await.map_err(ApiError::internal)?;

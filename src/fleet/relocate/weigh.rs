@@ -84,17 +84,20 @@ impl Side {
     /// What a table adds up to now; nothing if it was not weighed.
     pub(super) async fn since(&mut self, now: &mut AdminConn, table: &str) -> ApiResult<Option<Sum>> {
         let Some(was) = self.sums.get(table).copied() else { return Ok(None) };
-        let touched = format!("(t.xmax::text <> '0' OR age(t.xmin) <= age('{}'::xid))", self.since);
+        let touched = format!("(weighed.xmax::text <> '0' OR age(weighed.xmin) <= age('{}'::xid))", self.since);
         let (gone, come) = tokio::try_join!(sum(&mut self.then, table, &touched), sum(now, table, &touched))?;
         Ok(Some(Sum { rows: was.rows - gone.rows + come.rows, digests: was.digests - gone.digests + come.digests }))
     }
 }
 
-/// What those rows `t` of a table add up to that meet a condition: 64 bits of each one's digest.
+/// What those rows `weighed` of a table add up to that meet a condition: 64 bits of each one's digest. Who owns a table can
+/// define what its row is as text, and we would run that; nobody can for `ROW(…)`, whose text is the same. No column takes the
+/// place of `weighed.*`.
 pub(super) async fn sum(conn: &mut AdminConn, table: &str, condition: &str) -> ApiResult<Sum> {
     let query = format!(
-        "SELECT count(*)::text || ' ' || coalesce(sum(('x' || substr(md5(t::text), 1, 16))::bit(64)::bigint::numeric), 0) \
-         AS word FROM {table} t WHERE {condition}"
+        "SELECT count(*)::text || ' ' \
+         || coalesce(sum(('x' || substr(md5(ROW(weighed.*)::text), 1, 16))::bit(64)::bigint::numeric), 0) AS word \
+         FROM {table} AS weighed WHERE {condition}"
     );
     let found = admin::words(conn, &query).await?.into_iter().next().unwrap_or_default();
     let (rows, digests) = found.split_once(' ').unwrap_or_default();
