@@ -10,12 +10,18 @@ use diesel_async::{AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection};
 use super::sql;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::router::connect::{ConnectFailure, Target};
-use crate::router::{AdminConn, ConnectError, ConnectOptions};
+use crate::router::{AdminConn, ConnectError, ConnectOptions, Rights};
 
 /// Bound on any one statement; cloning a template and dropping a large database are the longest.
 pub(super) const STATEMENT: Duration = Duration::from_secs(300);
 /// Bound on waiting for any lock.
 const LOCK: Duration = Duration::from_secs(30);
+
+/// What has a smaller number came with the server.
+pub(super) const FIRST_MADE: u32 = 16384;
+/// From here on a view that was put in the place of a table is refused, where the server knows how to (since 2024).
+pub(super) const TABLES_ONLY: &str = "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings \
+    WHERE name = 'restrict_nonsystem_relation_kind'";
 
 #[derive(diesel::QueryableByName)]
 struct Yes {
@@ -29,8 +35,13 @@ struct Word {
     word: String,
 }
 
-/// What such a connection is told.
+/// What such a connection is told: nothing that a tenant has made in its database, or set for it, bears on it.
 pub(super) fn options() -> ConnectOptions {
+    ConnectOptions { rights: Rights::Administrator, ..own_options() }
+}
+
+/// What a connection is told that is the tenant's own role's, or in the control plane.
+pub(super) fn own_options() -> ConnectOptions {
     ConnectOptions {
         application_name: "tenantry-provision".into(),
         connect_timeout: Duration::from_secs(5),
@@ -43,6 +54,11 @@ pub(super) fn options() -> ConnectOptions {
 /// Opens one.
 pub(super) async fn open(target: &Target) -> ApiResult<AdminConn> {
     AdminConn::open(target, &options()).await.map_err(unavailable)
+}
+
+/// Opens one as a tenant's own role, which finds its tables by their names alone.
+pub(super) async fn open_own(target: &Target) -> ApiResult<AdminConn> {
+    AdminConn::open(target, &own_options()).await.map_err(unavailable)
 }
 
 /// Opens one whose commits become durable with a later commit of another connection.
@@ -82,6 +98,20 @@ pub(super) async fn run_each(conn: &mut AdminConn, file: &str, variables: &[(&st
 pub(super) async fn ask(conn: &mut AdminConn, query: &str) -> ApiResult<bool> {
     let answer: Vec<Yes> = diesel::sql_query(query).load(conn).await.map_err(ApiError::internal)?;
     Ok(answer.into_iter().next().is_some_and(|row| row.yes))
+}
+
+/// Locks a table that a tenant may have made for the rest of the transaction, and answers whether its rows can be read without
+/// running anything of the tenant's: it is no view, and of PostgreSQL's own types.
+pub(super) async fn lock_plain(conn: &mut AdminConn, table: &str) -> ApiResult<bool> {
+    conn.batch_execute(TABLES_ONLY).await.map_err(ApiError::internal)?;
+    let lock = format!("LOCK TABLE ONLY {table} IN ACCESS SHARE MODE");
+    conn.batch_execute(&lock).await.map_err(ApiError::internal)?;
+    let plain = format!(
+        "SELECT c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+         AND NOT a.attisdropped AND a.atttypid::bigint >= {FIRST_MADE}) AS yes FROM pg_class c WHERE c.oid = {}::regclass",
+        sql::literal(table)
+    );
+    ask(conn, &plain).await
 }
 
 /// The rows of `SELECT … AS word`.

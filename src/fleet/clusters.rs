@@ -239,7 +239,7 @@ impl Fleet {
 
     /// Whether the control plane's database lives on this server, by whatever name either was reached.
     async fn shares_server(&self, server: &mut AdminConn) -> ApiResult<bool> {
-        let mut control = admin::open(self.control.db.target()).await?;
+        let mut control = admin::open_own(self.control.db.target()).await?;
         Ok(admin::words(server, SERVER).await? == admin::words(&mut control, SERVER).await?)
     }
 }

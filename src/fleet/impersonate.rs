@@ -83,7 +83,7 @@ impl Fleet {
         let expires_at = now + LIFETIME;
         let act =
             Impersonation { email: &wanted.user, actor: &wanted.actor, reason: wanted.reason.trim(), now, expires_at };
-        let mut own = admin::open(&target).await?;
+        let mut own = admin::open_own(&target).await?;
         let opened = own.transaction(async |conn: &mut AdminConn| impersonate(conn, &act).await).await;
         let opened = opened.map_err(ApiError::internal)?.ok_or_else(|| ApiError::not_found("active person"))?;
         let kid = KeyId { tenant: id, key: key.id }.encode(&self.installation().await?.mac);

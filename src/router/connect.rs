@@ -29,9 +29,39 @@ pub use super::tls::{TlsMode, TlsPolicy};
 /// How long the server has to close its end before we let go of a socket.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Who a session works as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rights {
+    /// Who owns what is in the database, or nobody there can do anything to: it is as database and role are set.
+    #[default]
+    Own,
+    /// A server's administrator, perhaps in a database that is a tenant's own. Its owner can set how sessions begin there;
+    /// no name of ours is to lead to what he has made.
+    Administrator,
+}
+
+impl Rights {
+    /// What is said at the beginning holds against what was set for a database or a role.
+    const fn startup(self) -> &'static [&'static str] {
+        match self {
+            Self::Own => &[],
+            Self::Administrator => &[
+                "-c search_path=pg_catalog,pg_temp",
+                "-c role=none",
+                // Fails where a policy of the tenant's would be run.
+                "-c row_security=off",
+                "-c default_transaction_read_only=off",
+                "-c standard_conforming_strings=on",
+            ],
+        }
+    }
+}
+
 /// What a new connection is told.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
+    /// Whose rights it has.
+    pub rights: Rights,
     /// Shown in `pg_stat_activity`.
     pub application_name: String,
     /// Bound on the whole opening: name, TCP, TLS, authentication.
@@ -52,6 +82,7 @@ pub struct ConnectOptions {
 impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
+            rights: Rights::Own,
             application_name: "tenantry".into(),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Some(Duration::from_secs(30)),
@@ -70,9 +101,11 @@ impl ConnectOptions {
             ("idle_in_transaction_session_timeout", self.idle_in_transaction_timeout),
             ("lock_timeout", self.lock_timeout),
         ];
-        settings
-            .iter()
-            .filter_map(|(name, value)| value.map(|v| format!("-c {name}={}", v.as_millis())))
+        let timeouts =
+            settings.iter().filter_map(|(name, value)| value.map(|v| format!("-c {name}={}", v.as_millis())));
+        let rights = self.rights.startup().iter().map(|setting| (*setting).to_owned());
+        rights
+            .chain(timeouts)
             .chain(self.read_only.then(|| "-c default_transaction_read_only=on".to_owned()))
             .chain(self.relaxed.then(|| "-c synchronous_commit=off".to_owned()))
             .collect::<Vec<_>>()

@@ -58,7 +58,7 @@ pub use authenticate::Authenticated;
 #[cfg(feature = "server")]
 pub use conn::AdminConn;
 pub use conn::MainConn;
-pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Target, TlsMode, TlsPolicy, UrlError};
+pub use connect::{ConnectError, ConnectFailure, ConnectOptions, Rights, Target, TlsMode, TlsPolicy, UrlError};
 pub use control_plane::ControlPlaneRegistry;
 pub use db::TenantDb;
 #[cfg(feature = "server")]

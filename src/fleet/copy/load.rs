@@ -78,7 +78,7 @@ impl Load<'_> {
     }
 
     async fn grant(&self, script: &str) -> ApiResult<()> {
-        let mut own = admin::open(self.own).await?;
+        let mut own = admin::open_own(self.own).await?;
         let known: HashSet<String> =
             admin::words(&mut own, "SELECT rolname::text AS word FROM pg_roles").await?.into_iter().collect();
         for statement in privileges::statements(script, &self.manifest.role, &self.own.user, &known) {

@@ -78,7 +78,7 @@ impl Fleet {
     }
 
     async fn look_around(&self, seen: &mut Installed) -> ApiResult<()> {
-        let mut control = match AdminConn::open(self.control.db.target(), &admin::options()).await {
+        let mut control = match AdminConn::open(self.control.db.target(), &admin::own_options()).await {
             Ok(conn) => conn,
             Err(error) => {
                 let (_, said) = explain(&error);

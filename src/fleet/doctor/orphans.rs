@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 
@@ -10,7 +11,7 @@ use super::server::Context;
 use super::{Finding, psql};
 use crate::control;
 use crate::control::clusters::Cluster;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::fleet::provision::read_stamp;
 use crate::fleet::{admin, sql};
 use crate::router::{AdminConn, MainConn, TenantStatus};
@@ -117,6 +118,11 @@ async fn whose(context: &Context<'_>, cluster: &Cluster, name: &str) -> ApiResul
     let stamped = "SELECT to_regclass('tenantry.stamp') IS NOT NULL AS yes";
     if !admin::ask(&mut inside, stamped).await? {
         return Ok(Whose::Nobodys);
+    }
+    // Whose database it is we do not know yet, nor what he calls a stamp.
+    inside.batch_execute("BEGIN READ ONLY").await.map_err(ApiError::internal)?;
+    if !admin::lock_plain(&mut inside, "tenantry.stamp").await? {
+        return Ok(Whose::AnothersOrUnknown);
     }
     let installation = context.fleet.installation().await?.id;
     Ok(match read_stamp(&mut inside).await? {

@@ -91,8 +91,18 @@ impl History {
         if !crate::fleet::admin::ask(conn, &known).await? {
             return Ok(Self(Vec::new()));
         }
+        // Only read where reading it runs nothing of the tenant's: its role can put something else in its place.
+        conn.batch_execute("BEGIN READ ONLY").await.map_err(ApiError::internal)?;
+        if !crate::fleet::admin::lock_plain(conn, table).await? {
+            return Err(crate::fleet::refused(format!(
+                "{table} is no plain table any more: it was put in the place of the history of migrations. Look at it, and \
+                 put the history back from a backup."
+            )));
+        }
         let rows = format!("SELECT version, name::text, checksum::text FROM {table} ORDER BY version");
-        Ok(Self(diesel::sql_query(rows).load(conn).await.map_err(ApiError::internal)?))
+        let applied = diesel::sql_query(rows).load(conn).await.map_err(ApiError::internal)?;
+        conn.batch_execute("COMMIT").await.map_err(ApiError::internal)?;
+        Ok(Self(applied))
     }
 
     /// The version that the database has come to.

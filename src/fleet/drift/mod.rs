@@ -175,7 +175,7 @@ impl Fleet {
             None => {
                 let (keys, id) = (self.control.keys.clone(), tenant.id);
                 let read = async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await;
-                admin::open(&self.control.db.read(read).await?.1).await?
+                admin::open_own(&self.control.db.read(read).await?.1).await?
             }
         };
         let mut before = histories(&mut inside, migrations).await?;

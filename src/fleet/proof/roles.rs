@@ -168,11 +168,11 @@ pub(super) async fn tried(fleet: &Fleet, ground: &Ground, seen: &[Seen<'_>]) -> 
 }
 
 async fn attempt(fleet: &Fleet, one: Try<'_>) -> Option<Fault> {
-    let mut opened = AdminConn::open(&one.target, &admin::options()).await;
+    let mut opened = AdminConn::open(&one.target, &admin::own_options()).await;
     if opened.as_ref().is_err_and(ConnectError::is_wrong_password)
         && let Some(target) = anew(fleet, &one).await
     {
-        opened = AdminConn::open(&target, &admin::options()).await;
+        opened = AdminConn::open(&target, &admin::own_options()).await;
     }
     match opened.map(drop) {
         Err(error) if error.is_forbidden() => None,

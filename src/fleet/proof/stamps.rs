@@ -47,7 +47,7 @@ async fn one<'a>(fleet: &Fleet, ground: &Ground, tenant: &'a TenantRecord) -> Se
     let read = async move |conn: &mut MainConn| tenants::target(conn, &keys, id).await;
     let opened = async {
         let target = fleet.control.db.read(read).await?.1;
-        let conn = admin::open(&target).await;
+        let conn = admin::open_own(&target).await;
         Ok::<_, ApiError>((target, conn?))
     };
     match opened.await {

@@ -46,7 +46,7 @@ impl Fleet {
                 first_session = Some(welcome.sign_in(&expected.ready().await?, admin).await?);
             }
             ((admin, _), _) => {
-                let mut own = admin::open(&ready.address).await?;
+                let mut own = admin::open_own(&ready.address).await?;
                 verify::stamp((tenant.id, self.installation().await?.id), &mut own).await?;
                 if let Some(admin) = admin {
                     generated = admin.make(&mut own).await?;

@@ -85,7 +85,7 @@ pub(super) async fn probe(
 }
 
 async fn connect(target: &Target) -> ApiResult<AdminConn> {
-    AdminConn::open(target, &admin::options()).await.map_err(|error| {
+    AdminConn::open(target, &admin::own_options()).await.map_err(|error| {
         let (code, said) = explain(&error);
         refuse(code, said).caused_by(error)
     })

@@ -317,7 +317,7 @@ impl Fleet {
                 Ok::<_, ApiError>((direct, installation::find(conn, &keys).await?))
             })
             .await?;
-        let mut conn = match admin::open(&direct).await {
+        let mut conn = match admin::open_own(&direct).await {
             Ok(conn) => conn,
             Err(error) if must_go => return Err(error),
             Err(error) => {

@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
         if self.inside.is_none() {
             self.inside = Some(match &self.cluster {
                 Some(cluster) => self.open(&cluster.admin.with_database(&self.tenant.database_name)).await?,
-                None => admin::open(&self.direct).await?,
+                None => admin::open_own(&self.direct).await?,
             });
         }
         self.inside.as_mut().ok_or_else(|| ApiError::internal("opened above"))
@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
         if self.own.is_none() {
             self.own = Some(match self.own_ahead.take() {
                 Some(opening) => opening.await.map_err(ApiError::internal)??,
-                None => admin::open(&self.direct).await?,
+                None => admin::open_own(&self.direct).await?,
             });
         }
         self.own.as_mut().ok_or_else(|| ApiError::internal("opened above"))
@@ -207,14 +207,14 @@ impl<'a> Run<'a> {
     pub(super) fn open_own_ahead(&mut self) {
         if self.own.is_none() && self.welcome.is_none() {
             let target = self.direct.clone();
-            self.own_ahead = Some(AbortOnDropHandle::new(tokio::spawn(async move { admin::open(&target).await })));
+            self.own_ahead = Some(AbortOnDropHandle::new(tokio::spawn(async move { admin::open_own(&target).await })));
         }
     }
 
     /// Begins to knock, as the tenant's role, at the database of the cluster's administrator.
     pub(super) fn knock_ahead(&mut self) -> ApiResult<()> {
         let elsewhere = self.direct.with_database(&self.cluster()?.admin.database);
-        let knock = async move { AdminConn::open(&elsewhere, &admin::options()).await };
+        let knock = async move { AdminConn::open(&elsewhere, &admin::own_options()).await };
         self.knocking = Some(AbortOnDropHandle::new(tokio::spawn(knock)));
         Ok(())
     }

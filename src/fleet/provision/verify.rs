@@ -63,7 +63,7 @@ pub(in crate::fleet) async fn stamp(ours: (TenantId, InstallationId), conn: &mut
 pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
     let ours = (run.tenant.id, run.installation.id);
     if run.cluster.is_none() {
-        return stamp(ours, &mut admin::open(&run.pooled).await?).await;
+        return stamp(ours, &mut admin::open_own(&run.pooled).await?).await;
     }
     look(ours, run).await?;
     match run.knocked().await? {

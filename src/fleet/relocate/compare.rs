@@ -67,7 +67,9 @@ pub(super) async fn compare(run: &Run<'_>, weighed: Option<&mut [Side; 2]>) -> A
 
 async fn look(target: &Target, mut weighed: Option<&mut Side>) -> ApiResult<Compared> {
     let mut conn = open_patiently(target).await?;
-    conn.batch_execute(READING).await.map_err(ApiError::internal)?;
+    for settings in [READING, admin::TABLES_ONLY] {
+        conn.batch_execute(settings).await.map_err(ApiError::internal)?;
+    }
     let mut found = Vec::new();
     for table in admin::words(&mut conn, &tables("true")).await? {
         let since = match &mut weighed {

@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             tls: target.admin.tls.clone(),
             ..self.own.clone()
         };
-        verify::stamp((self.tenant.id, self.installation.id), &mut admin::open(&own).await?).await
+        verify::stamp((self.tenant.id, self.installation.id), &mut admin::open_own(&own).await?).await
     }
 
     async fn switch(&mut self, journal: &Journal<'_>) -> ApiResult<()> {

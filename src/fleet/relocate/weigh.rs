@@ -67,7 +67,7 @@ async fn weigh_all(run: &Run<'_>, journal: &mut Journal<'_>) -> ApiResult<[Side;
 impl Side {
     async fn begin(at: Target) -> ApiResult<Self> {
         let mut then = open_patiently(&at).await?;
-        for statements in [READING, BEGIN] {
+        for statements in [READING, admin::TABLES_ONLY, BEGIN] {
             then.batch_execute(statements).await.map_err(ApiError::internal)?;
         }
         // The first query takes the snapshot.

@@ -178,7 +178,7 @@ impl Steps for Swap<'_> {
                 Ok(())
             }
             Step::Sessions => {
-                let mut own = admin::open(&self.own).await?;
+                let mut own = admin::open_own(&self.own).await?;
                 say_anew(&mut own).await.map_err(ApiError::internal)?;
                 sign_everybody_out(&mut own).await
             }

@@ -177,7 +177,7 @@ impl Fleet {
         }
         let ours = ours.ok_or_else(|| ApiError::internal("the installation is not set up"))?;
         for target in [pooled, direct] {
-            verify::stamp((id, ours.id), &mut admin::open(target).await?).await?;
+            verify::stamp((id, ours.id), &mut admin::open_own(target).await?).await?;
         }
         let (pooled, direct, keys) = (pooled.clone(), direct.clone(), self.control.keys.clone());
         self.control

@@ -85,11 +85,11 @@ impl<'a> Run<'a> {
         if let Some(cluster) = &self.cluster {
             return admin::open(&cluster.admin).await;
         }
-        match AdminConn::open(&self.direct, &admin::options()).await {
+        match AdminConn::open(&self.direct, &admin::own_options()).await {
             Ok(own) => Ok(own),
             // An earlier run came as far as the server.
             Err(error) if error.kind == ConnectFailure::Authentication => match self.passwords().await?.0 {
-                Some(next) => admin::open(&Target { password: next, ..self.direct.clone() }).await,
+                Some(next) => admin::open_own(&Target { password: next, ..self.direct.clone() }).await,
                 None => Err(admin::unavailable(error)),
             },
             Err(error) => Err(admin::unavailable(error)),
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
 
     async fn probe(&self) -> ApiResult<()> {
         let next = Target { password: self.next().await?, ..self.direct.clone() };
-        admin::open(&next).await.map(drop)
+        admin::open_own(&next).await.map(drop)
     }
 
     async fn swap(&mut self, by: Driver) -> ApiResult<()> {
@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
     async fn old_refused(&self) -> ApiResult<()> {
         if let (_, Some(former)) = self.passwords().await? {
             let old = Target { password: former, ..self.direct.clone() };
-            match AdminConn::open(&old, &admin::options()).await {
+            match AdminConn::open(&old, &admin::own_options()).await {
                 Err(error) if error.kind == ConnectFailure::Authentication => {}
                 Err(error) => return Err(admin::unavailable(error)),
                 Ok(_) => {

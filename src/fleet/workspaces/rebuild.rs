@@ -85,7 +85,7 @@ impl Fleet {
         let keys = self.control.keys.clone();
         let find = async move |conn: &mut MainConn| tenants::target(conn, &keys, tenant).await;
         let (_, direct) = self.control.db.read(find).await?;
-        let mut own = admin::open(&direct).await?;
+        let mut own = admin::open_own(&direct).await?;
         for _ in 0..TRIES {
             let mut source = Source::Own(&mut own);
             if self.carry_everybody(tenant, &mut source).await? {
