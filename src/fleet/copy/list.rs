@@ -2,11 +2,11 @@
 
 /// The lines of `pg_restore --list`, sorted out.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Lists {
+pub(in crate::fleet) struct Lists {
     /// Everything but privileges.
-    pub(super) objects: String,
+    pub(in crate::fleet) objects: String,
     /// Who may do what.
-    pub(super) privileges: String,
+    pub(in crate::fleet) privileges: String,
 }
 
 /// The schema of the stamp is the administrator's, `public` is there, and what an extension says of itself stays its own.
@@ -20,7 +20,7 @@ const THERE: [&str; 5] = [
 
 impl Lists {
     /// Reads what `pg_restore --list` prints: `<dump id>; <catalog> <oid> <what> <schema> <name> <owner>`.
-    pub(super) fn read(table_of_contents: &str) -> Self {
+    pub(in crate::fleet) fn read(table_of_contents: &str) -> Self {
         let mut lists = Self::default();
         for line in table_of_contents.lines().filter(|line| !line.starts_with(';')) {
             let Some(what) = line.splitn(4, ' ').nth(3) else { continue };

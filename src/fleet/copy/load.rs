@@ -1,12 +1,9 @@
 //! An empty database of a tenant's own, and the dump into it.
 
-use std::collections::HashSet;
-
-use diesel_async::SimpleAsyncConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::list::Lists;
-use super::privileges;
+use super::privileges::grant;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::dump::{Program, complaints, patient};
 use crate::fleet::backup::vault::DUMP;
@@ -44,7 +41,7 @@ impl Load<'_> {
         let arguments = [&*database, "--no-password", "--no-owner", "--no-acl", "--exit-on-error"];
         self.pass(Some(self.own), &arguments, Some(&lists.objects)).await?;
         let script = self.pass(None, &["--file=-", "--no-owner"], Some(&lists.privileges)).await?;
-        self.grant(&script).await
+        grant(&script, &self.manifest.role, self.own).await
     }
 
     /// The database, with nothing in it but the stamp; its owner alone connects.
@@ -75,16 +72,6 @@ impl Load<'_> {
         program.end(&said).await?;
         fed?;
         printed
-    }
-
-    async fn grant(&self, script: &str) -> ApiResult<()> {
-        let mut own = admin::open_own(self.own).await?;
-        let known: HashSet<String> =
-            admin::words(&mut own, "SELECT rolname::text AS word FROM pg_roles").await?.into_iter().collect();
-        for statement in privileges::statements(script, &self.manifest.role, &self.own.user, &known) {
-            own.batch_execute(&statement).await.map_err(ApiError::internal)?;
-        }
-        Ok(())
     }
 
     /// Counts and compares what was loaded with what was dumped. What is not the same, or is gone since it was loaded, is

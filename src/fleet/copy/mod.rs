@@ -1,7 +1,9 @@
-//! A sealed dump into an empty database: what restore and clone have in common.
+//! A dump into an empty database, loaded with the tenant's own role: what restore, clone and a move have in common.
 
 mod list;
 mod load;
 mod privileges;
 
+pub(super) use list::Lists;
 pub(super) use load::Load;
+pub(super) use privileges::grant;

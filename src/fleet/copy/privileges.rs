@@ -2,10 +2,25 @@
 
 use std::collections::HashSet;
 
-use crate::fleet::sql;
+use diesel_async::SimpleAsyncConnection as _;
+
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{admin, sql};
+use crate::router::Target;
+
+/// Says in a copy, as the role that owns it, what a script of privileges says of the `original` role's.
+pub(in crate::fleet) async fn grant(script: &str, original: &str, own: &Target) -> ApiResult<()> {
+    let mut conn = admin::open_own(own).await?;
+    let known: HashSet<String> =
+        admin::words(&mut conn, "SELECT rolname::text AS word FROM pg_roles").await?.into_iter().collect();
+    for statement in statements(script, original, &own.user, &known) {
+        conn.batch_execute(&statement).await.map_err(ApiError::internal)?;
+    }
+    Ok(())
+}
 
 /// The statements of a script of privileges that make sense here. Roles that this server does not have are left out.
-pub(super) fn statements(script: &str, original: &str, role: &str, known: &HashSet<String>) -> Vec<String> {
+fn statements(script: &str, original: &str, role: &str, known: &HashSet<String>) -> Vec<String> {
     script.lines().filter_map(|line| statement(line, original, role, known)).collect()
 }
 

@@ -1,16 +1,18 @@
-//! By PostgreSQL's own programs: dump and restore. The stamp and its schema belong to the administrator, and are there
-//! already; everything else keeps its owner and its grants.
+//! By PostgreSQL's own programs: dump and restore. What is dumped is read as the administrator, who runs nothing of the
+//! tenant's for it. It is loaded as the tenant's own role at the target: a check, a computed column, an index or a trigger is
+//! code of the tenant's, which must not run as anybody else. The stamp and its schema belong to the administrator, and are there
+//! already; so are extensions that he had installed.
 
-use std::fs;
-use std::io::Write as _;
 use std::process::Stdio;
 
+use diesel_async::SimpleAsyncConnection as _;
 use tokio::process::Command;
 
 use super::run::Run;
-use super::target;
+use super::{target, triggers};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::{programs, refused};
+use crate::fleet::copy::{Lists, grant};
+use crate::fleet::{admin, programs, refused, sql};
 use crate::router::Target;
 
 /// What of a program's complaint is kept.
@@ -28,18 +30,30 @@ pub(super) async fn schema(run: &Run<'_>) -> ApiResult<()> {
     restore(run, true).await
 }
 
-/// The rows of these tables alone.
+/// The rows of these tables alone. No trigger of the tenant's takes notice: each is as it was afterwards, as it is at the
+/// source, which is fenced.
 pub(super) async fn rows(run: &Run<'_>, tables: &[String]) -> ApiResult<()> {
-    let at_target = run.at_target()?;
+    let loader = run.loader()?;
     let (mut dump, files) = client("pg_dump", &run.at_source())?;
     let archive = files.path("archive");
     dump.args(["--format=custom", "--compress=0", "--data-only"]).arg("--file").arg(&archive);
     dump.args(tables.iter().flat_map(|table| ["--table", table]));
     finish("pg_dump", dump).await?;
-    let (mut restore, _private) = client("pg_restore", &at_target)?;
-    restore.args(["--exit-on-error", "--data-only", "--disable-triggers", "--dbname", &at_target.database]);
-    restore.arg(&archive);
-    finish("pg_restore", restore).await.map(drop)
+    let as_they_were = triggers::as_they_are(&mut admin::open(&run.at_source()).await?, tables).await?;
+    run.loading(async {
+        let mut own = admin::open_own(&loader).await?;
+        for statement in triggers::none(tables) {
+            own.batch_execute(&statement).await.map_err(ApiError::internal)?;
+        }
+        let (mut restore, _private) = client("pg_restore", &loader)?;
+        restore.args(["--exit-on-error", "--data-only", "--no-owner", "--dbname", &loader.database]).arg(&archive);
+        finish("pg_restore", restore).await?;
+        for statement in as_they_were {
+            own.batch_execute(&statement).await.map_err(ApiError::internal)?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn restore(run: &Run<'_>, schema_only: bool) -> ApiResult<()> {
@@ -47,29 +61,68 @@ async fn restore(run: &Run<'_>, schema_only: bool) -> ApiResult<()> {
         // An interrupted run came so far.
         target::empty(run).await?;
     }
-    let (source, at_target) = (run.at_source(), run.at_target()?);
-    let (mut dump, files) = client("pg_dump", &source)?;
-    let (archive, contents) = (files.path("archive"), files.path("contents"));
+    let (mut dump, files) = client("pg_dump", &run.at_source())?;
+    let archive = files.path("archive");
     dump.args(["--format=custom", "--compress=0", "--no-publications", "--no-subscriptions"]);
     dump.args(["--exclude-table=tenantry.stamp", "--lock-wait-timeout=10s"]).arg("--file").arg(&archive);
     if schema_only {
         dump.arg("--schema-only");
     }
     finish("pg_dump", dump).await?;
-    let (mut list, _private) = client("pg_restore", &at_target)?;
-    list.arg("--list").arg(&archive);
-    let listed = finish("pg_restore", list).await?;
-    let kept: String = listed.lines().filter(|line| !is_tenantry(line)).flat_map(|line| [line, "\n"]).collect();
-    fs::File::create(&contents).and_then(|mut file| file.write_all(kept.as_bytes())).map_err(ApiError::internal)?;
-    let (mut restore, _private) = client("pg_restore", &at_target)?;
-    restore.args(["--exit-on-error", "--no-tablespaces", "--jobs=2", "--dbname", &at_target.database]);
-    restore.arg("--use-list").arg(&contents).arg(&archive);
-    finish("pg_restore", restore).await.map(drop)
+    let there = extensions(run).await?;
+    run.loading(load(run, &files, &there)).await
 }
 
-/// The schema of the bookkeeping, and who may use it: `3; 2615 16385 SCHEMA - tenantry postgres`.
-fn is_tenantry(line: &str) -> bool {
-    line.contains(" SCHEMA - tenantry ") || line.contains(" ACL - SCHEMA tenantry ")
+/// Loads the dump as the tenant's own role, but for the schemas that are `there`.
+async fn load(run: &Run<'_>, files: &programs::PrivateFiles, there: &[String]) -> ApiResult<()> {
+    let (loader, archive) = (run.loader()?, files.path("archive"));
+    let (mut list, _private) = client("pg_restore", &loader)?;
+    list.arg("--list").arg(&archive);
+    let lists = Lists::read(&finish("pg_restore", list).await?);
+    let is_there = |line: &&str| there.iter().any(|schema| line.contains(&format!(" SCHEMA - {schema} ")));
+    let objects: String = lists.objects.lines().filter(|line| !is_there(line)).flat_map(|line| [line, "\n"]).collect();
+    let objects = files.write("objects", &objects).map_err(ApiError::internal)?;
+    let (mut restore, _private) = client("pg_restore", &loader)?;
+    restore.args(["--exit-on-error", "--no-owner", "--no-acl", "--no-tablespaces", "--jobs=2"]);
+    restore.args(["--dbname", &loader.database]).arg("--use-list").arg(objects).arg(&archive);
+    finish("pg_restore", restore).await?;
+    let privileges = files.write("privileges", &lists.privileges).map_err(ApiError::internal)?;
+    let (mut script, _private) = client("pg_restore", &loader)?;
+    script.args(["--file=-", "--no-owner"]).arg("--use-list").arg(privileges).arg(&archive);
+    grant(&finish("pg_restore", script).await?, &run.tenant.role_name, &loader).await
+}
+
+/// What an administrator has installed at the source the tenant's role may not be able to: it is installed before anything of
+/// the tenant's is there. Gives the schemas that were made for it.
+async fn extensions(run: &Run<'_>) -> ApiResult<Vec<String>> {
+    let not_its_own = format!(
+        "FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.oid >= {} AND e.extowner <> \
+         (SELECT oid FROM pg_roles WHERE rolname = {})",
+        admin::FIRST_MADE,
+        sql::literal(&run.tenant.role_name)
+    );
+    let apart = "n.nspname NOT IN ('public', 'pg_catalog')";
+    let schemas = format!("SELECT DISTINCT n.nspname::text AS word {not_its_own} AND {apart}");
+    let install = format!(
+        "SELECT format('CREATE EXTENSION IF NOT EXISTS %I WITH SCHEMA %I', e.extname, n.nspname) AS word {not_its_own} \
+         ORDER BY e.oid"
+    );
+    let mut source = admin::open(&run.at_source()).await?;
+    let (schemas, install) = (admin::words(&mut source, &schemas).await?, admin::words(&mut source, &install).await?);
+    let mut inside = admin::open(&run.at_target()?).await?;
+    let make = |schema: &String| format!("CREATE SCHEMA IF NOT EXISTS {}", sql::ident(schema));
+    let usable = |schema: &String| {
+        let (schema, role) = (sql::ident(schema), sql::ident(&run.tenant.role_name));
+        format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}")
+    };
+    let all: Vec<String> = schemas.iter().map(make).chain(install).chain(schemas.iter().map(usable)).collect();
+    for statement in all {
+        inside.batch_execute(&statement).await.map_err(|error| {
+            ApiError::internal(error)
+                .detail("An extension could not be installed at the target as it is at the source; the log says why.")
+        })?;
+    }
+    Ok(schemas)
 }
 
 fn client(program: &'static str, target: &Target) -> ApiResult<(Command, programs::PrivateFiles)> {
@@ -95,17 +148,4 @@ async fn finish(program: &'static str, mut command: Command) -> ApiResult<String
         return Err(refused(full).caused_by(failed));
     }
     Err(ApiError::internal(failed).detail("The tenant's database could not be copied; the log says why."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leaves_out_what_the_administrator_made() {
-        assert!(is_tenantry("6; 2615 16391 SCHEMA - tenantry postgres"));
-        assert!(is_tenantry("3460; 0 0 ACL - SCHEMA tenantry postgres"));
-        assert!(!is_tenantry("217; 1259 16400 TABLE tenantry schema_history t_0"));
-        assert!(!is_tenantry("5; 2615 2200 SCHEMA - public pg_database_owner"));
-    }
 }

@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod begin;
+mod code;
 mod compare;
 mod copy;
 mod fence;
@@ -17,6 +18,7 @@ mod request;
 mod run;
 mod steps;
 mod target;
+mod triggers;
 mod undo;
 mod weigh;
 

@@ -9,8 +9,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep};
 
 use super::compare::{SEQUENCES, tables};
-use super::copy;
 use super::run::{Run, open_patiently};
+use super::{code, copy, triggers};
 use crate::control::clusters::Cluster;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::operation::Journal;
@@ -87,7 +87,7 @@ pub(super) async fn obstacle(run: &Run<'_>, target: &Cluster) -> ApiResult<Optio
             }
         }
     }
-    Ok(None)
+    code::obstacle(run, target).await
 }
 
 /// The target has every row, and follows. The tenant goes on serving.
@@ -102,7 +102,8 @@ pub(super) async fn begin(run: &Run<'_>, journal: &mut Journal<'_>) -> ApiResult
         return Ok(());
     }
     let list = published.join(", ");
-    truncate(&mut target, &list).await?;
+    code::may_replicate(&mut target).await?;
+    triggers::truncate(run, &published).await?;
     let password = scram::generate_password();
     let variables = [("name", &*name), ("database", &*run.tenant.database_name)];
     let verifier = scram::verifier(&password);
@@ -197,7 +198,7 @@ pub(super) async fn finish(run: &Run<'_>) -> ApiResult<()> {
     }
     let held_back = admin::words(&mut source, &tables(NO_IDENTITY)).await?;
     if !held_back.is_empty() {
-        truncate(&mut target, &held_back.join(", ")).await?;
+        triggers::truncate(run, &held_back).await?;
         copy::rows(run, &held_back).await?;
     }
     for sequence in admin::words(&mut source, SEQUENCES).await? {
@@ -269,12 +270,6 @@ pub(super) async fn forget_source(run: &Run<'_>) -> ApiResult<()> {
         &[("name", &name), ("database", &run.tenant.database_name)],
     );
     execute(&mut source, &away).await
-}
-
-/// Empties tables at the target, and nothing takes notice of it.
-async fn truncate(target: &mut AdminConn, list: &str) -> ApiResult<()> {
-    let quietly = format!("BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE {list}; COMMIT");
-    execute(target, &quietly).await
 }
 
 async fn execute(conn: &mut AdminConn, statement: &str) -> ApiResult<()> {

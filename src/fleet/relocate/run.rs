@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
@@ -15,7 +16,7 @@ use crate::control::{installation, operations};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::operation::{Journal, Steps};
 use crate::fleet::provision::verify;
-use crate::fleet::{Fleet, admin, refused};
+use crate::fleet::{Fleet, admin, refused, scram, sql};
 use crate::kernel::ClusterId;
 use crate::router::{AdminConn, ConnectOptions, Installation, MainConn, Target};
 
@@ -38,6 +39,9 @@ pub(super) struct Run<'a> {
     pub(super) installation: Installation,
     /// The tenant's role, at whatever server it is now.
     pub(super) own: Target,
+    /// What its role at the target has for a password while the copy is loaded. Nobody else has it, and it is kept nowhere: who
+    /// goes on with the move sets another one.
+    one_time: SecretString,
     pub(super) plan: Option<Plan>,
     pub(super) source: Cluster,
     /// Known once it is chosen.
@@ -133,6 +137,7 @@ impl<'a> Run<'a> {
             wanted,
             installation,
             own,
+            one_time: scram::generate_password(),
             plan,
             source,
             target,
@@ -171,6 +176,39 @@ impl<'a> Run<'a> {
         Ok(self.target()?.admin.with_database(&self.tenant.database_name))
     }
 
+    /// The tenant's own role at the target, as it will be.
+    fn own_at_target(&self) -> ApiResult<Target> {
+        let admin = &self.target()?.admin;
+        Ok(Target { host: admin.host.clone(), port: admin.port, tls: admin.tls.clone(), ..self.own.clone() })
+    }
+
+    /// The same while the copy is loaded: whatever the tenant has made runs with no more than its own rights.
+    pub(super) fn loader(&self) -> ApiResult<Target> {
+        Ok(Target { password: self.one_time.clone(), ..self.own_at_target()? })
+    }
+
+    /// Work as [`Run::loader`]: until it ends its role lets in whoever has the one-time password, which is nobody else.
+    pub(super) async fn loading<T>(&self, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        let server = &self.target()?.admin;
+        self.admit(&mut admin::open(server).await?, &self.one_time).await?;
+        let done = work.await?;
+        fence::set_login(server, &self.tenant.role_name, false).await?;
+        Ok(done)
+    }
+
+    async fn admit(&self, server: &mut AdminConn, password: &SecretString) -> ApiResult<()> {
+        use diesel_async::SimpleAsyncConnection as _;
+        let verifier = scram::verifier(password);
+        let (role, verifier) = (sql::ident(&self.tenant.role_name), sql::literal(verifier.expose_secret()));
+        let alter = format!("ALTER ROLE {role} LOGIN PASSWORD {verifier}");
+        server.batch_execute(&alter).await.map_err(ApiError::internal)
+    }
+
+    /// The verifier that the role is made with.
+    pub(super) fn verifier(&self) -> SecretString {
+        scram::verifier(&self.one_time)
+    }
+
     async fn hold(&mut self, journal: &Journal<'_>) -> ApiResult<()> {
         let (id, by, lasting) = (self.tenant.id, journal.operation.id, self.wanted.hold_deadline);
         self.deadline = Some(Instant::now() + lasting);
@@ -200,13 +238,8 @@ impl<'a> Run<'a> {
         let target = self.target()?;
         let mut server = admin::open(&target.admin).await?;
         self.may_be_open.store(true, Ordering::Relaxed);
-        fence::let_in(&mut server, &self.tenant.role_name, true).await?;
-        let own = Target {
-            host: target.admin.host.clone(),
-            port: target.admin.port,
-            tls: target.admin.tls.clone(),
-            ..self.own.clone()
-        };
+        self.admit(&mut server, &self.own.password).await?;
+        let own = self.own_at_target()?;
         verify::stamp((self.tenant.id, self.installation.id), &mut admin::open_own(&own).await?).await
     }
 
@@ -245,8 +278,10 @@ impl<'a> Run<'a> {
 
     async fn analyze(&self) -> ApiResult<()> {
         use diesel_async::SimpleAsyncConnection as _;
-        let target = self.at_target()?;
-        open_patiently(&target).await?.batch_execute("ANALYZE").await.map_err(ApiError::internal)
+        // As the tenant's role: what an index computes is the tenant's code.
+        let options = ConnectOptions { statement_timeout: None, ..admin::own_options() };
+        let mut own = AdminConn::open(&self.own_at_target()?, &options).await.map_err(admin::unavailable)?;
+        own.batch_execute("ANALYZE").await.map_err(ApiError::internal)
     }
 }
 

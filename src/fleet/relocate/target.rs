@@ -7,14 +7,14 @@ use super::prepare;
 use super::run::Run;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::provision::role_connections;
-use crate::fleet::{admin, scram, sql};
+use crate::fleet::{admin, sql};
 
 /// The role, and an empty database that has its stamp already.
 pub(super) async fn make(run: &Run<'_>) -> ApiResult<()> {
     let mut server = admin::open(&run.target()?.admin).await?;
     // Perhaps it has been a while since this was looked at.
     prepare::may_make(&mut server, run.target()?).await?;
-    let (role, verifier) = (&*run.tenant.role_name, scram::verifier(&run.own.password));
+    let (role, verifier) = (&*run.tenant.role_name, run.verifier());
     let limit = role_connections(run.tenant.max_connections).to_string();
     let variables = [("role", role), ("verifier", verifier.expose_secret()), ("connection_limit", &*limit)];
     // One message is one transaction: the role is never seen to be able to log in.

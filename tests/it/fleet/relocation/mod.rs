@@ -5,6 +5,7 @@ mod crash;
 mod drain;
 mod faults;
 mod large;
+mod planted;
 mod writes;
 
 use std::os::unix::process::ExitStatusExt as _;

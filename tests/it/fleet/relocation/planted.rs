@@ -1,0 +1,210 @@
+//! What a tenant's role has made in its own database runs as that role alone, whoever moves it.
+
+use tenantry::control::tenants;
+use tenantry::error::ApiError;
+use tenantry::fleet::relocate::Step;
+use tenantry::router::{AdminConn, ConnectFailure, ConnectOptions, MainConn, Target};
+use tenantry::testing::Tenant;
+
+use super::{CONTACTS, Ground, is_moved};
+use crate::support::db;
+
+/// Something that a role can make in its own database.
+struct Planted {
+    what: &'static str,
+    /// Made once; it moves along. `{role}` is the tenant's.
+    objects: &'static str,
+    /// Set for the database, and not moved along.
+    settings: &'static str,
+    /// By a server that applies replicated rows as a superuser it is not replicated, for this reason.
+    obstacle: Option<&'static str>,
+}
+
+const PLANTED: [Planted; 7] = [
+    Planted {
+        what: "a cast of a table's rows",
+        objects: "CREATE FUNCTION public.said(public.contacts) RETURNS text LANGUAGE plpgsql AS \
+                  $f$ BEGIN PERFORM public.seen(); RETURN 'the same for all'; END $f$; \
+                  CREATE CAST (public.contacts AS text) WITH FUNCTION public.said(public.contacts)",
+        settings: "",
+        obstacle: None,
+    },
+    Planted {
+        what: "functions in the place of the server's own",
+        objects: "CREATE FUNCTION public.current_setting(text) RETURNS text LANGUAGE plpgsql AS \
+                  $f$ BEGIN PERFORM public.seen(); RETURN pg_catalog.current_setting($1); END $f$; \
+                  CREATE FUNCTION public.md5(text) RETURNS text LANGUAGE plpgsql AS \
+                  $f$ BEGIN PERFORM public.seen(); RETURN pg_catalog.md5($1); END $f$; \
+                  CREATE FUNCTION public.pg_database_size(name) RETURNS bigint LANGUAGE plpgsql AS \
+                  $f$ BEGIN PERFORM public.seen(); RETURN pg_catalog.pg_database_size($1); END $f$",
+        settings: "ALTER DATABASE \"{role}\" SET search_path = public, pg_catalog; \
+                   ALTER DATABASE \"{role}\" SET default_transaction_read_only = on",
+        obstacle: None,
+    },
+    Planted {
+        what: "a check",
+        objects: "ALTER TABLE public.contacts ADD CHECK (public.seen())",
+        settings: "",
+        obstacle: Some("a check, a computed column or an index"),
+    },
+    Planted {
+        what: "a check in words",
+        objects: "ALTER TABLE public.contacts ADD CHECK \
+                  (pg_catalog.query_to_xml('SELECT public.seen()', true, true, '') IS NOT NULL)",
+        settings: "",
+        obstacle: Some("a check, a computed column or an index"),
+    },
+    Planted {
+        what: "the check of a domain",
+        objects: "CREATE DOMAIN public.word AS text CHECK (public.seen()); \
+                  CREATE TABLE public.words (id int PRIMARY KEY, word public.word); INSERT INTO words VALUES (1, 'x')",
+        settings: "",
+        obstacle: Some("a check, a computed column or an index"),
+    },
+    Planted {
+        what: "a computed column and an index",
+        objects: "CREATE FUNCTION public.computed(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
+                  $f$ BEGIN PERFORM public.seen(); RETURN $1; END $f$; \
+                  CREATE TABLE public.numbers (id int PRIMARY KEY, two int GENERATED ALWAYS AS (public.computed(id)) STORED); \
+                  CREATE INDEX ON public.numbers (public.computed(id)); INSERT INTO public.numbers VALUES (1), (2)",
+        settings: "",
+        obstacle: Some("a check, a computed column or an index"),
+    },
+    Planted {
+        what: "triggers that run always",
+        objects: "CREATE FUNCTION public.noticed() RETURNS trigger LANGUAGE plpgsql AS \
+                  $f$ BEGIN PERFORM public.seen(); RETURN NEW; END $f$; \
+                  CREATE TRIGGER emptied BEFORE TRUNCATE ON public.contacts EXECUTE FUNCTION public.noticed(); \
+                  ALTER TABLE public.contacts ENABLE ALWAYS TRIGGER emptied; \
+                  CREATE TRIGGER written BEFORE INSERT ON public.contacts FOR EACH ROW EXECUTE FUNCTION public.noticed(); \
+                  ALTER TABLE public.contacts ENABLE REPLICA TRIGGER written",
+        settings: "",
+        obstacle: Some("a trigger is enabled for replication"),
+    },
+];
+
+/// Fails for whoever is not the tenant's role, which would be the end of the move; and takes what it can get.
+const SEEN: &str = "CREATE FUNCTION public.seen() RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN \
+    IF current_user <> '{role}' THEN RAISE EXCEPTION 'run as %', current_user; END IF; \
+    BEGIN EXECUTE 'RESET ROLE'; EXECUTE 'ALTER ROLE \"{role}\" SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END; \
+    RETURN true; END $f$";
+
+impl Planted {
+    async fn plant(&self, ground: &Ground, tenant: &Tenant) {
+        let at = ground.server("east").with_database(tenant.role());
+        let of_role =
+            |text: &str| format!("SET ROLE \"{0}\"; {1}", tenant.role(), text.replace("{role}", tenant.role()));
+        db::execute(&at, &of_role(SEEN)).await;
+        db::execute(&at, &of_role(self.objects)).await;
+        self.set(ground, "east", tenant).await;
+    }
+
+    async fn set(&self, ground: &Ground, place: &str, tenant: &Tenant) {
+        let at = ground.server(place);
+        for statement in self.settings.split("; ").filter(|statement| !statement.is_empty()) {
+            db::execute(&at, &statement.replace("{role}", tenant.role())).await;
+        }
+    }
+}
+
+async fn is_no_superuser(ground: &Ground, tenant: &Tenant, what: &str) {
+    let query = format!("SELECT rolsuper::text AS word FROM pg_roles WHERE rolname = '{}'", tenant.role());
+    for (place, server) in &ground.servers {
+        let supers = db::words(&server.target(), &query).await;
+        assert!(supers.iter().all(|is_super| is_super == "false"), "{what}: {place}");
+    }
+}
+
+#[actix_web::test]
+async fn nothing_that_a_tenant_has_planted_runs_as_an_administrator() {
+    let ground = Ground::new().await;
+    let version = "SELECT current_setting('server_version_num') AS word";
+    let as_owner = db::word(&ground.server("east"), version).await.parse::<u32>().expect("a number") >= 160_000;
+    for planted in &PLANTED {
+        let (what, tenant) = (planted.what, ground.app.tenant_on("east", "planted").await);
+        tenant.admin().contact("Ada").await;
+        planted.plant(&ground, &tenant).await;
+        let dumped = ground.moving(&tenant, &["--to", "west", "--method", "dump"]).await;
+        assert_eq!(dumped.code, Some(0), "{what}: {dumped:#?}");
+        is_moved(&dumped.json(), "west");
+        is_no_superuser(&ground, &tenant, what).await;
+        assert_eq!(ground.there(&tenant).await.0, ["west"], "{what}");
+        ground.moving(&tenant, &["--confirm"]).await.expect(0);
+        planted.set(&ground, "west", &tenant).await;
+        let replicated = ground.moving(&tenant, &["--to", "east", "--method", "replicate"]).await;
+        match planted.obstacle.filter(|_| !as_owner) {
+            None => {
+                assert_eq!(replicated.code, Some(0), "{what}: {replicated:#?}");
+                is_moved(&replicated.json(), "east");
+            }
+            Some(obstacle) => {
+                assert!(replicated.code == Some(4) && replicated.all().contains(obstacle), "{what}: {replicated:#?}");
+            }
+        }
+        is_no_superuser(&ground, &tenant, what).await;
+        assert!(ground.leftovers(&tenant).await.is_empty(), "{what}");
+    }
+}
+
+/// A column of the name that the rows are read under does not hide the others.
+#[actix_web::test]
+async fn a_column_does_not_stand_for_its_row() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "shadows").await;
+    let at = ground.server("east").with_database(tenant.role());
+    let table = "SET ROLE \"{role}\"; CREATE TABLE odd (t text, weighed int, tenantry_row int, other text); \
+                 INSERT INTO odd VALUES ('t', 1, 1, 'other')";
+    db::execute(&at, &table.replace("{role}", tenant.role())).await;
+    let moved = ground.moving(&tenant, &["--to", "west", "--method", "dump"]).await.expect(0).json();
+    let sums = moved["checksums"].as_array().expect("checksums");
+    let odd = sums.iter().find(|sum| sum["table"] == "public.odd").expect("it is told of");
+    let whole = "SELECT ('x' || substr(md5('(t,1,1,other)'), 1, 16))::bit(64)::bigint::text AS word";
+    assert_eq!(odd["checksum"], db::word(&at, whole).await);
+}
+
+/// A table without a key is loaded under the hold, by its owner: no trigger notices, and each is as it was afterwards.
+#[actix_web::test]
+async fn rows_that_are_loaded_under_the_hold_are_not_noticed() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "unnoticed").await;
+    let at = |place: &str| ground.server(place).with_database(tenant.role());
+    let table = "SET ROLE \"{role}\"; CREATE TABLE notes (note text); INSERT INTO notes VALUES ('one'), ('two'); \
+                 CREATE FUNCTION public.noticed() RETURNS trigger LANGUAGE plpgsql AS \
+                 $f$ BEGIN INSERT INTO public.notes VALUES ('noticed'); RETURN NULL; END $f$; \
+                 CREATE TRIGGER a_run BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION public.noticed(); \
+                 CREATE TRIGGER b_off BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION public.noticed(); \
+                 ALTER TABLE notes DISABLE TRIGGER b_off";
+    db::execute(&at("east"), &table.replace("{role}", tenant.role())).await;
+    ground.moving(&tenant, &["--to", "west", "--method", "replicate"]).await.expect(0);
+    assert_eq!(db::words(&at("west"), "SELECT note AS word FROM notes ORDER BY 1").await, ["one", "two"]);
+    let triggers = "SELECT tgname || ' ' || tgenabled::text AS word FROM pg_trigger \
+                    WHERE tgrelid = 'public.notes'::regclass ORDER BY 1";
+    assert_eq!(db::words(&at("west"), triggers).await, ["a_run O", "b_off D"]);
+}
+
+/// While its copy is loaded the role at the target has a password that only the mover knows: the one that it is known by
+/// opens nothing there before the source is shut, and whoever goes on after a crash needs no former one.
+#[actix_web::test]
+async fn the_role_has_its_password_at_the_target_once_it_is_opened() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "late").await;
+    let (control, id) = (ground.app.control(), tenant.id);
+    let keys = control.keys.clone();
+    let registered = control.db.read(async move |conn: &mut MainConn| -> Result<_, ApiError> {
+        Ok(tenants::target(conn, &keys, id).await?.1)
+    });
+    let (registered, west) = (registered.await.expect("a tenant"), ground.server("west"));
+    let own = Target { host: west.host.clone(), port: west.port, tls: west.tls.clone(), ..registered };
+    let opens = async || AdminConn::open(&own, &ConnectOptions::default()).await.map(drop).map_err(|error| error.kind);
+    let arguments = ["--to", "west", "--method", "replicate", "--hold-deadline", "60s"];
+    for step in [Step::Target, Step::Schema, Step::Copy] {
+        ground.crash(&tenant, &arguments, step, true).await;
+        assert!(!ground.there(&tenant).await.0.contains(&"west"), "{step}");
+        // As if it were in the middle of loading.
+        db::execute(&west, &format!("ALTER ROLE \"{}\" LOGIN", tenant.role())).await;
+        assert_eq!(opens().await, Err(ConnectFailure::Authentication), "{step}");
+    }
+    is_moved(&ground.moving(&tenant, &arguments).await.expect(0).json(), "west");
+    assert_eq!(opens().await, Ok(()));
+    tenant.admin().get(CONTACTS).await.expect(200);
+}
