@@ -72,3 +72,14 @@ async fn a_backend_that_ends_while_it_starts_is_unreachable() {
         assert!(!failed.is_late());
     }
 }
+
+#[test]
+fn an_administrator_s_session_says_where_names_lead_to() {
+    let own = ConnectOptions { lock_timeout: Some(Duration::from_secs(1)), ..ConnectOptions::default() };
+    assert!(!own.startup().contains("search_path"));
+    let theirs = ConnectOptions { rights: Rights::Administrator, ..own }.startup();
+    for said in ["-c search_path=pg_catalog,pg_temp ", "-c role=none ", "-c row_security=off ", "-c lock_timeout=1000"]
+    {
+        assert!(theirs.contains(said), "{said}: {theirs}");
+    }
+}

@@ -151,6 +151,35 @@ async fn what_was_switched_off_is_a_line() {
     db::execute(&app.server(), &format!("REVOKE \"{role}\" FROM \"{}\"", other.role())).await;
 }
 
+/// The history is the tenant's role's own, which may put anything in its place.
+#[actix_web::test]
+async fn a_history_that_would_run_something_is_not_read() {
+    let app = TestApp::shared().await;
+    let tenant = app.tenant("planted").await;
+    let role = tenant.role();
+    let runs = format!(
+        "SET ROLE \"{role}\"; DROP TABLE tenantry.schema_history; \
+         CREATE FUNCTION public.runs() RETURNS text LANGUAGE plpgsql AS \
+         $f$ BEGIN EXECUTE 'ALTER ROLE \"{role}\" SUPERUSER'; RETURN 'V1__identity'; END $f$"
+    );
+    db::execute(tenant.database(), &runs).await;
+    for plant in [
+        "CREATE VIEW tenantry.schema_history AS SELECT 1 AS version, public.runs() AS name, ''::text AS checksum",
+        "DROP VIEW tenantry.schema_history; CREATE TYPE public.told AS (word text); \
+         CREATE FUNCTION public.tells(public.told) RETURNS text LANGUAGE sql AS 'SELECT public.runs()'; \
+         CREATE CAST (public.told AS text) WITH FUNCTION public.tells(public.told); \
+         CREATE TABLE tenantry.schema_history (version int, name public.told, checksum text); \
+         INSERT INTO tenantry.schema_history VALUES (1, ROW('x'), '')",
+    ] {
+        db::execute(tenant.database(), &format!("SET ROLE \"{role}\"; {plant}")).await;
+        let report = app.fleet().drift(&[tenant.slug.to_string()], &Silent).await.unwrap();
+        let error = report.tenants[0].error.as_deref().expect("it is not compared");
+        assert!(error.contains("no plain table"), "{error}");
+        let is_super = format!("SELECT rolsuper::text AS word FROM pg_roles WHERE rolname = '{role}'");
+        assert_eq!(db::word(&app.server(), &is_super).await, "false");
+    }
+}
+
 /// Its catalog is read when its history has been: a migration ends in between.
 #[actix_web::test]
 async fn what_a_migration_makes_meanwhile_is_no_drift() {

@@ -89,13 +89,24 @@ const SEEN: &str = "CREATE FUNCTION public.seen() RETURNS boolean LANGUAGE plpgs
     BEGIN EXECUTE 'RESET ROLE'; EXECUTE 'ALTER ROLE \"{role}\" SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END; \
     RETURN true; END $f$";
 
+/// The tenant's role in its database, as the registry knows it, at a server where it may be.
+async fn own(ground: &Ground, tenant: &Tenant, place: &str) -> Target {
+    let (control, id, server) = (ground.app.control(), tenant.id, ground.server(place));
+    let keys = control.keys.clone();
+    let registered = control.db.read(async move |conn: &mut MainConn| -> Result<_, ApiError> {
+        Ok(tenants::target(conn, &keys, id).await?.1)
+    });
+    let registered = registered.await.expect("a tenant");
+    Target { host: server.host.clone(), port: server.port, tls: server.tls.clone(), ..registered }
+}
+
 impl Planted {
+    /// Over a connection of the role's own: one that took the role over from a superuser could give it back.
     async fn plant(&self, ground: &Ground, tenant: &Tenant) {
-        let at = ground.server("east").with_database(tenant.role());
-        let of_role =
-            |text: &str| format!("SET ROLE \"{0}\"; {1}", tenant.role(), text.replace("{role}", tenant.role()));
-        db::execute(&at, &of_role(SEEN)).await;
-        db::execute(&at, &of_role(self.objects)).await;
+        let own = own(ground, tenant, "east").await;
+        for text in [SEEN, self.objects] {
+            db::execute(&own, &text.replace("{role}", tenant.role())).await;
+        }
         self.set(ground, "east", tenant).await;
     }
 
@@ -188,13 +199,7 @@ async fn rows_that_are_loaded_under_the_hold_are_not_noticed() {
 async fn the_role_has_its_password_at_the_target_once_it_is_opened() {
     let ground = Ground::new().await;
     let tenant = ground.app.tenant_on("east", "late").await;
-    let (control, id) = (ground.app.control(), tenant.id);
-    let keys = control.keys.clone();
-    let registered = control.db.read(async move |conn: &mut MainConn| -> Result<_, ApiError> {
-        Ok(tenants::target(conn, &keys, id).await?.1)
-    });
-    let (registered, west) = (registered.await.expect("a tenant"), ground.server("west"));
-    let own = Target { host: west.host.clone(), port: west.port, tls: west.tls.clone(), ..registered };
+    let (own, west) = (own(&ground, &tenant, "west").await, ground.server("west"));
     let opens = async || AdminConn::open(&own, &ConnectOptions::default()).await.map(drop).map_err(|error| error.kind);
     let arguments = ["--to", "west", "--method", "replicate", "--hold-deadline", "60s"];
     for step in [Step::Target, Step::Schema, Step::Copy] {
