@@ -101,21 +101,25 @@ async fn extensions(run: &Run<'_>) -> ApiResult<Vec<String>> {
         admin::FIRST_MADE,
         sql::literal(&run.tenant.role_name)
     );
+    let role = sql::ident(&run.tenant.role_name);
     let apart = "n.nspname NOT IN ('public', 'pg_catalog')";
     let schemas = format!("SELECT DISTINCT n.nspname::text AS word {not_its_own} AND {apart}");
+    // Who may make things in an extension's schema is as at the source: its owner alone.
+    let make = format!(
+        "SELECT DISTINCT format('CREATE SCHEMA IF NOT EXISTS %I', n.nspname) || CASE WHEN n.nspowner = e.extowner THEN '' \
+         ELSE {} END AS word {not_its_own} AND {apart}",
+        sql::literal(&format!(" AUTHORIZATION {role}"))
+    );
     let install = format!(
-        "SELECT format('CREATE EXTENSION IF NOT EXISTS %I WITH SCHEMA %I', e.extname, n.nspname) AS word {not_its_own} \
-         ORDER BY e.oid"
+        "SELECT word FROM (SELECT e.oid, format('CREATE EXTENSION IF NOT EXISTS %I WITH SCHEMA %I', e.extname, n.nspname) \
+         AS word {not_its_own}) AS each ORDER BY oid"
     );
     let mut source = admin::open(&run.at_source()).await?;
-    let (schemas, install) = (admin::words(&mut source, &schemas).await?, admin::words(&mut source, &install).await?);
+    let schemas = admin::words(&mut source, &schemas).await?;
+    let mut all = admin::words(&mut source, &make).await?;
+    all.extend(admin::words(&mut source, &install).await?);
+    all.extend(schemas.iter().map(|schema| format!("GRANT USAGE ON SCHEMA {} TO {role}", sql::ident(schema))));
     let mut inside = admin::open(&run.at_target()?).await?;
-    let make = |schema: &String| format!("CREATE SCHEMA IF NOT EXISTS {}", sql::ident(schema));
-    let usable = |schema: &String| {
-        let (schema, role) = (sql::ident(schema), sql::ident(&run.tenant.role_name));
-        format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}")
-    };
-    let all: Vec<String> = schemas.iter().map(make).chain(install).chain(schemas.iter().map(usable)).collect();
     for statement in all {
         inside.batch_execute(&statement).await.map_err(|error| {
             ApiError::internal(error)

@@ -42,9 +42,12 @@ pub(super) async fn empty(run: &Run<'_>) -> ApiResult<()> {
     Ok(())
 }
 
-/// Whether nothing was restored into the database yet.
+/// Whether nothing was restored into the database yet, nor installed.
 pub(super) async fn is_empty(run: &Run<'_>) -> ApiResult<bool> {
     let query = "SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace IN ('public'::regnamespace, \
-                 'tenantry'::regnamespace) AND relname NOT LIKE 'stamp%') AS yes";
+                 'tenantry'::regnamespace) AND relname NOT LIKE 'stamp%') \
+                 AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace IN ('public'::regnamespace, 'tenantry'::regnamespace)) \
+                 AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname NOT IN ('public', 'tenantry', 'information_schema') \
+                 AND nspname !~ '^pg_') AND NOT EXISTS (SELECT FROM pg_extension WHERE extname <> 'plpgsql') AS yes";
     admin::ask(&mut admin::open(&run.at_target()?).await?, query).await
 }

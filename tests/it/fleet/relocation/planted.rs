@@ -213,3 +213,22 @@ async fn the_role_has_its_password_at_the_target_once_it_is_opened() {
     assert_eq!(opens().await, Ok(()));
     tenant.admin().get(CONTACTS).await.expect(200);
 }
+
+/// Its own role may not install what an administrator has: at the target that is done before anything of the tenant's is there.
+#[actix_web::test]
+async fn an_administrator_s_extension_moves_along() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "extended").await;
+    let at = |place: &str| ground.server(place).with_database(tenant.role());
+    // Not trusted, and of every server with the usual modules.
+    let usual = "SELECT count(*)::text AS word FROM pg_available_extensions WHERE name = 'pgstattuple'";
+    if db::word(&at("east"), usual).await == "0" {
+        return;
+    }
+    db::execute(&at("east"), "CREATE SCHEMA tools; CREATE EXTENSION pgstattuple SCHEMA tools").await;
+    ground.moving(&tenant, &["--to", "west", "--method", "dump"]).await.expect(0);
+    let installed = "SELECT e.extname || ' ' || n.nspname || ' ' || (e.extowner = r.oid)::text AS word FROM pg_extension e \
+                     JOIN pg_namespace n ON n.oid = e.extnamespace JOIN pg_roles r ON r.rolname = current_user \
+                     WHERE e.extname <> 'plpgsql'";
+    assert_eq!(db::words(&at("west"), installed).await, ["pgstattuple tools true"]);
+}
