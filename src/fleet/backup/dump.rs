@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
 use super::contents::{self, TableContents};
+use super::policies;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::programs::{PrivateFiles, client};
 use crate::fleet::{admin, refused};
@@ -44,6 +45,7 @@ impl Snapshot {
         let mut conn = patient(target).await?;
         let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
         conn.batch_execute(begin).await.map_err(ApiError::internal)?;
+        policies::hide_nothing(&mut conn).await?;
         let mut words = admin::words(&mut conn, "SELECT pg_export_snapshot() AS word").await?;
         let size = admin::words(&mut conn, "SELECT pg_database_size(current_database())::text AS word").await?;
         let size = size.first().and_then(|size| size.parse().ok()).unwrap_or_default();

@@ -8,6 +8,7 @@ mod begin;
 pub(super) mod contents;
 pub(super) mod dump;
 mod manifest;
+pub(super) mod policies;
 mod retention;
 mod run;
 pub(super) mod vault;

@@ -11,6 +11,7 @@ mod drift;
 mod due;
 mod erase;
 mod export;
+mod export_whole;
 mod guards;
 mod hold;
 mod jobs;
