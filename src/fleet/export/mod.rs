@@ -2,6 +2,7 @@
 //! with a manifest. Secrets stay out.
 
 pub mod columns;
+mod directory;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use diesel_async::SimpleAsyncConnection as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use directory::Mark;
 pub use write::{ExportedFile, ExportedTable};
 
 use super::backup::dump::patient;
@@ -24,11 +26,6 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::{Slug, TenantId};
 use crate::router::tenant::words;
 use crate::router::{MainConn, Target, TenantStatus};
-
-/// There while an export is not whole.
-const UNFINISHED: &str = ".unfinished-export";
-/// What says what an export holds.
-const MANIFEST: &str = "manifest.json";
 
 words! {
     /// A step of an export, as it is journaled and shown.
@@ -79,29 +76,11 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Makes the directory, or finds the one that an interrupted run began: wherever that was interrupted, and whatever
-    /// became of the directory since.
     async fn directory(&self, journal: &Journal<'_>) -> ApiResult<()> {
-        tokio::fs::create_dir_all(&self.to).await.map_err(write::unwritten)?;
-        let mark = self.to.join(UNFINISHED);
-        if tokio::fs::try_exists(&mark).await.map_err(write::unwritten)? {
-            return Ok(());
-        }
-        let mut entries = tokio::fs::read_dir(&self.to).await.map_err(write::unwritten)?;
-        let is_empty = entries.next_entry().await.map_err(write::unwritten)?.is_none();
-        if !is_empty && !self.is_whole(journal).await? {
-            return Err(refused("The directory is not empty. Give one that is, or that is not there yet."));
-        }
-        tokio::fs::write(&mark, "").await.map_err(write::unwritten)?;
-        // What it says holds no longer, once a file is written anew.
-        is_gone(tokio::fs::remove_file(self.to.join(MANIFEST)).await)
-    }
-
-    /// Whether the directory holds what this very export wrote to it, of which only the journal had not heard.
-    async fn is_whole(&self, journal: &Journal<'_>) -> ApiResult<bool> {
-        let Some(written) = journal.kept::<ExportManifest>(Step::Tables.as_str())? else { return Ok(false) };
-        let there = tokio::fs::read(self.to.join(MANIFEST)).await;
-        Ok(there.is_ok_and(|there| text(&written).is_ok_and(|text| text.as_bytes() == there)))
+        let written: Option<ExportManifest> = journal.kept(Step::Tables.as_str())?;
+        let written = written.as_ref().map(text).transpose()?;
+        let mark = Mark { tenant: self.tenant.id, operation: journal.operation.id };
+        directory::take(&self.to, mark, written.as_deref()).await
     }
 
     async fn tables(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
@@ -131,17 +110,7 @@ impl Run<'_> {
     }
 
     async fn manifest(&self, journal: &Journal<'_>) -> ApiResult<()> {
-        let text = text(&kept(journal)?)?;
-        tokio::fs::write(self.to.join(MANIFEST), text).await.map_err(write::unwritten)?;
-        is_gone(tokio::fs::remove_file(self.to.join(UNFINISHED)).await)
-    }
-}
-
-/// Away with a file that may be gone already.
-fn is_gone(removed: std::io::Result<()>) -> ApiResult<()> {
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write::unwritten(error)),
-        _ => Ok(()),
+        directory::finish(&self.to, &text(&kept(journal)?)?).await
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::columns::{Column, Table};
+use super::directory::create;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::operation::Journal;
 use crate::fleet::sql;
@@ -63,7 +64,7 @@ struct Output {
 
 impl Output {
     async fn create(directory: &Path, name: String) -> ApiResult<Self> {
-        let file = File::create(directory.join(&name)).await.map_err(unwritten)?;
+        let file = create(&directory.join(&name)).await.map_err(unwritten)?;
         Ok(Self { name, file: BufWriter::new(file), bytes: 0, digest: Context::new(&SHA256) })
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use tenantry::testing::TestApp;
 
-use super::scene::backup;
+use super::scene::{backup, dies};
 use crate::support::binary::run;
 use crate::support::db;
 use crate::support::dir::Dir;
@@ -36,5 +36,42 @@ async fn no_policy_makes_half_an_export_or_half_a_backup() {
     db::execute(acme.database(), "ALTER TABLE ledger NO FORCE ROW LEVEL SECURITY").await;
     run(app, &arguments).await.expect(0);
     assert_eq!(fs::read_to_string(to.join("ledger.ndjson")).unwrap().lines().count(), 10);
+    backup(app, slug).await;
+}
+
+/// What an interrupted export has written is neither another tenant's nor outlives what it was written of.
+#[actix_web::test]
+async fn what_an_interrupted_export_left_is_nobody_else_s() {
+    let app = TestApp::shared().await;
+    let (acme, globex) = (app.tenant("left").await, app.tenant("other").await);
+    let plans = format!("SET ROLE {}; CREATE TABLE plans (plan text); INSERT INTO plans VALUES ('x')", acme.role());
+    db::execute(acme.database(), &plans).await;
+    let dir = Dir::new();
+    let to = dir.path().join("export");
+    let of = |slug: &str| ["tenant", "export", slug, "--to", to.to_str().unwrap()].map(str::to_owned);
+    let (acmes, globexs) = (of(acme.slug.as_str()), of(globex.slug.as_str()));
+    let (acmes, globexs) = (acmes.each_ref().map(String::as_str), globexs.each_ref().map(String::as_str));
+    for step in ["directory", "tables"] {
+        dies(app, &acmes, step, false).await;
+        let said = run(app, &globexs).await.expect(4);
+        assert!(said.stderr.contains("another tenant"), "{step}: {said:?}");
+    }
+    assert!(to.join("plans.csv").exists(), "the other's is left alone");
+    // Another operation of its own goes on there; a table that is no more leaves no file.
+    db::execute(acme.database(), "DROP TABLE plans").await;
+    backup_ends_the_export(app, acme.slug.as_str()).await;
+    run(app, &acmes).await.expect(0);
+    for gone in ["plans.csv", "plans.ndjson", ".unfinished-export"] {
+        assert!(!to.join(gone).exists(), "{gone}");
+    }
+    assert!(to.join("manifest.json").exists());
+}
+
+/// The operation that was interrupted is not gone on with any more.
+async fn backup_ends_the_export(app: &TestApp, slug: &str) {
+    let end = format!(
+        "UPDATE operations SET state = 'failed', finished_at = now() WHERE slug = '{slug}' AND kind = 'export'"
+    );
+    db::execute(app.control_database(), &end).await;
     backup(app, slug).await;
 }
