@@ -1,4 +1,4 @@
-//! The directory of an export: one tenant's alone, and marked as unfinished until it is whole.
+//! The directory of an export: readable by whoever exports, one tenant's alone, and marked as unfinished until it is whole.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -32,7 +32,7 @@ pub(super) struct Mark {
 /// # Errors
 /// 409 if it holds anything else, another tenant's export above all, or cannot be written to.
 pub(super) async fn take(to: &Path, mark: Mark, written: Option<&str>) -> ApiResult<()> {
-    fs::create_dir_all(to).await.map_err(unwritten)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(to).await.map_err(unwritten)?;
     let found = found(to).await.map_err(unwritten)?;
     if found.is_some_and(|found| found.tenant != mark.tenant) {
         return Err(refused(
@@ -57,9 +57,9 @@ pub(super) async fn finish(to: &Path, manifest: &str) -> ApiResult<()> {
     is_gone(fs::remove_file(to.join(UNFINISHED)).await)
 }
 
-/// A file that was not there: nothing is written over, nor to where a link leads.
+/// A file that was not there, for its owner alone: nothing is written over, nor to where a link leads.
 pub(super) async fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).open(path).await
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await
 }
 
 async fn write(path: &Path, text: &str) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! An export holds all rows of all tables, and of this tenant alone.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use tenantry::testing::TestApp;
 
@@ -74,4 +76,29 @@ async fn backup_ends_the_export(app: &TestApp, slug: &str) {
     );
     db::execute(app.control_database(), &end).await;
     backup(app, slug).await;
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Everybody on the machine may look into its directories; not into a customer's data.
+#[actix_web::test]
+async fn an_export_is_read_by_whoever_made_it_alone() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("private").await;
+    let dir = Dir::new();
+    let (made, there) = (dir.path().join("new").join("export"), dir.path().join("there"));
+    fs::create_dir(&there).unwrap();
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o755)).unwrap();
+    for to in [&made, &there] {
+        run(app, &["tenant", "export", acme.slug.as_str(), "--to", to.to_str().unwrap()]).await.expect(0);
+        let files: Vec<_> = fs::read_dir(to).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() > 10, "{files:?}");
+        for file in files {
+            assert_eq!(mode(&file), 0o600, "{file:?}");
+        }
+    }
+    assert_eq!((mode(&made), mode(made.parent().unwrap())), (0o700, 0o700));
+    assert_eq!(mode(&there), 0o755, "whoever made it decides on it");
 }
