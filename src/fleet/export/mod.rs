@@ -3,6 +3,7 @@
 
 pub mod columns;
 mod directory;
+mod names;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use directory::Mark;
+use names::Stems;
 pub use write::{ExportedFile, ExportedTable};
 
 use super::backup::dump::patient;
@@ -93,9 +95,12 @@ impl Run<'_> {
         let (plan, left_out) = columns::plan(&mut conn).await?;
         let exported_at = self.fleet.control.clock.now();
         let total = i64::try_from(plan.len()).map_err(ApiError::internal)?;
-        let mut tables = Vec::with_capacity(plan.len());
+        let (mut tables, mut stems) = (Vec::with_capacity(plan.len()), Stems::default());
         for (table, done) in plan.into_iter().zip(0_i64..) {
-            tables.push(write::table(&mut conn, &self.to, table, journal, (done, total)).await?);
+            let stem = stems.of(&table.table);
+            tables.push(
+                write::table(&mut conn, (self.to.as_path(), stem.as_str()), table, journal, (done, total)).await?,
+            );
         }
         conn.batch_execute("COMMIT").await.map_err(ApiError::internal)?;
         journal.keep(&ExportManifest {

@@ -87,17 +87,15 @@ pub(super) fn unwritten(error: std::io::Error) -> ApiError {
     super::refused("The directory cannot be written to. Give one that you can write to, with room.").caused_by(error)
 }
 
-/// Writes a table; the connection is in the transaction whose moment is exported.
+/// Writes a table to the files of a name; the connection is in the transaction whose moment is exported.
 pub(super) async fn table(
     conn: &mut AdminConn,
-    directory: &Path,
+    (directory, stem): (&Path, &str),
     table: Table,
     journal: &mut Journal<'_>,
     done: (i64, i64),
 ) -> ApiResult<ExportedTable> {
     let name = format!("{}.{}", table.table.schema, table.table.name);
-    // Schema `public` goes without saying. What a table of the operator's may be called is no name of a file.
-    let stem: String = name.strip_prefix("public.").unwrap_or(&name).replace(['/', '\\', '\0'], "_");
     let mut json = Output::create(directory, format!("{stem}.ndjson")).await?;
     let mut csv = Output::create(directory, format!("{stem}.csv")).await?;
     csv.write(&line(table.columns.iter().map(|column| Some(column.name.as_str())))?).await?;

@@ -1,9 +1,11 @@
 //! An export holds all rows of all tables, and of this tenant alone.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use serde_json::Value;
 use tenantry::testing::TestApp;
 
 use super::scene::{backup, dies};
@@ -101,4 +103,41 @@ async fn an_export_is_read_by_whoever_made_it_alone() {
     }
     assert_eq!((mode(&made), mode(made.parent().unwrap())), (0o700, 0o700));
     assert_eq!(mode(&there), 0o755, "whoever made it decides on it");
+}
+
+/// What an operator calls his tables may be alike in the name of a file, and on file systems that do not tell `A` from `a`.
+#[actix_web::test]
+async fn each_table_has_files_of_its_own() {
+    const TABLES: [(&str, &str); 7] = [
+        ("public", "a.b"),
+        ("a", "b"),
+        ("public", "x/y"),
+        ("public", "x_y"),
+        ("public", "Led"),
+        ("public", "led"),
+        ("public", ".."),
+    ];
+    let app = TestApp::shared().await;
+    let acme = app.tenant("alike").await;
+    let schema = format!("CREATE SCHEMA a AUTHORIZATION {0}; SET ROLE {0}", acme.role());
+    let tables = TABLES.map(|(schema, name)| {
+        let table = format!("\"{schema}\".\"{name}\"");
+        format!("CREATE TABLE {table} (word text); INSERT INTO {table} VALUES ('{schema}.{name}')")
+    });
+    db::execute(acme.database(), &format!("{schema}; {}", tables.join("; "))).await;
+    let dir = Dir::new();
+    let to = dir.path().join("export");
+    run(app, &["tenant", "export", acme.slug.as_str(), "--to", to.to_str().unwrap()]).await.expect(0);
+    let manifest: Value = serde_json::from_str(&fs::read_to_string(to.join("manifest.json")).unwrap()).unwrap();
+    let mut names = HashSet::new();
+    for (schema, name) in TABLES {
+        let table = format!("{schema}.{name}");
+        let listed = manifest["tables"].as_array().unwrap().iter().find(|one| one["table"] == table.as_str());
+        let csv = listed.unwrap()["files"][1]["name"].as_str().unwrap();
+        assert_eq!(fs::read_to_string(to.join(csv)).unwrap(), format!("word\r\n{table}\r\n"), "{csv}");
+        assert!(names.insert(csv.to_lowercase()), "{csv}");
+    }
+    for name in ["a%2Eb.csv", "a.b.csv", "x%2Fy.csv", "x_y.csv", "led.csv", "led~2.csv", "%2E%2E.csv"] {
+        assert!(names.contains(&name.to_lowercase()), "{name}: {names:?}");
+    }
 }
