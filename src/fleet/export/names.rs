@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_long_name_is_cut_and_stays_one_table_s() {
         let (schema, one, other) = ("界".repeat(21), "界".repeat(21), format!("{}丌", "界".repeat(20)));
-        let stems = stems(&[(&schema, &one), (&schema, &other)]);
+        let stems = stems(&[(schema.as_str(), one.as_str()), (schema.as_str(), other.as_str())]);
         assert_eq!((stems[0].len(), &stems[1]), (LONGEST, &format!("{}~2", stems[0])));
     }
 }

@@ -17,8 +17,12 @@ use crate::fleet::sql;
 use crate::kernel::crypto::hex;
 use crate::router::AdminConn;
 
-/// Rows that are fetched at a time.
-const BATCH: usize = 500;
+/// Rows that are fetched at first: how long they are shows only once they are here.
+const FIRST: usize = 4;
+/// Rows that are fetched at a time at most.
+const MOST: usize = 500;
+/// Bytes that are fetched at a time, about; one row may be longer.
+const ENOUGH: usize = 8 * 1024 * 1024;
 
 /// A file of an export.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,6 +56,19 @@ struct Row {
     json: String,
     #[diesel(sql_type = Array<Nullable<Text>>)]
     cells: Vec<Option<String>>,
+}
+
+impl Row {
+    /// About what it takes in memory, in both forms.
+    fn bytes(&self) -> usize {
+        self.cells.iter().flatten().map(String::len).sum::<usize>() + self.json.len()
+    }
+}
+
+/// How many rows to fetch after so many of which the longest had so many bytes: as many such as are enough, and at most
+/// twice as many as before, since longer ones may follow.
+fn next_batch(batch: usize, longest: usize) -> usize {
+    (ENOUGH / longest.max(1)).min(batch.saturating_mul(2)).clamp(1, MOST)
 }
 
 /// A file that knows what was written to it.
@@ -109,19 +126,22 @@ pub(super) async fn table(
         table.table.quoted()
     );
     conn.batch_execute(&declare).await.map_err(ApiError::internal)?;
-    let mut rows = 0;
+    let (mut rows, mut batch) = (0, FIRST);
     loop {
         let fetched: Vec<Row> =
-            diesel::sql_query(format!("FETCH {BATCH} FROM export")).load(conn).await.map_err(ApiError::internal)?;
+            diesel::sql_query(format!("FETCH {batch} FROM export")).load(conn).await.map_err(ApiError::internal)?;
+        let mut longest = 0;
         for row in &fetched {
+            longest = longest.max(row.bytes());
             json.write(format!("{}\n", row.json).as_bytes()).await?;
             csv.write(&line(row.cells.iter().map(Option::as_deref))?).await?;
         }
         rows += fetched.len() as u64;
         journal.advance(done.0, done.1).await?;
-        if fetched.len() < BATCH {
+        if fetched.len() < batch {
             break;
         }
+        batch = next_batch(batch, longest);
     }
     conn.batch_execute("CLOSE export").await.map_err(ApiError::internal)?;
     let files = vec![json.finish().await?, csv.finish().await?];
@@ -142,6 +162,21 @@ fn line<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> ApiResult<Vec<u8>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_rows_are_fetched_one_at_a_time_and_short_ones_by_the_hundred() {
+        let mut batch = FIRST;
+        for _ in 0..20 {
+            batch = next_batch(batch, 100);
+        }
+        assert_eq!(batch, MOST);
+        assert_eq!(next_batch(batch, ENOUGH / 10), 10, "at once, when they are longer");
+        assert_eq!(next_batch(10, ENOUGH / 100), 20, "by and by, when they are shorter");
+        for longest in [ENOUGH, ENOUGH * 50, usize::MAX] {
+            assert_eq!(next_batch(batch, longest), 1);
+        }
+        assert_eq!((next_batch(1, 0), next_batch(MOST, 0)), (2, MOST));
+    }
 
     #[test]
     fn no_cell_is_a_formula() {

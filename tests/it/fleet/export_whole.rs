@@ -141,3 +141,27 @@ async fn each_table_has_files_of_its_own() {
         assert!(names.contains(&name.to_lowercase()), "{name}: {names:?}");
     }
 }
+
+/// However many are fetched at a time, each row is there once.
+#[actix_web::test]
+async fn long_rows_among_short_ones_are_all_there() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("long").await;
+    let papers = format!(
+        "SET ROLE {}; CREATE TABLE papers (id int PRIMARY KEY, body text); \
+         INSERT INTO papers SELECT n, repeat('x', CASE WHEN n BETWEEN 601 AND 620 THEN 1500000 ELSE 10 END) \
+         FROM generate_series(1, 1300) n",
+        acme.role()
+    );
+    db::execute(acme.database(), &papers).await;
+    let dir = Dir::new();
+    let to = dir.path().join("export");
+    run(app, &["tenant", "export", acme.slug.as_str(), "--to", to.to_str().unwrap()]).await.expect(0);
+    let lines = fs::read_to_string(to.join("papers.ndjson")).unwrap();
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> =
+        rows.iter().map(|row| (row["id"].as_u64().unwrap(), row["body"].as_str().unwrap().len())).collect();
+    let expected: Vec<_> = (1..=1300).map(|id| (id, if (601..=620).contains(&id) { 1_500_000 } else { 10 })).collect();
+    assert!(told == expected, "{} rows", told.len());
+    assert_eq!(fs::read_to_string(to.join("papers.csv")).unwrap().lines().count(), 1301);
+}
