@@ -139,6 +139,15 @@ pub async fn list(conn: &mut MainConn, tenant: Option<TenantId>) -> ApiResult<Ve
     Ok(rows.into_iter().map(|(kept, slug, cluster)| ListedKept { kept, slug, cluster }).collect())
 }
 
+/// A role goes with this one from here on.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn leave_role(conn: &mut MainConn, id: Uuid, role: &str) -> ApiResult<()> {
+    diesel::update(k::table.find(id)).set(k::role_name.eq(role)).execute(conn).await?;
+    Ok(())
+}
+
 /// One is gone.
 ///
 /// # Errors

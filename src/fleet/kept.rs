@@ -43,11 +43,17 @@ impl Fleet {
 
     /// Drops what is kept of a tenant, all of it or what one kind of work has left, for whoever has the tenant's lock.
     pub(super) async fn drop_kept(&self, id: TenantId, left_by: Option<LeftBy>) -> ApiResult<usize> {
-        let of_tenant = self.kept_of(id).await?;
+        let wanted =
+            self.kept_of(id).await?.into_iter().filter(|one| left_by.is_none_or(|left_by| left_by == one.left_by));
+        let wanted: Vec<_> = wanted.map(|one| one.id).collect();
         let mut count = 0;
-        for database in of_tenant.iter().filter(|one| left_by.is_none_or(|left_by| left_by == one.left_by)) {
-            self.drop_kept_one(database, &of_tenant).await?;
-            count += 1;
+        for wanted in wanted {
+            // Read anew: one that is dropped leaves its role to another.
+            let of_tenant = self.kept_of(id).await?;
+            if let Some(database) = of_tenant.iter().find(|one| one.id == wanted) {
+                self.drop_kept_one(database, &of_tenant).await?;
+                count += 1;
+            }
         }
         Ok(count)
     }
@@ -89,8 +95,8 @@ impl Fleet {
         self.control.db.read(async move |conn: &mut MainConn| kept::of_tenant(conn, id).await).await
     }
 
-    /// Never the database that serves, nor its role. A role owns the tenant's other databases on its server too, so that
-    /// they go before it.
+    /// Never the database that serves, nor its role. A role owns the tenant's other databases on its server too: it goes
+    /// with the last of them, and is left to another until then.
     async fn drop_kept_one(&self, database: &KeptDatabase, of_tenant: &[KeptDatabase]) -> ApiResult<()> {
         let (tenant, cluster, keys) = (database.tenant_id, database.cluster_id, self.control.keys.clone());
         let found = self.control.db.read(async move |conn: &mut MainConn| {
@@ -98,24 +104,25 @@ impl Fleet {
         });
         let (cluster, tenant) = found.await?;
         let lives_here = tenant.filter(|tenant| tenant.cluster_id == Some(cluster.id));
-        let lives_in = lives_here.as_ref().map(|tenant| &*tenant.database_name);
-        let goes_with_role = database.role_name.as_deref().filter(|_| lives_here.is_none());
-        let others = of_tenant.iter().filter(|one| one.cluster_id == cluster.id && one.id != database.id);
-        let others: Vec<_> = others.filter(|_| goes_with_role.is_some()).collect();
-        for one in others.iter().copied().chain([database]).filter(|one| lives_in != Some(&one.database_name)) {
-            relocate::forget_subscription(&cluster.admin, &one.database_name, one.tenant_id).await?;
+        if lives_here.as_ref().is_none_or(|tenant| tenant.database_name != database.database_name) {
+            relocate::forget_subscription(&cluster.admin, &database.database_name, database.tenant_id).await?;
             let mut server = admin::open(&cluster.admin).await?;
-            admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", &one.database_name)]).await?;
+            admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", &database.database_name)]).await?;
         }
-        if let Some(role) = goes_with_role {
+        let role = database.role_name.clone().filter(|_| lives_here.is_none());
+        let heir = of_tenant.iter().find(|one| one.cluster_id == cluster.id && one.id != database.id);
+        if let (Some(role), None) = (&role, heir) {
             let mut server = admin::open(&cluster.admin).await?;
             admin::run_each(&mut server, sql::ROLE_UNDO, &[("role", role)]).await?;
         }
-        let ids: Vec<_> = others.iter().map(|one| one.id).chain([database.id]).collect();
-        for id in ids {
-            self.control.db.read(async move |conn: &mut MainConn| kept::forget(conn, id).await).await?;
-        }
-        Ok(())
+        let (id, left) = (database.id, heir.map(|heir| heir.id).zip(role));
+        let forgotten = self.control.db.transaction(async move |conn: &mut MainConn| {
+            if let Some((heir, role)) = &left {
+                kept::leave_role(conn, *heir, role).await?;
+            }
+            kept::forget(conn, id).await
+        });
+        forgotten.await
     }
 
     async fn tenant_or_kept(&self, name: &str) -> ApiResult<TenantId> {

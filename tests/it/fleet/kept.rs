@@ -77,6 +77,38 @@ async fn what_moves_and_restores_leave_is_shown_and_dropped_alike() {
     app.anonymous().get("/api/v1/admin/kept-databases").await.expect(401);
 }
 
+/// Whoever confirms a move has looked at what was moved, and not at what a restore in place has put aside before.
+#[actix_web::test]
+async fn a_confirmed_move_leaves_what_a_restore_keeps() {
+    let (app, server) = (TestApp::builder().start().await, Server::start().await);
+    app.cluster("east", &server.target()).await;
+    let tenant = app.tenant_on("east", "confirmed").await;
+    let slug = tenant.slug.as_str();
+    let backup = run(&app, &["tenant", "backup", slug, "--output", "json"]).await.expect(0).json();
+    run(&app, &["tenant", "restore", slug, "--backup", backup["id"].as_str().expect("an id")]).await.expect(0);
+    run(&app, &["tenant", "move", slug, "--to", "local"]).await.expect(0);
+    let restores = listed(&app, slug).await.into_iter().find(|one| one["leftBy"] == "restore").expect("the restore's");
+    let confirmed =
+        run(&app, &["tenant", "move", slug, "--confirm", "--yes", "--output", "json"]).await.expect(0).json();
+    assert_eq!(confirmed["copiesDropped"], 1);
+    assert_eq!(listed(&app, slug).await, [restores.clone()]);
+    let of_tenant = format!(
+        "SELECT datname::text AS word FROM pg_database WHERE datname LIKE 't\\_{0}%' \
+         UNION ALL SELECT 'role' FROM pg_roles WHERE rolname LIKE 't\\_{0}%'",
+        tenant.id.uuid().simple()
+    );
+    let there = db::words(&server.target(), &of_tenant).await;
+    assert_eq!(
+        there,
+        [tenant.database().database.as_str(), "role"],
+        "as it was, with the role that owns it: {restores}"
+    );
+    // The role goes with the last of them.
+    let dropped = run(&app, &["tenant", "kept", slug, "--drop", "--yes", "--output", "json"]).await.expect(0).json();
+    assert_eq!(dropped["databasesDropped"], 1);
+    assert!(db::words(&server.target(), &of_tenant).await.is_empty());
+}
+
 /// The control plane's migrations, in their order.
 fn main_migrations() -> Vec<(u32, String)> {
     let mut files: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("main-migrations"))
