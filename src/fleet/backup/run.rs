@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::BackupTenant;
 use super::contents::TableContents;
@@ -134,10 +135,21 @@ impl Taking<'_> {
         let (stdout, stderr) = (program.child.stdout.take(), program.child.stderr.take());
         let mut stdout = stdout.ok_or_else(|| ApiError::internal("pg_dump has no output"))?;
         let expected = snapshot.size;
-        let sealed = self.vault.put(DUMP, &mut stdout, (journal, expected));
-        let said = async { Ok(dump::complaints(stderr).await) };
-        let (dump, tables, said) = futures_util::try_join!(sealed, snapshot.contents(), said)?;
-        program.end(&said).await?;
+        // Whichever of them fails stops the others; the upload comes to its own end, which takes back what was sent.
+        let given_up = CancellationToken::new();
+        let sealed = async {
+            let sealed = self.vault.put(DUMP, &mut stdout, (journal, expected), &given_up).await;
+            sealed.inspect_err(|_| given_up.cancel())
+        };
+        let tables = async {
+            let tables = given_up.run_until_cancelled(snapshot.contents()).await.transpose();
+            tables.inspect_err(|_| given_up.cancel())
+        };
+        let said = given_up.run_until_cancelled(dump::complaints(stderr));
+        let (sealed, tables, said) = tokio::join!(sealed, tables, said);
+        let (tables, dump) = (tables?, sealed?);
+        let tables = tables.ok_or_else(|| ApiError::internal("the tables were not read"))?;
+        program.end(&said.unwrap_or_default()).await?;
         Ok(Dumped { at, dump, tables })
     }
 

@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
 use crate::control::backups;
 use crate::error::{ApiError, ApiResult, Code};
@@ -75,15 +76,17 @@ impl Vault {
     }
 
     /// Puts an object there, as long as `source` gives bytes; takes the place of one that is there. `expected` is
-    /// about how many bytes that will be.
+    /// about how many bytes that will be. What was sent is taken back if it fails, or is `given_up`: see it to its end,
+    /// since nobody takes back the parts of one that is dropped.
     pub(in crate::fleet) async fn put(
         &self,
         part: &str,
         source: &mut (impl AsyncRead + Unpin),
         (journal, expected): (&mut Journal<'_>, i64),
+        given_up: &CancellationToken,
     ) -> ApiResult<Digest> {
         let mut upload = self.storage.upload(&self.name(part)).map_err(away)?;
-        let sent = self.send(part, source, &mut upload, (journal, expected)).await;
+        let sent = self.send(part, source, &mut upload, (journal, expected), given_up).await;
         upload.end(sent, away).await
     }
 
@@ -93,6 +96,7 @@ impl Vault {
         source: &mut (impl AsyncRead + Unpin),
         upload: &mut Upload,
         (journal, expected): (&mut Journal<'_>, i64),
+        given_up: &CancellationToken,
     ) -> ApiResult<Digest> {
         let mut out = Vec::with_capacity(CHUNK_LEN * 2);
         let mut sealer = Sealer::new(&self.key, &self.what(part), &mut out);
@@ -100,7 +104,12 @@ impl Vault {
         let mut bytes = 0_i64;
         let mut buffer = vec![0; CHUNK_LEN];
         loop {
-            let read = source.read(&mut buffer).await.map_err(ApiError::internal)?;
+            // Between two writes: one that is broken off could leave a part that nobody knows of.
+            let read = tokio::select! {
+                biased;
+                () = given_up.cancelled() => return Err(ApiError::internal("the upload was given up")),
+                read = source.read(&mut buffer) => read.map_err(ApiError::internal)?,
+            };
             if read == 0 {
                 break;
             }
