@@ -23,6 +23,14 @@ const LAST: &str = "NOT EXISTS (SELECT FROM operations later \
 
 const DECIDED: &str = "NOT (tenant_id IS NULL AND state = 'queued' AND input ? 'approval')";
 
+/// A tenant that was left between two passwords, or between two clusters, is worse off than who waits for a job; and
+/// nobody waits for a backup that he has not asked for.
+const URGENCY: &str = "CASE WHEN state = 'running' AND kind IN ('rotate_credentials', 'move') THEN 0 \
+    WHEN kind = 'backup' AND input ->> 'scheduled' = 'true' THEN 2 ELSE 1 END";
+
+/// As [`Operation::is_scheduled_backup`].
+const SCHEDULED: &str = "(kind = 'backup' AND input ->> 'scheduled' = 'true')";
+
 /// Which operations to list, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct OperationFilter {
@@ -113,19 +121,36 @@ pub async fn count(conn: &mut MainConn, filter: &OperationFilter) -> ApiResult<i
     Ok(narrowed!(diesel::dsl::count_star(), filter).get_result(conn).await?)
 }
 
-/// What waits for a worker, the longest waiting first: queued, or interrupted (whoever holds its lock drives it).
+/// What waits for a worker, the most urgent first, and of the alike the longest waiting: queued, or interrupted (whoever
+/// holds its lock drives it). At most `limit`, after the first `passed`.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn waiting(conn: &mut MainConn, limit: i64) -> ApiResult<Vec<Operation>> {
+pub async fn waiting(conn: &mut MainConn, limit: i64, passed: i64) -> ApiResult<Vec<Operation>> {
     let rows = o::table
         .filter(o::background)
         .filter(o::kind.eq_any(known_kinds()))
         .filter(o::state.eq_any(OPEN))
-        .order(o::started_at)
+        .order(diesel::dsl::sql::<diesel::sql_types::Integer>(URGENCY))
+        .then_order_by(o::started_at)
+        .then_order_by(o::id)
         .limit(limit)
+        .offset(passed)
         .select(Row::as_select())
         .load(conn)
         .await?;
     rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// How many backups that nobody asked for wait for a worker, or are made.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn scheduled_backups(conn: &mut MainConn) -> ApiResult<i64> {
+    let scheduled = o::table
+        .filter(o::background)
+        .filter(o::state.eq_any(OPEN))
+        .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(SCHEDULED))
+        .count();
+    Ok(scheduled.get_result(conn).await?)
 }

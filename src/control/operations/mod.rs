@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub use cancel::{hand_over, request_cancel};
 pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
-pub use list::{OperationFilter, count, list, unended, waiting};
+pub use list::{OperationFilter, count, list, scheduled_backups, unended, waiting};
 pub use parts::{cancel_parts, open_parts, parts_done};
 pub use requested::{began, canaries, find_requested, note_request};
 pub use retention::{Litter, forget_steps, left_behind, step_undone, trim, unheld_moves};
@@ -126,6 +126,12 @@ impl Operation {
     #[must_use]
     pub fn is_sign_up(&self) -> bool {
         self.tenant.is_none() && self.input.get("approval").is_some()
+    }
+
+    /// Whether it is a backup that nobody asked for.
+    #[must_use]
+    pub fn is_scheduled_backup(&self) -> bool {
+        self.kind == OperationKind::Backup && self.input["scheduled"] == true
     }
 
     /// Whether it makes a tenant of the proof of isolation, see [`canaries`].

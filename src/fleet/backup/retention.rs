@@ -6,7 +6,7 @@ use serde_json::json;
 use super::BackupTenant;
 use super::vault::{away, folder_of};
 use crate::control::backups::{self, Backup};
-use crate::control::operations::{NewOperation, OperationKind};
+use crate::control::operations::{self, NewOperation, OperationKind};
 use crate::control::tenants;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
@@ -14,10 +14,12 @@ use crate::router::MainConn;
 
 /// How many a look takes in: the rest is for the next one.
 const LOOK: i64 = 32;
+/// Backups that nobody asked for which wait for a worker at the same time.
+const WAITING: i64 = 64;
 
 impl Fleet {
     /// Queues a backup of each active tenant that has had none for as long as `backup.every` and is free for one, the
-    /// longest without first, and gives how many.
+    /// longest without first, as far as not too many wait for a worker already; and gives how many.
     ///
     /// # Errors
     /// If the control plane does not answer.
@@ -27,7 +29,8 @@ impl Fleet {
         let since = self.control.clock.now() - TimeDelta::from_std(every).map_err(ApiError::internal)?;
         let due = self.control.db.read(async move |conn: &mut MainConn| {
             let mut due = Vec::new();
-            for id in backups::due(conn, since, LOOK).await? {
+            let room = WAITING - operations::scheduled_backups(conn).await?;
+            for id in backups::due(conn, since, room.clamp(0, LOOK)).await? {
                 due.extend(tenants::find(conn, id).await?);
             }
             Ok::<_, ApiError>(due)

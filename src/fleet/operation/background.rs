@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
@@ -16,13 +16,16 @@ use crate::router::MainConn;
 
 /// Operations that one node drives at the same time.
 const AT_ONCE: usize = 8;
-/// Operations that one look takes in.
+/// As many of them may be backups that nobody asked for: whatever else comes finds a place.
+const SCHEDULED_AT_ONCE: usize = AT_ONCE / 2;
+/// Operations that are looked at together.
 const LOOK: i64 = 64;
 
 /// What this node drives in the background.
 #[derive(Debug)]
 pub(crate) struct Workers {
     places: Arc<Semaphore>,
+    scheduled: Arc<Semaphore>,
     busy: Arc<Mutex<HashSet<OperationId>>>,
     tasks: TaskTracker,
 }
@@ -31,6 +34,19 @@ impl Workers {
     /// What this node waits for before it ends.
     pub(in crate::fleet) const fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// Places for an operation; none if there are none for such a one.
+    fn places_for(&self, operation: &Operation) -> Option<Vec<OwnedSemaphorePermit>> {
+        let scheduled = operation.is_scheduled_backup().then_some(&self.scheduled);
+        let kinds = [&self.places].into_iter().chain(scheduled);
+        kinds.map(|places| places.clone().try_acquire_owned().ok()).collect()
+    }
+
+    /// Has this node drive an operation, unless it does so already.
+    fn begin(&self, id: OperationId) -> Option<Busy> {
+        let is_new = self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        is_new.then(|| Busy { id, all: self.busy.clone() })
     }
 }
 
@@ -48,7 +64,12 @@ impl Drop for Busy {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(AT_ONCE)), busy: Arc::default(), tasks: TaskTracker::new() }
+        Self {
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            scheduled: Arc::new(Semaphore::new(SCHEDULED_AT_ONCE)),
+            busy: Arc::default(),
+            tasks: TaskTracker::new(),
+        }
     }
 }
 
@@ -83,32 +104,43 @@ impl Fleet {
     /// # Errors
     /// If the control plane does not answer.
     pub async fn work(&self) -> ApiResult<usize> {
-        let waiting = self.control.db.read(async |conn: &mut MainConn| operations::waiting(conn, LOOK).await).await?;
-        if waiting.is_empty() {
-            return Ok(0);
-        }
-        let driven = lock::held(&self.control).await?;
-        let mut taken = 0;
-        for operation in waiting.into_iter().filter(|operation| !driven.contains(&lock::key_of(operation))) {
-            let Ok(place) = self.workers.places.clone().try_acquire_owned() else { break };
-            let id = operation.id;
-            if !self.workers.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
-                continue;
+        let (mut taken, mut passed) = (0, 0);
+        loop {
+            let page = async move |conn: &mut MainConn| operations::waiting(conn, LOOK, passed).await;
+            let waiting = self.control.db.read(page).await?;
+            let is_last = i64::try_from(waiting.len()).is_ok_and(|found| found < LOOK);
+            if waiting.is_empty() {
+                return Ok(taken);
             }
-            taken += 1;
-            let fleet = self.clone();
-            let busy = Busy { id, all: self.workers.busy.clone() };
-            self.workers.tasks.spawn(async move {
-                match fleet.carry_out(&operation).await {
-                    Ok(()) => {}
-                    // Another worker has it, or has just finished it.
-                    Err(error) if matches!(error.code(), Code::Conflict | Code::AlreadyExists) => {}
-                    Err(error) => tracing::warn!(job = %id, kind = %operation.kind, %error, "a job failed"),
+            let driven = lock::held(&self.control).await?;
+            for operation in waiting.into_iter().filter(|operation| !driven.contains(&lock::key_of(operation))) {
+                // Those for which there are fewer places come last, so that none is left for what follows either.
+                let Some(places) = self.workers.places_for(&operation) else { return Ok(taken) };
+                if let Some(busy) = self.workers.begin(operation.id) {
+                    taken += 1;
+                    self.drive_aside(operation, (busy, places));
                 }
-                drop((busy, place));
-            });
+            }
+            if is_last {
+                return Ok(taken);
+            }
+            // All of those are driven, by whichever node: others wait behind them.
+            passed += LOOK;
         }
-        Ok(taken)
+    }
+
+    /// Drives an operation as a task of this node's, which has its places until then.
+    fn drive_aside(&self, operation: Operation, place: (Busy, Vec<OwnedSemaphorePermit>)) {
+        let fleet = self.clone();
+        self.workers.tasks.spawn(async move {
+            match fleet.carry_out(&operation).await {
+                Ok(()) => {}
+                // Another worker has it, or has just finished it.
+                Err(error) if matches!(error.code(), Code::Conflict | Code::AlreadyExists) => {}
+                Err(error) => tracing::warn!(job = %operation.id, kind = %operation.kind, %error, "a job failed"),
+            }
+            drop(place);
+        });
     }
 
     /// Waits until what this node drives has ended, at most for `patience`: what has not is gone on with by another.

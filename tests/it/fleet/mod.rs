@@ -32,3 +32,4 @@ mod signup;
 mod stock;
 mod taken_over;
 mod tls;
+mod urgency;
