@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use diesel::pg::Pg;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Bool, Text};
 use diesel_async::{AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection};
 
 use super::sql;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::router::connect::{ConnectFailure, Target};
-use crate::router::{AdminConn, ConnectError, ConnectOptions, Rights};
+use crate::router::{AdminConn, ConnectError, ConnectOptions, Passing, Rights};
 
 /// Bound on any one statement; cloning a template and dropping a large database are the longest.
 pub(super) const STATEMENT: Duration = Duration::from_secs(300);
@@ -81,31 +82,41 @@ pub(super) fn unavailable(error: ConnectError) -> ApiError {
     ApiError::new(Code::TenantDatabaseUnavailable).detail(said).caused_by(error)
 }
 
+/// What the failure of a statement is: 503 where the connection ended under it, as it does when the server stands still.
+pub(super) fn failed(error: QueryError) -> ApiError {
+    let unsent = matches!(error, QueryError::DatabaseError(DatabaseErrorKind::UnableToSendCommand, _));
+    if unsent && Passing::of(&error).is_some() {
+        let said = "The database server does not answer any more, or has ended the connection.";
+        return ApiError::new(Code::TenantDatabaseUnavailable).detail(said).caused_by(error);
+    }
+    ApiError::internal(error)
+}
+
 /// Sends a file of `provisioning/` in one go.
 pub(super) async fn run(conn: &mut AdminConn, file: &str, variables: &[(&str, &str)]) -> ApiResult<()> {
-    conn.batch_execute(&sql::fill(file, variables)).await.map_err(ApiError::internal)
+    conn.batch_execute(&sql::fill(file, variables)).await.map_err(failed)
 }
 
 /// Sends a file's statements one by one: for those that run outside a transaction.
 pub(super) async fn run_each(conn: &mut AdminConn, file: &str, variables: &[(&str, &str)]) -> ApiResult<()> {
     for statement in sql::statements(&sql::fill(file, variables)) {
-        conn.batch_execute(statement).await.map_err(ApiError::internal)?;
+        conn.batch_execute(statement).await.map_err(failed)?;
     }
     Ok(())
 }
 
 /// The answer to `SELECT … AS yes`.
 pub(super) async fn ask(conn: &mut AdminConn, query: &str) -> ApiResult<bool> {
-    let answer: Vec<Yes> = diesel::sql_query(query).load(conn).await.map_err(ApiError::internal)?;
+    let answer: Vec<Yes> = diesel::sql_query(query).load(conn).await.map_err(failed)?;
     Ok(answer.into_iter().next().is_some_and(|row| row.yes))
 }
 
 /// Locks a table that a tenant may have made for the rest of the transaction, and answers whether its rows can be read without
 /// running anything of the tenant's: it is no view, and of PostgreSQL's own types.
 pub(super) async fn lock_plain(conn: &mut AdminConn, table: &str) -> ApiResult<bool> {
-    conn.batch_execute(TABLES_ONLY).await.map_err(ApiError::internal)?;
+    conn.batch_execute(TABLES_ONLY).await.map_err(failed)?;
     let lock = format!("LOCK TABLE ONLY {table} IN ACCESS SHARE MODE");
-    conn.batch_execute(&lock).await.map_err(ApiError::internal)?;
+    conn.batch_execute(&lock).await.map_err(failed)?;
     let plain = format!(
         "SELECT c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
          AND NOT a.attisdropped AND a.atttypid::bigint >= {FIRST_MADE}) AS yes FROM pg_class c WHERE c.oid = {}::regclass",
@@ -119,6 +130,6 @@ pub(super) async fn words<C>(conn: &mut C, query: &str) -> ApiResult<Vec<String>
 where
     C: AsyncConnectionCore<Backend = Pg>,
 {
-    let rows: Vec<Word> = diesel::sql_query(query).load(conn).await.map_err(ApiError::internal)?;
+    let rows: Vec<Word> = diesel::sql_query(query).load(conn).await.map_err(failed)?;
     Ok(rows.into_iter().map(|row| row.word).collect())
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use diesel_async::AsyncPgConnection;
 
-use super::connect::{ConnectError, ConnectOptions, Link, Target, open};
+use super::connect::{ConnectError, ConnectOptions, Link, Target, open_bounded};
 
 /// A connection to the control plane. Only `control` and `fleet` have use for one.
 pub struct MainConn(pub(super) bb8::PooledConnection<'static, super::main_db::Manager>);
 
 /// A connection as a server's administrator, or straight to a tenant's database before it is routable: what
-/// provisioning works with. Never pooled, never counted against the budget of requests.
+/// provisioning works with. Never pooled, never counted against the budget of requests. It ends when the server does not
+/// answer within the bound on a statement that it was opened with, and a few seconds more: one that stands still does not
+/// keep its own bounds.
 pub struct AdminConn(Link);
 
 impl AdminConn {
@@ -21,7 +23,7 @@ impl AdminConn {
     /// # Errors
     /// [`ConnectError`] with the kind of failure.
     pub async fn open(target: &Target, options: &ConnectOptions) -> Result<Self, ConnectError> {
-        open(&Arc::new(target.clone()), options, None, None).await.map(Self)
+        open_bounded(&Arc::new(target.clone()), options).await.map(Self)
     }
 }
 

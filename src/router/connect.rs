@@ -236,7 +236,21 @@ pub(super) async fn open(
     permit: Option<Permit>,
     stamp: Option<Stamp>,
 ) -> Result<Link, ConnectError> {
-    let signs = Arc::<Signs>::default();
+    open_with(target, options, (permit, stamp), Signs::default()).await
+}
+
+/// As [`open`]; a server that is silent beyond its own bound on a statement ends the connection.
+pub(super) async fn open_bounded(target: &Arc<Target>, options: &ConnectOptions) -> Result<Link, ConnectError> {
+    open_with(target, options, (None, None), Signs::bounded(options.statement_timeout)).await
+}
+
+async fn open_with(
+    target: &Arc<Target>,
+    options: &ConnectOptions,
+    (permit, stamp): (Option<Permit>, Option<Stamp>),
+    signs: Signs,
+) -> Result<Link, ConnectError> {
+    let signs = Arc::new(signs);
     let (client, gone, hang_up) = open_overheard(target, options, permit, None, signs.clone()).await?;
     let token = client.cancel_token();
     let asked = match stamp {

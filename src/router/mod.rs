@@ -34,6 +34,7 @@ pub mod rollout;
 mod schema_keeper;
 mod settings;
 mod signs;
+mod silence;
 mod slices;
 mod snapshot;
 mod socket;

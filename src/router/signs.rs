@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use super::passing::Passing;
+use super::silence::Patience;
 use super::socket::Socket;
 
 /// What was prepared is dead, since a table or a type is not what it was.
@@ -34,6 +36,8 @@ const HEAD: usize = 5;
 pub(super) struct Signs {
     connection: AtomicU8,
     passed: Mutex<Passed>,
+    /// The server's own bound on a statement, if nobody is to wait for longer.
+    bound: Option<Duration>,
 }
 
 /// Errors that pass by themselves.
@@ -45,6 +49,11 @@ struct Passed {
 }
 
 impl Signs {
+    /// Of a connection that ends when the server is silent beyond its own bound on a statement.
+    pub(super) fn bounded(statement_timeout: Option<Duration>) -> Self {
+        Self { bound: statement_timeout, ..Self::default() }
+    }
+
     /// Whether what the connection had prepared turned out to be dead. `forget` where one request alone is on it.
     pub(super) fn stale(&self, forget: bool) -> bool {
         let heard = &self.connection;
@@ -159,28 +168,43 @@ impl Follower {
 pub(super) struct Overheard<S> {
     stream: S,
     follower: Follower,
+    patience: Option<Patience>,
     signs: Arc<Signs>,
 }
 
 impl<S> Overheard<S> {
     pub(super) fn new(stream: S, signs: Arc<Signs>) -> Self {
-        Self { stream, follower: Follower::default(), signs }
+        Self { stream, follower: Follower::default(), patience: signs.bound.map(Patience::with), signs }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let Self { follower, signs, .. } = &mut *self;
-        follower.follow(&buf.filled()[before..], signs);
+        let Self { stream, follower, patience, signs } = &mut *self;
+        match (Pin::new(stream).poll_read(cx, buf), patience) {
+            (Poll::Pending, Some(patience)) => return patience.poll(cx).map(Err),
+            (read, patience) => {
+                ready!(read)?;
+                let heard = &buf.filled()[before..];
+                follower.follow(heard, signs);
+                if let Some(patience) = patience {
+                    patience.heard(heard);
+                }
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let Self { stream, patience, .. } = &mut *self;
+        let written = ready!(Pin::new(stream).poll_write(cx, buf))?;
+        if let Some(patience) = patience {
+            patience.said(&buf[..written], cx);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

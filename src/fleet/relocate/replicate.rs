@@ -273,5 +273,5 @@ pub(super) async fn forget_source(run: &Run<'_>) -> ApiResult<()> {
 }
 
 async fn execute(conn: &mut AdminConn, statement: &str) -> ApiResult<()> {
-    conn.batch_execute(statement).await.map_err(ApiError::internal)
+    conn.batch_execute(statement).await.map_err(admin::failed)
 }

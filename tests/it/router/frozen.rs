@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use diesel_async::SimpleAsyncConnection as _;
+use tenantry::router::{AdminConn, ConnectOptions};
 use tenantry::testing::TestApp;
+use tokio::time::timeout;
 
 use crate::support::servers::Server;
 use crate::support::{eventually, seconds};
@@ -62,4 +65,19 @@ async fn a_frozen_tenant_database_holds_nobody_up_for_long() {
     drop(frozen);
     let back = async || there.get("/api/v1/contacts").await.status == 200;
     eventually(seconds(30), "it serves again by itself", back).await;
+}
+
+/// The server's own bound on a statement stands still with it, and its kernel acknowledges whatever is sent.
+#[actix_web::test]
+async fn a_frozen_server_holds_no_administrator() {
+    let server = Server::start().await;
+    let options = ConnectOptions { statement_timeout: Some(seconds(1)), ..ConnectOptions::default() };
+    let mut conn = AdminConn::open(&server.target(), &options).await.expect("it answers");
+    let mut idle = AdminConn::open(&server.target(), &options).await.expect("it answers");
+    idle.batch_execute("SELECT 1").await.expect("an answer");
+    let frozen = server.freeze();
+    let said = timeout(seconds(30), conn.batch_execute("SELECT 1")).await.expect("not for ever");
+    said.expect_err("nobody answers");
+    drop(frozen);
+    idle.batch_execute("SELECT 1").await.expect("whoever waits for nothing is not cut off");
 }
