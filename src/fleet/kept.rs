@@ -2,7 +2,7 @@
 //! has ended, or with their tenant.
 
 use super::lock::Lock;
-use super::{Fleet, admin, relocate, sql};
+use super::{Fleet, admin, relocate, sql, sweep};
 use crate::control::kept::{self, KeptDatabase, LeftBy, ListedKept};
 use crate::control::{clusters, tenants};
 use crate::error::{ApiError, ApiResult, Code};
@@ -58,8 +58,8 @@ impl Fleet {
         Ok(count)
     }
 
-    /// Drops those whose grace period has ended, and gives how many. One that cannot be dropped now is left for the next
-    /// sweep.
+    /// Drops those whose grace period has ended, and gives how many. One that cannot be dropped now, or in time, is left
+    /// for the next sweep.
     ///
     /// # Errors
     /// If the control plane does not answer.
@@ -69,26 +69,27 @@ impl Fleet {
         }
         let now = self.control.clock.now();
         let due = self.control.db.read(async move |conn: &mut MainConn| kept::due(conn, now).await).await?;
-        let mut gone = 0;
-        for database in due {
-            let dropped = async {
-                let _lock = Lock::tenant(&self.control, database.tenant_id).await?;
-                let of_tenant = self.kept_of(database.tenant_id).await?;
-                // Lived in again, or dropped with another, since the list was read.
-                match of_tenant.iter().find(|one| one.id == database.id) {
-                    Some(still) => self.drop_kept_one(still, &of_tenant).await,
-                    None => Ok(()),
-                }
-            };
-            match dropped.await {
-                Ok(()) => gone += 1,
-                Err(error) => {
-                    let (tenant, cluster) = (database.tenant_id, database.cluster_id);
-                    tracing::warn!(%tenant, %cluster, %error, cause = ?error.cause(), "a kept database stays for now");
-                }
+        let due = due.into_iter().map(|database| (database.cluster_id.uuid(), database)).collect();
+        Ok(sweep::by_server(due, self.sweep_deadline(sweep::DROP), |database| self.purge_kept_one(database)).await)
+    }
+
+    /// Whether it is gone.
+    async fn purge_kept_one(&self, database: KeptDatabase) -> bool {
+        let dropped = async {
+            let _lock = Lock::tenant(&self.control, database.tenant_id).await?;
+            let of_tenant = self.kept_of(database.tenant_id).await?;
+            // Lived in again, or dropped with another, since the list was read.
+            match of_tenant.iter().find(|one| one.id == database.id) {
+                Some(still) => self.drop_kept_one(still, &of_tenant).await,
+                None => Ok(()),
             }
+        };
+        let dropped: ApiResult<()> = dropped.await;
+        if let Err(error) = &dropped {
+            let (tenant, cluster) = (database.tenant_id, database.cluster_id);
+            tracing::warn!(%tenant, %cluster, %error, cause = ?error.cause(), "a kept database stays for now");
         }
-        Ok(gone)
+        dropped.is_ok()
     }
 
     async fn kept_of(&self, id: TenantId) -> ApiResult<Vec<KeptDatabase>> {

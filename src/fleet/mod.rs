@@ -37,6 +37,7 @@ pub mod signing_keys;
 pub mod signup;
 mod sql;
 pub mod stock;
+mod sweep;
 mod template;
 mod unheard;
 pub mod view;
@@ -147,7 +148,8 @@ impl Fleet {
         }
     }
 
-    /// The same fleet, whose doctor gives each server, and whose drift gives each tenant's database, so long to answer.
+    /// The same fleet, whose doctor gives each server, whose drift gives each tenant's database, and whose sweeps give
+    /// whatever they end or drop so long.
     #[must_use]
     pub const fn with_look_deadline(mut self, deadline: Duration) -> Self {
         self.look_deadline = Some(deadline);

@@ -95,7 +95,10 @@ pub async fn release(conn: &mut MainConn, id: TenantId, by: OperationId) -> ApiR
 /// # Errors
 /// If the control plane does not answer.
 pub async fn expired_holds(conn: &mut MainConn) -> ApiResult<Vec<(TenantId, OperationId)>> {
-    let query = "SELECT tenant_id, operation_id FROM tenant_holds WHERE held_until < clock_timestamp() LIMIT 100";
+    // Of each cluster some: those of one that does not answer stay, and hide no others.
+    let query = "SELECT h.tenant_id, h.operation_id FROM tenant_holds h LEFT JOIN tenants t ON t.id = h.tenant_id \
+                 WHERE h.held_until < clock_timestamp() \
+                 ORDER BY row_number() OVER (PARTITION BY t.cluster_id ORDER BY h.held_until) LIMIT 100";
     let rows: Vec<Expired> = diesel::sql_query(query).load(conn).await?;
     Ok(rows.into_iter().map(|row| (row.tenant_id, row.operation_id)).collect())
 }

@@ -11,7 +11,7 @@ use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::{Journal, Steps};
-use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, refused, sql};
+use crate::fleet::{Fleet, Progress, Silent, StepTime, admin, refused, sql, sweep};
 use crate::kernel::TenantId;
 use crate::router::{AdminConn, MainConn, Target, TenantKind, TenantStatus};
 
@@ -217,16 +217,15 @@ impl Fleet {
         let now = self.control.clock.now();
         let due =
             self.control.db.read(async move |conn: &mut MainConn| tenants::due_for_purge(conn, now).await).await?;
-        let mut gone = 0;
-        for tenant in due {
-            match self.purge_one(tenant.id, now).await {
-                Ok(dropped) => gone += usize::from(dropped),
-                Err(error) => {
-                    tracing::warn!(tenant = %tenant.id, %error, cause = ?error.cause(), "could not purge a tenant");
-                }
-            }
-        }
-        Ok(gone)
+        let due = due.into_iter().map(|tenant| (sweep::server_of(tenant.cluster_id, tenant.id), tenant.id)).collect();
+        Ok(sweep::by_server(due, self.sweep_deadline(sweep::DROP), |id| self.is_purged(id, now)).await)
+    }
+
+    async fn is_purged(&self, id: TenantId, now: DateTime<Utc>) -> bool {
+        self.purge_one(id, now).await.unwrap_or_else(|error| {
+            tracing::warn!(tenant = %id, %error, cause = ?error.cause(), "could not purge a tenant");
+            false
+        })
     }
 
     async fn purge_one(&self, id: TenantId, now: DateTime<Utc>) -> ApiResult<bool> {

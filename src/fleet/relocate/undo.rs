@@ -13,12 +13,14 @@ use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::Journal;
-use crate::fleet::{Fleet, Progress, Silent, admin, lock, refused, sql};
+use crate::fleet::{Fleet, Progress, Silent, admin, lock, refused, sql, sweep};
 use crate::kernel::{OperationId, TenantId};
 use crate::router::MainConn;
 
 /// What a target that does not answer may keep its source waiting.
 const TARGET: Duration = Duration::from_secs(4);
+/// What the end of one hold that has run out may keep those of the same server waiting.
+const HOLD: Duration = Duration::from_secs(60);
 
 impl Fleet {
     /// Takes a move back that is under way: the tenant is served where it was, and nothing is left at the target.
@@ -193,27 +195,33 @@ impl Fleet {
             return Ok(0);
         }
         let driven = lock::held(&self.control).await?;
-        let mut ended = 0;
+        let mut holds = Vec::new();
         for (tenant, by) in expired {
             let found = self.control.db.read(async move |conn: &mut MainConn| operations::get(conn, by).await).await;
             let is_move = found.as_ref().is_ok_and(|operation| operation.kind == OperationKind::Move);
             if found.is_ok_and(|operation| driven.contains(&lock::key_of(&operation))) {
                 continue;
             }
-            let done = if is_move {
-                self.end_hold_of_move(tenant, by).await
-            } else {
-                self.release(tenant, by).await.map(|()| false)
-            };
-            match done {
-                Ok(taken_back) => {
-                    ended += 1;
-                    tracing::warn!(%tenant, taken_back, "a hold that had run out was ended");
-                }
-                Err(error) => tracing::warn!(%tenant, %error, cause = ?error.cause(), "a hold could not be ended"),
-            }
+            let lives =
+                self.control.db.read(async move |conn: &mut MainConn| tenants::find(conn, tenant).await).await?;
+            let server = sweep::server_of(lives.and_then(|tenant| tenant.cluster_id), tenant);
+            holds.push((server, (tenant, by, is_move)));
         }
-        Ok(ended)
+        Ok(sweep::by_server(holds, self.sweep_deadline(HOLD), |hold| self.end_hold(hold)).await)
+    }
+
+    /// Whether it has ended.
+    async fn end_hold(&self, (tenant, by, is_move): (TenantId, OperationId, bool)) -> bool {
+        let done = if is_move {
+            self.end_hold_of_move(tenant, by).await
+        } else {
+            self.release(tenant, by).await.map(|()| false)
+        };
+        match &done {
+            Ok(taken_back) => tracing::warn!(%tenant, taken_back, "a hold that had run out was ended"),
+            Err(error) => tracing::warn!(%tenant, %error, cause = ?error.cause(), "a hold could not be ended"),
+        }
+        done.is_ok()
     }
 
     /// Whether the move was taken back: the hold of one that was switched, or has ended, is only let go.

@@ -1,10 +1,12 @@
 //! A move with something in its way: the tenant is served where it was, and nothing is left behind.
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::json;
 use tenantry::dev::LocalPostgresOptions;
 use tenantry::fleet::relocate::{Method, Step};
 use tenantry::router::Target;
 use tenantry::testing::{Fault, Tenant, TestApp};
+use tokio::time::timeout;
 
 use super::{CONTACTS, Ground, filler, is_moved, logical};
 use crate::fleet::scene::dies;
@@ -191,6 +193,33 @@ async fn a_move_that_could_not_be_taken_back_is_taken_back_by_a_worker() {
     assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 1);
     stays.there("taken back by a worker").await;
     assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 0);
+}
+
+/// What the source is asked does not come to its end: no hold of a tenant on another server waits for it.
+#[actix_web::test]
+async fn a_server_that_hangs_holds_up_no_hold_of_another() {
+    const HOLDS: &str = "SELECT tenant_id::text AS word FROM tenant_holds WHERE held_until < clock_timestamp()";
+    let ground = Ground::new().await;
+    let stays = Stays::new(&ground).await;
+    let (elsewhere, plane) = (ground.app.tenant_on("west", "elsewhere").await, ground.app.control_database());
+    ground.crash(&stays.tenant, &["--to", "west", "--hold-deadline", "500ms"], Step::Fence, false).await;
+    let run_out = async || db::words(plane, HOLDS).await.len() == 1;
+    eventually(seconds(30), "the hold has run out", run_out).await;
+    let hold = "INSERT INTO tenant_holds (tenant_id, operation_id, held_until) \
+                SELECT id, gen_random_uuid(), now() - interval '1 second' FROM tenants WHERE id";
+    db::execute(plane, &format!("{hold} = '{}'", elsewhere.id)).await;
+    // The role of the tenant cannot be let in again.
+    let mut gate = db::open(&ground.server("east")).await;
+    gate.batch_execute("BEGIN; LOCK TABLE pg_authid IN EXCLUSIVE MODE").await.expect("nobody has it");
+    let fleet = ground.app.fleet().with_look_deadline(seconds(4));
+    let ended = timeout(seconds(20), fleet.end_expired_holds()).await.expect("it is not waited for");
+    assert_eq!(ended.expect("the control plane answers"), 1);
+    assert_eq!(db::words(plane, HOLDS).await, [stays.tenant.id.to_string()]);
+    elsewhere.admin().get(CONTACTS).await.expect(200);
+    drop(gate);
+    let taken_back = async || fleet.end_expired_holds().await.expect("the control plane answers") == 1;
+    eventually(seconds(20), "its own ends the next time", taken_back).await;
+    stays.there("taken back once the server answers").await;
 }
 
 /// The control plane commits the switch, and nobody hears of it: there is nothing to take back, and the move comes to its
