@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel_async::SimpleAsyncConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use super::contents::{self, TableContents};
 use super::policies;
@@ -16,6 +17,8 @@ use crate::router::{AdminConn, ConnectOptions, Target};
 
 /// The longest that one statement over a whole table may take.
 const LONGEST: Duration = Duration::from_secs(6 * 60 * 60);
+/// The longest that a program may neither give nor take anything while there is something to pass on.
+const SILENCE: Duration = Duration::from_secs(10 * 60);
 /// How much of a program's complaints is kept.
 const SAID: u64 = 16 * 1024;
 
@@ -117,6 +120,21 @@ impl Program {
         let cause = format!("{} ended with {status}: {}", self.name, said.trim());
         Err(ApiError::new(Code::Internal).detail(detail).caused_by(cause))
     }
+}
+
+/// Waits for one piece that is passed on to a program or from it, and for a server that stands still no longer than any
+/// that works would be waited for.
+///
+/// # Errors
+/// Those of the passing; 503 if nothing moves.
+pub(in crate::fleet) async fn moves<T>(piece: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+    timeout(SILENCE, piece).await.unwrap_or_else(|_| {
+        let said = format!(
+            "The database server has neither sent nor taken anything for {} minutes. Ask for the same again once it answers.",
+            SILENCE.as_secs() / 60
+        );
+        Err(ApiError::new(Code::TenantDatabaseUnavailable).detail(said))
+    })
 }
 
 /// What a program complains of, up to a bound.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::BackupTenant;
@@ -137,12 +138,19 @@ impl Taking<'_> {
         let expected = snapshot.size;
         // Whichever of them fails stops the others; the upload comes to its own end, which takes back what was sent.
         let given_up = CancellationToken::new();
+        let (counting, counted) = oneshot::channel::<()>();
         let sealed = async {
-            let sealed = self.vault.put(DUMP, &mut stdout, (journal, expected), &given_up).await;
-            sealed.inspect_err(|_| given_up.cancel())
+            let sealed = async {
+                let dump = self.vault.put(DUMP, &mut stdout, (&mut *journal, expected), &given_up).await?;
+                // Counting may take longer; nothing is said of it but that it has ended.
+                journal.beside(async { Ok(counted.await.is_ok()) }).await?;
+                Ok::<_, ApiError>(dump)
+            };
+            sealed.await.inspect_err(|_| given_up.cancel())
         };
         let tables = async {
             let tables = given_up.run_until_cancelled(snapshot.contents()).await.transpose();
+            drop(counting);
             tables.inspect_err(|_| given_up.cancel())
         };
         let said = given_up.run_until_cancelled(dump::complaints(stderr));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
+use super::dump::moves;
 use crate::control::backups;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::operation::Journal;
@@ -104,11 +105,12 @@ impl Vault {
         let mut bytes = 0_i64;
         let mut buffer = vec![0; CHUNK_LEN];
         loop {
+            let piece = async { source.read(&mut buffer).await.map_err(ApiError::internal) };
             // Between two writes: one that is broken off could leave a part that nobody knows of.
             let read = tokio::select! {
                 biased;
                 () = given_up.cancelled() => return Err(ApiError::internal("the upload was given up")),
-                read = source.read(&mut buffer) => read.map_err(ApiError::internal)?,
+                read = moves(journal.beside(piece)) => read?,
             };
             if read == 0 {
                 break;
@@ -168,7 +170,7 @@ impl Vault {
             }
             for piece in sealed.chunks(CHUNK_LEN) {
                 opener.push(piece, &mut out).map_err(damaged)?;
-                match to.write_all(&out).await {
+                match moves(async { Ok(to.write_all(&out).await) }).await? {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
                     done => done.map_err(ApiError::internal)?,
                 }
@@ -176,7 +178,7 @@ impl Vault {
             }
         }
         opener.finish(&mut out).map_err(damaged)?;
-        match to.write_all(&out).await {
+        match moves(async { Ok(to.write_all(&out).await) }).await? {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
             done => done.map_err(ApiError::internal)?,
         }

@@ -66,11 +66,16 @@ impl Load<'_> {
         let fed = async {
             let mut stdin = stdin.ok_or_else(|| ApiError::internal("pg_restore takes no input"))?;
             // A reader that has seen enough closes its end.
-            self.vault.read(DUMP, &mut stdin).await
+            let fed = self.vault.read(DUMP, &mut stdin).await;
+            if fed.is_err() {
+                // It would wait for a server that takes nothing. One that has ended cannot be killed.
+                let _ = program.child.start_kill();
+            }
+            fed
         };
         let (fed, printed, said) = futures_util::join!(fed, all(stdout), complaints(stderr));
-        program.end(&said).await?;
         fed?;
+        program.end(&said).await?;
         printed
     }
 

@@ -1,11 +1,13 @@
 //! The way along the journal.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{Halt, Progress, StepTime, Steps};
 use crate::control::ControlPlane;
@@ -16,6 +18,8 @@ use crate::router::MainConn;
 
 /// How often progress within a step is written down at most.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// Between two looks beside work that says nothing, whether somebody asked that the operation stop.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One operation's journal, while it is driven; its driver holds the lock of what it works on.
 pub(in crate::fleet) struct Journal<'a> {
@@ -31,6 +35,8 @@ pub(in crate::fleet) struct Journal<'a> {
     under_way: String,
     /// Its place, and how many there are.
     place: (i64, i64),
+    /// How far the step under way has come.
+    within: (i64, i64),
     output: Option<Value>,
     reported: Option<Instant>,
     cancelled: bool,
@@ -66,6 +72,7 @@ impl<'a> Journal<'a> {
             begun,
             under_way: String::new(),
             place: (0, 1),
+            within: (0, 1),
             output: None,
             reported: None,
             cancelled: false,
@@ -129,12 +136,34 @@ impl<'a> Journal<'a> {
     /// # Errors
     /// 409 if somebody asked that the operation stop: return it, and the operation ends as cancelled.
     pub(in crate::fleet) async fn advance(&mut self, done: i64, total: i64) -> ApiResult<()> {
+        self.within = (done, total);
         self.progress.advanced(&self.under_way, done, total);
         if self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) && done < total {
             return Ok(());
         }
         self.reported = Some(Instant::now());
         self.note_progress(done, total).await
+    }
+
+    /// Waits for work that may say nothing for long, such as that of another server, and looks beside it whether somebody
+    /// asked that the operation stop; then the work is dropped where it is.
+    ///
+    /// # Errors
+    /// Those of the work; 409 as [`Self::advance`].
+    pub(in crate::fleet) async fn beside<T>(&mut self, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout(LOOK, &mut work).await {
+                return done;
+            }
+            let (done, total) = self.within;
+            match self.note_progress(done, total).await {
+                Ok(()) => {}
+                Err(error) if self.cancelled || operations::is_taken_over(&error) => return Err(error),
+                // The work needs no control plane.
+                Err(error) => tracing::debug!(%error, cause = ?error.cause(), "nobody could be asked whether to go on"),
+            }
+        }
     }
 
     /// How far the whole has come, in thousandths of steps.
@@ -191,7 +220,7 @@ impl<'a> Journal<'a> {
         let (id, by, db) = (self.operation.id, self.driver, self.control.db.clone());
         self.progress.started(&name);
         self.under_way.clone_from(&name);
-        (self.output, self.reported) = (None, None);
+        (self.output, self.reported, self.within) = (None, None, (0, 1));
         self.place.0 = i64::from(position);
         self.can_stop = work.can_stop(step);
         self.note_progress(0, 1).await?;

@@ -9,7 +9,7 @@ use crate::control::clusters;
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::backup::{Manifest, Vault};
+use crate::fleet::backup::Vault;
 use crate::fleet::copy::Load;
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
@@ -59,16 +59,17 @@ pub(in crate::fleet) struct Newcomer<'a> {
 
 impl Newcomer<'_> {
     /// Its database with what the vault holds, or what was loaded compared with it.
-    pub(in crate::fleet) async fn load(&self, manifest: &Manifest, only_compare: bool) -> ApiResult<()> {
+    pub(in crate::fleet) async fn load(&self, only_compare: bool, journal: &mut Journal<'_>) -> ApiResult<()> {
+        let manifest = self.vault.manifest().await?;
         let load = Load {
             admin: &self.run.cluster()?.admin,
             own: &self.run.direct,
             tenant: self.run.tenant.id,
             installation: self.run.installation.id,
             vault: &self.vault,
-            manifest,
+            manifest: &manifest,
         };
-        if only_compare { load.compare().await } else { load.run().await }
+        if only_compare { journal.beside(load.compare()).await } else { journal.beside(load.run()).await }
     }
 
     /// Nobody of the original is signed in here.
@@ -97,15 +98,15 @@ pub(in crate::fleet) async fn sign_everybody_out(conn: &mut AdminConn) -> ApiRes
 impl Steps for Newcomer<'_> {
     type Step = Step;
 
-    async fn perform(&mut self, step: Step, _: &mut Journal<'_>) -> ApiResult<()> {
+    async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         match step {
             // The transaction that made the journal made the entry.
             Step::Reserve => Ok(()),
             Step::SigningKey => steps::signing_key(&mut self.run).await,
             Step::Role => steps::role(&mut self.run).await,
             Step::Check => self.vault.check().await.map(drop),
-            Step::Load => self.load(&self.vault.manifest().await?, false).await,
-            Step::Compare => self.load(&self.vault.manifest().await?, true).await,
+            Step::Load => self.load(false, journal).await,
+            Step::Compare => self.load(true, journal).await,
             Step::Migrations => steps::migrations(&mut self.run).await,
             Step::OperatorMigrations => steps::operator_migrations(&mut self.run).await,
             Step::Sessions => {

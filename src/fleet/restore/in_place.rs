@@ -74,7 +74,7 @@ impl Swap<'_> {
         Ok(found.await?.database_name)
     }
 
-    async fn load(&self, only_compare: bool) -> ApiResult<()> {
+    async fn load(&self, only_compare: bool, journal: &mut Journal<'_>) -> ApiResult<()> {
         // It would be made empty, and kept on record to be dropped.
         if self.lives_in().await? == self.own.database {
             return Err(refused("The tenant lives in the restored database already; nothing more is loaded into it."));
@@ -96,7 +96,7 @@ impl Swap<'_> {
         });
         noted.await?;
         self.role().await?;
-        if only_compare { load.compare().await } else { load.run().await }
+        if only_compare { journal.beside(load.compare()).await } else { journal.beside(load.run()).await }
     }
 
     /// A server that took the place of a lost one knows nothing of the role that is to own the database. One that is there
@@ -169,8 +169,8 @@ impl Steps for Swap<'_> {
     async fn perform(&mut self, step: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         match step {
             Step::Check => self.vault.check().await.map(drop),
-            Step::Load => self.load(false).await,
-            Step::Compare => self.load(true).await,
+            Step::Load => self.load(false, journal).await,
+            Step::Compare => self.load(true, journal).await,
             Step::Migrations => {
                 for set in [&self.migrations.built_in, &self.migrations.operator] {
                     migrate(&self.own, set, &self.fleet.settings.migrate).await.map_err(migrate_error)?;

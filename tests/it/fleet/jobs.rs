@@ -1,5 +1,6 @@
 //! Longer work as operators follow it over REST.
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::json;
 use tenantry::fleet::{CreateTenant, OperationOptions, Silent};
 use tenantry::kernel::crypto::sha256;
@@ -281,4 +282,29 @@ async fn an_interrupted_move_that_is_cancelled_is_taken_back_or_finished() {
         assert_eq!(db::words(&east.target(), &role).await.len(), there, "{step}");
         backup(&app, slug).await;
     }
+}
+
+/// A server that stands still in the middle of a dump: nothing flows by which anybody could notice that the job is to stop.
+#[actix_web::test]
+async fn a_backup_that_hangs_is_cancelled() {
+    const WAITS: &str = "SELECT pid::text AS word FROM pg_stat_activity \
+                         WHERE application_name = 'tenantry-pg_dump' AND wait_event_type = 'Lock'";
+    let (app, server) = (TestApp::builder().start().await, Server::start().await);
+    app.cluster("second", &server.target()).await;
+    let tenant = app.tenant_on("second", "frozen").await;
+    let (operator, worker) = (app.operator(), app.fleet());
+    let mut gate = db::open(tenant.database()).await;
+    gate.batch_execute("BEGIN; LOCK TABLE contacts").await.expect("nobody has it");
+    let asked = operator.post(&format!("/api/v1/admin/tenants/{}/backups", tenant.slug), json!({})).await.expect(202);
+    let job = format!("/api/v1/admin/jobs/{}", asked.id());
+    let dumps = async || {
+        worker.work().await.expect("the control plane answers");
+        !db::words(&server.target(), WAITS).await.is_empty()
+    };
+    eventually(seconds(30), "it dumps", dumps).await;
+    let frozen = server.freeze();
+    operator.post(&format!("{job}/cancel"), json!({})).await.expect(200);
+    let ended = async || operator.get(&job).await.expect(200).data()["state"] == "cancelled";
+    eventually(seconds(20), "it is cancelled", ended).await;
+    drop(frozen);
 }
