@@ -6,6 +6,7 @@ mod kept;
 mod orphans;
 mod secrets;
 mod server;
+mod slots;
 mod tenants;
 
 pub use installation::{Check, Installed};

@@ -8,7 +8,7 @@ use diesel::sql_types::Timestamptz;
 use diesel_async::RunQueryDsl;
 use tokio::time::timeout;
 
-use super::{Finding, orphans, psql};
+use super::{Finding, orphans, psql, slots};
 use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult, Code};
@@ -101,6 +101,7 @@ async fn inside(context: &Context<'_>, cluster: &Cluster) -> ApiResult<(Vec<Find
     findings.extend(budget(context.fleet, cluster, Room::read(&mut server).await?));
     findings.extend(templates(context, &mut server).await?);
     findings.extend(scratch(&mut server).await?);
+    findings.extend(slots::look(context, &mut server).await?);
     let (found, unknown) = orphans::look(context, cluster, &mut server).await?;
     findings.extend(found);
     Ok((findings, unknown))

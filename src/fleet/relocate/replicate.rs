@@ -12,7 +12,7 @@ use super::compare::{SEQUENCES, tables};
 use super::run::{Run, open_patiently};
 use super::{code, copy, triggers};
 use crate::control::clusters::Cluster;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::operation::Journal;
 use crate::fleet::{admin, refused, scram, sql};
 use crate::kernel::TenantId;
@@ -26,6 +26,8 @@ const FAILURES: i64 = 3;
 const LOOK: Duration = Duration::from_millis(200);
 /// Between two looks at what is left under the hold.
 const LOOK_HELD: Duration = Duration::from_millis(10);
+/// How long the source's server may take to end whoever reads a slot.
+const LET_GO: Duration = Duration::from_secs(10);
 /// The statement holds a password: it shows neither in a view nor in a log of the server.
 const UNSEEN: &str = "SET track_activities = off; SET log_statement = 'none'; SET log_duration = off; \
     SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'";
@@ -65,7 +67,7 @@ pub(super) const NO_IDENTITY: &str = "(c.relreplident = 'n' OR c.relreplident = 
     (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))";
 
 /// Publication, subscription, slot and role have one name.
-fn name(tenant: TenantId) -> String {
+pub(in crate::fleet) fn name(tenant: TenantId) -> String {
     format!("tenantry_move_{}", tenant.uuid().simple())
 }
 
@@ -244,32 +246,67 @@ pub(in crate::fleet) async fn forget_at(server: &Target, database: &str, tenant:
     Ok(())
 }
 
-/// What replication has made at the source: slots, publication, role.
+/// What replication has made at the source: slots, publication, role. The role goes last, so that whoever comes again finds
+/// what is left.
+///
+/// # Errors
+/// 503 as long as a slot is there: it would keep the source's log until the disk is full.
 pub(super) async fn forget_source(run: &Run<'_>) -> ApiResult<()> {
     let name = name(run.tenant.id);
+    let literal = sql::literal(&name);
     let mut source = admin::open(&run.at_source()).await?;
-    let role = format!("SELECT true AS yes FROM pg_roles WHERE rolname = {}", sql::literal(&name));
-    if !admin::ask(&mut source, &role).await? {
+    let role = format!("SELECT true AS yes FROM pg_roles WHERE rolname = {literal}");
+    let role = admin::ask(&mut source, &role).await?;
+    let slot = format!("SELECT true AS yes FROM pg_replication_slots WHERE slot_name = {literal}");
+    if !role && !admin::ask(&mut source, &slot).await? {
         return Ok(());
     }
-    let literal = sql::literal(&name);
-    let shut = format!("ALTER ROLE {} NOLOGIN", sql::ident(&name));
-    execute(&mut source, &shut).await?;
-    let end =
-        format!("SELECT pg_terminate_backend(pid, 5000)::text AS word FROM pg_stat_activity WHERE usename = {literal}");
-    admin::words(&mut source, &end).await?;
-    // Those of the first copy are named by the server itself.
-    let slots = format!(
-        "SELECT pg_drop_replication_slot(slot_name)::text AS word FROM pg_replication_slots \
-         WHERE database = current_database() AND plugin = 'pgoutput' AND NOT active AND (slot_name = {literal} OR slot_name ~ '^pg_[0-9]+_sync_')"
-    );
-    admin::words(&mut source, &slots).await?;
+    if role {
+        execute(&mut source, &format!("ALTER ROLE {} NOLOGIN", sql::ident(&name))).await?;
+    }
+    drop_slots(&mut source, &literal).await?;
     execute(&mut source, &format!("DROP PUBLICATION IF EXISTS {}", sql::ident(&name))).await?;
+    if !role {
+        return Ok(());
+    }
     let away = sql::fill(
         "REVOKE ALL ON DATABASE :\"database\" FROM :\"name\";\nDROP ROLE :\"name\";",
         &[("name", &name), ("database", &run.tenant.database_name)],
     );
     execute(&mut source, &away).await
+}
+
+/// Ends whoever reads the slots, and drops them.
+async fn drop_slots(source: &mut AdminConn, name: &str) -> ApiResult<()> {
+    // Those of the first copy are named by the server itself.
+    let ours = format!(
+        "FROM pg_replication_slots WHERE (slot_name = {name} OR database = current_database() AND plugin = 'pgoutput' \
+         AND slot_name ~ '^pg_[0-9]+_sync_')"
+    );
+    let end = format!(
+        "SELECT pg_terminate_backend(pid, 2000)::text AS word FROM pg_stat_activity \
+         WHERE usename = {name} OR pid IN (SELECT active_pid {ours})"
+    );
+    let free = format!("SELECT pg_drop_replication_slot(slot_name)::text AS word {ours} AND NOT active");
+    let left = format!("SELECT slot_name::text AS word {ours}");
+    let deadline = Instant::now() + LET_GO;
+    loop {
+        admin::words(source, &end).await?;
+        admin::words(source, &free).await?;
+        let left = admin::words(source, &left).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let said = format!(
+                "The source's server does not let go of the replication slot {}. The move is taken back, or finished, once \
+                 it does.",
+                left.join(", ")
+            );
+            return Err(ApiError::new(Code::TenantDatabaseUnavailable).detail(said));
+        }
+        sleep(LOOK).await;
+    }
 }
 
 async fn execute(conn: &mut AdminConn, statement: &str) -> ApiResult<()> {

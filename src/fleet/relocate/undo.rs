@@ -165,11 +165,12 @@ impl Fleet {
                 self.drop_later(run).await?;
             }
         }
-        if run.plan.is_some_and(|plan| plan.method == Method::Replicate) {
-            replicate::forget_source(run).await?;
-        }
         if journal.has_begun(Step::Fence.as_str()) {
             fence::set_login(&run.source.admin, &run.tenant.role_name, true).await?;
+        }
+        // The tenant need not wait until the server lets go of a slot; the move does.
+        if run.plan.is_some_and(|plan| plan.method == Method::Replicate) {
+            replicate::forget_source(run).await?;
         }
         Ok(())
     }

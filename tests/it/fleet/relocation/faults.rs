@@ -1,11 +1,15 @@
 //! A move with something in its way: the tenant is served where it was, and nothing is left behind.
 
 use diesel_async::SimpleAsyncConnection as _;
-use serde_json::json;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
 use tenantry::dev::LocalPostgresOptions;
 use tenantry::fleet::relocate::{Method, Step};
 use tenantry::router::Target;
 use tenantry::testing::{Fault, Tenant, TestApp};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::{CONTACTS, Ground, filler, is_moved, logical};
@@ -193,6 +197,57 @@ async fn a_move_that_could_not_be_taken_back_is_taken_back_by_a_worker() {
     assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 1);
     stays.there("taken back by a worker").await;
     assert_eq!(ground.app.fleet().end_expired_holds().await.unwrap(), 0);
+}
+
+/// The findings of `fleet doctor` about slots that keep a server's log.
+async fn slots_left(ground: &Ground) -> Vec<Value> {
+    let said = run(&ground.app, &["fleet", "doctor", "--output", "json"]).await.json();
+    let all = said["findings"].as_array().cloned().expect("findings");
+    all.into_iter().filter(|finding| finding["code"] == "slot_left").collect()
+}
+
+/// The process that sends the source's changes stands still: its slot cannot be dropped, and would keep the source's log for
+/// ever if nobody came back for it.
+#[actix_web::test]
+async fn a_move_is_not_taken_back_before_its_slot_is_gone() {
+    const READER: &str = "SELECT active_pid::text AS word FROM pg_replication_slots \
+                          WHERE slot_name LIKE 'tenantry_move_%' AND active";
+    let ground = Ground::new().await;
+    let stays = Stays::new(&ground).await;
+    let (east, plane) = (ground.server("east"), ground.app.control_database());
+    stays.crash(Method::Replicate, Step::Replicate).await;
+    let mut reader = String::new();
+    eventually(seconds(20), "the target follows", async || {
+        reader = db::word(&east, READER).await;
+        !reader.is_empty()
+    })
+    .await;
+    assert_eq!(slots_left(&ground).await, [] as [Value; 0], "its move is under way");
+    let reader = Pid::from_raw(reader.parse().expect("a process"));
+    signal::kill(reader, Signal::SIGSTOP).expect("it stands still");
+    let said = ground.moving(&stays.tenant, &["--abort"]).await;
+    let state = db::word(plane, "SELECT state AS word FROM operations WHERE kind = 'move'").await;
+    let left = ground.leftovers(&stays.tenant).await;
+    signal::kill(reader, Signal::SIGCONT).expect("it goes on");
+    assert!(said.expect(1).stderr.contains("tenantry_move_"), "it says which");
+    assert_ne!(state, "undone");
+    assert!(left.len() >= 2, "the slot, and the role for whoever comes back: {left:?}");
+    ground.moving(&stays.tenant, &["--abort"]).await.expect(0);
+    stays.there("taken back once it is let go of").await;
+
+    // One that was left behind all the same.
+    let slot = stays.tenant.role().replacen("t_", "tenantry_move_", 1);
+    let make = format!("SELECT slot_name::text AS word FROM pg_create_logical_replication_slot('{slot}', 'pgoutput')");
+    db::words(&east.with_database(stays.tenant.role()), &make).await;
+    let found = slots_left(&ground).await;
+    assert!(found.len() == 1 && found[0]["subject"] == slot.as_str(), "{found:?}");
+    let mut mends = Command::new("sh");
+    mends.args(["-c", found[0]["remedy"].as_str().expect("a command")]);
+    mends.env("CLUSTER_ADMIN_URL", east.to_url().expose_secret());
+    let mended = mends.output().await.expect("a shell");
+    assert!(mended.status.success(), "{mended:?}");
+    assert_eq!(slots_left(&ground).await, [] as [Value; 0]);
+    stays.there("nothing is left").await;
 }
 
 /// What the source is asked does not come to its end: no hold of a tenant on another server waits for it.
