@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Step;
 use crate::control::operations::{self, Operation};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::{self, Lock};
 use crate::fleet::{Fleet, Silent};
 use crate::kernel::{OperationId, TenantId};
@@ -17,6 +19,8 @@ use crate::router::MainConn;
 
 /// How long whoever began a move may go on with it where it stopped.
 const GRACE: TimeDelta = TimeDelta::minutes(10);
+/// What one of them may keep the others waiting.
+const EACH: Duration = Duration::from_secs(60);
 
 /// Since when this node has seen moves that nobody drives, by who drove them last: whoever goes on with one, however
 /// shortly, has the whole time again.
@@ -60,7 +64,8 @@ impl Fleet {
         let mut ended = 0;
         for operation in self.abandoned.look(self.control.clock.now(), undriven) {
             let Some((tenant, _)) = operation.tenant.clone() else { continue };
-            match self.take_back_abandoned(tenant, &operation).await {
+            let taken_back = timeout(self.sweep_deadline(EACH), self.take_back_abandoned(tenant, &operation)).await;
+            match taken_back.unwrap_or_else(|_| Err(ApiError::internal("no answer in time"))) {
                 Ok(false) => {}
                 Ok(true) => {
                     ended += 1;
