@@ -15,6 +15,8 @@ use crate::kernel::{OperationId, TenantId};
 
 /// There while an export is not whole.
 const UNFINISHED: &str = ".unfinished-export";
+/// The next of them, until it takes the place of the one before.
+const NEXT: &str = ".unfinished-export.new";
 /// What says what an export holds.
 const MANIFEST: &str = "manifest.json";
 
@@ -45,8 +47,9 @@ pub(super) async fn take(to: &Path, mark: Mark, written: Option<&str>) -> ApiRes
     }
     if found != Some(mark) {
         let text = serde_json::to_string(&mark).map_err(ApiError::internal)?;
-        is_gone(fs::remove_file(to.join(UNFINISHED)).await)?;
-        write(&to.join(UNFINISHED), &text).await.map_err(unwritten)?;
+        is_gone(fs::remove_file(to.join(NEXT)).await)?;
+        write(&to.join(NEXT), &text).await.map_err(unwritten)?;
+        fs::rename(to.join(NEXT), to.join(UNFINISHED)).await.map_err(unwritten)?;
     }
     sweep(to).await
 }
@@ -78,11 +81,11 @@ async fn found(to: &Path) -> io::Result<Option<Mark>> {
     }
 }
 
-/// Whether it holds nothing, a mark aside that says nothing.
+/// Whether it holds nothing, marks aside that say nothing.
 async fn is_empty(to: &Path) -> io::Result<bool> {
     let mut entries = fs::read_dir(to).await?;
     while let Some(entry) = entries.next_entry().await? {
-        if entry.file_name() != OsStr::new(UNFINISHED) {
+        if ![UNFINISHED, NEXT].map(OsStr::new).contains(&entry.file_name().as_os_str()) {
             return Ok(false);
         }
     }

@@ -19,6 +19,12 @@ const AS_SUPERUSER: &[(&str, &str)] = &[
         "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('A', 'R')) AS yes",
         "a trigger is enabled for replication, which PostgreSQL before 16 runs as the superuser",
     ),
+    // Told by no expression: it runs where an index is kept over such a column.
+    (
+        "SELECT EXISTS (SELECT FROM pg_range WHERE rngsubdiff::oid::bigint >= 16384 OR rngcanonical::oid::bigint >= 16384) \
+         AS yes",
+        "a range type has a function of its own, which PostgreSQL before 16 runs as the superuser",
+    ),
     (CODE, "a check, a computed column or an index runs functions, which PostgreSQL before 16 runs as the superuser"),
 ];
 
@@ -62,7 +68,7 @@ pub(super) async fn obstacle(run: &Run<'_>, target: &Cluster) -> ApiResult<Optio
     found(&mut admin::open(&run.at_source()).await?, as_owner).await
 }
 
-/// Looks again, at the tables as they were made at the target: there nobody changes them any more.
+/// Looks again, at the tables as they were made at the target: there nobody comes in any more who could change them.
 ///
 /// # Errors
 /// 409 if something is there now by which the tenant's code would run.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::run::Run;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::{admin, sql};
 use crate::router::{AdminConn, Target};
 
@@ -14,6 +14,8 @@ use crate::router::{AdminConn, Target};
 const LOOK: Duration = Duration::from_millis(20);
 /// After this, connections that nobody works on are ended: their node has not heard of the hold.
 const IDLE: Duration = Duration::from_millis(1500);
+/// How long a server may take to end the sessions of a role.
+const SHUT_OUT: Duration = Duration::from_secs(15);
 /// What late-comers are given once the role cannot log in.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -39,6 +41,21 @@ pub(super) async fn fence(run: &Run<'_>) -> ApiResult<()> {
     drain(&mut server, role, LATE.min(run.left() / 2)).await
 }
 
+/// Nobody comes in as a role any more, by whatever password, and nobody is there who did.
+///
+/// # Errors
+/// 503 if the server does not end them.
+pub(super) async fn shut_out(server: &mut AdminConn, role: &str) -> ApiResult<()> {
+    let alter = format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", sql::ident(role));
+    server.batch_execute(&alter).await.map_err(admin::failed)?;
+    // Our own have said goodbye already.
+    let gone = timeout(SHUT_OUT, drain(server, role, IDLE));
+    gone.await.unwrap_or_else(|_| {
+        Err(ApiError::new(Code::TenantDatabaseUnavailable)
+            .detail("The server does not end the sessions of the copy's role."))
+    })
+}
+
 /// Waits until no connection of a role is left. In the end they are ended.
 async fn drain(server: &mut AdminConn, role: &str, patience: Duration) -> ApiResult<()> {
     let of_role = format!("FROM pg_stat_activity WHERE usename = {}", sql::literal(role));
@@ -48,7 +65,7 @@ async fn drain(server: &mut AdminConn, role: &str, patience: Duration) -> ApiRes
     while admin::ask(server, &left).await? {
         if begun.elapsed() >= patience {
             let ended = admin::words(server, &end).await?.len();
-            tracing::warn!(role, ended, "connections to the source of a move were ended");
+            tracing::warn!(role, ended, "connections of a tenant that is moved were ended");
         } else if begun.elapsed() >= IDLE {
             admin::words(server, &format!("{end} AND state = 'idle' AND state_change < now() - interval '1s'")).await?;
         }

@@ -30,10 +30,14 @@ pub(super) async fn prepare(run: &mut Run<'_>, journal: &mut Journal<'_>) -> Api
     let id = run.tenant.id;
     let db = &run.fleet.control.db;
     let kept = db.read(async move |conn: &mut MainConn| kept::of_tenant(conn, id).await).await?;
-    if kept.iter().any(|one| one.left_by == LeftBy::Move && one.cluster_id == target.id) {
+    if let Some(one) = kept.iter().find(|one| one.cluster_id == target.id) {
+        let (what, how) = match one.left_by {
+            LeftBy::Move => ("An old copy", format!("tenantry tenant move {} --confirm", run.tenant.slug)),
+            LeftBy::Restore => ("A database", format!("tenantry tenant kept {} --drop --yes", run.tenant.slug)),
+        };
         return Err(refused(format!(
-            "An old copy of this tenant is still on '{}'. Drop it first with `tenantry tenant move {} --confirm`.",
-            target.name, run.tenant.slug
+            "{what} of this tenant is still on '{}'. Drop it first with `{how}`.",
+            target.name
         )));
     }
     let (mut server, mut inside) = (admin::open(&target.admin).await?, admin::open(&run.at_source()).await?);

@@ -83,6 +83,15 @@ pub(super) async fn obstacle(run: &Run<'_>, target: &Cluster) -> ApiResult<Optio
         if admin::ask(&mut conn, &held_back).await? {
             return Ok(Some("a large table has no primary key"));
         }
+        let referenced = NO_IDENTITY.replace("c.", "r.");
+        let referenced = format!(
+            "SELECT EXISTS (SELECT FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid \
+             JOIN pg_class r ON r.oid = f.confrelid WHERE f.contype = 'f' \
+             AND ({referenced} AND NOT {NO_IDENTITY} OR {NO_IDENTITY} AND NOT f.convalidated)) AS yes"
+        );
+        if admin::ask(&mut conn, &referenced).await? {
+            return Ok(Some("a table without a primary key has foreign keys that it cannot be copied apart with"));
+        }
         for (question, obstacle) in questions {
             if admin::ask(&mut conn, question).await? {
                 return Ok(Some(obstacle));
@@ -104,8 +113,11 @@ pub(super) async fn begin(run: &Run<'_>, journal: &mut Journal<'_>) -> ApiResult
         return Ok(());
     }
     let list = published.join(", ");
+    // All at once: PostgreSQL empties no table alone that another's foreign key leads to.
+    let held_back = admin::words(&mut source, &tables(NO_IDENTITY)).await?;
+    triggers::truncate(run, &[&published[..], &held_back[..]].concat()).await?;
+    // From here on nobody changes them.
     code::may_replicate(&mut target).await?;
-    triggers::truncate(run, &published).await?;
     let password = scram::generate_password();
     let variables = [("name", &*name), ("database", &*run.tenant.database_name)];
     let verifier = scram::verifier(&password);

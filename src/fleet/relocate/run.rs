@@ -187,13 +187,20 @@ impl<'a> Run<'a> {
         Ok(Target { password: self.one_time.clone(), ..self.own_at_target()? })
     }
 
-    /// Work as [`Run::loader`]: until it ends its role lets in whoever has the one-time password, which is nobody else.
+    /// Work as [`Run::loader`]: until it ends its role lets in whoever has the one-time password, which is nobody else. What
+    /// is loaded may give its role another password: neither that nor a session that came in by it outlives the work, nor
+    /// does one that an interrupted run has left outlive the beginning.
     pub(super) async fn loading<T>(&self, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
         let server = &self.target()?.admin;
+        let role = &self.tenant.role_name;
+        fence::shut_out(&mut admin::open(server).await?, role).await?;
         self.admit(&mut admin::open(server).await?, &self.one_time).await?;
-        let done = work.await?;
-        fence::set_login(server, &self.tenant.role_name, false).await?;
-        Ok(done)
+        let done = work.await;
+        let shut_out = async { fence::shut_out(&mut admin::open(server).await?, role).await };
+        match (done, shut_out.await) {
+            (Ok(done), Ok(())) => Ok(done),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     }
 
     async fn admit(&self, server: &mut AdminConn, password: &SecretString) -> ApiResult<()> {

@@ -103,10 +103,14 @@ async fn a_confirmed_move_leaves_what_a_restore_keeps() {
         [tenant.database().database.as_str(), "role"],
         "as it was, with the role that owns it: {restores}"
     );
+    let back = run(&app, &["tenant", "move", slug, "--to", "east"]).await;
+    assert_eq!(back.code, Some(4), "{back:#?}");
+    assert!(back.all().contains(&format!("tenantry tenant kept {slug} --drop --yes")), "{back:#?}");
     // The role goes with the last of them.
     let dropped = run(&app, &["tenant", "kept", slug, "--drop", "--yes", "--output", "json"]).await.expect(0).json();
     assert_eq!(dropped["databasesDropped"], 1);
     assert!(db::words(&server.target(), &of_tenant).await.is_empty());
+    run(&app, &["tenant", "move", slug, "--to", "east"]).await.expect(0);
 }
 
 /// The control plane's migrations, in their order.

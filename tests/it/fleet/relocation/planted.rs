@@ -20,7 +20,7 @@ struct Planted {
     obstacle: Option<&'static str>,
 }
 
-const PLANTED: [Planted; 7] = [
+const PLANTED: [Planted; 8] = [
     Planted {
         what: "a cast of a table's rows",
         objects: "CREATE FUNCTION public.said(public.contacts) RETURNS text LANGUAGE plpgsql AS \
@@ -69,6 +69,17 @@ const PLANTED: [Planted; 7] = [
                   CREATE INDEX ON public.numbers (public.computed(id)); INSERT INTO public.numbers VALUES (1), (2)",
         settings: "",
         obstacle: Some("a check, a computed column or an index"),
+    },
+    Planted {
+        what: "what a range type measures with",
+        objects: "CREATE FUNCTION public.apart(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS \
+                  $f$ BEGIN PERFORM public.seen(); RETURN $1 - $2; END $f$; \
+                  CREATE TYPE public.stretch AS RANGE (subtype = float8, subtype_diff = public.apart); \
+                  CREATE TABLE public.stretches (id int PRIMARY KEY, stretch public.stretch); \
+                  CREATE INDEX ON public.stretches USING gist (stretch); \
+                  INSERT INTO public.stretches SELECT n, public.stretch(n::float8, n + 1.0::float8) FROM generate_series(1, 500) n",
+        settings: "",
+        obstacle: Some("a range type has a function of its own"),
     },
     Planted {
         what: "triggers that run always",
@@ -191,6 +202,30 @@ async fn rows_that_are_loaded_under_the_hold_are_not_noticed() {
     let triggers = "SELECT tgname || ' ' || tgenabled::text AS word FROM pg_trigger \
                     WHERE tgrelid = 'public.notes'::regclass ORDER BY 1";
     assert_eq!(db::words(&at("west"), triggers).await, ["a_run O", "b_off D"]);
+}
+
+/// PostgreSQL empties no table alone that another's foreign key leads to.
+#[actix_web::test]
+async fn tables_without_a_key_are_replicated_only_where_no_other_leads_to_them() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "tied").await;
+    let at = |place: &str| ground.server(place).with_database(tenant.role());
+    let tables = "SET ROLE \"{role}\"; CREATE TABLE things (id int PRIMARY KEY); \
+                  CREATE TABLE events (thing int REFERENCES things); \
+                  INSERT INTO things VALUES (1); INSERT INTO events VALUES (1), (1)";
+    db::execute(&at("east"), &tables.replace("{role}", tenant.role())).await;
+    ground.moving(&tenant, &["--to", "west", "--method", "replicate"]).await.expect(0);
+    assert_eq!(db::word(&at("west"), "SELECT count(*)::text AS word FROM events").await, "2");
+    ground.moving(&tenant, &["--confirm"]).await.expect(0);
+    let led_to = "SET ROLE \"{role}\"; CREATE TABLE sets (code text UNIQUE); INSERT INTO sets VALUES ('a'); \
+                  CREATE TABLE members (id int PRIMARY KEY, code text REFERENCES sets (code)); \
+                  INSERT INTO members VALUES (1, 'a')";
+    db::execute(&at("west"), &led_to.replace("{role}", tenant.role())).await;
+    let refused = ground.moving(&tenant, &["--to", "east", "--method", "replicate"]).await;
+    let why = "a table without a primary key has foreign keys";
+    assert!(refused.code == Some(4) && refused.all().contains(why), "{refused:#?}");
+    is_moved(&ground.moving(&tenant, &["--to", "east", "--method", "dump"]).await.expect(0).json(), "east");
+    assert_eq!(db::word(&at("east"), "SELECT count(*)::text AS word FROM members").await, "1");
 }
 
 /// While its copy is loaded the role at the target has a password that only the mover knows: the one that it is known by
