@@ -1,7 +1,7 @@
 //! By PostgreSQL's own programs: dump and restore. What is dumped is read as the administrator, who runs nothing of the
 //! tenant's for it. It is loaded as the tenant's own role at the target: a check, a computed column, an index or a trigger is
 //! code of the tenant's, which must not run as anybody else. The stamp and its schema belong to the administrator, and are there
-//! already; so are extensions that he had installed.
+//! already; so are extensions that he had installed, with what they keep.
 
 use std::process::Stdio;
 
@@ -9,10 +9,10 @@ use diesel_async::SimpleAsyncConnection as _;
 use tokio::process::Command;
 
 use super::run::Run;
-use super::{target, triggers};
+use super::{extensions, target, triggers};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::copy::{Lists, grant};
-use crate::fleet::{admin, programs, refused, sql};
+use crate::fleet::{admin, programs, refused};
 use crate::router::Target;
 
 /// What of a program's complaint is kept.
@@ -69,16 +69,17 @@ async fn restore(run: &Run<'_>, schema_only: bool) -> ApiResult<()> {
         dump.arg("--schema-only");
     }
     finish("pg_dump", dump).await?;
-    let there = extensions(run).await?;
-    run.loading(load(run, &files, &there)).await
+    let there = extensions::install(run).await?;
+    let (mut list, _private) = client("pg_restore", &run.loader()?)?;
+    list.arg("--list").arg(&archive);
+    let mut lists = Lists::read(&finish("pg_restore", list).await?);
+    extensions::settings(run, &files, &mut lists).await?;
+    run.loading(load(run, &files, &lists, &there)).await
 }
 
 /// Loads the dump as the tenant's own role, but for the schemas that are `there`.
-async fn load(run: &Run<'_>, files: &programs::PrivateFiles, there: &[String]) -> ApiResult<()> {
+async fn load(run: &Run<'_>, files: &programs::PrivateFiles, lists: &Lists, there: &[String]) -> ApiResult<()> {
     let (loader, archive) = (run.loader()?, files.path("archive"));
-    let (mut list, _private) = client("pg_restore", &loader)?;
-    list.arg("--list").arg(&archive);
-    let lists = Lists::read(&finish("pg_restore", list).await?);
     let is_there = |line: &&str| there.iter().any(|schema| line.contains(&format!(" SCHEMA - {schema} ")));
     let objects: String = lists.objects.lines().filter(|line| !is_there(line)).flat_map(|line| [line, "\n"]).collect();
     let objects = files.write("objects", &objects).map_err(ApiError::internal)?;
@@ -92,44 +93,8 @@ async fn load(run: &Run<'_>, files: &programs::PrivateFiles, there: &[String]) -
     grant(&finish("pg_restore", script).await?, &run.tenant.role_name, &loader).await
 }
 
-/// What an administrator has installed at the source the tenant's role may not be able to: it is installed before anything of
-/// the tenant's is there. Gives the schemas that were made for it.
-async fn extensions(run: &Run<'_>) -> ApiResult<Vec<String>> {
-    let not_its_own = format!(
-        "FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.oid >= {} AND e.extowner <> \
-         (SELECT oid FROM pg_roles WHERE rolname = {})",
-        admin::FIRST_MADE,
-        sql::literal(&run.tenant.role_name)
-    );
-    let role = sql::ident(&run.tenant.role_name);
-    let apart = "n.nspname NOT IN ('public', 'pg_catalog')";
-    let schemas = format!("SELECT DISTINCT n.nspname::text AS word {not_its_own} AND {apart}");
-    // Who may make things in an extension's schema is as at the source: its owner alone.
-    let make = format!(
-        "SELECT DISTINCT format('CREATE SCHEMA IF NOT EXISTS %I', n.nspname) || CASE WHEN n.nspowner = e.extowner THEN '' \
-         ELSE {} END AS word {not_its_own} AND {apart}",
-        sql::literal(&format!(" AUTHORIZATION {role}"))
-    );
-    let install = format!(
-        "SELECT word FROM (SELECT e.oid, format('CREATE EXTENSION IF NOT EXISTS %I WITH SCHEMA %I', e.extname, n.nspname) \
-         AS word {not_its_own}) AS each ORDER BY oid"
-    );
-    let mut source = admin::open(&run.at_source()).await?;
-    let schemas = admin::words(&mut source, &schemas).await?;
-    let mut all = admin::words(&mut source, &make).await?;
-    all.extend(admin::words(&mut source, &install).await?);
-    all.extend(schemas.iter().map(|schema| format!("GRANT USAGE ON SCHEMA {} TO {role}", sql::ident(schema))));
-    let mut inside = admin::open(&run.at_target()?).await?;
-    for statement in all {
-        inside.batch_execute(&statement).await.map_err(|error| {
-            ApiError::internal(error)
-                .detail("An extension could not be installed at the target as it is at the source; the log says why.")
-        })?;
-    }
-    Ok(schemas)
-}
-
-fn client(program: &'static str, target: &Target) -> ApiResult<(Command, programs::PrivateFiles)> {
+/// One of PostgreSQL's programs, told where to connect.
+pub(super) fn client(program: &'static str, target: &Target) -> ApiResult<(Command, programs::PrivateFiles)> {
     programs::client(program, target).map_err(|error| {
         refused(format!("{program} cannot be started. Install PostgreSQL's client programs on this machine."))
             .caused_by(error)
@@ -137,7 +102,7 @@ fn client(program: &'static str, target: &Target) -> ApiResult<(Command, program
 }
 
 /// Runs a program to its end; it dies with whoever waits for it. Gives what it printed.
-async fn finish(program: &'static str, mut command: Command) -> ApiResult<String> {
+pub(super) async fn finish(program: &'static str, mut command: Command) -> ApiResult<String> {
     command.env("PGCONNECT_TIMEOUT", "10").stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.map_err(ApiError::internal)?;
     if output.status.success() {

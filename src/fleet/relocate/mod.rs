@@ -10,6 +10,7 @@ mod begin;
 mod code;
 mod compare;
 mod copy;
+mod extensions;
 mod fence;
 mod later;
 mod prepare;

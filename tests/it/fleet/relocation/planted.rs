@@ -249,15 +249,19 @@ async fn the_role_has_its_password_at_the_target_once_it_is_opened() {
     tenant.admin().get(CONTACTS).await.expect(200);
 }
 
+/// Whether there is an extension that is not trusted, and of every server with the usual modules.
+async fn has_modules(ground: &Ground) -> bool {
+    let usual = "SELECT count(*)::text AS word FROM pg_available_extensions WHERE name = 'pgstattuple'";
+    db::word(&ground.server("east"), usual).await == "1"
+}
+
 /// Its own role may not install what an administrator has: at the target that is done before anything of the tenant's is there.
 #[actix_web::test]
 async fn an_administrator_s_extension_moves_along() {
     let ground = Ground::new().await;
     let tenant = ground.app.tenant_on("east", "extended").await;
     let at = |place: &str| ground.server(place).with_database(tenant.role());
-    // Not trusted, and of every server with the usual modules.
-    let usual = "SELECT count(*)::text AS word FROM pg_available_extensions WHERE name = 'pgstattuple'";
-    if db::word(&at("east"), usual).await == "0" {
+    if !has_modules(&ground).await {
         return;
     }
     db::execute(&at("east"), "CREATE SCHEMA tools; CREATE EXTENSION pgstattuple SCHEMA tools").await;
@@ -266,4 +270,36 @@ async fn an_administrator_s_extension_moves_along() {
                      JOIN pg_namespace n ON n.oid = e.extnamespace JOIN pg_roles r ON r.rolname = current_user \
                      WHERE e.extname <> 'plpgsql'";
     assert_eq!(db::words(&at("west"), installed).await, ["pgstattuple tools true"]);
+}
+
+/// What was added to an extension's own tables is in a dump, and not the tenant's to load.
+#[actix_web::test]
+async fn what_an_administrator_s_extension_keeps_moves_along() {
+    let ground = Ground::new().await;
+    let tenant = ground.app.tenant_on("east", "settings").await;
+    let at = |place: &str| ground.server(place).with_database(tenant.role());
+    if !has_modules(&ground).await {
+        return;
+    }
+    // The usual modules have no such table. One that every database has from the start takes its place.
+    let keep = "CREATE SCHEMA tools; CREATE EXTENSION pgstattuple SCHEMA tools; \
+                ALTER EXTENSION pgstattuple ADD TABLE information_schema.sql_sizing; \
+                UPDATE pg_extension SET extconfig = ARRAY['information_schema.sql_sizing'::regclass::oid], \
+                extcondition = ARRAY['WHERE sizing_id = 424242'] WHERE extname = 'pgstattuple'; \
+                INSERT INTO information_schema.sql_sizing VALUES (424242, 'kept'); \
+                GRANT UPDATE (comments) ON information_schema.sql_sizing TO \"{role}\"; \
+                GRANT DELETE ON information_schema.sql_sizing TO \"{role}\"";
+    db::execute(&at("east"), &keep.replace("{role}", tenant.role())).await;
+    let moved = ground.moving(&tenant, &["--to", "west", "--method", "dump"]).await.expect(0);
+    is_moved(&moved.json(), "west");
+    let rows = "SELECT sizing_id || ' ' || sizing_name AS word FROM information_schema.sql_sizing ORDER BY sizing_id";
+    let there = db::words(&at("west"), rows).await;
+    assert_eq!(there.last().map(String::as_str), Some("424242 kept"));
+    assert_eq!(there, db::words(&at("east"), rows).await);
+    let may = "SELECT p || ' ' || coalesce(columns, '') AS word FROM (SELECT a.privilege_type AS p, NULL AS columns \
+               FROM pg_class c, aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee AND r.rolname = '{role}' \
+               WHERE c.oid = 'information_schema.sql_sizing'::regclass UNION ALL SELECT a.privilege_type, t.attname \
+               FROM pg_attribute t, aclexplode(t.attacl) a JOIN pg_roles r ON r.oid = a.grantee AND r.rolname = '{role}' \
+               WHERE t.attrelid = 'information_schema.sql_sizing'::regclass) AS each ORDER BY 1";
+    assert_eq!(db::words(&at("west"), &may.replace("{role}", tenant.role())).await, ["DELETE ", "UPDATE comments"]);
 }
