@@ -48,6 +48,10 @@ const SOURCE: &[(&str, &str)] = &[
         "there are unlogged tables, which are not replicated",
     ),
     ("SELECT EXISTS (SELECT FROM pg_largeobject_metadata) AS yes", "there are large objects, which are not replicated"),
+    (
+        "SELECT EXISTS (SELECT FROM pg_extension WHERE cardinality(extconfig) > 0) AS yes",
+        "an extension keeps rows of its own, which are not replicated",
+    ),
     ("SELECT EXISTS (SELECT FROM pg_matviews) AS yes", "there are materialized views, which are not replicated"),
 ];
 const TARGET: &[(&str, &str)] = &[
