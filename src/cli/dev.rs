@@ -9,7 +9,7 @@ use crate::dev::{self, DevOptions};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tenantry dev\n  tenantry dev --port 9000 --data-dir /tmp/try --tenants 50")]
 pub struct DevArgs {
-    /// Port of the API on loopback; 0 takes a free one [default: 8080, or where TENANTRY_LISTEN says].
+    /// Port of the API on loopback; 0 takes a free one [default: 8080, or that of TENANTRY_LISTEN].
     #[arg(long)]
     port: Option<u16>,
     /// Begin anew: removes all data of the directory first.

@@ -28,7 +28,7 @@ use tenants::DemoTenants;
 /// What `tenantry dev` is told.
 #[derive(Debug, Clone, Copy)]
 pub struct DevOptions {
-    /// Port of the API on loopback; 0 takes a free one. Without it, the configured listener.
+    /// Port of the API on loopback; 0 takes a free one. Without it, that of the configured listener.
     pub port: Option<u16>,
     /// Begins anew: all data is removed first.
     pub reset: bool,
@@ -104,12 +104,21 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
 /// The public port is what was asked for, or an error; management takes a free one where its own is taken.
 fn open_listeners(sources: &Sources, port: Option<u16>) -> Result<Listeners, ConfigError> {
     let config = Config::load(&sources.without_data_dir())?;
-    let public = port.map_or(config.listen(), |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let public = port.map_or_else(|| on_loopback(config.listen()), |port| (Ipv4Addr::LOCALHOST, port).into());
+    if port.is_none() && public != config.listen() {
+        say(&format!("dev lets everybody in, and listens on loopback alone: {public} instead of {}", config.listen()));
+    }
     let opened = Listeners::open_beside(public, config.management_listen());
     opened.map_err(|(address, error)| {
         let fault = format!("cannot listen on {address}: {error}");
         ConfigError::new("--port", fault, "stop the other program, or choose another port; --port 0 takes a free one")
     })
+}
+
+/// A configured address where it is one of loopback, else its port there: the demo tenants let in whoever reaches them, and
+/// have this machine's own addresses fetched. The image has `TENANTRY_LISTEN=0.0.0.0:8080`.
+fn on_loopback(configured: SocketAddr) -> SocketAddr {
+    if configured.ip().is_loopback() { configured } else { (Ipv4Addr::LOCALHOST, configured.port()).into() }
 }
 
 fn ready(
@@ -144,4 +153,23 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
             _ = hang_up.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_reaches_it_whatever_is_configured() {
+        for (configured, had) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("127.0.0.2:0", "127.0.0.2:0"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8081", "127.0.0.1:8081"),
+            ("192.0.2.7:80", "127.0.0.1:80"),
+        ] {
+            assert_eq!(on_loopback(configured.parse().unwrap()).to_string(), had, "{configured}");
+        }
+    }
 }

@@ -131,7 +131,7 @@ impl DemoTenants<'_> {
             slug: slug.clone(),
             name: Some(display_name(slug)),
             cluster: Some(self.cluster.to_owned()),
-            // Whoever tries it out registers: nobody else reaches it.
+            // Whoever tries it out registers: `dev` listens on loopback alone, so nobody else reaches them.
             registration: Some(Registration::Open),
             region: None,
             plan: None,

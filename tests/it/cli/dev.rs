@@ -142,10 +142,17 @@ async fn dev_takes_no_directory_of_somebody_else() {
 #[actix_web::test]
 async fn dev_listens_where_the_environment_says() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let address = taken.local_addr().unwrap();
     let directory = TestCluster::scratch_dir();
     let at = directory.to_string_lossy().into_owned();
-    let said = run_with(&[("TENANTRY_LISTEN".into(), address.clone())], &["dev", "--data-dir", &at]).await.expect(4);
-    assert!(said.stderr.contains(&format!("cannot listen on {address}")), "{said:#?}");
-    assert!(!directory.exists(), "refused before anything is made");
+    // Its demo tenants are open: of an address that others reach, it takes the port alone.
+    for (ip, is_moved) in [("127.0.0.1", false), ("0.0.0.0", true), ("[::]", true)] {
+        let listen = format!("{ip}:{}", address.port());
+        let environment = [("TENANTRY_LISTEN", &*listen), ("TENANTRY_MANAGEMENT_LISTEN", "127.0.0.1:0")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let said = run_with(&environment, &["dev", "--data-dir", &at]).await.expect(4);
+        assert!(said.stderr.contains(&format!("cannot listen on {address}")), "{said:#?}");
+        assert_eq!(said.stderr.contains(&format!("{address} instead of {listen}")), is_moved, "{said:#?}");
+        assert!(!directory.exists(), "refused before anything is made");
+    }
 }
