@@ -11,6 +11,11 @@ use crate::support::binary::{free_port, run_with};
 use crate::support::dev::{interrupt, start, start_with};
 use crate::support::{eventually, seconds};
 
+/// Lets the port of metrics be: others want to have it, or see who has.
+fn aside() -> [(String, String); 1] {
+    [("TENANTRY_MANAGEMENT_LISTEN".into(), "127.0.0.1:0".into())]
+}
+
 #[actix_web::test]
 async fn dev_works_stops_and_comes_back() {
     let app = TestApp::shared().await;
@@ -51,7 +56,7 @@ async fn dev_works_stops_and_comes_back() {
     let elsewhere = ["TENANTRY_LISTEN", "TENANTRY_MANAGEMENT_LISTEN"]
         .map(|variable| (variable.to_owned(), format!("127.0.0.1:{}", free_port())));
     run_with(&elsewhere, &["healthcheck", "--data-dir", &at]).await.expect(1);
-    let second = run_with(&[], &["dev", "--port", "0", "--data-dir", &at]).await;
+    let second = run_with(&aside(), &["dev", "--port", "0", "--data-dir", &at]).await;
     assert!(second.code.is_some_and(|code| code != 0) && second.stderr.contains("in use"), "{second:#?}");
     // Without a mail server, mails are in the log.
     let forgotten = json!({"tenant": "acme", "email": tenants[0]["adminEmail"]});
@@ -105,7 +110,7 @@ async fn dev_prints_commands_that_work_and_killed_leaves_nothing() {
     let at = directory.to_string_lossy().into_owned();
     for more in [&["dev", "--port", "0", "--data-dir", &at][..], &["dev", "--reset", "--port", "0", "--data-dir", &at]]
     {
-        let second = run_with(&[], more).await.expect(4);
+        let second = run_with(&aside(), more).await.expect(4);
         assert!(second.stderr.contains("in use"), "{second:#?}");
         assert!(directory.join("ready.json").exists());
     }
@@ -129,7 +134,7 @@ async fn dev_takes_no_directory_of_somebody_else() {
     }
     for more in [&["dev", "--port", "0", "--data-dir", &at][..], &["dev", "--reset", "--port", "0", "--data-dir", &at]]
     {
-        let said = run_with(&[("TENANTRY_MANAGEMENT_LISTEN".into(), "127.0.0.1:0".into())], more).await.expect(4);
+        let said = run_with(&aside(), more).await.expect(4);
         assert!(said.stderr.contains("name a new directory with --data-dir"), "{said:#?}");
         for (name, content) in kept {
             assert_eq!(std::fs::read_to_string(directory.join(name)).unwrap(), content, "{name}");

@@ -1,7 +1,8 @@
 //! `tenantry serve`, as it runs in production: ready, logged, measured, and ended well.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
+use std::time::Instant;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -128,8 +129,14 @@ async fn a_server_ends_well_and_tells_no_secrets() {
 #[actix_web::test]
 async fn a_server_beside_another_measures_on_a_free_port() {
     let app = TestApp::shared().await;
-    // Whoever has it: it is taken.
-    let _taken = TcpListener::bind("127.0.0.1:9090");
+    // Whoever has it: it is taken, and stays so. Somebody may have it for a moment.
+    let (mut taken, begun) = (None, Instant::now());
+    let is_settled = async || {
+        taken = TcpListener::bind("127.0.0.1:9090").ok();
+        taken.is_some() || begun.elapsed() > seconds(10)
+    };
+    eventually(seconds(20), "it is ours, or somebody keeps it", is_settled).await;
+    assert!(taken.is_some() || TcpStream::connect("127.0.0.1:9090").is_ok(), "nobody has it, and it cannot be had");
     let port = free_port();
     let mut environment = app.environment();
     environment.retain(|(name, _)| name != "TENANTRY_MANAGEMENT_LISTEN");
@@ -155,6 +162,7 @@ async fn a_server_beside_another_measures_on_a_free_port() {
 
     // An address that was asked for is had, or nothing is.
     environment.push(("TENANTRY_MANAGEMENT_LISTEN".into(), "127.0.0.1:9090".into()));
-    let refused = run_with(&environment, &["serve"]).await.expect(4);
+    let refused = tokio::time::timeout(seconds(30), run_with(&environment, &["serve"])).await;
+    let refused = refused.expect("it does not serve").expect(4);
     assert!(refused.stderr.contains("TENANTRY_MANAGEMENT_LISTEN 127.0.0.1:9090 cannot be opened"), "{refused:#?}");
 }
