@@ -42,9 +42,15 @@ pub(super) fn meaning(name: &str, value: &str) -> Result<Meaning, ConfigError> {
     }
 }
 
-/// The variable that is meant by one that we do not know.
+/// The variable that is meant by one that we do not know: that of a section, if it is only the section that was forgotten; else
+/// the nearest.
 pub(super) fn similar(name: &str) -> Option<String> {
     let settings = show::keys().into_iter().map(|key| variable_of(&key));
+    let without_section = name.to_ascii_uppercase().strip_prefix(PREFIX).map(|bare| format!("__{bare}"));
+    let is_of_section = |known: &String| without_section.as_ref().is_some_and(|end| known.ends_with(end));
+    if let Some(meant) = settings.clone().find(is_of_section) {
+        return Some(meant);
+    }
     let others = FILES.iter().map(|(file, _)| *file).chain([CONFIG_VARIABLE, DATA_DIR_VARIABLE]).map(str::to_owned);
     // All begin alike: that says nothing.
     let bare = |name: &str| name.to_ascii_uppercase().strip_prefix(PREFIX).unwrap_or_default().to_owned();

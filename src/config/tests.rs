@@ -69,7 +69,8 @@ fn what_kubernetes_says_of_services_is_no_setting() {
 /// Scripts and CI name their own variables so: those start the program. A slip of the pen does not.
 #[test]
 fn a_variable_that_is_like_a_setting_is_refused_and_others_are_named() {
-    let own = [("TENANTRY_BIN", "a"), ("TENANTRY_TEST_DATABASE_URL", "b"), ("TENANTRY_VERSION", "c")];
+    let own =
+        [("TENANTRY_BIN", "a"), ("TENANTRY_TEST_DATABASE_URL", "b"), ("TENANTRY_URL", "c"), ("TENANTRY_VERSION", "d")];
     load(&own).unwrap();
     let mut sources = Sources::from_variables(&[&own[..], &[("TENANTRY_LISTEN", "127.0.0.1:1")]].concat());
     assert!(sources.unknown().eq(own.map(|(name, _)| name)));
@@ -82,6 +83,12 @@ fn a_variable_that_is_like_a_setting_is_refused_and_others_are_named() {
         ("TENANTRY_MASTER_KEYS", "TENANTRY_MASTER_KEY"),
         ("TENANTRY_LOG_LEVEL", "TENANTRY_LOG__LEVEL"),
         ("TENANTRY_ROUTER__CLUSTR_BUDGET", "TENANTRY_ROUTER__CLUSTER_BUDGET"),
+        // Without their section.
+        ("TENANTRY_TRUSTED_PROXIES", "TENANTRY_HTTP__TRUSTED_PROXIES"),
+        ("TENANTRY_CORS_ORIGINS", "TENANTRY_HTTP__CORS_ORIGINS"),
+        ("TENANTRY_BODY_LIMIT", "TENANTRY_HTTP__BODY_LIMIT"),
+        ("TENANTRY_STATEMENT_TIMEOUT", "TENANTRY_ROUTER__STATEMENT_TIMEOUT"),
+        ("TENANTRY_CLUSTER_BUDGET", "TENANTRY_ROUTER__CLUSTER_BUDGET"),
     ] {
         let said = load(&[(wrong, "7")]).unwrap_err();
         assert_eq!(said, format!("{wrong} is no setting; did you mean {meant}?"));
