@@ -29,6 +29,18 @@ async fn a_stranger_who_begins_many_logins_voids_nobody_s() {
     let refused = from("203.0.113.9").await;
     assert!(refused.header("retry-after").is_some() && refused.header("ratelimit").is_some(), "{refused:?}");
     refused.refused(429, "rate_limited");
+    // Whoever has a /48 has many networks, each of which has room on its own.
+    let many = "INSERT INTO passkey_ceremonies (id, purpose, state, created_at, expires_at, network, site) \
+                SELECT gen_random_uuid(), 'login', '{}', now(), now() + interval '5 minutes', \
+                '2001:db8:1:' || (1 + i % 10) || '::/64', '2001:db8:1::/48' FROM generate_series(1, 2499) i";
+    db::execute(acme.database(), many).await;
+    from("2001:db8:1:1::1").await.expect(200);
+    for network in ["2001:db8:1:2::1", "2001:db8:1:ffff::1"] {
+        let refused = from(network).await;
+        assert!(refused.header("ratelimit-policy").is_some_and(|policy| policy.contains("q=2500;")), "{refused:?}");
+        refused.refused(429, "rate_limited");
+    }
+    from("2001:db8:2:1::1").await.expect(200);
     // Others begin as before, and what had begun is ended.
     from("203.0.113.10").await.expect(200);
     log_in(&acme, &asked, &device.get(&asked)).await.expect(200);

@@ -15,7 +15,7 @@ use crate::kernel::SessionId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, Json, NoQuery, Path, Reply};
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
-use crate::tenant::auth::begun;
+use crate::tenant::auth::begun::{self, Whence};
 use crate::tenant::auth::mfa::LoggedIn;
 use crate::tenant::auth::session::expose;
 use crate::tenant::auth::settings::Auth;
@@ -131,8 +131,8 @@ pub(super) async fn begin(
     redirect_uri: String,
     by: Beginner<'_>,
 ) -> ApiResult<FederationStarted> {
-    let (session, network) = match by {
-        Beginner::Stranger(client) => (None, client.network()),
+    let (session, from) = match by {
+        Beginner::Stranger(client) => (None, Whence::of(client)),
         Beginner::Known(session) => (Some(session), None),
     };
     let slug = crate::tenant::users::rules::comparable(slug);
@@ -157,13 +157,13 @@ pub(super) async fn begin(
         expires_at: now + AWAY,
     };
     let hash = state.hash();
-    let kept = db
-        .transaction(async move |conn: &mut TenantTx| -> ApiResult<bool> {
-            Ok(store::insert_state(conn, &hash, &row, network.as_deref(), now).await?)
+    let met = db
+        .transaction(async move |conn: &mut TenantTx| -> ApiResult<Option<i64>> {
+            Ok(store::insert_state(conn, &hash, &row, from.as_ref(), now).await?)
         })
         .await?;
-    if !kept {
-        return Err(begun::too_many(store::MOST_FROM_ONE, AWAY.to_std().unwrap_or_default()));
+    if let Some(most) = met {
+        return Err(begun::too_many(most, AWAY.to_std().unwrap_or_default()));
     }
     Ok(FederationStarted { authorization_url: url.into(), state: state.text().clone(), expires_in: AWAY.num_seconds() })
 }

@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use crate::kernel::crypto::sha256;
 use crate::kernel::{IdentityProviderId, SessionId, SocialAccountId, UserId};
 use crate::router::TenantConn;
-use crate::tenant::auth::begun;
+use crate::tenant::auth::begun::{self, Whence};
 use crate::tenant::identity_providers::LINKS_SINCE;
 
 diesel::table! {
@@ -33,6 +33,7 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         network -> Nullable<Text>,
+        site -> Nullable<Text>,
     }
 }
 
@@ -41,8 +42,9 @@ use social_accounts as a;
 
 /// Sign-ins under way of one tenant; the oldest give way.
 const MOST: i64 = 50_000;
-/// The same from one address: it gets no more, so that nobody alone takes everybody else's away.
-pub(super) const MOST_FROM_ONE: i64 = 1_000;
+/// The same from one network, and [`begun::NETWORKS`] times as many from one site: they get no more, so that neither alone takes
+/// everybody else's away.
+const MOST_FROM_ONE: i64 = 1_000;
 
 /// A sign-in that has begun.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -69,14 +71,15 @@ pub(super) async fn hold_session(
     Ok(stands.bind::<Timestamptz, _>(now).execute(conn).await? == 1)
 }
 
-/// Keeps a sign-in that begins; sweeps out some that never came back. False if there are too many from this network.
+/// Keeps a sign-in that begins; sweeps out some that never came back. If there are too many from its network, or its site, gives
+/// the limit, and keeps nothing.
 pub(super) async fn insert_state(
     conn: &mut TenantConn,
     hash: &[u8; 32],
     state: &StateRow,
-    network: Option<&str>,
+    from: Option<&Whence>,
     now: DateTime<Utc>,
-) -> QueryResult<bool> {
+) -> QueryResult<Option<i64>> {
     diesel::sql_query(
         "DELETE FROM federation_states WHERE state_hash IN (\
          (SELECT state_hash FROM federation_states WHERE created_at < $1 - interval '1 hour' ORDER BY created_at LIMIT 100) \
@@ -96,17 +99,29 @@ pub(super) async fn insert_state(
     );
     if conn.schema_version() < begun::SINCE {
         diesel::insert_into(f::table).values(row).execute(conn).await?;
-        return Ok(true);
+        return Ok(None);
     }
-    if let Some(network) = network {
-        let under_way = f::table.filter(f::network.eq(network)).filter(f::expires_at.gt(now));
-        let last = under_way.select(f::provider_id).offset(MOST_FROM_ONE - 1);
-        if last.first::<IdentityProviderId>(conn).await.optional()?.is_some() {
-            return Ok(false);
-        }
+    if let Some(from) = from
+        && let Some(most) = limit_met(conn, from, now).await?
+    {
+        return Ok(Some(most));
     }
-    diesel::insert_into(f::table).values((row, f::network.eq(network))).execute(conn).await?;
-    Ok(true)
+    let whence = (f::network.eq(from.map(|from| &*from.network)), f::site.eq(from.map(|from| &*from.site)));
+    diesel::insert_into(f::table).values((row, whence)).execute(conn).await?;
+    Ok(None)
+}
+
+/// The limit, if as many sign-ins are under way from a network, or from its site, as may.
+async fn limit_met(conn: &mut TenantConn, from: &Whence, now: DateTime<Utc>) -> QueryResult<Option<i64>> {
+    let under_way = || f::table.filter(f::expires_at.gt(now)).select(f::provider_id);
+    let most = MOST_FROM_ONE;
+    let of_network = under_way().filter(f::network.eq(&*from.network)).offset(most - 1);
+    if of_network.first::<IdentityProviderId>(conn).await.optional()?.is_some() {
+        return Ok(Some(most));
+    }
+    let most = MOST_FROM_ONE * begun::NETWORKS;
+    let of_site = under_way().filter(f::site.eq(&*from.site)).offset(most - 1);
+    Ok(of_site.first::<IdentityProviderId>(conn).await.optional()?.map(|_| most))
 }
 
 /// Takes a sign-in that has begun, once: whoever comes after gets none.

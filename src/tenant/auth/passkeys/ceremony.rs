@@ -11,12 +11,12 @@ use webauthn_rs::prelude::{
 };
 
 use super::site::PATIENCE;
-use super::store::{self, MOST, PasskeyRow, WAITING_FROM_ONE};
+use super::store::{self, MOST, PasskeyRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::UserId;
 use crate::router::TenantConn;
 use crate::tenant::audit::{self, Entry};
-use crate::tenant::auth::begun;
+use crate::tenant::auth::begun::{self, Whence};
 use crate::tenant::auth::settings::{Auth, delta};
 
 const REGISTRATION: &str = "registration";
@@ -52,7 +52,7 @@ fn answer<T: DeserializeOwned>(credential: &Value) -> ApiResult<T> {
 async fn begin(
     conn: &mut TenantConn,
     auth: &Auth,
-    whose: (Option<UserId>, Option<&str>),
+    whose: (Option<UserId>, Option<&Whence>),
     purpose: &str,
     (mut options, state): (Value, Value),
 ) -> ApiResult<PasskeyOptions> {
@@ -157,18 +157,18 @@ pub(in crate::tenant::auth) async fn prove(
     finish(conn, auth, row, finished).await
 }
 
-/// Begins a login with nothing but a passkey: whose, it says itself. From one network no more than may wait.
+/// Begins a login with nothing but a passkey: whose, it says itself. From one network, and one site, no more than may wait.
 pub(super) async fn ask_anybody(
     conn: &mut TenantConn,
     auth: &Auth,
-    network: Option<&str>,
+    from: Option<&Whence>,
 ) -> ApiResult<PasskeyOptions> {
     let started = auth.passkeys.get()?.start_discoverable_authentication();
     let (options, state) = started.map_err(ApiError::internal)?;
-    if store::is_full(conn, network, LOGIN, auth.clock.now()).await? {
-        return Err(begun::too_many(WAITING_FROM_ONE, PATIENCE));
+    if let Some(most) = store::limit_met(conn, from, LOGIN, auth.clock.now()).await? {
+        return Err(begun::too_many(most, PATIENCE));
     }
-    begin(conn, auth, (None, network), LOGIN, (json(&options)?, json(&state)?)).await
+    begin(conn, auth, (None, from), LOGIN, (json(&options)?, json(&state)?)).await
 }
 
 /// What a passkey of a login is told by.

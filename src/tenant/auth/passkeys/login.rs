@@ -15,6 +15,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{Client, Envelope, ErrorEnvelope, Hints, Json, NoQuery, Reply};
 use crate::router::{self, Router, TenantDb, TenantTx};
 use crate::tenant::auth::attempts::{self, Kind, Line, locked};
+use crate::tenant::auth::begun::Whence;
 use crate::tenant::auth::session::{self, SignIn};
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::docs::StrangerRefusals;
@@ -80,10 +81,10 @@ pub async fn login_options(
     body: Json<PasskeyLoginOptions>,
 ) -> ApiResult<Reply<PasskeyOptions>> {
     let db = named(&router, body.0.tenant.as_deref(), &hints).await?;
-    let (auth, network) = (&**auth, client.network());
-    let network = network.as_deref();
+    let (auth, from) = (&**auth, Whence::of(&client));
+    let from = from.as_ref();
     let ask =
-        async |conn: &mut TenantTx| -> ApiResult<PasskeyOptions> { ceremony::ask_anybody(conn, auth, network).await };
+        async |conn: &mut TenantTx| -> ApiResult<PasskeyOptions> { ceremony::ask_anybody(conn, auth, from).await };
     Ok(Reply(db.transaction(ask).await?))
 }
 

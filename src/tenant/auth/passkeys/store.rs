@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::kernel::UserId;
 use crate::router::TenantConn;
-use crate::tenant::auth::begun;
+use crate::tenant::auth::begun::{self, Whence};
 
 diesel::table! {
     passkeys (id) {
@@ -31,6 +31,7 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         network -> Nullable<Text>,
+        site -> Nullable<Text>,
     }
 }
 
@@ -41,8 +42,9 @@ use passkeys as p;
 pub(in crate::tenant::auth) const MOST: i64 = 20;
 /// Challenges that wait in one tenant, of people who are not known yet; the oldest give way.
 const WAITING: i64 = 10_000;
-/// The same from one address: it gets no more, so that nobody alone takes everybody else's away.
-pub(super) const WAITING_FROM_ONE: i64 = 500;
+/// The same from one network, and [`begun::NETWORKS`] times as many from one site: they get no more, so that neither alone takes
+/// everybody else's away.
+const WAITING_FROM_ONE: i64 = 500;
 
 /// A passkey to look at.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -137,23 +139,29 @@ pub(in crate::tenant::auth) async fn remove_all(conn: &mut TenantConn, user: Use
     Ok(diesel::delete(p::table.filter(p::user_id.eq(user))).execute(conn).await? > 0)
 }
 
-/// Whether as many challenges wait from one address as may. `now`: what has ended waits no more.
-pub(super) async fn is_full(
+/// The limit, if as many challenges wait from a network, or from its site, as may. `now`: what has ended waits no more.
+pub(super) async fn limit_met(
     conn: &mut TenantConn,
-    network: Option<&str>,
+    from: Option<&Whence>,
     purpose: &str,
     now: DateTime<Utc>,
-) -> QueryResult<bool> {
-    let Some(network) = network.filter(|_| conn.schema_version() >= begun::SINCE) else { return Ok(false) };
-    let waiting = c::table.filter(c::network.eq(network)).filter(c::purpose.eq(purpose)).filter(c::expires_at.gt(now));
-    let last: Option<Uuid> = waiting.select(c::id).offset(WAITING_FROM_ONE - 1).first(conn).await.optional()?;
-    Ok(last.is_some())
+) -> QueryResult<Option<i64>> {
+    let Some(from) = from.filter(|_| conn.schema_version() >= begun::SINCE) else { return Ok(None) };
+    let waiting = || c::table.filter(c::purpose.eq(purpose)).filter(c::expires_at.gt(now)).select(c::id);
+    let most = WAITING_FROM_ONE;
+    let of_network = waiting().filter(c::network.eq(&*from.network)).offset(most - 1);
+    if of_network.first::<Uuid>(conn).await.optional()?.is_some() {
+        return Ok(Some(most));
+    }
+    let most = WAITING_FROM_ONE * begun::NETWORKS;
+    let of_site = waiting().filter(c::site.eq(&*from.site)).offset(most - 1);
+    Ok(of_site.first::<Uuid>(conn).await.optional()?.map(|_| most))
 }
 
 /// Keeps a challenge until it is answered; sweeps out what is too old, and too many.
 pub(super) async fn begin(
     conn: &mut TenantConn,
-    (user, network): (Option<UserId>, Option<&str>),
+    (user, from): (Option<UserId>, Option<&Whence>),
     purpose: &str,
     state: &Value,
     (now, expires_at): (DateTime<Utc>, DateTime<Utc>),
@@ -184,7 +192,8 @@ pub(super) async fn begin(
         c::expires_at.eq(expires_at),
     );
     if conn.schema_version() >= begun::SINCE {
-        diesel::insert_into(c::table).values((row, c::network.eq(network))).execute(conn).await?;
+        let whence = (c::network.eq(from.map(|from| &*from.network)), c::site.eq(from.map(|from| &*from.site)));
+        diesel::insert_into(c::table).values((row, whence)).execute(conn).await?;
     } else {
         diesel::insert_into(c::table).values(row).execute(conn).await?;
     }

@@ -10,8 +10,9 @@ use crate::support::{db, eventually, identity, seconds, unique};
 
 /// Takes away what `V23__asked.sql` adds.
 const WITHOUT_ASKED: &str = "ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
-                             ALTER TABLE passkey_ceremonies DROP COLUMN network; \
-                             ALTER TABLE federation_states DROP COLUMN network; ";
+                             ALTER TABLE passkey_ceremonies DROP COLUMN network, DROP COLUMN site; \
+                             DROP INDEX passkey_ceremonies_expires_at_idx; \
+                             ALTER TABLE federation_states DROP COLUMN network, DROP COLUMN site; ";
 
 /// Takes a tenant back to `V1__identity.sql`, as the control plane knows it too.
 async fn take_back(app: &TestApp, tenant: &Tenant) {

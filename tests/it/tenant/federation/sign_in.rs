@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tenantry::testing::TestApp;
 
 use super::{person, with};
 use crate::support::authenticator::code;
@@ -202,4 +203,32 @@ async fn a_stranger_who_begins_many_sign_ins_is_let_begin_no_more() {
     many("127.0.0.1", 999).await;
     start().await.expect(200);
     start().await.refused(429, "rate_limited");
+}
+
+/// Whoever has a /48 has many networks, each of which has room on its own.
+#[actix_web::test]
+async fn the_networks_of_one_site_begin_so_many_sign_ins_together() {
+    let builder = TestApp::builder().beside(TestApp::shared().await).set("TENANTRY_OUTBOUND__ALLOW", "127.0.0.0/8");
+    let near = builder.set("TENANTRY_HTTP__TRUSTED_PROXIES", "127.0.0.0/8").start().await;
+    let acme = app().await.tenant("acme").await.at(near.url());
+    let [one, _] = honest();
+    let made = provider(&acme, "one", one, json!({})).await;
+    let many = format!(
+        "INSERT INTO federation_states (state_hash, provider_id, redirect_uri, created_at, expires_at, network, site) \
+         SELECT sha256(('site' || i)::bytea), '{}', 'x', now() + interval '1 hour', now() + interval '1 day', \
+         '2001:db8:1:' || (1 + i % 10) || '::/64', '2001:db8:1::/48' FROM generate_series(1, 4999) i",
+        made["id"].as_str().unwrap()
+    );
+    db::execute(acme.database(), &many).await;
+    let start = async |from: &str| {
+        let body = json!({"tenant": acme.slug.as_str(), "redirectUri": REDIRECT});
+        acme.anonymous().with("x-forwarded-for", from).post("/api/v1/auth/federation/one/start", body).await
+    };
+    start("2001:db8:1:1::1").await.expect(200);
+    for network in ["2001:db8:1:2::1", "2001:db8:1:ffff::1"] {
+        let refused = start(network).await;
+        assert!(refused.header("ratelimit-policy").is_some_and(|policy| policy.contains("q=5000;")), "{refused:?}");
+        refused.refused(429, "rate_limited");
+    }
+    start("2001:db8:2:1::1").await.expect(200);
 }
