@@ -31,7 +31,7 @@ mod ways;
 
 pub use account::{SignUpMode, SignUpPolicy};
 pub use admission::SessionAdmission;
-pub(in crate::tenant) use mfa::gate::{forget_challenges, is_demanded, is_satisfied};
+pub(in crate::tenant) use mfa::gate::{FEDERATED, forget_challenges, is_demanded, is_satisfied};
 pub use newcomer::{sign_in_again, sign_in_newcomer, welcome_newcomer};
 pub use passkeys::PasskeySite;
 pub(in crate::tenant) use programs::Program;

@@ -39,6 +39,12 @@ pub struct StartFederation {
     #[garde(length(max = 2048))]
     #[schema(example = "https://app.example.com/callback")]
     pub redirect_uri: String,
+    /// Whether the provider is to ask the person anew who they are, though they are signed in there (`prompt=login`,
+    /// `max_age=0`): for a fresh proof. GitHub has no such thing, and does not.
+    #[serde(default)]
+    #[garde(skip)]
+    #[schema(example = false)]
+    pub fresh: bool,
 }
 
 /// Where the person goes on.
@@ -81,7 +87,8 @@ fn nowhere() -> ApiError {
 
 /// Begins to sign in through an identity provider.
 ///
-/// An unknown tenant, a suspended one and one without this provider answer alike. Each call begins another sign-in;
+/// An unknown tenant, a suspended one and one without this provider answer alike. Whoever is refused with `step_up_required` and has
+/// no password signs in anew with `fresh`: what a provider says of an old sign-in there is no fresh proof. Each call begins another sign-in;
 /// `Idempotency-Key` has no effect here.
 #[utoipa::path(
     tag = "auth",
@@ -105,20 +112,21 @@ pub async fn start(
     provider: Path<String>,
     body: Json<StartFederation>,
 ) -> ApiResult<Reply<FederationStarted>> {
-    let StartFederation { tenant, redirect_uri } = body.0;
+    let StartFederation { tenant, redirect_uri, fresh } = body.0;
     let db = router.named(tenant.as_deref(), &hints).await.map_err(|error| match error {
         router::Error::TenantUnknown => nowhere(),
         other => other.into(),
     })?;
     let db = router.at_schema(db, SINCE).await?;
-    Ok(Reply(begin(&auth, &db, &provider.0, redirect_uri, Beginner::Stranger(&client)).await?))
+    let by = Beginner::Stranger { client: &client, fresh };
+    Ok(Reply(begin(&auth, &db, &provider.0, redirect_uri, by).await?))
 }
 
 /// Who begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Beginner<'a> {
-    /// Whoever wants to sign in.
-    Stranger(&'a Client),
+    /// Whoever wants to sign in, and perhaps be asked anew by the provider.
+    Stranger { client: &'a Client, fresh: bool },
     /// Somebody who links an account to their own, in this session.
     Known(SessionId),
 }
@@ -131,9 +139,9 @@ pub(super) async fn begin(
     redirect_uri: String,
     by: Beginner<'_>,
 ) -> ApiResult<FederationStarted> {
-    let (session, from) = match by {
-        Beginner::Stranger(client) => (None, Whence::of(client)),
-        Beginner::Known(session) => (Some(session), None),
+    let (session, from, fresh) = match by {
+        Beginner::Stranger { client, fresh } => (None, Whence::of(client), fresh),
+        Beginner::Known(session) => (Some(session), None, false),
     };
     let slug = crate::tenant::users::rules::comparable(slug);
     let provider = db
@@ -149,7 +157,7 @@ pub(super) async fn begin(
     let foreign = auth.admission.foreign();
     let flow =
         Flow { db, foreign, provider: &provider, redirect_uri: &redirect_uri, state: &state, now: now.timestamp() };
-    let url = flow.authorization_url().await?;
+    let url = flow.authorization_url(fresh).await?;
     let row = StateRow {
         provider_id: provider.id,
         redirect_uri: redirect_uri.clone(),

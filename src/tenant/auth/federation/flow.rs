@@ -80,8 +80,8 @@ impl Flow<'_> {
         providers::open(self.db, self.provider)
     }
 
-    /// Where the person is sent.
-    pub(super) async fn authorization_url(&self) -> ApiResult<Url> {
+    /// Where the person is sent; with `fresh`, to be asked anew who they are (OpenID Connect Core, section 3.1.2.1).
+    pub(super) async fn authorization_url(&self, fresh: bool) -> ApiResult<Url> {
         let oidc = self.provider.kind != ProviderKind::Github;
         let mut url = if oidc { oidc::authorization(self).await } else { github::authorization(self) }?;
         let challenge = BASE64URL.encode(sha256(self.verifier().as_bytes()));
@@ -95,6 +95,9 @@ impl Flow<'_> {
             .append_pair("code_challenge_method", "S256");
         if oidc {
             url.query_pairs_mut().append_pair("nonce", &self.nonce());
+        }
+        if oidc && fresh {
+            url.query_pairs_mut().append_pair("prompt", "login").append_pair("max_age", "0");
         }
         Ok(url)
     }

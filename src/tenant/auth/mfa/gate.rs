@@ -26,7 +26,7 @@ pub(in crate::tenant::auth) const CHALLENGE: TimeDelta = TimeDelta::minutes(5);
 /// Of a login's first half (RFC 8176): a password.
 const PASSWORD: &str = "pwd";
 /// An identity provider. The registry has no word for it.
-const FEDERATED: &str = "fed";
+pub(in crate::tenant) const FEDERATED: &str = "fed";
 
 /// How a login goes on.
 #[derive(Debug, Serialize, ToSchema)]

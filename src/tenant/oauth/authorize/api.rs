@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::back::Back;
+use super::demands::Proof;
 use super::store::{self, RequestRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
@@ -128,7 +129,7 @@ pub async fn get_oauth_request(
         consented: consented && !demands.asks_again(),
         prompt: demands.prompts().map(str::to_owned).collect(),
         max_age: demands.max_age,
-        step_up_required: demands.is_stale(caller.claims.auth_time, row.created_at, now),
+        step_up_required: demands.is_stale(Proof::of(&caller.claims), row.created_at, now),
         scopes: row.scopes,
         redirect_uri: row.redirect_uri,
         expires_at: row.expires_at,
@@ -183,7 +184,7 @@ pub async fn accept_oauth_request(
             if !store::hold(conn, (caller.user(), caller.claims.sid), &asked, now).await? {
                 return Err(ApiError::new(Code::TokenRevoked));
             }
-            if demands.is_stale(caller.claims.auth_time, asked.created_at, now) {
+            if demands.is_stale(Proof::of(&caller.claims), asked.created_at, now) {
                 let said =
                     "The app wants you to prove anew who you are. Step up or sign in, and repeat with that token.";
                 return Err(ApiError::new(Code::StepUpRequired).detail(said));

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::router::AccessClaims;
+use crate::tenant::auth::FEDERATED;
 use crate::tenant::oauth::endpoint::Form;
 use crate::tenant::oauth::refusal::{Outcome, Refusal};
 
@@ -12,6 +14,30 @@ pub(super) const SINCE: i32 = 23;
 const PROMPTS: [&str; 3] = [LOGIN, CONSENT, "select_account"];
 const LOGIN: &str = "login";
 const CONSENT: &str = "consent";
+/// How far a provider's clock may be behind ours, in seconds.
+const LEEWAY: i64 = 60;
+
+/// When somebody proved who they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proof {
+    /// In seconds since 1970.
+    auth_time: i64,
+    /// By how many of them the clock that says so may be behind ours.
+    leeway: i64,
+}
+
+impl Proof {
+    /// What a token says.
+    pub(super) fn of(claims: &AccessClaims) -> Self {
+        Self::by(&claims.amr, claims.auth_time)
+    }
+
+    /// Where nothing was shown here after the sign-in at a provider, it is by the provider's clock.
+    fn by(amr: &[String], auth_time: i64) -> Self {
+        let leeway = if *amr == [FEDERATED] { LEEWAY } else { 0 };
+        Self { auth_time, leeway }
+    }
+}
 
 /// What is held against the sign-in of whoever answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,13 +86,14 @@ impl Demands {
         self.prompts().any(|word| word == CONSENT)
     }
 
-    /// Whether it is too long ago that somebody proved who they are, which was at `auth_time`, in seconds since 1970. With a
-    /// `max_age` of no time at all it has to be after the app asked, as with `prompt=login`: nobody is that quick.
-    pub(super) fn is_stale(&self, auth_time: i64, asked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    /// Whether it is too long ago that somebody proved who they are. With a `max_age` of no time at all it has to be after the app
+    /// asked, as with `prompt=login`: nobody is that quick.
+    pub(super) fn is_stale(&self, proof: Proof, asked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        let Proof { auth_time, leeway } = proof;
         let anew = self.max_age == Some(0) || self.prompts().any(|word| word == LOGIN);
         let too_old =
             self.max_age.filter(|age| *age > 0).is_some_and(|age| auth_time < now.timestamp() - i64::from(age));
-        too_old || (anew && auth_time < asked_at.timestamp())
+        too_old || (anew && auth_time < asked_at.timestamp() - leeway)
     }
 }
 
@@ -100,12 +127,19 @@ mod tests {
     #[test]
     fn a_proof_is_as_new_as_was_asked_for() {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        let is_stale = |query: &str, auth_time| read(query).unwrap().is_stale(auth_time, at(1_000), at(1_100));
+        let stale_by = |query: &str, proof| read(query).unwrap().is_stale(proof, at(1_000), at(1_100));
+        let proof = |amr: &[&str], at| Proof::by(&amr.iter().map(|&how| how.to_owned()).collect::<Vec<_>>(), at);
+        let is_stale = |query: &str, auth_time| stale_by(query, proof(&["pwd"], auth_time));
         assert!(!is_stale("", 0) && !is_stale("prompt=consent", 0));
         assert!(is_stale("max_age=60", 1_039) && !is_stale("max_age=60", 1_040));
         for anew in ["prompt=login", "max_age=0", "prompt=login&max_age=2147483647"] {
             assert!(is_stale(anew, 999) && !is_stale(anew, 1_000), "{anew}");
         }
         assert!(is_stale("prompt=login&max_age=60", 1_000));
+        // A provider's clock may be behind ours. Of what was shown here, ours has the time.
+        for anew in ["prompt=login", "max_age=0"] {
+            let theirs = |auth_time| stale_by(anew, proof(&["fed"], auth_time));
+            assert!(theirs(939) && !theirs(940) && stale_by(anew, proof(&["fed", "otp"], 999)), "{anew}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use tenantry::testing::TestApp;
 use super::{person, with};
 use crate::support::authenticator::code;
 use crate::support::db;
-use crate::support::identity::{REDIRECT, app, back, begin, claims, consent, evil, honest, provider, sign_in};
+use crate::support::identity::{Begun, REDIRECT, app, back, begin, claims, consent, evil, honest, provider, sign_in};
 
 #[actix_web::test]
 async fn people_sign_in_through_real_providers() {
@@ -129,6 +129,30 @@ async fn the_organisation_s_second_factor_is_asked_for_here_too() {
     assert_eq!(claims(&whole)["amr"], json!(["fed", "otp"]));
     let half = with(&acme, "evil", wish).await.expect(200);
     assert_eq!(half.data()["methods"], json!(["otp", "recovery"]), "{half:?}");
+}
+
+/// Else a provider says each time when they signed in there, in the morning: without a password they had never a fresh proof.
+#[actix_web::test]
+async fn who_wants_to_prove_themselves_anew_is_asked_by_the_provider() {
+    let acme = app().await.tenant("acme").await;
+    let [one, _] = honest();
+    provider(&acme, "one", one, json!({})).await;
+    provider(&acme, "github", &format!("{}/github", evil()), json!({"kind": "github"})).await;
+    let asked = async |slug: &str, fresh: Value| {
+        let mut body = json!({"tenant": acme.slug.as_str(), "redirectUri": REDIRECT});
+        if !fresh.is_null() {
+            body["fresh"] = fresh;
+        }
+        let path = format!("/api/v1/auth/federation/{slug}/start");
+        let begun = Begun::of(&acme.anonymous().post(&path, body).await.expect(200));
+        let of_proof = |name: &str| matches!(name, "prompt" | "max_age");
+        let pairs = begun.url.query_pairs().filter(|(name, _)| of_proof(name));
+        pairs.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(asked("one", json!(true)).await, ["prompt=login", "max_age=0"]);
+    for (slug, fresh) in [("one", json!(false)), ("one", json!(null)), ("github", json!(true))] {
+        assert!(asked(slug, fresh.clone()).await.is_empty(), "{slug} {fresh}");
+    }
 }
 
 /// Whoever signed in at the provider an hour ago has shown nothing since.
