@@ -243,59 +243,6 @@ async fn a_new_password_is_no_way_around_the_second_factor_nor_around_a_lock() {
     assert_eq!(answer.data()["mfaRequired"], true, "whoever reads the mail still needs the authenticator");
 }
 
-/// Whoever signed up with somebody else's address has nothing left of the account once its owner has shown that it is theirs.
-#[actix_web::test]
-async fn an_impostor_leaves_nothing_in_an_account_whose_owner_comes() {
-    let (app, smtp) = shared().await;
-    let acme = app.tenant("acme").await;
-    policy(&acme, json!({"mode": "open", "verifyEmail": false})).await;
-    let provider = json!({"slug": "g", "name": "G", "kind": "google", "clientId": "c",
-        "redirectUris": ["https://app.example.com/callback"]});
-    let provider = acme.admin().post("/api/v1/identity-providers", provider).await.expect(201).id();
-    for verified in [false, true] {
-        let email = address("victim");
-        let id = post(&acme, "register", sign_up(&acme, &email)).await.expect(201).data()["user"]["id"].clone();
-        let id = id.as_str().expect("an id");
-        acme.admin().patch(&format!("/api/v1/users/{id}"), json!({"roles": ["admin"]})).await.expect(200);
-        let impostor = acme.person(&email, PASSWORD);
-        let key = impostor.post("/api/v1/api-keys", json!({"name": "k", "scopes": ["users:read"]})).await.expect(201);
-        let program = acme.anonymous().with("x-api-key", key.data()["key"].as_str().expect("the key"));
-        program.get("/api/v1/users").await.expect(200);
-        let seed = impostor.post("/api/v1/auth/mfa/totp", json!({})).await.expect(200).data()["secret"].clone();
-        let code = json!({"code": authenticator::code(app, seed.as_str().unwrap())});
-        impostor.post("/api/v1/auth/mfa/totp/confirm", code).await.expect(200);
-        let planted = format!(
-            "INSERT INTO passkeys (id, user_id, name, credential_id, credential, created_at) \
-             VALUES (gen_random_uuid(), '{id}', 'k', sha256('{id}'::bytea), '{{}}', now()); \
-             INSERT INTO social_accounts (id, user_id, provider_id, issuer, subject, created_at, last_used_at) \
-             VALUES (gen_random_uuid(), '{id}', '{provider}', 'g', '{id}', now(), now())"
-        );
-        db::execute(acme.database(), &planted).await;
-        if verified {
-            let shown = format!("UPDATE users SET email_verified_at = now() WHERE id = '{id}'");
-            db::execute(acme.database(), &shown).await;
-        }
-        forgot(&acme, &email).await;
-        let token = smtp.letter(&email, "Choose a new password").await.token();
-        reset(&acme, &token).await.expect(204);
-        let came = acme.log_in_as(&email, NEW).await.expect(200);
-        assert_eq!(came.data()["mfaRequired"] == true, verified, "{came:?}");
-        assert_eq!(program.get("/api/v1/users").await.status, if verified { 200 } else { 401 });
-        let left = format!(
-            "SELECT (SELECT count(*) FROM passkeys WHERE user_id = '{id}') || ' ' || \
-             (SELECT count(*) FROM social_accounts WHERE user_id = '{id}') || ' ' || \
-             (SELECT count(*) FROM api_keys WHERE owner_id = '{id}') || ' ' || \
-             (SELECT count(*) FROM second_factors WHERE user_id = '{id}') AS word"
-        );
-        assert_eq!(db::word(acme.database(), &left).await, if verified { "1 1 1 1" } else { "0 0 0 0" });
-        let said = format!(
-            "SELECT coalesce(reason, 'none') AS word FROM audit WHERE user_id = '{id}' AND action = 'password.reset'"
-        );
-        let said = db::word(acme.database(), &said).await;
-        assert_eq!((said.contains("passkeys: 1"), said == "none"), (!verified, verified), "{said}");
-    }
-}
-
 #[actix_web::test]
 async fn nobody_is_flooded_with_links() {
     let (app, smtp) = shared().await;

@@ -6,6 +6,7 @@ mod browser;
 mod federation;
 mod foreign_tokens;
 mod impersonation;
+mod impostors;
 mod invitations;
 mod lifetimes;
 mod lockout;

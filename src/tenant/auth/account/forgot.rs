@@ -138,7 +138,11 @@ pub async fn reset_password(
                 ..UserChange::default()
             };
             users::update(conn, user, &change, true, now).await?;
-            let away = planted::take_away(conn, user).await?.unwrap_or_default();
+            let away = planted::take_away(conn, user).await?;
+            if away.is_some() {
+                planted::forget_consents(conn, user).await?;
+            }
+            let away = away.unwrap_or_default();
             store::verified(conn, db, user, now).await?;
             mfa::gate::forget_challenges(conn, db, user).await?;
             end_sessions(conn, user, None, "password_reset", now).await?;
@@ -158,12 +162,6 @@ pub async fn reset_password(
         .await?;
     let tenant = db.tenant().id;
     auth.admission.forget_tenant(tenant).await;
-    let away = taken.await.unwrap_or_default();
-    for key in away.keys {
-        auth.admission.forget_key(tenant, key).await;
-    }
-    for app in away.apps {
-        auth.admission.forget_app(tenant, app).await;
-    }
+    taken.await.unwrap_or_default().forget(auth, tenant).await;
     Ok(done)
 }

@@ -10,6 +10,7 @@ use super::{LINK, MOST_AN_HOUR, PAUSE};
 use crate::kernel::UserId;
 use crate::router::{TenantConn, TenantDb};
 use crate::tenant::addresses;
+use crate::tenant::audit;
 use crate::tenant::users::rules::email_key;
 
 /// Whoever has an address.
@@ -142,13 +143,33 @@ pub(in crate::tenant::auth) async fn verified(
     user: UserId,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
+    verified_by(conn, db, user, None, now).await
+}
+
+/// The same, with what the audit is to say of it. A copy of the database knows by its line that the person has shown it,
+/// though nobody's address is verified there.
+pub(super) async fn verified_by(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+    said: Option<&str>,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
     addresses::announce(db).await;
-    diesel::sql_query("UPDATE users SET email_verified_at = coalesce(email_verified_at, $2) WHERE id = $1")
-        .bind::<SqlUuid, _>(user.uuid())
-        .bind::<Timestamptz, _>(now)
-        .execute(conn)
-        .await
-        .map(drop)
+    let noted =
+        diesel::sql_query("UPDATE users SET email_verified_at = $2 WHERE id = $1 AND email_verified_at IS NULL");
+    let noted = noted.bind::<SqlUuid, _>(user.uuid()).bind::<Timestamptz, _>(now).execute(conn).await?;
+    if noted == 0 {
+        return Ok(());
+    }
+    audit::note_person(conn, (&format!("user:{user}"), user), "email.verified", said, now).await
+}
+
+/// Leaves a person without a password.
+pub(super) async fn forget_password(conn: &mut TenantConn, user: UserId) -> QueryResult<()> {
+    let forget =
+        diesel::sql_query("UPDATE users SET password_hash = NULL WHERE id = $1").bind::<SqlUuid, _>(user.uuid());
+    forget.execute(conn).await.map(drop)
 }
 
 /// A sign-up that waits for its address to be verified.

@@ -5,22 +5,25 @@ use chrono::{DateTime, TimeDelta, Utc};
 use garde::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::forgot::ForgotPassword;
-use super::{ByMail, IF_ANYBODY, LINK, policy, store, void};
+use super::{ByMail, IF_ANYBODY, LINK, planted, policy, store, void};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
-use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery};
+use crate::rest::{Answer, Envelope, ErrorEnvelope, Hints, Idempotency, InPerson, Json, NoQuery};
 use crate::router::{Router, TenantConn, TenantDb, TenantTx};
-use crate::tenant::auth::Auth;
+use crate::tenant::auth::mfa::gate;
 use crate::tenant::auth::register::RegisterRequest;
+use crate::tenant::auth::{Auth, end_sessions};
 use crate::tenant::docs::StrangerRefusals;
 use crate::tenant::mail::{self, Mail, Recipient};
+use crate::tenant::passwords;
 use crate::tenant::users::rules::UserStatus;
-use crate::tenant::users::store::{self as users, NewUser};
+use crate::tenant::users::store::{self as users, NewUser, UserChange};
 
 const CONFIRM: ByMail = ByMail { message: "A mail is on its way to this address. Follow its link to confirm it." };
 
@@ -110,6 +113,10 @@ pub struct LinkToken {
 ///
 /// If several sign-ups waited for the address, none of their passwords is taken: the account has none, and a mail with a link
 /// to choose one is sent to the address at once, as by `forgot-password`. The other links are void.
+///
+/// Of an account that somebody signed up, passkeys, second factor, accounts at identity providers, API keys and apps are taken
+/// away where it has any, and the password and all sessions with them: an impostor may have left them. Its person chooses a
+/// password by the mail that is sent then. Whoever sends this signed in as that person by a password (`bearer`) keeps all of it.
 #[utoipa::path(
     tag = "auth",
     request_body = LinkToken,
@@ -127,13 +134,22 @@ pub async fn verify_email(
     auth: web::Data<Auth>,
     router: web::Data<Router>,
     hints: Hints,
+    caller: Option<InPerson>,
     idempotency: Idempotency,
     body: Json<LinkToken>,
 ) -> ApiResult<HttpResponse> {
     let (db, token) = super::linked(&router, &hints, TokenKind::EmailVerification, &body.0.token).await?;
-    let (auth, db, hash) = (&**auth, &db, token.hash());
-    idempotency
-        .run(db, "verify-email", async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
+    let db = &router.at_schema(db, passwords::SINCE).await?;
+    let (auth, hash, tenant) = (&**auth, token.hash(), db.tenant().id);
+    // Whoever signed up and reads the mail is no impostor. A session that a passkey or a provider opened says less: it may
+    // be one that was planted.
+    let newcomer = caller
+        .map(|InPerson(caller)| caller)
+        .filter(|caller| caller.db.tenant().id == tenant && gate::is_by_password(&caller.claims.amr))
+        .map(|caller| caller.user());
+    let (left, taken) = oneshot::channel();
+    let done = idempotency
+        .run(db, "verify-email", async move |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let now = auth.clock.now();
             if let Some(taken) = store::take_registration(conn, &hash, now).await? {
                 // The organisation may have decided otherwise while it waited. It waits on then: the sign-up is not taken.
@@ -144,10 +160,39 @@ pub async fn verify_email(
                 return Ok(Answer::no_content());
             }
             let user = store::take_token(conn, &hash, "verify_email", now).await?.ok_or_else(void)?;
-            store::verified(conn, db, user, now).await?;
+            let away = if newcomer == Some(user) { None } else { clear(conn, db, user, now).await? };
+            store::verified_by(conn, db, user, away.as_ref().map(|away| &*away.said), now).await?;
+            // Nobody waits for it where this is a replay.
+            let _ = left.send(away);
             Ok(Answer::no_content())
         })
-        .await
+        .await?;
+    if let Ok(Some(away)) = taken.await {
+        auth.admission.forget_tenant(tenant).await;
+        away.forget(auth, tenant).await;
+    }
+    Ok(done)
+}
+
+/// Leaves nothing to an impostor who has signed up with somebody's address, and has its owner follow a link. None where there
+/// is nothing but the password: that of a newcomer, who keeps it.
+async fn clear(
+    conn: &mut TenantConn,
+    db: &TenantDb,
+    user: UserId,
+    now: DateTime<Utc>,
+) -> ApiResult<Option<planted::Taken>> {
+    let Some(away) = planted::take_away(conn, user).await?.filter(|away| away.any) else { return Ok(None) };
+    planted::forget_consents(conn, user).await?;
+    super::drop_trust(conn, db, user).await?;
+    let person = users::hold(conn, user).await?;
+    users::update(conn, user, &UserChange::default(), true, now).await?;
+    store::forget_password(conn, user).await?;
+    gate::forget_challenges(conn, db, user).await?;
+    end_sessions(conn, user, None, "address_verified", now).await?;
+    let to = Recipient { user: None, address: person.email, name: String::new() };
+    mail::queue(conn, db, &to, Mail::PasswordReset).await?;
+    Ok(Some(away))
 }
 
 /// Makes the account of a sign-up. Where there were several with its address, nobody can say whose password is that of whoever

@@ -181,6 +181,11 @@ pub(in crate::tenant) fn is_satisfied(amr: &[String]) -> bool {
     amr.iter().any(|method| method == "otp" || method == "mfa")
 }
 
+/// Whether somebody has shown the password, whatever else.
+pub(in crate::tenant::auth) fn is_by_password(amr: &[String]) -> bool {
+    amr.iter().any(|method| method == PASSWORD)
+}
+
 async fn is_trusted(
     conn: &mut TenantConn,
     db: &TenantDb,
