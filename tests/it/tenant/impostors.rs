@@ -161,3 +161,22 @@ async fn a_newcomer_who_verifies_signed_in_keeps_what_they_have_enrolled() {
     assert_eq!(left(&acme, &account.id).await, "1 1 1 1");
     assert_eq!(said(&acme, &account.id, "password.reset").await, "none");
 }
+
+/// In a copy of the database nobody's address is verified, nor is one that an administrator has given: the audit knows that
+/// its person has shown one before.
+#[actix_web::test]
+async fn mail_alone_is_no_way_around_what_somebody_has_enrolled_who_had_shown_an_address() {
+    let (app, smtp) = shared().await;
+    let acme = open(app).await;
+    let account = sign_up(&acme).await;
+    verify(&acme, smtp, &account.email, &acme.anonymous()).await;
+    plant(app, &acme, &account).await;
+    let other = format!("{}@example.com", unique("other"));
+    acme.admin().patch(&format!("/api/v1/users/{}", account.id), json!({"email": other})).await.expect(200);
+    let verified = format!("SELECT (email_verified_at IS NULL)::text AS word FROM users WHERE id = '{}'", account.id);
+    assert_eq!(db::word(acme.database(), &verified).await, "true");
+    forgot(&acme, &other).await;
+    let came = reset(&acme, smtp, &other).await;
+    assert_eq!(came.data()["mfaRequired"], true, "{came:?}");
+    assert_eq!(left(&acme, &account.id).await, "1 1 1 1");
+}

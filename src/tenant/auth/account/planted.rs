@@ -13,6 +13,10 @@ use crate::tenant::oauth;
 /// How the audit says that somebody else has made a person: they cannot have signed up with an address that is not theirs.
 const MADE: &[&str] = &["user.created", "user.imported", "scim.user_created", "federation.account_created"];
 
+/// How it says that a person has shown before that an address is theirs. The person's row forgets it: in a copy, and with
+/// another address that an administrator gives them.
+const PROVED: &[&str] = &["email.verified", "email.changed", "password.reset"];
+
 /// What is a person's, in the order in which a login takes it.
 const THEIRS: &[(&str, &str)] = &[
     ("second_factors", "user_id"),
@@ -94,7 +98,7 @@ pub(super) async fn forget_consents(conn: &mut TenantConn, user: UserId) -> Quer
     consents.bind::<SqlUuid, _>(user).execute(conn).await.map(drop)
 }
 
-/// Whether a person's address was never verified, though they may have signed up by themselves. The first person of an
+/// Whether a person has never verified an address, though they may have signed up by themselves. The first person of an
 /// organisation was set up with it.
 async fn is_first_proof(conn: &mut TenantConn, user: UserId) -> QueryResult<bool> {
     let query = diesel::sql_query(
@@ -103,7 +107,8 @@ async fn is_first_proof(conn: &mut TenantConn, user: UserId) -> QueryResult<bool
          AND NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id AND a.action = ANY ($2)) AS \"is\" \
          FROM users u WHERE u.id = $1",
     );
-    query.bind::<SqlUuid, _>(user).bind::<Array<Text>, _>(MADE).get_result::<Is>(conn).await.map(|row| row.is)
+    let known = [MADE, PROVED].concat();
+    query.bind::<SqlUuid, _>(user).bind::<Array<Text>, _>(known).get_result::<Is>(conn).await.map(|row| row.is)
 }
 
 async fn ids(conn: &mut TenantConn, statement: &'static str, user: UserId) -> QueryResult<Vec<Uuid>> {
