@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::{Beginner, FederationCallback, FederationStarted, begin, identified};
-use super::enter;
-use super::store::{self, AccountRow};
+use super::enter::{self, By};
+use super::store::{self, AccountRow, Link};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{IdentityProviderId, SocialAccountId};
@@ -18,6 +18,7 @@ use crate::rest::{
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
+use crate::tenant::auth::mfa::gate;
 use crate::tenant::auth::settings::Auth;
 use crate::tenant::auth::ways;
 use crate::tenant::docs::Refusals;
@@ -116,10 +117,16 @@ fn void() -> ApiError {
     ApiError::invalid_field("state", "invalid", "It is not good any more, or the provider's answer was not accepted.")
 }
 
+/// Whether a link says more by this word than it does.
+fn gains(link: &Link, by: By) -> bool {
+    by == By::Person && !link.by_person
+}
+
 /// Links the account with which one came back, in the session that asked for it, if that has not ended meanwhile.
 ///
 /// One's own that is linked already, by the word of a provider or through another one, is linked anew: by one's own word,
-/// and through this one.
+/// and through this one. It is one's own word in a session that a password or a passkey has opened, or proved again; in one
+/// that a provider alone has opened it is the provider's.
 #[utoipa::path(
     tag = "auth",
     request_body = FederationCallback,
@@ -142,6 +149,8 @@ pub async fn complete_link(
 ) -> ApiResult<HttpResponse> {
     let FederationCallback { state, code, iss } = body.0;
     let (me, session, now) = (caller.user(), caller.claims.sid, auth.clock.now());
+    // Else a provider's word would make itself the person's.
+    let by = if gate::is_by_themselves(&caller.claims.amr) { By::Person } else { By::Provider };
     let db = at_schema(&caller.db).await?;
     let actor = me.to_string();
     // The state is spent, and the provider asked, before the transaction.
@@ -170,7 +179,7 @@ pub async fn complete_link(
             }
             match store::link_of(conn, &external.issuer, &external.subject).await? {
                 // Their own by a provider's word, or through another one: from here on by their own, through this one.
-                Some(link) if link.user_id == me && (link.provider_id != provider.id || !link.by_person) => {
+                Some(link) if link.user_id == me && (link.provider_id != provider.id || gains(&link, by)) => {
                     store::remove_link(conn, &external.issuer, &external.subject).await?;
                 }
                 Some(_) => {
@@ -178,7 +187,7 @@ pub async fn complete_link(
                 }
                 None => {}
             }
-            let row = enter::link(conn, &here, (me, enter::By::Person), &provider, &external, now).await?;
+            let row = enter::link(conn, &here, (me, by), &provider, &external, now).await?;
             Ok(Answer::created(SocialAccount::from(row)).location("/api/v1/users/me/social-accounts"))
         })
         .await

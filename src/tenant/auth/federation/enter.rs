@@ -168,9 +168,9 @@ async fn create(
 /// Who says whose an account is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
-    /// The person, signed in.
+    /// The person, signed in by a proof of their own.
     Person,
-    /// The provider, which vouches for their address.
+    /// The provider, which vouches for their address, or alone has signed them in.
     Provider,
 }
 

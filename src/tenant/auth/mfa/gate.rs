@@ -181,6 +181,12 @@ pub(in crate::tenant) fn is_satisfied(amr: &[String]) -> bool {
     amr.iter().any(|method| method == "otp" || method == "mfa")
 }
 
+/// Whether somebody has shown the password or a passkey: by themselves, not by a provider's word alone. A code is no such
+/// proof, since it may be that of an authenticator that was enrolled in the same session.
+pub(in crate::tenant::auth) fn is_by_themselves(amr: &[String]) -> bool {
+    is_by_password(amr) || amr.iter().any(|method| method == "pop")
+}
+
 /// Whether somebody has shown the password, whatever else.
 pub(in crate::tenant::auth) fn is_by_password(amr: &[String]) -> bool {
     amr.iter().any(|method| method == PASSWORD)

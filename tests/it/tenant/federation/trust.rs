@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant};
 
-use super::{keeper, with};
+use super::{PASSWORD, keeper, with};
 use crate::support::identity::{Begun, REDIRECT, app, evil, provider};
 use crate::support::unique;
 
@@ -73,11 +73,22 @@ async fn a_provider_s_word_is_held_to_its_ceiling_each_time() {
     is_kept_out(&acme, "hers", &bob).await;
     acme.admin().patch(&path, json!({"roles": []})).await.expect(200);
     comes_in(&acme, "hers", &bob).await;
-    // He says so himself: that is his own word, not the provider's.
+    // A session that the provider has opened says no more than the provider does.
     let signed_in = with(&acme, "hers", bob.clone()).await.expect(200);
-    let his = acme.anonymous().bearing(signed_in.data()["accessToken"].as_str().unwrap());
-    link(&his, "hers", &bob).await.expect(201);
+    let its = acme.anonymous().bearing(signed_in.data()["accessToken"].as_str().unwrap());
+    link(&its, "hers", &bob).await.refused(409, "conflict");
+    let another = somebody();
+    link(&its, "hers", &another).await.expect(201);
     acme.admin().patch(&path, json!({"roles": ["admin"]})).await.expect(200);
+    is_kept_out(&acme, "hers", &bob).await;
+    is_kept_out(&acme, "hers", &another).await;
+    // He says so himself, by a password: that is his own word, not the provider's.
+    acme.admin().patch(&path, json!({"password": PASSWORD})).await.expect(200);
+    let his = acme.log_in_as(bob["claims"]["email"].as_str().unwrap(), PASSWORD).await.expect(200);
+    let his = acme.anonymous().bearing(his.data()["accessToken"].as_str().unwrap());
+    let change = json!({"currentPassword": PASSWORD, "newPassword": "my own sentence from here on"});
+    his.post("/api/v1/auth/change-password", change).await.expect(204);
+    link(&his, "hers", &bob).await.expect(201);
     comes_in(&acme, "hers", &bob).await;
 }
 
