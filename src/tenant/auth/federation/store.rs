@@ -155,7 +155,7 @@ pub(super) struct Link {
     /// Through which it was made, and counts.
     #[diesel(sql_type = SqlUuid)]
     pub provider_id: IdentityProviderId,
-    /// Whether the person has made it, signed in. Nobody has noted that before `V22__links.sql`.
+    /// Whether the person has made it, signed in. Before `V22__links.sql` only the audit has noted that.
     #[diesel(sql_type = Bool)]
     pub by_person: bool,
 }
