@@ -17,3 +17,15 @@ INSERT INTO audit (id, at, actor, action, user_id)
 SELECT gen_random_uuid(), u.email_verified_at, 'user:' || u.id, 'email.verified', u.id FROM users u
 WHERE u.email_verified_at IS NOT NULL
     AND NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id AND a.action = 'email.verified');
+
+-- The first person was set up with the organisation, which has a line from here on. Of those from before it is the oldest one, if
+-- they are as old as the database, or an administrator to whom nobody has given that: a database may have waited for its
+-- organisation.
+INSERT INTO audit (id, at, actor, action, user_id)
+SELECT gen_random_uuid(), u.created_at, 'system', 'user.created', u.id
+FROM (SELECT id, created_at FROM users ORDER BY created_at, id LIMIT 1) u
+WHERE NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id
+        AND a.action IN ('user.created', 'user.imported', 'scim.user_created', 'federation.account_created'))
+    AND (u.created_at <= (SELECT min(h.applied_on::timestamptz) FROM tenantry.schema_history h) + interval '10 minutes'
+        OR EXISTS (SELECT FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE ur.user_id = u.id AND r.name = 'admin')
+            AND NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id AND a.action IN ('role.given', 'scim.role_given')));

@@ -3,13 +3,14 @@
 //! Everything here may run again at any time, over whatever an interrupted run left.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncConnection, AsyncConnectionCore, RunQueryDsl};
 use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
 
 use super::permissions::catalog::{ADMIN, PERMISSIONS, SYSTEM_ROLES, USER};
-use super::schema::{permissions, roles, user_roles, users};
+use super::schema::{permissions, roles, users};
 use super::users::rules::email_key;
 use super::users::store::UserRow;
 use crate::kernel::{PermissionId, RoleId, UserId};
@@ -134,14 +135,20 @@ where
         .get_result(conn)
         .await?;
     let is_new = user.version == 1;
-    let role = roles::table.filter(roles::name.eq(ADMIN)).select((user.id.into_sql::<SqlUuid>(), roles::id));
-    let given = diesel::insert_into(user_roles::table)
-        .values(role)
-        .into_columns((user_roles::user_id, user_roles::role_id))
-        .on_conflict_do_nothing()
-        .execute(conn)
-        .await?;
-    if given == 0 && is_new {
+    // The audit has somebody new as made by somebody else, in the same statement: whoever waits for a sign-up waits for this.
+    let noted = diesel::sql_query(
+        "WITH given AS (INSERT INTO user_roles (user_id, role_id) SELECT $1, r.id FROM roles r WHERE r.name = $2 \
+         ON CONFLICT DO NOTHING RETURNING user_id) \
+         INSERT INTO audit (id, at, actor, action, user_id) SELECT $3, now(), 'system', 'user.created', g.user_id \
+         FROM given g WHERE $4",
+    )
+    .bind::<SqlUuid, _>(user.id)
+    .bind::<Text, _>(ADMIN)
+    .bind::<SqlUuid, _>(Uuid::now_v7())
+    .bind::<Bool, _>(is_new)
+    .execute(conn)
+    .await?;
+    if noted == 0 && is_new {
         return Err(diesel::result::Error::NotFound);
     }
     if is_new {

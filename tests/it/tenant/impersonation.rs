@@ -71,7 +71,8 @@ async fn it_is_refused_where_nobody_is_to_be_acted_for() {
     run(app, &["tenant", "token", slug, "--user", acme.email(), "--reason", " "]).await.expect(4);
     run(app, &["tenant", "token", "nobody-has-this", "--user", acme.email(), "--reason", "x"]).await.expect(4);
     run(app, &["tenant", "token", slug, "--user", acme.email()]).await.expect(2);
-    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM audit").await, "0");
+    let noted = "SELECT count(*)::text AS word FROM audit WHERE action <> 'user.created'";
+    assert_eq!(db::word(acme.database(), noted).await, "0");
     acme.suspend().await;
     run(app, &["tenant", "token", slug, "--user", acme.email(), "--reason", "x"]).await.expect(4);
 }

@@ -180,3 +180,19 @@ async fn mail_alone_is_no_way_around_what_somebody_has_enrolled_who_had_shown_an
     assert_eq!(came.data()["mfaRequired"], true, "{came:?}");
     assert_eq!(left(&acme, &account.id).await, "1 1 1 1");
 }
+
+/// The first person was set up with the organisation, and the audit says so: whoever is the oldest one later was not.
+#[actix_web::test]
+async fn an_impostor_does_not_become_the_first_person() {
+    let (app, smtp) = shared().await;
+    let acme = open(app).await;
+    let account = sign_up(&acme).await;
+    plant(app, &acme, &account).await;
+    let first = "SELECT count(*)::text || string_agg(actor, ' ') AS word FROM audit WHERE action = 'user.created'";
+    assert_eq!(db::word(acme.database(), first).await, "1system");
+    db::execute(acme.database(), &format!("DELETE FROM users WHERE id <> '{}'", account.id)).await;
+    forgot(&acme, &account.email).await;
+    let came = reset(&acme, smtp, &account.email).await;
+    assert_ne!(came.data()["mfaRequired"], true, "{came:?}");
+    assert_eq!(left(&acme, &account.id).await, "0 0 0 0");
+}

@@ -11,6 +11,7 @@ use crate::tenant::auth::Auth;
 use crate::tenant::oauth;
 
 /// How the audit says that somebody else has made a person: they cannot have signed up with an address that is not theirs.
+/// The first person of an organisation was set up with it, and is among them.
 const MADE: &[&str] = &["user.created", "user.imported", "scim.user_created", "federation.account_created"];
 
 /// How it says that a person has shown before that an address is theirs. The person's row forgets it: in a copy, and with
@@ -98,12 +99,10 @@ pub(super) async fn forget_consents(conn: &mut TenantConn, user: UserId) -> Quer
     consents.bind::<SqlUuid, _>(user).execute(conn).await.map(drop)
 }
 
-/// Whether a person has never verified an address, though they may have signed up by themselves. The first person of an
-/// organisation was set up with it.
+/// Whether a person has never verified an address, though they may have signed up by themselves.
 async fn is_first_proof(conn: &mut TenantConn, user: UserId) -> QueryResult<bool> {
     let query = diesel::sql_query(
         "SELECT u.email_verified_at IS NULL \
-         AND u.id <> (SELECT f.id FROM users f ORDER BY f.created_at, f.id LIMIT 1) \
          AND NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id AND a.action = ANY ($2)) AS \"is\" \
          FROM users u WHERE u.id = $1",
     );
