@@ -5,7 +5,7 @@ use tenantry::testing::{Answer, Persona, Tenant};
 
 use super::{PASSWORD, keeper, with};
 use crate::support::identity::{Begun, REDIRECT, app, evil, provider};
-use crate::support::unique;
+use crate::support::{db, unique};
 
 const MINE: &str = "/api/v1/users/me/social-accounts";
 const PROVIDERS: &str = "/api/v1/identity-providers";
@@ -107,4 +107,23 @@ async fn a_person_s_own_word_is_for_the_provider_as_it_was() {
     is_kept_out(&acme, "hers", &own).await;
     link(&acme.admin(), "hers", &own).await.expect(201);
     comes_in(&acme, "hers", &own).await;
+}
+
+/// What the audit says of links from before `V22__links.sql` is known of them after it.
+#[actix_web::test]
+async fn a_link_from_before_is_the_word_of_whoever_the_audit_names() {
+    let acme = app().await.tenant("acme").await;
+    let issuer = format!("{}/trust", evil());
+    provider(&acme, "one", &issuer, json!({})).await;
+    let (hers, own, before) = (somebody(), somebody(), somebody());
+    comes_in(&acme, "one", &hers).await;
+    link(&acme.admin(), "one", &own).await.expect(201);
+    let changed = of_keeper(&keeper(&acme).await, "two", &issuer).await;
+    link(&acme.admin(), "two", &before).await.expect(201);
+    let path = format!("{PROVIDERS}/{}", changed.id());
+    acme.admin().patch(&path, json!({"redirectUris": [REDIRECT]})).await.expect(200);
+    let v22 = include_str!("../../../../tenant-migrations/V22__links.sql");
+    db::execute(acme.database(), &format!("ALTER TABLE social_accounts DROP COLUMN by_person; {v22}")).await;
+    let theirs = "SELECT subject AS word FROM social_accounts WHERE by_person";
+    assert_eq!(db::words(acme.database(), theirs).await, [own["claims"]["sub"].as_str().unwrap()]);
 }
