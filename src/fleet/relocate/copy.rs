@@ -39,16 +39,16 @@ pub(super) async fn rows(run: &Run<'_>, tables: &[String]) -> ApiResult<()> {
     dump.args(["--format=custom", "--compress=0", "--data-only"]).arg("--file").arg(&archive);
     dump.args(tables.iter().flat_map(|table| ["--table", table]));
     finish("pg_dump", dump).await?;
-    let as_they_were = triggers::as_they_are(&mut admin::open(&run.at_source()).await?, tables).await?;
+    let (before, after) = triggers::around(&mut admin::open(&run.at_source()).await?, tables).await?;
     run.loading(async {
         let mut own = admin::open_own(&loader).await?;
-        for statement in triggers::none(tables) {
+        for statement in before {
             own.batch_execute(&statement).await.map_err(ApiError::internal)?;
         }
         let (mut restore, _private) = client("pg_restore", &loader)?;
         restore.args(["--exit-on-error", "--data-only", "--no-owner", "--dbname", &loader.database]).arg(&archive);
         finish("pg_restore", restore).await?;
-        for statement in as_they_were {
+        for statement in after {
             own.batch_execute(&statement).await.map_err(ApiError::internal)?;
         }
         Ok(())

@@ -88,14 +88,14 @@ impl Fleet {
     ) -> ApiResult<Moved> {
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let mut run = Run::new(self, tenant, wanted, &journal).await?;
-        let steps = match journal.drive(&mut run, Step::ALL).await {
+        let steps = match Box::pin(journal.drive(&mut run, Step::ALL)).await {
             Ok(steps) => steps,
             Err(error) if run.is_switched() || operations::is_taken_over(&error) => return Err(error),
             Err(error) => {
                 let Some(switched) = self.after_failure(&run, &journal).await? else { return Err(error) };
                 journal = Journal::open(&self.control, switched, progress, options.halt.clone()).await?;
                 run = Run::new(self, run.tenant.clone(), wanted, &journal).await?;
-                journal.drive(&mut run, Step::ALL).await?
+                Box::pin(journal.drive(&mut run, Step::ALL)).await?
             }
         };
         let relocation = run.relocation()?;

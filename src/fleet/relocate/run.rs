@@ -195,7 +195,8 @@ impl<'a> Run<'a> {
         let role = &self.tenant.role_name;
         fence::shut_out(&mut admin::open(server).await?, role).await?;
         self.admit(&mut admin::open(server).await?, &self.one_time).await?;
-        let done = work.await;
+        // Boxed: a move is many steps, one inside of the other.
+        let done = Box::pin(work).await;
         let shut_out = async { fence::shut_out(&mut admin::open(server).await?, role).await };
         match (done, shut_out.await) {
             (Ok(done), Ok(())) => Ok(done),
