@@ -91,7 +91,7 @@ async fn a_confirmed_move_leaves_what_a_restore_keeps() {
     let confirmed =
         run(&app, &["tenant", "move", slug, "--confirm", "--yes", "--output", "json"]).await.expect(0).json();
     assert_eq!(confirmed["copiesDropped"], 1);
-    assert_eq!(listed(&app, slug).await, [restores.clone()]);
+    assert_eq!(listed(&app, slug).await, std::slice::from_ref(&restores));
     let of_tenant = format!(
         "SELECT datname::text AS word FROM pg_database WHERE datname LIKE 't\\_{0}%' \
          UNION ALL SELECT 'role' FROM pg_roles WHERE rolname LIKE 't\\_{0}%'",
