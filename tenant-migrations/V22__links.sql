@@ -26,6 +26,6 @@ SELECT gen_random_uuid(), u.created_at, 'system', 'user.created', u.id
 FROM (SELECT id, created_at FROM users ORDER BY created_at, id LIMIT 1) u
 WHERE NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id
         AND a.action IN ('user.created', 'user.imported', 'scim.user_created', 'federation.account_created'))
-    AND (u.created_at <= (SELECT min(h.applied_on::timestamptz) FROM tenantry.schema_history h) + interval '10 minutes'
+    AND (u.created_at <= (SELECT min(r.created_at) FROM roles r) + interval '10 minutes'
         OR EXISTS (SELECT FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE ur.user_id = u.id AND r.name = 'admin')
             AND NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id AND a.action IN ('role.given', 'scim.role_given')));
