@@ -1,15 +1,4 @@
--- Whose word a link is: the person's own, who was signed in, or that of the provider, which is held to its ceiling at each
--- sign-in.
-ALTER TABLE social_accounts ADD COLUMN by_person boolean NOT NULL DEFAULT false;
--- Of the links from before the audit says it. What it does not say, or what was said of a provider that was changed since, is
--- the provider's.
-UPDATE social_accounts s SET by_person = true
-WHERE EXISTS (
-        SELECT FROM audit a WHERE a.user_id = s.user_id AND a.action = 'federation.linked'
-            AND a.actor = 'user:' || s.user_id AND a.reason LIKE '%(' || s.id || ')')
-    AND NOT EXISTS (
-        SELECT FROM audit c WHERE c.action = 'identity_provider.changed' AND c.at >= s.created_at
-            AND c.reason LIKE '%(' || s.provider_id || ',%');
+-- What is said of people comes first: the table of links, which every sign-in through a provider reads, is locked for the rest.
 
 -- Who has shown already that their address is theirs. The audit keeps it where the person's row does not: in a copy, and with
 -- another address that an administrator gives them.
@@ -29,3 +18,20 @@ WHERE NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id
     AND (u.created_at <= (SELECT min(r.created_at) FROM roles r) + interval '10 minutes'
         OR EXISTS (SELECT FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE ur.user_id = u.id AND r.name = 'admin')
             AND NOT EXISTS (SELECT FROM audit a WHERE a.user_id = u.id AND a.action IN ('role.given', 'scim.role_given')));
+
+-- Whose word a link is: the person's own, who was signed in, or that of the provider, which is held to its ceiling at each
+-- sign-in.
+ALTER TABLE social_accounts ADD COLUMN by_person boolean NOT NULL DEFAULT false;
+-- Of the links from before the audit says it, which is read once. What it does not say, or what was said of a provider that was
+-- changed since, is the provider's.
+WITH said AS MATERIALIZED (
+    SELECT user_id, at, actor, action, reason FROM audit WHERE action IN ('federation.linked', 'identity_provider.changed')
+), changed AS MATERIALIZED (
+    SELECT at, reason FROM said WHERE action = 'identity_provider.changed'
+)
+UPDATE social_accounts s SET by_person = true
+WHERE EXISTS (
+        SELECT FROM said a WHERE a.action = 'federation.linked' AND a.user_id = s.user_id
+            AND a.actor = 'user:' || s.user_id AND a.reason LIKE '%(' || s.id || ')')
+    AND NOT EXISTS (
+        SELECT FROM changed c WHERE c.at >= s.created_at AND c.reason LIKE '%(' || s.provider_id || ',%');

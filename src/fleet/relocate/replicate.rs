@@ -49,6 +49,11 @@ const SOURCE: &[(&str, &str)] = &[
     ),
     ("SELECT EXISTS (SELECT FROM pg_largeobject_metadata) AS yes", "there are large objects, which are not replicated"),
     (
+        "SELECT EXISTS (SELECT FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid \
+         WHERE f.contype = 'f' AND c.relkind = 'p') AS yes",
+        "a partitioned table has foreign keys, with which its partitions cannot be emptied",
+    ),
+    (
         "SELECT EXISTS (SELECT FROM pg_extension WHERE cardinality(extconfig) > 0) AS yes",
         "an extension keeps rows of its own, which are not replicated",
     ),
@@ -93,6 +98,11 @@ pub(super) async fn obstacle(run: &Run<'_>, target: &Cluster) -> ApiResult<Optio
              JOIN pg_class r ON r.oid = f.confrelid WHERE f.contype = 'f' \
              AND ({referenced} AND NOT {NO_IDENTITY} OR {NO_IDENTITY} AND NOT f.convalidated)) AS yes"
         );
+        // Since PostgreSQL 16 the rows are written as the owner, who must be allowed to.
+        let withheld = format!("NOT {NO_IDENTITY} AND NOT has_table_privilege(c.relowner, c.oid, 'INSERT')");
+        if !admin::words(&mut conn, &tables(&withheld)).await?.is_empty() {
+            return Ok(Some("the owner of a table may not write to it"));
+        }
         if admin::ask(&mut conn, &referenced).await? {
             return Ok(Some("a table without a primary key has foreign keys that it cannot be copied apart with"));
         }

@@ -223,11 +223,21 @@ async fn tables_without_a_key_are_replicated_only_where_no_other_leads_to_them()
                   CREATE TABLE members (id int PRIMARY KEY, code text REFERENCES sets (code)); \
                   INSERT INTO members VALUES (1, 'a')";
     db::execute(&at("west"), &led_to.replace("{role}", tenant.role())).await;
-    let refused = ground.moving(&tenant, &["--to", "east", "--method", "replicate"]).await;
-    let why = "a table without a primary key has foreign keys";
-    assert!(refused.code == Some(4) && refused.all().contains(why), "{refused:#?}");
+    let refused = async |why: &str| {
+        let refused = ground.moving(&tenant, &["--to", "east", "--method", "replicate"]).await;
+        assert!(refused.code == Some(4) && refused.all().contains(why), "{refused:#?}");
+    };
+    refused("a table without a primary key has foreign keys").await;
+    let withheld = "REVOKE INSERT ON things FROM \"{role}\"; DROP TABLE members";
+    db::execute(&at("west"), &withheld.replace("{role}", tenant.role())).await;
+    refused("the owner of a table may not write to it").await;
+    let parts = "GRANT INSERT ON things TO \"{role}\"; SET ROLE \"{role}\"; \
+                 CREATE TABLE parts (id int PRIMARY KEY, thing int REFERENCES things) PARTITION BY RANGE (id); \
+                 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10); INSERT INTO parts VALUES (1, 1)";
+    db::execute(&at("west"), &parts.replace("{role}", tenant.role())).await;
+    refused("a partitioned table has foreign keys").await;
     is_moved(&ground.moving(&tenant, &["--to", "east", "--method", "dump"]).await.expect(0).json(), "east");
-    assert_eq!(db::word(&at("east"), "SELECT count(*)::text AS word FROM members").await, "1");
+    assert_eq!(db::word(&at("east"), "SELECT count(*)::text AS word FROM parts").await, "1");
 }
 
 /// While its copy is loaded the role at the target has a password that only the mover knows: the one that it is known by
