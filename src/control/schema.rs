@@ -253,6 +253,7 @@ diesel::table! {
         connections -> Integer,
         bytes -> BigInt,
         probed_at -> Timestamptz,
+        bytes_at -> Timestamptz,
     }
 }
 

@@ -135,7 +135,8 @@ impl Fleet {
                 clusters::set(conn, &keys, (&name, expected_version), &changes).await
             })
             .await?;
-        if moved { self.seen(set).await } else { Ok(set) }
+        // What is known is another server's.
+        if moved { self.seen(Cluster { facts: None, ..set }).await } else { Ok(set) }
     }
 
     /// A cluster by name.

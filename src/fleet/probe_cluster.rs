@@ -12,14 +12,16 @@ use crate::router::{AdminConn, MainConn, Room};
 
 /// How old what is known of a server may get.
 const FRESH: TimeDelta = TimeDelta::seconds(100);
+/// How old the size of its databases may get. PostgreSQL looks at every file of theirs for it: seconds, of thousands.
+const MEASURED: TimeDelta = TimeDelta::minutes(15);
 /// Servers that are looked at at the same time.
 const AT_ONCE: usize = 4;
 
 const LOOK: &str = "SELECT split_part(current_setting('server_version'), ' ', 1) AS version, \
     coalesce((SELECT array_agg(name::text ORDER BY name) FROM pg_available_extensions), '{}') AS extensions, \
-    (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections, \
-    coalesce((SELECT sum(pg_database_size(oid))::bigint FROM pg_database \
-              WHERE has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')), 0) AS bytes";
+    (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections";
+const SIZE: &str = "SELECT coalesce(sum(pg_database_size(oid))::bigint, 0) AS bytes FROM pg_database \
+    WHERE has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')";
 
 #[derive(diesel::QueryableByName)]
 struct Look {
@@ -29,33 +31,46 @@ struct Look {
     extensions: Vec<String>,
     #[diesel(sql_type = Integer)]
     connections: i32,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Size {
     #[diesel(sql_type = BigInt)]
     bytes: i64,
 }
 
 impl Fleet {
-    /// Looks at a cluster's server now, and keeps what it found.
+    /// Looks at a cluster's server now, and keeps what it found. Its databases are measured if they were not for a while.
     ///
     /// # Errors
     /// 503 if the server does not answer.
     pub async fn look_at(&self, cluster: &Cluster) -> ApiResult<Facts> {
         let mut server = admin::open(&cluster.admin).await?;
-        let facts = self.facts(&mut server).await?;
+        let facts = self.facts(&mut server, cluster.facts.as_ref()).await?;
         let (id, kept) = (cluster.id, facts.clone());
         self.control.db.read(async move |conn: &mut MainConn| clusters::keep_facts(conn, id, &kept).await).await?;
         Ok(facts)
     }
 
-    async fn facts(&self, server: &mut AdminConn) -> ApiResult<Facts> {
-        let Look { version, extensions, connections, bytes } =
+    async fn facts(&self, server: &mut AdminConn, before: Option<&Facts>) -> ApiResult<Facts> {
+        let Look { version, extensions, connections } =
             diesel::sql_query(LOOK).get_result(server).await.map_err(ApiError::internal)?;
+        let now = self.control.clock.now();
+        let (bytes, bytes_at) = match before {
+            Some(facts) if facts.bytes_at > now - MEASURED => (facts.bytes, facts.bytes_at),
+            _ => {
+                let size: Size = diesel::sql_query(SIZE).get_result(server).await.map_err(ApiError::internal)?;
+                (size.bytes, now)
+            }
+        };
         Ok(Facts {
             server_version: version,
             extensions,
             max_connections: Room::read(server).await?.left(),
             connections,
             bytes,
-            probed_at: self.control.clock.now(),
+            probed_at: now,
+            bytes_at,
         })
     }
 

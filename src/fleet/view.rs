@@ -306,7 +306,7 @@ pub struct ServerView {
 
 impl From<Facts> for ServerView {
     fn from(facts: Facts) -> Self {
-        let Facts { server_version, extensions, max_connections, connections, bytes, probed_at } = facts;
+        let Facts { server_version, extensions, max_connections, connections, bytes, probed_at, bytes_at: _ } = facts;
         Self { version: server_version, extensions, max_connections, connections, bytes, probed_at }
     }
 }

@@ -5,7 +5,6 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, Error, web};
-use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::feature::feature;
@@ -33,11 +32,10 @@ pub fn create_app(
 > {
     let public_url = state.router.config().public_url.clone();
     let settings = &state.settings;
-    let (app, document) =
-        App::new().into_utoipa_app().openapi(openapi::base(&public_url)).configure(routes).split_for_parts();
-    let document = openapi::completed(document);
-    let surface = Surface::of(&document).and(docs::addresses(settings.docs));
-    app.app_data(web::Data::new(state.router.clone()))
+    let surface = Surface::of(openapi::paths()).and(docs::addresses(settings.docs));
+    App::new()
+        .configure(|config| routes(&mut ServiceConfig::new(config)))
+        .app_data(web::Data::new(state.router.clone()))
         .app_data(web::Data::new(PublicUrl(public_url)))
         .app_data(web::Data::new(state.health.clone()))
         .app_data(web::Data::new(surface))
@@ -46,7 +44,7 @@ pub fn create_app(
         .app_data(TrustedProxies(settings.trusted_proxies.clone()))
         .app_data(TrustedOrigins(settings.cors_origins.clone()))
         .configure(|config| state.provide(config))
-        .configure(|config| docs::routes(config, settings.docs.then_some(&document)))
+        .configure(|config| docs::routes(config, state.document()))
         .default_service(web::to(surface::nothing_here))
         .wrap(from_fn(browser::cookies))
         .wrap(from_fn(surface::refuse_what_is_not_offered))

@@ -4,23 +4,52 @@
 //! two hundred routes that was a seventh of what a request cost the server; a request is now matched by expressions only
 //! within the feature that it is for. What is offered, and which of two routes comes first, is as it was.
 
-use actix_web::dev::{HttpServiceFactory, Url};
+use std::cell::RefCell;
+
+use actix_web::dev::{AppService, HttpServiceFactory, Url};
+use actix_web::guard;
 use actix_web::guard::GuardContext;
-use actix_web::{App, guard};
+use utoipa::openapi::path::Paths;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa_actix_web::OpenApiFactory;
 use utoipa_actix_web::scope::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
-use utoipa_actix_web::{AppExt as _, OpenApiFactory};
 
 use super::surface::Surface;
 
 /// Registers the endpoints of a feature.
 type Routes = fn(&mut ServiceConfig);
 
+/// A feature's service, and what is said of it.
+struct Feature<S> {
+    service: S,
+    /// Whoever asks for them takes them along: a service tells of its paths once.
+    paths: RefCell<Paths>,
+}
+
 /// All endpoints of a feature as one service.
 pub(super) fn feature(routes: Routes) -> impl HttpServiceFactory + OpenApiFactory + 'static {
-    let (_, document) = App::new().into_utoipa_app().configure(routes).split_for_parts();
-    let own = Surface::of(&document);
-    scope("").guard(guard::fn_guard(move |request| is_for(&own, request))).configure(routes)
+    let service = scope("").configure(routes);
+    let paths = service.paths();
+    let own = Surface::of(&paths);
+    let service = service.guard(guard::fn_guard(move |request| is_for(&own, request)));
+    Feature { service, paths: RefCell::new(paths) }
+}
+
+impl<S: HttpServiceFactory> HttpServiceFactory for Feature<S> {
+    fn register(self, config: &mut AppService) {
+        self.service.register(config);
+    }
+}
+
+impl<S: OpenApiFactory> OpenApiFactory for Feature<S> {
+    fn paths(&self) -> Paths {
+        self.paths.take()
+    }
+
+    fn schemas(&self, schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        self.service.schemas(schemas);
+    }
 }
 
 fn is_for(own: &Surface, request: &GuardContext<'_>) -> bool {
@@ -34,9 +63,11 @@ fn is_for(own: &Surface, request: &GuardContext<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::App;
     use actix_web::http::StatusCode;
     use actix_web::test::{TestRequest, call_service, init_service};
     use actix_web::{Responder, delete, get, web};
+    use utoipa_actix_web::AppExt as _;
 
     use super::*;
 

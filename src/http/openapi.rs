@@ -1,7 +1,10 @@
 //! The OpenAPI 3.1 document: what the handlers themselves say, with a head.
 
-use actix_web::App;
+use std::sync::LazyLock;
+
+use actix_web::{App, web};
 use utoipa::OpenApi as _;
+use utoipa::openapi::path::Paths;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Server};
 use utoipa_actix_web::AppExt as _;
@@ -39,10 +42,19 @@ use super::{app, openapi_bounds, openapi_common};
 )]
 struct Head;
 
+/// The document of every installation, but for its address: it is what is compiled in. Made once, as it takes longer than
+/// the rest of what a worker begins with.
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| {
+    let app = App::new().into_utoipa_app().openapi(head()).configure(app::routes);
+    let mut document = app.split_for_parts().1;
+    openapi_common::complete(&mut document);
+    openapi_bounds::complete(&mut document);
+    document
+});
+
 /// The document before any route.
-pub(super) fn base(public_url: &str) -> OpenApi {
+fn head() -> OpenApi {
     let mut document = Head::openapi();
-    document.servers = Some(vec![Server::new(public_url)]);
     let http = |format: &str, description: &str| {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.bearer_format = Some(format.to_owned());
@@ -61,18 +73,22 @@ pub(super) fn base(public_url: &str) -> OpenApi {
     document
 }
 
-/// The document with every route, and what is said of all of them alike.
-pub(super) fn completed(mut document: OpenApi) -> OpenApi {
-    openapi_common::complete(&mut document);
-    openapi_bounds::complete(&mut document);
-    document
+/// Every address that is documented.
+pub(super) fn paths() -> &'static Paths {
+    &DOCUMENT.paths
 }
 
 /// The whole document, as `/openapi.json` serves it.
 #[must_use]
 pub fn document(public_url: &str) -> OpenApi {
-    let app = App::new().into_utoipa_app().openapi(base(public_url)).configure(app::routes);
-    completed(app.split_for_parts().1)
+    let mut document = DOCUMENT.clone();
+    document.servers = Some(vec![Server::new(public_url)]);
+    document
+}
+
+/// The same as JSON.
+pub(super) fn json(public_url: &str) -> web::Bytes {
+    serde_json::to_vec(&document(public_url)).expect("every key of the document is a string").into()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What an application is built from.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::web;
@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::openapi;
 use crate::config::Network;
 use crate::router::Router;
 
@@ -46,6 +47,7 @@ pub struct AppState {
     pub(super) settings: HttpSettings,
     pub(super) health: Health,
     provided: Vec<Provide>,
+    document: Arc<OnceLock<web::Bytes>>,
 }
 
 impl fmt::Debug for AppState {
@@ -58,7 +60,7 @@ impl AppState {
     /// An application on a router that has started.
     #[must_use]
     pub fn new(router: Router, settings: HttpSettings) -> Self {
-        Self { router, settings, health: Health::default(), provided: Vec::new() }
+        Self { router, settings, health: Health::default(), provided: Vec::new(), document: Arc::default() }
     }
 
     /// Gives handlers something to work with, as `web::Data<T>`.
@@ -77,6 +79,13 @@ impl AppState {
     pub fn control_plane_probe(mut self, probe: impl Fn() -> BoxFuture<'static, bool> + Send + Sync + 'static) -> Self {
         self.health.0 = Arc::new(HealthInner { probe: Some(Arc::new(probe)), ..HealthInner::default() });
         self
+    }
+
+    /// The OpenAPI document as JSON, if it is served: written once for all workers.
+    pub(super) fn document(&self) -> Option<web::Bytes> {
+        self.settings
+            .docs
+            .then(|| self.document.get_or_init(|| openapi::json(&self.router.config().public_url)).clone())
     }
 
     pub(super) fn provide(&self, config: &mut web::ServiceConfig) {

@@ -9,8 +9,8 @@ use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, web};
 use url::form_urlencoded;
-use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
-use utoipa::openapi::{OpenApi, RefOr};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem, Paths};
 
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::tenant::scim;
@@ -39,8 +39,8 @@ enum Segment {
 
 impl Surface {
     /// Reads it off the document.
-    pub(super) fn of(document: &OpenApi) -> Self {
-        let mut all: Vec<Address> = document.paths.paths.iter().map(|(path, item)| Address::new(path, item)).collect();
+    pub(super) fn of(paths: &Paths) -> Self {
+        let mut all: Vec<Address> = paths.paths.iter().map(|(path, item)| Address::new(path, item)).collect();
         // `/users/me` before `/users/{id}`.
         all.sort_by_key(|address| address.segments.iter().map(|s| *s == Segment::Parameter).collect::<Vec<_>>());
         Self(all)

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use diesel::result::Error as QueryError;
-use diesel_async::SimpleAsyncConnection;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::dev::{LocalPostgres, LocalPostgresOptions};
@@ -21,8 +21,17 @@ const MAX_CONNECTIONS: u32 = 300;
 #[derive(Debug)]
 pub struct TestCluster {
     server: LocalPostgres,
-    dropper: UnboundedSender<String>,
+    dropper: UnboundedSender<Leavings>,
     databases: AtomicU32,
+}
+
+/// What a test leaves on the server.
+#[derive(Debug)]
+enum Leavings {
+    /// A database.
+    Database(String),
+    /// The databases of the tenants in this control plane.
+    Tenants(Target),
 }
 
 static CLUSTER: OnceLock<TestCluster> = OnceLock::new();
@@ -46,6 +55,8 @@ impl TestCluster {
             durable: false,
             ephemeral: true,
             max_connections: MAX_CONNECTIONS,
+            // The databases of tests are gone before it would help them.
+            settings: vec![("autovacuum".into(), "off".into())],
             ..LocalPostgresOptions::new(scratch_dir(&root))
         })
         .unwrap_or_else(|error| panic!("{error}"));
@@ -142,6 +153,11 @@ impl TestDatabase {
         execute(&self.target, sql).await
     }
 
+    /// Of a control plane: drops the databases that its tenants have on this server, in the background.
+    pub(super) fn forget_tenants(&self) {
+        let _ = self.cluster.dropper.send(Leavings::Tenants(self.target.clone()));
+    }
+
     /// Drops it now and waits for that, connections or not.
     ///
     /// # Errors
@@ -154,7 +170,7 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         // The dropper ends with the process; then the whole server goes.
-        let _ = self.cluster.dropper.send(self.target.database.clone());
+        let _ = self.cluster.dropper.send(Leavings::Database(self.target.database.clone()));
     }
 }
 
@@ -167,19 +183,39 @@ fn quoted(name: &str) -> String {
 }
 
 /// Drops databases beside the tests: `Drop` cannot wait, and each test's runtime ends with the test.
-fn start_dropper(admin: Target) -> UnboundedSender<String> {
-    let (sender, mut names) = unbounded_channel::<String>();
+fn start_dropper(admin: Target) -> UnboundedSender<Leavings> {
+    let (sender, mut left) = unbounded_channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         runtime.block_on(async {
-            while let Some(name) = names.recv().await {
-                if let Err(error) = execute(&admin, &drop_statement(&name)).await {
-                    tracing::warn!(%error, "a test database stays");
+            while let Some(left) = left.recv().await {
+                let names = match left {
+                    Leavings::Database(name) => vec![name],
+                    Leavings::Tenants(control) => tenants_of(&control).await.unwrap_or_default(),
+                };
+                for name in names {
+                    if let Err(error) = execute(&admin, &drop_statement(&name)).await {
+                        tracing::warn!(%error, "a test database stays");
+                    }
                 }
             }
         });
     });
     sender
+}
+
+/// The databases that the program itself has made for the tenants of a control plane, on whatever server.
+async fn tenants_of(control: &Target) -> Option<Vec<String>> {
+    #[derive(diesel::QueryableByName)]
+    struct Name {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        database_name: String,
+    }
+    let made =
+        "SELECT database_name FROM tenants WHERE cluster_id IS NOT NULL UNION SELECT database_name FROM ready_tenants";
+    let mut conn = AdminConn::open(control, &ConnectOptions::default()).await.ok()?;
+    let names: Vec<Name> = diesel::sql_query(made).load(&mut *conn).await.ok()?;
+    Some(names.into_iter().map(|name| name.database_name).collect())
 }
 
 fn scratch_dir(root: &Path) -> PathBuf {

@@ -54,6 +54,14 @@ impl fmt::Debug for Ground {
     }
 }
 
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if let Some(database) = &self.database {
+            database.forget_tenants();
+        }
+    }
+}
+
 impl Ground {
     /// An installation whose tenants live on the process's own server; with `control`, its control plane is there.
     pub(super) async fn new(control: Option<Target>, budget: Option<i32>) -> Self {

@@ -25,6 +25,8 @@ pub struct Facts {
     pub bytes: i64,
     /// When this was so.
     pub probed_at: DateTime<Utc>,
+    /// When its databases were measured, which is done less often.
+    pub bytes_at: DateTime<Utc>,
 }
 
 /// Keeps what a look has found.

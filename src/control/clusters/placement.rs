@@ -117,6 +117,7 @@ mod tests {
             connections,
             bytes,
             probed_at: cluster.created_at,
+            bytes_at: cluster.created_at,
         };
         Cluster { facts: Some(facts), ..cluster }
     }

@@ -1,6 +1,6 @@
 //! Hashes of passwords in PHC form: ours are Argon2id with a pepper, where the installation has one.
 
-use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::password_hash::{Error, PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, KeyId, Params, ParamsBuilder, Version};
 use secrecy::{ExposeSecret, SecretString};
@@ -41,6 +41,20 @@ pub(super) fn make(password: &SecretString, peppers: &Peppers) -> Result<String,
     let argon2 =
         Argon2::new_with_secret(secret, Algorithm::Argon2id, Version::V0x13, params).map_err(|_| Error::Crypto)?;
     let hash: PasswordHash = argon2.hash_password_with_salt(normal(password).as_bytes(), &random::<16>())?;
+    Ok(hash.to_string())
+}
+
+/// A hash as [`make`] makes them with no password behind it: to compare with it is the same work, and it is no work to
+/// make.
+pub(super) fn of_nobody(peppers: &Peppers) -> Result<String, Error> {
+    let id = peppers.newest().map(|pepper| KeyId::new(pepper.id())).transpose().map_err(|_| Error::ParamsInvalid)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params(id).map_err(|_| Error::ParamsInvalid)?)?,
+        salt: Some(Salt::new(&random::<16>())?),
+        hash: Some(Output::new(&random::<32>())?),
+    };
     Ok(hash.to_string())
 }
 
@@ -126,6 +140,21 @@ mod tests {
         let plain = make(&password, &none).unwrap();
         assert_eq!(verify(&password, &plain, &none), Ok(Verdict::Right));
         assert_eq!(verify(&password, &plain, &old), Ok(Verdict::Stale));
+    }
+
+    /// What is told by its length or its parameters would be told by the time that comparing takes.
+    #[test]
+    fn a_hash_of_nobody_looks_like_one_of_somebody() {
+        let password = secret("correct horse battery");
+        for peppers in [Peppers::default(), peppers(OLD), peppers(&format!("{NEW},{OLD}"))] {
+            let (nobody, somebody) = (of_nobody(&peppers).unwrap(), make(&password, &peppers).unwrap());
+            let shape = |hash: &str| {
+                let parts: Vec<_> = hash.split('$').map(str::to_owned).collect();
+                (parts[..4].to_vec(), parts[4].len(), parts[5].len(), parts.len())
+            };
+            assert_eq!(shape(&nobody), shape(&somebody));
+            assert_eq!(verify(&password, &nobody, &peppers), Ok(Verdict::Wrong));
+        }
     }
 
     #[test]

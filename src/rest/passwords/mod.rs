@@ -25,7 +25,6 @@ use self::threads::Threads;
 use self::turns::Turns;
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
-use crate::kernel::crypto::{hex, random};
 
 pub use arrivals::Arrived;
 pub use foreign::{Refused, check as check_foreign};
@@ -43,7 +42,7 @@ pub struct Passwords {
     turns: Turns,
     threads: Arc<Threads>,
     peppers: Arc<Peppers>,
-    /// The hash of a random password: compared with where there is none, for the same work.
+    /// A hash that no password is behind: compared with where there is none, for the same work.
     nobody: Arc<str>,
     leaked: Option<Leaked>,
     /// Whether the operators were told that a pepper is missing.
@@ -61,8 +60,7 @@ impl Passwords {
     #[must_use]
     pub fn new(parallel: usize, peppers: Peppers) -> Self {
         let parallel = parallel.max(1);
-        let nobody = hashes::make(&hex(&random::<32>()).into(), &peppers)
-            .expect("Argon2id takes any password and a salt of 16 bytes");
+        let nobody = hashes::of_nobody(&peppers).expect("a salt and an output of the usual lengths");
         Self {
             arrivals: Arrivals::new(parallel, parallel * QUEUE_PER_WORKER),
             turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),

@@ -180,11 +180,17 @@ async fn servers_are_looked_at_again_when_what_is_known_is_old() {
     let app = TestApp::builder().start().await;
     let fleet = app.fleet();
     assert_eq!(fleet.look_at_clusters().await.unwrap(), 0, "it was looked at when it was added");
-    db::execute(app.control_database(), "UPDATE cluster_facts SET probed_at = now() - interval '1 hour', bytes = 1")
-        .await;
-    assert_eq!(fleet.look_at_clusters().await.unwrap(), 1);
     let bytes = "SELECT bytes::text AS word FROM cluster_facts WHERE probed_at > now() - interval '1 minute'";
-    assert_ne!(db::word(app.control_database(), bytes).await, "1");
+    let looked = async |measured: &str| {
+        let old = format!(
+            "UPDATE cluster_facts SET bytes = 1, probed_at = now() - interval '1 hour', bytes_at = now() - {measured}::interval"
+        );
+        db::execute(app.control_database(), &old).await;
+        assert_eq!(fleet.look_at_clusters().await.unwrap(), 1);
+        db::word(app.control_database(), bytes).await
+    };
+    assert_eq!(looked("'14 minutes'").await, "1", "measuring is the dear part of a look");
+    assert_ne!(looked("'16 minutes'").await, "1");
 }
 
 #[actix_web::test]
