@@ -1,16 +1,18 @@
-//! Somebody else has taken the connections of a server.
+//! Somebody else has taken the connections of a server, or a role may have no more of them.
 
 use std::time::Instant;
 
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
-use tenantry::router::{AdminConn, ConnectOptions, Target};
-use tenantry::testing::FaultProxy;
+use tenantry::router::{AdminConn, ConnectOptions, Error, RouterConfig, Target};
+use tenantry::testing::{FaultProxy, TestApp};
 
 use super::ground::{
-    BEHIND, assert_refused, breaker, counted, kill_all, read, recovers, short_deadlines, undisturbed, warm,
+    BEHIND, Tx, assert_refused, breaker, counted, database, embedded, kill_all, read, recovers, short_deadlines,
+    undisturbed, warm,
 };
 use crate::support::servers::Server;
-use crate::support::{eventually, say, seconds};
+use crate::support::{db, eventually, say, seconds};
 
 const MAX_CONNECTIONS: u32 = 20;
 /// The most connections that may be tried for a tenant while it is refused: a few with growing pauses.
@@ -67,4 +69,36 @@ async fn a_server_filled_by_others_backs_off_without_a_storm_and_serves_whoever_
         read(&warm_one.admin()).await.expect(200);
     })
     .await;
+}
+
+/// The tenant is served by the connection that it holds, and so starves for none; its breaker asks for another all the same.
+#[actix_web::test]
+async fn a_role_whose_limit_is_lifted_soon_has_more_than_the_connection_it_holds() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    kill_all(&app.server(), &[&acme]).await;
+    let limit = async |limit: i32| {
+        let alter = format!("ALTER ROLE \"{}\" CONNECTION LIMIT {limit}", acme.role());
+        db::execute(&app.server(), &alter).await;
+    };
+    limit(1).await;
+    let router = embedded(app, |config| RouterConfig { tenant_max_connections: 2, ..config }).await;
+    let own = database(&router, &acme).await;
+    // Served, or told to come again.
+    let two_at_once = async || {
+        let work = (0..2).map(|_| {
+            own.transaction(async |tx: &mut Tx| -> Result<(), Error> {
+                Ok(tx.batch_execute("SELECT pg_sleep(0.1)").await?)
+            })
+        });
+        join_all(work).await;
+        let pool = router.pools().snapshot(acme.id);
+        pool.map_or((0, None), |pool| (pool.counts.idle + pool.counts.busy, pool.breaker))
+    };
+    let refused = async || two_at_once().await == (1, Some("connection_limit"));
+    eventually(seconds(10), "one is open, and the server refuses another", refused).await;
+    limit(-1).await;
+    // Less than a probe that nobody opens anything for is waited for.
+    eventually(seconds(10), "both are open", async || two_at_once().await == (2, None)).await;
+    router.shutdown().await;
 }

@@ -160,6 +160,38 @@ fn a_connection_that_is_well_lets_others_be_opened() {
     assert_eq!(world.nodes[0].served, 2);
 }
 
+/// A second opening fails while the first connection is in use: the router asks for one more, though nothing starves.
+#[test]
+fn a_tenant_that_holds_a_connection_is_probed_too() {
+    let mut world = World::new(3, 1, 1);
+    for kind in [Kind::Ask, Kind::Opens, Kind::Ask, Kind::OpeningFails] {
+        world.step(Event { kind, node: 0, at: 0 });
+    }
+    let node = &mut world.nodes[0];
+    assert_eq!((node.served, node.physical()), (1, 1), "the second waits for the first one's connection");
+    node.probe_again();
+    assert_eq!(node.physical(), 2, "one is being opened");
+    node.probe_again();
+    assert_eq!(node.physical(), 2, "and no more than one");
+    node.opens(0);
+    assert_eq!((node.served, node.physical()), (2, 2), "whoever waited has it, and nobody is asked for more");
+}
+
+/// Nobody may have a second connection now, and in the meantime nobody asks for the tenant any more.
+#[test]
+fn a_probe_that_is_given_up_opens_nothing_later() {
+    let mut world = World::new(2, 1, 1);
+    for kind in [Kind::Ask, Kind::Opens, Kind::Ask, Kind::OpeningFails, Kind::GiveUpWaiting] {
+        world.step(Event { kind, node: 0, at: 0 });
+    }
+    let node = &mut world.nodes[0];
+    node.slows(0);
+    node.probe_again();
+    node.probes_end();
+    node.slows(1);
+    assert_eq!(node.physical(), 1);
+}
+
 /// Two readers share a connection for which a writer waits. One has left it and has yet to say so when the other one's
 /// client goes away, so that both find it drained.
 #[test]

@@ -83,6 +83,14 @@ impl Node {
         }
     }
 
+    /// They are given up: nobody asks for those tenants.
+    pub(in super::super) fn probes_end(&mut self) {
+        for tenant in std::mem::take(&mut self.broken) {
+            let actions = self.scheduler.unblock(tenant, self.now);
+            self.perform(actions);
+        }
+    }
+
     pub(in super::super) fn closed(&mut self, at: usize) {
         let Some(at) = pick(&self.closing, at) else { return };
         let socket = self.closing.swap_remove(at);

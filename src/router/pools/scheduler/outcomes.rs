@@ -21,7 +21,7 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         self.opening -= 1;
         let good = self.change(tenant, |pool| {
             pool.opening -= 1;
-            pool.blocked = false;
+            (pool.blocked, pool.probing) = (false, false);
             pool.fits(&conn)
         });
         if good {
@@ -42,7 +42,8 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         self.opening -= 1;
         self.change(tenant, |pool| {
             pool.opening -= 1;
-            pool.blocked = true;
+            // A probe that still waits for its turn comes after the pause that begins now.
+            (pool.blocked, pool.probing) = (true, false);
         });
         let waiters = if self.can_serve(tenant, now) { Vec::new() } else { self.drain_waiters(tenant) };
         let mut actions = Vec::new();
@@ -87,11 +88,11 @@ impl<L: Line, W: Waiter> Scheduler<L, W> {
         actions
     }
 
-    /// Whoever waits for the tenant has a connection opened for him again.
+    /// Whoever waits for the tenant has a connection opened for him again; a probe is of no use any more.
     pub(in crate::router::pools) fn unblock(&mut self, tenant: TenantId, now: Instant) -> Vec<Action<L, W>> {
         let mut actions = Vec::new();
         if self.knows(tenant) {
-            self.change(tenant, |pool| pool.blocked = false);
+            self.change(tenant, |pool| (pool.blocked, pool.probing) = (false, false));
             self.settle(tenant, now, &mut actions);
         }
         actions

@@ -106,8 +106,12 @@ impl<L: Line, W: Waiter> Pool<L, W> {
         self.held() == 0 && wanted && self.version.is_some()
     }
 
-    /// How many more connections its waiters are worth.
+    /// How many more connections its waiters are worth, or the router's probe.
     pub(super) fn wants(&self) -> usize {
+        if self.probing && self.version.is_some() {
+            // What is open goes on serving; only one more connection can tell whether another may be opened.
+            return usize::from(self.opening == 0 && self.held() < self.ceiling);
+        }
         if self.blocked || self.version.is_none() {
             return 0;
         }
