@@ -100,7 +100,10 @@ impl TenantDb {
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.router.work_deadline());
             // Past the deadline the connection stays in doubt: dropping it has the statement cancelled.
             let done = timeout_at(deadline, work(&mut conn)).await.map_err(|_| Error::Deadline)?;
-            conn.lease.finish();
+            // A statement that the work gave up runs yet: the connection stays in doubt.
+            if conn.is_settled() {
+                conn.lease.finish();
+            }
             match conn.fault().filter(|_| done.is_err()) {
                 Some(fault) if retries.once_more(fault) => conn.lease.retried(),
                 // Nothing is wrong with the work, and nobody outside wanted it cancelled.
@@ -127,17 +130,22 @@ impl TenantDb {
         let deadline = Instant::now() + self.router.work_deadline();
         let all = async {
             let done = work(&mut tx).await;
-            if done.is_ok() && !tx.has_failed() {
+            if done.is_ok() && !tx.has_failed() && tx.is_settled() {
                 self.end(tx, "COMMIT").await?;
                 return done;
             }
             let another = tx.fault().is_some();
-            // What cannot be rolled back is brought back to order after it is dropped.
-            let _ = self.end(tx, "ROLLBACK").await;
+            // What cannot be rolled back is brought back to order after it is dropped. Nor is a statement waited for that the
+            // work gave up, and that may be done yet: dropped, it is cancelled.
+            if tx.is_settled() {
+                let _ = self.end(tx, "ROLLBACK").await;
+            } else {
+                drop(tx);
+            }
             match done {
                 // Nothing was done, and another try meets another connection.
                 _ if another => Err(again_soon().into()),
-                // PostgreSQL would have answered COMMIT with a silent ROLLBACK.
+                // PostgreSQL would have answered COMMIT with a silent ROLLBACK, or done what nobody waited for.
                 Ok(_) => Err(diesel::result::Error::RollbackTransaction.into()),
                 Err(error) => Err(error),
             }

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use diesel::QueryResult;
 use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::query_builder::{AsQuery, QueryBuilder as _, QueryFragment, QueryId};
 use diesel::result::DatabaseErrorKind;
-use diesel::result::Error::DatabaseError;
+use diesel::result::Error::{DatabaseError, RollbackTransaction};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::future::{BoxFuture, ready};
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{BoxStream, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::passing::Passing;
 use super::pools::{Lease, Mode};
@@ -39,6 +41,8 @@ pub struct TenantConn {
     pub(super) lease: Lease,
     schema: i32,
     seen: AtomicU8,
+    /// Statements that were sent and not waited for to the end, and savepoints that are open.
+    outstanding: AtomicUsize,
 }
 
 impl fmt::Debug for TenantConn {
@@ -50,7 +54,7 @@ impl fmt::Debug for TenantConn {
 impl TenantConn {
     pub(super) const fn new(mut lease: Lease, schema: i32) -> Self {
         lease.begin();
-        Self { lease, schema, seen: AtomicU8::new(0) }
+        Self { lease, schema, seen: AtomicU8::new(0), outstanding: AtomicUsize::new(0) }
     }
 
     /// The version of the built-in schema that the tenant's database has at the least.
@@ -81,6 +85,19 @@ impl TenantConn {
         self.seen.store(0, Ordering::Relaxed);
     }
 
+    fn begins(&self) {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ends(&self) {
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether everything was waited for. Else a future was dropped in the midst of a statement, which may run yet.
+    pub(super) fn is_settled(&self) -> bool {
+        self.outstanding.load(Ordering::Relaxed) == 0
+    }
+
     /// Others use the connection too: a statement in words must leave its session as it found it.
     fn may_say(&self, words: &str) -> QueryResult<()> {
         let reads = |statement: &str| {
@@ -105,8 +122,9 @@ impl TenantConn {
         self.may_say(&words.finish())
     }
 
-    /// Passes an answer on. Errors are remembered.
+    /// Passes the answer to what has begun on. Errors are remembered.
     fn judge<T>(&self, answer: QueryResult<T>) -> QueryResult<T> {
+        self.ends();
         answer.map_err(|error| self.remember(error))
     }
 
@@ -115,7 +133,9 @@ impl TenantConn {
         &self,
         answer: QueryResult<BoxStream<'static, QueryResult<Row>>>,
     ) -> QueryResult<BoxStream<'_, QueryResult<Row>>> {
-        Ok(self.judge(answer)?.map_err(|error| self.remember(error)).boxed())
+        let rows = self.judge(answer)?;
+        self.begins();
+        Ok(Rows { conn: self, rows, awaited: true }.boxed())
     }
 
     /// Keeps what an error says of the connection. Gives it back: one by which the server ends the connection as such, and
@@ -151,10 +171,32 @@ impl TenantConn {
     }
 }
 
+/// The rows of one statement. Whoever takes the first one only, as `get_result` does, wants no more: what counts is whether
+/// somebody waited for one that had not come.
+struct Rows<'c> {
+    conn: &'c TenantConn,
+    rows: BoxStream<'static, QueryResult<Row>>,
+    awaited: bool,
+}
+
+impl Stream for Rows<'_> {
+    type Item = QueryResult<Row>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.rows.poll_next_unpin(cx);
+        if self.awaited != next.is_pending() {
+            self.awaited = next.is_pending();
+            if self.awaited { self.conn.begins() } else { self.conn.ends() }
+        }
+        next.map_err(|error| self.conn.remember(error))
+    }
+}
+
 impl SimpleAsyncConnection for TenantConn {
     async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
         self.may_say(query)?;
         let mut raw = self.raw();
+        self.begins();
         let answer = raw.batch_execute(query).await;
         self.judge(answer)
     }
@@ -178,7 +220,11 @@ impl AsyncConnectionCore for TenantConn {
             return ready(Err(error)).boxed();
         }
         let answer = AsyncConnectionCore::load(&mut conn.raw(), query);
-        async move { conn.judge_rows(answer.await) }.boxed()
+        let answer = async move {
+            conn.begins();
+            conn.judge_rows(answer.await)
+        };
+        answer.boxed()
     }
 
     fn execute_returning_count<'conn, 'query, T>(&'conn mut self, source: T) -> Self::ExecuteFuture<'conn, 'query>
@@ -190,7 +236,11 @@ impl AsyncConnectionCore for TenantConn {
             return ready(Err(error)).boxed();
         }
         let answer = AsyncConnectionCore::execute_returning_count(&mut conn.raw(), source);
-        async move { conn.judge(answer.await) }.boxed()
+        let answer = async move {
+            conn.begins();
+            conn.judge(answer.await)
+        };
+        answer.boxed()
     }
 }
 
@@ -200,7 +250,8 @@ impl AsyncConnectionCore for TenantConn {
 pub struct TenantTx(pub(super) TenantConn);
 
 impl TenantTx {
-    /// Runs work that may fail without the transaction failing: what it did until then is undone.
+    /// Runs work that may fail without the transaction failing: what it did until then is undone. Work that gave up a
+    /// statement has failed. A savepoint that is itself given up takes the transaction along.
     ///
     /// # Errors
     /// What the work gives.
@@ -212,18 +263,25 @@ impl TenantTx {
             + for<'c> Work<&'c mut Self, Result<T, E>, Fut: Send>
             + Send,
     {
+        let before = self.outstanding.load(Ordering::Relaxed);
         self.batch_execute("SAVEPOINT tenantry").await?;
-        match work(self).await {
-            Ok(done) => {
-                self.batch_execute("RELEASE SAVEPOINT tenantry").await?;
-                Ok(done)
-            }
-            Err(error) => {
-                self.batch_execute("ROLLBACK TO SAVEPOINT tenantry; RELEASE SAVEPOINT tenantry").await?;
-                self.forgive();
-                Err(error)
-            }
+        // Dropped before its end, it is neither kept nor undone.
+        self.begins();
+        let done = work(self).await;
+        let settled = self.outstanding.load(Ordering::Relaxed) == before + 1;
+        let done = if settled { done } else { done.and(Err(RollbackTransaction.into())) };
+        let end = match &done {
+            Ok(_) => "RELEASE SAVEPOINT tenantry",
+            Err(_) => "ROLLBACK TO SAVEPOINT tenantry; RELEASE SAVEPOINT tenantry",
+        };
+        let ended = self.batch_execute(end).await;
+        // Answers come in order: with this one everything of the work has ended, also what it did not wait for.
+        self.outstanding.store(before, Ordering::Relaxed);
+        ended?;
+        if done.is_err() {
+            self.forgive();
         }
+        done
     }
 }
 

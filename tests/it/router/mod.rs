@@ -5,6 +5,7 @@ mod budget;
 mod cross_tenant;
 mod failures;
 mod frozen;
+mod given_up;
 mod guards;
 mod pools;
 mod reads;
