@@ -152,12 +152,12 @@ impl SnapshotFile {
         head_of(&self.db.load(), &self.keys)
     }
 
-    /// Takes the newest snapshot of the nodes that share the directory, where that is newer than one's own. What is
-    /// later than `latest` was written by a wrong clock, or ours is wrong: it is not taken, and not replaced either.
+    /// Takes the newest snapshot of the nodes that share the directory, where that is newer than one's own and of the same
+    /// installation; without one's own, the newest of all. What is later than `latest` was written by a wrong clock, or ours is wrong: it is not taken, and not replaced either.
     pub(super) fn adopt_newest(&self, first: &Path, latest: DateTime<Utc>) -> Result<Option<PathBuf>> {
         let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
-        let own = self.head().ok().flatten().map(|head| head.contact);
-        if own.is_some_and(|own| own > latest) {
+        let own = self.head().ok().flatten();
+        if own.as_ref().is_some_and(|own| own.contact > latest) {
             return Ok(None);
         }
         let mut others: Vec<(SystemTime, PathBuf)> = (1..=MOST_NODES)
@@ -170,11 +170,14 @@ impl SnapshotFile {
             let copy = self.path.with_extension("copy");
             let adopted = copy_of(&other, &copy, &self.keys);
             match adopted {
+                Ok((_, head)) if own.as_ref().is_some_and(|own| own.installation != head.installation) => {
+                    tracing::debug!(path = %other.display(), "not taken over: it is another installation's");
+                }
                 Ok((_, head)) if head.contact > latest => {
                     tracing::warn!(path = %other.display(), at = %head.contact,
                         "a neighbour's snapshot is not used: it lies ahead of this machine's clock; set the clock");
                 }
-                Ok((db, head)) if own.is_none_or(|own| head.contact > own) => {
+                Ok((db, head)) if own.as_ref().is_none_or(|own| head.contact > own.contact) => {
                     fs::rename(&copy, &self.path).map_err(|error| SnapshotError::Io(self.path.clone(), error))?;
                     self.db.store(Arc::new(db));
                     return Ok(Some(other));

@@ -148,6 +148,23 @@ async fn the_newest_file_of_the_directory_is_started_from() {
 }
 
 #[tokio::test]
+async fn a_neighbour_s_file_of_another_installation_is_not_started_from() {
+    let ground = Ground::new();
+    let (own, stranger) = (TenantId::generate(), TenantId::generate());
+    let now = Clock::system().now();
+    let (first, second) = (ground.file(), ground.file());
+    let named = |id| Extent::Named(vec![id]);
+    first.write(&ground.head(now - TimeDelta::hours(1)), &ground.mac, &[row(own, "own")], &named(own)).unwrap();
+    let newer = Head::new(InstallationId::generate(), vec![], 7, now);
+    second.write(&newer, &ground.mac, &[row(stranger, "stranger")], &named(stranger)).unwrap();
+    drop(first);
+    let node = ground.node_by(Clock::system());
+    assert_eq!(node.installation(down()).await.unwrap().id, ground.installation);
+    assert!(node.tenant(own, down()).await.is_ok());
+    assert!(node.tenant(stranger, down()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_neighbour_s_file_that_lies_ahead_of_the_clock_is_not_started_from() {
     let ground = Ground::new();
     let (right, ahead) = (TenantId::generate(), TenantId::generate());
