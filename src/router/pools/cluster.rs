@@ -18,7 +18,7 @@ use super::leases::Left;
 use super::meters::Meters;
 use super::permit::Ticket;
 use super::pooled::{Directory, Mode, Pooled, TenantPool};
-use super::scheduler::{Action, ClusterCounts, Recovery, Scheduler};
+use super::scheduler::{Action, ClusterCounts, QueueFull, Recovery, Scheduler};
 use super::state::{Actions, State};
 use super::usage::Usage;
 use crate::kernel::{InstallationId, TenantId};
@@ -216,7 +216,10 @@ impl ClusterPools {
                     }
                     (Ok(Some(Queued { usage, cold, waiting })), actions)
                 }
-                Err(_) => (Err(Error::PoolExhausted { retry_after: SOON }), actions),
+                Err(QueueFull) => {
+                    self.meters.refused.increment(1);
+                    (Err(Error::PoolExhausted { retry_after: SOON }), actions)
+                }
             }
         })
     }

@@ -24,6 +24,10 @@ pub(in crate::router) fn describe() {
     describe_gauge!("db.client.connection.max", "Connections that this node may have open.");
     describe_gauge!("db.client.connection.pending_requests", "Requests that wait for a connection.");
     describe_counter!("db.client.connection.timeouts", "Requests that got no connection within their deadline.");
+    describe_counter!(
+        "tenantry.pool.refused",
+        "Requests refused at once, since too many of their tenant waited already."
+    );
     describe_histogram!(
         "db.client.connection.create_time",
         seconds,
@@ -71,6 +75,7 @@ pub(super) struct Meters {
     pub(super) create_time: Histogram,
     pub(super) cold_start: Histogram,
     pub(super) timeouts: Counter,
+    pub(super) refused: Counter,
     pub(super) opened: Counter,
     pub(super) steals: Counter,
     pub(super) evictions: Counter,
@@ -91,6 +96,7 @@ impl Meters {
             create_time: time("db.client.connection.create_time"),
             cold_start: time("tenantry.pool.cold_start"),
             timeouts: count("db.client.connection.timeouts"),
+            refused: count("tenantry.pool.refused"),
             opened: count("tenantry.pool.connections_opened"),
             steals: count("tenantry.pool.steals"),
             evictions: count("tenantry.pool.evictions"),

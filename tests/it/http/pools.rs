@@ -1,9 +1,12 @@
 //! Pools, to see: what operators are told of them, and what is measured.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use diesel_async::SimpleAsyncConnection as _;
+use futures_util::future::select_all;
 use serde_json::Value;
+use tenantry::router::{ClaimsOnly, ControlPlaneRegistry, Error, Router, RouterConfig, TenantHints, TenantTx};
 use tenantry::testing::{Answer, Persona, TestApp};
 
 use crate::support::{db, eventually, seconds};
@@ -107,6 +110,30 @@ async fn a_tenant_that_lost_its_connection_shows_what_it_suffered() {
         let mut lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
         assert!(lines.any(|line| !line.ends_with(" 0")), "{metrics}");
     }
+}
+
+/// Behind 1024 of the same tenant that wait nobody queues up.
+#[actix_web::test]
+async fn refusals_by_a_full_queue_are_counted() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let control = app.control();
+    let registry = Arc::new(ControlPlaneRegistry::new(control.db, control.keys));
+    let config = RouterConfig { tenant_max_connections: 1, ..RouterConfig::new("http://tenantry.test") };
+    let router = Router::start(registry, Arc::new(ClaimsOnly), config).await.expect("a router");
+    let db = router.named(Some(acme.slug.as_str()), &TenantHints::default()).await.expect("an active tenant");
+    let work = (0..1100).map(|_| {
+        let endless = async |_: &mut TenantTx| -> Result<(), Error> { std::future::pending().await };
+        Box::pin(db.transaction(endless))
+    });
+    let (first, _, others) = select_all(work).await;
+    assert!(matches!(first, Err(Error::PoolExhausted { .. })), "{first:?}");
+    drop(others);
+    let metrics = metrics(app, &app.anonymous()).await.text;
+    // Nobody else has so many who wait.
+    let mut lines = metrics.lines().filter(|line| line.starts_with("tenantry_pool_refused_total{"));
+    assert!(lines.any(|line| !line.ends_with(" 0")), "{metrics}");
+    router.shutdown().await;
 }
 
 #[actix_web::test]
