@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::kernel::crypto::random;
 use crate::router::connect::{ConnectError, ConnectFailure};
 
@@ -13,7 +15,7 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 const LONG_PAUSE: Duration = Duration::from_secs(15);
 
 /// An open breaker. There is none while all is well.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Breaker {
     failures: u32,
     until: Instant,
@@ -22,6 +24,14 @@ pub(super) struct Breaker {
     pub(super) probing: bool,
     /// Somebody asked for the tenant since the last probe.
     pub(super) wanted: bool,
+    /// Told when its time moves on or it is gone. Shared with its successors.
+    moved: Arc<Notify>,
+}
+
+impl Drop for Breaker {
+    fn drop(&mut self) {
+        self.moved.notify_waiters();
+    }
 }
 
 impl Breaker {
@@ -34,12 +44,19 @@ impl Breaker {
             cause,
             probing: previous.is_some_and(|b| b.probing),
             wanted: false,
+            moved: previous.map_or_else(Arc::default, |b| b.moved.clone()),
         }
     }
 
     /// Waits once more, after something was tried of which the outcome is not known yet.
     pub(super) fn rest(&mut self, now: Instant) {
         self.until = now + pause(self.failures, longest(self.cause.kind));
+        self.moved.notify_waiters();
+    }
+
+    /// Tells those who wait by then that it may be another, or gone.
+    pub(super) const fn moved(&self) -> &Arc<Notify> {
+        &self.moved
     }
 
     pub(super) const fn until(&self) -> Instant {
@@ -76,7 +93,27 @@ fn pause(failures: u32, longest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[test]
+    fn whoever_waits_for_a_probe_hears_how_it_ends() {
+        let (cause, now) = (Arc::new(ConnectError::new(ConnectFailure::Unreachable, "away")), Instant::now());
+        let mut breaker = Breaker::trip(None, cause.clone(), now);
+        let moved = breaker.moved().clone();
+        let quiet = moved.notified();
+        assert!(quiet.now_or_never().is_none(), "nothing has happened");
+        let rested = moved.notified();
+        breaker.rest(now);
+        assert!(rested.now_or_never().is_some(), "its time has moved on");
+        let replaced = moved.notified();
+        breaker = Breaker::trip(Some(&breaker), cause, now);
+        assert!(replaced.now_or_never().is_some(), "the probe has failed");
+        let removed = moved.notified();
+        drop(breaker);
+        assert!(removed.now_or_never().is_some(), "the probe has succeeded");
+    }
 
     #[test]
     fn pauses_grow_and_stay_bounded() {

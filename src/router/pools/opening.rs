@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::breaker::Breaker;
 use super::cluster::ClusterPools;
@@ -289,7 +289,8 @@ impl ClusterPools {
     async fn probe_until_well(self: Arc<Self>, tenant: TenantId) {
         let mut unasked = 0;
         loop {
-            let Some(until) = self.lock().breakers.get(&tenant).map(Breaker::until) else { return };
+            let found = self.lock().breakers.get(&tenant).map(|b| (b.until(), b.moved().clone()));
+            let Some((until, moved)) = found else { return };
             tokio::time::sleep_until(until.into()).await;
             let actions = {
                 let mut state = self.lock();
@@ -321,11 +322,12 @@ impl ClusterPools {
             let settings = &self.shared.settings;
             let deadline = Instant::now() + settings.connect.connect_timeout * 3 + settings.acquire_timeout;
             loop {
+                // Before looking: what happens from now on is heard of.
+                let moves = moved.notified();
                 let same = self.lock().breakers.get(&tenant).is_some_and(|b| b.until() == until);
-                if !same || Instant::now() > deadline {
+                if !same || timeout_at(deadline.into(), moves).await.is_err() {
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
