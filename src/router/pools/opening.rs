@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
 use super::breaker::Breaker;
@@ -29,9 +30,13 @@ impl ClusterPools {
         let permit = Permit::new(self.clone(), ticket.clone());
         let cluster = self.clone();
         self.shared.runtime.spawn(async move {
-            let entry = cluster.lock().entries.get(&ticket.tenant).cloned();
+            let (entry, patience, late) = {
+                let state = cluster.lock();
+                let entry = state.entries.get(&ticket.tenant).cloned();
+                (entry, state.scheduler.opening_patience(), state.late.of(ticket.tenant))
+            };
             match entry {
-                Some(entry) => cluster.open_with_patience(&entry, ticket, permit).await,
+                Some(entry) => cluster.open_with_patience(entry, patience, late, (ticket, permit)).await,
                 None => {
                     drop(permit);
                     let gone = ConnectError::new(ConnectFailure::Other, "the tenant is gone");
@@ -42,9 +47,14 @@ impl ClusterPools {
     }
 
     /// Opens one, and if that takes much longer than it does here, lets others begin: the server does not work on it.
-    async fn open_with_patience(self: &Arc<Self>, tenant: &Arc<Tenant>, ticket: Ticket, permit: Permit) {
-        let patience = self.lock().scheduler.opening_patience();
-        let opening = self.open_for(tenant, ticket, permit);
+    async fn open_with_patience(
+        self: &Arc<Self>,
+        tenant: Arc<Tenant>,
+        patience: Duration,
+        late: Option<watch::Receiver<()>>,
+        permitted: (Ticket, Permit),
+    ) {
+        let opening = self.open_for(tenant, late, permitted);
         tokio::pin!(opening);
         if timeout(patience, &mut opening).await.is_err() {
             self.ask(|state, now| ((), state.scheduler.opening_lags(now)));
@@ -53,18 +63,25 @@ impl ClusterPools {
         }
     }
 
-    async fn open_for(self: &Arc<Self>, tenant: &Arc<Tenant>, ticket: Ticket, permit: Permit) {
-        let began = Instant::now();
+    /// Opens one, once `late` has ended: an opening that was given up and not answered.
+    async fn open_for(
+        self: &Arc<Self>,
+        mut tenant: Arc<Tenant>,
+        late: Option<watch::Receiver<()>>,
+        (ticket, permit): (Ticket, Permit),
+    ) {
         let settings = &self.shared.settings;
-        let late = self.lock().late.of(tenant.id);
-        if let Some(mut late) = late
-            && timeout(settings.connect.connect_timeout, late.changed()).await.is_err()
-        {
-            let error = ConnectError::new(ConnectFailure::Unreachable, Late("to an earlier attempt"));
-            return self.open_failed(tenant, error, began);
+        if let Some(mut late) = late {
+            let began = Instant::now();
+            if timeout(settings.connect.connect_timeout, late.changed()).await.is_err() {
+                let error = ConnectError::new(ConnectFailure::Unreachable, Late("to an earlier attempt"));
+                return self.open_failed(&tenant, error, began);
+            }
+            // By now it may be reached another way.
+            let now = self.lock().entries.get(&tenant.id).cloned();
+            tenant = now.unwrap_or(tenant);
         }
-        // By now it may be reached another way.
-        let tenant = &self.lock().entries.get(&tenant.id).cloned().unwrap_or_else(|| tenant.clone());
+        let tenant = &tenant;
         let began = Instant::now();
         let expected = Stamp { tenant_id: tenant.id, installation_id: self.shared.installation };
         let expected = settings.check_stamp.then_some(expected);
