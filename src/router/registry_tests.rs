@@ -47,6 +47,7 @@ fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         held_until: None,
         verification_keys: vec![],
         signing_keys: Vec::new(),
+        target_digest: std::sync::OnceLock::new(),
     }
 }
 

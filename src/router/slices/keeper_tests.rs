@@ -120,6 +120,7 @@ fn tenant() -> Arc<Tenant> {
         held_until: None,
         verification_keys: vec![],
         signing_keys: Vec::new(),
+        target_digest: std::sync::OnceLock::new(),
     })
 }
 
