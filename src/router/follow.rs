@@ -1,7 +1,11 @@
 //! How a router keeps up with the registry.
 
 use std::sync::Arc;
+use std::task::Context;
 use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::error::Error;
 use super::pools::{TenantPoolManager, meters};
@@ -12,6 +16,8 @@ use crate::kernel::{Clock, TenantId};
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
 const POLL_EVERY: Duration = Duration::from_millis(1000);
+/// Tenants of one round of changes that are read at once.
+const READS: usize = 8;
 
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
 pub(super) async fn follow(
@@ -19,9 +25,28 @@ pub(super) async fn follow(
     pools: Arc<TenantPoolManager>,
     rollout: Arc<Rollout>,
     clock: Clock,
-    mut generation: i64,
+    generation: i64,
 ) {
-    let source = registry.source().clone();
+    let (tell, mut told) = mpsc::unbounded_channel::<Vec<TenantId>>();
+    let rounds = stream::poll_fn(move |cx: &mut Context<'_>| told.poll_recv(cx));
+    let (registry, pools, clock) = (&*registry, &*pools, &clock);
+    // Beside the following: a round with many tenants keeps nobody from hearing of the next, nor that round from being
+    // read. In one task, so that what is read of a tenant comes to its pools in the order of its reading.
+    let reading = rounds.for_each_concurrent(None, move |changed| {
+        let known = changed.into_iter().filter(move |id| pools.is_known(*id));
+        stream::iter(known).for_each_concurrent(READS, move |id| read(registry, pools, clock, id))
+    });
+    tokio::join!(heed(registry, &rollout, generation, tell), reading);
+}
+
+/// Hears of changes, and forgets at once what they are about.
+async fn heed(
+    registry: &RegistryCache,
+    rollout: &Rollout,
+    mut generation: i64,
+    changed: UnboundedSender<Vec<TenantId>>,
+) {
+    let source = registry.source();
     let (mut lost, mut last_read) = (false, Instant::now());
     loop {
         tokio::select! {
@@ -51,21 +76,27 @@ pub(super) async fn follow(
         }
         generation = changes.generation;
         rollout.follow(changes.rollout);
-        let mut changed: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
+        let mut ids: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
         for (id, slug) in &changes.tenants {
             registry.changed(*id, slug);
         }
         if changes.reset {
-            changed.extend(registry.all_changed());
+            ids.extend(registry.all_changed());
         }
-        for id in changed.into_iter().filter(|id| pools.is_known(*id)) {
-            match registry.get(id).await {
-                Ok(tenant) => pools.update(id, Some(&tenant), clock.now()),
-                Err(Error::TenantUnknown) => pools.update(id, None, clock.now()),
-                Err(error) => {
-                    tracing::warn!(tenant = %id, %error, "a changed tenant could not be read; it will be on use")
-                }
-            }
-        }
+        // Whoever reads them ends with us.
+        let _ = changed.send(ids);
     }
 }
+
+/// Reads a changed tenant, and takes it in where it has connections.
+async fn read(registry: &RegistryCache, pools: &TenantPoolManager, clock: &Clock, id: TenantId) {
+    match registry.get(id).await {
+        Ok(tenant) => pools.update(id, Some(&tenant), clock.now()),
+        Err(Error::TenantUnknown) => pools.update(id, None, clock.now()),
+        Err(error) => tracing::warn!(tenant = %id, %error, "a changed tenant could not be read; it will be on use"),
+    }
+}
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

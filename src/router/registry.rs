@@ -326,4 +326,4 @@ impl RegistryCache {
 
 #[cfg(test)]
 #[path = "registry_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -16,7 +16,7 @@ struct Source {
     down: std::sync::atomic::AtomicBool,
 }
 
-fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
+pub(in crate::router) fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
     let target = Target {
         host: "localhost".into(),
         port: 5432,
