@@ -122,8 +122,9 @@ struct Slot {
     changes: AtomicU64,
     /// How often it announced that any tenant may have changed.
     doubts: AtomicU64,
-    /// Single flight: one load at a time, the others wait for it.
-    loading: tokio::sync::Mutex<()>,
+    /// Single flight: one load at a time, the others wait for it. Has when the last one for something newer began that
+    /// was answered, or was not in time.
+    loading: tokio::sync::Mutex<Option<Instant>>,
 }
 
 struct Entry {
@@ -234,24 +235,30 @@ impl RegistryCache {
         }
     }
 
-    /// The tenant as the registry has it now, if that is newer than `known`: read once, whoever else asks. `None` also if
-    /// the registry is away.
+    /// The tenant as the registry has it now, if that is newer than `known`: read once for all who ask meanwhile. `None`
+    /// also if the registry is away.
     pub(super) async fn newer(&self, known: &Tenant) -> Option<Arc<Tenant>> {
         let slot = self.slots.get(&known.id)?;
-        let _flight = timeout(LOAD_DEADLINE, slot.loading.lock()).await.ok()?;
+        let asked = Instant::now();
+        let mut flight = timeout(LOAD_DEADLINE, slot.loading.lock()).await.ok()?;
         let cached = slot.entry.load().as_ref().and_then(|entry| entry.tenant.clone());
-        if let Some(cached) = cached.filter(|cached| cached.generation > known.generation) {
-            return Some(cached);
+        let has = cached.as_ref().map_or(i64::MIN, |cached| cached.generation);
+        if has > known.generation {
+            return cached;
         }
-        let as_of = slot.as_of();
-        let read = timeout(LOAD_DEADLINE, self.source.tenant_by_id(known.id)).await.ok()?;
-        let tenant = Arc::new(read.ok()??);
-        if tenant.generation <= known.generation {
+        // What was read since is in the cache, if there was anything newer.
+        if flight.is_some_and(|began| began >= asked) {
             return None;
         }
-        let entry = Entry { tenant: Some(tenant.clone()), as_of, loaded: Instant::now(), good_for: None };
-        slot.entry.store(Some(Arc::new(entry)));
-        Some(tenant)
+        let (began, as_of) = (Instant::now(), slot.as_of());
+        let read = timeout(LOAD_DEADLINE, self.source.tenant_by_id(known.id)).await;
+        *flight = Some(began);
+        let tenant = Arc::new(read.ok()?.ok()??);
+        if tenant.generation > has {
+            let entry = Entry { tenant: Some(tenant.clone()), as_of, loaded: Instant::now(), good_for: None };
+            slot.entry.store(Some(Arc::new(entry)));
+        }
+        (tenant.generation > known.generation).then_some(tenant)
     }
 
     /// What is known by now of a tenant that was `known` before. Asks the registry only if it has named the tenant since;

@@ -121,6 +121,26 @@ async fn one_load_serves_all_and_known_tenants_outlive_the_source() {
 }
 
 #[tokio::test]
+async fn many_who_ask_for_something_newer_share_a_read() {
+    let source = source(1);
+    let cache = RegistryCache::new(source.clone());
+    let known = cache.get(TenantId::generate()).await.unwrap();
+    source.gate.forget_permits(1);
+    let all = futures_util::future::join_all((0..100).map(|_| cache.newer(&known)));
+    let answer = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        source.gate.add_permits(1);
+    };
+    let (found, ()) = tokio::join!(all, answer);
+    assert!(found.iter().all(Option::is_none));
+    // The one that was under way when most of them came may have begun before a change that they know of.
+    let reads = source.loads.load(Ordering::SeqCst) - 1;
+    assert!(reads <= 2, "{reads} reads");
+}
+
+#[tokio::test]
 async fn when_any_tenant_may_have_changed_known_ones_outlive_the_source_too() {
     let source = source(10);
     let cache = RegistryCache::new(source.clone());
