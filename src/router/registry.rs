@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::error::{Error, Result};
 use super::rollout::{SeenSide, WatchedRun};
 use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant};
-use super::tenant::Tenant;
+use super::tenant::{Tenant, TenantStatus};
 use crate::kernel::crypto::MacKey;
 use crate::kernel::{ClusterId, InstallationId, Slug, TenantId};
 
@@ -261,18 +261,17 @@ impl RegistryCache {
         (tenant.generation > known.generation).then_some(tenant)
     }
 
-    /// What is known by now of a tenant that was `known` before. Asks the registry only if it has named the tenant since;
-    /// while it is away, `known` is what there is. Fails with [`Error::TenantUnknown`] alone: the tenant is gone.
+    /// What is known by now of a tenant that was `known` before. Asks the registry if it has named the tenant since, or if
+    /// nothing is kept of it here any more: it may have been suspended.
     pub(super) async fn latest(&self, known: &Arc<Tenant>) -> Result<Arc<Tenant>> {
-        let Some(slot) = self.slots.get(&known.id) else { return Ok(known.clone()) };
-        let latest = match slot.last_known(slot.as_of()) {
-            Some(tenant) => Some(tenant),
-            None => match self.get(known.id).await {
-                Err(Error::TenantUnknown) => return Err(Error::TenantUnknown),
-                answer => answer.ok(),
-            },
+        let slot = self.slots.get(&known.id);
+        let latest = match slot.as_ref().and_then(|slot| slot.last_known(slot.as_of())) {
+            Some(tenant) => tenant,
+            // It may be made in a transaction under way, which nobody but its maker has heard of.
+            None if slot.is_none() && known.status == TenantStatus::Provisioning => return Ok(known.clone()),
+            None => self.get(known.id).await?,
         };
-        Ok(latest.filter(|latest| latest.generation > known.generation).unwrap_or_else(|| known.clone()))
+        Ok(if latest.generation > known.generation { latest } else { known.clone() })
     }
 
     /// A tenant by slug, in whatever state.

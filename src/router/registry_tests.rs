@@ -6,8 +6,10 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::kernel::crypto::random;
 use crate::router::connect::{Target, TlsMode, TlsPolicy};
-use crate::router::tenant::{ClusterRef, Registration, TenantKind, TenantStatus};
+use crate::router::tenant::{ClusterRef, Registration, TenantKind};
+use crate::router::{ClaimsOnly, Router, RouterConfig, TenantConn};
 
 struct Source {
     status: Mutex<Option<TenantStatus>>,
@@ -54,7 +56,7 @@ pub(in crate::router) fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
 #[async_trait]
 impl Registry for Source {
     async fn installation(&self) -> Result<Installation> {
-        Err(Error::TenantUnknown)
+        Ok(Installation { id: InstallationId::generate(), mac: MacKey::new(&random::<32>()) })
     }
     async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Tenant>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
@@ -159,18 +161,46 @@ async fn when_any_tenant_may_have_changed_known_ones_outlive_the_source_too() {
     assert_eq!(cache.get(id).await.unwrap().status, TenantStatus::Suspended);
 }
 
-/// Of a request that is under way.
+/// Of work that is under way.
 #[tokio::test]
-async fn what_was_known_outlives_the_source_but_not_the_tenant() {
+async fn a_tenant_that_was_named_is_not_served_unread() {
     let source = source(10);
     let cache = RegistryCache::new(source.clone());
     let (id, slug) = (TenantId::generate(), "acme".parse().unwrap());
     let known = cache.get(id).await.unwrap();
     source.down.store(true, Ordering::SeqCst);
+    cache.all_changed();
+    assert_eq!(cache.latest(&known).await.unwrap().status, TenantStatus::Active, "any may have changed");
     cache.changed(id, &slug);
-    assert_eq!(cache.latest(&known).await.unwrap().status, TenantStatus::Active, "nobody can be asked");
+    assert!(matches!(cache.latest(&known).await, Err(Error::ControlPlane(_))), "it may have been suspended");
     source.down.store(false, Ordering::SeqCst);
     *source.status.lock().unwrap() = None;
-    cache.changed(id, &slug);
     assert!(matches!(cache.latest(&known).await, Err(Error::TenantUnknown)), "it was erased");
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_not_kept_any_more_is_not_served_unread() {
+    let source = source(10);
+    let cache = RegistryCache::new(source.clone());
+    let known = cache.get(TenantId::generate()).await.unwrap();
+    let making = Arc::new(tenant(TenantId::generate(), TenantStatus::Provisioning));
+    cache.slots.invalidate(&known.id);
+    source.down.store(true, Ordering::SeqCst);
+    assert!(matches!(cache.latest(&known).await, Err(Error::ControlPlane(_))));
+    assert_eq!(cache.latest(&making).await.unwrap().id, making.id, "its maker alone has it");
+}
+
+/// A [`TenantDb`] that was kept.
+#[tokio::test]
+async fn a_kept_database_is_refused_like_a_new_one() {
+    let source = source(10);
+    let config = RouterConfig::new("http://localhost");
+    let router = Router::start(source.clone(), Arc::new(ClaimsOnly), config).await.unwrap();
+    let id = TenantId::generate();
+    let db = router.of_tenant(id).await.unwrap();
+    source.down.store(true, Ordering::SeqCst);
+    router.0.registry.changed(id, &"acme".parse().unwrap());
+    let read = db.read(async |_: &mut TenantConn| -> Result<()> { Ok(()) }).await;
+    assert!(matches!(read, Err(Error::ControlPlane(_))), "{read:?}");
+    router.shutdown().await;
 }
