@@ -14,8 +14,11 @@ use super::{Guards, RouterConfig};
 use crate::kernel::crypto::{MacKey, sha256};
 use crate::kernel::{Slug, TenantId};
 
-/// Verified tokens that are remembered, so that a signature is checked once.
-const REMEMBERED: u64 = 100_000;
+/// What verified tokens may take that are remembered, so that a signature is checked once; in bytes, about.
+const REMEMBERED: u64 = 256 << 20;
+/// What a token takes, about: its claims once read, many of them small, for each of its bytes, and what comes with any.
+const PER_BYTE: usize = 4;
+const PER_TOKEN: usize = 512;
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
 /// Tenant names found in a request besides its token; they only confirm.
@@ -44,6 +47,7 @@ impl TenantHints {
 struct Remembered {
     claims: Arc<AccessClaims>,
     key: KeyId,
+    weight: u32,
 }
 
 /// See the module.
@@ -57,6 +61,7 @@ impl Resolver {
         Self {
             tokens: Cache::builder()
                 .max_capacity(REMEMBERED)
+                .weigher(|_, token: &Arc<Remembered>| token.weight)
                 .time_to_live(REMEMBERED_FOR)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
@@ -80,7 +85,7 @@ impl Resolver {
                 // The entry dies with the key, and with the issuer's name.
                 let now = config.clock.now();
                 let stands = tenant.verification_keys.iter().any(|k| k.id == known.key.key && k.counts(now))
-                    && known.claims.iss == config.issuer(&tenant.slug);
+                    && is_issuer(&known.claims.iss, &tenant.slug, config);
                 if !stands {
                     self.tokens.invalidate(&hash);
                     return Err(Error::TokenInvalid("key withdrawn"));
@@ -90,7 +95,7 @@ impl Resolver {
             None => {
                 let (tenant, claims, key) = self.verify_signature(token, registry, mac, config).await?;
                 let claims = Arc::new(claims);
-                self.tokens.insert(hash, Arc::new(Remembered { claims: claims.clone(), key }));
+                self.remember(hash, token, claims.clone(), key);
                 (tenant, claims)
             }
         };
@@ -107,6 +112,11 @@ impl Resolver {
         }
         serving(&tenant)?;
         Ok((tenant, claims))
+    }
+
+    fn remember(&self, hash: [u8; 32], token: &str, claims: Arc<AccessClaims>, key: KeyId) {
+        let weight = u32::try_from(PER_TOKEN + PER_BYTE * token.len()).unwrap_or(u32::MAX);
+        self.tokens.insert(hash, Arc::new(Remembered { claims, key, weight }));
     }
 
     async fn tenant(&self, id: TenantId, registry: &RegistryCache) -> Result<Arc<Tenant>> {
@@ -151,6 +161,12 @@ impl Resolver {
     }
 }
 
+/// Whether this is [`RouterConfig::issuer`] of the tenant, without writing that down for every request.
+fn is_issuer(issuer: &str, slug: &Slug, config: &RouterConfig) -> bool {
+    let rest = issuer.strip_prefix(config.public_url.as_str()).and_then(|rest| rest.strip_suffix(slug.as_str()));
+    rest == Some("/t/")
+}
+
 /// Whether a tenant serves the bearer of one of its tokens.
 pub(super) fn serving(tenant: &Tenant) -> Result<()> {
     match tenant.status {
@@ -175,4 +191,49 @@ pub(super) async fn named(body: Option<&str>, hints: &TenantHints, registry: &Re
     })?;
     hints.confirm(&tenant)?;
     Ok(tenant)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::router::token::MAX_TOKEN_LEN;
+
+    #[test]
+    fn long_tokens_take_no_more_than_short_ones() {
+        let resolver = Resolver::new(Guards::default());
+        let id = Uuid::now_v7();
+        let claims = json!({
+            "iss": "i", "aud": "i", "sub": id, "tid": id.to_string(), "sid": id, "jti": id, "iat": 0, "exp": 0,
+            "roles": [], "amr": [], "auth_time": 0, "ver": 0,
+        });
+        let claims: Arc<AccessClaims> = Arc::new(serde_json::from_value(claims).unwrap());
+        let key = KeyId { tenant: id.into(), key: id.into() };
+        let token = "t".repeat(MAX_TOKEN_LEN);
+        for number in 0..20_000_u32 {
+            resolver.remember(sha256(&number.to_be_bytes()), &token, claims.clone(), key);
+        }
+        for _ in 0..100 {
+            resolver.tokens.run_pending_tasks();
+        }
+        let (takes, tokens) = (resolver.tokens.weighted_size(), resolver.tokens.entry_count());
+        assert!(takes <= REMEMBERED && tokens > 10_000, "{tokens} tokens take {takes} bytes");
+        let each = u64::try_from(MAX_TOKEN_LEN).unwrap() * 4;
+        assert!(tokens * each <= REMEMBERED, "{tokens} tokens of {each} bytes");
+    }
+
+    #[test]
+    fn an_issuer_is_one_of_its_tenant_only() {
+        let config = RouterConfig::new("https://api.example.com");
+        let slug: Slug = "acme".parse().unwrap();
+        assert!(is_issuer(&config.issuer(&slug), &slug, &config));
+        for other in
+            ["https://api.example.com/t/acme2", "https://api.example.com/t/t/acme", "https://api.example.com/tacme"]
+        {
+            assert!(!is_issuer(other, &slug, &config), "{other}");
+        }
+        assert!(!is_issuer("https://api.example.comacme", &slug, &config) && !is_issuer("", &slug, &config));
+    }
 }
