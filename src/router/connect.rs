@@ -1,12 +1,13 @@
 //! The one door to PostgreSQL: how a connection is opened and driven. What is done with it then is in `link.rs`.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
-use futures_util::future::join;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
@@ -122,6 +123,17 @@ pub(super) async fn open_client(
     open_listening(target, options, permit, None).await
 }
 
+/// As [`open_client`], of one that counts against a budget without having a permit: `gone` is set when nothing is left of
+/// it. If its handshake is late, that may be long after the error.
+pub(super) async fn open_counted(
+    target: &Target,
+    options: &ConnectOptions,
+    gone: Arc<AtomicBool>,
+) -> Result<(tokio_postgres::Client, oneshot::Sender<()>), ConnectError> {
+    let (client, _, hang_up) = open_overheard(target, options, (None, Some(gone)), None, Arc::default()).await?;
+    Ok((client, hang_up))
+}
+
 /// As [`open_client`]; what the server notifies of is passed on, several at once as one.
 pub(super) async fn open_listening(
     target: &Target,
@@ -129,13 +141,13 @@ pub(super) async fn open_listening(
     permit: Option<Permit>,
     announce: Option<mpsc::Sender<()>>,
 ) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
-    open_overheard(target, options, permit, announce, Arc::default()).await
+    open_overheard(target, options, (permit, None), announce, Arc::default()).await
 }
 
 async fn open_overheard(
     target: &Target,
     options: &ConnectOptions,
-    permit: Option<Permit>,
+    (permit, gone): (Option<Permit>, Option<Arc<AtomicBool>>),
     announce: Option<mpsc::Sender<()>>,
     signs: Arc<Signs>,
 ) -> Result<(tokio_postgres::Client, Arc<AtomicBool>, oneshot::Sender<()>), ConnectError> {
@@ -150,27 +162,32 @@ async fn open_overheard(
     if !target.password.expose_secret().is_empty() {
         config.password(target.password.expose_secret());
     }
-    let given_up = permit.as_ref().map(Permit::given_up);
-    let counts = given_up.is_some();
+    let given_up = match (&permit, &gone) {
+        (Some(permit), _) => Some(permit.given_up().boxed()),
+        (None, Some(_)) => Some(pending().boxed()),
+        (None, None) => None,
+    };
+    let serves = permit.is_some();
+    let left = SetOnDrop(gone.unwrap_or_default());
+    let gone = left.0.clone();
     let socket =
         timeout_at(deadline, Socket::connect(&target.host, target.port, permit)).await.map_err(|_| late())??;
-    let gone = Arc::new(AtomicBool::new(false));
     let (hang_up, hung_up) = oneshot::channel();
     let (client, is_standby) = if target.tls.mode == TlsMode::Disable {
         let socket = Overheard::new(socket, signs);
-        let (client, connection) = shake_hands(config, socket, NoTls, deadline, given_up).await?;
+        let (client, connection, left) = shake_hands(config, socket, NoTls, deadline, (given_up, left)).await?;
         let is_standby = is_standby(&connection);
-        tokio::spawn(drive(Driven::new(connection, &gone).attend(announce), hung_up));
+        tokio::spawn(drive(Driven::new(connection, left).attend(announce), hung_up));
         (client, is_standby)
     } else {
         let tls = target.tls.make(&target.host).map_err(|e| ConnectError::new(ConnectFailure::Tls, e))?;
         let tls = Overhearing { tls, signs };
-        let (client, connection) = shake_hands(config, socket, tls, deadline, given_up).await?;
+        let (client, connection, left) = shake_hands(config, socket, tls, deadline, (given_up, left)).await?;
         let is_standby = is_standby(&connection);
-        tokio::spawn(drive(Driven::new(connection, &gone).attend(announce), hung_up));
+        tokio::spawn(drive(Driven::new(connection, left).attend(announce), hung_up));
         (client, is_standby)
     };
-    if counts && is_standby {
+    if serves && is_standby {
         // After a failover, say, the address still leads to the old server: reads would be old, and no write would do.
         return Err(ConnectError::new(ConnectFailure::Unreachable, "the server is a standby: it only reads"));
     }
@@ -192,24 +209,25 @@ fn late() -> ConnectError {
 
 /// Agrees with the server on a session. One that counts against a budget and is late goes on apart until it is `given_up`,
 /// and its socket keeps the permit: the server may have started a backend by now, which is there until it answers or is gone.
+/// With what is left of it goes `left`.
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
-async fn shake_hands<S, T, G>(
+async fn shake_hands<S, T>(
     config: Config,
     socket: S,
     tls: T,
     deadline: Instant,
-    given_up: Option<G>,
-) -> Result<(Client, Connection<S, T::Stream>), ConnectError>
+    (given_up, left): (Option<BoxFuture<'static, ()>>, SetOnDrop),
+) -> Result<(Client, Connection<S, T::Stream>, SetOnDrop), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: TlsConnect<S> + Send + 'static,
     T::Stream: Send,
     T::Future: Send,
-    G: Future<Output = ()> + Send + 'static,
 {
     let mut shaking = Box::pin(async move { config.connect_raw(socket, tls).await });
     if let Ok(done) = timeout_at(deadline, &mut shaking).await {
-        return Ok(done?);
+        let (client, connection) = done?;
+        return Ok((client, connection, left));
     }
     if let Some(given_up) = given_up {
         let answered = async move {
@@ -224,6 +242,8 @@ where
                 () = answered => (),
                 () = given_up => (),
             }
+            // The socket is closed.
+            drop(left);
         });
     }
     Err(late())
@@ -296,8 +316,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(connection: Connection<S, T>, gone: &Arc<AtomicBool>) -> Self {
-        Self { _gone: SetOnDrop(gone.clone()), connection }
+    const fn new(connection: Connection<S, T>, left: SetOnDrop) -> Self {
+        Self { _gone: left, connection }
     }
 
     /// Drives it, and passes on that the server notified of something.

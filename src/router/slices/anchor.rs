@@ -15,7 +15,7 @@ use super::entry::{Entry, number};
 use super::keeper::Keeper;
 use super::offline;
 use crate::kernel::ClusterId;
-use crate::router::connect::{ConnectError, ConnectOptions, Target, open_client};
+use crate::router::connect::{ConnectError, ConnectOptions, Target, open_counted};
 
 /// Anchors being opened at once.
 const OPENINGS: usize = 8;
@@ -33,7 +33,7 @@ pub(super) enum Anchor {
     Opening,
     /// Open.
     Held(Held),
-    /// Being closed: this is set when the server has let go.
+    /// Being closed, or given up before the server had answered: this is set when the server has let go.
     Leaving(Arc<AtomicBool>),
 }
 
@@ -46,9 +46,14 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) async fn open(target: &Target, options: &ConnectOptions) -> Result<Self, ConnectError> {
-        let (client, gone, hang_up) = open_client(target, options, None).await?;
-        Ok(Self { gone, client: client.into(), _hang_up: hang_up })
+    /// With the error comes what is left: a handshake that is late may still become a connection.
+    pub(super) async fn open(target: &Target, options: &ConnectOptions) -> Result<Self, (ConnectError, Anchor)> {
+        let gone = Arc::<AtomicBool>::default();
+        match open_counted(target, options, gone.clone()).await {
+            Ok((client, hang_up)) => Ok(Self { gone, client: client.into(), _hang_up: hang_up }),
+            Err(error) if gone.load(Ordering::Acquire) => Err((error, Anchor::None)),
+            Err(error) => Err((error, Anchor::Leaving(gone))),
+        }
     }
 
     /// Closes it where somebody waits for its permit: most servers let go within moments.
@@ -177,11 +182,15 @@ impl Keeper {
         let Some(entry) = state.entries.get_mut(&cluster) else { return };
         entry.anchor = match opened {
             Ok(held) => Anchor::Held(held),
-            Err(error) => {
+            Err((error, left)) => {
                 tracing::debug!(cluster = entry.name, %error, "no anchor");
-                Anchor::None
+                left
             }
         };
         entry.apply();
     }
 }
+
+#[cfg(test)]
+#[path = "anchor_tests.rs"]
+mod tests;

@@ -307,4 +307,4 @@ impl Keeper {
 
 #[cfg(test)]
 #[path = "keeper_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -16,10 +16,10 @@ use crate::router::slices::Pulse;
 use crate::router::slices::anchor::stay_visible;
 use crate::router::tenant::{ClusterRef, Registration, TenantKind, TenantStatus};
 
-const SLICE: u32 = 6;
-const BUDGET: u32 = 12;
+pub(in crate::router::slices) const SLICE: u32 = 6;
+pub(in crate::router::slices) const BUDGET: u32 = 12;
 
-struct Plane {
+pub(in crate::router::slices) struct Plane {
     up: AtomicBool,
     others: AtomicU32,
     /// The lease is said to have run out, and no claim is answered.
@@ -33,7 +33,7 @@ struct Plane {
 }
 
 impl Plane {
-    fn new(up: bool, others: u32) -> Arc<Self> {
+    pub(in crate::router::slices) fn new(up: bool, others: u32) -> Arc<Self> {
         Arc::new(Self {
             up: up.into(),
             others: others.into(),
@@ -91,9 +91,14 @@ impl Registry for Plane {
 
 /// A tenant of a cluster that nobody listens at.
 fn tenant() -> Arc<Tenant> {
+    tenant_at("c", 1)
+}
+
+/// A tenant of a cluster of this name, at this port here.
+pub(in crate::router::slices) fn tenant_at(cluster: &str, port: u16) -> Arc<Tenant> {
     let target = Target {
         host: "127.0.0.1".into(),
-        port: 1,
+        port,
         database: "d".into(),
         user: "u".into(),
         password: String::new().into(),
@@ -106,7 +111,7 @@ fn tenant() -> Arc<Tenant> {
         status: TenantStatus::Active,
         kind: TenantKind::Shared,
         registration: Registration::Closed,
-        cluster: ClusterRef { id: ClusterId::generate(), name: "c".into(), connection_budget: Some(BUDGET) },
+        cluster: ClusterRef { id: ClusterId::generate(), name: cluster.into(), connection_budget: Some(BUDGET) },
         target: Arc::new(target.clone()),
         direct: Arc::new(target),
         max_connections: None,
@@ -147,7 +152,7 @@ fn slice(manager: &TenantPoolManager) -> u32 {
     manager.slices().iter().map(|(_, slice, _)| *slice).sum()
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(in crate::router::slices) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");

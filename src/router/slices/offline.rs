@@ -51,7 +51,7 @@ pub(super) fn watch(
             }
             look
         }
-        Anchor::None if since >= patience && entry.counts().open > 0 => {
+        Anchor::None | Anchor::Leaving(_) if since >= patience && entry.counts().open > 0 => {
             come_down(entry, "it cannot show itself there");
             None
         }
@@ -124,7 +124,7 @@ impl Keeper {
         let options = ConnectOptions { connect_timeout, ..self.connect.clone() };
         let held = match Held::open(target, &options).await {
             Ok(held) => held,
-            Err(error) => return Shown::Not(error.kind, Anchor::None),
+            Err((error, left)) => return Shown::Not(error.kind, left),
         };
         match look::others_are_there(&held.client, self.node).await {
             Ok(true) => Shown::Seen(held),
