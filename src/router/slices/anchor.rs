@@ -156,6 +156,8 @@ impl Keeper {
                 (entry.seen, entry.lost_sight) = (now, false);
                 entry.anchor.leave();
             } else if entry.slice.is_some() && !entry.fenced {
+                // Since an earlier look: by now nothing more than the rest of the slice can be opened.
+                let was_reserved = matches!(entry.anchor, Anchor::Reserved);
                 stay_visible(entry, now, self.gap());
                 if silent >= self.ttl && others > 0 && now.saturating_duration_since(entry.seen) > self.gap() {
                     tracing::warn!(cluster = entry.name, "cut off and not to be seen; nothing is opened until asked");
@@ -163,7 +165,7 @@ impl Keeper {
                     entry.anchor.leave();
                 }
                 let has_permit = number(entry.counts().open) < entry.allowed();
-                if matches!(entry.anchor, Anchor::Reserved) && has_permit && room > 0 {
+                if was_reserved && matches!(entry.anchor, Anchor::Reserved) && has_permit && room > 0 {
                     room -= 1;
                     entry.anchor = Anchor::Opening;
                     errands.push((*id, Errand::Anchor(entry.target.clone())));
@@ -187,6 +189,10 @@ impl Keeper {
                 left
             }
         };
+        if entry.fenced {
+            // Meanwhile: whoever has the slice by now may have counted on all of it.
+            entry.anchor.leave();
+        }
         entry.apply();
     }
 }

@@ -1,10 +1,13 @@
 //! Anchors at a server that answers when it is told to.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::super::keeper::tests::{BUDGET, Plane, SLICE, tenant_at, until};
 use super::super::{Demand, NodeId};
 use super::*;
+
+const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 
 /// A cluster that this node has a slice of, and whose anchor is being opened.
 struct Cluster {
@@ -72,4 +75,38 @@ async fn so_does_one_without_a_slice() {
     cluster.with(|entry| (entry.slice, entry.offline) = (None, Some(BUDGET)));
     cluster.keeper.clone().show_again(cluster.id, cluster.target.clone()).await;
     cluster.counts_until_it_goes().await;
+}
+
+#[tokio::test]
+async fn an_anchor_is_opened_once_the_pools_have_left_it_its_place() {
+    let cluster = Cluster::new().await;
+    cluster.with(|entry| entry.anchor = Anchor::None);
+    assert_eq!(cluster.watch(), 0, "until now the pools may have opened all of the slice");
+    assert!(cluster.with(|entry| matches!(entry.anchor, Anchor::Reserved)));
+    assert_eq!(cluster.watch(), 1);
+    assert!(cluster.with(|entry| matches!(entry.anchor, Anchor::Opening)));
+}
+
+#[tokio::test]
+async fn an_anchor_that_comes_too_late_for_its_slice_leaves() {
+    let cluster = Cluster::new().await;
+    cluster.with(|entry| entry.fenced = true);
+    let opening = cluster.keeper.clone().open_anchor(cluster.id, cluster.target.clone());
+    let served = async {
+        let (mut socket, _) = cluster.server.accept().await.unwrap();
+        let asked = socket.read(&mut [0; 1024]).await.unwrap();
+        assert!(asked > 0);
+        socket.write_all(LET_IN).await.unwrap();
+        socket
+    };
+    let ((), mut socket) = tokio::join!(opening, served);
+    assert!(cluster.is_leaving());
+    // It says goodbye, and nothing more.
+    assert_eq!(socket.read(&mut [0; 1024]).await.unwrap(), 5);
+    drop(socket);
+    until("it is gone", || {
+        cluster.watch();
+        cluster.with(|entry| entry.anchor.count()) == 0
+    })
+    .await;
 }
