@@ -57,6 +57,8 @@ pub(super) struct Entry {
     /// Opens nothing while a claim is under way whose answer may be less.
     pub(super) frozen: bool,
     pub(super) claiming: bool,
+    /// The lease was heard to have run out after the claim under way had begun.
+    pub(super) overtaken: bool,
     pub(super) failed: bool,
     pub(super) due: bool,
     /// The most that was wanted lately, and what the ledger was told.
@@ -91,6 +93,7 @@ impl Entry {
             others: 0,
             frozen: false,
             claiming: false,
+            overtaken: false,
             failed: false,
             due: true,
             peak: 1,
@@ -132,6 +135,7 @@ impl Entry {
     /// The lease had run out. A row that others could have taken back is not relied on before it has been claimed anew: on
     /// a cluster that did not see us meanwhile, where there were others to look, nothing is opened until then.
     pub(super) fn lapsed(&mut self, others: bool, gap: Duration) {
+        self.overtaken |= self.claiming;
         if self.slice.is_none() {
             return;
         }

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 
 use super::entry::{Entry, State, number};
 use super::{Demand, NodeId, SliceClaim, SliceGrant};
@@ -21,7 +22,7 @@ use crate::router::pools::ClusterPools;
 use crate::router::registry::Registry;
 use crate::router::tenant::Tenant;
 
-/// Claims under way at once, and looks at clusters.
+/// Claims that ask the ledger at once, and looks at clusters.
 const CLAIMS: usize = 4;
 /// The shortest pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -44,6 +45,8 @@ pub(in crate::router) struct Keeper {
     /// The last renewal had no answer.
     silent: AtomicBool,
     seq: AtomicI64,
+    /// Places for claims that ask the ledger.
+    asking: Semaphore,
     state: Mutex<State>,
 }
 
@@ -72,6 +75,7 @@ impl Keeper {
             announced: true.into(),
             silent: false.into(),
             seq: AtomicI64::new(0),
+            asking: Semaphore::new(CLAIMS),
             state: Mutex::default(),
         }
     }
@@ -111,7 +115,12 @@ impl Keeper {
 
     /// Works for as long as the node lives.
     pub(in crate::router) async fn run(self: Arc<Self>) {
-        tokio::join!(self.renew_forever(), self.listen_forever(), self.reclaim_forever(), self.clone().watch_forever());
+        tokio::join!(
+            self.clone().renew_forever(),
+            self.listen_forever(),
+            self.reclaim_forever(),
+            self.clone().watch_forever()
+        );
     }
 
     /// Gives everything back. The connections are closed.
@@ -133,21 +142,28 @@ impl Keeper {
         self.ttl / 5
     }
 
-    async fn renew_forever(&self) {
+    /// Renews the lease, and claims what is due beside that: a cluster that hangs holds up neither the lease nor others.
+    async fn renew_forever(self: Arc<Self>) {
         let mut next = Instant::now();
-        let mut soon = false;
+        let mut soon: Option<Instant> = None;
+        let mut claims = JoinSet::new();
         loop {
-            let until = if soon { next.min(Instant::now() + SOON) } else { next };
+            let until = soon.map_or(next, |soon| next.min(soon));
             tokio::select! {
                 () = tokio::time::sleep_until(until.into()) => {}
                 () = self.wake.notified() => {}
+                Some(_) = claims.join_next() => {
+                    // It may leave something to do.
+                    soon.get_or_insert_with(|| Instant::now() + SOON);
+                    continue;
+                }
             }
             let tick = Instant::now() >= next;
             if tick || self.announced.swap(false, Ordering::AcqRel) {
                 self.renew().await;
                 next = Instant::now() + self.every();
             }
-            soon = self.claim_all(tick).await;
+            soon = self.claim_all(tick, &mut claims).then(|| Instant::now() + SOON);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -226,30 +242,27 @@ impl Keeper {
         }
     }
 
-    /// Claims what is due. Gives whether something is to be done soon.
-    async fn claim_all(&self, tick: bool) -> bool {
+    /// Begins to claim what is due. Gives whether something is to be done soon.
+    fn claim_all(self: &Arc<Self>, tick: bool, claims: &mut JoinSet<()>) -> bool {
         let now = Instant::now();
         let silent = self.silent.load(Ordering::Acquire);
         let mut soon = false;
-        let mut claims = Vec::new();
-        {
-            let mut state = self.lock();
-            for (id, entry) in &mut state.entries {
-                match entry.is_due(tick, silent, now) {
-                    Ok(true) => claims.push(self.begin(*id, entry, now)),
-                    Ok(false) => {}
-                    Err(()) => soon = true,
+        let mut state = self.lock();
+        for (id, entry) in &mut state.entries {
+            match entry.is_due(tick, silent, now) {
+                Ok(true) => {
+                    claims.spawn(self.clone().claim(self.begin(*id, entry, now)));
                 }
+                Ok(false) => {}
+                Err(()) => soon = true,
             }
         }
-        soon |= !claims.is_empty();
-        stream::iter(claims).for_each_concurrent(CLAIMS, |claim| self.claim(claim)).await;
         soon
     }
 
     fn begin(&self, cluster: ClusterId, entry: &mut Entry, now: Instant) -> SliceClaim {
         entry.demand.asked.store(false, Ordering::Release);
-        (entry.claiming, entry.due) = (true, false);
+        (entry.claiming, entry.overtaken, entry.due) = (true, false, false);
         entry.frozen = entry.confirm || entry.slice.is_none();
         if entry.frozen {
             entry.apply();
@@ -269,15 +282,19 @@ impl Keeper {
         }
     }
 
-    async fn claim(&self, claim: SliceClaim) {
+    async fn claim(self: Arc<Self>, claim: SliceClaim) {
+        let silent = || self.silent.load(Ordering::Acquire);
+        let place = if silent() { None } else { self.asking.acquire().await.ok() };
         // Nobody waits for a deadline that has just passed in vain.
-        if self.silent.load(Ordering::Acquire) {
+        if silent() {
+            drop(place);
             return self.do_without(claim).await;
         }
         // Somebody waits for a first slice; without an answer he is served nevertheless.
         let first = self.lock().entries.get(&claim.cluster).is_some_and(|entry| entry.slice.is_none());
         let patience = if first { FIRST_PATIENCE } else { PATIENCE };
         let answer = tokio::time::timeout(patience, self.registry.claim_slice(claim)).await;
+        drop(place);
         match answer.unwrap_or_else(|_| Err(Error::control_plane("no answer in time"))) {
             Ok(grant) => self.take(claim.cluster, grant),
             Err(error) => {
@@ -290,6 +307,12 @@ impl Keeper {
     fn take(&self, cluster: ClusterId, grant: SliceGrant) {
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&cluster) else { return };
+        if entry.overtaken {
+            // What was granted may have been taken back before the lease was made anew. The row is no less than what is
+            // used, as with an answer that is lost.
+            (entry.claiming, entry.due) = (false, true);
+            return;
+        }
         if entry.fenced || entry.slice.is_none() {
             tracing::info!(cluster = entry.name, slice = grant.slice, budget = grant.budget, "a slice of the budget");
         }

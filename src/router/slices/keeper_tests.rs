@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use async_trait::async_trait;
+use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 
@@ -129,8 +130,8 @@ pub(in crate::router::slices) fn tenant_at(cluster: &str, port: u16) -> Arc<Tena
     })
 }
 
-async fn start(up: bool, others: u32) -> (Arc<Plane>, Arc<TenantPoolManager>) {
-    let plane = Plane::new(up, others);
+/// Pools whose slices are kept.
+fn pools(plane: &Arc<Plane>) -> Arc<TenantPoolManager> {
     let settings = PoolSettings {
         node: NodeId::generate(),
         slice_ttl: Duration::from_millis(300),
@@ -144,6 +145,12 @@ async fn start(up: bool, others: u32) -> (Arc<Plane>, Arc<TenantPoolManager>) {
     };
     let manager = Arc::new(TenantPoolManager::new(settings, InstallationId::generate(), plane.clone()));
     tokio::spawn(manager.clone().keep_slices());
+    manager
+}
+
+async fn start(up: bool, others: u32) -> (Arc<Plane>, Arc<TenantPoolManager>) {
+    let plane = Plane::new(up, others);
+    let manager = pools(&plane);
     assert!(manager.acquire(&tenant(), Mode::Shared).await.is_err(), "nobody listens there");
     (plane, manager)
 }
@@ -224,6 +231,56 @@ async fn a_cluster_that_is_away_keeps_nobody_from_the_others() {
     let looks = plane.looks.lock().unwrap();
     let count = |cluster| looks.iter().filter(|look| **look == cluster).count();
     assert_eq!((count(plane.away), count(first), count(second)), (1, 2, 1), "{looks:?}");
+}
+
+#[tokio::test]
+async fn clusters_that_hang_keep_no_other_from_its_first_connection() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let manager = pools(&Plane::new(false, 0));
+    let ask = |tenant: Arc<Tenant>| {
+        let manager = manager.clone();
+        tokio::spawn(async move { manager.acquire(&tenant, Mode::Shared).await.map(drop) });
+    };
+    for number in 0..12 {
+        ask(tenant_at(&format!("hangs {number}"), port));
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    ask(tenant_at("well", 1));
+    let begun = Instant::now();
+    let has_one = || manager.slices().iter().any(|(name, slice, _)| name == "well" && *slice >= 1);
+    until("a connection", has_one).await;
+    // One look that hangs takes three seconds.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_grant_that_the_end_of_the_lease_has_overtaken_is_not_relied_on() {
+    let ttl = Duration::from_secs(600);
+    let keeper = Keeper::new(Plane::new(true, 1), NodeId::generate(), ttl, BUDGET, ConnectOptions::default());
+    let tenant = tenant();
+    let mut entry = Entry::new(&tenant, BUDGET, Arc::new(Demand::new(BUDGET, Arc::default())));
+    (entry.slice, entry.others) = (Some(SLICE), 1);
+    let id = tenant.cluster.id;
+    keeper.lock().entries.insert(id, entry);
+    let begin = || {
+        let mut state = keeper.lock();
+        let entry = state.entries.get_mut(&id).unwrap();
+        keeper.begin(id, entry, Instant::now())
+    };
+    let grant = SliceGrant { slice: SLICE, yield_to: None, budget: BUDGET, others: 1 };
+    for (overtaken, allowed) in [(true, 0), (false, SLICE)] {
+        begin();
+        if overtaken {
+            let mut state = keeper.lock();
+            let entry = state.entries.get_mut(&id).unwrap();
+            entry.lost_sight = true;
+            entry.lapsed(true, ttl);
+        }
+        keeper.take(id, grant);
+        let state = keeper.lock();
+        assert_eq!((state.entries[&id].allowed(), state.entries[&id].claiming), (allowed, false));
+    }
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Keeper {
 
     /// Opens an anchor, and looks through it whether nobody else is there.
     async fn show(&self, target: &Target) -> Shown {
-        // Renewals of the lease wait for this.
+        // Somebody waits for a first connection.
         let connect_timeout = self.connect.connect_timeout.min(look::DEADLINE);
         let options = ConnectOptions { connect_timeout, ..self.connect.clone() };
         let held = match Held::open(target, &options).await {
