@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::envelope::{ListEnvelope, Pagination, RequestId};
-use crate::error::{ApiError, ApiResult, Code, FieldError};
+use super::params::bad_parameter;
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::TenantId;
 use crate::kernel::crypto::MacKey;
 use crate::kernel::page::{CursorScope, Direction, Seek};
@@ -28,12 +29,6 @@ pub struct Paging {
     include_total: bool,
 }
 
-fn bad(parameter: &'static str, message: &'static str) -> ApiError {
-    ApiError::new(Code::InvalidQuery)
-        .detail(format!("The query parameter '{parameter}' has a bad value."))
-        .field(FieldError::new(parameter, "invalid", message))
-}
-
 impl Paging {
     /// From the query parameters `page`, `pageSize`, `cursor` and `includeTotal`.
     ///
@@ -47,13 +42,13 @@ impl Paging {
     ) -> ApiResult<Self> {
         let size = page_size.unwrap_or(DEFAULT_SIZE);
         if !(1..=MAX_SIZE).contains(&size) {
-            return Err(bad("pageSize", "Must be from 1 to 100."));
+            return Err(bad_parameter("pageSize", "Must be from 1 to 100."));
         }
         if page.is_some_and(|page| !(1..=MAX_PAGE).contains(&page)) {
-            return Err(bad("page", "Must be from 1 to 10000; read on with a cursor."));
+            return Err(bad_parameter("page", "Must be from 1 to 10000; read on with a cursor."));
         }
         if page.is_some() && cursor.is_some() {
-            return Err(bad("cursor", "Give either a page or a cursor."));
+            return Err(bad_parameter("cursor", "Give either a page or a cursor."));
         }
         Ok(Self { page, size, cursor, include_total: include_total.unwrap_or(false) })
     }

@@ -59,6 +59,27 @@ impl FromRequest for NoQuery {
     }
 }
 
+/// The longest text that a list is searched by, in characters.
+const LONGEST: usize = 200;
+
+/// 400 `invalid_query`: what is wrong with a parameter.
+pub(crate) fn bad_parameter(parameter: &'static str, message: impl Into<String>) -> ApiError {
+    ApiError::new(Code::InvalidQuery)
+        .detail(format!("The query parameter '{parameter}' has a bad value."))
+        .field(FieldError::new(parameter, "invalid", message))
+}
+
+/// Refuses a text to search a list by that has more than 200 characters, or a NUL.
+///
+/// # Errors
+/// 400 `invalid_query`.
+pub fn check_search(parameter: &'static str, text: Option<&str>) -> ApiResult<()> {
+    if text.is_some_and(|text| text.chars().count() > LONGEST || text.contains('\0')) {
+        return Err(bad_parameter(parameter, format!("At most {LONGEST} characters, none of them NUL.")));
+    }
+    Ok(())
+}
+
 /// Refuses a path with a NUL in one of its parameters: PostgreSQL has no such text, so it names nothing.
 ///
 /// # Errors

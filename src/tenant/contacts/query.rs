@@ -5,12 +5,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::store::{Contact, Filter, Position, SortKey, Window};
-use crate::error::{ApiError, ApiResult, Code, FieldError};
+use crate::error::ApiResult;
 use crate::kernel::TenantId;
 use crate::kernel::crypto::MacKey;
-use crate::rest::{Listed, Pages, Paging, SortWord, Sorting, within_reach};
+use crate::rest::{Listed, Pages, Paging, SortWord, Sorting, bad_parameter, check_search, within_reach};
 
-const MAX_TEXT: usize = 200;
 const MAX_WORDS: usize = 10;
 
 /// What contacts are sorted by; a leading `-` turns it round.
@@ -151,18 +150,10 @@ impl Filter {
     }
 }
 
-fn bad(parameter: &'static str, message: String) -> ApiError {
-    ApiError::new(Code::InvalidQuery)
-        .detail(format!("The query parameter '{parameter}' has a bad value."))
-        .field(FieldError::new(parameter, "invalid", message))
-}
-
 /// A text to compare with; blank is as good as none.
 fn text(parameter: &'static str, value: Option<String>) -> ApiResult<Option<String>> {
     let Some(value) = value.map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()) else { return Ok(None) };
-    if value.chars().count() > MAX_TEXT || value.contains('\0') {
-        return Err(bad(parameter, format!("At most {MAX_TEXT} characters, none of them NUL.")));
-    }
+    check_search(parameter, Some(&value))?;
     Ok(Some(value))
 }
 
@@ -170,7 +161,7 @@ fn words(parameter: &'static str, value: Option<String>) -> ApiResult<Vec<String
     let value = text(parameter, value)?.unwrap_or_default();
     let words: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
     if words.len() > MAX_WORDS {
-        return Err(bad(parameter, format!("At most {MAX_WORDS} words.")));
+        return Err(bad_parameter(parameter, format!("At most {MAX_WORDS} words.")));
     }
     Ok(words)
 }
@@ -178,6 +169,7 @@ fn words(parameter: &'static str, value: Option<String>) -> ApiResult<Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use crate::kernel::ContactId;
     use crate::kernel::crypto::random;
     use crate::kernel::page::{CursorScope, Direction};

@@ -14,7 +14,7 @@ use super::store::UserRow;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
 use crate::kernel::page::Direction;
-use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query, SortWord, Sorting, within_reach};
+use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query, SortWord, Sorting, check_search, within_reach};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersRead;
@@ -53,8 +53,10 @@ pub struct ListUsers {
     /// Only people of this status.
     pub status: Option<UserStatus>,
     /// Only people with the role of this name.
+    #[param(max_length = 200)]
     pub role: Option<String>,
     /// Only people whose names or address contain this.
+    #[param(max_length = 200)]
     pub q: Option<String>,
     /// Only people added after this moment.
     pub created_after: Option<DateTime<Utc>>,
@@ -128,6 +130,8 @@ fn place(row: &UserRow, order: &[(SortKey, bool)]) -> Place {
 #[get("/api/v1/users")]
 pub async fn list_users(caller: Authorized<UsersRead>, query: Query<ListUsers>) -> ApiResult<Listed<User>> {
     let query = query.0;
+    check_search("role", query.role.as_deref())?;
+    check_search("q", query.q.as_deref())?;
     let paging = Paging::new(query.page, query.page_size, query.cursor.clone(), query.include_total)?;
     let sort = query.sort.clone().unwrap_or_default();
     let (order, sort_name) = (&sort.keys(), sort.canonical());

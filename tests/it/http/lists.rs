@@ -207,6 +207,26 @@ async fn bad_parameters_are_400() {
     }
 }
 
+/// What is searched for is bounded as what is found is.
+#[actix_web::test]
+async fn a_search_has_at_most_two_hundred_characters() {
+    let app = TestApp::shared().await;
+    let admin = app.tenant("acme").await.admin();
+    let searches = [
+        (&admin, "/api/v1/contacts", "q"),
+        (&admin, "/api/v1/contacts", "company"),
+        (&admin, "/api/v1/users", "q"),
+        (&admin, "/api/v1/users", "role"),
+        (&app.operator(), "/api/v1/admin/tenants", "q"),
+    ];
+    for (who, path, parameter) in searches {
+        let search = |length: usize| format!("{path}?{parameter}={}", "%C3%A9".repeat(length));
+        who.get(&search(200)).await.expect(200);
+        let refused = who.get(&search(201)).await.refused(400, "invalid_query");
+        assert_eq!(refused.body["error"]["errors"][0]["field"], parameter, "{path}");
+    }
+}
+
 /// Twenty, though there are no more than a few and all of them were read.
 #[actix_web::test]
 async fn no_list_comes_whole() {

@@ -14,7 +14,7 @@ use crate::control::tenants::{TenantFilter, TenantRecord};
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::view::TenantView;
-use crate::rest::{Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Tagged, Versioned};
+use crate::rest::{Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Tagged, Versioned, check_search};
 use crate::router::pools::PoolSnapshot;
 use crate::router::{Router, TenantStatus};
 
@@ -49,6 +49,7 @@ pub struct ListTenants {
     /// Only those in this state.
     pub status: Option<TenantStatus>,
     /// Only those whose slug or name contains this.
+    #[param(max_length = 200)]
     pub q: Option<String>,
     /// Number of a page, from 1; instead of a cursor.
     pub page: Option<u32>,
@@ -76,6 +77,7 @@ pub async fn list_tenants(
     query: Query<ListTenants>,
 ) -> ApiResult<Listed<OperatedTenant>> {
     let ListTenants { status, q, page, page_size, cursor, include_total } = query.0;
+    check_search("q", q.as_deref())?;
     let paging = Paging::new(page, page_size, cursor, include_total)?;
     let filter = format!("{} {}", status.map_or("", TenantStatus::as_str), q.as_deref().unwrap_or_default());
     let pages = paging.bound((None, &router.installation().mac), "admin/tenants", "slug", filter);
