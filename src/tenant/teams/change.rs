@@ -124,9 +124,10 @@ async fn may_stand_in(
     parent: TeamId,
 ) -> ApiResult<()> {
     let fault = |code: &'static str, said: &str| Err(ApiError::invalid_field("parentId", code, said));
-    if store::get(conn, parent).await.is_err() {
-        return fault("unknown_team", "There is no such team.");
-    }
+    match store::get(conn, parent).await {
+        Err(error) if error.code() == Code::NotFound => return fault("unknown_team", "There is no such team."),
+        found => found?,
+    };
     let above = store::above(conn, parent).await?;
     if team.is_some_and(|team| above.contains(&team)) {
         return fault("ring", "A team cannot stand in itself, nor in one that stands in it.");

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::store;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{TeamId, UserId};
 use crate::rest::{Authorized, ErrorEnvelope, ListEnvelope, Listed, NoContent, NoQuery, Paging, Path, Query};
 use crate::router::{TenantConn, TenantTx};
@@ -87,9 +87,10 @@ pub async fn add_member(
             // What the team may do stays as it is until this has happened.
             store::hold_tree(conn).await?;
             store::get(conn, team).await?;
-            if people::hold(conn, user).await.is_err() {
-                return Err(ApiError::invalid_field("userId", "unknown_user", "There is no such person."));
-            }
+            people::hold(conn, user).await.map_err(|error| match error.code() {
+                Code::NotFound => ApiError::invalid_field("userId", "unknown_user", "There is no such person."),
+                _ => error,
+            })?;
             may_grant("userId", &caller.access.permissions, &store::permissions(conn, team).await?)?;
             if store::add_member(conn, team, user, now).await? {
                 let which = team.to_string();

@@ -1,10 +1,12 @@
 //! Teams, and what people may do by them.
 
+use diesel_async::SimpleAsyncConnection as _;
+use futures_util::future::join;
 use serde_json::{Value, json};
 use tenantry::testing::{Persona, Tenant, TestApp};
 
 use crate::support::jwt::part;
-use crate::support::{eventually, seconds, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 
@@ -195,4 +197,40 @@ async fn a_factor_is_demanded_of_a_role_that_comes_by_a_team() {
     they.get("/api/v1/users/me").await.refused(401, "token_revoked");
     let after = acme.log_in_as(&email, PASSWORD).await.expect(200);
     assert_eq!(after.data()["methods"], json!(["enrolment"]));
+}
+
+/// Who waits in vain for a person or a team is not told that there is none.
+#[actix_web::test]
+async fn a_database_that_does_not_answer_in_time_is_no_unknown_name() {
+    let home = TestApp::shared().await;
+    let app = TestApp::builder().beside(home).set("TENANTRY_ROUTER__STATEMENT_TIMEOUT", "2s").start().await;
+    let acme = app.at(&home.tenant("acme").await);
+    let admin = acme.admin();
+    let (id, ..) = person(&acme, &[]).await;
+    let above = team(&admin, &[], None).await;
+    let nobody = "01890000-0000-7000-8000-000000000000";
+    let unknown = admin.put(&format!("/api/v1/teams/{above}/members/{nobody}"), Value::Null).await;
+    assert_eq!(unknown.invalid(), [("userId".to_owned(), "unknown_user".to_owned())]);
+    let unknown = admin.post("/api/v1/teams", json!({"name": unique("team"), "parentId": nobody})).await;
+    assert_eq!(unknown.invalid(), [("parentId".to_owned(), "unknown_team".to_owned())]);
+
+    let (mut holder, mut other) = (db::open(acme.database()).await, db::open(acme.database()).await);
+    let held = format!("BEGIN; SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE");
+    holder.batch_execute(&held).await.expect("nobody has it");
+    admin.put(&format!("/api/v1/teams/{above}/members/{id}"), Value::Null).await.expect(503);
+    holder.batch_execute("ROLLBACK").await.expect("a rollback");
+
+    // Once it is let to the tree, it does not get to the team.
+    holder.batch_execute("BEGIN; LOCK TABLE teams IN SHARE ROW EXCLUSIVE MODE").await.expect("nobody has it");
+    let passed_on = async {
+        let waits = "SELECT count(*)::text AS word FROM pg_stat_activity WHERE datname = current_database() \
+                     AND wait_event_type = 'Lock'";
+        let waits = async || db::word(acme.database(), waits).await != "0";
+        eventually(seconds(30), "the request waits", waits).await;
+        other.batch_execute("BEGIN; LOCK TABLE team_members IN ACCESS EXCLUSIVE MODE").await.expect("nobody has it");
+        holder.batch_execute("ROLLBACK").await.expect("a rollback");
+    };
+    let body = json!({"name": unique("team"), "parentId": above});
+    join(admin.post("/api/v1/teams", body), passed_on).await.0.expect(503);
+    other.batch_execute("ROLLBACK").await.expect("a rollback");
 }
