@@ -90,6 +90,8 @@ pub enum SecurityNotice {
     AccountLocked,
     /// An administrator closed the account.
     AccountDeactivated,
+    /// An administrator, or a directory, opened the account of somebody who was invited.
+    AccountActivated,
     /// An administrator opened it again.
     AccountReactivated,
     /// An administrator removed the account.
@@ -141,6 +143,7 @@ impl SecurityNotice {
                 "After too many failed attempts to sign in, your account is locked for fifteen minutes.".into()
             }
             Self::AccountDeactivated => "An administrator deactivated your account.".into(),
+            Self::AccountActivated => "An administrator activated your account.".into(),
             Self::AccountReactivated => "An administrator reactivated your account.".into(),
             Self::AccountRemoved => "An administrator removed your account.".into(),
             Self::AccountsLinked => "Your account was linked with one of yours at another organisation.".into(),
@@ -184,6 +187,7 @@ impl SecurityNotice {
                 "Nach zu vielen Fehlversuchen ist Ihr Konto für fünfzehn Minuten gesperrt.".into()
             }
             Self::AccountDeactivated => "Jemand aus der Verwaltung hat Ihr Konto deaktiviert.".into(),
+            Self::AccountActivated => "Jemand aus der Verwaltung hat Ihr Konto freigeschaltet.".into(),
             Self::AccountReactivated => "Jemand aus der Verwaltung hat Ihr Konto wieder freigegeben.".into(),
             Self::AccountRemoved => "Jemand aus der Verwaltung hat Ihr Konto gelöscht.".into(),
             Self::AccountsLinked => {

@@ -26,6 +26,7 @@ pub(crate) async fn tell(
     }
     if status != before.status {
         let notice = match status {
+            UserStatus::Active if before.status == UserStatus::Invited => SecurityNotice::AccountActivated,
             UserStatus::Active => SecurityNotice::AccountReactivated,
             UserStatus::Invited | UserStatus::Deactivated => SecurityNotice::AccountDeactivated,
         };

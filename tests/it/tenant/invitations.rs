@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tenantry::testing::{Persona, Tenant};
 
+use super::scim;
 use crate::support::smtp::{Smtp, shared};
 use crate::support::{authenticator, db, unique};
 
@@ -316,4 +317,31 @@ async fn an_acceptance_whose_answer_was_lost_is_told_again() {
     // Without the key, it is good once.
     ada.post("/api/v1/invitations/accept", body.clone()).await.refused(422, "validation_failed");
     home.user().post("/api/v1/invitations/accept", body).await.refused(422, "validation_failed");
+}
+
+/// Whoever was never here is not told that they are here again.
+#[actix_web::test]
+async fn who_was_only_invited_is_told_that_they_were_activated() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let directory = scim::directory(&acme).await;
+    for by_directory in [false, true] {
+        let email = address("activated");
+        let body = json!({"email": email, "firstName": "A", "lastName": "A", "roles": ["user"]});
+        let id = admin.post("/api/v1/users", body).await.expect(201).id();
+        if by_directory {
+            let active = json!([{"op": "replace", "path": "active", "value": true}]);
+            scim::patch(&directory, &format!("{}/{id}", scim::USERS), active).await.expect(200);
+        } else {
+            admin.patch(&format!("/api/v1/users/{id}"), json!({"password": PASSWORD})).await.expect(200);
+        }
+        smtp.letter(&email, "administrator activated your account").await;
+        assert!(smtp.letters(&email).iter().all(|letter| !letter.text.contains("reactivated")), "{by_directory}");
+        let path = format!("/api/v1/users/{id}");
+        for status in ["deactivated", "active"] {
+            admin.patch(&path, json!({"status": status})).await.expect(200);
+        }
+        smtp.letter(&email, "administrator reactivated your account").await;
+    }
 }
