@@ -271,6 +271,7 @@ async fn apply(
     // Nobody gives, and nobody takes, what goes beyond their own rights.
     may_control(&caller.permissions, &users::permissions_of_roles(conn, &[role]).await?)?;
     let by = caller.name();
+    let mut people = Vec::new();
     // In the order in which everybody holds people.
     for id in &changed {
         let person = users::hold(conn, *id).await?;
@@ -287,8 +288,11 @@ async fn apply(
         let what = role.to_string();
         let entry = Entry { actor: &by, action, user: *id, session: None, reason: Some(&what) };
         audit::note(conn, &entry, now).await?;
-        let now_is = users::get(conn, *id).await?;
-        keep_an_admin(conn, &person, Some(&now_is)).await?;
+        people.push((person, users::get(conn, *id).await?));
+    }
+    // After all of them: whoever takes the last administrator's place may come behind them.
+    for (before, now_is) in &people {
+        keep_an_admin(conn, before, Some(now_is)).await?;
     }
     Ok(changed)
 }

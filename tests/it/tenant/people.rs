@@ -1,9 +1,12 @@
 //! People and their roles.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry::testing::TestApp;
 
-use crate::support::db;
+use super::scim;
+use crate::support::{db, unique};
+
+const PASSWORD: &str = "an uncommon sentence of five words";
 
 #[actix_web::test]
 async fn people_are_made_changed_and_removed() {
@@ -92,4 +95,32 @@ async fn no_secret_is_kept_in_clear() {
             assert!(rows.iter().all(|row| !row.contains(secret)), "{table}");
         }
     }
+}
+
+/// Whoever has the smaller id: there is an administrator before and after.
+#[actix_web::test]
+async fn a_directory_puts_another_in_the_only_administrator_s_place() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let all = admin.get("/api/v1/permissions?pageSize=100").await.expect(200);
+    let all: Vec<Value> = all.data().as_array().expect("a list").iter().map(|one| one["name"].clone()).collect();
+    admin.post("/api/v1/roles", json!({"name": "able", "permissions": all})).await.expect(201);
+    let add = async |role: &str| {
+        let email = format!("{}@example.com", unique("p"));
+        let body = json!({"email": email, "firstName": "P", "lastName": "P", "password": PASSWORD, "roles": [role]});
+        (admin.post("/api/v1/users", body).await.expect(201).id(), acme.person(&email, PASSWORD))
+    };
+    // Of somebody who keeps their rights.
+    let directory = scim::directory_of(&acme, &add("able").await.1).await;
+    let (first, second) = (admin.user_id().await, add("user").await.0);
+    let role = db::word(acme.database(), "SELECT id::text AS word FROM roles WHERE name = 'admin'").await;
+    let admins = format!("{}/{role}", scim::GROUPS);
+    for one in [&second, &first] {
+        let only = json!([{"op": "replace", "path": "members", "value": [{"value": one}]}]);
+        let answer = scim::patch(&directory, &admins, only).await.expect(200);
+        assert_eq!(answer.body["members"][0]["value"], json!(one));
+    }
+    let none = json!([{"op": "replace", "path": "members", "value": []}]);
+    scim::refused(&scim::patch(&directory, &admins, none).await, 409, "");
 }

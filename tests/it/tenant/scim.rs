@@ -17,7 +17,7 @@ pub(super) const GROUPS: &str = "/scim/v2/Groups";
 const PASSWORD: &str = "an uncommon sentence of five words";
 
 /// The directory with a token of this person's.
-async fn directory_of(tenant: &Tenant, owner: &Persona) -> Persona {
+pub(super) async fn directory_of(tenant: &Tenant, owner: &Persona) -> Persona {
     let made = owner.post(TOKENS, json!({"name": unique("directory")})).await.expect(201);
     tenant.anonymous().bearing(made.data()["token"].as_str().expect("the token"))
 }
