@@ -7,14 +7,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::power::check_control;
-use super::rules::{self, UserStatus, email_key, email_shape, name_shape};
+use super::rules::{self, UserStatus, email_shape, name_shape};
 use super::store::{self, NewUser, UserRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{RoleId, TenantId, UserId};
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, Replay, Tagged, Versioned,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Path, ShownOnce, Tagged, Versioned,
 };
 use crate::router::{Access, TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit;
@@ -99,6 +98,10 @@ pub struct NewUserView {
     pub invitation_expires_at: Option<DateTime<Utc>>,
 }
 
+impl ShownOnce for NewUserView {
+    const SECRET: &'static str = "invitationToken";
+}
+
 /// A person to be made.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -131,7 +134,9 @@ pub struct CreateUser {
 /// Adds a person, or invites one.
 ///
 /// With a password the person is active at once. Without one they are `invited`, by a mail; the answer holds the
-/// invitation's token too. Nobody can give a role that may do more than they themselves.
+/// invitation's token too. Nobody can give a role that may do more than they themselves. Sent again with the same
+/// `Idempotency-Key`, it answers the same without the token, and mails nothing: if neither came,
+/// `POST /api/v1/invitations/{id}/resend` sends another one.
 #[utoipa::path(
     tag = "users",
     request_body = CreateUser,
@@ -172,11 +177,8 @@ pub async fn create_user(
             .await;
     }
     idempotency
-        .run_secret(db, &actor, async |(conn, replay): (&mut TenantTx, Replay)| -> ApiResult<Answer<NewUserView>> {
-            let row = match replay {
-                Replay::First => insert(conn, auth, (access, by), request, None).await?,
-                Replay::Again => invited(conn, access, &request.email).await?,
-            };
+        .run_shown_once(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewUserView>> {
+            let row = insert(conn, auth, (access, by), request, None).await?;
             let invitation = invite(conn, auth, db, (&row, false)).await?;
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
         })
@@ -221,18 +223,6 @@ pub(in crate::tenant) async fn grantable_roles(
     let ids: Vec<RoleId> = found.into_iter().map(|(id, _)| id).collect();
     rules::may_grant("roles", &access.permissions, &store::permissions_of_roles(conn, &ids).await?)?;
     Ok(ids)
-}
-
-/// The person whom the first run of this request invited, if they have not come since, nor got what the caller does not have.
-async fn invited(conn: &mut TenantConn, access: &Access, email: &str) -> ApiResult<UserRow> {
-    let gone = || ApiError::already_exists("email", "This person was invited, and has come or was removed since.");
-    let found = store::find_by_email(conn, email).await?.ok_or_else(gone)?;
-    let row = store::hold(conn, found.id).await?;
-    if row.status != UserStatus::Invited || email_key(&row.email) != email_key(email) {
-        return Err(gone());
-    }
-    check_control(conn, &access.permissions, row.id).await?;
-    Ok(row)
 }
 
 pub(super) async fn invite(

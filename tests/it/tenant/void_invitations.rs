@@ -143,18 +143,31 @@ async fn renewed(tenant: &Tenant, id: &str) {
     assert_eq!(open(tenant, id).await, "1");
 }
 
-/// The token of an answer that is told again is a new one: it is for whoever may still do this.
+/// A repetition tells what was done and does nothing: no mail, no other link, whatever the person may do since.
 #[actix_web::test]
-async fn an_invitation_that_is_told_again_brings_no_rights_beyond_one_s_own() {
+async fn an_invitation_that_is_told_again_is_the_one_that_was_sent() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;
     let (admin, carol) = (acme.another_login().await, keeper(&acme).await);
     let (email, once) = (address("bob"), carol.with("idempotency-key", "invite-bob"));
-    let id = once.post("/api/v1/users", nobody_yet(&email)).await.expect(201).id();
-    once.post("/api/v1/users", nobody_yet(&email)).await.expect(201);
+    let first = once.post("/api/v1/users", nobody_yet(&email)).await.expect(201);
+    let id = first.id();
+    let mut told = first.data().clone();
+    let token = told.as_object_mut().expect("a person").remove("invitationToken").expect("a token");
+    let sent = format!("SELECT count(*)::text AS word FROM mail_outbox WHERE kind = 'invitation' AND user_id = '{id}'");
+    let again = async || {
+        let again = once.post("/api/v1/users", nobody_yet(&email)).await.expect(201);
+        assert_eq!((again.header("idempotency-replayed"), again.data()), (Some("true"), &told));
+        assert_eq!(again.header("location"), first.header("location"));
+    };
+    again().await;
+    assert_eq!(db::word(acme.database(), &sent).await, "1");
+    accept(&acme, &email, token.as_str().expect("a token")).await.expect(201);
+    again().await;
+
+    let (id, _) = invited(&carol, &address("eve")).await;
     admin.patch(&format!("/api/v1/users/{id}"), json!({"roles": ["admin"]})).await.expect(200);
     renewed(&acme, &id).await;
-    once.post("/api/v1/users", nobody_yet(&email)).await.refused(403, "permission_denied");
     carol.post(&format!("/api/v1/invitations/{id}/resend"), json!({})).await.refused(403, "permission_denied");
     assert_eq!(open(&acme, &id).await, "1", "the administrator's own link stays");
 }
