@@ -19,6 +19,7 @@ use crate::tenant::auth::Auth;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::RolesWrite;
 use crate::tenant::security::rename_role;
+use crate::tenant::teams::store as teams;
 use crate::tenant::users::rules::{may_control, name_shape, not_blank};
 use crate::tenant::users::store::hold_admins;
 use crate::tenant::users::void_invitations;
@@ -205,6 +206,10 @@ async fn rewrite(
         .transaction(async |conn: &mut TenantTx| -> ApiResult<RoleRow> {
             judge(conn, caller, id, if_match).await?;
             let (named, permits) = (change.name.is_some(), permissions.is_some());
+            if named {
+                // Teams come first of all.
+                teams::hold_tree(conn).await?;
+            }
             if named || permits {
                 // Administrators come before people and people before roles, as where one is removed.
                 hold_admins(conn).await?;
@@ -215,6 +220,7 @@ async fn rewrite(
             if let Some(name) = change.name.as_deref().filter(|name| *name != before.name) {
                 rename_role(conn, &before.name, Some(name), now).await?;
                 store::touch_members(conn, id, now).await?;
+                teams::touch_having(conn, id, now).await?;
             }
             if let Some(names) = &permissions {
                 store::set_permissions(conn, id, names).await?;
@@ -291,10 +297,12 @@ pub async fn delete_role(
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
             judge(conn, &caller, id, if_match).await?;
+            teams::hold_tree(conn).await?;
             hold_admins(conn).await?;
             store::hold_members(conn, id).await?;
             let before = hold(conn, &caller, id, if_match).await?;
             store::touch_members(conn, id, now).await?;
+            teams::touch_having(conn, id, now).await?;
             store::remove(conn, id).await?;
             audit::note_tenant::<TenantConn>(conn, by, "role.removed", &said(&before), now).await?;
             Ok(rename_role(conn, &before.name, None, now).await?)

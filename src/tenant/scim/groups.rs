@@ -17,6 +17,7 @@ use crate::kernel::{RoleId, UserId};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::roles::store::{self as roles, RoleChange};
+use crate::tenant::teams::store as teams;
 use crate::tenant::users::rules::may_control;
 use crate::tenant::users::store::{self as users, UserChange};
 use crate::tenant::users::{check_control, keep_an_admin, void_invitation};
@@ -321,6 +322,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
     let changed = caller
         .db
         .transaction(async |conn: &mut TenantTx| -> ApiResult<_> {
+            teams::hold_tree(conn).await?;
             users::hold_admins(conn).await?;
             check(conn, id, if_match).await?;
             roles::hold_members(conn, id).await?;
@@ -328,6 +330,7 @@ async fn remove(request: &HttpRequest, id: &str) -> Result<Success> {
             let changed = apply(conn, caller, id, &[Members::Set(Vec::new())], now).await?;
             may_control(&caller.permissions, &users::permissions_of_roles(conn, &[id]).await?)?;
             let name = found(conn, id, Told::Role).await?.name;
+            teams::touch_having(conn, id, now).await?;
             roles::remove(conn, id).await?;
             audit::note_tenant::<TenantConn>(conn, by, "role.removed", &format!("{name} ({id})"), now).await?;
             crate::tenant::security::rename_role(conn, &name, None, now).await?;

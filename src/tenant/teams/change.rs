@@ -100,8 +100,8 @@ pub async fn create_team(
     idempotency
         .run(&caller.db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<Team>> {
             let id = TeamId::generate();
-            let roles = grantable_roles(conn, &caller.access, roles).await?;
             store::hold_tree(conn).await?;
+            let roles = grantable_roles(conn, &caller.access, roles).await?;
             if let Some(parent) = *parent_id {
                 may_stand_in(conn, caller, None, parent).await?;
             }

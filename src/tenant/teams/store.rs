@@ -45,7 +45,7 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(teams, team_members, users);
+diesel::allow_tables_to_appear_in_same_query!(teams, team_members, team_roles, users);
 
 /// A team, with the names of its own roles and how many people are in it.
 #[derive(Debug, Queryable, Selectable)]
@@ -153,6 +153,14 @@ pub async fn update(conn: &mut TenantConn, id: TeamId, change: &TeamChange, now:
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// A role is called otherwise, or goes: the teams that have it are shown with its name, so they have changed too. To be called
+/// with [`hold_tree`].
+pub async fn touch_having(conn: &mut TenantConn, role: RoleId, now: DateTime<Utc>) -> QueryResult<()> {
+    let having = team_roles::table.filter(team_roles::role_id.eq(role)).select(team_roles::team_id);
+    let touched = (teams::version.eq(teams::version + 1), teams::updated_at.eq(now));
+    diesel::update(teams::table.filter(teams::id.eq_any(having))).set(touched).execute(conn).await.map(drop)
 }
 
 /// Removes a team; its people stay.

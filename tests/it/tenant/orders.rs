@@ -53,6 +53,21 @@ async fn teams_are_held_before_people() {
 }
 
 #[actix_web::test]
+async fn teams_are_held_before_the_people_of_a_role() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let (id, role) = (person(&acme).await, json!({"name": unique("role"), "permissions": []}));
+    let role = admin.post("/api/v1/roles", role).await.expect(201).id();
+    admin.post(&format!("/api/v1/users/{id}/roles"), json!({"roleId": role})).await.expect(200);
+    let team = "LOCK TABLE teams IN SHARE ROW EXCLUSIVE MODE";
+    let person = format!("SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE NOWAIT");
+    let path = format!("/api/v1/roles/{role}");
+    in_order(&acme, admin.patch(&path, json!({"name": unique("role")})), team, &person).await.expect(200);
+    in_order(&acme, admin.delete(&path), team, &person).await.expect(204);
+}
+
+#[actix_web::test]
 async fn roles_are_held_before_their_mark() {
     let app = TestApp::shared().await;
     let acme = app.tenant("acme").await;

@@ -1,8 +1,10 @@
 //! Roles of the organisation's own.
 
+use reqwest::Method;
 use serde_json::json;
 use tenantry::testing::{Answer, TestApp};
 
+use super::scim;
 use crate::support::jwt::part;
 use crate::support::unique;
 
@@ -113,6 +115,37 @@ async fn people_have_changed_when_a_role_of_theirs_is_called_otherwise() {
     assert_eq!(admin.with("if-none-match", &first).get(&path).await.expect(200).data()["roles"], json!(["reviewer"]));
     admin.delete(&format!("/api/v1/roles/{role}")).await.expect(204);
     assert_ne!(tag().await, second);
+}
+
+#[actix_web::test]
+async fn teams_have_changed_when_a_role_of_theirs_is_called_otherwise() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (admin, directory) = (acme.admin(), scim::directory(&acme).await);
+    let role = admin.post("/api/v1/roles", json!({"name": "auditor"})).await.expect(201).id();
+    let group = json!({"displayName": "own"});
+    let group = scim::send(&directory, Method::POST, scim::GROUPS, group).await.expect(201);
+    let team = json!({"name": "auditors", "roles": ["auditor", "own"]});
+    let path = format!("/api/v1/teams/{}", admin.post("/api/v1/teams", team).await.expect(201).id());
+    let other = json!({"name": "others", "roles": ["user"]});
+    let other = format!("/api/v1/teams/{}", admin.post("/api/v1/teams", other).await.expect(201).id());
+    let version = async |path: &str| admin.get(path).await.expect(200).data()["version"].as_i64().expect("a version");
+    let tag = async || admin.get(&path).await.expect(200).header("etag").expect("an ETag").to_owned();
+    let (first, untouched) = (tag().await, version(&other).await);
+    admin.patch(&format!("/api/v1/roles/{role}"), json!({"description": "Looks"})).await.expect(200);
+    assert_eq!(tag().await, first);
+    admin.patch(&format!("/api/v1/roles/{role}"), json!({"name": "reviewer"})).await.expect(200);
+    let renamed = admin.with("if-none-match", &first).get(&path).await.expect(200);
+    assert_eq!(renamed.data()["roles"], json!(["own", "reviewer"]));
+    assert_ne!(renamed.data()["updatedAt"], renamed.data()["createdAt"]);
+    admin.with("if-match", &first).patch(&path, json!({"name": "x"})).await.refused(412, "version_mismatch");
+    let second = tag().await;
+    admin.delete(&format!("/api/v1/roles/{role}")).await.expect(204);
+    let third = tag().await;
+    assert_ne!(third, second);
+    assert_eq!(directory.delete(&scim::at(scim::GROUPS, &group)).await.status, 204);
+    assert_ne!(tag().await, third);
+    assert_eq!(version(&other).await, untouched);
 }
 
 /// Fifty roles of the longest names, more than a token has room for.
