@@ -139,6 +139,8 @@ async fn may_stand_in(
     if above.len() + height > DEEPEST {
         return fault("too_deep", "Teams stand in each other at most ten deep.");
     }
+    // What its people get stays as it is until this has happened.
+    store::hold_roles(conn, &above, &[]).await?;
     may_grant("parentId", &caller.access.permissions, &store::permissions(conn, parent).await?)
 }
 
@@ -190,7 +192,7 @@ pub async fn patch_team(
             let invited = if gives { store::hold_invited(conn, id).await? } else { Vec::new() };
             let names = roles.value().map_or(&[][..], Vec::as_slice);
             if !roles.is_absent() {
-                store::hold_roles(conn, id, names).await?;
+                store::hold_roles(conn, &[id], names).await?;
             }
             if let Patch::Value(parent) = parent_id {
                 may_stand_in(conn, caller, Some(id), *parent).await?;

@@ -7,6 +7,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::page::Seek;
@@ -250,14 +251,15 @@ pub async fn hold_invited(conn: &mut TenantConn, id: TeamId) -> QueryResult<Vec<
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Holds the roles that a team has or is to have, as whoever removes one of them does first.
-pub async fn hold_roles(conn: &mut TenantConn, id: TeamId, names: &[String]) -> QueryResult<()> {
+/// Holds the roles that teams have or are to have, as whoever changes or removes one of them does first.
+pub async fn hold_roles(conn: &mut TenantConn, teams: &[TeamId], names: &[String]) -> QueryResult<()> {
+    let teams: Vec<Uuid> = teams.iter().map(|team| team.uuid()).collect();
     let names: Vec<String> = names.iter().map(|name| comparable(name)).collect();
     let query = diesel::sql_query(
         "SELECT r.id FROM roles r WHERE r.name = ANY($2) OR r.id IN \
-         (SELECT tr.role_id FROM team_roles tr WHERE tr.team_id = $1) ORDER BY r.id FOR KEY SHARE OF r",
+         (SELECT tr.role_id FROM team_roles tr WHERE tr.team_id = ANY($1)) ORDER BY r.id FOR KEY SHARE OF r",
     );
-    query.bind::<SqlUuid, _>(id).bind::<Array<Text>, _>(names).execute(conn).await.map(drop)
+    query.bind::<Array<SqlUuid>, _>(teams).bind::<Array<Text>, _>(names).execute(conn).await.map(drop)
 }
 
 /// Gives a team exactly these roles.

@@ -210,13 +210,13 @@ pub(super) async fn insert(
     Ok(row)
 }
 
-/// The roles behind names, all of which the caller may give.
+/// The roles behind names, all of which the caller may give: held, so that it stays so.
 pub(in crate::tenant) async fn grantable_roles(
     conn: &mut TenantConn,
     access: &Access,
     names: &[String],
 ) -> ApiResult<Vec<RoleId>> {
-    let found = store::role_ids(conn, names).await?;
+    let found = store::hold_roles(conn, names).await?;
     if let Some(unknown) = names.iter().position(|name| !found.iter().any(|(_, known)| known == name)) {
         return Err(ApiError::invalid_field(format!("roles[{unknown}]"), "unknown_role", "There is no such role."));
     }

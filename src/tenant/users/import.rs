@@ -160,12 +160,12 @@ fn faults(users: &[ImportUser]) -> Vec<FieldError> {
     faults
 }
 
-/// The roles that are named, all of which the caller may give.
+/// The roles that are named, all of which the caller may give: held, so that it stays so.
 async fn grantable(conn: &mut TenantConn, access: &Access, users: &[ImportUser]) -> ApiResult<HashMap<String, RoleId>> {
     let names: BTreeSet<&String> = users.iter().flat_map(|user| &user.roles).collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
     let known: HashMap<String, RoleId> =
-        store::role_ids(conn, &names).await?.into_iter().map(|(id, name)| (name, id)).collect();
+        store::hold_roles(conn, &names).await?.into_iter().map(|(id, name)| (name, id)).collect();
     for (at, user) in users.iter().enumerate() {
         if let Some(unknown) = user.roles.iter().position(|name| !known.contains_key(&comparable(name))) {
             let field = format!("users[{at}].roles[{unknown}]");

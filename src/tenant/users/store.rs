@@ -159,6 +159,13 @@ pub async fn role_ids(conn: &mut TenantConn, names: &[String]) -> QueryResult<Ve
     roles::table.filter(roles::name.eq_any(names)).select((roles::id, roles::name)).load(conn).await
 }
 
+/// As [`role_ids`], held until the transaction ends, so that they allow no more meanwhile than whoever gives them has seen.
+pub async fn hold_roles(conn: &mut TenantConn, names: &[String]) -> QueryResult<Vec<(RoleId, String)>> {
+    let names: Vec<String> = names.iter().map(|name| comparable(name)).collect();
+    let named = roles::table.filter(roles::name.eq_any(names)).order(roles::id).select((roles::id, roles::name));
+    named.for_key_share().load(conn).await
+}
+
 /// The roles of a newcomer to whom nobody gave any.
 pub async fn newcomer_roles(conn: &mut TenantConn) -> QueryResult<Vec<RoleId>> {
     roles::table.filter(roles::name.eq(USER)).select(roles::id).load(conn).await

@@ -4,7 +4,7 @@
 use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry::testing::{Answer, Tenant, TestApp};
 
 use crate::support::smtp::shared;
@@ -79,6 +79,58 @@ async fn roles_are_held_before_their_mark() {
     let path = format!("/api/v1/teams/{team}");
     let change = admin.patch(&path, json!({"roles": [role]}));
     in_order(&acme, change, &removed, "SELECT 1 FROM roles_mark FOR UPDATE NOWAIT").await.expect(200);
+}
+
+/// A role that is given is not made to allow more meanwhile: whoever gives it is asked for what it allows then.
+#[actix_web::test]
+async fn whoever_gives_a_role_that_is_raised_has_all_that_it_allows() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.another_login().await;
+    let rights = ["users:read", "users:write", "teams:read", "teams:write"];
+    let own = json!({"name": unique("own"), "permissions": rights});
+    let own = admin.post("/api/v1/roles", own).await.expect(201).data()["name"].clone();
+    let email = format!("{}@example.com", unique("giver"));
+    let body = json!({"email": email, "firstName": "G", "lastName": "G", "password": PASSWORD, "roles": [own]});
+    admin.post("/api/v1/users", body).await.expect(201);
+    let giver = acme.person(&email, PASSWORD);
+    giver.signed_in().await;
+    let nobody = |role: &str| json!({"email": format!("{}@example.com", unique("n")), "firstName": "N", "lastName": "N", "roles": [role]});
+    let team = async |roles: Value| {
+        let body = json!({"name": unique("team"), "roles": roles});
+        format!("/api/v1/teams/{}", admin.post("/api/v1/teams", body).await.expect(201).id())
+    };
+    for (way, field) in [
+        ("a person", "roles"),
+        ("an import", "users"),
+        ("a team", "roles"),
+        ("a team below", "parentId"),
+        ("a team put below", "parentId"),
+    ] {
+        let role = unique("role");
+        admin.post("/api/v1/roles", json!({"name": role, "permissions": []})).await.expect(201);
+        let above = team(json!([role])).await;
+        let above_id = above.rsplit('/').next().expect("an id");
+        let moved = team(json!([])).await;
+        let request = async {
+            match way {
+                "a person" => giver.post("/api/v1/users", nobody(&role)).await,
+                "an import" => giver.post("/api/v1/users/import", json!({"users": [nobody(&role)]})).await,
+                "a team" => giver.post("/api/v1/teams", json!({"name": unique("team"), "roles": [role]})).await,
+                "a team below" => {
+                    giver.post("/api/v1/teams", json!({"name": unique("team"), "parentId": above_id})).await
+                }
+                _ => giver.patch(&moved, json!({"parentId": above_id})).await,
+            }
+        };
+        let held = format!("SELECT 1 FROM roles WHERE name = '{role}' FOR UPDATE");
+        let raised = format!(
+            "INSERT INTO role_permissions (role_id, permission_id) \
+             SELECT r.id, p.id FROM roles r, permissions p WHERE r.name = '{role}' AND p.name = 'roles:write'"
+        );
+        let refused = in_order(&acme, request, &held, &raised).await;
+        assert_eq!(refused.invalid(), [(field.to_owned(), "beyond_own_permissions".to_owned())], "{way}");
+    }
 }
 
 #[actix_web::test]
