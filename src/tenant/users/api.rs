@@ -179,7 +179,7 @@ pub async fn create_user(
     idempotency
         .run_shown_once(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<NewUserView>> {
             let row = insert(conn, auth, (access, by), request, None).await?;
-            let invitation = invite(conn, auth, db, (&row, false)).await?;
+            let invitation = invite(conn, auth, db, (&row, false), by).await?;
             Ok(created(User::new(row, db.tenant().id), Some(invitation)))
         })
         .await
@@ -230,11 +230,13 @@ pub(super) async fn invite(
     auth: &Auth,
     db: &TenantDb,
     (user, by_mail_alone): (&UserRow, bool),
+    actor: &str,
 ) -> ApiResult<(SecretString, DateTime<Utc>)> {
     let token = OpaqueToken::generate(&db.router().installation().mac, TokenKind::Invitation, db.tenant().id);
     let now = auth.clock.now();
     let expires_at = now + delta(auth.settings.invitation_ttl);
     insert_invitation(conn, db, (user.id, by_mail_alone), &token.hash(), now, expires_at).await?;
+    audit::note_person(conn, (actor, user.id), "invitation.sent", None, now).await?;
     let to = Recipient { user: Some(user.id), address: user.email.clone(), name: user.first_name.clone() };
     let text = token.text().expose_secret().to_owned();
     mail::queue(conn, db, &to, Mail::Invitation { token: text, by: String::new() }).await?;

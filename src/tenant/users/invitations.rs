@@ -24,6 +24,7 @@ use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
 use crate::tenant::auth::{Auth, account};
 use crate::tenant::docs::Refusals;
+use crate::tenant::mail::{self, Mail};
 use crate::tenant::permissions::UsersWrite;
 
 /// An invitation that waits to be accepted.
@@ -181,7 +182,7 @@ pub async fn invite_people(
                 }
                 let made = insert(conn, auth, (access, by), person, None).await;
                 let row = made.map_err(|error| error.within(&format!("people[{at}]")))?;
-                invite(conn, auth, db, (&row, true)).await?;
+                invite(conn, auth, db, (&row, true), by).await?;
                 invited.push(Invited { email, invited: true, id: Some(row.id) });
             }
             Ok(Answer::created(invited))
@@ -190,7 +191,7 @@ pub async fn invite_people(
 }
 
 /// Sends an invitation once more, with another link: the earlier one is void. Also where none waits any more, because whoever is
-/// invited got another address or more rights since.
+/// invited got another address or more rights since. One person is sent at most five within an hour (429 `rate_limited`).
 #[utoipa::path(
     tag = "invitations",
     params(
@@ -209,7 +210,7 @@ pub async fn resend_invitation(
     idempotency: Idempotency,
 ) -> ApiResult<HttpResponse> {
     let (auth, db, id, actor) = (&**auth, &caller.db, id.0, caller.actor());
-    let access = &*caller.access;
+    let (access, by) = (&*caller.access, &audit::actor(&caller));
     idempotency
         .run(db, &actor, async |conn: &mut TenantTx| -> ApiResult<Answer<()>> {
             let gone = || ApiError::not_found("invitation");
@@ -220,7 +221,11 @@ pub async fn resend_invitation(
                 return Err(gone());
             }
             check_control(conn, &access.permissions, id).await?;
-            invite(conn, auth, db, (&row, true)).await?;
+            if db.tenant().schema_version >= mail::SINCE {
+                let invitation = Mail::Invitation { token: String::new(), by: String::new() };
+                account::check_pace(conn, id, (&invitation, "invitation"), auth.clock.now()).await?;
+            }
+            invite(conn, auth, db, (&row, true), by).await?;
             Ok(Answer::no_content())
         })
         .await

@@ -345,3 +345,36 @@ async fn who_was_only_invited_is_told_that_they_were_activated() {
         smtp.letter(&email, "administrator reactivated your account").await;
     }
 }
+
+#[actix_web::test]
+async fn an_invitation_is_sent_again_at_a_measured_pace_and_noted() {
+    let (app, _) = shared().await;
+    let acme = app.tenant("acme").await;
+    invite_only(&acme).await;
+    let admin = acme.admin();
+    let people = json!({"people": [{"email": address("often")}, {"email": address("other")}]});
+    let invited = admin.post("/api/v1/invitations", people).await.expect(201);
+    let ids = [0, 1].map(|at| invited.data()[at]["id"].as_str().expect("an id").to_owned());
+    let again = async |id: &str| admin.post(&format!("/api/v1/invitations/{id}/resend"), json!({})).await;
+    for _ in 0..4 {
+        again(&ids[0]).await.expect(204);
+    }
+    let link = "SELECT string_agg(token_hash::text, ' ' ORDER BY user_id) AS word FROM invitations";
+    let before = db::word(acme.database(), link).await;
+    let refused = again(&ids[0]).await.refused(429, "rate_limited");
+    let wait: u64 = refused.header("retry-after").expect("Retry-After").parse().expect("seconds");
+    assert!((1..=3600).contains(&wait), "{refused:?}");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""invitation";q=5;w=3600"#), "{refused:?}");
+    assert_eq!(db::word(acme.database(), link).await, before, "the link that was sent last stays good");
+    // Nobody else waits for that, and they not for ever.
+    again(&ids[1]).await.expect(204);
+    db::execute(acme.database(), "UPDATE mail_outbox SET created_at = created_at - interval '61 minutes'").await;
+    again(&ids[0]).await.expect(204);
+    let noted = format!(
+        "SELECT count(*)::text AS word FROM audit WHERE action = 'invitation.sent' AND user_id = '{}' \
+         AND actor = 'user:{}'",
+        ids[0],
+        admin.user_id().await
+    );
+    assert_eq!(db::word(acme.database(), &noted).await, "6");
+}

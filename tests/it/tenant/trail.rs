@@ -91,7 +91,8 @@ async fn every_line_says_which_request_it_was_written_for() {
     changed.patch(&format!("/api/v1/users/{id}"), json!({"email": email("j")})).await.expect(200);
     let nothing = || json!({"name": unique("r"), "permissions": []});
     role.post("/api/v1/roles", nothing()).await.expect(201);
-    for (id, expected) in ids.iter().zip(["user.created", "invitation.voided user.email_changed", "role.created"]) {
+    let expected = ["invitation.sent user.created", "invitation.voided user.email_changed", "role.created"];
+    for (id, expected) in ids.iter().zip(expected) {
         let lines = noted(&acme, &format!("request_id = '{id}'")).await;
         let mut actions: Vec<_> = lines.split(' ').collect();
         actions.sort_unstable();

@@ -1,17 +1,14 @@
 //! Another address for one's account, agreed to from both.
 
-use std::time::Duration;
-
 use actix_web::{HttpResponse, post, web};
-use chrono::{DateTime, TimeDelta, Utc};
 use garde::Validate;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::verify::LinkToken;
-use super::{ByMail, LINK, MOST_AN_HOUR, SINCE, store, void};
-use crate::error::{ApiError, ApiResult, Code, Limit};
+use super::{ByMail, LINK, SINCE, check_pace, store, void};
+use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{Answer, Client, Envelope, ErrorEnvelope, Hints, Idempotency, Json, NoQuery, Recent};
@@ -72,7 +69,7 @@ pub async fn change_email(
             let (old, new) = (token(), token());
             let text = |token: &OpaqueToken| token.text().expose_secret().to_owned();
             let confirm = Mail::ConfirmEmail { token: text(&new) };
-            check_pace(conn, me, &confirm, now).await?;
+            check_pace(conn, me, (&confirm, "email-change"), now).await?;
             let addresses = (wanted, email_key(&person.email));
             let hashes = (&old.hash(), &new.hash());
             store::want_email(conn, me, (addresses.0, &addresses.1), hashes, now, now + LINK).await?;
@@ -84,18 +81,6 @@ pub async fn change_email(
             Ok(Answer::accepted(BOTH))
         })
         .await
-}
-
-/// Whoever asks is no way to write to others as often as one likes: as many links as of any other kind. Not as slowly: it was
-/// perhaps mistyped.
-async fn check_pace(conn: &mut TenantConn, me: UserId, mail: &Mail, now: DateTime<Utc>) -> ApiResult<()> {
-    let sent = mail::sent_since(conn, me, mail, now - TimeDelta::hours(1), MOST_AN_HOUR).await?;
-    let full = i64::try_from(sent.len()).is_ok_and(|sent| sent >= MOST_AN_HOUR);
-    let earliest = sent.last().filter(|_| full);
-    let wait = earliest.and_then(|earliest| (*earliest + TimeDelta::hours(1) - now).to_std().ok());
-    let quota = u32::try_from(MOST_AN_HOUR).unwrap_or(u32::MAX);
-    let limit = Limit { name: "email-change", quota, window: Duration::from_hours(1) };
-    wait.map_or(Ok(()), |wait| Err(ApiError::new(Code::RateLimited).retry_after(wait).limited(limit)))
 }
 
 /// Agrees to another address by the token of a link; with the second of the two it changes.

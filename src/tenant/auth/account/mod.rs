@@ -15,6 +15,8 @@ pub(in crate::tenant) use policy::may_invite;
 pub(super) use policy::policy_of;
 pub use policy::{SignUpMode, SignUpPolicy};
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::Serialize;
@@ -23,12 +25,12 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 use super::mfa;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code, Limit};
 use crate::kernel::UserId;
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::Hints;
 use crate::router::{Error, Router, TenantConn, TenantDb};
-use crate::tenant::mail::Recipient;
+use crate::tenant::mail::{self, Mail, Recipient};
 use crate::tenant::users::rules::UserStatus;
 
 /// The built-in schema that has all of it (`V8__accounts.sql`).
@@ -101,6 +103,26 @@ fn void() -> ApiError {
 pub(in crate::tenant) struct Due {
     pub to: Recipient,
     pub token: SecretString,
+}
+
+/// Whoever asks is no way to write to others as often as one likes: as many links as of any other kind. Not as slowly: what is
+/// asked for was perhaps mistyped. To be called with the person held, and told what the limit is called.
+///
+/// # Errors
+/// 429 `rate_limited`, or what the database answers.
+pub(in crate::tenant) async fn check_pace(
+    conn: &mut TenantConn,
+    user: UserId,
+    (mail, name): (&Mail, &'static str),
+    now: DateTime<Utc>,
+) -> ApiResult<()> {
+    let sent = mail::sent_since(conn, user, mail, now - TimeDelta::hours(1), MOST_AN_HOUR).await?;
+    let full = i64::try_from(sent.len()).is_ok_and(|sent| sent >= MOST_AN_HOUR);
+    let earliest = sent.last().filter(|_| full);
+    let wait = earliest.and_then(|earliest| (*earliest + TimeDelta::hours(1) - now).to_std().ok());
+    let quota = u32::try_from(MOST_AN_HOUR).unwrap_or(u32::MAX);
+    let limit = Limit { name, quota, window: Duration::from_hours(1) };
+    wait.map_or(Ok(()), |wait| Err(ApiError::new(Code::RateLimited).retry_after(wait).limited(limit)))
 }
 
 /// The link to a new password, of whoever has an address and may come in; nobody's otherwise, or if they got too many.
