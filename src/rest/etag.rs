@@ -12,6 +12,11 @@ use crate::error::{ApiError, ApiResult, Code};
 pub trait Versioned {
     /// Grows with every change of the row.
     fn version(&self) -> i64;
+
+    /// What else it says that changes without its version, in letters and digits; empty if nothing does.
+    fn beside(&self) -> String {
+        String::new()
+    }
 }
 
 /// The strong tag of a version.
@@ -19,9 +24,10 @@ pub(super) fn tag(version: i64) -> String {
     format!("\"{version}\"")
 }
 
-/// Whether `If-None-Match` names this version: the client has it already.
-pub(super) fn known_to_client(headers: &HeaderMap, version: i64) -> bool {
-    has_tag(headers, &tag(version))
+/// The strong tag of a thing as it is told: its version and, behind a dot, what changes without it.
+pub(super) fn tag_of(told: &impl Versioned) -> String {
+    let (version, beside) = (told.version(), told.beside());
+    if beside.is_empty() { tag(version) } else { format!("\"{version}.{beside}\"") }
 }
 
 /// Whether `If-None-Match` lists this tag, or `*`. Weak comparison (RFC 9110, section 13.1.2).
@@ -86,10 +92,13 @@ impl IfMatch {
     }
 }
 
-/// The version behind a strong tag. A weak one, or another server's, was never given for a row.
+/// The version in a strong tag, whatever stands beside it: that is no change of the row. A weak tag, or another server's, was
+/// never given for one.
 fn strong(text: &str) -> i64 {
-    let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse::<i64>().ok());
-    version.filter(|version| tag(*version) == text).unwrap_or(NO_VERSION)
+    let told = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let written = told.map(|told| told.split_once('.').map_or(told, |(version, _)| version));
+    let version = written.and_then(|written| written.parse::<i64>().ok());
+    version.filter(|version| written == Some(&*version.to_string())).unwrap_or(NO_VERSION)
 }
 
 impl FromRequest for IfMatch {
@@ -113,7 +122,10 @@ mod tests {
             ("\"3\"", true),
             ("*", true),
             ("W/\"3\"", false),
+            ("\"3.7\"", true),
             ("\"2\"", false),
+            ("\"2.3\"", false),
+            ("W/\"3.7\"", false),
             ("3", false),
             ("\"+3\"", false),
             ("", false),
@@ -138,7 +150,7 @@ mod tests {
     fn a_client_that_has_it_is_known() {
         for (header, known) in [("\"3\"", true), ("\"1\", W/\"3\"", true), ("*", true), ("\"4\"", false)] {
             let request = TestRequest::default().insert_header((IF_NONE_MATCH, header)).to_http_request();
-            assert_eq!(known_to_client(request.headers(), 3), known, "{header}");
+            assert_eq!(has_tag(request.headers(), &tag(3)), known, "{header}");
         }
     }
 }

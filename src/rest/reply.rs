@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 
 use super::envelope::{Envelope, RequestId};
-use super::etag::{Versioned, known_to_client, tag};
+use super::etag::{Versioned, has_tag, tag, tag_of};
 
 /// 200 with the thing in the envelope.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl<T: Serialize> Responder for Reply<T> {
     }
 }
 
-/// 200 with the thing and its version as a strong `ETag`; 304 for a client that has it.
+/// 200 with the thing and its version, with what changes without it, as a strong `ETag`; 304 for a client that has it.
 #[derive(Debug)]
 pub struct Tagged<T: Versioned>(pub T);
 
@@ -28,12 +28,12 @@ impl<T: Versioned + Serialize> Responder for Tagged<T> {
     type Body = BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
-        let version = self.0.version();
+        let tag = tag_of(&self.0);
         let reading = request.method().is_safe();
-        if reading && known_to_client(request.headers(), version) {
-            return HttpResponse::NotModified().insert_header((ETAG, tag(version))).finish();
+        if reading && has_tag(request.headers(), &tag) {
+            return HttpResponse::NotModified().insert_header((ETAG, tag)).finish();
         }
-        Envelope::respond(RequestId::of(request), HttpResponse::Ok().insert_header((ETAG, tag(version))), self.0)
+        Envelope::respond(RequestId::of(request), HttpResponse::Ok().insert_header((ETAG, tag)), self.0)
     }
 }
 

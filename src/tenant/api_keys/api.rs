@@ -89,6 +89,11 @@ impl Versioned for ApiKey {
     fn version(&self) -> i64 {
         self.version
     }
+
+    /// That it is used is no change of it. From where is noted with when.
+    fn beside(&self) -> String {
+        self.last_used_at.map(|at| at.timestamp_micros().to_string()).unwrap_or_default()
+    }
 }
 
 /// An API key as it was made.

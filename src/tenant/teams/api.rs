@@ -51,6 +51,11 @@ impl Versioned for Team {
     fn version(&self) -> i64 {
         self.version
     }
+
+    /// People who come and go are no change of it.
+    fn beside(&self) -> String {
+        self.member_count.to_string()
+    }
 }
 
 /// Which teams.

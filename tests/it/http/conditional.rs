@@ -127,6 +127,41 @@ async fn the_words_of_mails_keys_and_apps_are_changed_under_their_version() {
     admin.with("if-none-match", &current).get("/api/v1/tenants/current").await.expect(304);
 }
 
+/// Nobody is told that they have it already who has something else; and who changes it has read its newest version all the same.
+#[actix_web::test]
+async fn what_changes_without_a_version_is_told_anew() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    let team = admin.post("/api/v1/teams", json!({"name": unique("team")})).await.expect(201).id();
+    let key = json!({"name": unique("key"), "scopes": ["contacts:read"]});
+    let key = admin.post("/api/v1/api-keys", key).await.expect(201);
+    let program = acme.anonymous().with("x-api-key", key.data()["key"].as_str().expect("the key"));
+    for (path, member) in
+        [(format!("/api/v1/teams/{team}"), "memberCount"), (format!("/api/v1/api-keys/{}", key.id()), "lastUsedAt")]
+    {
+        let before = admin.get(&path).await.expect(200);
+        let first = before.header("etag").expect("an ETag").to_owned();
+        admin.with("if-none-match", &first).get(&path).await.expect(304);
+        if member == "memberCount" {
+            admin.put(&format!("{path}/members/{}", admin.user_id().await), json!(null)).await.expect(204);
+        } else {
+            program.get("/api/v1/contacts").await.expect(200);
+        }
+        let after = admin.with("if-none-match", &first).get(&path).await.expect(200);
+        assert_ne!(after.data()[member], before.data()[member]);
+        assert_eq!(after.data()["version"], before.data()["version"]);
+        let second = after.header("etag").expect("an ETag").to_owned();
+        assert_ne!(second, first);
+        let same = admin.with("if-none-match", &second).get(&path).await.expect(304);
+        assert_eq!(same.header("etag"), Some(second.as_str()));
+        admin.with("if-match", &first).patch(&path, json!({"name": unique("renamed")})).await.expect(200);
+        for stale in [&first, &second] {
+            admin.with("if-match", stale).patch(&path, json!({"name": "x"})).await.refused(412, "version_mismatch");
+        }
+    }
+}
+
 /// The version is compared where the change is made, not a moment before.
 #[actix_web::test]
 async fn of_those_who_change_a_cluster_at_once_one_does() {
