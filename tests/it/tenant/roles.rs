@@ -6,7 +6,7 @@ use tenantry::testing::{Answer, TestApp};
 
 use super::scim;
 use crate::support::jwt::part;
-use crate::support::unique;
+use crate::support::{db, unique};
 
 const PASSWORD: &str = "an uncommon sentence of five words";
 
@@ -146,6 +146,28 @@ async fn teams_have_changed_when_a_role_of_theirs_is_called_otherwise() {
     assert_eq!(directory.delete(&scim::at(scim::GROUPS, &group)).await.status, 204);
     assert_ne!(tag().await, third);
     assert_eq!(version(&other).await, untouched);
+}
+
+/// Migrations gave `admin` permissions, and `V24__role_versions.sql` says so to whoever has read it before.
+#[actix_web::test]
+async fn whoever_has_read_admin_before_its_permissions_came_reads_it_anew() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let admin = acme.admin();
+    admin.post("/api/v1/roles", json!({"name": "auditor"})).await.expect(201);
+    let versions = async || {
+        let roles = admin.get("/api/v1/roles").await.expect(200);
+        let roles = roles.data().as_array().expect("a list").clone();
+        ["admin", "auditor", "user"].map(|name| {
+            let role = roles.iter().find(|role| role["name"] == name).expect("the role");
+            role["version"].as_i64().expect("a version")
+        })
+    };
+    let [had, others @ ..] = versions().await;
+    let v24 = include_str!("../../../tenant-migrations/V24__role_versions.sql");
+    db::execute(acme.database(), v24).await;
+    let [has, same @ ..] = versions().await;
+    assert_eq!((has, same), (had + 1, others));
 }
 
 /// Fifty roles of the longest names, more than a token has room for.
