@@ -32,7 +32,8 @@ impl Deed {
             action = format!("{action} {verb}");
             (last, leaf) = (verb, further);
         }
-        if READING.contains(&last) || action.split(' ').any(|word| REMOTE.contains(&word)) {
+        let is_remote = action.split(' ').any(|word| REMOTE.contains(&word));
+        if READING.contains(&last) || is_remote || only_looks(&action, leaf) {
             return None;
         }
         let target = SUBJECTS.iter().find_map(|name| leaf.try_get_raw(name).ok().flatten()?.next());
@@ -47,6 +48,18 @@ impl Deed {
         let control = context.control()?;
         keys::check(&control).await?;
         Ok(audit::begin(&control, entry).await?)
+    }
+}
+
+/// Whether a command that could change something is asked for a look alone.
+fn only_looks(action: &str, leaf: &ArgMatches) -> bool {
+    let said = |flag: &str| leaf.try_get_one::<bool>(flag).ok().flatten().is_some_and(|said| *said);
+    let named = |option: &str| leaf.try_get_raw(option).ok().flatten().is_some();
+    match action {
+        "tenant kept" => !said("drop"),
+        "fleet migrate" => said("dry_run"),
+        "tenant erase" | "fleet verify" => named("check"),
+        _ => false,
     }
 }
 
@@ -92,5 +105,19 @@ mod tests {
         {
             assert_eq!(deed(reading), None, "{reading}");
         }
+    }
+
+    #[test]
+    fn the_same_command_may_only_look() {
+        for (looks, does) in [
+            ("tenantry tenant kept acme", "tenantry tenant kept acme --drop --yes"),
+            ("tenantry tenant erase --check file", "tenantry tenant erase acme --certificate file --yes"),
+            ("tenantry fleet verify --check proof.json", "tenantry fleet verify --report proof.json"),
+            ("tenantry fleet migrate --dry-run", "tenantry fleet migrate"),
+        ] {
+            assert_eq!(deed(looks), None, "{looks}");
+            assert!(deed(does).is_some(), "{does}");
+        }
+        assert_eq!(deed("tenantry tenant kept"), None);
     }
 }
