@@ -41,6 +41,8 @@ words! {
 #[derive(Serialize, Deserialize)]
 pub(in crate::fleet) struct Dumped {
     at: DateTime<Utc>,
+    /// Of that moment: whoever goes on with an interrupted backup may find the tenant migrated meanwhile.
+    schema_version: i32,
     dump: Digest,
     tables: Vec<TableContents>,
 }
@@ -158,18 +160,19 @@ impl Taking<'_> {
         let (tables, dump) = (tables?, sealed?);
         let tables = tables.ok_or_else(|| ApiError::internal("the tables were not read"))?;
         program.end(&said.unwrap_or_default()).await?;
-        Ok(Dumped { at, dump, tables })
+        Ok(Dumped { at, schema_version: self.tenant.schema_version, dump, tables })
     }
 
     /// The sealed manifest.
-    pub(in crate::fleet) async fn manifest(&self, Dumped { at, dump, tables }: Dumped) -> ApiResult<()> {
+    pub(in crate::fleet) async fn manifest(&self, dumped: Dumped) -> ApiResult<()> {
+        let Dumped { at, schema_version, dump, tables } = dumped;
         let manifest = Manifest {
             format: FORMAT,
             backup: self.id,
             tenant: self.tenant.id,
             slug: self.tenant.slug.clone(),
             created_at: at,
-            schema_version: self.tenant.schema_version,
+            schema_version,
             role: self.direct.user.clone(),
             dump,
             tables,

@@ -25,6 +25,7 @@ mod proof;
 mod proof_canaries;
 mod provisioning;
 mod relocation;
+mod resumed;
 mod retention;
 mod rotation;
 mod scene;

@@ -1,0 +1,46 @@
+//! What was interrupted and is gone on with says what was so when it was done, not what is so by now.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tenantry::control::backups;
+use tenantry::error::ApiError;
+use tenantry::kernel::TenantId;
+use tenantry::kernel::chunks::Opener;
+use tenantry::router::MainConn;
+use tenantry::testing::TestApp;
+
+use super::scene::{backup, dies};
+use crate::support::db;
+
+/// What a backup says of itself.
+async fn manifest(app: &TestApp, tenant: TenantId, id: &str) -> Value {
+    let control = app.control();
+    let keys = control.keys.clone();
+    let key = control.db.read(async move |conn: &mut MainConn| -> Result<_, ApiError> {
+        backups::ensure_key(conn, &keys, tenant).await
+    });
+    let mut opener = Opener::new(&key.await.expect("its key"), &format!("backup {id} of tenant {tenant}: manifest"));
+    let path = app.storage().join("backups").join(tenant.to_string()).join(id).join("manifest");
+    let (sealed, mut plain) = (fs::read(path).expect("a manifest"), Vec::new());
+    opener.push(&sealed, &mut plain).expect("authentic");
+    opener.finish(&mut plain).expect("whole");
+    serde_json::from_slice(&plain).expect("JSON")
+}
+
+/// A migration between the dump and its manifest changes nothing about the dump.
+#[actix_web::test]
+async fn a_backup_is_of_the_schema_that_was_dumped() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("dumped").await;
+    let slug = acme.slug.as_str();
+    let version = format!("SELECT schema_version::text AS word FROM tenants WHERE id = '{}'", acme.id);
+    let dumped: i32 = db::word(app.control_database(), &version).await.parse().expect("a version");
+    dies(app, &["tenant", "backup", slug], "dump", false).await;
+    let at = |version: i32| format!("UPDATE tenants SET schema_version = {version} WHERE id = '{}'", acme.id);
+    db::execute(app.control_database(), &at(dumped - 1)).await;
+    let made = backup(app, slug).await;
+    db::execute(app.control_database(), &at(dumped)).await;
+    let said = manifest(app, acme.id, made["id"].as_str().expect("an id")).await;
+    assert_eq!(said["schemaVersion"], json!(dumped), "{said}");
+}
