@@ -24,8 +24,10 @@ pub(super) async fn look(fleet: &Fleet) -> ApiResult<Vec<Finding>> {
     let mut findings = Vec::new();
     for state in [OperationState::Failed, OperationState::Running, OperationState::Queued] {
         let mut found = stuck(fleet, state).await?;
-        found.retain(|operation| {
-            state == OperationState::Failed || !operation.background || waits_long(fleet, operation)
+        found.retain(|operation| match state {
+            // A comparison that failed has left nothing behind, and one on the command line is no job that could follow it.
+            OperationState::Failed => operation.kind != OperationKind::Drift,
+            _ => !operation.background || waits_long(fleet, operation),
         });
         for operation in found.iter().take(MOST) {
             findings.push(tell(fleet, operation, original(fleet, operation).await?.as_deref()));

@@ -217,6 +217,22 @@ async fn a_failure_that_was_made_good_is_not_told_of() {
     assert!(findings(&app, slug).await.is_empty());
 }
 
+/// A comparison holds nothing: one that failed is done again by whoever wants to know, and mended by nobody.
+#[actix_web::test]
+async fn a_comparison_that_failed_is_not_told_of() {
+    const DRIFT: &str = "01900000-0000-7000-8000-000000000001";
+    const DRAIN: &str = "01900000-0000-7000-8000-000000000002";
+    let app = TestApp::builder().start().await;
+    let failed = format!(
+        "INSERT INTO operations (id, kind, state, background, error, input, finished_at) VALUES \
+         ('{DRIFT}', 'drift', 'failed', true, 'compare: no', '{{}}', now()), \
+         ('{DRAIN}', 'drain', 'failed', true, 'move: no', '{{\"cluster\": \"east\"}}', now())"
+    );
+    db::execute(app.control_database(), &failed).await;
+    assert_eq!(findings(&app, DRAIN).await[0]["code"], "job_failed");
+    assert!(findings(&app, DRIFT).await.is_empty());
+}
+
 #[actix_web::test]
 async fn clusters_budgets_schemas_and_secrets_are_looked_at() {
     let app = TestApp::builder().start().await;
