@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use diesel_async::SimpleAsyncConnection as _;
+use chrono::{DateTime, SecondsFormat, Utc};
+use diesel::sql_types::Timestamptz;
+use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 
@@ -14,6 +16,7 @@ use crate::control::clusters::Cluster;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::provision::read_stamp;
 use crate::fleet::{admin, sql};
+use crate::kernel::TenantId;
 use crate::router::{AdminConn, MainConn, TenantStatus};
 
 /// What provisioning calls databases and roles.
@@ -32,9 +35,16 @@ const ONE: Duration = Duration::from_secs(5);
 
 /// Whose a database without a tenant is.
 enum Whose {
-    Ours,
+    /// Stamped by this installation for a tenant that the registry does not know, and since when.
+    Ours(TenantId, Option<DateTime<Utc>>),
     Nobodys,
     AnothersOrUnknown,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Since {
+    #[diesel(sql_type = Timestamptz)]
+    stamped_at: DateTime<Utc>,
 }
 
 /// What the server's catalog tells, and the databases that no tenant has, the newest first.
@@ -80,13 +90,28 @@ pub(super) async fn look_into(context: &Context<'_>, cluster: &Cluster, unknown:
 
 /// The finding about a database that no tenant has, unless it is another installation's, or does not tell in time.
 async fn orphan(context: &Context<'_>, cluster: &Cluster, name: String) -> Option<Finding> {
-    let said = match timeout(ONE, whose(context, cluster, &name)).await {
-        Ok(Ok(Whose::Ours)) => "is stamped by this installation, and no tenant's",
-        Ok(Ok(Whose::Nobodys)) => "carries no stamp, and is no tenant's",
+    let drop = psql(&format!("DROP DATABASE {}", sql::ident(&name)));
+    let (said, remedy) = match timeout(ONE, whose(context, cluster, &name)).await {
+        Ok(Ok(Whose::Ours(tenant, since))) => (of_unknown(tenant, since), format!("{} && {drop}", pg_dump(&name))),
+        Ok(Ok(Whose::Nobodys)) => ("carries no stamp, and is no tenant's".to_owned(), drop),
         Ok(Ok(Whose::AnothersOrUnknown) | Err(_)) | Err(_) => return None,
     };
-    let remedy = psql(&format!("DROP DATABASE {} WITH (FORCE)", sql::ident(&name)));
     Some(Finding::warning("orphan_database", name, said, remedy))
+}
+
+/// After the control plane was restored from a backup, every tenant that was made since is one of these.
+fn of_unknown(tenant: TenantId, since: Option<DateTime<Utc>>) -> String {
+    let since = since.map(|at| format!(" since {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)));
+    format!(
+        "is stamped by this installation for tenant {tenant}{}, which the control plane does not know; if that was restored \
+         from a backup, this is a tenant's only copy",
+        since.unwrap_or_default()
+    )
+}
+
+/// A copy of a database into a file of its name, as a command.
+fn pg_dump(name: &str) -> String {
+    format!("pg_dump \"${{CLUSTER_ADMIN_URL%/*}}/{name}\" --format=custom --file={name}.dump")
 }
 
 /// The finding, if there are more databases without a tenant than are looked into, and orphans among those that were:
@@ -95,8 +120,8 @@ fn not_looked_into(cluster: &str, unknown: usize, orphans: usize) -> Option<Find
     let more = unknown.checked_sub(MOST_STAMPS).filter(|more| *more > 0 && orphans > 0)?;
     let subject = format!("databases on {cluster}");
     let said = format!(
-        "{more} more are no tenant's of this installation and were not looked into; drop the orphans that are told of, and \
-         look again"
+        "{more} more are no tenant's of this installation and were not looked into; see to the orphans that are told of, \
+         and look again"
     );
     Some(Finding::warning("more_databases", subject, said, "tenantry fleet doctor"))
 }
@@ -126,10 +151,16 @@ async fn whose(context: &Context<'_>, cluster: &Cluster, name: &str) -> ApiResul
     }
     let installation = context.fleet.installation().await?.id;
     Ok(match read_stamp(&mut inside).await? {
-        Some(stamp) if stamp.is_of(installation) => Whose::Ours,
+        Some(stamp) if stamp.is_of(installation) => Whose::Ours(stamp.tenant(), stamped_at(&mut inside).await),
         Some(_) => Whose::AnothersOrUnknown,
         None => Whose::Nobodys,
     })
+}
+
+/// When a database was stamped, if it says so; it may have been stamped by other means than ours.
+async fn stamped_at(inside: &mut AdminConn) -> Option<DateTime<Utc>> {
+    let rows: Vec<Since> = diesel::sql_query("SELECT stamped_at FROM tenantry.stamp").load(inside).await.ok()?;
+    rows.into_iter().next().map(|row| row.stamped_at)
 }
 
 #[cfg(test)]

@@ -38,6 +38,11 @@ pub(in crate::fleet) async fn find_stamp(conn: &mut AdminConn) -> ApiResult<Opti
 }
 
 impl StampRow {
+    /// The tenant that it names.
+    pub(in crate::fleet) fn tenant(&self) -> TenantId {
+        self.tenant_id.into()
+    }
+
     /// Whether this installation wrote it.
     pub(in crate::fleet) fn is_of(&self, installation: InstallationId) -> bool {
         self.installation_id == installation.uuid()

@@ -62,6 +62,33 @@ async fn orphans_are_found_in_both_directions() {
     db::execute(&server, &format!("DROP ROLE \"{role}\"")).await;
 }
 
+/// After the control plane was restored from a backup, a tenant that was made since is known to its database alone. Whose
+/// database it is, is read where nothing of a tenant's runs when it is read.
+#[actix_web::test]
+async fn the_only_copy_of_a_tenant_is_kept_before_it_is_dropped() {
+    let app = TestApp::builder().start().await;
+    let [made, viewed, planted] = [app.tenant("made").await, app.tenant("viewed").await, app.tenant("planted").await];
+    let view = "ALTER TABLE tenantry.stamp RENAME TO saved; CREATE VIEW tenantry.stamp AS TABLE tenantry.saved";
+    db::execute(viewed.database(), view).await;
+    let domain = "CREATE DOMAIN public.odd AS text; ALTER TABLE tenantry.stamp ADD COLUMN more public.odd";
+    db::execute(planted.database(), domain).await;
+    db::execute(app.control_database(), "DELETE FROM tenants").await;
+    let found = findings(&app, made.role()).await;
+    assert!(found.len() == 1 && found[0]["code"] == "orphan_database", "{found:?}");
+    let said = found[0]["said"].as_str().expect("text");
+    let words = [format!("for tenant {} since 20", made.id), "restored from a backup".into(), "only copy".into()];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    let name = made.role();
+    let remedy = format!(
+        "pg_dump \"${{CLUSTER_ADMIN_URL%/*}}/{name}\" --format=custom --file={name}.dump && \
+         psql \"$CLUSTER_ADMIN_URL\" -c 'DROP DATABASE \"{name}\"'"
+    );
+    assert_eq!(found[0]["remedy"], remedy, "{found:?}");
+    for other in [&viewed, &planted] {
+        assert!(findings(&app, other.role()).await.is_empty(), "{}", other.slug);
+    }
+}
+
 /// The doctor waits for one server while a tenant is made on it by another way.
 #[actix_web::test]
 async fn a_tenant_that_is_made_while_the_doctor_looks_is_no_orphan() {
