@@ -123,24 +123,32 @@ pub async fn unfinished(conn: &mut MainConn, run: OperationId) -> ApiResult<Vec<
     Ok(query.bind::<SqlUuid, _>(run).load(conn).await?)
 }
 
-#[derive(diesel::QueryableByName)]
-struct Alone {
+/// What became of those that go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, diesel::QueryableByName)]
+pub struct Canary {
+    /// Those that are at the head.
+    #[diesel(sql_type = BigInt)]
+    pub done: i64,
+    /// Those that could not be brought there.
+    #[diesel(sql_type = BigInt)]
+    pub failed: i64,
+    /// Whether nobody else was begun with.
     #[diesel(sql_type = Bool)]
-    alone: bool,
+    pub alone: bool,
 }
 
-/// Whether a run has migrated its canary, and begun with nobody else.
+/// What became of a run's canary.
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn is_canary_alone(conn: &mut MainConn, run: OperationId) -> ApiResult<bool> {
+pub async fn canary(conn: &mut MainConn, run: OperationId) -> ApiResult<Canary> {
     let query = diesel::sql_query(
-        "SELECT coalesce(bool_or(wave = 0 AND state = 'done') \
-         AND NOT bool_or(wave > 0 AND state IN ('running', 'done', 'failed')), false) AS alone \
+        "SELECT count(*) FILTER (WHERE wave = 0 AND state = 'done') AS done, \
+         count(*) FILTER (WHERE wave = 0 AND state = 'failed') AS failed, \
+         NOT coalesce(bool_or(wave > 0 AND state IN ('running', 'done', 'failed')), false) AS alone \
          FROM migration_tenants WHERE run_id = $1",
     );
-    let row: Alone = query.bind::<SqlUuid, _>(run).get_result(conn).await?;
-    Ok(row.alone)
+    Ok(query.bind::<SqlUuid, _>(run).get_result(conn).await?)
 }
 
 /// What the registry knows of a tenant's migrations.

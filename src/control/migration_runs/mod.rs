@@ -7,7 +7,7 @@ mod state;
 
 pub use health::{Seen, end_watch, nodes, seen, watch};
 pub use ledger::{
-    FailedTenant, Finished, KnownAt, Planned, RunTenant, RunTotals, failed, finish, forget, is_canary_alone, known,
+    Canary, FailedTenant, Finished, KnownAt, Planned, RunTenant, RunTotals, canary, failed, finish, forget, known,
     plan, postpone, start, totals, unfinished,
 };
 pub use state::{Behind, Head, SchemaGroup, at_head, behind, count, groups};

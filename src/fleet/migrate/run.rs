@@ -1,6 +1,6 @@
 //! The way of a run along its journal: wave after wave, and a last look for those that came meanwhile.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::turns::Turns;
 use super::watch::Watch;
 use super::{MigrateFleet, MigrationReport};
 use crate::control::installation;
-use crate::control::migration_runs::{self, Head};
+use crate::control::migration_runs::{self, Canary, Head};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::{Journal, Steps};
@@ -147,9 +147,9 @@ impl<'a> Run<'a> {
                 attendant.total += i64::try_from(more).unwrap_or_default();
                 continue;
             }
-            if last == 0 && !waves.contains_key(&0) && patiently(|| self.is_canary_alone()).await? {
-                // Whoever drove it before was killed while he watched the canary.
-                self.soak(attendant).await?;
+            if last == 0 && !waves.contains_key(&0) {
+                // Whoever drove it before may have been killed while he watched the canary.
+                self.judge_canary(attendant).await?;
                 if turns.stop.is_cancelled() {
                     return Ok(());
                 }
@@ -157,15 +157,11 @@ impl<'a> Run<'a> {
             let count = waves.len();
             for (at, (wave, tenants)) in waves.into_iter().enumerate() {
                 last = wave;
-                let (of, canary) = (tenants.len(), wave == 0);
-                let failed = turns.failed.load(Ordering::Relaxed);
                 attendant.during(turns.clone().wave(tenants)).await?;
-                let failed = usize::try_from(turns.failed.load(Ordering::Relaxed) - failed).unwrap_or_default();
-                if canary && of > 2 && failed == of {
-                    turns.stop_for(format!("every tenant of the canary failed ({of})"));
-                }
-                if canary && at + 1 < count {
-                    self.soak(attendant).await?;
+                if wave == 0 && at + 1 < count {
+                    // One that was put aside is no canary before it had its turn.
+                    attendant.during(turns.clone().wait_for_aside()).await?;
+                    self.judge_canary(attendant).await?;
                 }
                 if turns.stop.is_cancelled() {
                     return Ok(());
@@ -182,10 +178,32 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn is_canary_alone(&self) -> ApiResult<bool> {
+    /// The run stops if none of the canary came to the head; else it is watched before anybody else has a turn.
+    async fn judge_canary(&mut self, attendant: &mut Attendant<'_, '_>) -> ApiResult<()> {
+        let turns = attendant.turns.clone();
+        // What was written down by now is what is counted.
+        if !turns.ledger.settled().await {
+            turns.stop.cancel();
+        }
+        if turns.stop.is_cancelled() {
+            return Ok(());
+        }
+        let Canary { done, failed, alone } = patiently(|| self.canary()).await?;
+        if alone && done > 0 {
+            self.soak(attendant).await?;
+        } else if alone && failed > 0 {
+            turns.stop_for(format!(
+                "every tenant of the canary failed ({failed}), and nobody else had a turn; if that is a fault of theirs alone, \
+                 give another number of them (--canary), and others go first"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn canary(&self) -> ApiResult<Canary> {
         let id = self.id;
         let db = &self.fleet.control.db;
-        db.read(async move |conn: &mut MainConn| migration_runs::is_canary_alone(conn, id).await).await
+        db.read(async move |conn: &mut MainConn| migration_runs::canary(conn, id).await).await
     }
 
     /// The canary is watched, and nobody migrated.

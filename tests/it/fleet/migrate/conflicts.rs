@@ -13,7 +13,7 @@ use crate::support::{db, eventually, seconds};
 async fn who_waits_for_a_lock_is_put_aside_and_comes_back() {
     let ground = Ground::new(5).await;
     ground.write("V1__fax.sql", "ALTER TABLE contacts ADD COLUMN fax text; CREATE TABLE fax (id int);");
-    // The canary and everybody's first place.
+    // Everybody's first place, once the canary had its turn.
     let mut holder = db::open(&ground.database("t00x").await).await;
     holder.batch_execute("BEGIN; SELECT count(*) FROM contacts").await.unwrap();
     let run = ground.begin(&["--concurrency", "1", "--canary", "1", "--wave", "2", "--lock-timeout", "200ms"]);
@@ -26,6 +26,24 @@ async fn who_waits_for_a_lock_is_put_aside_and_comes_back() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &report["migrated"]), (Some(0), &json!(5)), "{report}");
     assert_eq!(ground.count(&has("fax")).await, 5);
+}
+
+/// Nobody else has a turn before the canary had its own: put aside, it is none yet.
+#[actix_web::test]
+async fn a_canary_that_waits_for_a_lock_keeps_the_others_waiting() {
+    let ground = Ground::new(5).await;
+    ground.write("V1__fax.sql", "ALTER TABLE contacts ADD COLUMN fax text; CREATE TABLE fax (id int);");
+    let mut holder = db::open(&ground.database("t04x").await).await;
+    holder.batch_execute("BEGIN; SELECT count(*) FROM contacts").await.unwrap();
+    let run = ground.begin(&["--canary", "1", "--soak", "0s", "--lock-timeout", "200ms"]);
+    let put_aside = "SELECT slug AS word FROM migration_tenants WHERE wave = 0 AND state = 'running' AND attempts > 1";
+    eventually(seconds(20), "it is tried again", async || ground.asked(put_aside).await == ["t04x"]).await;
+    let others = "SELECT DISTINCT state AS word FROM migration_tenants WHERE wave > 0";
+    assert_eq!(ground.asked(others).await, ["pending"]);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let output = run.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["migrated"]), (Some(0), &json!(5)), "{report}");
 }
 
 /// Has a tenant worked on by another operation, until dropped.
@@ -43,13 +61,13 @@ async fn work_on(ground: &Ground, slug: &str) -> AdminConn {
 async fn a_tenant_that_is_worked_on_is_left_alone_meanwhile() {
     let ground = Ground::new(2).await;
     ground.write("V1__orders.sql", "CREATE TABLE orders (id int);");
-    let holder = work_on(&ground, "t01x").await;
+    let holder = work_on(&ground, "t00x").await;
     let run = ground.begin(&[]);
     ground.until("done", 1).await;
     // More often than one is tried that gives way to its traffic.
     let mut looks = BTreeSet::new();
     let next = "SELECT next_try_at::text AS word FROM migration_tenants \
-                WHERE slug = 't01x' AND next_try_at IS NOT NULL AND attempts = 0";
+                WHERE slug = 't00x' AND next_try_at IS NOT NULL AND attempts = 0";
     eventually(seconds(60), "it is looked at over and over", async || {
         looks.extend(ground.asked(next).await);
         looks.len() > 11
@@ -59,7 +77,7 @@ async fn a_tenant_that_is_worked_on_is_left_alone_meanwhile() {
     let why = status["failed"][0]["error"].as_str().unwrap();
     assert!(why.starts_with("another command works on this tenant"), "{status}");
     let there = "SELECT to_regclass('orders')::text AS word";
-    assert_eq!(db::word(&ground.database("t01x").await, there).await, "");
+    assert_eq!(db::word(&ground.database("t00x").await, there).await, "");
     drop(holder);
     let output = run.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -71,15 +89,15 @@ async fn a_tenant_that_is_worked_on_is_left_alone_meanwhile() {
 async fn a_tenant_that_is_removed_meanwhile_is_passed_over() {
     let ground = Ground::new(2).await;
     ground.write("V1__orders.sql", "CREATE TABLE orders (id int);");
-    let holder = work_on(&ground, "t01x").await;
+    let holder = work_on(&ground, "t00x").await;
     let run = ground.begin(&["--max-failures", "1"]);
     ground.until("done", 1).await;
     // What works on it removes it.
-    db::execute(ground.app.control_database(), "DELETE FROM tenants WHERE slug = 't01x'").await;
+    db::execute(ground.app.control_database(), "DELETE FROM tenants WHERE slug = 't00x'").await;
     drop(holder);
     let output = run.wait_with_output().await.unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     assert_eq!((output.status.code(), &report["state"], &report["total"]), (Some(0), &json!("done"), &json!(1)));
     assert_eq!((&report["failed"], &report["pending"]), (&json!([]), &json!(0)), "{report}");
-    assert_eq!(ground.asked("SELECT state AS word FROM migration_tenants WHERE slug = 't01x'").await, ["skipped"]);
+    assert_eq!(ground.asked("SELECT state AS word FROM migration_tenants WHERE slug = 't00x'").await, ["skipped"]);
 }
