@@ -58,7 +58,8 @@ pub(in crate::fleet) struct Undo<'a> {
 }
 
 impl<'a> Undo<'a> {
-    /// Opens what is needed for it. The stamp of a dedicated database may be gone where it was `begun` before.
+    /// Opens what is needed for it. The stamp of a dedicated database may be gone where it was `begun` before, with all that
+    /// its role had in it.
     ///
     /// # Errors
     /// 409 if the data of a dedicated database shall go that is not stamped for this tenant; 503 if a server does not
@@ -330,7 +331,8 @@ impl Fleet {
             found => found.ok().flatten(),
         };
         let ours = stamp.zip(installation).is_some_and(|(stamp, installation)| stamp.names(id, installation.id));
-        if !ours && must_go && !begun {
+        // What was begun may have failed before anything went; what went took the stamp along, in one transaction.
+        if !ours && must_go && (!begun || owns_tables(&mut conn).await?) {
             return Err(refused(
                 "The dedicated database is not stamped for this tenant, so nothing in it is touched, and nothing can be \
                  said to be gone. Hand in the URL of its database with `tenantry tenant rotate-credentials \
@@ -342,4 +344,16 @@ impl Fleet {
         }
         Ok(ours.then_some(conn))
     }
+}
+
+/// Whether the role of a connection has tables in the database, but for those that an extension brought.
+async fn owns_tables(conn: &mut AdminConn) -> ApiResult<bool> {
+    let owned = format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE pg_catalog.pg_get_userbyid(c.relowner) = current_user \
+         AND c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND c.oid::bigint >= {} \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+         AND d.objid = c.oid AND d.deptype = 'e')) AS yes",
+        admin::FIRST_MADE
+    );
+    admin::ask(conn, &owned).await
 }

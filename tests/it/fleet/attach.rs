@@ -249,6 +249,39 @@ async fn an_adopted_database_is_erased_only_while_it_is_stamped_for_its_tenant()
     assert_eq!(db::word(&inside, left).await, "0");
 }
 
+/// That its emptying was begun does not say that it was emptied: without the stamp, what is left in it is not certified away.
+#[actix_web::test]
+async fn an_adopted_database_that_was_not_emptied_is_not_certified() {
+    let app = TestApp::shared().await;
+    let (name, files) = (unique("halted"), tempfile::tempdir().unwrap());
+    attach(app, files.path(), &name, &customers(app, &name).await).await.expect(0);
+    let inside = app.server().with_database(&name);
+    let refuse = "CREATE SCHEMA others; CREATE FUNCTION others.refuse() RETURNS event_trigger LANGUAGE plpgsql \
+                  AS $$ BEGIN RAISE 'nothing goes'; END $$; \
+                  CREATE EVENT TRIGGER refuses ON ddl_command_start EXECUTE FUNCTION others.refuse()";
+    db::execute(&inside, refuse).await;
+    let file = files.path().join("certificate");
+    let erase = ["tenant", "erase", &name, "--certificate", file.to_str().unwrap(), "--yes"];
+    assert_ne!(run(app, &erase).await.code, Some(0));
+    let begun = format!(
+        "SELECT s.state AS word FROM operation_steps s JOIN operations o ON o.id = s.operation_id \
+         WHERE o.slug = '{name}' AND o.kind = 'erase' AND s.name = 'databases'"
+    );
+    assert_eq!(db::words(app.control_database(), &begun).await.len(), 1, "it was begun");
+    db::execute(&inside, "DROP EVENT TRIGGER refuses").await;
+    db::execute(&inside, &format!("SET ROLE {name}; DROP SCHEMA tenantry CASCADE")).await;
+    let refused = run(app, &erase).await.expect(4);
+    assert!(refused.stderr.contains("not stamped") && !file.exists(), "{refused:?}");
+    assert_ne!(db::word(&inside, "SELECT count(*)::text AS word FROM users").await, "");
+
+    // One that was emptied has no stamp either.
+    let name = unique("emptied");
+    attach(app, files.path(), &name, &customers(app, &name).await).await.expect(0);
+    let erase = ["tenant", "erase", &name, "--certificate", file.to_str().unwrap(), "--yes"];
+    dies(app, &erase, "databases", true).await;
+    run(app, &erase).await.expect(0);
+}
+
 /// What was asked of a customer's database is done once it can be: no sweep forgets the database before.
 #[actix_web::test]
 async fn an_adopted_database_that_is_to_be_emptied_is_not_forgotten_before() {
