@@ -83,6 +83,17 @@ impl Storage {
         Ok(found.into_stream().map_ok(|bytes| bytes.to_vec()).map_err(io::Error::other).boxed())
     }
 
+    /// How many objects there are whose name begins with `folder/`.
+    ///
+    /// # Errors
+    /// If the place does not answer.
+    pub async fn count(&self, folder: &str) -> Result<usize> {
+        let (store, prefix) = self.store()?;
+        let names: Vec<Path> =
+            store.list(Some(&Self::path(prefix, folder))).map_ok(|found| found.location).try_collect().await?;
+        Ok(names.len())
+    }
+
     /// Removes everything whose name begins with `folder/`, and gives how many objects that were. Nothing there is
     /// nothing to do.
     ///

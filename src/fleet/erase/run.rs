@@ -1,7 +1,10 @@
 //! The steps of an erasure. Each may be repeated at any time.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Facts;
@@ -16,6 +19,9 @@ use crate::fleet::provision::remove::Undo;
 use crate::kernel::{Slug, TenantId};
 use crate::router::MainConn;
 use crate::router::tenant::words;
+
+/// How long the storage is asked what it holds, before anything is destroyed.
+const COUNTED: Duration = Duration::from_secs(10);
 
 words! {
     /// A step of an erasure, as it is journaled and shown.
@@ -41,6 +47,9 @@ struct Inventory {
     backup_key_made_at: Option<DateTime<Utc>>,
     signing_keys: Vec<Uuid>,
     former: Vec<String>,
+    /// Objects in the storage; 0 if it did not answer.
+    #[serde(default)]
+    objects: usize,
 }
 
 pub(super) struct Run<'a> {
@@ -66,7 +75,7 @@ impl<'a> Run<'a> {
     }
 
     async fn inventory(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
-        let id = self.id;
+        let (id, objects) = (self.id, self.objects().await);
         let found = self.fleet.control.db.read(async move |conn: &mut MainConn| {
             let backups = backups::list(conn, id).await?.into_iter();
             let backups = backups.map(|one| ErasedBackup { id: one.id, created_at: one.created_at, bytes: one.bytes });
@@ -76,9 +85,26 @@ impl<'a> Run<'a> {
                 backup_key_made_at: backups::key_made_at(conn, id).await?,
                 signing_keys: signing_keys::ids_of(conn, id).await?,
                 former: kept.collect(),
+                objects,
             })
         });
         journal.keep(&found.await?)
+    }
+
+    /// What the storage holds of it, as far as it answers: the key of the backups is not kept for that.
+    async fn objects(&self) -> usize {
+        let Ok(storage) = self.fleet.storage() else { return 0 };
+        match timeout(COUNTED, storage.count(&vault::folder(self.id))).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(error)) => {
+                tracing::warn!(tenant = %self.id, %error, "the storage does not say what it holds of a tenant");
+                0
+            }
+            Err(_) => {
+                tracing::warn!(tenant = %self.id, "the storage does not say in time what it holds of a tenant");
+                0
+            }
+        }
     }
 
     async fn backups(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
@@ -114,6 +140,8 @@ impl<'a> Run<'a> {
             self.fleet.control.db.read(async move |conn: &mut MainConn| installation::find(conn, &keys).await).await?;
         let installation = found.ok_or_else(|| ApiError::internal("the installation is not set up"))?.id;
         let shared = self.facts.cluster.is_some();
+        // Whoever was interrupted may have removed some, of which the journal did not hear.
+        let removed: Option<usize> = journal.kept(Step::Backups.as_str())?;
         let certificate = Certificate {
             kind: Certificate::kind(),
             installation,
@@ -124,7 +152,7 @@ impl<'a> Run<'a> {
             databases: self.facts.database.clone().into_iter().chain(inventory.former).collect(),
             role: self.facts.role.clone().filter(|_| shared),
             backups: inventory.backups,
-            objects: journal.kept(Step::Backups.as_str())?.unwrap_or_default(),
+            objects: removed.unwrap_or_default().max(inventory.objects),
             backup_key_made_at: inventory.backup_key_made_at,
             signing_keys: inventory.signing_keys,
             erased_at: self.fleet.control.clock.now(),

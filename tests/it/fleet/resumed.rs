@@ -11,7 +11,9 @@ use tenantry::router::MainConn;
 use tenantry::testing::TestApp;
 
 use super::scene::{backup, dies};
+use crate::support::binary::run;
 use crate::support::db;
+use crate::support::dir::Dir;
 
 /// What a backup says of itself.
 async fn manifest(app: &TestApp, tenant: TenantId, id: &str) -> Value {
@@ -43,4 +45,19 @@ async fn a_backup_is_of_the_schema_that_was_dumped() {
     db::execute(app.control_database(), &at(dumped)).await;
     let said = manifest(app, acme.id, made["id"].as_str().expect("an id")).await;
     assert_eq!(said["schemaVersion"], json!(dumped), "{said}");
+}
+
+/// What an erasure had removed when it died is certified by the one that goes on.
+#[actix_web::test]
+async fn an_erasure_certifies_what_was_removed_before_it_was_interrupted() {
+    let (app, dir) = (TestApp::shared().await, Dir::new());
+    let acme = app.tenant("counted").await;
+    let slug = acme.slug.as_str();
+    backup(app, slug).await;
+    let file = dir.path().join("certificate.json");
+    let erase = ["tenant", "erase", slug, "--certificate", file.to_str().expect("text"), "--yes", "--output", "json"];
+    dies(app, &erase, "backups", true).await;
+    assert!(!app.storage().join("backups").join(acme.id.to_string()).exists(), "they were removed");
+    let said = run(app, &erase).await.expect(0).json();
+    assert_eq!(said["certificate"]["objects"], 2, "{said}");
 }
