@@ -119,3 +119,28 @@ fn is_gone(removed: io::Result<()>) -> ApiResult<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_written_over_nor_to_where_a_link_leads() {
+        let dir = std::env::temp_dir().join(format!("tenantry-export-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&dir).await.unwrap();
+        let [there, link, elsewhere, new] = ["there", "link", "elsewhere", "new"].map(|name| dir.join(name));
+        fs::write(&there, "mine").await.unwrap();
+        fs::symlink(&elsewhere, &link).await.unwrap();
+        for path in [&there, &link] {
+            let refused = create(path).await.expect_err("something is there");
+            assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{}", path.display());
+        }
+        assert_eq!(fs::read_to_string(&there).await.unwrap(), "mine");
+        assert!(!fs::try_exists(&elsewhere).await.unwrap());
+        create(&new).await.unwrap();
+        assert_eq!(fs::metadata(&new).await.unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_dir_all(&dir).await.unwrap();
+    }
+}

@@ -219,6 +219,29 @@ async fn after_a_crash_at_any_step_an_adoption_can_be_taken_back() {
     }
 }
 
+/// The same command goes on with what was begun; one that asks for something else is told what was begun.
+#[actix_web::test]
+async fn an_interrupted_adoption_is_gone_on_with_as_it_was_begun() {
+    let app = TestApp::shared().await;
+    let (name, files) = (unique("begun"), tempfile::tempdir().unwrap());
+    let target = customers(app, &name).await;
+    let begin = ["--name", "Begun", "--registration", "closed", "--halt-after", "stamp"];
+    let died = attach_with(app, files.path(), &name, &target, &begin).await;
+    assert_eq!(died.code, None, "{died:#?}");
+    for (other, said) in [
+        (["--name", "Another"], "its name is 'Begun', not 'Another'"),
+        (["--registration", "open"], "its registration is 'closed', not 'open'"),
+        (["--max-connections", "7"], "its ceiling of connections is none, not '7'"),
+    ] {
+        let refused = attach_with(app, files.path(), &name, &target, &other).await.expect(4);
+        assert!(refused.stderr.contains(said), "{refused:#?}");
+    }
+    attach(app, files.path(), &name, &target).await.expect(0);
+    let made =
+        format!("SELECT name || ' ' || registration || ' ' || status AS word FROM tenants WHERE slug = '{name}'");
+    assert_eq!(db::word(app.control_database(), &made).await, "Begun closed active");
+}
+
 /// What is certified was seen to go: nothing is, of a database that does not say whose it is. Large objects go as well, and
 /// what the role has in schemas of others.
 #[actix_web::test]
