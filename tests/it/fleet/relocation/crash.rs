@@ -1,9 +1,12 @@
 //! A move that dies after each of its steps, by both methods.
 
 use chrono::TimeDelta;
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use tenantry::fleet::relocate::{Method, Step};
 use tenantry::kernel::Clock;
+use tenantry::testing::Tenant;
+use tokio::time::timeout;
 
 use super::writes::every_number_once;
 use super::{CONTACTS, Ground, is_moved};
@@ -87,6 +90,18 @@ async fn what_was_done_before_a_second_crash_is_taken_back_too() {
     join_all(Method::ALL.iter().map(|method| by(*method))).await;
 }
 
+/// The server has noticed that nobody works on a tenant any more.
+async fn is_let_go(ground: &Ground, tenant: &Tenant) {
+    let locks = format!(
+        "SELECT count(*)::text AS word FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
+         AND (classid::bigint << 32) | objid::bigint = \
+         ('x' || left(encode(sha256('tenant operation {}'), 'hex'), 16))::bit(64)::bigint",
+        tenant.id
+    );
+    let free = async || db::word(ground.app.control_database(), &locks).await == "0";
+    eventually(seconds(10), "the server has noticed", free).await;
+}
+
 /// Nobody comes back for a move that was killed before its hold: what replication has begun would keep the source's log for
 /// ever. A worker takes it back, but not before whoever began it had time to go on with it.
 #[actix_web::test]
@@ -99,18 +114,11 @@ async fn a_move_that_nobody_goes_on_with_is_taken_back() {
         clock.advance(TimeDelta::minutes(minutes));
         worker.take_back_abandoned_moves().await.unwrap()
     };
-    let locks = format!(
-        "SELECT count(*)::text AS word FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
-         AND (classid::bigint << 32) | objid::bigint = \
-         ('x' || left(encode(sha256('tenant operation {}'), 'hex'), 16))::bit(64)::bigint",
-        tenant.id
-    );
     for step in [Step::Replicate, Step::Weigh] {
         // Both times by another driver.
         for _ in 0..2 {
             ground.crash(&tenant, &["--to", "west", "--method", "replicate"], step, true).await;
-            let free = async || db::word(ground.app.control_database(), &locks).await == "0";
-            eventually(seconds(10), "the server has noticed", free).await;
+            is_let_go(&ground, &tenant).await;
             assert_eq!((looks_after(0).await, looks_after(8).await), (0, 0), "{step}");
         }
         assert!(!ground.leftovers(&tenant).await.is_empty(), "{step}: the slot keeps the source's log");
@@ -120,4 +128,25 @@ async fn a_move_that_nobody_goes_on_with_is_taken_back() {
         tenant.admin().contact("Faithful").await;
         assert_eq!(looks_after(11).await, 0, "{step}");
     }
+}
+
+/// One that cannot be taken back now keeps the others waiting for no longer than it may.
+#[actix_web::test]
+async fn an_abandoned_move_that_stands_still_holds_up_no_other() {
+    let ground = Ground::new().await;
+    let (stuck, free) = (ground.app.tenant_on("east", "stuck").await, ground.app.tenant_on("east", "free").await);
+    let (clock, mut worker) = (Clock::default(), ground.app.fleet().with_look_deadline(seconds(8)));
+    worker.control.clock = clock.clone();
+    for tenant in [&stuck, &free] {
+        ground.crash(tenant, &["--to", "west", "--method", "replicate"], Step::Replicate, true).await;
+        is_let_go(&ground, tenant).await;
+    }
+    assert_eq!(worker.take_back_abandoned_moves().await.unwrap(), 0);
+    clock.advance(TimeDelta::minutes(11));
+    // Its publication cannot be dropped: the statement would wait for half a minute.
+    let mut holder = db::open(&ground.server("east").with_database(stuck.role())).await;
+    holder.batch_execute("BEGIN; LOCK TABLE pg_publication IN SHARE MODE").await.unwrap();
+    let swept = timeout(seconds(25), worker.take_back_abandoned_moves()).await.expect("it gives the one up");
+    assert_eq!(swept.unwrap(), 1);
+    assert!(ground.leftovers(&free).await.is_empty() && !ground.leftovers(&stuck).await.is_empty());
 }
