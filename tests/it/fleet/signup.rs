@@ -1,12 +1,16 @@
 //! Self-service sign-up: a tenant of one's own, once, at once, or when an operator agrees.
 
+use std::pin::pin;
+
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, TestApp};
 
 use crate::support::binary::run;
 use crate::support::openapi::OpenApi;
-use crate::support::{db, unique};
+use crate::support::servers::Server;
+use crate::support::{db, eventually, seconds, unique};
 
 pub(super) const PASSWORD: &str = "a password of some length";
 pub(super) const PATH: &str = "/api/v1/tenants";
@@ -257,6 +261,37 @@ async fn the_networks_of_one_site_sign_up_so_often_together() {
     refused.refused(429, "rate_limited");
     ask("2001:db8:2::1").await.expect(202);
     ask("203.0.113.5").await.expect(202);
+}
+
+/// Strangers have half of a node's places: an operator makes a tenant while a crowd of them stands still at a server.
+#[actix_web::test]
+async fn an_operator_is_not_stuck_behind_a_crowd_that_signs_up() {
+    const WAITING: &str = "SELECT count(*)::text AS word FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let (app, server) = (open().await, Server::start().await);
+    let (own, control) = (server.target(), app.control_database());
+    app.cluster("own", &own).await;
+    let draining = |yes: bool| format!("UPDATE clusters SET draining = {yes} WHERE name = 'local'");
+    db::execute(control, &draining(true)).await;
+    // Whoever logs in there may, and nobody makes a role.
+    let mut holder = db::open(&own).await;
+    holder.batch_execute("BEGIN; LOCK TABLE pg_authid IN SHARE MODE").await.expect("a superuser may");
+    let stranger = app.anonymous();
+    let mut crowd = pin!(join_all((0..9).map(|_| stranger.post(PATH, request(&unique("crowd"))))));
+    let operator = async {
+        eventually(seconds(20), "half of the places are taken", async || db::word(&own, WAITING).await == "4").await;
+        db::execute(control, &draining(false)).await;
+        let wanted = json!({"slug": unique("theirs"), "cluster": "local"});
+        app.operator().post("/api/v1/admin/tenants", wanted).await.expect(201);
+        assert_eq!(db::word(&own, WAITING).await, "4", "the others wait for a place");
+    };
+    tokio::select! {
+        answers = crowd.as_mut() => panic!("they were to stand still: {answers:?}"),
+        () = operator => {}
+    }
+    holder.batch_execute("ROLLBACK").await.expect("it is still there");
+    for answer in crowd.await {
+        answer.expect(201);
+    }
 }
 
 #[actix_web::test]
