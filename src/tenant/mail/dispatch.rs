@@ -97,9 +97,12 @@ async fn prepare(
         }
     }
     let words = Words::of(conn, parcel.mail.template(), user).await?;
-    let letter = |words: &Words| words.letter(db.tenant(), links, taken.id, (&parcel, token.expose_secret()));
+    let what = (&parcel, token.expose_secret());
+    if let Some(letter) = words.own_letter(db.tenant(), links, taken.id, what) {
+        return Ok(Ok(letter));
+    }
     // Words of the organisation's own that fail keep nobody from the mail.
-    match letter(&words).or_else(|_| letter(&Words::built_in(parcel.mail.template(), &words.language))) {
+    match Words::built_in(parcel.mail.template(), &words.language).letter(db.tenant(), links, taken.id, what) {
         Ok(letter) => Ok(Ok(letter)),
         Err(error) => {
             tracing::error!(tenant = %db.tenant().id, mail = parcel.mail.template(), %error, "a mail cannot be rendered");

@@ -2,15 +2,19 @@
 //!
 //! Whoever has such a link has the account. In the address of a picture, of a form or of another site's page it would be
 //! handed to that site, so it stands as a text of its own or is all of an `<a href="…">`. That is found out by trying the
-//! template with a mark, with each of its conditions met and not met; and as mail programs make something of almost any
-//! HTML, the HTML of these mails is of plain tags alone, about which no two of them can differ.
+//! template with a mark: with each of its conditions met and not met when it is put, and with what a mail says when that is
+//! sent. As mail programs make something of almost any HTML, the HTML of these mails is of plain tags alone, about which no
+//! two of them can differ.
 
 use std::collections::BTreeSet;
 
-use super::render::{NAMES, Words, trial};
+use super::render::{NAMES, Values, Words, trial};
 
 /// Stands for the link. Of letters, so that nothing escapes it.
 const MARK: &str = "thelinkofthismailwillstandhere";
+/// Names that a template may have conditions on beside the link. Each doubles the ways in which it is tried; a mail with a link
+/// has three to say: who, of which organisation, and whose doing it is.
+const MOST_CONDITIONS: usize = 3;
 
 /// Elements that neither send nor load nor hold anything as it is, but for pictures and style.
 const ELEMENTS: &[&str] = &[
@@ -62,33 +66,43 @@ const TAGS: &str = "This mail has a link that is for its reader alone: write its
                     pictures, values of attributes in quotes, without comments, forms and scripts.";
 const STYLE: &str =
     "A style of this mail asks for no attributes and loads nothing: leave out '[', '\\', '@import' and 'url('.";
+const CONDITIONS: &str =
+    "A mail with a link that is for its reader alone asks for three names at most in its conditions.";
 
 /// What is wrong with where the link stands: the field and a sentence that says what to do.
 pub(super) fn fault(words: &Words) -> Option<(&'static str, String)> {
     let asked = conditions(words);
-    for met in 0..1_u32 << asked.len() {
+    if asked.len() > MOST_CONDITIONS {
+        return Some(("text", CONDITIONS.to_owned()));
+    }
+    (0..1_u32 << asked.len()).find_map(|met| {
         let mut values = trial();
         for (_, name) in asked.iter().enumerate().filter(|(at, _)| (met >> at) & 1 == 0) {
             values.insert(*name, String::new());
         }
-        values.insert("link", MARK.to_owned());
-        let Ok((subject, text, html)) = words.render(&values) else {
-            return Some(("text", "It cannot be rendered.".to_owned()));
-        };
-        if subject.contains(MARK) {
-            return Some((
-                "subject",
-                "Subjects are shown to whoever is near: let {{ link }} stand in the text.".to_owned(),
-            ));
-        }
-        if !stands_alone(&text) {
-            return Some(("text", TEXT.to_owned()));
-        }
-        if let (Some(_), Err(said)) = (&words.body_html, check(&html)) {
-            return Some(("html", said.to_owned()));
-        }
+        fault_in(words, values)
+    })
+}
+
+/// The same in one mail, with what it says.
+pub(super) fn fault_in(words: &Words, mut values: Values) -> Option<(&'static str, String)> {
+    values.insert("link", MARK.to_owned());
+    let Ok((subject, text, html)) = words.render(&values) else {
+        return Some(("text", "It cannot be rendered.".to_owned()));
+    };
+    if subject.contains(MARK) {
+        return Some((
+            "subject",
+            "Subjects are shown to whoever is near: let {{ link }} stand in the text.".to_owned(),
+        ));
     }
-    None
+    if !stands_alone(&text) {
+        return Some(("text", TEXT.to_owned()));
+    }
+    match (&words.body_html, check(&html)) {
+        (Some(_), Err(said)) => Some(("html", said.to_owned())),
+        _ => None,
+    }
 }
 
 /// The names, but for the link, that conditions are on.
@@ -214,6 +228,19 @@ mod tests {
         let subject =
             Words { subject: "{{ link }}".into(), body_text: "{{ link }}".into(), ..Words::built_in("x", "en") };
         assert_eq!(fault(&subject).map(|(field, _)| field), Some("subject"));
+    }
+
+    /// Each name doubles the work.
+    #[test]
+    fn conditions_are_on_three_names_at_most() {
+        let text = |names: &[&str]| {
+            let on: Vec<String> = names.iter().map(|name| format!("{{% if {name} %}}a{{% endif %}}")).collect();
+            format!("{}\n{{{{ link }}}}", on.concat())
+        };
+        assert_eq!(of(&text(&["name", "organisation", "other", "name", "link"]), None), None);
+        assert_eq!(of(&text(&["name", "organisation", "other", "device"]), None), Some("text"));
+        // Those of the subject and of the HTML are counted together with them.
+        assert_eq!(of(&text(&["name", "organisation"]), Some(&text(&["other", "device"]))), Some("text"));
     }
 
     #[test]

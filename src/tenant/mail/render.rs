@@ -92,17 +92,16 @@ impl Words {
 
     /// The words in a language, if there are any in it.
     pub(super) async fn in_language(conn: &mut TenantConn, name: &str, language: &str) -> QueryResult<Option<Self>> {
-        let Some(kind) = built_in::kind(name) else {
-            return Ok(LANGUAGES.contains(&language).then(|| Self::built_in(name, language)));
-        };
+        let built_in = || LANGUAGES.contains(&language).then(|| Self::built_in(name, language));
+        if built_in::kind(name).is_none() {
+            return Ok(built_in());
+        }
         let own = diesel::sql_query(
             "SELECT language, subject, body_text, body_html FROM mail_templates WHERE name = $1 AND language = $2",
         );
         let own: Option<Self> =
             own.bind::<Text, _>(name).bind::<Text, _>(language).get_result(conn).await.optional()?;
-        // Words from before it was said where a link may stand.
-        let own = own.filter(|own| kind.needs != LINK || placed::fault(own).is_none());
-        Ok(own.or_else(|| LANGUAGES.contains(&language).then(|| Self::built_in(name, language))))
+        Ok(own.or_else(built_in))
     }
 
     /// The built-in words.
@@ -122,6 +121,25 @@ impl Words {
         let values = values(tenant, links, (parcel, token), &self.language);
         let (subject, text, html) = self.render(&values)?;
         Ok(Letter { id: id.to_string(), to: parcel.to.clone(), subject, text, html })
+    }
+
+    /// The same by words that may be an organisation's own, and from before it was said where a link may stand. None if they
+    /// cannot be rendered, or if the link of this mail would stand elsewhere.
+    pub(super) fn own_letter(
+        &self,
+        tenant: &Tenant,
+        links: &Links,
+        id: Uuid,
+        (parcel, token): (&Parcel, &str),
+    ) -> Option<Letter> {
+        let kind = built_in::kind(parcel.mail.template());
+        if kind.is_some_and(|kind| kind.needs == LINK) {
+            let values = values(tenant, links, (parcel, token), &self.language);
+            if placed::fault_in(self, values).is_some() {
+                return None;
+            }
+        }
+        self.letter(tenant, links, id, (parcel, token)).ok()
     }
 
     /// Subject, text and HTML.

@@ -252,7 +252,8 @@ pub async fn get_template(
 /// `{{ other }}` are filled in, and `{% if name %} … {% else %} … {% endif %}` asks whether there is something to fill in.
 /// They are tried out first: a mail without what it is for (the link, the event) is refused, so that nobody can be kept
 /// from what concerns them. A link in a mail that is there for its link (`password-reset`, for one) stands by itself or as
-/// all of an `<a href="…">`, and not in the subject; the HTML of such a mail is of plain tags of text, tables and pictures.
+/// all of an `<a href="…">`, and not in the subject; the HTML of such a mail is of plain tags of text, tables and pictures, and
+/// its conditions are on three other names at most.
 /// There can be own words in twenty languages, and of 4 MiB altogether. Wants fresh proof.
 #[utoipa::path(
     tag = "mail",

@@ -339,8 +339,35 @@ async fn the_link_to_a_new_password_is_for_its_reader_alone() {
         let refused = acme.admin().put(path, body).await;
         assert_eq!(refused.invalid(), [(field.to_owned(), "invalid_template".to_owned())], "{refused:?}");
     }
+    let on = |name: &str| format!("{{% if {name} %}}.{{% endif %}}");
+    let on = ["name", "organisation", "other", "device"].map(on).concat();
+    let refused = acme.admin().put(path, body(&format!("{on} {{{{ link }}}}"), good)).await;
+    assert_eq!(refused.invalid(), [("text".to_owned(), "invalid_template".to_owned())], "{refused:?}");
     let later = TestApp::builder().beside(app).start().await;
     let known = later.at(&acme).anonymous().bearing(&acme.admin().token().await);
     later.clock().advance(chrono::TimeDelta::minutes(11));
     known.put(path, body("{{ link }}", good)).await.refused(403, "step_up_required");
+}
+
+/// Words from before it was asked where a link may stand are looked at with each mail, as that goes out.
+#[actix_web::test]
+async fn old_words_are_sent_where_they_give_no_link_away() {
+    let (app, smtp) = shared().await;
+    let acme = app.tenant("acme").await;
+    let asked = json!({"tenant": acme.slug.as_str(), "email": acme.email()});
+    let sent = async |on: &str, says: &str| {
+        let text = format!("{{% if {on} %}}https://evil.example/?{{% endif %}}{{{{ link }}}}");
+        let old = format!(
+            "INSERT INTO mail_templates (name, language, subject, body_text, updated_at) \
+             VALUES ('password-reset', 'en', 'Old words', '{text}', now()) \
+             ON CONFLICT (name, language) DO UPDATE SET body_text = excluded.body_text"
+        );
+        db::execute(acme.database(), &old).await;
+        acme.anonymous().post("/api/v1/auth/forgot-password", asked.clone()).await.expect(202);
+        let letter = smtp.letter(acme.email(), says).await;
+        assert!(!letter.text.contains("evil") && !letter.token().is_empty(), "{letter:?}");
+    };
+    // This mail tells of no device, however somebody words it.
+    sent("device", "Old words").await;
+    sent("organisation", "Choose a new password for").await;
 }
