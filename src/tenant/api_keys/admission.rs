@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -25,8 +24,9 @@ use crate::router::{Access, Error, KeyHolder, Rate, Result, TenantConn, TenantDb
 use crate::tenant::auth::admission::REMEMBERED;
 
 const MOST: u64 = 50_000;
-/// How old the note of a key's last use may be.
+/// How old the note of a key's last use may be, and how often a node tries to write one.
 const NOTED: TimeDelta = TimeDelta::minutes(1);
+const NOTED_HERE: Duration = Duration::from_mins(1);
 
 /// What was read of a key; nothing, if there is none.
 #[derive(Debug, Clone)]
@@ -45,8 +45,6 @@ struct Known {
     expires_at: Option<DateTime<Utc>>,
     owner_active: bool,
     last_used_at: Option<DateTime<Utc>>,
-    /// Whether its use was noted since it was read.
-    noted: AtomicBool,
 }
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
@@ -57,6 +55,8 @@ pub(in crate::tenant) struct KeyAdmission {
     verdicts: Cache<(TenantId, [u8; 32]), Verdict>,
     changes: Cache<(TenantId, ApiKeyId), Instant>,
     limits: Cache<(TenantId, ApiKeyId, NonZeroU32), Arc<Limiter>>,
+    /// Keys whose use was noted here a moment ago, or is being noted.
+    noted: Cache<(TenantId, ApiKeyId), ()>,
 }
 
 impl std::fmt::Debug for KeyAdmission {
@@ -77,6 +77,7 @@ impl KeyAdmission {
                 .eviction_policy(lru())
                 .time_to_idle(Duration::from_mins(2))
                 .build(),
+            noted: Cache::builder().max_capacity(MOST).eviction_policy(lru()).time_to_live(NOTED_HERE).build(),
         }
     }
 
@@ -162,25 +163,28 @@ impl KeyAdmission {
             expires_at: found.expires_at,
             owner_active: found.owner_active,
             last_used_at: found.last_used_at,
-            noted: AtomicBool::new(false),
         };
         Ok(Verdict { read_at, key: Some(Arc::new(key)) })
     }
 
-    /// Notes the use, every so often. A request is not refused because that could not be noted.
+    /// Notes the use, every so often. No request waits for that, nor is refused because it could not be done.
     async fn note(&self, db: &TenantDb, key: &Known, from: Option<IpAddr>) {
-        let now = self.clock.now();
-        if key.last_used_at.is_some_and(|at| now - at < NOTED) || key.noted.swap(true, Ordering::Relaxed) {
+        let (now, id) = (self.clock.now(), key.holder.id);
+        if key.last_used_at.is_some_and(|at| now - at < NOTED)
+            || !self.noted.entry((db.tenant().id, id)).or_insert(()).await.is_fresh()
+        {
             return;
         }
-        let (id, ip) = (key.holder.id, from.map(|ip| ip.to_string()));
-        let noted = db
-            .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
-                Ok(store::used(conn, id, ip, now).await?)
-            })
-            .await;
-        if let Err(error) = noted {
-            tracing::debug!(key = %id, %error, "the use of an API key could not be noted");
-        }
+        let (db, ip) = (db.clone(), from.map(|ip| ip.to_string()));
+        tokio::spawn(async move {
+            let noted = db
+                .transaction(async move |conn: &mut TenantTx| -> ApiResult<()> {
+                    Ok(store::used(conn, id, ip, now).await?)
+                })
+                .await;
+            if let Err(error) = noted {
+                tracing::debug!(key = %id, %error, "the use of an API key could not be noted");
+            }
+        });
     }
 }

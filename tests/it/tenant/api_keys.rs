@@ -38,16 +38,45 @@ async fn a_key_does_what_its_scopes_say() {
     }
     program.post("/api/v1/auth/logout", json!({})).await.refused(403, "permission_denied");
     // It is seen without its secret, and its use is noted.
-    let shown = acme.admin().get(&format!("{PATH}/{id}")).await.expect(200);
+    let one = format!("{PATH}/{id}");
+    let noted = async || !acme.admin().get(&one).await.expect(200).data()["lastUsedAt"].is_null();
+    eventually(Duration::from_secs(10), "its use is noted", noted).await;
+    let shown = acme.admin().get(&one).await.expect(200);
     assert!(
         !shown.text.contains(&text) && shown.data()["hint"].as_str().is_some_and(|hint| hint.len() == 7),
         "{shown:?}"
     );
-    assert!(!shown.data()["lastUsedAt"].is_null(), "{shown:?}");
     let list = acme.admin().get(PATH).await.expect(200);
     assert!(list.data().as_array().is_some_and(|keys| keys.iter().any(|key| key["id"] == id.as_str())), "{list:?}");
     let kept = db::word(acme.database(), &format!("SELECT k::text AS word FROM api_keys k WHERE id = '{id}'")).await;
     assert!(!kept.contains(&text[10..]), "{kept}");
+}
+
+/// Whoever holds the key's row keeps none of its requests waiting, and no more than one note.
+#[actix_web::test]
+async fn no_request_waits_for_the_note_of_a_key_s_use() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    let (id, _, old) = key(&acme, with(&["contacts:read"])).await;
+    let rotated = acme.admin().post(&format!("{PATH}/{id}/rotate"), json!({"overlapSeconds": 3600})).await.expect(200);
+    let new = acme.anonymous().with("x-api-key", rotated.data()["key"].as_str().expect("the key"));
+    let mut holder = db::open(acme.database()).await;
+    db::words_on(&mut holder, "BEGIN").await;
+    db::words_on(&mut holder, &format!("SELECT id::text AS word FROM api_keys WHERE id = '{id}' FOR UPDATE")).await;
+    let waiting = "SELECT count(*)::text AS word FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock'";
+    let waiting = async || db::word(acme.database(), waiting).await;
+    // What is remembered of a key is remembered by its secret.
+    for program in [&old, &new] {
+        let answered = tokio::time::timeout(Duration::from_secs(10), program.get("/api/v1/contacts")).await;
+        answered.expect("an answer while its row is held").expect(200);
+        eventually(Duration::from_secs(10), "the note waits", async || waiting().await != "0").await;
+    }
+    old.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(waiting().await, "1");
+    db::words_on(&mut holder, "COMMIT").await;
+    let noted = format!("SELECT (last_used_at IS NOT NULL)::text AS word FROM api_keys WHERE id = '{id}'");
+    eventually(Duration::from_secs(10), "it is noted", async || db::word(acme.database(), &noted).await == "true")
+        .await;
 }
 
 #[actix_web::test]
