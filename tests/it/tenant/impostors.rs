@@ -55,19 +55,31 @@ async fn plant(app: &TestApp, acme: &Tenant, Account { id, person, .. }: &Accoun
         "INSERT INTO passkeys (id, user_id, name, credential_id, credential, created_at) \
          VALUES (gen_random_uuid(), '{id}', 'k', sha256('{id}'::bytea), '{{}}', now()); \
          INSERT INTO social_accounts (id, user_id, provider_id, issuer, subject, created_at, last_used_at) \
-         VALUES (gen_random_uuid(), '{id}', '{provider}', 'g', '{id}', now(), now())"
+         VALUES (gen_random_uuid(), '{id}', '{provider}', 'g', '{id}', now(), now()); \
+         INSERT INTO scim_tokens (id, name, owner_id, token_hash, hint, created_at) \
+         VALUES (gen_random_uuid(), 's', '{id}', sha256('{id}'::bytea), 'hint', now()); \
+         INSERT INTO oauth_clients (id, name, owner_id, redirect_uris, grants, scopes, created_at, updated_at) \
+         SELECT gen_random_uuid(), 'a', id, '{{}}', '{{client_credentials}}', '{{}}', now(), now() \
+         FROM users WHERE id = '{id}' OR email = '{}'; \
+         INSERT INTO oauth_consents (user_id, client_id, scopes, created_at, updated_at) \
+         SELECT '{id}', id, '{{}}', now(), now() FROM oauth_clients WHERE owner_id <> '{id}'",
+        acme.email()
     );
     db::execute(acme.database(), &planted).await;
     program
 }
 
-/// How many passkeys, accounts at providers, API keys and second factors there are.
+/// How many passkeys, accounts at providers, API keys, second factors, tokens for directories, apps and consents to the apps
+/// of others there are.
 async fn left(acme: &Tenant, id: &str) -> String {
     let left = format!(
         "SELECT (SELECT count(*) FROM passkeys WHERE user_id = '{id}') || ' ' || \
          (SELECT count(*) FROM social_accounts WHERE user_id = '{id}') || ' ' || \
          (SELECT count(*) FROM api_keys WHERE owner_id = '{id}') || ' ' || \
-         (SELECT count(*) FROM second_factors WHERE user_id = '{id}') AS word"
+         (SELECT count(*) FROM second_factors WHERE user_id = '{id}') || ' ' || \
+         (SELECT count(*) FROM scim_tokens WHERE owner_id = '{id}') || ' ' || \
+         (SELECT count(*) FROM oauth_clients WHERE owner_id = '{id}') || ' ' || \
+         (SELECT count(*) FROM oauth_consents WHERE user_id = '{id}') AS word"
     );
     db::word(acme.database(), &left).await
 }
@@ -106,7 +118,7 @@ async fn an_impostor_leaves_nothing_in_an_account_whose_owner_chooses_a_password
     let came = reset(&acme, smtp, &account.email).await;
     assert_ne!(came.data()["mfaRequired"], true, "{came:?}");
     program.get("/api/v1/users").await.refused(401, "token_invalid");
-    assert_eq!(left(&acme, &account.id).await, "0 0 0 0");
+    assert_eq!(left(&acme, &account.id).await, "0 0 0 0 0 0 0");
     let said = said(&acme, &account.id, "password.reset").await;
     assert!(said.contains("passkeys: 1"), "{said}");
 }
@@ -120,7 +132,7 @@ async fn an_impostor_leaves_nothing_in_an_account_whose_owner_follows_a_link() {
     let program = plant(app, &acme, &account).await;
     let session = account.person.token().await;
     verify(&acme, smtp, &account.email, &acme.anonymous()).await;
-    assert_eq!(left(&acme, &account.id).await, "0 0 0 0");
+    assert_eq!(left(&acme, &account.id).await, "0 0 0 0 0 0 0");
     program.get("/api/v1/users").await.refused(401, "token_invalid");
     let me = acme.anonymous().bearing(&session).get("/api/v1/users/me").await;
     me.refused(401, "token_revoked");
@@ -158,8 +170,25 @@ async fn a_newcomer_who_verifies_signed_in_keeps_what_they_have_enrolled() {
     let came = reset(&acme, smtp, &account.email).await;
     assert_eq!(came.data()["mfaRequired"], true, "{came:?}");
     program.get("/api/v1/users").await.expect(200);
-    assert_eq!(left(&acme, &account.id).await, "1 1 1 1");
+    assert_eq!(left(&acme, &account.id).await, "1 1 1 1 1 1 1");
     assert_eq!(said(&acme, &account.id, "password.reset").await, "none");
+}
+
+/// A passkey or an account elsewhere may be what was left there: who comes in by one may be the impostor.
+#[actix_web::test]
+async fn an_impostor_keeps_nothing_by_a_session_that_no_password_has_opened() {
+    let (app, smtp) = shared().await;
+    let acme = open(app).await;
+    let account = sign_up(&acme).await;
+    plant(app, &acme, &account).await;
+    let opened = format!("UPDATE sessions SET amr = '{{pop,mfa}}' WHERE user_id = '{}'", account.id);
+    db::execute(acme.database(), &opened).await;
+    let by = json!({"refreshToken": account.person.refresh_token().await});
+    let session = post(&acme, "refresh", by).await.expect(200).data()["accessToken"].clone();
+    let session = acme.anonymous().bearing(session.as_str().expect("a token"));
+    verify(&acme, smtp, &account.email, &session).await;
+    assert_eq!(left(&acme, &account.id).await, "0 0 0 0 0 0 0");
+    session.get("/api/v1/users/me").await.refused(401, "token_revoked");
 }
 
 /// In a copy of the database nobody's address is verified, nor is one that an administrator has given: the audit knows that
@@ -178,7 +207,7 @@ async fn mail_alone_is_no_way_around_what_somebody_has_enrolled_who_had_shown_an
     forgot(&acme, &other).await;
     let came = reset(&acme, smtp, &other).await;
     assert_eq!(came.data()["mfaRequired"], true, "{came:?}");
-    assert_eq!(left(&acme, &account.id).await, "1 1 1 1");
+    assert_eq!(left(&acme, &account.id).await, "1 1 1 1 1 1 1");
 }
 
 /// The first person was set up with the organisation, and the audit says so: whoever is the oldest one later was not.
@@ -194,5 +223,5 @@ async fn an_impostor_does_not_become_the_first_person() {
     forgot(&acme, &account.email).await;
     let came = reset(&acme, smtp, &account.email).await;
     assert_ne!(came.data()["mfaRequired"], true, "{came:?}");
-    assert_eq!(left(&acme, &account.id).await, "0 0 0 0");
+    assert_eq!(left(&acme, &account.id).await, "0 0 0 0 0 0 0");
 }
