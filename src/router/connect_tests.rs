@@ -78,8 +78,15 @@ fn an_administrator_s_session_says_where_names_lead_to() {
     let own = ConnectOptions { lock_timeout: Some(Duration::from_secs(1)), ..ConnectOptions::default() };
     assert!(!own.startup().contains("search_path"));
     let theirs = ConnectOptions { rights: Rights::Administrator, ..own }.startup();
-    for said in ["-c search_path=pg_catalog,pg_temp ", "-c role=none ", "-c row_security=off ", "-c lock_timeout=1000"]
-    {
+    for said in [
+        "-c search_path=pg_catalog,pg_temp ",
+        "-c role=none ",
+        "-c row_security=off ",
+        "-c default_transaction_read_only=off ",
+        // Else what is quoted for one form would be read in the other.
+        "-c standard_conforming_strings=on ",
+        "-c lock_timeout=1000",
+    ] {
         assert!(theirs.contains(said), "{said}: {theirs}");
     }
 }

@@ -27,7 +27,7 @@ use crate::tenant::auth::{Auth, Program};
 /// Bytes of a form.
 const LONGEST: usize = 16 * 1024;
 /// How long an app may take to send it.
-const ARRIVAL: Duration = Duration::from_secs(30);
+const ARRIVAL: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 30_000 });
 
 /// Parameters, each once. One without a value is none (RFC 6749, section 3.1).
 pub(super) struct Form(BTreeMap<String, String>);
@@ -230,7 +230,9 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::error::PayloadError;
     use actix_web::test::TestRequest;
+    use futures_util::stream::{self, StreamExt as _};
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -242,6 +244,16 @@ mod tests {
         assert!(form.need("b").is_err());
         assert!(Form::read(b"a=1&a=1").is_err() && Form::read(b"a=%00").is_err());
         assert!(Form::read(&vec![b'a'; LONGEST + 1]).is_err());
+    }
+
+    /// Whoever begins one and never ends it is not waited for.
+    #[actix_web::test]
+    async fn a_form_that_does_not_arrive_is_given_up() {
+        let kind = (CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = TestRequest::default().insert_header(kind).to_http_request();
+        let mut never: Payload = stream::pending::<Result<web::Bytes, PayloadError>>().boxed_local().into();
+        let given_up = timeout(Duration::from_secs(10), Form::from_request(&request, &mut never)).await;
+        assert!(given_up.expect("it is given up").is_err());
     }
 
     #[test]
