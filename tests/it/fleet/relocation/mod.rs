@@ -5,6 +5,7 @@ mod crash;
 mod drain;
 mod faults;
 mod large;
+mod obstacles;
 mod planted;
 mod writes;
 

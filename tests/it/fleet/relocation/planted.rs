@@ -1,5 +1,6 @@
 //! What a tenant's role has made in its own database runs as that role alone, whoever moves it.
 
+use secrecy::ExposeSecret as _;
 use tenantry::control::tenants;
 use tenantry::error::ApiError;
 use tenantry::fleet::relocate::Step;
@@ -258,6 +259,24 @@ async fn the_role_has_its_password_at_the_target_once_it_is_opened() {
     }
     is_moved(&ground.moving(&tenant, &arguments).await.expect(0).json(), "west");
     assert_eq!(opens().await, Ok(()));
+    tenant.admin().get(CONTACTS).await.expect(200);
+    who_was_left_there_is_ended_first(&ground).await;
+}
+
+/// A session that an interrupted run has left at the target: what is loaded would wait for it, or for what it does.
+async fn who_was_left_there_is_ended_first(ground: &Ground) {
+    let tenant = ground.app.tenant_on("east", "left").await;
+    let own = own(ground, &tenant, "west").await;
+    let arguments = ["--to", "west", "--method", "dump", "--hold-deadline", "20s"];
+    ground.crash(&tenant, &arguments, Step::Target, false).await;
+    let password = own.password.expose_secret();
+    let let_in = format!("ALTER ROLE \"{}\" LOGIN PASSWORD '{password}'", tenant.role());
+    db::execute(&ground.server("west"), &let_in).await;
+    let mut left = db::open(&own).await;
+    for statement in ["BEGIN", "CREATE TABLE public.contacts (id int)"] {
+        db::words_on(&mut left, statement).await;
+    }
+    is_moved(&ground.moving(&tenant, &arguments).await.expect(0).json(), "west");
     tenant.admin().get(CONTACTS).await.expect(200);
 }
 
