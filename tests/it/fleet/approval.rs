@@ -2,7 +2,11 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tenantry::control::signups;
+use tenantry::error::ApiError;
+use tenantry::kernel::OperationId;
 use tenantry::kernel::crypto::sha256;
+use tenantry::router::MainConn;
 use tenantry::testing::TestApp;
 
 use super::signup::{PASSWORD, PATH, request};
@@ -98,6 +102,23 @@ async fn a_sign_up_is_decided_once_however_many_operators_try() {
         let made = db::words(app.control_database(), &made).await;
         let expected = if won == "approve" { ("done", vec!["active".to_owned()]) } else { ("cancelled", vec![]) };
         assert_eq!((state.as_str(), made), (Some(expected.0), expected.1), "{other}");
+    }
+    // Nor is one that was decided refused with all who wait.
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        jobs.push(app.anonymous().post(PATH, request(&unique("decided"))).await.expect(202).id());
+    }
+    let decided = format!("UPDATE operations SET state = 'done', finished_at = now() WHERE id = '{}'", jobs[0]);
+    db::execute(app.control_database(), &decided).await;
+    let ids: Vec<OperationId> = jobs.iter().map(|job| job.parse().expect("an id")).collect();
+    let control = app.control();
+    let refused = control.db.transaction(async move |conn: &mut MainConn| -> Result<usize, ApiError> {
+        signups::refuse(conn, &ids, "Nobody.").await
+    });
+    assert_eq!(refused.await.expect("the control plane answers"), 1);
+    for (job, state) in jobs.iter().zip(["done", "cancelled"]) {
+        let is = format!("SELECT state AS word FROM operations WHERE id = '{job}'");
+        assert_eq!(db::word(app.control_database(), &is).await, state);
     }
 }
 

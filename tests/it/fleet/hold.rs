@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use tenantry::control::tenants;
 use tenantry::error::ApiError;
@@ -93,4 +94,29 @@ async fn a_hold_ends_by_itself_and_patience_does_too() {
     for _ in 0..5 {
         admin.contact("Afterwards").await;
     }
+}
+
+/// Holds of a server that does not answer stay. They hide none of another's, however many and old they are.
+#[actix_web::test]
+async fn the_expired_holds_of_one_server_hide_none_of_another_s() {
+    let app = TestApp::builder().start().await;
+    let id = app.tenant("held").await.id;
+    // Those of tenants that are nowhere stand for those of one server.
+    let holds = format!(
+        "ALTER TABLE tenant_holds DROP CONSTRAINT tenant_holds_tenant_id_fkey; \
+         INSERT INTO tenant_holds (tenant_id, operation_id, held_until) \
+         SELECT gen_random_uuid(), gen_random_uuid(), now() - interval '1 hour' FROM generate_series(1, 100) \
+         UNION ALL SELECT '{id}', gen_random_uuid(), now() - interval '1 second'"
+    );
+    let control = app.control();
+    // Nobody else sees them, who would end them.
+    let expired = control.db.transaction(async move |conn: &mut MainConn| -> Result<_, ApiError> {
+        conn.batch_execute(&holds).await?;
+        let expired = tenants::expired_holds(conn).await?;
+        conn.batch_execute("DELETE FROM tenant_holds").await?;
+        Ok(expired)
+    });
+    let expired = expired.await.expect("the control plane answers");
+    assert_eq!(expired.len(), 100);
+    assert!(expired.iter().any(|(tenant, _)| *tenant == id), "{expired:?}");
 }
