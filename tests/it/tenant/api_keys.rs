@@ -55,7 +55,9 @@ async fn a_key_does_what_its_scopes_say() {
 /// Whoever holds the key's row keeps none of its requests waiting, and no more than one note.
 #[actix_web::test]
 async fn no_request_waits_for_the_note_of_a_key_s_use() {
-    let acme = TestApp::shared().await.tenant("acme").await;
+    // The note has a connection alone meanwhile: here no neighbour is short of them.
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
     let (id, _, old) = key(&acme, with(&["contacts:read"])).await;
     let rotated = acme.admin().post(&format!("{PATH}/{id}/rotate"), json!({"overlapSeconds": 3600})).await.expect(200);
     let new = acme.anonymous().with("x-api-key", rotated.data()["key"].as_str().expect("the key"));
