@@ -8,6 +8,9 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::{admin, sql};
 use crate::router::Target;
 
+/// How default privileges begin.
+const DEFAULTS: &str = "ALTER DEFAULT PRIVILEGES ";
+
 /// Says in a copy, as the role that owns it, what a script of privileges says of the `original` role's.
 pub(in crate::fleet) async fn grant(script: &str, original: &str, own: &Target) -> ApiResult<()> {
     let mut conn = admin::open_own(own).await?;
@@ -25,7 +28,7 @@ fn statements(script: &str, original: &str, role: &str, known: &HashSet<String>)
 }
 
 fn statement(line: &str, original: &str, role: &str, known: &HashSet<String>) -> Option<String> {
-    const BEGINNINGS: [&str; 3] = ["GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES "];
+    const BEGINNINGS: [&str; 3] = ["GRANT ", "REVOKE ", DEFAULTS];
     let line = line.strip_suffix(';')?;
     if !BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) {
         return None;
@@ -46,11 +49,15 @@ fn statement(line: &str, original: &str, role: &str, known: &HashSet<String>) ->
     } else {
         return None;
     };
-    // Only default privileges say so; as it stands there, quoted or not.
-    let whose = |quoted: &str| format!(" FOR ROLE {quoted} ");
-    let rest = rest
-        .replace(&whose(original), &whose(&sql::ident(role)))
-        .replace(&whose(&sql::ident(original)), &whose(&sql::ident(role)));
+    let rest = match rest.strip_prefix(DEFAULTS) {
+        // Another role's are left out, an administrator's for one: nobody else may say them.
+        Some(defaults) => {
+            let whose = [original.to_owned(), sql::ident(original)].map(|name| format!("FOR ROLE {name} "));
+            let defaults = whose.iter().find_map(|whose| defaults.strip_prefix(whose.as_str()))?;
+            format!("{DEFAULTS}FOR ROLE {} {defaults}", sql::ident(role))
+        }
+        None => rest.to_owned(),
+    };
     Some(format!("{rest}{grantee}{option}"))
 }
 
@@ -74,6 +81,9 @@ mod tests {
             GRANT SELECT ON TABLE public.users TO reporting WITH GRANT OPTION;\n\
             GRANT SELECT ON TABLE public.users TO gone;\n\
             ALTER DEFAULT PRIVILEGES FOR ROLE t_1 IN SCHEMA public GRANT SELECT ON TABLES TO \"Reporting\";\n\
+            ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT SELECT ON TABLES TO t_1;\n\
+            ALTER DEFAULT PRIVILEGES FOR ROLE t_10 REVOKE ALL ON FUNCTIONS FROM PUBLIC;\n\
+            ALTER DEFAULT PRIVILEGES FOR ROLE \"my admin\" GRANT ALL ON TABLES TO t_1;\n\
             SET SESSION AUTHORIZATION t_1;\n";
         let known = HashSet::from(["reporting".to_owned(), "Reporting".to_owned(), "t_1".to_owned()]);
         assert_eq!(
@@ -86,5 +96,13 @@ mod tests {
                 "ALTER DEFAULT PRIVILEGES FOR ROLE \"t_2\" IN SCHEMA public GRANT SELECT ON TABLES TO \"Reporting\"",
             ]
         );
+    }
+
+    #[test]
+    fn default_privileges_count_by_whose_they_are() {
+        let script = "ALTER DEFAULT PRIVILEGES FOR ROLE \"T-1\" GRANT SELECT ON TABLES TO PUBLIC;\n\
+            ALTER DEFAULT PRIVILEGES FOR ROLE \"T-10\" GRANT SELECT ON TABLES TO PUBLIC;\n";
+        let said = ["ALTER DEFAULT PRIVILEGES FOR ROLE \"t_2\" GRANT SELECT ON TABLES TO PUBLIC"];
+        assert_eq!(statements(script, "T-1", "t_2", &HashSet::new()), said);
     }
 }

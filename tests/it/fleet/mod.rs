@@ -5,6 +5,7 @@ mod attach;
 mod backups;
 mod clone;
 mod clusters;
+mod copies;
 mod crash;
 mod doctor;
 mod drift;
