@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contents::TableContents;
 use super::vault::Digest;
+use crate::fleet::copy::Extensions;
 use crate::kernel::{BackupId, Slug, TenantId};
 
 /// The form of manifests that this release writes.
@@ -28,6 +29,9 @@ pub(in crate::fleet) struct Manifest {
     pub(in crate::fleet) schema_version: i32,
     /// The role that owns the data, and that its grants name.
     pub(in crate::fleet) role: String,
+    /// What an administrator had installed. Backups of earlier releases do not say.
+    #[serde(default)]
+    pub(in crate::fleet) extensions: Option<Extensions>,
     /// The sealed dump.
     pub(in crate::fleet) dump: Digest,
     /// What it holds.

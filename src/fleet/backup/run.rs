@@ -11,14 +11,16 @@ use super::dump::{self, Snapshot};
 use super::manifest::{FORMAT, Manifest};
 use super::vault::{DUMP, Digest, MANIFEST, Vault, damaged, nowhere};
 use crate::control::backups::{self, Backup, BackupState};
+use crate::control::clusters;
 use crate::control::operations::Operation;
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::Fleet;
+use crate::fleet::copy::Extensions;
 use crate::fleet::operation::{Journal, Steps};
+use crate::fleet::{Fleet, admin};
 use crate::kernel::BackupId;
 use crate::router::tenant::words;
-use crate::router::{MainConn, Target};
+use crate::router::{MainConn, Target, TenantKind};
 use crate::storage::Storage;
 
 words! {
@@ -45,6 +47,9 @@ pub(in crate::fleet) struct Dumped {
     schema_version: i32,
     dump: Digest,
     tables: Vec<TableContents>,
+    /// Not in the journal of a run that an earlier release began.
+    #[serde(default)]
+    extensions: Option<Extensions>,
 }
 
 pub(super) struct Run<'a> {
@@ -132,6 +137,7 @@ pub(in crate::fleet) struct Taking<'a> {
 impl Taking<'_> {
     /// The sealed dump, and what the tables held at its moment.
     pub(in crate::fleet) async fn dump(&self, journal: &mut Journal<'_>) -> ApiResult<Dumped> {
+        let extensions = Some(self.extensions().await?);
         let mut snapshot = Snapshot::take(self.direct).await?;
         let at = self.fleet.control.clock.now();
         let mut program = snapshot.dump(self.direct)?;
@@ -160,12 +166,25 @@ impl Taking<'_> {
         let (tables, dump) = (tables?, sealed?);
         let tables = tables.ok_or_else(|| ApiError::internal("the tables were not read"))?;
         program.end(&said.unwrap_or_default()).await?;
-        Ok(Dumped { at, schema_version: self.tenant.schema_version, dump, tables })
+        Ok(Dumped { at, schema_version: self.tenant.schema_version, dump, tables, extensions })
+    }
+
+    /// What an administrator has installed, as an administrator sees it: whoever restores it installs the same. Nothing where
+    /// the server is a customer's own, whose administrators are not ours.
+    async fn extensions(&self) -> ApiResult<Extensions> {
+        let Some(id) = self.tenant.cluster_id.filter(|_| self.tenant.kind == TenantKind::Shared) else {
+            return Ok(Extensions::default());
+        };
+        let keys = self.fleet.control.keys.clone();
+        let cluster =
+            self.fleet.control.db.read(async move |conn: &mut MainConn| clusters::get(conn, &keys, id).await).await?;
+        let database = cluster.admin.with_database(&self.tenant.database_name);
+        Extensions::read(&mut admin::open(&database).await?, &self.tenant.role_name).await
     }
 
     /// The sealed manifest.
     pub(in crate::fleet) async fn manifest(&self, dumped: Dumped) -> ApiResult<()> {
-        let Dumped { at, schema_version, dump, tables } = dumped;
+        let Dumped { at, schema_version, dump, tables, extensions } = dumped;
         let manifest = Manifest {
             format: FORMAT,
             backup: self.id,
@@ -174,6 +193,7 @@ impl Taking<'_> {
             created_at: at,
             schema_version,
             role: self.direct.user.clone(),
+            extensions,
             dump,
             tables,
         };

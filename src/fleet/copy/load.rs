@@ -36,7 +36,8 @@ impl Load<'_> {
     pub(in crate::fleet) async fn run(&self) -> ApiResult<()> {
         self.make_empty().await?;
         let list = self.pass(None, &["--list"], None).await?;
-        let lists = Lists::read(&list);
+        let mut lists = Lists::read(&list);
+        self.extend(&mut lists).await?;
         let database = format!("--dbname={}", self.own.database);
         let arguments = [&*database, "--no-password", "--no-owner", "--no-acl", "--exit-on-error"];
         self.pass(Some(self.own), &arguments, Some(&lists.objects)).await?;
@@ -56,6 +57,21 @@ impl Load<'_> {
         let stamp = [("role", role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
         admin::run(&mut inside, sql::STAMP, &stamp).await?;
         admin::run(&mut inside, sql::GRANTS, &[("role", role)]).await
+    }
+
+    /// Installs what an administrator had installed, with what it kept.
+    async fn extend(&self, lists: &mut Lists) -> ApiResult<()> {
+        let Some(extensions) = &self.manifest.extensions else { return Ok(()) };
+        let (target, role) = (self.admin.with_database(&self.own.database), &*self.own.user);
+        let mut inside = admin::open(&target).await?;
+        extensions.install(&mut inside, role).await?;
+        let rows = extensions.take(lists);
+        if !rows.is_empty() {
+            let database = format!("--dbname={}", target.database);
+            let arguments = [&*database, "--no-password", "--data-only", "--no-owner", "--no-acl", "--exit-on-error"];
+            self.pass(Some(&target), &arguments, Some(&rows)).await?;
+        }
+        extensions.grant(&mut inside, role).await
     }
 
     /// Lets `pg_restore` read the dump, and gives what it prints.

@@ -9,9 +9,9 @@ use diesel_async::SimpleAsyncConnection as _;
 use tokio::process::Command;
 
 use super::run::Run;
-use super::{extensions, target, triggers};
+use super::{target, triggers};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::copy::{Lists, grant};
+use crate::fleet::copy::{Extensions, Lists, grant};
 use crate::fleet::{admin, programs, refused};
 use crate::router::Target;
 
@@ -69,20 +69,34 @@ async fn restore(run: &Run<'_>, schema_only: bool) -> ApiResult<()> {
         dump.arg("--schema-only");
     }
     finish("pg_dump", dump).await?;
-    let there = extensions::install(run).await?;
     let (mut list, _private) = client("pg_restore", &run.loader()?)?;
     list.arg("--list").arg(&archive);
     let mut lists = Lists::read(&finish("pg_restore", list).await?);
-    extensions::settings(run, &files, &mut lists).await?;
-    run.loading(load(run, &files, &lists, &there)).await
+    extend(run, &files, &mut lists).await?;
+    run.loading(load(run, &files, &lists)).await
 }
 
-/// Loads the dump as the tenant's own role, but for the schemas that are `there`.
-async fn load(run: &Run<'_>, files: &programs::PrivateFiles, lists: &Lists, there: &[String]) -> ApiResult<()> {
+/// Installs what an administrator has installed at the source, with what it keeps.
+async fn extend(run: &Run<'_>, files: &programs::PrivateFiles, lists: &mut Lists) -> ApiResult<()> {
+    let (target, role) = (run.at_target()?, &run.tenant.role_name);
+    let extensions = Extensions::read(&mut admin::open(&run.at_source()).await?, role).await?;
+    let mut inside = admin::open(&target).await?;
+    extensions.install(&mut inside, role).await?;
+    let rows = extensions.take(lists);
+    if !rows.is_empty() {
+        let rows = files.write("settings", &rows).map_err(ApiError::internal)?;
+        let (mut restore, _private) = client("pg_restore", &target)?;
+        restore.args(["--exit-on-error", "--data-only", "--no-owner", "--no-acl", "--dbname", &target.database]);
+        restore.arg("--use-list").arg(rows).arg(files.path("archive"));
+        finish("pg_restore", restore).await?;
+    }
+    extensions.grant(&mut inside, role).await
+}
+
+/// Loads the dump as the tenant's own role.
+async fn load(run: &Run<'_>, files: &programs::PrivateFiles, lists: &Lists) -> ApiResult<()> {
     let (loader, archive) = (run.loader()?, files.path("archive"));
-    let is_there = |line: &&str| there.iter().any(|schema| line.contains(&format!(" SCHEMA - {schema} ")));
-    let objects: String = lists.objects.lines().filter(|line| !is_there(line)).flat_map(|line| [line, "\n"]).collect();
-    let objects = files.write("objects", &objects).map_err(ApiError::internal)?;
+    let objects = files.write("objects", &lists.objects).map_err(ApiError::internal)?;
     let (mut restore, _private) = client("pg_restore", &loader)?;
     restore.args(["--exit-on-error", "--no-owner", "--no-acl", "--no-tablespaces", "--jobs=2"]);
     restore.args(["--dbname", &loader.database]).arg("--use-list").arg(objects).arg(&archive);
@@ -94,7 +108,7 @@ async fn load(run: &Run<'_>, files: &programs::PrivateFiles, lists: &Lists, ther
 }
 
 /// One of PostgreSQL's programs, told where to connect.
-pub(super) fn client(program: &'static str, target: &Target) -> ApiResult<(Command, programs::PrivateFiles)> {
+fn client(program: &'static str, target: &Target) -> ApiResult<(Command, programs::PrivateFiles)> {
     programs::client(program, target).map_err(|error| {
         refused(format!("{program} cannot be started. Install PostgreSQL's client programs on this machine."))
             .caused_by(error)
@@ -102,7 +116,7 @@ pub(super) fn client(program: &'static str, target: &Target) -> ApiResult<(Comma
 }
 
 /// Runs a program to its end; it dies with whoever waits for it. Gives what it printed.
-pub(super) async fn finish(program: &'static str, mut command: Command) -> ApiResult<String> {
+async fn finish(program: &'static str, mut command: Command) -> ApiResult<String> {
     command.env("PGCONNECT_TIMEOUT", "10").stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.map_err(ApiError::internal)?;
     if output.status.success() {

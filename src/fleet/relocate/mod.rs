@@ -10,7 +10,6 @@ mod begin;
 mod code;
 mod compare;
 mod copy;
-mod extensions;
 mod fence;
 mod later;
 mod prepare;

@@ -18,7 +18,7 @@ use crate::control::operations::{self, Driver, NewOperation, Operation, Operatio
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::Vault;
-use crate::fleet::copy::Load;
+use crate::fleet::copy::{Extensions, Load};
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::{Journal, Steps};
@@ -79,7 +79,10 @@ impl Swap<'_> {
         if self.lives_in().await? == self.own.database {
             return Err(refused("The tenant lives in the restored database already; nothing more is loaded into it."));
         }
-        let manifest = self.vault.manifest().await?;
+        let mut manifest = self.vault.manifest().await?;
+        if manifest.extensions.is_none() {
+            manifest.extensions = Some(self.extensions().await?);
+        }
         let load = Load {
             admin: &self.cluster.admin,
             own: &self.own,
@@ -97,6 +100,17 @@ impl Swap<'_> {
         noted.await?;
         self.role().await?;
         if only_compare { journal.beside(load.compare()).await } else { journal.beside(load.run()).await }
+    }
+
+    /// What an administrator has installed where the tenant lives, for a backup that does not say what it was.
+    async fn extensions(&self) -> ApiResult<Extensions> {
+        let lives_in = self.lives_in().await?;
+        let there = format!("SELECT true AS yes FROM pg_database WHERE datname = {}", sql::literal(&lives_in));
+        if !admin::ask(&mut admin::open(&self.cluster.admin).await?, &there).await? {
+            return Ok(Extensions::default());
+        }
+        let database = self.cluster.admin.with_database(lives_in);
+        Extensions::read(&mut admin::open(&database).await?, &self.own.user).await
     }
 
     /// A server that took the place of a lost one knows nothing of the role that is to own the database. One that is there

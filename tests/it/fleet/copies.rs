@@ -36,3 +36,38 @@ async fn default_privileges_of_an_administrator_are_left_out() {
         assert_eq!(db::words(&copy, whose).await, ["true"], "{slug}");
     }
 }
+
+/// Its own role may not install what an administrator has, nor load what was added to the extension's own tables.
+#[actix_web::test]
+async fn an_administrator_s_extension_comes_along() {
+    let app = TestApp::shared().await;
+    // Not trusted, and of every server with the usual modules.
+    let usual = "SELECT count(*)::text AS word FROM pg_available_extensions WHERE name = 'pgstattuple'";
+    if db::word(&app.server(), usual).await != "1" {
+        return;
+    }
+    let acme = app.tenant("extended").await;
+    // The usual modules have no table for settings. One that every database has from the start takes its place.
+    let install = "CREATE SCHEMA tools; CREATE EXTENSION pgstattuple SCHEMA tools; \
+                   ALTER EXTENSION pgstattuple ADD TABLE information_schema.sql_sizing; \
+                   UPDATE pg_extension SET extconfig = ARRAY['information_schema.sql_sizing'::regclass::oid], \
+                   extcondition = ARRAY['WHERE sizing_id = 424242'] WHERE extname = 'pgstattuple'; \
+                   INSERT INTO information_schema.sql_sizing VALUES (424242, 'kept'); \
+                   GRANT UPDATE (comments) ON information_schema.sql_sizing TO \"{role}\"; \
+                   SET ROLE \"{role}\"; CREATE EXTENSION pg_trgm SCHEMA public";
+    db::execute(acme.database(), &install.replace("{role}", acme.role())).await;
+    for slug in copies(app, &acme).await {
+        let copy = lives_in(app, &slug).await;
+        let installed = "SELECT e.extname || ' ' || n.nspname || ' ' || (e.extowner = b.datdba)::text AS word \
+                         FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace, pg_database b \
+                         WHERE e.extname <> 'plpgsql' AND b.datname = current_database() ORDER BY e.extname";
+        assert_eq!(db::words(&copy, installed).await, ["pg_trgm public true", "pgstattuple tools false"], "{slug}");
+        let kept = "SELECT sizing_name AS word FROM information_schema.sql_sizing WHERE sizing_id = 424242";
+        assert_eq!(db::words(&copy, kept).await, ["kept"], "{slug}");
+        let may = "SELECT concat_ws(' ', has_column_privilege(datdba, t, 'comments', 'UPDATE'), \
+                   has_column_privilege(datdba, t, 'sizing_name', 'UPDATE'), has_schema_privilege(datdba, 'tools', 'CREATE')) \
+                   AS word FROM pg_database, (SELECT 'information_schema.sql_sizing') AS named (t) \
+                   WHERE datname = current_database()";
+        assert_eq!(db::word(&copy, may).await, "t f f", "{slug}");
+    }
+}
