@@ -17,8 +17,8 @@ COPY . .
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin tenantry
 
 FROM debian:trixie-slim
-# Root certificates to verify databases by, and pg_dump for backups; every other library is linked in, but for libc and
-# libgcc.
+# Root certificates to verify databases by, and pg_dump, pg_restore and psql for backups: of 17, and by Debian's updates newer
+# than 17.5, which servers from 14 to 17 can be copied with. Every other library is linked in, but for libc and libgcc.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates postgresql-client && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin tenantry \
     && install -d -o tenantry -g tenantry -m 0700 /var/lib/tenantry

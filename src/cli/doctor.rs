@@ -78,7 +78,7 @@ fn settings(config: &Config, seen: &mut Installed) {
     }
 }
 
-/// Backups, moves and `tenant psql` need PostgreSQL's own programs, no older than the servers.
+/// Backups, moves and `tenant psql` need PostgreSQL's own programs, no older than the servers; newer ones do.
 fn client_programs(seen: &mut Installed) {
     for name in PROGRAMS {
         let found = programs::find(name);

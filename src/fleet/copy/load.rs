@@ -4,6 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::list::Lists;
 use super::privileges::grant;
+use super::script;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::dump::{Program, complaints, patient};
 use crate::fleet::backup::vault::DUMP;
@@ -38,9 +39,7 @@ impl Load<'_> {
         let list = self.pass(None, &["--list"], None).await?;
         let mut lists = Lists::read(&list);
         self.extend(&mut lists).await?;
-        let database = format!("--dbname={}", self.own.database);
-        let arguments = [&*database, "--no-password", "--no-owner", "--no-acl", "--exit-on-error"];
-        self.pass(Some(self.own), &arguments, Some(&lists.objects)).await?;
+        self.load(self.own, &[], &lists.objects).await?;
         let script = self.pass(None, &["--file=-", "--no-owner"], Some(&lists.privileges)).await?;
         grant(&script, &self.manifest.role, self.own).await
     }
@@ -67,32 +66,48 @@ impl Load<'_> {
         extensions.install(&mut inside, role).await?;
         let rows = extensions.take(lists);
         if !rows.is_empty() {
-            let database = format!("--dbname={}", target.database);
-            let arguments = [&*database, "--no-password", "--data-only", "--no-owner", "--no-acl", "--exit-on-error"];
-            self.pass(Some(&target), &arguments, Some(&rows)).await?;
+            self.load(&target, &["--data-only"], &rows).await?;
         }
         extensions.grant(&mut inside, role).await
+    }
+
+    /// Loads what a list takes of the dump.
+    async fn load(&self, target: &Target, arguments: &[&str], list: &str) -> ApiResult<()> {
+        let database = format!("--dbname={}", target.database);
+        let arguments = [&["--no-password", "--no-owner", "--no-acl", "--exit-on-error"], arguments].concat();
+        if !script::is_needed(&mut admin::open(self.admin).await?).await? {
+            return self.pass(Some(target), &[&[&*database], &*arguments].concat(), Some(list)).await.map(drop);
+        }
+        let (psql, stdin) = script::begin(target)?;
+        let arguments = [&["--file=-"], &*arguments].concat();
+        let poured = async {
+            let mut program = Program::start("pg_restore", target, &arguments, Some(list))?;
+            let stdout = program.child.stdout.take();
+            self.feed(program, script::pour(stdout, stdin)).await
+        };
+        script::end(psql, poured).await
     }
 
     /// Lets `pg_restore` read the dump, and gives what it prints.
     async fn pass(&self, target: Option<&Target>, arguments: &[&str], list: Option<&str>) -> ApiResult<String> {
         let mut program = Program::start("pg_restore", target.unwrap_or(self.own), arguments, list)?;
-        let (stdin, stdout, stderr) =
-            (program.child.stdin.take(), program.child.stdout.take(), program.child.stderr.take());
+        let stdout = program.child.stdout.take();
+        self.feed(program, all(stdout)).await
+    }
+
+    /// Feeds it with the dump while something is done with what it prints.
+    async fn feed<T>(&self, mut program: Program, printed: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        let (stdin, stderr) = (program.child.stdin.take(), program.child.stderr.take());
         let fed = async {
             let mut stdin = stdin.ok_or_else(|| ApiError::internal("pg_restore takes no input"))?;
             // A reader that has seen enough closes its end.
-            let fed = self.vault.read(DUMP, &mut stdin).await;
-            if fed.is_err() {
-                // It would wait for a server that takes nothing. One that has ended cannot be killed.
-                let _ = program.child.start_kill();
-            }
-            fed
+            self.vault.read(DUMP, &mut stdin).await
         };
-        let (fed, printed, said) = futures_util::join!(fed, all(stdout), complaints(stderr));
-        fed?;
+        let said = async { Ok::<_, ApiError>(complaints(stderr).await) };
+        // If one fails, the others would wait for a server that takes nothing: the program is killed when it is dropped.
+        let (_, printed, said) = futures_util::try_join!(fed, printed, said)?;
         program.end(&said).await?;
-        printed
+        Ok(printed)
     }
 
     /// Counts and compares what was loaded with what was dumped. What is not the same, or is gone since it was loaded, is

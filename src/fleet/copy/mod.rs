@@ -4,6 +4,7 @@ mod extensions;
 mod list;
 mod load;
 mod privileges;
+pub(super) mod script;
 
 pub(super) use extensions::Extensions;
 pub(super) use list::Lists;

@@ -3,15 +3,16 @@
 //! code of the tenant's, which must not run as anybody else. The stamp and its schema belong to the administrator, and are there
 //! already; so are extensions that he had installed, with what they keep.
 
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Output, Stdio};
 
 use diesel_async::SimpleAsyncConnection as _;
 use tokio::process::Command;
 
 use super::run::Run;
 use super::{target, triggers};
-use crate::error::{ApiError, ApiResult};
-use crate::fleet::copy::{Extensions, Lists, grant};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::fleet::copy::{Extensions, Lists, grant, script};
 use crate::fleet::{admin, programs, refused};
 use crate::router::Target;
 
@@ -46,8 +47,8 @@ pub(super) async fn rows(run: &Run<'_>, tables: &[String]) -> ApiResult<()> {
             own.batch_execute(&statement).await.map_err(ApiError::internal)?;
         }
         let (mut restore, _private) = client("pg_restore", &loader)?;
-        restore.args(["--exit-on-error", "--data-only", "--no-owner", "--dbname", &loader.database]).arg(&archive);
-        finish("pg_restore", restore).await?;
+        restore.args(["--exit-on-error", "--data-only", "--no-owner"]);
+        load_into(run, &loader, restore, &archive).await?;
         for statement in after {
             own.batch_execute(&statement).await.map_err(ApiError::internal)?;
         }
@@ -86,9 +87,8 @@ async fn extend(run: &Run<'_>, files: &programs::PrivateFiles, lists: &mut Lists
     if !rows.is_empty() {
         let rows = files.write("settings", &rows).map_err(ApiError::internal)?;
         let (mut restore, _private) = client("pg_restore", &target)?;
-        restore.args(["--exit-on-error", "--data-only", "--no-owner", "--no-acl", "--dbname", &target.database]);
-        restore.arg("--use-list").arg(rows).arg(files.path("archive"));
-        finish("pg_restore", restore).await?;
+        restore.args(["--exit-on-error", "--data-only", "--no-owner", "--no-acl"]).arg("--use-list").arg(rows);
+        load_into(run, &target, restore, &files.path("archive")).await?;
     }
     extensions.grant(&mut inside, role).await
 }
@@ -99,8 +99,8 @@ async fn load(run: &Run<'_>, files: &programs::PrivateFiles, lists: &Lists) -> A
     let objects = files.write("objects", &lists.objects).map_err(ApiError::internal)?;
     let (mut restore, _private) = client("pg_restore", &loader)?;
     restore.args(["--exit-on-error", "--no-owner", "--no-acl", "--no-tablespaces", "--jobs=2"]);
-    restore.args(["--dbname", &loader.database]).arg("--use-list").arg(objects).arg(&archive);
-    finish("pg_restore", restore).await?;
+    restore.arg("--use-list").arg(objects);
+    load_into(run, &loader, restore, &archive).await?;
     let privileges = files.write("privileges", &lists.privileges).map_err(ApiError::internal)?;
     let (mut script, _private) = client("pg_restore", &loader)?;
     script.args(["--file=-", "--no-owner"]).arg("--use-list").arg(privileges).arg(&archive);
@@ -115,20 +115,48 @@ fn client(program: &'static str, target: &Target) -> ApiResult<(Command, program
     })
 }
 
+/// Lets `pg_restore` load from an archive, in whichever way it can.
+async fn load_into(run: &Run<'_>, target: &Target, mut restore: Command, archive: &Path) -> ApiResult<()> {
+    if !script::is_needed(&mut admin::open(&run.target()?.admin).await?).await? {
+        restore.args(["--dbname", &target.database]).arg(archive);
+        return finish("pg_restore", restore).await.map(drop);
+    }
+    restore.arg("--file=-").arg(archive).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (psql, stdin) = script::begin(target)?;
+    let poured = async {
+        let mut restore = restore.kill_on_drop(true).spawn().map_err(ApiError::internal)?;
+        let poured = script::pour(restore.stdout.take(), stdin);
+        let (poured, ended) = futures_util::join!(poured, restore.wait_with_output());
+        poured?;
+        printed("pg_restore", &ended.map_err(ApiError::internal)?).map(drop)
+    };
+    script::end(psql, poured).await.map_err(|error| {
+        let cause = error.cause().filter(|_| error.code() == Code::Internal).map(|cause| cause.to_string());
+        cause.map_or(error, |cause| failed(&cause))
+    })
+}
+
 /// Runs a program to its end; it dies with whoever waits for it. Gives what it printed.
 async fn finish(program: &'static str, mut command: Command) -> ApiResult<String> {
     command.env("PGCONNECT_TIMEOUT", "10").stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.map_err(ApiError::internal)?;
+    printed(program, &command.output().await.map_err(ApiError::internal)?)
+}
+
+/// What a program has printed, if all went well.
+fn printed(program: &'static str, output: &Output) -> ApiResult<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(SAID).collect();
-    let is_full = FULL.iter().any(|words| said.contains(words));
-    let failed = format!("{program}: {said}");
-    if is_full {
+    Err(failed(&format!("{program}: {said}")))
+}
+
+/// Why a program failed, by what it said.
+fn failed(said: &str) -> ApiError {
+    if FULL.iter().any(|words| said.contains(words)) {
         let full = "A disk is full: the target server's, or that of this machine's temporary directory, by which the \
                     dump goes. Make room there. Nothing has changed.";
-        return Err(refused(full).caused_by(failed));
+        return refused(full).caused_by(said.to_owned());
     }
-    Err(ApiError::internal(failed).detail("The tenant's database could not be copied; the log says why."))
+    ApiError::internal(said.to_owned()).detail("The tenant's database could not be copied; the log says why.")
 }

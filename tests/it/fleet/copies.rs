@@ -2,8 +2,9 @@
 
 use tenantry::testing::{Tenant, TestApp};
 
-use super::scene::{backup, lives_in};
-use crate::support::binary::run;
+use super::scene::{backup, lives_in, with_people_and_contacts};
+use crate::support::binary::{run, run_with};
+use crate::support::clients::Newer;
 use crate::support::{db, unique};
 
 /// A backup restored as a new tenant and in place, and a clone: the slugs of all three.
@@ -69,5 +70,34 @@ async fn an_administrator_s_extension_comes_along() {
                    AS word FROM pg_database, (SELECT 'information_schema.sql_sizing') AS named (t) \
                    WHERE datname = current_database()";
         assert_eq!(db::word(&copy, may).await, "t f f", "{slug}");
+    }
+}
+
+/// The image has clients of 17, and servers may be of 14.
+#[actix_web::test]
+async fn clients_that_are_newer_than_the_server_restore_and_clone() {
+    let app = TestApp::shared().await;
+    let acme = with_people_and_contacts(app).await;
+    let (slug, clients) = (acme.slug.as_str(), Newer::new());
+    let environment = clients.environment(app.environment());
+    // In its rows are what the programs themselves would say, and take for their own.
+    let notes = "SET ROLE \"{role}\"; CREATE TABLE notes (note text); \
+                 INSERT INTO notes VALUES ('SET transaction_timeout = 0;'), (E'\\\\! false\\n\\\\.\\n:slug'); \
+                 CREATE TABLE \"\\! false\" (x int); SELECT lo_create(0)";
+    db::execute(acme.database(), &notes.replace("{role}", acme.role())).await;
+    let there =
+        "SELECT note AS word FROM notes UNION ALL SELECT count(*)::text FROM pg_largeobject_metadata ORDER BY 1";
+    let (before, rows) = (db::fingerprint(acme.database()).await, db::words(acme.database(), there).await);
+    let id = backup(app, slug).await["id"].as_str().unwrap().to_owned();
+    let (beside, clone) = (unique("beside"), unique("clone"));
+    run_with(&environment, &["tenant", "clone", slug, &clone, "--keep-credentials"]).await.expect(0);
+    run_with(&environment, &["tenant", "restore", slug, "--backup", &id, "--as", &beside]).await.expect(0);
+    run_with(&environment, &["tenant", "restore", slug, "--backup", &id]).await.expect(0);
+    assert!(clients.was_run());
+    for slug in [slug, &beside] {
+        assert_eq!(db::fingerprint(&lives_in(app, slug).await).await, before, "{slug}");
+    }
+    for slug in [slug, &beside, &clone] {
+        assert_eq!(db::words(&lives_in(app, slug).await, there).await, rows, "{slug}");
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod authenticator;
 pub(crate) mod binary;
 pub(crate) mod certificates;
+pub(crate) mod clients;
 pub(crate) mod db;
 pub(crate) mod dev;
 pub(crate) mod device;

@@ -1,5 +1,6 @@
 //! A tenant to another server: under writes, after a crash at any step, and when something is in the way.
 
+mod clients;
 mod compare;
 mod crash;
 mod drain;
