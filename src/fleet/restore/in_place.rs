@@ -113,6 +113,16 @@ impl Swap<'_> {
         Extensions::read(&mut admin::open(&database).await?, &self.own.user).await
     }
 
+    /// What is set for the database where the tenant lives, and in no dump.
+    async fn settings(&self) -> ApiResult<Vec<String>> {
+        let settings = format!(
+            "SELECT DISTINCT split_part(setting, '=', 1) AS word FROM pg_db_role_setting s \
+             JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS setting WHERE d.datname = {} ORDER BY 1",
+            sql::literal(&self.lives_in().await?)
+        );
+        admin::words(&mut admin::open(&self.cluster.admin).await?, &settings).await
+    }
+
     /// A server that took the place of a lost one knows nothing of the role that is to own the database. One that is there
     /// stays as it is: a pooler may have its verifier.
     async fn role(&self) -> ApiResult<()> {
@@ -236,7 +246,13 @@ impl Fleet {
         swap.tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         // Whoever sees that it is done sees what came of it.
         journal.set_result(&serde_json::json!({"tenantId": id, "databaseName": swap.own.database})).await?;
+        // A server that does not answer fails the restore in its own words.
+        let settings = swap.settings().await.unwrap_or_default();
         let steps = journal.drive(&mut swap, Step::ALL).await?;
+        if !settings.is_empty() {
+            let names = settings.join(", ");
+            progress.note(&format!("set for the database before, and to be set anew (ALTER DATABASE … SET): {names}"));
+        }
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         tracing::info!(tenant = %id, backup = %backup.id, "restored in place");
         Ok(Restored { tenant, backup: backup.id, steps })

@@ -101,3 +101,19 @@ async fn clients_that_are_newer_than_the_server_restore_and_clone() {
         assert_eq!(db::words(&lives_in(app, slug).await, there).await, rows, "{slug}");
     }
 }
+
+/// They are in no dump.
+#[actix_web::test]
+async fn a_restore_in_place_says_which_settings_are_left_behind() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("set").await;
+    let id = backup(app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();
+    let arguments = ["tenant", "restore", acme.slug.as_str(), "--backup", &id];
+    let set =
+        "ALTER DATABASE \"{role}\" SET work_mem = '5MB'; ALTER ROLE \"{role}\" IN DATABASE \"{role}\" SET jit = off";
+    db::execute(&app.server(), &set.replace("{role}", acme.role())).await;
+    let said = run(app, &arguments).await.expect(0);
+    assert!(said.all().contains("(ALTER DATABASE … SET): jit, work_mem"), "{said:?}");
+    let said = run(app, &arguments).await.expect(0);
+    assert!(!said.all().contains("ALTER DATABASE"), "{said:?}");
+}
