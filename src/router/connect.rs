@@ -271,7 +271,7 @@ async fn open_with(
     signs: Signs,
 ) -> Result<Link, ConnectError> {
     let signs = Arc::new(signs);
-    let (client, gone, hang_up) = open_overheard(target, options, permit, None, signs.clone()).await?;
+    let (client, gone, hang_up) = open_overheard(target, options, (permit, None), None, signs.clone()).await?;
     let token = client.cancel_token();
     let asked = match stamp {
         Some(expected) => Some((stamp::ask(&client).await?, expected)),

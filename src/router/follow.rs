@@ -16,7 +16,7 @@ use crate::kernel::{Clock, TenantId};
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
 const POLL_EVERY: Duration = Duration::from_millis(1000);
-/// Tenants of one round of changes that are read at once.
+/// Changed tenants that are read at once.
 const READS: usize = 8;
 
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
@@ -28,15 +28,18 @@ pub(super) async fn follow(
     generation: i64,
 ) {
     let (tell, mut told) = mpsc::unbounded_channel::<Vec<TenantId>>();
-    let rounds = stream::poll_fn(move |cx: &mut Context<'_>| told.poll_recv(cx));
-    let (registry, pools, clock) = (&*registry, &*pools, &clock);
-    // Beside the following: a round with many tenants keeps nobody from hearing of the next, nor that round from being
-    // read. In one task, so that what is read of a tenant comes to its pools in the order of its reading.
-    let reading = rounds.for_each_concurrent(None, move |changed| {
-        let known = changed.into_iter().filter(move |id| pools.is_known(*id));
-        stream::iter(known).for_each_concurrent(READS, move |id| read(registry, pools, clock, id))
+    let changed = stream::poll_fn(move |cx: &mut Context<'_>| told.poll_recv(cx)).flat_map(stream::iter);
+    // Beside the following: a change of many tenants keeps nobody from hearing of the next. In one task, so that what is read
+    // of a tenant comes to its pools in the order of its reading.
+    let reading = changed.for_each_concurrent(READS, |id| {
+        let (registry, pools, clock) = (registry.clone(), pools.clone(), clock.clone());
+        async move {
+            if pools.is_known(id) {
+                read(&registry, &pools, &clock, id).await;
+            }
+        }
     });
-    tokio::join!(heed(registry, &rollout, generation, tell), reading);
+    tokio::join!(heed(&registry, &rollout, generation, tell), reading);
 }
 
 /// Hears of changes, and forgets at once what they are about.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use diesel::result::Error as QueryError;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::SimpleAsyncConnection;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::dev::{LocalPostgres, LocalPostgresOptions};
@@ -214,7 +214,7 @@ async fn tenants_of(control: &Target) -> Option<Vec<String>> {
     let made =
         "SELECT database_name FROM tenants WHERE cluster_id IS NOT NULL UNION SELECT database_name FROM ready_tenants";
     let mut conn = AdminConn::open(control, &ConnectOptions::default()).await.ok()?;
-    let names: Vec<Name> = diesel::sql_query(made).load(&mut *conn).await.ok()?;
+    let names: Vec<Name> = diesel_async::RunQueryDsl::load(diesel::sql_query(made), &mut *conn).await.ok()?;
     Some(names.into_iter().map(|name| name.database_name).collect())
 }
 

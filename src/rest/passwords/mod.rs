@@ -25,6 +25,7 @@ use self::threads::Threads;
 use self::turns::Turns;
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::kernel::TenantId;
+use crate::kernel::crypto::random;
 
 pub use arrivals::Arrived;
 pub use foreign::{Refused, check as check_foreign};
