@@ -49,7 +49,6 @@ pub(in crate::router) fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
         held_until: None,
         verification_keys: vec![],
         signing_keys: Vec::new(),
-        target_digest: std::sync::OnceLock::new(),
     }
 }
 

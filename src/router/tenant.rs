@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -139,8 +139,6 @@ pub struct Tenant {
     pub verification_keys: Vec<VerificationKey>,
     /// The keys that sign new tokens, each from its time on; none while provisioning.
     pub signing_keys: Vec<SigningKey>,
-    /// A digest of `target`, from the first time on that it is asked for: every request asks, and certificates are long.
-    pub(crate) target_digest: OnceLock<u64>,
 }
 
 impl Tenant {
@@ -161,15 +159,11 @@ impl Tenant {
     /// Changes whenever connections opened before must not be used any more, nor what was remembered of the database:
     /// another target, or a newer epoch.
     pub(crate) fn connection_version(&self) -> u64 {
-        let target = *self.target_digest.get_or_init(|| digest(&self.target));
-        digest(&(target, self.epoch))
+        let mut hasher = DefaultHasher::new();
+        self.target.hash(&mut hasher);
+        self.epoch.hash(&mut hasher);
+        hasher.finish()
     }
-}
-
-fn digest(of: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl fmt::Debug for Tenant {

@@ -1,6 +1,6 @@
 //! One tenant as the registry's tables have it, its secrets still sealed.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
@@ -205,7 +205,6 @@ impl TenantRow {
             held_until: self.held_until,
             verification_keys,
             signing_keys,
-            target_digest: OnceLock::new(),
         })
     }
 

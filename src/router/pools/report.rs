@@ -188,7 +188,6 @@ mod tests {
             held_until: None,
             verification_keys: Vec::new(),
             signing_keys: Vec::new(),
-            target_digest: std::sync::OnceLock::new(),
         }
     }
 

@@ -126,7 +126,6 @@ pub(in crate::router::slices) fn tenant_at(cluster: &str, port: u16) -> Arc<Tena
         held_until: None,
         verification_keys: vec![],
         signing_keys: Vec::new(),
-        target_digest: std::sync::OnceLock::new(),
     })
 }
 
