@@ -24,6 +24,8 @@ files! {
     DATABASE = "database.sql";
     /// An empty one, for a copy of what another held.
     DATABASE_EMPTY = "database_empty.sql";
+    /// Makes it the tenant's.
+    DATABASE_OWNER = "database_owner.sql";
     /// Shuts everyone else out.
     ISOLATE = "isolate.sql";
     /// Hands the template's objects over.

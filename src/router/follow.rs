@@ -17,7 +17,7 @@ use crate::kernel::{Clock, TenantId};
 /// How often the registry is asked for changes: the guarantee behind the announcements.
 const POLL_EVERY: Duration = Duration::from_millis(1000);
 /// Changed tenants that are read at once.
-const READS: usize = 8;
+const READS: usize = 4;
 
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
 pub(super) async fn follow(

@@ -266,17 +266,19 @@ impl TenantTx {
             + Send,
     {
         let before = self.outstanding.load(Ordering::Relaxed);
-        self.batch_execute("SAVEPOINT tenantry").await?;
+        // By depth: one that was given up within this one is still there, and is not the one to go back to.
+        let name = format!("tenantry_{before}");
+        self.batch_execute(&format!("SAVEPOINT {name}")).await?;
         // Dropped before its end, it is neither kept nor undone.
         self.begins();
         let done = work(self).await;
         let settled = self.outstanding.load(Ordering::Relaxed) == before + 1;
         let done = if settled { done } else { done.and(Err(RollbackTransaction.into())) };
         let end = match &done {
-            Ok(_) => "RELEASE SAVEPOINT tenantry",
-            Err(_) => "ROLLBACK TO SAVEPOINT tenantry; RELEASE SAVEPOINT tenantry",
+            Ok(_) => format!("RELEASE SAVEPOINT {name}"),
+            Err(_) => format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}"),
         };
-        let ended = self.batch_execute(end).await;
+        let ended = self.batch_execute(&end).await;
         // Answers come in order: with this one everything of the work has ended, also what it did not wait for.
         self.outstanding.store(before, Ordering::Relaxed);
         ended?;

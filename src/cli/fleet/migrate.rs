@@ -18,8 +18,8 @@ pub struct MigrateArgs {
     /// Say what would be done: per tenant what it lacks, per migration what it locks. No tenant's database is touched.
     #[arg(long)]
     dry_run: bool,
-    /// So many tenants go first, and are watched where there is traffic; if all of them fail, nobody else has a turn
-    /// [default: one in a hundred].
+    /// So many tenants go first, and are watched where there is traffic; if all that are asked for fail, nobody else has a
+    /// turn [default: one in a hundred].
     #[arg(long, value_name = "N")]
     canary: Option<usize>,
     /// Tenants of a wave.

@@ -137,6 +137,16 @@ pub struct Canary {
     pub alone: bool,
 }
 
+/// Lets tenants that had no turn yet go first, with the canary.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn join_canary(conn: &mut MainConn, run: OperationId, tenants: &[TenantId]) -> ApiResult<()> {
+    let query = diesel::sql_query("UPDATE migration_tenants SET wave = 0 WHERE run_id = $1 AND tenant_id = ANY($2)");
+    query.bind::<SqlUuid, _>(run).bind::<Array<SqlUuid>, _>(tenants).execute(conn).await?;
+    Ok(())
+}
+
 /// What became of a run's canary.
 ///
 /// # Errors

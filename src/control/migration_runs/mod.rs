@@ -7,8 +7,8 @@ mod state;
 
 pub use health::{Seen, end_watch, nodes, seen, watch};
 pub use ledger::{
-    Canary, FailedTenant, Finished, KnownAt, Planned, RunTenant, RunTotals, canary, failed, finish, forget, known,
-    plan, postpone, start, totals, unfinished,
+    Canary, FailedTenant, Finished, KnownAt, Planned, RunTenant, RunTotals, canary, failed, finish, forget,
+    join_canary, known, plan, postpone, start, totals, unfinished,
 };
 pub use state::{Behind, Head, SchemaGroup, at_head, behind, count, groups};
 

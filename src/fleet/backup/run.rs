@@ -44,7 +44,8 @@ words! {
 pub(in crate::fleet) struct Dumped {
     at: DateTime<Utc>,
     /// Of that moment: whoever goes on with an interrupted backup may find the tenant migrated meanwhile.
-    schema_version: i32,
+    #[serde(default)]
+    schema_version: Option<i32>,
     dump: Digest,
     tables: Vec<TableContents>,
     /// Not in the journal of a run that an earlier release began.
@@ -166,7 +167,7 @@ impl Taking<'_> {
         let (tables, dump) = (tables?, sealed?);
         let tables = tables.ok_or_else(|| ApiError::internal("the tables were not read"))?;
         program.end(&said.unwrap_or_default()).await?;
-        Ok(Dumped { at, schema_version: self.tenant.schema_version, dump, tables, extensions })
+        Ok(Dumped { at, schema_version: Some(self.tenant.schema_version), dump, tables, extensions })
     }
 
     /// What an administrator has installed, as an administrator sees it: whoever restores it installs the same. Nothing where
@@ -191,7 +192,8 @@ impl Taking<'_> {
             tenant: self.tenant.id,
             slug: self.tenant.slug.clone(),
             created_at: at,
-            schema_version,
+            // Not in the journal of a run that an earlier release began.
+            schema_version: schema_version.unwrap_or(self.tenant.schema_version),
             role: self.direct.user.clone(),
             extensions,
             dump,

@@ -34,7 +34,7 @@ impl Extensions {
             format!("FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE {not_its_own}");
         let apart = "n.nspname NOT IN ('public', 'pg_catalog')";
         let schemas = format!("SELECT DISTINCT n.nspname::text AS word {installed} AND {apart}");
-        // Who may make things in an extension's schema is as in the original: its owner alone.
+        // Who may make things in an extension's schema is as in the original.
         let make = format!(
             "SELECT DISTINCT format('CREATE SCHEMA IF NOT EXISTS %I', n.nspname) || CASE WHEN n.nspowner = e.extowner THEN '' \
              ELSE ' AUTHORIZATION :\"role\"' END AS word {installed} AND {apart}"
@@ -43,10 +43,16 @@ impl Extensions {
             "SELECT word FROM (SELECT e.oid, format('CREATE EXTENSION IF NOT EXISTS %I WITH SCHEMA %I', e.extname, n.nspname) \
              AS word {installed}) AS each ORDER BY oid"
         );
+        let may_create = format!(
+            "SELECT DISTINCT format('GRANT CREATE ON SCHEMA %I TO :\"role\"', n.nspname) AS word {installed} AND {apart} \
+             AND n.nspowner = e.extowner AND has_schema_privilege({}, n.oid, 'CREATE')",
+            sql::literal(role)
+        );
         let schemas = admin::words(source, &schemas).await?;
         let mut all = admin::words(source, &make).await?;
         all.extend(admin::words(source, &install).await?);
         all.extend(schemas.iter().map(|schema| format!("GRANT USAGE ON SCHEMA {} TO :\"role\"", sql::ident(schema))));
+        all.extend(admin::words(source, &may_create).await?);
         let kept = kept(&not_its_own);
         Ok(Self {
             schemas,
@@ -70,7 +76,12 @@ impl Extensions {
         take(&mut lists.privileges, &self.privileges);
         let is_there = |line: &&str| {
             let called = name_in(line).and_then(|what| what.rsplit_once(' ')).map(|(called, _)| called);
-            called.and_then(|called| called.strip_prefix("SCHEMA - ")).is_some_and(|name| self.has_schema(name))
+            let schema = |called: &str| {
+                ["SCHEMA - ", "COMMENT - SCHEMA "]
+                    .iter()
+                    .find_map(|kind| called.strip_prefix(kind).map(|name| self.has_schema(name)))
+            };
+            called.and_then(schema).unwrap_or_default()
         };
         lists.objects = lists.objects.lines().filter(|line| !is_there(line)).flat_map(|line| [line, "\n"]).collect();
         rows
@@ -188,8 +199,9 @@ mod tests {
     fn schemas_that_are_there_are_left_out_by_their_whole_name() {
         let there = Extensions { schemas: vec!["tools".to_owned()], ..Extensions::default() };
         let objects = "1; 2615 16390 SCHEMA - tools postgres\n2; 2615 16391 SCHEMA - tools old t_1\n\
-            3; 1259 16392 TABLE tools SCHEMA - tools  t_1\n";
-        let mut lists = Lists { objects: objects.to_owned(), ..Lists::default() };
+            3; 1259 16392 TABLE tools SCHEMA - tools  t_1\n4; 0 0 COMMENT - SCHEMA tools old t_1\n";
+        let comment = "5; 0 0 COMMENT - SCHEMA tools postgres\n";
+        let mut lists = Lists { objects: format!("{objects}{comment}"), ..Lists::default() };
         assert_eq!(there.take(&mut lists), "");
         assert_eq!(lists.objects, objects.split_once('\n').unwrap().1);
     }

@@ -39,17 +39,18 @@ impl Load<'_> {
         let list = self.pass(None, &["--list"], None).await?;
         let mut lists = Lists::read(&list);
         self.extend(&mut lists).await?;
+        self.hand_over().await?;
         self.load(self.own, &[], &lists.objects).await?;
         let script = self.pass(None, &["--file=-", "--no-owner"], Some(&lists.privileges)).await?;
         grant(&script, &self.manifest.role, self.own).await
     }
 
-    /// The database, with nothing in it but the stamp; its owner alone connects.
+    /// The database, with nothing in it but the stamp. It is nobody's yet: none but an administrator connects.
     async fn make_empty(&self) -> ApiResult<()> {
         let (name, role) = (&*self.own.database, &*self.own.user);
         let mut server = admin::open(self.admin).await?;
         admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", name)]).await?;
-        admin::run_each(&mut server, sql::DATABASE_EMPTY, &[("database", name), ("role", role)]).await?;
+        admin::run_each(&mut server, sql::DATABASE_EMPTY, &[("database", name)]).await?;
         admin::run_each(&mut server, sql::ISOLATE, &[("database", name)]).await?;
         let mut inside = admin::open(&self.admin.with_database(name)).await?;
         let (tenant, installation) = (self.tenant.to_string(), self.installation.to_string());
@@ -69,6 +70,13 @@ impl Load<'_> {
             self.load(&target, &["--data-only"], &rows).await?;
         }
         extensions.grant(&mut inside, role).await
+    }
+
+    /// Lets the tenant's role in.
+    async fn hand_over(&self) -> ApiResult<()> {
+        let (name, role) = (&*self.own.database, &*self.own.user);
+        let mut server = admin::open(self.admin).await?;
+        admin::run_each(&mut server, sql::DATABASE_OWNER, &[("database", name), ("role", role)]).await
     }
 
     /// Loads what a list takes of the dump.

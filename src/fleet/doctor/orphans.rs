@@ -109,9 +109,11 @@ fn of_unknown(tenant: TenantId, since: Option<DateTime<Utc>>) -> String {
     )
 }
 
-/// A copy of a database into a file of its name, as a command.
+/// A copy of a database into a file of its name, as a command. Whatever stands behind the database in the address, the
+/// slashes of a certificate's file among it, stays: a dump of another database would be taken for the copy.
 fn pg_dump(name: &str) -> String {
-    format!("pg_dump \"${{CLUSTER_ADMIN_URL%/*}}/{name}\" --format=custom --file={name}.dump")
+    let address = format!("printf %s \"$CLUSTER_ADMIN_URL\" | sed -E 's#^([a-z]+://[^/?]*)(/[^?]*)?#\\1/{name}#'");
+    format!("pg_dump \"$({address})\" --format=custom --file={name}.dump")
 }
 
 /// The finding, if there are more databases without a tenant than are looked into, and orphans among those that were:

@@ -72,9 +72,12 @@ impl Fleet {
         self.end_of(&operation, tenant.as_ref()).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let begun = journal.has_begun(Step::Databases.as_str());
+        // Where that is done, whatever is there now is none of the tenant's.
         let undo = match &tenant {
-            Some(tenant) => Some(Undo::prepare(self, tenant, (Data::Goes, begun), progress).await?),
-            None => None,
+            Some(tenant) if !journal.is_done(Step::Databases.as_str()) => {
+                Some(Undo::prepare(self, tenant, (Data::Goes, begun), progress).await?)
+            }
+            _ => None,
         };
         let mut run = run::Run::new(self, id, undo, &journal.operation)?;
         let steps = journal.drive(&mut run, Step::ALL).await?;

@@ -1,5 +1,6 @@
 //! The way of a run along its journal: wave after wave, and a last look for those that came meanwhile.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::turns::Turns;
 use super::watch::Watch;
 use super::{MigrateFleet, MigrationReport};
 use crate::control::installation;
-use crate::control::migration_runs::{self, Canary, Head};
+use crate::control::migration_runs::{self, Canary, Head, RunTenant};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::{Journal, Steps};
@@ -137,7 +138,7 @@ impl<'a> Run<'a> {
         let turns = attendant.turns.clone();
         let mut last = 0;
         loop {
-            let waves = patiently(|| self.unfinished()).await?;
+            let mut waves = patiently(|| self.unfinished()).await?;
             if waves.is_empty() {
                 // Provisioned, restored or attached meanwhile, by a program that did not know of these migrations.
                 let more = patiently(|| self.plan(Some(last + 1))).await?;
@@ -154,13 +155,12 @@ impl<'a> Run<'a> {
                     return Ok(());
                 }
             }
-            let count = waves.len();
-            for (at, (wave, tenants)) in waves.into_iter().enumerate() {
+            while let Some((wave, tenants)) = waves.pop_first() {
                 last = wave;
+                let canaries = tenants.len();
                 attendant.during(turns.clone().wave(tenants)).await?;
-                if wave == 0 && at + 1 < count {
-                    // One that was put aside is no canary before it had its turn.
-                    attendant.during(turns.clone().wait_for_aside()).await?;
+                if wave == 0 && !waves.is_empty() {
+                    self.stand_in(attendant, canaries, &mut waves).await?;
                     self.judge_canary(attendant).await?;
                 }
                 if turns.stop.is_cancelled() {
@@ -178,7 +178,37 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The run stops if none of the canary came to the head; else it is watched before anybody else has a turn.
+    /// Whoever is put aside is no canary: if that is all of them, as many others take their place, so that one tenant's lock
+    /// holds up nobody, and nobody goes without a canary before him.
+    async fn stand_in(
+        &mut self,
+        attendant: &mut Attendant<'_, '_>,
+        canaries: usize,
+        waves: &mut BTreeMap<i32, Vec<RunTenant>>,
+    ) -> ApiResult<()> {
+        let turns = attendant.turns.clone();
+        while turns.ledger.settled().await && !turns.stop.is_cancelled() {
+            let Canary { done, failed, .. } = patiently(|| self.canary()).await?;
+            let Some(mut next) = waves.first_entry().filter(|_| done + failed == 0) else { return Ok(()) };
+            let left = next.get_mut();
+            let others: Vec<_> = left.drain(..canaries.min(left.len())).collect();
+            if left.is_empty() {
+                next.remove();
+            }
+            let (db, id) = (&self.fleet.control.db, self.id);
+            let ids: Vec<_> = others.iter().map(|one| one.tenant_id).collect();
+            let joined = || {
+                let ids = ids.clone();
+                db.read(async move |conn: &mut MainConn| migration_runs::join_canary(conn, id, &ids).await)
+            };
+            patiently(joined).await?;
+            attendant.during(turns.clone().wave(others)).await?;
+        }
+        Ok(())
+    }
+
+    /// The run stops if the canary came to nothing; else it is watched before anybody else has a turn. One or two that nobody
+    /// has asked for speak for themselves alone.
     async fn judge_canary(&mut self, attendant: &mut Attendant<'_, '_>) -> ApiResult<()> {
         let turns = attendant.turns.clone();
         // What was written down by now is what is counted.
@@ -191,7 +221,7 @@ impl<'a> Run<'a> {
         let Canary { done, failed, alone } = patiently(|| self.canary()).await?;
         if alone && done > 0 {
             self.soak(attendant).await?;
-        } else if alone && failed > 0 {
+        } else if alone && (failed > 2 || failed > 0 && self.wanted.canary.is_some()) {
             turns.stop_for(format!(
                 "every tenant of the canary failed ({failed}), and nobody else had a turn; if that is a fault of theirs alone, \
                  give another number of them (--canary), and others go first"

@@ -116,7 +116,10 @@ impl Idempotency {
                     None => None,
                 };
                 let replay = match before {
-                    Some(record) if memory != Memory::Head => return Ok(Ok((record.answer()?, Replay::Again))),
+                    // What an earlier release remembered of a request that is remembered whole since is its head alone.
+                    Some(record) if memory != Memory::Head && record.is_whole() => {
+                        return Ok(Ok((record.answer()?, Replay::Again)));
+                    }
                     Some(_) => Replay::Again,
                     None => Replay::First,
                 };

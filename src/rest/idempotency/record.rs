@@ -50,6 +50,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Whether what was kept is all that was answered. Whatever is made is answered with what it is.
+    pub(super) fn is_whole(&self) -> bool {
+        self.body.is_some() || self.status != i32::from(StatusCode::CREATED.as_u16())
+    }
+
     /// The answer that was kept.
     pub(super) fn answer(self) -> ApiResult<Answer<Value>> {
         let KeptHeaders { location, version } = serde_json::from_value(self.headers).map_err(ApiError::internal)?;

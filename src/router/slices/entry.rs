@@ -128,7 +128,10 @@ impl Entry {
     /// Tells the pools what they may have open.
     pub(super) fn apply(&self) {
         let Some(pools) = self.pools.upgrade() else { return };
-        let capacity = self.allowed().saturating_sub(self.anchor.count()) as usize;
+        // The one connection that is used without the ledger's word is nobody's slice: a handshake of the anchor's that hangs
+        // does not end all service.
+        let alone = u32::from(self.slice.is_none() && !self.fenced && self.offline == Some(1));
+        let capacity = self.allowed().saturating_sub(self.anchor.count()).max(alone) as usize;
         pools.set_capacity(if self.frozen || self.is_hidden() { capacity.min(pools.counts().open) } else { capacity });
     }
 

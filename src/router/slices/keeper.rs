@@ -310,7 +310,7 @@ impl Keeper {
         if entry.overtaken {
             // What was granted may have been taken back before the lease was made anew. The row is no less than what is
             // used, as with an answer that is lost.
-            (entry.claiming, entry.due) = (false, true);
+            (entry.claiming, entry.failed, entry.due) = (false, false, true);
             return;
         }
         if entry.fenced || entry.slice.is_none() {

@@ -273,11 +273,12 @@ fn a_grant_that_the_end_of_the_lease_has_overtaken_is_not_relied_on() {
         if overtaken {
             let mut state = keeper.lock();
             let entry = state.entries.get_mut(&id).unwrap();
-            entry.lost_sight = true;
+            (entry.lost_sight, entry.failed) = (true, true);
             entry.lapsed(true, ttl);
         }
         keeper.take(id, grant);
         let state = keeper.lock();
+        assert!(!state.entries[&id].failed, "it was answered: it is claimed again at once");
         assert_eq!((state.entries[&id].allowed(), state.entries[&id].claiming), (allowed, false));
     }
 }

@@ -102,7 +102,8 @@ async fn prepare(
         return Ok(Ok(letter));
     }
     // Words of the organisation's own that fail keep nobody from the mail.
-    match Words::built_in(parcel.mail.template(), &words.language).letter(db.tenant(), links, taken.id, what) {
+    let words = Words::built_in_for(conn, parcel.mail.template(), user).await?;
+    match words.letter(db.tenant(), links, taken.id, what) {
         Ok(letter) => Ok(Ok(letter)),
         Err(error) => {
             tracing::error!(tenant = %db.tenant().id, mail = parcel.mail.template(), %error, "a mail cannot be rendered");

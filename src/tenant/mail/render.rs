@@ -73,21 +73,31 @@ struct Wanted {
     common: String,
 }
 
+/// In which languages somebody wants to be written to, the first before the second.
+async fn languages(conn: &mut TenantConn, user: Option<Uuid>) -> QueryResult<Vec<String>> {
+    let wanted = diesel::sql_query(
+        "SELECT (SELECT language FROM users WHERE id = $1) AS own, language AS common FROM mail_settings",
+    );
+    let Wanted { own, common } = wanted.bind::<Nullable<SqlUuid>, _>(user).get_result(conn).await?;
+    Ok(own.into_iter().chain([common]).collect())
+}
+
 impl Words {
     /// The words for somebody: in their language, else in the organisation's, else in the first built-in one.
     pub(super) async fn of(conn: &mut TenantConn, name: &str, user: Option<Uuid>) -> QueryResult<Self> {
-        let wanted: Wanted = diesel::sql_query(
-            "SELECT (SELECT language FROM users WHERE id = $1) AS own, language AS common FROM mail_settings",
-        )
-        .bind::<Nullable<SqlUuid>, _>(user)
-        .get_result(conn)
-        .await?;
-        for language in wanted.own.iter().chain([&wanted.common]) {
-            if let Some(words) = Self::in_language(conn, name, language).await? {
+        for language in languages(conn, user).await? {
+            if let Some(words) = Self::in_language(conn, name, &language).await? {
                 return Ok(words);
             }
         }
         Ok(Self::built_in(name, LANGUAGES[0]))
+    }
+
+    /// The built-in words for somebody.
+    pub(super) async fn built_in_for(conn: &mut TenantConn, name: &str, user: Option<Uuid>) -> QueryResult<Self> {
+        let wanted = languages(conn, user).await?;
+        let language = wanted.iter().map(String::as_str).find(|language| LANGUAGES.contains(language));
+        Ok(Self::built_in(name, language.unwrap_or(LANGUAGES[0])))
     }
 
     /// The words in a language, if there are any in it.

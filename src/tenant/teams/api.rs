@@ -36,7 +36,7 @@ pub struct Team {
     pub created_at: DateTime<Utc>,
     /// When it was last changed; people who come and go are no change of it.
     pub updated_at: DateTime<Utc>,
-    /// As in `ETag`.
+    /// As `ETag` begins.
     pub version: i64,
 }
 
@@ -52,9 +52,9 @@ impl Versioned for Team {
         self.version
     }
 
-    /// People who come and go are no change of it.
+    /// People who come and go are no change of it. An empty one is as it was made.
     fn beside(&self) -> String {
-        self.member_count.to_string()
+        if self.member_count == 0 { String::new() } else { self.member_count.to_string() }
     }
 }
 

@@ -1,6 +1,9 @@
 //! `fleet doctor` and `tenantry doctor`: each fault is found, and its command mends it.
 
+use std::process::Command;
+
 use diesel_async::SimpleAsyncConnection as _;
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use tenantry::fleet::MigrateFleet;
 use tenantry::testing::{Fault, FaultProxy, TestApp};
@@ -80,13 +83,23 @@ async fn the_only_copy_of_a_tenant_is_kept_before_it_is_dropped() {
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     let name = made.role();
     let remedy = format!(
-        "pg_dump \"${{CLUSTER_ADMIN_URL%/*}}/{name}\" --format=custom --file={name}.dump && \
-         psql \"$CLUSTER_ADMIN_URL\" -c 'DROP DATABASE \"{name}\"'"
+        "pg_dump \"$(printf %s \"$CLUSTER_ADMIN_URL\" | sed -E 's#^([a-z]+://[^/?]*)(/[^?]*)?#\\1/{name}#')\" \
+         --format=custom --file={name}.dump && psql \"$CLUSTER_ADMIN_URL\" -c 'DROP DATABASE \"{name}\"'"
     );
     assert_eq!(found[0]["remedy"], remedy, "{found:?}");
     for other in [&viewed, &planted] {
         assert!(findings(&app, other.role()).await.is_empty(), "{}", other.slug);
     }
+    // As printed, whatever else the address says: what is dropped is what was dumped.
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = format!("{}?sslmode=prefer&sslrootcert=/nowhere/ca.pem", app.server().to_url().expose_secret());
+    let mended = Command::new("sh").args(["-c", &remedy]).env("CLUSTER_ADMIN_URL", address).current_dir(&dir).output();
+    let mended = mended.expect("a shell");
+    assert!(mended.status.success(), "{mended:?}");
+    let dump = dir.path().join(format!("{name}.dump"));
+    let listed = Command::new("pg_restore").arg("--list").arg(dump).output().expect("pg_restore");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("TABLE public users"), "{listed:?}");
+    assert!(findings(&app, name).await.is_empty());
 }
 
 /// The doctor waits for one server while a tenant is made on it by another way.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tenantry::testing::TestApp;
 
 use crate::support::openapi::OpenApi;
-use crate::support::unique;
+use crate::support::{eventually, seconds, unique};
 
 #[actix_web::test]
 async fn versions_guard_against_lost_updates() {
@@ -147,6 +147,8 @@ async fn what_changes_without_a_version_is_told_anew() {
             admin.put(&format!("{path}/members/{}", admin.user_id().await), json!(null)).await.expect(204);
         } else {
             program.get("/api/v1/contacts").await.expect(200);
+            let used = async || !admin.get(&path).await.expect(200).data()["lastUsedAt"].is_null();
+            eventually(seconds(10), "its use is noted", used).await;
         }
         let after = admin.with("if-none-match", &first).get(&path).await.expect(200);
         assert_ne!(after.data()[member], before.data()[member]);

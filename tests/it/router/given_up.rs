@@ -135,3 +135,26 @@ async fn a_savepoint_undoes_what_was_given_up_in_it() {
     assert_eq!(db::word(tenant.database(), names).await, "Kept");
     router.shutdown().await;
 }
+
+/// One that was given up within another is still there when the other is undone.
+#[actix_web::test]
+async fn a_savepoint_that_is_given_up_in_another_is_undone_with_it() {
+    let (router, db, tenant) = with_one_connection().await;
+    let work = db.transaction(async |tx: &mut TenantTx| -> Result<(), Error> {
+        let outer = tx.savepoint(async |tx: &mut TenantTx| -> Result<(), Error> {
+            tx.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Outer')").await?;
+            let inner = tx.savepoint(async |tx: &mut TenantTx| -> Result<(), Error> {
+                tx.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Inner')").await?;
+                std::future::pending().await
+            });
+            assert!(timeout(SOON, inner).await.is_err(), "given up");
+            Ok(())
+        });
+        assert!(outer.await.is_err(), "it has failed");
+        Ok(tx.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Kept')").await?)
+    });
+    work.await.expect("the rest of it is stored");
+    let names = "SELECT string_agg(last_name, ' ') AS word FROM contacts";
+    assert_eq!(db::word(tenant.database(), names).await, "Kept");
+    router.shutdown().await;
+}

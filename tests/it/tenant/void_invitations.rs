@@ -164,6 +164,9 @@ async fn an_invitation_that_is_told_again_is_the_one_that_was_sent() {
     assert_eq!(db::word(acme.database(), &sent).await, "1");
     accept(&acme, &email, token.as_str().expect("a token")).await.expect(201);
     again().await;
+    // An earlier release remembered no more than that it was done.
+    db::execute(acme.database(), "UPDATE idempotency_records SET body = NULL").await;
+    once.post("/api/v1/users", nobody_yet(&email)).await.refused(409, "already_exists");
 
     let (id, _) = invited(&carol, &address("eve")).await;
     admin.patch(&format!("/api/v1/users/{id}"), json!({"roles": ["admin"]})).await.expect(200);
