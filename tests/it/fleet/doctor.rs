@@ -92,7 +92,7 @@ async fn the_only_copy_of_a_tenant_is_kept_before_it_is_dropped() {
     }
     // As printed, whatever else the address says: what is dropped is what was dumped.
     let dir = tempfile::tempdir().expect("a directory");
-    let address = format!("{}?sslmode=prefer&sslrootcert=/nowhere/ca.pem", app.server().to_url().expose_secret());
+    let address = format!("{}&sslrootcert=/nowhere/ca.pem", app.server().to_url().expose_secret());
     let mended = Command::new("sh").args(["-c", &remedy]).env("CLUSTER_ADMIN_URL", address).current_dir(&dir).output();
     let mended = mended.expect("a shell");
     assert!(mended.status.success(), "{mended:?}");
