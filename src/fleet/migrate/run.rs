@@ -178,18 +178,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whoever is put aside is no canary: if that is all of them, as many others take their place, so that one tenant's lock
-    /// holds up nobody, and nobody goes without a canary before him.
+    /// Whoever is put aside is no canary: until one has come through, or as many as there were have failed, others take their
+    /// place, so that one tenant's lock holds up nobody, and nobody goes without a canary before him.
     async fn stand_in(
         &mut self,
         attendant: &mut Attendant<'_, '_>,
         canaries: usize,
         waves: &mut BTreeMap<i32, Vec<RunTenant>>,
     ) -> ApiResult<()> {
-        let turns = attendant.turns.clone();
+        let (turns, wanted) = (attendant.turns.clone(), i64::try_from(canaries).unwrap_or(i64::MAX));
         while turns.ledger.settled().await && !turns.stop.is_cancelled() {
             let Canary { done, failed, .. } = patiently(|| self.canary()).await?;
-            let Some(mut next) = waves.first_entry().filter(|_| done + failed == 0) else { return Ok(()) };
+            let Some(mut next) = waves.first_entry().filter(|_| done == 0 && failed < wanted) else { return Ok(()) };
             let left = next.get_mut();
             let others: Vec<_> = left.drain(..canaries.min(left.len())).collect();
             if left.is_empty() {
@@ -223,8 +223,8 @@ impl<'a> Run<'a> {
             self.soak(attendant).await?;
         } else if alone && (failed > 2 || failed > 0 && self.wanted.canary.is_some()) {
             turns.stop_for(format!(
-                "every tenant of the canary failed ({failed}), and nobody else had a turn; if that is a fault of theirs alone, \
-                 give another number of them (--canary), and others go first"
+                "every tenant of the canary that had its turn failed ({failed}), and nobody else had one; if that is a fault of \
+                 theirs alone, give another number of them (--canary), and others go first"
             ));
         }
         Ok(())

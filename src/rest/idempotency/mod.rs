@@ -117,9 +117,8 @@ impl Idempotency {
                 };
                 let replay = match before {
                     // What an earlier release remembered of a request that is remembered whole since is its head alone.
-                    Some(record) if memory != Memory::Head && record.is_whole() => {
-                        return Ok(Ok((record.answer()?, Replay::Again)));
-                    }
+                    Some(record) if memory != Memory::Head && !record.is_whole() => return Err(made_before()),
+                    Some(record) if memory != Memory::Head => return Ok(Ok((record.answer()?, Replay::Again))),
                     Some(_) => Replay::Again,
                     None => Replay::First,
                 };
@@ -196,4 +195,8 @@ impl FromRequest for Idempotency {
         }
         .boxed_local()
     }
+}
+/// Nothing is made twice under one key.
+fn made_before() -> ApiError {
+    ApiError::already_exists("Idempotency-Key", "It was made before, and the answer was not kept: look for it.")
 }

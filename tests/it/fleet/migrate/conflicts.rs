@@ -28,6 +28,28 @@ async fn who_waits_for_a_lock_is_put_aside_and_comes_back() {
     assert_eq!(ground.count(&has("fax")).await, 5);
 }
 
+/// Of three one fails and two wait: that is no canary yet, and no reason to stop.
+#[actix_web::test]
+async fn canaries_that_wait_are_stood_in_for_though_another_failed() {
+    let ground = Ground::new(7).await;
+    ground.write("V1__fax.sql", "ALTER TABLE contacts ADD COLUMN fax text; CREATE TABLE fax (id int);");
+    db::execute(&ground.database("t02x").await, "CREATE TABLE fax ()").await;
+    let mut holders = [db::open(&ground.database("t04x").await).await, db::open(&ground.database("t06x").await).await];
+    for holder in &mut holders {
+        holder.batch_execute("BEGIN; SELECT count(*) FROM contacts").await.unwrap();
+    }
+    let run = ground.begin(&["--canary", "3", "--soak", "0s", "--lock-timeout", "200ms"]);
+    let others = "SELECT slug AS word FROM migration_tenants WHERE state = 'done' ORDER BY slug";
+    let done = async || ground.asked(others).await == ["t00x", "t01x", "t03x", "t05x"];
+    eventually(seconds(20), "the others are done", done).await;
+    for holder in &mut holders {
+        holder.batch_execute("ROLLBACK").await.unwrap();
+    }
+    let output = run.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["migrated"]), (Some(3), &json!(6)), "{report}");
+}
+
 /// Put aside it is no canary, and holds up nobody: another one goes first in its place.
 #[actix_web::test]
 async fn a_canary_that_waits_for_a_lock_is_stood_in_for() {

@@ -74,7 +74,10 @@ async fn a_canary_that_fails_stops_the_run() {
     let report = ground.migrate(&["--canary", "1"], 3).await;
     assert_eq!((&report["state"], &report["pending"]), (&json!("stopped"), &json!(4)));
     let (failed, reason) = (report["failed"].as_array().unwrap(), report["reason"].as_str().unwrap());
-    assert!(failed.len() == 1 && reason.starts_with("every tenant of the canary failed (1)"), "{report}");
+    assert!(
+        failed.len() == 1 && reason.starts_with("every tenant of the canary that had its turn failed (1)"),
+        "{report}"
+    );
     let report = ground.migrate(&["--canary", "5"], 3).await;
     assert_eq!((&report["state"], &report["pending"]), (&json!("partial"), &json!(0)), "{report}");
 }
