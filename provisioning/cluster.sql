@@ -25,12 +25,5 @@ BEGIN
             RAISE WARNING 'CONNECT on % stays with PUBLIC: only its owner can revoke it', name;
         END;
     END LOOP;
-    -- Owns what the template holds until a tenant's role takes it over. Nobody logs in as it.
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tenantry_template_owner') THEN
-        CREATE ROLE tenantry_template_owner NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
-    END IF;
-    IF NOT pg_has_role(current_user, 'tenantry_template_owner', 'USAGE') THEN
-        GRANT tenantry_template_owner TO CURRENT_USER;
-    END IF;
 END
 $$;

@@ -1,7 +1,17 @@
--- In the tenant's database: its role takes over what the template held. Safe to repeat.
--- Variables: role.
-REASSIGN OWNED BY tenantry_template_owner TO :"role";
+-- In a template, or a copy: what is made there belongs to whoever owns the database, by the role that PostgreSQL has for
+-- that, so that a clone is its owner's as it is. The schema of the stamp stays the administrator's: no tenant drops it.
+-- Safe to repeat.
+CREATE SCHEMA IF NOT EXISTS tenantry;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-REVOKE ALL ON SCHEMA public, tenantry FROM tenantry_template_owner;
-GRANT ALL ON SCHEMA public TO :"role";
-GRANT USAGE, CREATE ON SCHEMA tenantry TO :"role";
+GRANT ALL ON SCHEMA public TO pg_database_owner;
+GRANT USAGE, CREATE ON SCHEMA tenantry TO pg_database_owner;
+
+-- What a template of an earlier release held.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'tenantry_template_owner') THEN
+        REASSIGN OWNED BY tenantry_template_owner TO pg_database_owner;
+        REVOKE ALL ON SCHEMA public, tenantry FROM tenantry_template_owner;
+    END IF;
+END
+$$;

@@ -14,9 +14,7 @@ macro_rules! files {
 files! {
     /// Prepares a server.
     CLUSTER = "cluster.sql";
-    /// Opens a new template for its migrations.
-    TEMPLATE = "template.sql";
-    /// Closes it for good.
+    /// Closes a template for good.
     TEMPLATE_SEAL = "template_seal.sql";
     /// The tenant's role.
     ROLE = "role.sql";
@@ -28,7 +26,7 @@ files! {
     DATABASE_OWNER = "database_owner.sql";
     /// Shuts everyone else out.
     ISOLATE = "isolate.sql";
-    /// Hands the template's objects over.
+    /// Lets the database's owner make things in it.
     GRANTS = "grants.sql";
     /// Says whose it is.
     STAMP = "stamp.sql";
@@ -122,6 +120,7 @@ mod tests {
         let sql = fill(ISOLATE, &[("database", "d")]);
         let each: Vec<_> = statements(&sql).collect();
         let alter = "ALTER DATABASE \"d\" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true";
-        assert_eq!(each, ["REVOKE ALL ON DATABASE \"d\" FROM PUBLIC", alter]);
+        let grant = "GRANT CREATE, TEMPORARY ON DATABASE \"d\" TO pg_database_owner";
+        assert_eq!(each, ["REVOKE ALL ON DATABASE \"d\" FROM PUBLIC", grant, alter]);
     }
 }

@@ -7,15 +7,24 @@ use super::migrations::Migrations;
 use super::{admin, migrate_error, sql};
 use crate::control::clusters::Cluster;
 use crate::error::{ApiError, ApiResult};
+use crate::kernel::crypto::{hex, sha256};
 use crate::router::AdminConn;
 use crate::router::migrate::{MigrateOptions, migrate_all};
 
 /// Key of the advisory lock in the administrative database: "template" in ASCII.
 const LOCK_KEY: i64 = 0x7465_6d70_6c61_7465;
-/// Owns what a template holds. Made by `cluster.sql`.
-pub(super) const OWNER: &str = "tenantry_template_owner";
+/// Owns what a tenant's database holds: whoever owns the database is its only member, so that a clone is its tenant's as it
+/// is.
+pub(in crate::fleet) const OWNER: &str = "pg_database_owner";
+/// Goes up when templates are made otherwise of the same migrations: those of an earlier release are not cloned.
+const MADE: u8 = 2;
 /// Templates of other migrations that are kept: during a rolling upgrade two versions clone at the same time.
 const KEPT: usize = 1;
+
+/// What the template is called that holds the migrations of a hash.
+pub(super) fn name(migrations: &str) -> String {
+    format!("tenantry_template_{}", hex(&sha256(format!("{MADE} {migrations}").as_bytes())[..6]))
+}
 
 /// The name of the template that holds these migrations; makes it if it is not there. `conn` is in the cluster's
 /// administrative database.
@@ -23,7 +32,7 @@ const KEPT: usize = 1;
 /// # Errors
 /// If the server refuses, or a migration fails.
 pub(super) async fn ensure(conn: &mut AdminConn, cluster: &Cluster, migrations: &Migrations) -> ApiResult<String> {
-    let name = format!("tenantry_template_{}", migrations.hash());
+    let name = name(&migrations.hash());
     if is_ready(conn, &name).await? {
         return Ok(name);
     }
@@ -74,7 +83,7 @@ async fn make_if_missing(
     Ok(())
 }
 
-/// A new database at the head of these migrations, owned by [`OWNER`] as a template's content is. It is open.
+/// A new database at the head of these migrations. It is open.
 pub(super) async fn build(
     conn: &mut AdminConn,
     cluster: &Cluster,
@@ -91,8 +100,8 @@ pub(super) async fn build(
 pub(super) async fn make_empty(conn: &mut AdminConn, cluster: &Cluster, name: &str) -> ApiResult<()> {
     let create = format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", sql::ident(name));
     conn.batch_execute(&create).await.map_err(ApiError::internal)?;
-    let mut inside = admin::open(&cluster.admin.with_database(name)).await?;
-    admin::run(&mut inside, sql::TEMPLATE, &[("template", name)]).await
+    admin::run_each(conn, sql::ISOLATE, &[("database", name)]).await?;
+    admin::run(&mut admin::open(&cluster.admin.with_database(name)).await?, sql::GRANTS, &[]).await
 }
 
 /// Drops a database, whoever is connected to it.

@@ -11,7 +11,7 @@ use tenantry::router::Target;
 
 use super::super::postgres;
 use super::plane::{Entry, Plane};
-use super::stencil::{Stencil, hand_over};
+use super::stencil::Stencil;
 use super::{in_turns, inside};
 
 /// Owns the databases; every tenant's role is a member.
@@ -43,7 +43,7 @@ impl SharedDatabases {
                  SELECT substr(session_user, 3)::uuid AS tenant_id, '{installation}'::uuid AS installation_id; \
                  GRANT SELECT ON tenantry.stamp TO {OWNER}"
             );
-            inside(server, name).await?.batch_execute(&format!("{}; {stamp}", hand_over(OWNER))).await?;
+            inside(server, name).await?.batch_execute(&stamp).await?;
             Ok(())
         })
         .await?;

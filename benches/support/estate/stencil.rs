@@ -17,8 +17,6 @@ pub const ADMIN_EMAIL: &str = "admin@tenant.example";
 /// His password.
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
 const DATABASE: &str = "bench_stencil";
-/// Owns what is in the stencil until a copy hands it over. Owns no database itself, so nothing else is handed over.
-const OWNER: &str = "bench_stencil_owner";
 
 /// Sixty contacts of half a kilobyte each.
 const CONTACTS: &str = "INSERT INTO contacts (id, first_name, last_name, company, title, emails, phones, addresses, notes, tags, created_at) \
@@ -71,14 +69,9 @@ impl Stencil {
         let strategy = if version.parse::<u32>()? >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
         let stencil = Self { password: target.password, verifier: verifier.get(0), strategy };
 
-        let (theirs, role) = (&made.database_name, &made.role_name);
-        admin.batch_execute(&format!("CREATE ROLE {OWNER} NOLOGIN")).await?;
-        stencil.create_database(&admin, DATABASE, theirs).await?;
+        stencil.create_database(&admin, DATABASE, &made.database_name).await?;
         let conn = inside(server, DATABASE).await?;
-        conn.batch_execute(&format!(
-            "{CONTACTS}; REASSIGN OWNED BY \"{role}\" TO {OWNER}; ALTER DATABASE \"{theirs}\" OWNER TO \"{role}\""
-        ))
-        .await?;
+        conn.batch_execute(CONTACTS).await?;
         conn.batch_execute("VACUUM (FREEZE, ANALYZE)").await?;
         drop(conn);
         admin.batch_execute(&format!("ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")).await?;
@@ -92,16 +85,15 @@ impl Stencil {
         let admin = postgres::connect(server.to_url().expose_secret()).await?;
         admin.batch_execute(&self.create_role(&name)).await?;
         self.create_database(&admin, &name, DATABASE).await?;
-        let hand_over = hand_over(&name);
         let statements = format!(
             "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC; ALTER DATABASE \"{name}\" OWNER TO \"{name}\"; \
-             {hand_over}; UPDATE tenantry.stamp SET tenant_id = '{id}', installation_id = '{installation}'"
+             UPDATE tenantry.stamp SET tenant_id = '{id}', installation_id = '{installation}'"
         );
         inside(server, &name).await?.batch_execute(&statements).await?;
         Ok(Entry { id, slug: slug.to_owned(), database: name.clone(), role: name, password: self.password.clone() })
     }
 
-    /// A copy that belongs to a role.
+    /// A copy that belongs to a role, with what is in it.
     pub async fn copy_for(&self, admin: &tokio_postgres::Client, database: &str, role: &str) -> Result<()> {
         self.create_database(admin, database, DATABASE).await?;
         Ok(admin.batch_execute(&format!("ALTER DATABASE \"{database}\" OWNER TO \"{role}\"")).await?)
@@ -122,12 +114,4 @@ impl Stencil {
         let create = format!("CREATE DATABASE \"{name}\" TEMPLATE \"{from}\" {strategy}");
         admin.batch_execute(&create).await.with_context(|| create)
     }
-}
-
-/// The statements by which a role takes over what is in a copy.
-pub fn hand_over(role: &str) -> String {
-    format!(
-        "REASSIGN OWNED BY {OWNER} TO \"{role}\"; GRANT ALL ON SCHEMA public TO \"{role}\"; \
-         GRANT USAGE, CREATE ON SCHEMA tenantry TO \"{role}\"; GRANT SELECT ON tenantry.stamp TO \"{role}\""
-    )
 }

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Lists;
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::template::OWNER;
 use crate::fleet::{admin, sql};
 use crate::router::AdminConn;
 
-/// What is installed in a tenant's database that is not its role's. In statements, `:"role"` is that role.
+/// What is installed in a tenant's database that is not the tenant's. In statements, `:"role"` is whoever owns what a tenant
+/// has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::fleet) struct Extensions {
     /// The schemas that are made for them.
@@ -64,9 +66,9 @@ impl Extensions {
     }
 
     /// Installs them, as the administrator of a copy in which nothing of the tenant's is yet.
-    pub(in crate::fleet) async fn install(&self, copy: &mut AdminConn, role: &str) -> ApiResult<()> {
+    pub(in crate::fleet) async fn install(&self, copy: &mut AdminConn) -> ApiResult<()> {
         let otherwise = "An extension could not be installed in the copy as it is in the original; the log says why.";
-        execute(copy, &self.install, role, otherwise).await
+        execute(copy, &self.install, otherwise).await
     }
 
     /// Takes from the lists of a dump what is done here, and gives the lines of what is in the tables for settings: the
@@ -92,21 +94,17 @@ impl Extensions {
         self.schemas.iter().any(|schema| schema.replace(['\n', '\r'], " ") == name)
     }
 
-    /// Lets the tenant's role, and everybody, do with the tables for settings what they may in the original.
-    pub(in crate::fleet) async fn grant(&self, copy: &mut AdminConn, role: &str) -> ApiResult<()> {
+    /// Lets the tenant, and everybody, do with the tables for settings what they may in the original.
+    pub(in crate::fleet) async fn grant(&self, copy: &mut AdminConn) -> ApiResult<()> {
         let otherwise =
             "An extension's table in the original is not one of those that it has in the copy; the log says which.";
-        execute(copy, &self.grants, role, otherwise).await
+        execute(copy, &self.grants, otherwise).await
     }
 }
 
 /// A condition on `e`, an extension.
 fn not_its_own(role: &str) -> String {
-    format!(
-        "e.oid >= {} AND e.extowner <> (SELECT oid FROM pg_roles WHERE rolname = {})",
-        admin::FIRST_MADE,
-        sql::literal(role)
-    )
+    format!("e.oid >= {} AND pg_get_userbyid(e.extowner) NOT IN ({}, '{OWNER}')", admin::FIRST_MADE, sql::literal(role))
 }
 
 /// The tables and sequences for settings, as `kept`: their names as they are and as a list of `pg_restore` has them.
@@ -146,7 +144,7 @@ fn grants(role: &str) -> String {
                  UNION ALL SELECT t.attacl, format(' (%I)', t.attname), kind, nspname, relname \
                  FROM kept JOIN pg_attribute t ON t.attrelid = kept.oid AND NOT t.attisdropped) AS said \
            CROSS JOIN LATERAL aclexplode(said.acl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee \
-           WHERE a.grantee = 0 OR r.rolname = {}) AS each ORDER BY turn, word",
+           WHERE a.grantee = 0 OR r.rolname IN ({}, '{OWNER}')) AS each ORDER BY turn, word",
         sql::literal(role)
     )
 }
@@ -170,10 +168,9 @@ fn name_in(line: &str) -> Option<&str> {
 }
 
 /// Statements in a copy, and what is to be said if one fails.
-async fn execute(copy: &mut AdminConn, statements: &[String], role: &str, otherwise: &'static str) -> ApiResult<()> {
-    let role = sql::ident(role);
+async fn execute(copy: &mut AdminConn, statements: &[String], otherwise: &'static str) -> ApiResult<()> {
     for statement in statements {
-        let statement = statement.replace(":\"role\"", &role);
+        let statement = statement.replace(":\"role\"", OWNER);
         copy.batch_execute(&statement).await.map_err(|error| ApiError::internal(error).detail(otherwise))?;
     }
     Ok(())

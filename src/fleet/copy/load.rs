@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::AS_OWNER;
 use super::list::Lists;
 use super::privileges::grant;
 use super::script;
@@ -40,36 +41,36 @@ impl Load<'_> {
         let mut lists = Lists::read(&list);
         self.extend(&mut lists).await?;
         self.hand_over().await?;
-        self.load(self.own, &[], &lists.objects).await?;
+        self.load(self.own, &[AS_OWNER], &lists.objects).await?;
         let script = self.pass(None, &["--file=-", "--no-owner"], Some(&lists.privileges)).await?;
         grant(&script, &self.manifest.role, self.own).await
     }
 
     /// The database, with nothing in it but the stamp. It is nobody's yet: none but an administrator connects.
     async fn make_empty(&self) -> ApiResult<()> {
-        let (name, role) = (&*self.own.database, &*self.own.user);
+        let name = &*self.own.database;
         let mut server = admin::open(self.admin).await?;
         admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", name)]).await?;
         admin::run_each(&mut server, sql::DATABASE_EMPTY, &[("database", name)]).await?;
         admin::run_each(&mut server, sql::ISOLATE, &[("database", name)]).await?;
         let mut inside = admin::open(&self.admin.with_database(name)).await?;
         let (tenant, installation) = (self.tenant.to_string(), self.installation.to_string());
-        let stamp = [("role", role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
+        let stamp = [("tenant_id", &*tenant), ("installation_id", &*installation)];
         admin::run(&mut inside, sql::STAMP, &stamp).await?;
-        admin::run(&mut inside, sql::GRANTS, &[("role", role)]).await
+        admin::run(&mut inside, sql::GRANTS, &[]).await
     }
 
     /// Installs what an administrator had installed, with what it kept.
     async fn extend(&self, lists: &mut Lists) -> ApiResult<()> {
         let Some(extensions) = &self.manifest.extensions else { return Ok(()) };
-        let (target, role) = (self.admin.with_database(&self.own.database), &*self.own.user);
+        let target = self.admin.with_database(&self.own.database);
         let mut inside = admin::open(&target).await?;
-        extensions.install(&mut inside, role).await?;
+        extensions.install(&mut inside).await?;
         let rows = extensions.take(lists);
         if !rows.is_empty() {
             self.load(&target, &["--data-only"], &rows).await?;
         }
-        extensions.grant(&mut inside, role).await
+        extensions.grant(&mut inside).await
     }
 
     /// Lets the tenant's role in.

@@ -13,7 +13,7 @@ use crate::control::clusters::Cluster;
 use crate::control::tenants::TenantRecord;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::provision::probe::explain;
-use crate::fleet::{Fleet, admin, drift, migrate, sql};
+use crate::fleet::{Fleet, admin, drift, migrate, sql, template};
 use crate::kernel::Clock;
 use crate::router::{AdminConn, Room};
 
@@ -118,7 +118,7 @@ pub(super) fn budget(fleet: &Fleet, cluster: &Cluster, room: Room) -> Option<Fin
 }
 
 async fn templates(context: &Context<'_>, server: &mut AdminConn) -> ApiResult<Vec<Finding>> {
-    let current = format!("tenantry_template_{}", context.hash);
+    let current = template::name(&context.hash);
     let sealed = admin::words(server, TEMPLATES).await?;
     let mut left: Vec<_> = sealed.into_iter().filter(|name| *name != current).skip(TEMPLATES_KEPT).collect();
     left.extend(admin::words(server, UNSEALED).await?);

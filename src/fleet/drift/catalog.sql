@@ -1,8 +1,9 @@
 -- What a tenant's database consists of, one fact for each row: the object, the one it is part of, what is said of it.
--- $1 is the tenant's role: it is called `its role`, so that two tenants' catalogs can be compared. Read with
+-- $1 is the tenant's role: it is called `its role`, so that two tenants' catalogs can be compared, and so is the one by which
+-- it has what its database holds (of tenants of earlier releases it owns that itself). Read with
 -- `search_path = pg_catalog`, so that every name stands with its schema. What an extension brought is the extension's.
 WITH who AS (
-    SELECT oid, CASE WHEN rolname = $1 THEN 'its role'
+    SELECT oid, CASE WHEN rolname IN ($1, 'pg_database_owner') THEN 'its role'
                      WHEN rolsuper OR rolname = current_user THEN 'an administrator' ELSE rolname::text END AS name
     FROM pg_roles
     UNION ALL SELECT 0, 'everybody'
@@ -135,7 +136,7 @@ WITH who AS (
     WHERE g.tgisinternal AND g.tgenabled <> 'O'
     GROUP BY c.conname, r.word, r.name
     UNION ALL
-    -- `TO CURRENT_USER` was the template's owner where a tenant was cloned, and its own role where it was migrated.
+    -- `TO CURRENT_USER` was the template's owner where a tenant of an earlier release was cloned.
     SELECT 'policy ' || p.polname, r.word || ' ' || r.name, 'roles', string_agg(DISTINCT
                CASE w.name WHEN 'tenantry_template_owner' THEN 'its role' ELSE w.name END, ', ')
     FROM pg_policy p JOIN relations r ON r.oid = p.polrelid JOIN who w ON w.oid = ANY (p.polroles)
@@ -175,8 +176,7 @@ WITH who AS (
     FROM pg_event_trigger
     UNION ALL
     SELECT x.object, '', 'grants to ' || w.name,
-           string_agg(x.privilege_type || CASE WHEN x.is_grantable THEN ' (with grant option)' ELSE '' END, ', '
-                      ORDER BY x.privilege_type)
+           string_agg(DISTINCT x.privilege_type || CASE WHEN x.is_grantable THEN ' (with grant option)' ELSE '' END, ', ')
     FROM (SELECT r.object, e.* FROM rights r, aclexplode(r.acl) e) x JOIN who w ON w.oid = x.grantee
     GROUP BY x.object, w.name
 )

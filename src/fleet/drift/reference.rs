@@ -50,14 +50,11 @@ async fn look(server: &mut AdminConn, cluster: &Cluster, migrations: &Migrations
     template::build(server, cluster, migrations, name).await?;
     let target = cluster.admin.with_database(name);
     let mut inside = admin::open(&target).await?;
-    admin::run(&mut inside, sql::GRANTS, &[("role", name)]).await?;
     let nobody = Uuid::nil().to_string();
-    let variables = [("role", name), ("tenant_id", &nobody), ("installation_id", &nobody)];
+    let variables = [("tenant_id", &*nobody), ("installation_id", &*nobody)];
     admin::run(&mut inside, sql::STAMP, &variables).await?;
     let owner = sql::fill("ALTER DATABASE :\"name\" OWNER TO :\"name\"", &[("name", name)]);
     server.batch_execute(&owner).await.map_err(ApiError::internal)?;
-    let revoke = sql::fill("REVOKE ALL ON DATABASE :\"name\" FROM PUBLIC, tenantry_template_owner", &[("name", name)]);
-    server.batch_execute(&revoke).await.map_err(ApiError::internal)?;
     let mut catalog = Catalog::read(&mut inside, name).await?;
     for set in [&migrations.built_in, &migrations.operator] {
         expect(set, &mut catalog);

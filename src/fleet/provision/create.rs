@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use futures_util::future::try_join;
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::admin::AdminToBe;
 use super::again::Asked;
 use super::claimed::Ready;
 use super::drive::drive;
-use super::run::{Run, own_address};
+use super::run::{Ahead, Run, own_address};
 use super::same::Wish;
 use super::trail::Trail;
 use super::welcome::Welcome;
@@ -24,11 +25,11 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::{Lock, Session};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::Journal;
-use crate::fleet::{Fleet, OperationOptions, Progress, check_name, refused, scram};
+use crate::fleet::{Fleet, OperationOptions, Progress, admin, check_name, refused, scram};
 use crate::kernel::crypto::MasterKeys;
 use crate::kernel::{OperationId, Slug, TenantId};
 use crate::rest::passwords::{Passwords, Rules};
-use crate::router::{MainConn, Registration, TenantKind, TenantStatus};
+use crate::router::{AdminConn, MainConn, Registration, TenantKind, TenantStatus};
 
 /// A tenant to be, on a cluster.
 #[derive(Debug, Clone)]
@@ -119,11 +120,11 @@ impl Fleet {
         let admin = self.first_admin(wanted).await?;
         let trail = |since| Trail::new(since, options.halt.as_ref(), progress);
         let begun = Instant::now();
-        let Reserved { tenant, operation, _lock, ready } =
+        let Reserved { tenant, operation, _lock, ready, server } =
             self.reserve(wanted, asked, welcome, false, &migrations.head()).await?;
         let Some(ready) = ready else {
-            let mut run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
-            (run.admin, run.in_one_go, run.welcome) = (admin, true, welcome);
+            let mut run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?.in_one_go(server);
+            (run.admin, run.welcome) = (admin, welcome);
             return Box::pin(self.make(run, &operation, trail(begun))).await;
         };
         match Box::pin(self.open_claimed((&tenant, &operation), ready, (admin, welcome), trail(begun))).await {
@@ -160,7 +161,8 @@ impl Fleet {
     }
 
     /// The registry entry and its journal, in one transaction; of a ready tenant with the migrations that lead here, where
-    /// the cluster has one. To that, a connection is opened meanwhile for who is welcomed.
+    /// the cluster has one. To that, a connection is opened meanwhile for who is welcomed; else, unless it is made in the
+    /// background, one to the cluster.
     pub(super) async fn reserve(
         &self,
         wanted: &CreateTenant,
@@ -180,6 +182,11 @@ impl Fleet {
                 // The role of a ready one is made for the usual ceiling.
                 let usual = super::role_connections(wanted.max_connections) == super::role_connections(None);
                 let ready = if usual { ready::take(conn, &keys, cluster.id, &head.hash).await? } else { None };
+                // What is made over it is not begun before this commits.
+                let server = (ready.is_none() && !background).then(|| {
+                    let admin = cluster.admin.clone();
+                    AbortOnDropHandle::new(tokio::spawn(async move { admin::open_relaxed(&admin).await }))
+                });
                 let id = ready.as_ref().map_or_else(TenantId::generate, |ready| ready.id);
                 let generated = generated_name(id);
                 let new = NewTenant {
@@ -216,7 +223,7 @@ impl Fleet {
                 let new = NewOperation::on(id, &wanted.slug, OperationKind::Create, input);
                 let operation = operations::begin(conn, &NewOperation { background, ..new }).await?;
                 let ready = ready.map(|made| Ready { address: own_address(&cluster, &made), made, expected });
-                Ok::<_, ApiError>(Reserved { tenant, operation, _lock: lock, ready })
+                Ok::<_, ApiError>(Reserved { tenant, operation, _lock: lock, ready, server })
             })
             .await
     }
@@ -268,6 +275,8 @@ pub(super) struct Reserved {
     pub(super) operation: Operation,
     pub(super) _lock: Lock,
     pub(super) ready: Option<Ready>,
+    /// The cluster's administrative database, where what is reserved is still to be made.
+    pub(super) server: Option<Ahead<ApiResult<AdminConn>>>,
 }
 
 impl FirstAdmin {

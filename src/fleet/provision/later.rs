@@ -85,7 +85,7 @@ impl Fleet {
         let migrations = Migrations::load(self.settings.operator_migrations.as_deref()).await?;
         let begun = Instant::now();
         let reserved = self.reserve(wanted, asked, None, true, &migrations.head()).await?;
-        let Reserved { tenant, operation, _lock, ready } = reserved;
+        let Reserved { tenant, operation, _lock, ready, .. } = reserved;
         let Some(ready) = ready else { return Ok(tenant) };
         let trail = Trail::new(begun, None, &Silent);
         match self.open_claimed((&tenant, &operation), ready, (None, None), trail).await {

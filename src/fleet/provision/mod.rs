@@ -48,7 +48,7 @@ words! {
         Role = "role",
         /// Its own database, cloned from the cluster's template.
         Database = "database",
-        /// Everyone else shut out; what the template held handed over.
+        /// Everyone else shut out.
         Grants = "grants",
         /// The database says whose it is.
         Stamp = "stamp",

@@ -50,6 +50,7 @@ pub(in crate::fleet) struct Run<'a> {
     /// The first administrator's password, once it was made.
     pub(in crate::fleet) generated: Option<SecretString>,
     server: Option<AdminConn>,
+    server_ahead: Option<Ahead<ApiResult<AdminConn>>>,
     inside: Option<AdminConn>,
     own: Option<AdminConn>,
     own_ahead: Option<Ahead<ApiResult<AdminConn>>>,
@@ -59,7 +60,7 @@ pub(in crate::fleet) struct Run<'a> {
 }
 
 /// Begun before it is needed; given up with the run.
-type Ahead<T> = AbortOnDropHandle<T>;
+pub(super) type Ahead<T> = AbortOnDropHandle<T>;
 
 impl<'a> Run<'a> {
     /// Reads what the registry knows of a reserved tenant.
@@ -133,6 +134,7 @@ impl<'a> Run<'a> {
             first_session: None,
             generated: None,
             server: None,
+            server_ahead: None,
             inside: None,
             own: None,
             own_ahead: None,
@@ -150,7 +152,10 @@ impl<'a> Run<'a> {
     /// The administrator, in the cluster's administrative database.
     pub(in crate::fleet) async fn server(&mut self) -> ApiResult<&mut AdminConn> {
         if self.server.is_none() {
-            self.server = Some(self.open(&self.cluster()?.admin).await?);
+            self.server = Some(match self.server_ahead.take() {
+                Some(opening) => opening.await.map_err(ApiError::internal)??,
+                None => self.open(&self.cluster()?.admin).await?,
+            });
         }
         self.server.as_mut().ok_or_else(|| ApiError::internal("opened above"))
     }
@@ -201,6 +206,11 @@ impl<'a> Run<'a> {
             let opening = tokio::spawn(async move { welcome.expect(id).await });
             self.expected_ahead = Some(AbortOnDropHandle::new(opening));
         }
+    }
+
+    /// What is made in one go, over a connection that is being opened.
+    pub(super) fn in_one_go(self, server: Option<Ahead<ApiResult<AdminConn>>>) -> Self {
+        Self { in_one_go: true, server_ahead: server, ..self }
     }
 
     /// Begins to open the tenant's own connection: from here on its database lets it in.

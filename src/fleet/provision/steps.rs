@@ -79,19 +79,18 @@ async fn drop_invalid(server: &mut AdminConn, name: &str) -> ApiResult<()> {
     Ok(())
 }
 
-/// Everyone but the owner shut out; what the template held handed over.
+/// Everyone but the owner shut out. What the template held is the owner's already, unless an earlier release cloned it.
 pub(in crate::fleet) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
-    let (database, role) = (run.tenant.database_name.clone(), run.tenant.role_name.clone());
+    let database = run.tenant.database_name.clone();
     admin::run(run.server().await?, sql::ISOLATE, &[("database", &database)]).await?;
     run.open_own_ahead();
-    admin::run(run.inside().await?, sql::GRANTS, &[("role", &role)]).await
+    if run.cloned { Ok(()) } else { admin::run(run.inside().await?, sql::GRANTS, &[]).await }
 }
 
 /// The database says whose it is. A stamp that is there already must be this one.
 pub(in crate::fleet) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
     let (tenant, installation) = (run.tenant.id.to_string(), run.installation.id.to_string());
-    let role = run.tenant.role_name.clone();
-    let variables = [("role", &*role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
+    let variables = [("tenant_id", &*tenant), ("installation_id", &*installation)];
     let ours = (run.tenant.id, run.installation.id);
     let inside = run.inside().await?;
     admin::run(inside, sql::STAMP, &variables).await?;
@@ -117,18 +116,22 @@ async fn apply(run: &Run<'_>, sets: &[&MigrationSet]) -> ApiResult<()> {
     migrate_all(&run.direct, sets, &run.fleet.settings.migrate).await.1.map_err(migrate_error)
 }
 
-/// Permissions and system roles.
+/// Permissions and system roles; over the connection that is there, as the tenant's role.
 pub(in crate::fleet) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
     let is_last = !run.in_one_go || run.first_admin.is_none();
-    let own = run.own().await?;
-    own.transaction(async |conn: &mut AdminConn| {
-        if !is_last {
-            conn.batch_execute("SET LOCAL synchronous_commit = off").await?;
-        }
-        crate::tenant::seed(conn).await
-    })
-    .await
-    .map_err(ApiError::internal)
+    let settings = format!(
+        "SET LOCAL ROLE {}; SET LOCAL search_path = public; SET LOCAL synchronous_commit = {}",
+        sql::ident(&run.tenant.role_name),
+        if is_last { "on" } else { "off" }
+    );
+    let inside = run.inside().await?;
+    inside
+        .transaction(async |conn: &mut AdminConn| {
+            conn.batch_execute(&settings).await?;
+            crate::tenant::seed(conn).await
+        })
+        .await
+        .map_err(ApiError::internal)
 }
 
 /// The first administrator. Repeated, the password is the new one.

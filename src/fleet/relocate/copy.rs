@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::run::Run;
 use super::{target, triggers};
 use crate::error::{ApiError, ApiResult, Code};
-use crate::fleet::copy::{Extensions, Lists, grant, script};
+use crate::fleet::copy::{AS_OWNER, Extensions, Lists, grant, script};
 use crate::fleet::{admin, programs, refused};
 use crate::router::Target;
 
@@ -82,7 +82,7 @@ async fn extend(run: &Run<'_>, files: &programs::PrivateFiles, lists: &mut Lists
     let (target, role) = (run.at_target()?, &run.tenant.role_name);
     let extensions = Extensions::read(&mut admin::open(&run.at_source()).await?, role).await?;
     let mut inside = admin::open(&target).await?;
-    extensions.install(&mut inside, role).await?;
+    extensions.install(&mut inside).await?;
     let rows = extensions.take(lists);
     if !rows.is_empty() {
         let rows = files.write("settings", &rows).map_err(ApiError::internal)?;
@@ -90,7 +90,7 @@ async fn extend(run: &Run<'_>, files: &programs::PrivateFiles, lists: &mut Lists
         restore.args(["--exit-on-error", "--data-only", "--no-owner", "--no-acl"]).arg("--use-list").arg(rows);
         load_into(run, &target, restore, &files.path("archive")).await?;
     }
-    extensions.grant(&mut inside, role).await
+    extensions.grant(&mut inside).await
 }
 
 /// Loads the dump as the tenant's own role.
@@ -98,7 +98,7 @@ async fn load(run: &Run<'_>, files: &programs::PrivateFiles, lists: &Lists) -> A
     let (loader, archive) = (run.loader()?, files.path("archive"));
     let objects = files.write("objects", &lists.objects).map_err(ApiError::internal)?;
     let (mut restore, _private) = client("pg_restore", &loader)?;
-    restore.args(["--exit-on-error", "--no-owner", "--no-acl", "--no-tablespaces", "--jobs=2"]);
+    restore.args(["--exit-on-error", "--no-owner", "--no-acl", "--no-tablespaces", "--jobs=2", AS_OWNER]);
     restore.arg("--use-list").arg(objects);
     load_into(run, &loader, restore, &archive).await?;
     let privileges = files.write("privileges", &lists.privileges).map_err(ApiError::internal)?;

@@ -185,10 +185,21 @@ impl Session {
         }
     }
 
-    /// Makes the session ready to apply something. Nothing to do in most cases.
-    pub(super) async fn prepare(&self, options: &MigrateOptions) -> Result<(), MigrateError> {
-        let Some(role) = &options.role else { return Ok(()) };
-        let sql = format!("SET ROLE \"{}\"", role.replace('"', "\"\""));
+    /// Makes the session ready to apply something: as the role that was asked for; else as the owner of the database, by the
+    /// role of that name, if what is there belongs to that. What migrations make has one owner then: a view or function of
+    /// one that reads a table of another would have no right to it.
+    pub(super) async fn prepare(&self, sets: &[&MigrationSet], options: &MigrateOptions) -> Result<(), MigrateError> {
+        let sql = match &options.role {
+            Some(role) => format!("SET ROLE \"{}\"", role.replace('"', "\"\"")),
+            None => {
+                let histories: Vec<_> = sets.iter().map(|set| format!("to_regclass('{}')", set.history)).collect();
+                format!(
+                    "SELECT set_config('role', 'pg_database_owner', false) FROM pg_class \
+                     WHERE oid IN ({}) AND relowner = 'pg_database_owner'::regrole LIMIT 1",
+                    histories.join(", ")
+                )
+            }
+        };
         self.line.tell(&sql, self.brief).await.map_err(Fault::of_history)
     }
 

@@ -241,7 +241,7 @@ async fn the_mark_of_the_roles_stays_one() {
     }
     assert_eq!(db::words_on(&mut conn, "SELECT count(*)::text AS word FROM roles_mark").await, ["1"]);
     // Whoever else is let change roles moves the marks too, and calls nothing that is the owner's.
-    let functions = "SELECT concat_ws(' ', prosecdef, proconfig, pg_get_userbyid(proowner) = current_user, \
+    let functions = "SELECT concat_ws(' ', prosecdef, proconfig, pg_has_role(proowner, 'USAGE'), \
                      has_function_privilege('public', oid, 'EXECUTE')) AS word FROM pg_proc WHERE proname LIKE 'mark_rights%'";
     let functions = db::words_on(&mut conn, functions).await;
     assert_eq!(functions, [r#"t {"search_path=\"\""} t f"#; 2]);
