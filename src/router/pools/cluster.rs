@@ -104,6 +104,12 @@ impl ClusterPools {
         self.lock().is_known(tenant)
     }
 
+    /// Those of whom any exists.
+    pub(super) fn known(&self) -> Vec<TenantId> {
+        let state = self.lock();
+        state.entries.keys().copied().filter(|tenant| state.is_known(*tenant)).collect()
+    }
+
     /// Ends these pools if nothing is left here.
     pub(super) fn end_if_unused(&self) -> bool {
         let mut state = self.lock();

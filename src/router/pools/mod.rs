@@ -164,6 +164,11 @@ impl TenantPoolManager {
         self.all().iter().any(|c| c.is_known(id))
     }
 
+    /// Those of whom any exists.
+    pub(super) fn known(&self) -> Vec<TenantId> {
+        self.all().iter().flat_map(|c| c.known()).collect()
+    }
+
     /// A tenant's pool. `None` while it has none.
     #[must_use]
     pub fn snapshot(&self, tenant: TenantId) -> Option<PoolSnapshot> {
