@@ -22,6 +22,8 @@ const PSQL: [&str; 6] =
     ["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--file=-"];
 /// How long `psql` may take to say why it reads no further.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long `pg_restore` may take to say its version.
+const ITS_VERSION: Duration = Duration::from_secs(30);
 
 /// Whether this machine's `pg_restore` can load into a server in this way alone.
 pub(in crate::fleet) async fn is_needed(server: &mut AdminConn) -> ApiResult<bool> {
@@ -29,11 +31,21 @@ pub(in crate::fleet) async fn is_needed(server: &mut AdminConn) -> ApiResult<boo
         return Ok(false);
     }
     let Some(path) = programs::find("pg_restore") else { return Ok(false) };
-    let mut version = Command::new(path);
-    version.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
-    let printed = version.output().await.map_err(ApiError::internal)?;
-    let major = programs::parse_major(&String::from_utf8_lossy(&printed.stdout));
-    Ok(major.is_some_and(|major| major >= SINCE))
+    Ok(major(Command::new(path), ITS_VERSION).await?.is_some_and(|major| major >= SINCE))
+}
+
+/// The version that `pg_restore` says it is of.
+async fn major(mut pg_restore: Command, within: Duration) -> ApiResult<Option<u32>> {
+    pg_restore.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
+    let printed = timeout(within, pg_restore.output()).await.map_err(|late| {
+        refused(
+            "pg_restore does not say its version on this node. Look at what keeps `pg_restore --version` from its end there, \
+             and ask for the same again.",
+        )
+        .caused_by(late)
+    })?;
+    let printed = printed.map_err(ApiError::internal)?;
+    Ok(programs::parse_major(&String::from_utf8_lossy(&printed.stdout)))
 }
 
 /// A `psql` that loads what is poured into it.
@@ -115,6 +127,21 @@ mod tests {
         let head = head(&mut rest).await.unwrap();
         assert_eq!(String::from_utf8(head).unwrap(), format!("{begins}{after}"));
         assert_eq!(rest, format!("COPY public.notes (note) FROM stdin;\n{row}\\.\n").as_bytes());
+    }
+
+    #[actix_web::test]
+    async fn a_program_that_does_not_say_its_version_is_not_waited_for() {
+        let shell = |script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]);
+            shell
+        };
+        let says = shell("echo \"pg_restore (PostgreSQL) 17.6\"");
+        assert_eq!(major(says, ITS_VERSION).await.unwrap(), Some(17));
+        let hangs = shell("exec tail -f /dev/null");
+        let refused = major(hangs, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict);
+        assert!(refused.client_detail().contains("pg_restore --version"), "{refused:?}");
     }
 
     #[actix_web::test]
