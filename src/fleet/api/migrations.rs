@@ -21,7 +21,9 @@ use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery, Reply};
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewMigration {
-    /// How many tenants go first, and are watched.
+    /// How many tenants go first, and are watched; 0: nobody does. One in a hundred, at least one, if left out. Where all of
+    /// them fail, the run stops and nobody else has a turn; one or two that were not asked for stop nothing. Where none comes
+    /// through and some are put aside, for a lock say, others go first in their place.
     #[garde(skip)]
     pub canary: Option<usize>,
     /// How many tenants a wave has.

@@ -6,6 +6,7 @@ use tenantry::testing::TestApp;
 
 use super::ground::Ground;
 use crate::support::binary::run;
+use crate::support::openapi::OpenApi;
 use crate::support::{db, eventually, seconds};
 
 #[actix_web::test]
@@ -31,6 +32,17 @@ async fn an_operator_has_the_fleet_migrated_as_a_job() {
     let status = operator.get("/api/v1/admin/fleet/status").await.expect(200);
     assert_eq!((&status.data()["atHead"], &status.data()["total"]), (&json!(1), &json!(1)));
     app.anonymous().get("/api/v1/admin/fleet/status").await.refused(401, "unauthenticated");
+}
+
+/// As `runs.rs` and `conflicts.rs` have it.
+#[actix_web::test]
+async fn the_document_says_what_a_canary_that_fails_does() {
+    let document = OpenApi::of(TestApp::shared().await).await.0;
+    let canary = &document["components"]["schemas"]["NewMigration"]["properties"]["canary"];
+    let said = canary["description"].as_str().expect("a description").replace('\n', " ");
+    for part in ["the run stops", "one or two that were not asked for stop nothing", "others go first in their place"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }
 
 /// Two operators ask at the same moment: both have seen that there is no run, and one of them begins it.
