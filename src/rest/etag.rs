@@ -13,7 +13,7 @@ pub trait Versioned {
     /// Grows with every change of the row.
     fn version(&self) -> i64;
 
-    /// What else it says that changes without its version, in letters and digits; empty if nothing does.
+    /// What else it says that changes without its version, in letters, digits and `_`; empty if nothing does.
     fn beside(&self) -> String {
         String::new()
     }

@@ -1,12 +1,13 @@
 //! Versions: ETag, If-None-Match, If-Match.
 
+use diesel_async::SimpleAsyncConnection as _;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
-use tenantry::testing::TestApp;
+use tenantry::testing::{Answer, TestApp};
 
 use crate::support::openapi::OpenApi;
-use crate::support::{eventually, seconds, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
 async fn versions_guard_against_lost_updates() {
@@ -162,6 +163,35 @@ async fn what_changes_without_a_version_is_told_anew() {
             admin.with("if-match", stale).patch(&path, json!({"name": "x"})).await.refused(412, "version_mismatch");
         }
     }
+}
+
+/// What the node that answers has open to a tenant is no change of the tenant.
+#[actix_web::test]
+async fn an_operator_is_told_of_another_pool() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (operator, admin, path) = (app.operator(), acme.admin(), format!("/api/v1/admin/tenants/{}", acme.id));
+    let tag = |answer: &Answer| answer.header("etag").expect("an ETag").to_owned();
+    let before = operator.get(&path).await.expect(200);
+    let first = tag(&before);
+    let mut holder = db::open(acme.database()).await;
+    holder.batch_execute("BEGIN; LOCK TABLE contacts IN SHARE MODE").await.expect("a lock");
+    let looking = async {
+        let busy = async || operator.get(&path).await.expect(200).data()["pool"]["busy"] == 1;
+        eventually(seconds(10), "its connection is at work", busy).await;
+        let after = operator.with("if-none-match", &first).get(&path).await.expect(200);
+        assert_eq!(after.data()["version"], before.data()["version"]);
+        assert_ne!(tag(&after), first);
+        holder.batch_execute("COMMIT").await.expect("let go");
+    };
+    futures_util::join!(admin.contact("Held"), looking);
+    let same = async || {
+        let now = tag(&operator.get(&path).await.expect(200));
+        operator.with("if-none-match", &now).get(&path).await.status == 304
+    };
+    eventually(seconds(10), "nothing changes any more", same).await;
+    operator.with("if-match", &first).patch(&path, json!({"name": "Another"})).await.expect(200);
+    operator.with("if-match", &first).patch(&path, json!({"name": "x"})).await.refused(412, "version_mismatch");
 }
 
 /// The version is compared where the change is made, not a moment before.

@@ -15,7 +15,7 @@ use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::view::TenantView;
 use crate::rest::{Envelope, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Tagged, Versioned, check_search};
-use crate::router::pools::PoolSnapshot;
+use crate::router::pools::{PoolCounts, PoolSnapshot};
 use crate::router::{Router, TenantStatus};
 
 /// A tenant, and its pool on the node that answers.
@@ -38,6 +38,14 @@ impl OperatedTenant {
 impl Versioned for OperatedTenant {
     fn version(&self) -> i64 {
         self.tenant.version
+    }
+
+    /// That its pool is another one is no change of it. Never empty: answers that are remembered name the version alone, and
+    /// the pool may have changed since.
+    fn beside(&self) -> String {
+        let Some(PoolSnapshot { counts, breaker }) = &self.pool else { return "0".into() };
+        let PoolCounts { idle, busy, opening, draining, waiting, ceiling } = counts;
+        format!("{idle}i{busy}b{opening}o{draining}d{waiting}w{ceiling}c{}", breaker.unwrap_or_default())
     }
 }
 
