@@ -2,11 +2,13 @@
 //! same. Until then the tenant's people are served by what they have; it is closed afterwards, and kept for the grace
 //! period.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use diesel_async::SimpleAsyncConnection;
 use secrecy::ExposeSecret as _;
+use serde::Deserialize as _;
 
 use super::beside::sign_everybody_out;
 use super::{Input, Restored};
@@ -243,19 +245,23 @@ impl Fleet {
         let _lock = Lock::tenant(&self.control, id).await?;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         let new = new_restore(&tenant, backup)?;
-        self.close_switched(&tenant, backup, options.left).await?;
+        let mut settings = self.close_switched(&tenant, backup, options.left).await?;
         let operation = self.begin_or_resume(new, options.left).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         // One who drove it until now may have switched since it was read; from here on nobody else does.
         swap.tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        // Whoever sees that it is done sees what came of it.
-        journal.set_result(&serde_json::json!({"tenantId": id, "databaseName": swap.own.database})).await?;
-        // A server that does not answer fails the restore in its own words.
-        let settings = swap.settings().await.unwrap_or_default();
+        settings.extend(left_behind(&journal.operation));
+        if swap.tenant.database_name != swap.own.database {
+            // A server that does not answer fails the restore in its own words.
+            settings.extend(swap.settings().await.unwrap_or_default());
+        }
+        // Whoever sees that it is done sees what came of it; whoever goes on after the switch cannot read the settings any more.
+        let result = serde_json::json!({"tenantId": id, "databaseName": swap.own.database, "leftBehind": settings});
+        journal.set_result(&result).await?;
         let steps = journal.drive(&mut swap, Step::ALL).await?;
         if !settings.is_empty() {
-            let names = settings.join(", ");
+            let names = settings.into_iter().collect::<Vec<_>>().join(", ");
             progress.note(&format!("set for the database before, and to be set anew (ALTER DATABASE … SET): {names}"));
         }
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
@@ -265,8 +271,13 @@ impl Fleet {
 
     /// An earlier restore that has sent the tenant to its database, failed or interrupted, is brought to its end: gone on
     /// with, it would restore nothing of what was changed there since, however short a while ago that was. Only a worker
-    /// goes on with the one that it was left.
-    async fn close_switched(&self, tenant: &TenantRecord, backup: &Backup, left: Option<OperationId>) -> ApiResult<()> {
+    /// goes on with the one that it was left. Gives what that one has left behind, and may have told nobody.
+    async fn close_switched(
+        &self,
+        tenant: &TenantRecord,
+        backup: &Backup,
+        left: Option<OperationId>,
+    ) -> ApiResult<BTreeSet<String>> {
         let id = tenant.id;
         let found = self.control.db.read(async move |conn: &mut MainConn| {
             let open = operations::find_open(conn, id).await?;
@@ -278,17 +289,18 @@ impl Fleet {
             let switched = operations::steps(conn, earlier.id).await?.iter().any(switched);
             Ok(Some((earlier, switched)))
         });
-        let Some((earlier, switched)) = found.await? else { return Ok(()) };
+        let Some((earlier, switched)) = found.await? else { return Ok(BTreeSet::new()) };
         let vault = Vault::find(self, id, backup.id).await?;
         let swap = self.swap(tenant.clone(), vault, &earlier).await?;
         // Whoever died in the switch may have made it.
         if !switched && swap.own.database != tenant.database_name {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         swap.fence().await?;
         let by = earlier.id;
         let done = async move |conn: &mut MainConn| operations::finish(conn, by, OperationState::Done, None).await;
-        self.control.db.read(done).await
+        self.control.db.read(done).await?;
+        Ok(left_behind(&earlier))
     }
 
     async fn swap(&self, tenant: TenantRecord, vault: Vault, operation: &Operation) -> ApiResult<Swap<'_>> {
@@ -314,6 +326,12 @@ impl Fleet {
         let grace = TimeDelta::from_std(self.settings.purge_grace).map_err(ApiError::internal)?;
         Ok(self.control.clock.now() + grace)
     }
+}
+
+/// The settings of the tenant's former database that its restore found, by the journal.
+fn left_behind(restore: &Operation) -> BTreeSet<String> {
+    let found = restore.result.as_ref().and_then(|result| result.get("leftBehind"));
+    found.and_then(|names| BTreeSet::deserialize(names).ok()).unwrap_or_default()
 }
 
 /// A restore of a tenant in place.

@@ -2,10 +2,10 @@
 
 use tenantry::testing::{Tenant, TestApp};
 
-use super::scene::{backup, lives_in, with_people_and_contacts};
+use super::scene::{backup, dies, lives_in, with_people_and_contacts};
 use crate::support::binary::{run, run_with};
 use crate::support::clients::Newer;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 /// A backup restored as a new tenant and in place, and a clone: the slugs of all three.
 async fn copies(app: &TestApp, tenant: &Tenant) -> [String; 3] {
@@ -114,5 +114,38 @@ async fn a_restore_in_place_says_which_settings_are_left_behind() {
     let said = run(app, &arguments).await.expect(0);
     assert!(said.all().contains("(ALTER DATABASE … SET): jit, work_mem"), "{said:?}");
     let said = run(app, &arguments).await.expect(0);
+    assert!(!said.all().contains("ALTER DATABASE"), "{said:?}");
+}
+
+/// Whoever goes on finds the tenant in its new database, which has none of them.
+#[actix_web::test]
+async fn a_restore_that_is_gone_on_with_after_its_switch_says_so_too() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("switched").await;
+    let id = backup(&app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();
+    let arguments = ["tenant", "restore", acme.slug.as_str(), "--backup", &id];
+    let set = async || {
+        let database = lives_in(&app, acme.slug.as_str()).await.database;
+        db::execute(&app.server(), &format!("ALTER DATABASE \"{database}\" SET work_mem = '5MB'")).await;
+    };
+    set().await;
+    dies(&app, &arguments, "switch", false).await;
+    // A worker tells nobody, but in the job.
+    let control = app.control_database();
+    db::execute(control, "UPDATE operations SET background = true WHERE kind = 'restore'").await;
+    let (worker, of_restore) = (app.fleet(), "FROM operations WHERE kind = 'restore'");
+    eventually(seconds(20), "a worker has done it", async || {
+        worker.work().await.expect("work");
+        db::word(control, &format!("SELECT state AS word {of_restore}")).await == "done"
+    })
+    .await;
+    let left = db::word(control, &format!("SELECT (result->'leftBehind')::text AS word {of_restore}")).await;
+    assert_eq!(left, "[\"work_mem\"]");
+
+    set().await;
+    dies(&app, &arguments, "switch", false).await;
+    let said = run(&app, &arguments).await.expect(0);
+    assert!(said.all().contains("(ALTER DATABASE … SET): work_mem"), "{said:?}");
+    let said = run(&app, &arguments).await.expect(0);
     assert!(!said.all().contains("ALTER DATABASE"), "{said:?}");
 }
