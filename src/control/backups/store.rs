@@ -66,18 +66,24 @@ pub async fn begin(conn: &mut MainConn, new: &Backup) -> ApiResult<()> {
     Ok(())
 }
 
-/// The backup is whole: it can be restored from here on.
+/// The backup is whole, and as its manifest says: it can be restored from here on.
 ///
 /// # Errors
 /// 404 if it was taken away meanwhile.
 pub async fn finish(
     conn: &mut MainConn,
     id: BackupId,
-    (bytes, rows): (i64, i64),
+    (bytes, rows, schema_version): (i64, i64, i32),
     at: DateTime<Utc>,
 ) -> ApiResult<Backup> {
     diesel::update(b::table.find(id).filter(b::state.ne(BackupState::Removing.as_str())))
-        .set((b::state.eq(BackupState::Done.as_str()), b::bytes.eq(bytes), b::rows.eq(rows), b::finished_at.eq(at)))
+        .set((
+            b::state.eq(BackupState::Done.as_str()),
+            b::bytes.eq(bytes),
+            b::rows.eq(rows),
+            b::schema_version.eq(schema_version),
+            b::finished_at.eq(at),
+        ))
         .execute(conn)
         .await?;
     get(conn, id).await

@@ -114,7 +114,8 @@ impl<'a> Run<'a> {
 
     async fn publish(&self, journal: &Journal<'_>) -> ApiResult<()> {
         let manifest = self.vault.manifest().await?;
-        let (id, facts) = (self.id, (manifest.dump.bytes, manifest.rows()));
+        // The tenant may have been migrated since the backup was reserved.
+        let (id, facts) = (self.id, (manifest.dump.bytes, manifest.rows(), manifest.schema_version));
         let at = self.fleet.control.clock.now();
         let done =
             self.fleet.control.db.read(async move |conn: &mut MainConn| backups::finish(conn, id, facts, at).await);

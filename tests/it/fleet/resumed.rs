@@ -47,6 +47,25 @@ async fn a_backup_is_of_the_schema_that_was_dumped() {
     assert_eq!(said["schemaVersion"], json!(dumped), "{said}");
 }
 
+/// After one between its reservation and its dump, both name the later version.
+#[actix_web::test]
+async fn a_backup_is_listed_with_the_schema_of_its_manifest() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("listed").await;
+    let (slug, control) = (acme.slug.as_str(), app.control_database());
+    let version = format!("SELECT schema_version::text AS word FROM tenants WHERE id = '{}'", acme.id);
+    let dumped: i32 = db::word(control, &version).await.parse().expect("a version");
+    let at = |version: i32| format!("UPDATE tenants SET schema_version = {version} WHERE id = '{}'", acme.id);
+    db::execute(control, &at(dumped - 1)).await;
+    dies(app, &["tenant", "backup", slug], "reserve", false).await;
+    db::execute(control, &at(dumped)).await;
+    let made = backup(app, slug).await;
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(manifest(app, acme.id, id).await["schemaVersion"], json!(dumped));
+    let listed = format!("SELECT schema_version::text AS word FROM backups WHERE id = '{id}'");
+    assert_eq!(db::word(control, &listed).await, dumped.to_string());
+}
+
 /// What an erasure had removed when it died is certified by the one that goes on.
 #[actix_web::test]
 async fn an_erasure_certifies_what_was_removed_before_it_was_interrupted() {
