@@ -32,6 +32,17 @@ pub struct Round {
     pub next: Option<DateTime<Utc>>,
 }
 
+/// Why there is no letter of a mail now.
+enum Unsent {
+    /// There never will be.
+    Ended(End),
+    /// It tells of something that this release knows nothing of. In an upgrade there are nodes that do.
+    Unknown,
+}
+
+/// What is said of it while it waits.
+const UNKNOWN: &str = "it is of a newer release, whose nodes send it";
+
 /// Sends what is due in a tenant, a bounded number of mails. No connection is held while the mail server is spoken to.
 ///
 /// # Errors
@@ -49,7 +60,11 @@ pub async fn deliver(db: &TenantDb, mailer: &Mailer, links: &Links) -> ApiResult
             for taken in store::take(conn, BATCH, SENDING, now).await? {
                 match prepare(conn, db, links, &taken, now).await? {
                     Ok(letter) => letters.push((taken, letter)),
-                    Err(end) => finish(conn, &taken, end, now).await?,
+                    Err(Unsent::Ended(end)) => finish(conn, &taken, end, now).await?,
+                    Err(Unsent::Unknown) => {
+                        store::postpone(conn, taken.id, UNKNOWN, now + pause(taken.attempts)).await?;
+                        say_later(db, &taken, UNKNOWN);
+                    }
                 }
             }
             Ok(letters)
@@ -64,23 +79,27 @@ pub async fn deliver(db: &TenantDb, mailer: &Mailer, links: &Links) -> ApiResult
     Ok(Round { sent, next })
 }
 
-/// The letter of a mail, or how the mail ends without one.
+/// The letter of a mail, or why there is none.
 async fn prepare(
     conn: &mut TenantConn,
     db: &TenantDb,
     links: &Links,
     taken: &Taken,
     now: DateTime<Utc>,
-) -> ApiResult<Result<Letter, End>> {
+) -> ApiResult<Result<Letter, Unsent>> {
+    let ended = |end| Ok(Err(Unsent::Ended(end)));
     if taken.expires_at <= now {
-        return Ok(Err(End::GivenUp("it could not be sent in time")));
+        return ended(End::GivenUp("it could not be sent in time"));
     }
     let opened = seal_key(db).open(place(taken.id), &Sealed::from(taken.parcel_sealed.clone()));
-    let Some(mut parcel) = opened.ok().and_then(|plain| serde_json::from_slice::<Parcel>(&plain).ok()) else {
-        return Ok(Err(End::GivenUp("what was sealed does not open")));
+    let Ok(plain) = opened else {
+        return ended(End::GivenUp("what was sealed does not open"));
+    };
+    let Ok(mut parcel) = serde_json::from_slice::<Parcel>(&plain) else {
+        return Ok(Err(Unsent::Unknown));
     };
     if matches!(parcel.mail, Mail::Nothing) {
-        return Ok(Err(End::Dropped));
+        return ended(End::Dropped);
     }
     let due = match parcel.mail {
         Mail::PasswordReset => Some(account::reset_link(conn, db, (taken.id, &parcel.to), now).await?),
@@ -90,7 +109,7 @@ async fn prepare(
     let (mut user, mut token) = (taken.user_id, SecretString::default());
     match due {
         None => {}
-        Some(None) => return Ok(Err(End::Dropped)),
+        Some(None) => return ended(End::Dropped),
         Some(Some(due)) => {
             user = due.to.user.map(UserId::uuid);
             (parcel.to, parcel.name, token) = (due.to.address, due.to.name, due.token);
@@ -107,14 +126,13 @@ async fn prepare(
         Ok(letter) => Ok(Ok(letter)),
         Err(error) => {
             tracing::error!(tenant = %db.tenant().id, mail = parcel.mail.template(), %error, "a mail cannot be rendered");
-            Ok(Err(End::GivenUp("its template cannot be rendered")))
+            ended(End::GivenUp("its template cannot be rendered"))
         }
     }
 }
 
 /// Hands one letter over, and notes what came of it. Whether it was sent.
 async fn hand_over(db: &TenantDb, mailer: &Mailer, taken: Taken, letter: Letter) -> ApiResult<bool> {
-    let (tenant, mail) = (db.tenant().id, taken.id);
     let clock = &db.router().config().clock;
     let outcome = mailer.send(&letter).await;
     let taken = &taken;
@@ -137,9 +155,14 @@ async fn hand_over(db: &TenantDb, mailer: &Mailer, taken: Taken, letter: Letter)
         })
         .await;
     if let Err(SendError::Trouble(cause)) = &outcome {
-        tracing::warn!(%tenant, %mail, attempts = taken.attempts, cause, "a mail is tried again later");
+        say_later(db, taken, cause);
     }
     noted
+}
+
+fn say_later(db: &TenantDb, taken: &Taken, cause: &str) {
+    let tenant = db.tenant().id;
+    tracing::warn!(%tenant, mail = %taken.id, attempts = taken.attempts, cause, "a mail is tried again later");
 }
 
 async fn finish(conn: &mut TenantConn, taken: &Taken, end: End, now: DateTime<Utc>) -> ApiResult<()> {

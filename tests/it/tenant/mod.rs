@@ -12,6 +12,7 @@ mod lifetimes;
 mod lockout;
 mod login;
 mod mail;
+mod newer_mail;
 mod oauth;
 mod orders;
 mod passkeys;
