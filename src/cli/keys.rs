@@ -32,6 +32,18 @@ pub(super) async fn check(control: &ControlPlane) -> anyhow::Result<()> {
     }
 }
 
+/// As [`check`], but a control plane that cannot be asked now is waited for.
+///
+/// # Errors
+/// [`foreign`]; a refusal where nothing was ever migrated.
+pub(super) async fn check_if_there(control: &ControlPlane) -> anyhow::Result<()> {
+    match control.takes_our_keys().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(foreign()),
+        Err(_) => unmade(control).await.map_or(Ok(()), Err),
+    }
+}
+
 /// A fault of our own side that foreign keys, or a database that was never migrated, are the cause of says so.
 pub(super) async fn behind(control: Option<&ControlPlane>, error: anyhow::Error) -> anyhow::Error {
     let ours = |cause: &(dyn StdError + 'static)| {

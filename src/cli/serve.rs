@@ -77,13 +77,11 @@ async fn cannot_start(node: &Node, error: ApiError) -> anyhow::Error {
 /// Works in the background until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If the configuration lacks the control plane, or its keys are another installation's.
+/// If the configuration lacks the control plane, it was never migrated, or its keys are another installation's.
 pub async fn worker(context: &Context) -> anyhow::Result<()> {
     let node = Node::open(&context.config)?;
     // One that does not answer is waited for, by each job.
-    if let Ok(false) = node.control.takes_our_keys().await {
-        return Err(keys::foreign());
-    }
+    keys::check_if_there(&node.control).await?;
     let stop = stop_signal()?;
     programs::sweep();
     let jobs = schedule(&node.fleet).start();

@@ -29,6 +29,8 @@ async fn a_control_plane_without_a_schema_is_refused_with_the_remedy() {
         &["cluster", "list"],
         &["fleet", "status"],
         &["serve"],
+        // It would wait for one that is away.
+        &["worker"],
     ] {
         let said = run_with(&environment, command).await.expect(4);
         let line = said.stderr.lines().last().unwrap_or_default();
