@@ -25,14 +25,16 @@ pub struct RateStanding {
 
 impl RateStanding {
     /// Of whoever reached a limit and has to wait.
-    pub(super) fn beyond(limit: Limit, wait: Duration) -> Self {
+    #[must_use]
+    pub fn beyond(limit: Limit, wait: Duration) -> Self {
         let Limit { name, quota, window } = limit;
         let reset = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self { name, rate: Rate { quota, window: window.as_secs(), left: 0, reset: reset.max(1) } }
     }
 
     /// The headers that tell it.
-    pub(super) fn told(self) -> [(HeaderName, String); 2] {
+    #[must_use]
+    pub fn told(self) -> [(HeaderName, String); 2] {
         let Self { name, rate: Rate { quota, window, left, reset } } = self;
         [
             (RATE_LIMIT_POLICY, format!("\"{name}\";q={quota};w={window}")),

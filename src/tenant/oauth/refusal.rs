@@ -10,7 +10,8 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, Code, Limit};
+use crate::rest::RateStanding;
 use crate::router;
 
 /// A result with a [`Refusal`].
@@ -23,6 +24,7 @@ pub struct Refusal {
     error: &'static str,
     said: Cow<'static, str>,
     retry_after: Option<Duration>,
+    limit: Option<Limit>,
 }
 
 /// A refusal as it is written.
@@ -45,7 +47,7 @@ pub enum OauthRefusals {
     /// The client is not known, or did not prove who it is.
     #[response(status = 401)]
     Client(OauthError),
-    /// A secret was wrong too often; see `Retry-After`.
+    /// A secret was wrong too often; see `Retry-After` and `RateLimit`.
     #[response(status = 429)]
     TooOften(OauthError),
     /// The tenant or its database cannot serve now; see `Retry-After`.
@@ -56,7 +58,7 @@ pub enum OauthRefusals {
 impl Refusal {
     /// 400 with one of the standard's words.
     pub(super) fn new(error: &'static str, said: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error, said: said.into(), retry_after: None }
+        Self { status: StatusCode::BAD_REQUEST, error, said: said.into(), retry_after: None, limit: None }
     }
 
     pub(super) fn request(said: impl Into<Cow<'static, str>>) -> Self {
@@ -116,13 +118,19 @@ impl ResponseError for Refusal {
         if let Some(after) = self.retry_after {
             answer.insert_header((RETRY_AFTER, after.as_secs_f64().ceil().max(1.0).to_string()));
         }
+        if let Some(limit) = self.limit {
+            for header in RateStanding::beyond(limit, self.retry_after.unwrap_or_default()).told() {
+                answer.insert_header(header);
+            }
+        }
         answer.json(OauthError { error: self.error.into(), error_description: self.said.clone() })
     }
 }
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
-        let of = |status, word, said| Self { status, retry_after: error.retry_after_value(), ..Self::new(word, said) };
+        let (retry_after, limit) = (error.retry_after_value(), error.limit_value());
+        let of = |status, word, said| Self { status, retry_after, limit, ..Self::new(word, said) };
         match error.code() {
             Code::TooManyAttempts => {
                 of(StatusCode::TOO_MANY_REQUESTS, "invalid_client", "Too many wrong secrets. Wait, and try again.")

@@ -57,7 +57,9 @@ async fn wrong_secrets_count_and_lock_their_own_lane() {
     }
     let locked = client.ask("token", &OWN).await;
     refused(&locked, 429, "invalid_client");
-    assert!(locked.header("retry-after").is_some(), "{locked:?}");
+    let wait = locked.header("retry-after").expect("how long to wait");
+    assert_eq!(locked.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{locked:?}");
+    assert_eq!(locked.header("ratelimit"), Some(&*format!("\"login\";r=0;t={wait}")), "{locked:?}");
     // Others are not locked with it, and people neither.
     known.ask("token", &OWN).await.expect(200);
     acme.another_login().await;
