@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rules::{self, ProviderKind, slug_shape};
+use super::rules::{self, ProviderKind, client_secret_shape, slug_shape};
 use super::store::{self, NewProvider, ProviderRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{IdentityProviderId, RoleId, UserId};
@@ -123,7 +123,7 @@ pub struct CreateIdentityProvider {
     #[schema(example = "1234.apps.googleusercontent.com")]
     pub client_id: String,
     /// The client's secret, kept sealed and never shown. GitHub's needs one.
-    #[garde(skip)]
+    #[garde(inner(custom(client_secret_shape)))]
     #[schema(value_type = Option<String>, format = Password)]
     pub client_secret: Option<SecretString>,
     /// What it is asked for; who somebody is, if left out.

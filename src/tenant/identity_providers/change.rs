@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::api::{IdentityProvider, grantable, note};
-use super::rules::{self, ProviderKind};
+use super::rules::{self, ProviderKind, client_secret_shape};
 use super::store::{self, ProviderChange, ProviderRow};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::IdentityProviderId;
@@ -34,7 +34,7 @@ pub struct PatchIdentityProvider {
     pub client_id: Patch<String>,
     /// Another secret of the client; null for none.
     #[serde(default)]
-    #[garde(skip)]
+    #[garde(inner(custom(client_secret_shape)))]
     #[schema(value_type = Option<String>, format = Password)]
     pub client_secret: Patch<SecretString>,
     /// What it is asked for; null for who somebody is.

@@ -1,5 +1,6 @@
 //! Decisions about identity providers that need no database.
 
+use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
 use crate::error::{ApiError, ApiResult};
@@ -47,6 +48,20 @@ pub(super) fn issuer(kind: ProviderKind, given: Option<&str>, outbound: &Outboun
         }
         Ok(_) => Ok(text.to_owned()),
         Err(error) => fault("invalid", error.to_string()),
+    }
+}
+
+/// The longest secret of a client, in characters: some are signed tokens.
+const MAX_SECRET_CHARS: usize = 4_000;
+
+/// Whether a secret is one that a provider would give a client.
+///
+/// # Errors
+/// A sentence about what is wrong, for garde.
+pub(super) fn client_secret_shape<C>(secret: &SecretString, _: &C) -> garde::Result {
+    match secret.expose_secret().chars().count() {
+        0..=MAX_SECRET_CHARS => Ok(()),
+        _ => Err(garde::Error::new(format!("is longer than {MAX_SECRET_CHARS} characters"))),
     }
 }
 

@@ -23,6 +23,7 @@ fn own(rule: &str) -> Value {
         "name_shape" => json!({"pattern": NAME}),
         "not_blank" => json!({"pattern": SHOWN}),
         "language_shape" => json!({"pattern": "^[a-z]{2}$"}),
+        "client_secret_shape" => json!({"maxLength": 4000}),
         "slug_shape" => json!({"pattern": "^[a-z0-9][a-z0-9-]{0,62}$"}),
         other => panic!("say what the rule `{other}` means in JSON Schema, here in tests/it/http/bounds.rs"),
     }

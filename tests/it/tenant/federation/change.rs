@@ -44,6 +44,7 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
         (json!({"allowedDomains": ["com"]}), "allowedDomains[0]"),
         (json!({"defaultRole": "none"}), "defaultRole"),
         (json!({"kind": "github", "clientSecret": null}), "clientSecret"),
+        (json!({"clientSecret": "ü".repeat(4001)}), "clientSecret"),
     ] {
         let refused = acme.admin().post(path, with(more.clone())).await;
         assert_eq!(refused.invalid()[0].0, field, "{more}");
@@ -61,6 +62,10 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
     let refused = keeper.patch(&one, json!({"enabled": true})).await;
     assert_eq!(refused.invalid(), [("defaultRole".to_owned(), "beyond_own_permissions".to_owned())]);
     acme.admin().patch(&one, json!({"enabled": true})).await.expect(200);
+
+    for (length, status) in [(4000, 200), (4001, 422)] {
+        acme.admin().patch(&one, json!({"clientSecret": "ü".repeat(length)})).await.expect(status);
+    }
 
     // An old proof is none.
     let there = acme.admin().at(later.url());
