@@ -73,7 +73,7 @@ codes! {
         "This needs a password of your own choice.", "Call `POST /api/v1/auth/change-password` first.";
     StepUpRequired, 403, "step_up_required", "Step-up required",
         "This needs proof of who you are that is not older than ten minutes.",
-        "Call `POST /api/v1/auth/step-up`, and repeat with the token it gives.";
+        "Call `POST /api/v1/auth/step-up` (without a password, sign in anew), and repeat with the token it gives.";
     CaptchaRequired, 403, "captcha_required", "CAPTCHA required",
         "Too much was tried here lately: this needs a solved CAPTCHA.",
         "Get `provider` and `siteKey` from `GET /api/v1/auth/captcha`, and repeat with `captchaToken`.";
