@@ -15,6 +15,8 @@ pub(super) struct NewIndex {
     /// Quoted, with its schema if the statement has one.
     pub(super) table: String,
     pub(super) unique: bool,
+    /// Its key, where that is plain columns: of anything else the catalogue has another spelling.
+    pub(super) columns: Option<Vec<String>>,
 }
 
 impl NewIndex {
@@ -57,7 +59,23 @@ impl Words<'_> {
         while self.sign('.') {
             let _ = write!(table, ".{}", quoted(&self.name()?));
         }
-        Some(NewIndex { name, table, unique })
+        self.sign(')');
+        Some(NewIndex { name, table, unique, columns: self.columns() })
+    }
+
+    /// From behind the table. None for expressions, and for columns with a collation, an order or an operator class.
+    fn columns(mut self) -> Option<Vec<String>> {
+        if self.take("using") {
+            self.name()?;
+        }
+        if !self.sign('(') {
+            return None;
+        }
+        let mut columns = vec![self.name()?];
+        while self.sign(',') {
+            columns.push(self.name()?);
+        }
+        self.sign(')').then_some(columns)
     }
 
     /// Goes past a keyword, if it comes next.
@@ -137,6 +155,19 @@ mod tests {
         assert_eq!(said, is("By \"Mail", "\"S\".\"T\"\"x\"", false));
         assert_eq!(read("CREATE INDEX CONCURRENTLY if ON ONLY (t) (a)"), is("if", "\"t\"", false));
         assert_eq!(read("CREATE INDEX CONCURRENTLY Äh ON t (a)"), is("Äh", "\"t\"", false));
+    }
+
+    #[test]
+    fn a_key_is_read_where_it_is_plain_columns() {
+        let key = |rest: &str| NewIndex::of(&format!("CREATE INDEX CONCURRENTLY i ON {rest}")).unwrap().columns;
+        let is = |columns: &[&str]| Some(columns.iter().map(|&column| column.to_owned()).collect::<Vec<_>>());
+        assert_eq!(key("t (Title)"), is(&["title"]));
+        assert_eq!(key("ONLY (s.t) USING btree (id,/* and */ \"By, you\")\nINCLUDE (b)"), is(&["id", "By, you"]));
+        assert_eq!(key("t (a) WHERE (b) IS NULL"), is(&["a"]));
+        for other in ["(lower(a))", "(a DESC)", "(a, b text_pattern_ops)", "((a || b))", "(a COLLATE \"C\")", "(a", ""]
+        {
+            assert_eq!(key(&format!("t {other}")), None, "{other}");
+        }
     }
 
     #[test]

@@ -8,12 +8,15 @@ use super::line::Line;
 use super::statements::statements;
 
 /// What has an index's name, in the schema of the index's table: its own name, whether it is an index of this table,
-/// whether queries use it and it is as unique as it should be, and what it is.
+/// whether queries use it, whether it is as unique as it should be and of the columns that are known, and what it is.
 const FIND: &str = "SELECT format('%I.%I', n.nspname, c.relname), \
     coalesce(c.relkind = 'i' AND i.indrelid = t.oid, false), \
-    coalesce(i.indisvalid, false), coalesce(i.indisunique = $3, false), \
+    coalesce(i.indisvalid, false), coalesce(i.indisunique = $3, false) \
+    AND ($4::text[] IS NULL OR $4 = ARRAY(SELECT a.attname::text \
+        FROM generate_series(0, i.indnkeyatts - 1) AS place JOIN pg_attribute a ON a.attrelid = i.indrelid \
+        AND a.attnum = i.indkey[place] ORDER BY place)), \
     CASE WHEN i.indisunique THEN 'unique ' ELSE '' END || pg_describe_object('pg_class'::regclass, c.oid, 0) \
-    || coalesce(' on ' || i.indrelid::regclass::text, '') \
+    || coalesce(' on ' || i.indrelid::regclass::text || ' ' || substring(pg_get_indexdef(c.oid) from '[(].*'), '') \
     FROM pg_class t JOIN pg_class c ON c.relnamespace = t.relnamespace \
     JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_index i ON i.indexrelid = c.oid \
     WHERE t.oid = to_regclass($1) AND c.relname = $2";
@@ -65,11 +68,11 @@ async fn make(line: &Line, statement: &str, index: &NewIndex) -> Result<(), Faul
 }
 
 async fn find(line: &Line, index: &NewIndex) -> Result<Found, Fault> {
-    let Some(row) = line.find(FIND, &[&index.table, &index.name, &index.unique]).await? else {
+    let Some(row) = line.find(FIND, &[&index.table, &index.name, &index.unique, &index.columns]).await? else {
         return Ok(Found::Nothing);
     };
-    let (of_table, valid, as_unique): (bool, bool, bool) = (row.get(1), row.get(2), row.get(3));
-    Ok(match (of_table, valid, as_unique) {
+    let (of_table, valid, as_asked): (bool, bool, bool) = (row.get(1), row.get(2), row.get(3));
+    Ok(match (of_table, valid, as_asked) {
         (true, true, true) => Found::Whole,
         (true, false, _) => Found::Half(row.get(0)),
         _ => Found::Other(row.get(4)),

@@ -65,11 +65,16 @@ async fn an_invalid_index_is_known_however_its_name_is_written() {
 
 #[actix_web::test]
 async fn what_has_the_name_of_an_index_does_not_pass_for_it() {
-    let ground = Ground::new(3).await;
+    let ground = Ground::new(4).await;
     let ways = [
         ("t00x", "CREATE TABLE by_title (id int)", "table by_title"),
-        ("t01x", "CREATE INDEX by_title ON users (id)", "index by_title on users"),
-        ("t02x", "CREATE INDEX by_title ON contacts (id, title)", "index by_title on contacts"),
+        ("t01x", "CREATE INDEX by_title ON users (id)", "index by_title on users (id)"),
+        ("t02x", "CREATE INDEX by_title ON contacts (id, title)", "index by_title on contacts (id, title)"),
+        (
+            "t03x",
+            "CREATE UNIQUE INDEX by_title ON contacts (id, company) INCLUDE (title)",
+            "unique index by_title on contacts (id, company) INCLUDE (title)",
+        ),
     ];
     for (slug, way, _) in ways {
         let database = ground.database(slug).await;
@@ -88,12 +93,12 @@ async fn what_has_the_name_of_an_index_does_not_pass_for_it() {
         }
     }
     // Somebody made way.
-    for (slug, undo) in [("t00x", "TABLE"), ("t01x", "INDEX"), ("t02x", "INDEX")] {
+    for (slug, undo) in [("t00x", "TABLE"), ("t01x", "INDEX"), ("t02x", "INDEX"), ("t03x", "INDEX")] {
         db::execute(&ground.database(slug).await, &format!("DROP {undo} by_title")).await;
     }
     ground.migrate(&[], 0).await;
     let made = "SELECT i.indisunique::text AS word FROM pg_index i WHERE i.indexrelid = to_regclass('by_title')";
-    assert_eq!(ground.count(made).await, 3);
+    assert_eq!(ground.count(made).await, 4);
 }
 
 #[actix_web::test]
