@@ -1,6 +1,7 @@
 //! Servers that tenants are placed on: looked at and prepared before they are taken in.
 
 use super::budget::allow;
+use super::lock::Lock;
 use super::provision::probe::{OLDEST, explain};
 use super::{Fleet, admin, sql};
 use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster};
@@ -22,10 +23,6 @@ const SERVER: &str = "SELECT system_identifier::text || ' ' || pg_postmaster_sta
 
 fn refuse(code: &'static str, said: &'static str) -> ApiError {
     ApiError::invalid_field("adminUrl", code, said).detail(said)
-}
-
-fn drains(draining: bool) -> ClusterChanges {
-    ClusterChanges { draining: Some(draining), ..ClusterChanges::default() }
 }
 
 impl Fleet {
@@ -163,10 +160,10 @@ impl Fleet {
     }
 
     /// Forgets a cluster that no tenant lives on, and drops its ready tenants. Nothing else on the server is touched. One
-    /// that cannot go takes tenants as before, unless somebody has changed it meanwhile.
+    /// that cannot go takes tenants as before, and so does one whose removal was interrupted.
     ///
     /// # Errors
-    /// 404 if there is none; 409 while tenants live on it, or databases are kept there.
+    /// 404 if there is none; 409 while tenants live on it, databases are kept there, or another process removes it.
     pub async fn remove_cluster(&self, name: &str) -> ApiResult<()> {
         self.remove_cluster_at(name, None).await
     }
@@ -177,6 +174,9 @@ impl Fleet {
     /// As [`Self::remove_cluster`]; 412 if it is no longer at `expected_version`.
     pub(super) async fn remove_cluster_at(&self, name: &str, expected_version: Option<i64>) -> ApiResult<()> {
         let cluster = self.cluster(name).await?;
+        if expected_version.is_some_and(|version| version != cluster.version) {
+            return Err(ApiError::new(Code::VersionMismatch));
+        }
         let id = cluster.id;
         let db = &self.control.db;
         db.read(async move |conn: &mut MainConn| clusters::keeps_nothing(conn, id).await).await?;
@@ -184,19 +184,13 @@ impl Fleet {
             // It says why not.
             return self.forget_cluster(name, expected_version).await;
         }
-        // From here on nobody fills its stock again.
-        let version = self.set_cluster_at(name, expected_version, drains(true)).await?.version;
+        // From here on nobody fills its stock. The lock goes with whoever holds it: nothing is to be undone after a crash.
+        let lock = Lock::removal(&self.control, id).await?;
         let removed = match self.clear_stock(&cluster).await {
-            Ok(()) => self.forget_cluster(name, expected_version.map(|_| version)).await,
+            Ok(()) => self.forget_cluster(name, expected_version).await,
             Err(error) => Err(error),
         };
-        let is_there = matches!(&removed, Err(error) if error.code() != Code::NotFound);
-        if is_there
-            && !cluster.draining
-            && let Err(error) = self.set_cluster_at(name, Some(version), drains(false)).await
-        {
-            tracing::warn!(cluster = name, %error, "a cluster that could not be removed is left draining");
-        }
+        lock.release().await;
         removed
     }
 

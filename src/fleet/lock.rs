@@ -16,7 +16,7 @@ use crate::control::ControlPlane;
 use crate::control::operations::{self, Operation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::crypto::sha256;
-use crate::kernel::{Slug, TenantId};
+use crate::kernel::{ClusterId, Slug, TenantId};
 use crate::router::{AdminConn, ConnectOptions, MainConn};
 
 /// How long the server may need to notice that the last holder is gone.
@@ -205,6 +205,14 @@ impl Lock {
         Self::take(control, key_of(operation), BUSY[1]).await
     }
 
+    /// The right to remove a cluster, whose stock nobody fills meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    pub(super) async fn removal(control: &ControlPlane, cluster: ClusterId) -> ApiResult<Self> {
+        Self::take(control, removal_key(cluster), "Another process is removing this cluster; wait for it to end.").await
+    }
+
     /// The right to drive an operation, on a tenant or not, if nobody drives it or does other work on its tenant.
     ///
     /// # Errors
@@ -348,6 +356,16 @@ pub(super) async fn free_until_commit(conn: &mut MainConn, names: &[String]) -> 
     Ok(keys.iter().map(|key| got.contains(key)).collect())
 }
 
+/// Whether nobody removes a cluster, nor begins to before this transaction ends.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub(super) async fn stays_until_commit(conn: &mut MainConn, cluster: ClusterId) -> ApiResult<bool> {
+    let asked = diesel::sql_query("SELECT pg_try_advisory_xact_lock_shared($1) AS locked");
+    let stays: Locked = asked.bind::<BigInt, _>(removal_key(cluster)).get_result(conn).await?;
+    Ok(stays.locked)
+}
+
 /// The key of what an operation works on: its tenant, else the operation itself.
 pub(super) fn key_of(operation: &Operation) -> i64 {
     match &operation.tenant {
@@ -369,6 +387,10 @@ pub(super) fn canary_key(slug: &Slug) -> i64 {
 /// The key of work on a tenant.
 pub(super) fn tenant_key(tenant: TenantId) -> i64 {
     key(&format!("tenant operation {tenant}"))
+}
+
+fn removal_key(cluster: ClusterId) -> i64 {
+    key(&format!("cluster removal {cluster}"))
 }
 
 fn key(name: &str) -> i64 {

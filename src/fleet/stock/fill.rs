@@ -3,7 +3,7 @@
 use crate::control::clusters::Cluster;
 use crate::control::ready::{self, ReadyTenant};
 use crate::error::ApiResult;
-use crate::fleet::lock::Session;
+use crate::fleet::lock::{self, Session};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::provision::generated_name;
 use crate::fleet::{Fleet, scram};
@@ -11,7 +11,7 @@ use crate::kernel::TenantId;
 use crate::router::MainConn;
 
 impl Fleet {
-    /// Makes a ready tenant; says no if other nodes have filled the stock meanwhile.
+    /// Makes a ready tenant; says no if other nodes have filled the stock meanwhile, or somebody removes the cluster.
     pub(super) async fn stock_one(&self, cluster: &Cluster, migrations: &Migrations) -> ApiResult<bool> {
         let id = TenantId::generate();
         let name = generated_name(id);
@@ -29,8 +29,12 @@ impl Fleet {
         let _lock = Session::of(&self.locks, &self.control).await?.tenant(id).await?;
         let (keys, entry, size) = (self.control.keys.clone(), new.clone(), i64::from(self.settings.ready_tenants));
         let db = &self.control.db;
-        let entered =
-            db.transaction(async move |conn: &mut MainConn| ready::insert(conn, &keys, &entry, size).await).await?;
+        let entered = db
+            .transaction(async move |conn: &mut MainConn| -> ApiResult<bool> {
+                Ok(lock::stays_until_commit(conn, entry.cluster_id).await?
+                    && ready::insert(conn, &keys, &entry, size).await?)
+            })
+            .await?;
         if !entered {
             return Ok(false);
         }

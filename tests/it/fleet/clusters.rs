@@ -1,5 +1,6 @@
 //! Clusters over REST and on the command line: what their servers are, what room they have, who is placed where.
 
+use diesel_async::SimpleAsyncConnection as _;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tenantry::fleet::{CreateTenant, Silent};
@@ -7,7 +8,7 @@ use tenantry::testing::TestApp;
 
 use crate::support::binary::run;
 use crate::support::servers::Server;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
 async fn an_operator_sees_changes_and_removes_a_cluster() {
@@ -119,6 +120,50 @@ async fn a_cluster_that_cannot_be_removed_takes_tenants_as_before() {
     run(&app, &["cluster", "drain", "second", "--no-move"]).await.expect(0);
     app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
     assert_eq!(draining().await, json!(true));
+}
+
+/// As `kill -9` leaves it: nobody has to undo anything. While it is under way, nobody works against it.
+#[actix_web::test]
+async fn a_removal_that_is_interrupted_leaves_the_cluster_as_it_was() {
+    let app = TestApp::builder().start().await;
+    app.cluster("second", &app.server()).await;
+    let (control, stock) = (app.control_database(), app.fleet_with_stock(1, None));
+    assert_eq!(stock.keep_stock().await.unwrap().made, 2);
+    let waits = async |what: &str| {
+        let waiting = format!(
+            "SELECT count(*)::text AS word FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '{what}%'"
+        );
+        eventually(seconds(20), what, async || db::word(control, &waiting).await == "1").await;
+    };
+    let remove = || {
+        let fleet = app.fleet();
+        actix_web::rt::spawn(async move { fleet.remove_cluster("second").await })
+    };
+    let mut gate = db::open(control).await;
+    gate.batch_execute("BEGIN; LOCK TABLE ready_tenants IN EXCLUSIVE MODE").await.expect("nobody has it");
+    let interrupted = remove();
+    waits("UPDATE \"ready_tenants\"").await;
+    interrupted.abort();
+    let _ = interrupted.await;
+    gate.batch_execute("ROLLBACK").await.unwrap();
+    let shown = run(&app, &["cluster", "show", "second", "--output", "json"]).await.expect(0).json();
+    assert_eq!(shown["draining"], json!(false));
+    let ready = "SELECT count(*)::text AS word FROM ready_tenants WHERE state = 'ready'";
+    eventually(seconds(20), "its stock is whole", async || {
+        stock.keep_stock().await.unwrap();
+        db::word(control, ready).await == "2"
+    })
+    .await;
+
+    // Its stock has gone, and its row waits.
+    gate.batch_execute("BEGIN; SELECT FROM clusters WHERE name = 'second' FOR NO KEY UPDATE").await.unwrap();
+    let whole = remove();
+    waits("DELETE").await;
+    assert_eq!(stock.keep_stock().await.unwrap().made, 0, "nobody fills what goes");
+    gate.batch_execute("ROLLBACK").await.unwrap();
+    whole.await.unwrap().unwrap();
+    app.operator().get("/api/v1/admin/clusters/second").await.expect(404);
 }
 
 /// What `serve` would refuse to start with is refused before it stands in the registry.
