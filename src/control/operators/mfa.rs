@@ -5,8 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
-use super::Operators;
-use super::store;
+use super::{Operators, guesses, store};
 use crate::control::fault;
 use crate::control::schema::{operator_recovery_codes as r, operators as o};
 use crate::error::{ApiError, ApiResult, Code};
@@ -15,6 +14,9 @@ use crate::kernel::{OperatorId, SessionId};
 use crate::rest::totp::{self, Enrolment};
 use crate::router::MainConn;
 
+/// What codes are counted as when they are guessed.
+const CODES: &str = "operator-second-factor";
+
 const fn place(id: OperatorId) -> Place {
     Place::new("operators", "totp_sealed", id.uuid())
 }
@@ -22,6 +24,10 @@ const fn place(id: OperatorId) -> Place {
 fn open(keys: &MasterKeys, id: OperatorId, sealed: Vec<u8>) -> ApiResult<SecretSlice<u8>> {
     let seed = keys.open(place(id), &Sealed::from(sealed)).map_err(ApiError::internal)?;
     Ok(seed.to_vec().into())
+}
+
+fn wrong() -> ApiError {
+    ApiError::invalid_field("code", "invalid", "Not the code of now.")
 }
 
 /// Takes the second factor away.
@@ -95,7 +101,7 @@ impl Operators {
     /// Gives the recovery codes, to be shown once.
     ///
     /// # Errors
-    /// 422 on `code` if it is none of the seed's; 409 if none was enrolled.
+    /// 422 on `code` if it is none of the seed's; 409 if none was enrolled; `too_many_attempts`.
     pub(super) async fn confirm(
         &self,
         id: OperatorId,
@@ -105,17 +111,20 @@ impl Operators {
         let (codes, digests) = totp::recovery_codes();
         let (control, now) = (self.control(), self.control().clock.now());
         let keys = control.keys.clone();
-        self.count(id, now).await?;
-        control
+        let subject = self.guessed(CODES, id).await?;
+        let right = control
             .db
-            .transaction(async move |conn: &mut MainConn| {
+            .transaction(async move |conn: &mut MainConn| -> ApiResult<bool> {
+                guesses::hold(conn, &subject, now).await?;
                 let waits =
                     o::table.find(id).filter(o::totp_sealed.is_not_null()).filter(o::totp_confirmed_at.is_null());
                 if waits.select(o::id).for_update().first::<OperatorId>(conn).await.optional()?.is_none() {
                     return Err(ApiError::new(Code::Conflict).detail("No second factor waits for its first code."));
                 }
-                if !take_code(conn, &keys, id, &code, now).await? {
-                    return Err(ApiError::invalid_field("code", "invalid", "Not the code of now."));
+                let right = take_code(conn, &keys, id, &code, now).await?;
+                guesses::note(conn, &subject, right, now).await?;
+                if !right {
+                    return Ok(false);
                 }
                 diesel::update(o::table.find(id)).set(o::totp_confirmed_at.eq(now)).execute(conn).await?;
                 diesel::delete(r::table.filter(r::operator_id.eq(id))).execute(conn).await?;
@@ -123,31 +132,36 @@ impl Operators {
                     digests.iter().map(|digest| (r::operator_id.eq(id), r::digest.eq(digest.to_vec()))).collect();
                 diesel::insert_into(r::table).values(rows).execute(conn).await?;
                 store::has_shown_factor(conn, session).await?;
-                store::end_other_sessions(conn, id, session, now).await
+                store::end_other_sessions(conn, id, session, now).await?;
+                Ok(true)
             })
             .await
             .map_err(fault)?;
-        Ok(codes)
+        if right { Ok(codes) } else { Err(wrong()) }
     }
 
     /// Takes the second factor away, for whoever has it in hand.
     ///
     /// # Errors
-    /// 422 on `code` if it is neither of the authenticator nor a recovery code.
+    /// 422 on `code` if it is neither of the authenticator nor a recovery code; `too_many_attempts`.
     pub(super) async fn remove_second_factor(&self, id: OperatorId, code: SecretString) -> ApiResult<()> {
         let (control, now) = (self.control(), self.control().clock.now());
         let keys = control.keys.clone();
-        self.count(id, now).await?;
-        control
+        let subject = self.guessed(CODES, id).await?;
+        let right = control
             .db
-            .transaction(async move |conn: &mut MainConn| {
-                if !take_any(conn, &keys, id, &code, now).await? {
-                    return Err(ApiError::invalid_field("code", "invalid", "Not the code of now."));
+            .transaction(async move |conn: &mut MainConn| -> ApiResult<bool> {
+                guesses::hold(conn, &subject, now).await?;
+                let right = take_any(conn, &keys, id, &code, now).await?;
+                guesses::note(conn, &subject, right, now).await?;
+                if right {
+                    remove(conn, id).await?;
                 }
-                remove(conn, id).await
+                Ok(right)
             })
             .await
-            .map_err(fault)
+            .map_err(fault)?;
+        if right { Ok(()) } else { Err(wrong()) }
     }
 
     /// Whether a code is this operator's and was not used before. Counted like a password, so that six digits are not
@@ -157,15 +171,14 @@ impl Operators {
     /// `too_many_attempts`.
     pub(super) async fn check_code(&self, id: OperatorId, code: SecretString) -> ApiResult<bool> {
         let (control, now) = (self.control(), self.control().clock.now());
-        let subject = self.count(id, now).await?;
+        let subject = self.guessed(CODES, id).await?;
         let keys = control.keys.clone();
         control
             .db
-            .transaction(async move |conn: &mut MainConn| {
+            .transaction(async move |conn: &mut MainConn| -> ApiResult<bool> {
+                guesses::hold(conn, &subject, now).await?;
                 let right = take_any(conn, &keys, id, &code, now).await?;
-                if right {
-                    store::forget_attempts(conn, &subject).await?;
-                }
+                guesses::note(conn, &subject, right, now).await?;
                 Ok(right)
             })
             .await

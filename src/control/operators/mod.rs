@@ -7,6 +7,7 @@
 mod api;
 pub mod audit;
 mod extract;
+mod guesses;
 mod manage;
 mod mfa;
 mod password;

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Oneself, Operator, Operators, store};
+use super::{Oneself, Operator, Operators, guesses, store};
 use crate::control::docs::{ChangeRefusals, Refusals};
 use crate::control::fault;
 use crate::control::schema::operators as o;
@@ -71,14 +71,19 @@ impl Operators {
         new: SecretString,
     ) -> ApiResult<()> {
         let (control, now) = (self.control(), self.control().clock.now());
-        let guesses = self.count_guess("operator-password", id, now).await?;
+        let subject = self.guessed("operator-password", id).await?;
         let address = email.to_owned();
-        let found = async move |conn: &mut MainConn| store::credentials(conn, &address).await;
+        let found = async move |conn: &mut MainConn| -> ApiResult<_> {
+            guesses::look(conn, &subject, now).await?;
+            store::credentials(conn, &address).await
+        };
         let found = control.db.read(found).await.map_err(fault)?.filter(|(operator, _)| operator.id == id);
         let before = found.map(|(_, hash)| hash);
         let hasher = self.passwords().of_nobody();
         let matches = hasher.verify(current, before.clone()).await?;
-        let Some(before) = before.filter(|_| matches) else { return Err(wrong()) };
+        let before = before.filter(|_| matches);
+        self.judge(subject, before.is_some()).await?;
+        let before = before.ok_or_else(wrong)?;
         if let Some(weak) = hasher.judge("newPassword", &new, Rules::of_operators(email)).await? {
             return Err(ApiError::invalid(vec![weak]));
         }
@@ -89,8 +94,7 @@ impl Operators {
             if diesel::update(same).set(o::password_hash.eq(&hash)).execute(conn).await? == 0 {
                 return Err(wrong());
             }
-            store::end_other_sessions(conn, id, session, now).await?;
-            store::forget_attempts(conn, &guesses).await
+            store::end_other_sessions(conn, id, session, now).await
         };
         control.db.transaction(change).await.map_err(fault)
     }

@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::error::{ApiError, Code, Limit};
 use crate::router::tenant::words;
 
-/// Attempts that are looked at within one window.
+/// Failures within one window after which nothing is looked at.
 const ATTEMPTS: i32 = 5;
-/// How long attempts are counted together.
+/// How long failures are counted together.
 pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(15);
 
 words! {
@@ -71,10 +71,10 @@ pub fn email_key(text: &str) -> Option<String> {
     (plain && !local.is_empty() && !domain.is_empty() && !domain.contains('@')).then_some(email)
 }
 
-/// How long an address is still locked after so many attempts since `window_start`, this one included.
-pub(super) fn locked_for(attempts: i32, window_start: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
-    (attempts > ATTEMPTS)
-        .then(|| (window_start + WINDOW - now).to_std().unwrap_or_default().max(Duration::from_secs(1)))
+/// How long an address is still locked after so many failures since `window_start`.
+pub(super) fn locked_for(failures: i32, window_start: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
+    let end = window_start + WINDOW;
+    (failures >= ATTEMPTS && now < end).then(|| (end - now).to_std().unwrap_or_default().max(Duration::from_secs(1)))
 }
 
 /// 429 for as long.
@@ -98,10 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn the_sixth_attempt_waits_for_the_window_to_end() {
+    fn after_five_failures_the_next_waits_for_the_window_to_end() {
         let now = Clock::system().now();
-        assert_eq!(locked_for(5, now, now), None);
-        assert_eq!(locked_for(6, now - TimeDelta::minutes(5), now), Some(Duration::from_secs(600)));
-        assert_eq!(locked_for(6, now - TimeDelta::minutes(15), now), Some(Duration::from_secs(1)));
+        assert_eq!(locked_for(4, now, now), None);
+        assert_eq!(locked_for(5, now - TimeDelta::minutes(5), now), Some(Duration::from_secs(600)));
+        let last = now - TimeDelta::minutes(15) + TimeDelta::milliseconds(1);
+        assert_eq!(locked_for(5, last, now), Some(Duration::from_secs(1)));
+        assert_eq!(locked_for(5, now - TimeDelta::minutes(15), now), None);
     }
 }

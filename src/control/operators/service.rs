@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use secrecy::SecretString;
@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::OperatorRole;
 use super::extract::{Known, Reach};
-use super::rules::{email_key, locked, locked_for};
+use super::guesses::{self, Subject};
+use super::rules::email_key;
 use super::store::{self, NewOperator, OperatorRecord};
 use super::token::{OPERATOR_TYP, OperatorClaims, SECOND_FACTOR_TYP, SecondFactorClaims};
 use crate::control::{ControlPlane, fault, installation, signing_keys};
@@ -168,7 +169,7 @@ impl Operators {
     /// Signs in. Unknown and disabled operators cost the same work and get the same answer as a wrong password.
     ///
     /// # Errors
-    /// `invalid_credentials`; `too_many_attempts` from the sixth attempt within 15 minutes, right password or not: of those
+    /// `invalid_credentials`; `too_many_attempts` after five of them within 15 minutes, right password or not: of those
     /// from a network from which this operator came in lately, or of all those from elsewhere.
     pub(super) async fn log_in(&self, email: &str, password: SecretString, from: Client) -> ApiResult<LoggedIn> {
         let inner = &*self.0;
@@ -183,25 +184,20 @@ impl Operators {
             Some(network) => keys.mac.digest("operator-login-known", &[email.as_bytes(), network.as_bytes()]),
             None => keys.mac.digest("operator-login", &[email.as_bytes()]),
         };
-        let ((attempts, since), found) = inner
+        let found = inner
             .control
             .db
             .read(async move |conn| -> ApiResult<_> {
-                let counted = store::count_attempt(conn, &subject, now).await?;
-                Ok((counted, store::credentials(conn, &email).await?))
+                guesses::look(conn, &subject, now).await?;
+                store::credentials(conn, &email).await
             })
             .await
             .map_err(fault)?;
-        if let Some(left) = locked_for(attempts, since, now) {
-            return Err(locked(left));
-        }
         let (operator, hash) = found.unzip();
         let matches = inner.passwords.of_nobody().verify(password, hash).await?;
-        let Some(operator) = operator.filter(|_| matches) else {
-            return Err(ApiError::new(Code::InvalidCredentials));
-        };
-        let forget = async move |conn: &mut MainConn| store::forget_attempts(conn, &subject).await;
-        inner.control.db.read(forget).await.map_err(fault)?;
+        let operator = operator.filter(|_| matches);
+        self.judge(subject, operator.is_some()).await?;
+        let operator = operator.ok_or_else(|| ApiError::new(Code::InvalidCredentials))?;
         if !operator.second_factor {
             return self.admit(operator, false, from).await;
         }
@@ -241,31 +237,12 @@ impl Operators {
         self.admit(operator, true, from).await
     }
 
-    /// Counts an attempt to guess an operator's second factor; gives under which name.
+    /// What tries at something of an operator's are counted as.
     ///
     /// # Errors
-    /// `too_many_attempts`.
-    pub(super) async fn count(&self, id: OperatorId, now: DateTime<Utc>) -> ApiResult<[u8; 32]> {
-        self.count_guess("operator-second-factor", id, now).await
-    }
-
-    /// Counts an attempt to guess something of an operator's; gives under which name.
-    ///
-    /// # Errors
-    /// `too_many_attempts`.
-    pub(super) async fn count_guess(
-        &self,
-        what: &'static str,
-        id: OperatorId,
-        now: DateTime<Utc>,
-    ) -> ApiResult<[u8; 32]> {
-        let subject = self.keys().await?.mac.digest(what, &[id.uuid().as_bytes()]);
-        let counted = async move |conn: &mut MainConn| store::count_attempt(conn, &subject, now).await;
-        let (attempts, since) = self.0.control.db.read(counted).await.map_err(fault)?;
-        match locked_for(attempts, since, now) {
-            Some(left) => Err(locked(left)),
-            None => Ok(subject),
-        }
+    /// If the control plane does not answer.
+    pub(super) async fn guessed(&self, what: &'static str, id: OperatorId) -> ApiResult<Subject> {
+        Ok(self.keys().await?.mac.digest(what, &[id.uuid().as_bytes()]))
     }
 
     async fn admit(&self, operator: OperatorRecord, second_factor: bool, from: Client) -> ApiResult<LoggedIn> {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DbError};
-use diesel::sql_types::{Binary, Integer, Timestamptz};
+use diesel::sql_types::{BigInt, Binary, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
@@ -334,41 +334,47 @@ pub(super) async fn open_sessions(
     Ok(open.select(SessionRow::as_select()).load(conn).await?)
 }
 
-#[derive(QueryableByName)]
-struct Attempts {
-    #[diesel(sql_type = Integer)]
-    attempts: i32,
-    #[diesel(sql_type = Timestamptz)]
-    window_start: DateTime<Utc>,
+/// Lets one try on this be judged at a time, until the transaction ends.
+pub(super) async fn hold_attempts(conn: &mut MainConn, subject: &[u8; 32]) -> ApiResult<()> {
+    let key = i64::from_be_bytes(subject.first_chunk().copied().unwrap_or_default());
+    diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(key).execute(conn).await?;
+    Ok(())
 }
 
-/// Counts an attempt before it is looked at, so that many at once cannot all pass. Gives how many there were in this
-/// window, and when it began.
-pub(super) async fn count_attempt(
-    conn: &mut MainConn,
-    subject: &[u8],
-    now: DateTime<Utc>,
-) -> ApiResult<(i32, DateTime<Utc>)> {
-    let counted = diesel::sql_query(
+/// How often this has failed in its last window, and when that began.
+pub(super) async fn failures(conn: &mut MainConn, subject: &[u8]) -> ApiResult<Option<(i32, DateTime<Utc>)>> {
+    let counted = attempts::table.filter(attempts::subject.eq(subject));
+    let counted = counted.select((attempts::attempts, attempts::window_start));
+    Ok(counted.first::<(i32, DateTime<Utc>)>(conn).await.optional()?)
+}
+
+/// Counts a failure.
+pub(super) async fn count_failure(conn: &mut MainConn, subject: &[u8], now: DateTime<Utc>) -> ApiResult<()> {
+    let over = now - WINDOW;
+    diesel::sql_query(
         "INSERT INTO operator_login_attempts AS a (subject, attempts, window_start) VALUES ($1, 1, $2) \
          ON CONFLICT (subject) DO UPDATE SET \
              attempts = CASE WHEN a.window_start <= $3 THEN 1 ELSE least(a.attempts, 1000000) + 1 END, \
-             window_start = CASE WHEN a.window_start <= $3 THEN $2 ELSE a.window_start END \
-         RETURNING attempts, window_start",
+             window_start = CASE WHEN a.window_start <= $3 THEN $2 ELSE a.window_start END",
     )
     .bind::<Binary, _>(subject)
     .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(now - WINDOW)
-    .get_result::<Attempts>(conn)
+    .bind::<Timestamptz, _>(over)
+    .execute(conn)
     .await?;
-    if counted.attempts == 1 {
-        // A new window: those that have ended make room, so that strangers' guesses do not pile up.
-        diesel::delete(attempts::table.filter(attempts::window_start.le(now - WINDOW))).execute(conn).await?;
-    }
-    Ok((counted.attempts, counted.window_start))
+    // Windows that have ended make room, so that strangers' guesses do not pile up. Those that somebody counts in at this
+    // moment stay: two who count must not wait for each other.
+    diesel::sql_query(
+        "DELETE FROM operator_login_attempts WHERE subject IN \
+             (SELECT subject FROM operator_login_attempts WHERE window_start <= $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Timestamptz, _>(over)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
-/// Forgets the attempts of an address that got in.
+/// Forgets the failures of what was right at last.
 pub(super) async fn forget_attempts(conn: &mut MainConn, subject: &[u8]) -> ApiResult<()> {
     diesel::delete(attempts::table.filter(attempts::subject.eq(subject))).execute(conn).await?;
     Ok(())

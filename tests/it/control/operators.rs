@@ -114,6 +114,31 @@ async fn operators_are_locked_out_like_anybody() {
     assert_eq!(refused.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{refused:?}");
 }
 
+/// What counts is what failed, and tries at the same moment get no more of it.
+#[actix_web::test]
+async fn logins_at_the_same_moment_are_no_failures_of_each_other() {
+    let app = TestApp::shared().await;
+    let (path, password) = ("/api/v1/admin/auth/login", "an uncommon sentence of five words");
+    let email = format!("{}@operators.test", unique("script"));
+    let body = json!({"email": email, "password": password, "role": "support", "tenants": []});
+    app.operator().post("/api/v1/admin/operators", body).await.expect(201);
+    let nobody = app.anonymous();
+    let at_once = async |email: &str, password: &str| {
+        let log_in = || nobody.post(path, json!({"email": email, "password": password}));
+        futures_util::future::join_all((0..12).map(|_| log_in())).await
+    };
+    let right = at_once(&email, password).await;
+    assert!(right.iter().all(|answer| answer.status == 200), "{right:#?}");
+    let unknown = format!("{}@operators.test", unique("nobody"));
+    for whose in [&email, &unknown] {
+        let wrong = at_once(whose, "wrong").await;
+        let judged = wrong.iter().filter(|answer| answer.status == 401).count();
+        let locked = wrong.iter().filter(|answer| answer.status == 429).count();
+        assert_eq!((judged, locked), (5, 7), "{wrong:#?}");
+    }
+    nobody.post(path, json!({"email": email, "password": password})).await.refused(429, "too_many_attempts");
+}
+
 /// Strangers who know an operator's address keep strangers out, not the operator.
 #[actix_web::test]
 async fn an_operator_gets_in_from_where_they_came_in_before() {

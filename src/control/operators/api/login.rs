@@ -95,7 +95,7 @@ pub struct OperatorToken {
 
 /// Signs an operator in.
 ///
-/// An unknown address, a wrong password and a disabled operator answer alike. After five attempts within 15 minutes the
+/// An unknown address, a wrong password and a disabled operator answer alike. After five failures within 15 minutes the
 /// address is locked, whether it is anybody's or not.
 #[utoipa::path(
     tag = "admin",
