@@ -99,6 +99,15 @@ impl ApiError {
         self
     }
 
+    /// The same where the client calls a field otherwise.
+    #[must_use]
+    pub fn renamed(mut self, field: &str, theirs: &str) -> Self {
+        for error in self.0.fields.iter_mut().filter(|error| error.field == field) {
+            theirs.clone_into(&mut error.field);
+        }
+        self
+    }
+
     /// When to try again.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {

@@ -99,6 +99,13 @@ async fn an_operator_runs_a_tenant_s_life_over_rest() {
     ] {
         operator.post("/api/v1/admin/tenants", bad).await.expect(422);
     }
+    for (email, password, field) in
+        [("admin@rest.test", "short", "adminPassword"), ("a@x", "an uncommon sentence of five words", "adminEmail")]
+    {
+        let bad = json!({"slug": unique("x"), "adminEmail": email, "adminPassword": password});
+        let refused = operator.post("/api/v1/admin/tenants", bad).await.invalid();
+        assert_eq!(refused.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(), [field]);
+    }
 }
 
 #[actix_web::test]

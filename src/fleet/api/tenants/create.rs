@@ -148,7 +148,7 @@ pub async fn create_tenant(
     }
     // The work goes on if the caller goes away, and its answer is kept.
     let making = actix_web::rt::spawn(request::carried(async move {
-        let made = fleet.create_once(&wanted, claim.request()).await;
+        let made = fleet.create_once(&wanted, claim.request()).await.map_err(as_written);
         let answer = made.map(|made| {
             let made = ProvisionedView::from(made);
             let (id, version) = (made.tenant.id, made.tenant.version);
@@ -158,6 +158,11 @@ pub async fn create_tenant(
         fleet.settle(claim, answer, without_password).await
     }));
     idempotency.respond(making.await.map_err(ApiError::internal)??, false)
+}
+
+/// The fields of the first administrator by their names in this body: a sign-up's has another shape.
+fn as_written(error: ApiError) -> ApiError {
+    error.renamed("admin.email", "adminEmail").renamed("admin.password", "adminPassword")
 }
 
 /// What is kept of an answer: a password is shown once.
