@@ -1,5 +1,7 @@
 //! Operators and what they did, for administrators.
 
+use std::collections::BTreeSet;
+
 use actix_web::{get, patch, web};
 use garde::Validate;
 use secrecy::SecretString;
@@ -12,9 +14,13 @@ use super::{Operator, OperatorRole, Operators};
 use crate::control::docs::{ChangeRefusals, Refusals};
 use crate::control::{ControlPlane, fault, tenants};
 use crate::error::{ApiError, ApiResult, Code};
+use crate::kernel::crypto::sha256;
 use crate::kernel::{AuditId, OperatorId, Slug, TenantId};
 use crate::rest::passwords::Passwords;
-use crate::rest::{Envelope, ListEnvelope, ListFew, Listed, MergePatch, NoQuery, Paging, Patch, Path, Query, Reply};
+use crate::rest::{
+    Envelope, IfMatch, ListEnvelope, ListFew, Listed, MergePatch, NoQuery, Paging, Patch, Path, Query, Tagged,
+    Versioned,
+};
 use crate::router::{MainConn, Router};
 
 /// An operator to be.
@@ -76,6 +82,17 @@ pub struct ManagedOperator {
     pub tenants: Vec<Slug>,
 }
 
+impl Versioned for ManagedOperator {
+    /// Their row counts no changes: it is a digest of all that can change.
+    fn version(&self) -> i64 {
+        let OperatorRecord { id, role, second_factor, disabled_at, .. } = &self.operator;
+        let disabled_at = disabled_at.map(|at| at.timestamp_micros());
+        let tenants: BTreeSet<_> = self.tenants.iter().map(Slug::as_str).collect();
+        let digest = sha256(format!("{id} {role} {second_factor} {disabled_at:?} {tenants:?}").as_bytes());
+        i64::from_be_bytes(digest.first_chunk().copied().unwrap_or_default()) & i64::MAX
+    }
+}
+
 /// The tenants of these slugs.
 ///
 /// # Errors
@@ -92,6 +109,11 @@ pub async fn named(conn: &mut MainConn, slugs: &[Slug]) -> ApiResult<Vec<TenantI
 
 async fn with_tenants(conn: &mut MainConn, operator: OperatorRecord) -> ApiResult<ManagedOperator> {
     Ok(ManagedOperator { tenants: store::tenants_of(conn, operator.id).await?, operator })
+}
+
+async fn managed(conn: &mut MainConn, id: OperatorId) -> ApiResult<ManagedOperator> {
+    let operator = store::find(conn, id).await?;
+    with_tenants(conn, operator).await
 }
 
 /// All operators, by address.
@@ -131,8 +153,8 @@ pub async fn add(
     id: OperatorId,
     wanted: NewOperatorBody,
 ) -> ApiResult<ManagedOperator> {
-    let before = async move |conn: &mut MainConn| match store::find(conn, id).await {
-        Ok(added) => with_tenants(conn, added).await.map(Some),
+    let before = async move |conn: &mut MainConn| match managed(conn, id).await {
+        Ok(added) => Ok(Some(added)),
         Err(error) if error.code() == Code::NotFound => Ok(None),
         Err(error) => Err(error),
     };
@@ -140,19 +162,44 @@ pub async fn add(
         return Ok(added);
     }
     let NewOperatorBody { email, password, role, tenants: slugs } = wanted;
-    let wanted = slugs.clone();
-    let given = async move |conn: &mut MainConn| named(conn, &wanted).await;
+    let given = async move |conn: &mut MainConn| named(conn, &slugs).await;
     let given = control.db.read(given).await.map_err(fault)?;
-    let operator = Operators::create_as(control, passwords, (id, &email), password, role, given).await?;
-    let tenants = if role == OperatorRole::Owner { slugs } else { Vec::new() };
-    Ok(ManagedOperator { operator, tenants })
+    Operators::create_as(control, passwords, (id, &email), password, role, given).await?;
+    control.db.read(async move |conn: &mut MainConn| managed(conn, id).await).await.map_err(fault)
+}
+
+/// An operator.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminGetOperator",
+    params(("id" = OperatorId, Path, description = "The operator")),
+    responses(
+        (status = 200, description = "The operator, with `ETag`", body = Envelope<ManagedOperator>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
+    security(("operator" = [])),
+)]
+#[get("/api/v1/admin/operators/{id}")]
+pub async fn get_operator(
+    _: NoQuery,
+    operators: web::Data<Operators>,
+    _: Operator,
+    id: Path<OperatorId>,
+) -> ApiResult<Tagged<ManagedOperator>> {
+    let id = id.0;
+    let found = async move |conn: &mut MainConn| managed(conn, id).await;
+    Ok(Tagged(operators.control().db.read(found).await.map_err(fault)?))
 }
 
 /// Changes an operator: role, tenants, whether they are kept out. Whoever may do less from now on is logged out.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminChangeOperator",
-    params(("id" = OperatorId, Path, description = "The operator")),
+    params(
+        ("id" = OperatorId, Path, description = "The operator"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read"),
+    ),
     request_body(
         content = OperatorPatch,
         content_type = "application/merge-patch+json",
@@ -167,8 +214,9 @@ pub async fn change_operator(
     operators: web::Data<Operators>,
     _: Operator,
     id: Path<OperatorId>,
+    if_match: IfMatch,
     body: MergePatch<OperatorPatch>,
-) -> ApiResult<Reply<ManagedOperator>> {
+) -> ApiResult<Tagged<ManagedOperator>> {
     let OperatorPatch { role, tenants, disabled, second_factor } = body.0;
     let (role, slugs) = (role.needed("role")?, tenants.needed("tenants")?);
     let (disabled, second_factor) = (disabled.needed("disabled")?, second_factor.needed("secondFactor")?);
@@ -176,7 +224,9 @@ pub async fn change_operator(
         return Err(ApiError::invalid_field("secondFactor", "invalid", "Only its owner can enrol one."));
     }
     let (id, now) = (id.0, operators.control().clock.now());
-    let changed = async move |conn: &mut MainConn| {
+    let changed = async move |conn: &mut MainConn| -> ApiResult<ManagedOperator> {
+        store::hold(conn, id).await?;
+        if_match.check(managed(conn, id).await?.version())?;
         let tenants = match &slugs {
             Some(slugs) => Some(named(conn, slugs).await?),
             None => None,
@@ -186,7 +236,7 @@ pub async fn change_operator(
         let operator = store::change(conn, id, &changes, now).await?;
         with_tenants(conn, operator).await
     };
-    Ok(Reply(operators.control().db.transaction(changed).await.map_err(fault)?))
+    Ok(Tagged(operators.control().db.transaction(changed).await.map_err(fault)?))
 }
 
 /// Which actions.

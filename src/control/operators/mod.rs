@@ -38,6 +38,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(api::second_factor::confirm_totp)
         .service(api::second_factor::remove_totp)
         .service(manage::list_operators)
+        .service(manage::get_operator)
         .service(manage::change_operator)
         .service(manage::list_audit);
 }

@@ -109,6 +109,18 @@ pub struct OperatorChanges {
     pub reset_second_factor: bool,
 }
 
+/// Holds an operator until the transaction ends, and the administrators before: two changes at once must not each leave the
+/// other's administrator as the last. Gives who these are.
+///
+/// # Errors
+/// 404 if there is no such operator.
+pub(super) async fn hold(conn: &mut MainConn, id: OperatorId) -> ApiResult<Vec<OperatorId>> {
+    let admins = o::table.filter(o::role.eq(OperatorRole::Admin.as_str())).filter(o::disabled_at.is_null());
+    let admins = admins.select(o::id).for_update().load::<OperatorId>(conn).await?;
+    let held = o::table.find(id).select(o::id).for_update().first::<OperatorId>(conn).await.optional()?;
+    held.map(|_| admins).ok_or_else(|| ApiError::not_found("operator"))
+}
+
 /// Changes an operator. One who is kept out, or may do less from now on, has no session left.
 ///
 /// # Errors
@@ -119,10 +131,7 @@ pub async fn change(
     changes: &OperatorChanges,
     now: DateTime<Utc>,
 ) -> ApiResult<OperatorRecord> {
-    // Two changes at once must not each leave the other's administrator as the last.
-    let admins = o::table.filter(o::role.eq(OperatorRole::Admin.as_str())).filter(o::disabled_at.is_null());
-    let admins = admins.select(o::id).for_update().load::<OperatorId>(conn).await?;
-    let mut row = find(conn, id).await?;
+    let admins = hold(conn, id).await?;
     let loses = changes.role.is_some_and(|role| role != OperatorRole::Admin) || changes.disabled == Some(true);
     if loses && admins == [id] {
         return Err(ApiError::new(Code::Conflict)
@@ -130,7 +139,6 @@ pub async fn change(
     }
     if let Some(role) = changes.role {
         diesel::update(o::table.find(id)).set(o::role.eq(role.as_str())).execute(conn).await?;
-        row.role = role;
     }
     if let Some(given) = &changes.tenants {
         diesel::delete(reach::table.filter(reach::operator_id.eq(id))).execute(conn).await?;

@@ -73,9 +73,7 @@ pub async fn register_issuer(
     let effect = async move |fleet: Fleet, request: Uuid| -> ApiResult<_> {
         let db = serving(&operator, &fleet, &router, &id.0).await?;
         let new = (request.into(), &body.0);
-        let made = by_operator::register(&db, &auth, format!("operator:{who}"), new).await?;
-        let location = format!("/api/v1/admin/tenants/{}/token-issuers/{}", db.tenant().id, made.id);
-        Ok(Answer::created(made).location(location))
+        Ok(Answer::created(by_operator::register(&db, &auth, format!("operator:{who}"), new).await?))
     };
     fleet.once_known(who, idempotency, effect).await
 }

@@ -7,7 +7,7 @@ use super::{ChangeRefusals, Refusals};
 use crate::control::operators::{self, ManagedOperator, NewOperatorBody, Operator};
 use crate::error::ApiResult;
 use crate::fleet::Fleet;
-use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery};
+use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery, Versioned as _};
 
 /// Adds an operator.
 #[utoipa::path(
@@ -28,8 +28,8 @@ pub async fn add_operator(
 ) -> ApiResult<HttpResponse> {
     let effect = async move |fleet: Fleet, request: Uuid| -> ApiResult<_> {
         let added = operators::add(&fleet.control, &fleet.passwords, request.into(), body.0).await?;
-        let location = format!("/api/v1/admin/operators/{}", added.operator.id);
-        Ok(Answer::created(added).location(location))
+        let (location, version) = (format!("/api/v1/admin/operators/{}", added.operator.id), added.version());
+        Ok(Answer::created(added).location(location).etag(version))
     };
     fleet.once_known(operator.id, idempotency, effect).await
 }

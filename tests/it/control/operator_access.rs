@@ -113,6 +113,45 @@ async fn a_role_that_is_taken_away_is_gone_at_once() {
 }
 
 #[actix_web::test]
+async fn an_operator_is_read_and_changed_under_its_version() {
+    let app = TestApp::shared().await;
+    let (mine, other) = (app.tenant("mine").await, app.tenant("other").await);
+    let admin = app.operator();
+    let given = [other.slug.as_str(), mine.slug.as_str()];
+    let email = format!("{}@operators.test", unique("read"));
+    let body = json!({"email": email, "password": PASSWORD, "role": "owner", "tenants": given});
+    let added = admin.post("/api/v1/admin/operators", body).await.expect(201);
+    let path = added.header("location").expect("a place").to_owned();
+    let read = admin.get(&path).await.expect(200);
+    assert_eq!((read.data(), read.header("etag")), (added.data(), added.header("etag")));
+    let first = read.header("etag").expect("an ETag").to_owned();
+    admin.with("if-none-match", &first).get(&path).await.expect(304);
+
+    let mut tag = first.clone();
+    for change in [
+        json!({"tenants": [mine.slug]}),
+        json!({"role": "support"}),
+        json!({"disabled": true}),
+        json!({"disabled": false}),
+    ] {
+        let changed = admin.with("if-match", &tag).patch(&path, change.clone()).await.expect(200);
+        admin.with("if-match", &tag).patch(&path, change).await.refused(412, "version_mismatch");
+        tag = changed.header("etag").expect("an ETag").to_owned();
+        assert_eq!(admin.get(&path).await.expect(200).header("etag"), Some(tag.as_str()));
+    }
+    // What goes back to what it was is what was read.
+    let back = json!({"role": "owner", "tenants": given});
+    assert_eq!(admin.patch(&path, back).await.expect(200).header("etag"), Some(first.as_str()));
+    // Of those who change it at once, one does.
+    let same = admin.with("if-match", &first);
+    let asked = ["admin", "support"].map(|role| same.patch(&path, json!({"role": role})));
+    let mut told: Vec<_> = futures_util::future::join_all(asked).await.iter().map(|answer| answer.status).collect();
+    told.sort_unstable();
+    assert_eq!(told, [200, 412]);
+    admin.get("/api/v1/admin/operators/01890000-0000-7000-8000-000000000000").await.refused(404, "not_found");
+}
+
+#[actix_web::test]
 async fn the_last_administrator_stays() {
     let app = TestApp::builder().start().await;
     let listed = app.operator().get("/api/v1/admin/operators").await.expect(200);
