@@ -14,7 +14,7 @@ use super::lock::Lock;
 use crate::control::requests::{self, Begun, Kept};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{OperatorId, request};
-use crate::rest::{Answer, Idempotency, Keyed};
+use crate::rest::{Answer, Idempotency, Keyed, Replay};
 use crate::router::MainConn;
 
 /// How long a request with a key waits while as many are worked on as may be.
@@ -80,12 +80,7 @@ impl Fleet {
         T: Serialize + 'static,
         F: AsyncFnOnce(Self, Uuid) -> ApiResult<Answer<T>> + 'static,
     {
-        let scope = idempotency.scope(&who.to_string());
-        if scope.len() > LONGEST {
-            return Err(ApiError::new(Code::NotFound));
-        }
-        let keyed = idempotency.keyed(&self.installation().await?.mac);
-        let claim = match self.turn(&scope, keyed).await? {
+        let claim = match self.turn_of(who, &idempotency).await? {
             Turn::Do(claim) => claim,
             Turn::Repeat(Kept { status, location, version, body }) => {
                 return idempotency.respond(Answer::again(status, location, version, body)?, true);
@@ -97,6 +92,43 @@ impl Fleet {
             fleet.settle(claim, done, |answer| serde_json::to_value(answer.data()?).ok()).await
         }));
         idempotency.respond(doing.await.map_err(ApiError::internal)??, false)
+    }
+
+    /// As [`Self::once`], for an answer with secrets: its head alone is kept, and the effect is asked for a fresh one when the
+    /// same request is sent again.
+    ///
+    /// # Errors
+    /// As [`Self::once`].
+    pub(super) async fn once_secret<T, F>(
+        &self,
+        who: OperatorId,
+        idempotency: Idempotency,
+        effect: F,
+    ) -> ApiResult<HttpResponse>
+    where
+        T: Serialize + 'static,
+        F: AsyncFnOnce(Replay) -> ApiResult<Answer<T>> + 'static,
+    {
+        let claim = match self.turn_of(who, &idempotency).await? {
+            Turn::Do(claim) => claim,
+            Turn::Repeat(_) => return idempotency.respond(effect(Replay::Again).await?, true),
+        };
+        let fleet = self.clone();
+        let doing = actix_web::rt::spawn(request::carried(async move {
+            let done = effect(Replay::First).await;
+            fleet.settle(claim, done, |_| None).await
+        }));
+        idempotency.respond(doing.await.map_err(ApiError::internal)??, false)
+    }
+
+    /// Looks up what an operator's request did before.
+    async fn turn_of(&self, who: OperatorId, idempotency: &Idempotency) -> ApiResult<Turn> {
+        let scope = idempotency.scope(&who.to_string());
+        if scope.len() > LONGEST {
+            return Err(ApiError::new(Code::NotFound));
+        }
+        let keyed = idempotency.keyed(&self.installation().await?.mac);
+        self.turn(&scope, keyed).await
     }
 
     /// Looks up what a request's key did before. `scope` says whose keys these are, and for what.

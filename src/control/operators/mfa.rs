@@ -17,6 +17,9 @@ use crate::router::MainConn;
 /// What codes are counted as when they are guessed.
 const CODES: &str = "operator-second-factor";
 
+/// What an authenticator shows the codes under.
+const ISSUER: &str = "Tenantry operators";
+
 const fn place(id: OperatorId) -> Place {
     Place::new("operators", "totp_sealed", id.uuid())
 }
@@ -30,6 +33,10 @@ fn wrong() -> ApiError {
     ApiError::invalid_field("code", "invalid", "Not the code of now.")
 }
 
+fn none_waits() -> ApiError {
+    ApiError::new(Code::Conflict).detail("No second factor waits for its first code.")
+}
+
 /// Takes the second factor away.
 pub(super) async fn remove(conn: &mut MainConn, id: OperatorId) -> ApiResult<()> {
     diesel::update(o::table.find(id))
@@ -37,6 +44,14 @@ pub(super) async fn remove(conn: &mut MainConn, id: OperatorId) -> ApiResult<()>
         .execute(conn)
         .await?;
     diesel::delete(r::table.filter(r::operator_id.eq(id))).execute(conn).await?;
+    Ok(())
+}
+
+/// Puts recovery codes in the place of those that there were.
+async fn set_recovery_codes(conn: &mut MainConn, id: OperatorId, digests: &[[u8; 32]]) -> ApiResult<()> {
+    diesel::delete(r::table.filter(r::operator_id.eq(id))).execute(conn).await?;
+    let rows: Vec<_> = digests.iter().map(|digest| (r::operator_id.eq(id), r::digest.eq(digest.to_vec()))).collect();
+    diesel::insert_into(r::table).values(rows).execute(conn).await?;
     Ok(())
 }
 
@@ -77,9 +92,9 @@ impl Operators {
     ///
     /// # Errors
     /// 409 while there is a second factor already.
-    pub(super) async fn enrol(&self, id: OperatorId, email: &str) -> ApiResult<Enrolment> {
+    pub async fn enrol(&self, id: OperatorId, email: &str) -> ApiResult<Enrolment> {
         let (seed, control) = (totp::seed(), self.control());
-        let told = totp::enrolment(&seed, "Tenantry operators", email)?;
+        let told = totp::enrolment(&seed, ISSUER, email)?;
         let sealed = Vec::from(control.keys.seal(place(id), seed.expose_secret()));
         let enrolled = control
             .db
@@ -97,12 +112,43 @@ impl Operators {
         }
     }
 
+    /// What the authenticator is told of the seed that waits for its first code.
+    ///
+    /// # Errors
+    /// 409 if none waits.
+    pub async fn begun(&self, id: OperatorId, email: &str) -> ApiResult<Enrolment> {
+        let control = self.control();
+        let waiting = async move |conn: &mut MainConn| -> ApiResult<Option<Vec<u8>>> {
+            let waits = o::table.find(id).filter(o::totp_confirmed_at.is_null()).select(o::totp_sealed);
+            Ok(waits.first::<Option<Vec<u8>>>(conn).await.optional()?.flatten())
+        };
+        let sealed = control.db.read(waiting).await.map_err(fault)?.ok_or_else(none_waits)?;
+        totp::enrolment(&open(&control.keys, id, sealed)?, ISSUER, email)
+    }
+
+    /// Other recovery codes, for whoever confirmed the second factor and was not told of the first ones.
+    ///
+    /// # Errors
+    /// 409 if there is no second factor any more.
+    pub async fn other_codes(&self, id: OperatorId) -> ApiResult<Vec<SecretString>> {
+        let (codes, digests) = totp::recovery_codes();
+        let replaced = async move |conn: &mut MainConn| -> ApiResult<()> {
+            let counts = o::table.find(id).filter(o::totp_confirmed_at.is_not_null());
+            if counts.select(o::id).for_update().first::<OperatorId>(conn).await.optional()?.is_none() {
+                return Err(ApiError::new(Code::Conflict).detail("There is no second factor any more."));
+            }
+            set_recovery_codes(conn, id, &digests).await
+        };
+        self.control().db.transaction(replaced).await.map_err(fault)?;
+        Ok(codes)
+    }
+
     /// The second factor counts from here on, and this session has shown it; the operator's others, which have not, end.
     /// Gives the recovery codes, to be shown once.
     ///
     /// # Errors
     /// 422 on `code` if it is none of the seed's; 409 if none was enrolled; `too_many_attempts`.
-    pub(super) async fn confirm(
+    pub async fn confirm(
         &self,
         id: OperatorId,
         session: SessionId,
@@ -119,7 +165,7 @@ impl Operators {
                 let waits =
                     o::table.find(id).filter(o::totp_sealed.is_not_null()).filter(o::totp_confirmed_at.is_null());
                 if waits.select(o::id).for_update().first::<OperatorId>(conn).await.optional()?.is_none() {
-                    return Err(ApiError::new(Code::Conflict).detail("No second factor waits for its first code."));
+                    return Err(none_waits());
                 }
                 let right = take_code(conn, &keys, id, &code, now).await?;
                 guesses::note(conn, &subject, right, now).await?;
@@ -127,10 +173,7 @@ impl Operators {
                     return Ok(false);
                 }
                 diesel::update(o::table.find(id)).set(o::totp_confirmed_at.eq(now)).execute(conn).await?;
-                diesel::delete(r::table.filter(r::operator_id.eq(id))).execute(conn).await?;
-                let rows: Vec<_> =
-                    digests.iter().map(|digest| (r::operator_id.eq(id), r::digest.eq(digest.to_vec()))).collect();
-                diesel::insert_into(r::table).values(rows).execute(conn).await?;
+                set_recovery_codes(conn, id, &digests).await?;
                 store::has_shown_factor(conn, session).await?;
                 store::end_other_sessions(conn, id, session, now).await?;
                 Ok(true)
@@ -144,7 +187,7 @@ impl Operators {
     ///
     /// # Errors
     /// 422 on `code` if it is neither of the authenticator nor a recovery code; `too_many_attempts`.
-    pub(super) async fn remove_second_factor(&self, id: OperatorId, code: SecretString) -> ApiResult<()> {
+    pub async fn remove_second_factor(&self, id: OperatorId, code: SecretString) -> ApiResult<()> {
         let (control, now) = (self.control(), self.control().clock.now());
         let keys = control.keys.clone();
         let subject = self.guessed(CODES, id).await?;

@@ -1,70 +1,27 @@
 //! An operator's own password, changed by whoever knows the present one.
 
-use actix_web::{post, web};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use garde::Validate;
 use secrecy::SecretString;
-use serde::Deserialize;
-use utoipa::ToSchema;
 
-use super::{Oneself, Operator, Operators, guesses, store};
-use crate::control::docs::{ChangeRefusals, Refusals};
+use super::{Operators, guesses, store};
 use crate::control::fault;
 use crate::control::schema::operators as o;
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{OperatorId, SessionId};
 use crate::rest::passwords::Rules;
-use crate::rest::{ErrorEnvelope, Json, NoContent, NoQuery};
 use crate::router::MainConn;
-
-/// Another password.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ChangeOperatorPassword {
-    /// The present one.
-    #[garde(skip)]
-    #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
-    pub current_password: SecretString,
-    /// What it is to be.
-    #[garde(skip)]
-    #[schema(value_type = String, format = Password, example = "another sentence of uncommon words")]
-    pub new_password: SecretString,
-}
-
-/// Changes one's own password, and ends one's other sessions. Wrong guesses are counted: after five within 15 minutes, it is
-/// `too_many_attempts`, right or wrong.
-#[utoipa::path(
-    tag = "admin",
-    operation_id = "operatorChangePassword",
-    request_body = ChangeOperatorPassword,
-    responses(
-        (status = 204, description = "Changed"),
-        (status = 429, description = "`too_many_attempts`: wait for `Retry-After`", body = ErrorEnvelope),
-        Refusals,
-        ChangeRefusals,
-    ),
-    security(("operator" = [])),
-)]
-#[post("/api/v1/admin/auth/change-password")]
-pub async fn change_password(
-    _: NoQuery,
-    operators: web::Data<Operators>,
-    operator: Operator<Oneself>,
-    body: Json<ChangeOperatorPassword>,
-) -> ApiResult<NoContent> {
-    let ChangeOperatorPassword { current_password, new_password } = body.0;
-    let who = (operator.id, operator.email.as_str(), operator.session);
-    operators.change_password(who, current_password, new_password).await?;
-    Ok(NoContent)
-}
 
 fn wrong() -> ApiError {
     ApiError::invalid_field("currentPassword", "incorrect", "It is not your current password.")
 }
 
 impl Operators {
-    async fn change_password(
+    /// Changes the password of an operator, and ends their sessions but this one.
+    ///
+    /// # Errors
+    /// 422 on `currentPassword` if it is wrong, on `newPassword` if that is weak; `too_many_attempts`.
+    pub async fn change_password(
         &self,
         (id, email, session): (OperatorId, &str, SessionId),
         current: SecretString,

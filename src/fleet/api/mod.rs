@@ -1,5 +1,6 @@
 //! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
+mod access;
 mod backups;
 mod clusters;
 mod doctor;
@@ -58,6 +59,10 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(clusters::remove_cluster)
         .service(moves::drain_cluster)
         .service(operators::add_operator)
+        .service(access::change_password)
+        .service(access::enrol_totp)
+        .service(access::confirm_totp)
+        .service(access::remove_totp)
         .service(pools::list_pools)
         .service(doctor::diagnose_fleet)
         .service(drift::compare_fleet)

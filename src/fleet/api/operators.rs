@@ -1,4 +1,4 @@
-//! Operators to be. The others of their endpoints are the control plane's.
+//! Operators to be. To read and to change them is the control plane's.
 
 use actix_web::{HttpResponse, post, web};
 use uuid::Uuid;

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tenantry::testing::{Persona, Tenant, TestApp};
 
+use crate::support::authenticator::code;
 use crate::support::{db, eventually, seconds, unique};
 
 /// Asks twice with one key, and gives the answer that came both times. `other` is another body, if it takes one.
@@ -132,6 +133,50 @@ async fn a_job_is_begun_once() {
     done(&app, job.data()).await;
     let again = once.post(&of("erase"), Value::Null).await.expect(202);
     assert_eq!((again.id(), again.header("idempotency-replayed")), (job.id(), Some("true")));
+}
+
+/// Whoever lost the answer asks again: that is no wrong guess, and nobody is left without recovery codes.
+#[actix_web::test]
+async fn operators_change_their_own_access_once() {
+    let app = TestApp::shared().await;
+    let (old, new) = ("an uncommon sentence of five words", "quite another sentence of words");
+    let email = format!("{}@operators.test", unique("self"));
+    let body = json!({"email": email, "password": old, "role": "support"});
+    app.operator().post("/api/v1/admin/operators", body).await.expect(201);
+    let nobody = app.anonymous();
+    let log_in = async |password: &str| {
+        let body = json!({"email": email, "password": password});
+        nobody.post("/api/v1/admin/auth/login", body).await.expect(200).data().clone()
+    };
+    let who = nobody.bearing(log_in(old).await["accessToken"].as_str().expect("a token"));
+    let change = |from: &str, to: &str| json!({"currentPassword": from, "newPassword": to});
+    let other = change(old, "a third sentence of good words");
+    twice(&who, "/api/v1/admin/auth/change-password", change(old, new), Some(other)).await;
+
+    let totp = "/api/v1/admin/auth/mfa/totp";
+    let told = twice(&who, totp, Value::Null, None).await;
+    let given = json!({"code": code(app, told["secret"].as_str().expect("a seed"))});
+    let (once, confirm) = (who.with("idempotency-key", &unique("once")), format!("{totp}/confirm"));
+    let first = once.post(&confirm, given.clone()).await.expect(200);
+    let again = once.post(&confirm, given.clone()).await.expect(200);
+    assert_eq!((first.header("idempotency-replayed"), again.header("idempotency-replayed")), (None, Some("true")));
+    once.post(&confirm, json!({"code": "000000"})).await.refused(422, "idempotency_key_reused");
+    let (lost, codes) = (&first.data()["recoveryCodes"], &again.data()["recoveryCodes"]);
+    assert_eq!(codes.as_array().map(Vec::len), Some(10));
+    let kept = "SELECT count(*)::text AS word FROM request_records WHERE scope LIKE '%/mfa/totp%' AND body IS NOT NULL";
+    assert_eq!(db::word(app.control_database(), kept).await, "0", "neither seeds nor codes");
+
+    let half = log_in(new).await;
+    let further = async |code: &Value| {
+        nobody.post("/api/v1/admin/auth/mfa", json!({"mfaToken": half["mfaToken"], "code": code})).await
+    };
+    further(&lost[0]).await.refused(401, "invalid_credentials");
+    further(&codes[0]).await.expect(200);
+    let (one, two) = (json!({"code": codes[1]}), json!({"code": codes[2]}));
+    twice(&who, &format!("{totp}/remove"), one, Some(two)).await;
+    assert!(log_in(new).await["accessToken"].is_string());
+    // Where it does not count any more, there are no codes to be had by the same request.
+    once.post(&confirm, given).await.refused(409, "conflict");
 }
 
 /// As a process leaves it that dies between what it made and the answer: the same request finds that, and makes nothing.

@@ -1,7 +1,6 @@
-//! Signing in and out, who am I, my sessions, my second factor.
+//! Signing in and out, who am I, my sessions.
 
 pub mod login;
-pub mod second_factor;
 pub mod sessions;
 
 use serde::Serialize;
