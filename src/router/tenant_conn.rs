@@ -23,6 +23,9 @@ use super::work::{Fault, Work};
 /// What a statement in words may begin with on a connection that others use.
 const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
 
+/// Where diesel's own queries are from.
+const BUILDER: &str = "diesel::query_builder::";
+
 /// diesel's row, whose type has no public name.
 type Row = <AsyncPgConnection as AsyncConnectionCore>::Row<'static, 'static>;
 
@@ -113,9 +116,11 @@ impl TenantConn {
     }
 
     fn may_run<T: QueryFragment<Pg> + QueryId>(&self, query: &T) -> QueryResult<()> {
-        // Queries that diesel builds only read or write rows; the latter PostgreSQL refuses. What `sql_query`
-        // makes never has a static id: most reads are spared the search through a long name.
-        let built = T::HAS_STATIC_QUERY_ID || !std::any::type_name::<T>().contains("sql_query::");
+        // Queries that diesel builds only read or write rows; the latter PostgreSQL refuses. All others are words:
+        // `sql_query`, `dsl::sql` that is sent alone (within a query it is a part of that one's only statement), and what
+        // an application brings of its own.
+        let name = std::any::type_name::<T>().strip_prefix(BUILDER);
+        let built = name.is_some_and(|name| !name.starts_with("sql_query::"));
         if self.lease.mode() == Mode::Alone || built {
             return Ok(());
         }

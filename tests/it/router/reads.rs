@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::Integer;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use futures_util::future::join_all;
 use tenantry::router::{
@@ -49,6 +53,47 @@ async fn a_read_neither_writes_nor_changes_the_session() {
     assert!(batch.await.is_err());
     assert_eq!(db::word(acme.database(), ROWS).await, "0");
     read(&db, "SELECT 1").await.unwrap();
+    router.shutdown().await;
+}
+
+/// A query of an application's own. diesel takes it to be the same each time.
+#[derive(QueryId)]
+struct Own;
+
+impl QueryFragment<Pg> for Own {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> diesel::QueryResult<()> {
+        out.push_sql("BEGIN READ WRITE");
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn words_are_words_in_whatever_type_they_come() {
+    let acme = TestApp::shared().await.tenant("acme").await;
+    let (router, db) = own_router(&acme, 2).await;
+    for words in ["BEGIN READ WRITE", "SET search_path = other", "LISTEN acme", "DISCARD ALL"] {
+        let executed = db.read(async |conn: &mut TenantConn| -> Result<usize, Error> {
+            Ok(sql::<Integer>(words).execute(conn).await?)
+        });
+        let bound = db.read(async |conn: &mut TenantConn| -> Result<usize, Error> {
+            Ok(sql::<Integer>(words).bind::<Integer, _>(1).execute(conn).await?)
+        });
+        let loaded = db.read(async |conn: &mut TenantConn| -> Result<usize, Error> {
+            Ok(sql::<Integer>(words).load::<i32>(conn).await?.len())
+        });
+        for refused in [executed.await, bound.await, loaded.await] {
+            let refused = refused.unwrap_err();
+            let by_us = matches!(&refused, Error::Query(cause) if cause.to_string().contains("TenantDb::transaction"));
+            assert!(by_us, "{words}: {refused:?}");
+        }
+    }
+    let own = db.read(async |conn: &mut TenantConn| -> Result<usize, Error> { Ok(Own.execute(conn).await?) }).await;
+    assert!(matches!(&own, Err(Error::Query(cause)) if cause.to_string().contains("TenantDb::transaction")), "{own:?}");
+    // What reads may come as it likes.
+    let one = db.read(async |conn: &mut TenantConn| -> Result<i32, Error> {
+        Ok(sql::<Integer>("SELECT 1").get_result(conn).await?)
+    });
+    assert_eq!(one.await.unwrap(), 1);
     router.shutdown().await;
 }
 
