@@ -52,7 +52,7 @@ pub trait Registry: Send + Sync + 'static {
     /// The installation's identity and keys.
     async fn installation(&self) -> Result<Installation>;
 
-    /// A tenant by id, in whatever state.
+    /// A tenant by id, in whatever state. An answer for another one counts as a registry that is away.
     async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Tenant>>;
 
     /// The id behind a slug.
@@ -227,7 +227,11 @@ impl RegistryCache {
     ) -> Result<(Option<Arc<Tenant>>, Option<Duration>)> {
         let patience = if last_known.is_some() { PATIENCE } else { LOAD_DEADLINE };
         let answer = timeout(patience, self.source.tenant_by_id(id)).await;
-        match (answer.unwrap_or_else(|_| Err(Error::control_plane("no answer within the deadline"))), last_known) {
+        let answer = match answer.unwrap_or_else(|_| Err(Error::control_plane("no answer within the deadline"))) {
+            Ok(Some(tenant)) if tenant.id != id => Err(Error::control_plane("an answer for another tenant")),
+            answer => answer,
+        };
+        match (answer, last_known) {
             (Ok(Some(tenant)), _) => Ok((Some(Arc::new(tenant)), None)),
             (Ok(None), _) => Ok((None, Some(UNKNOWN_FOR))),
             (Err(Error::ControlPlane(_)), Some(tenant)) => Ok((Some(tenant), Some(DOUBTED_FOR))),
@@ -253,7 +257,7 @@ impl RegistryCache {
         let (began, as_of) = (Instant::now(), slot.as_of());
         let read = timeout(LOAD_DEADLINE, self.source.tenant_by_id(known.id)).await;
         *flight = Some(began);
-        let tenant = Arc::new(read.ok()?.ok()??);
+        let tenant = Arc::new(read.ok()?.ok()?.filter(|tenant| tenant.id == known.id)?);
         if tenant.generation > has {
             let entry = Entry { tenant: Some(tenant.clone()), as_of, loaded: Instant::now(), good_for: None };
             slot.entry.store(Some(Arc::new(entry)));
