@@ -17,6 +17,8 @@ use crate::kernel::{Clock, TenantId};
 
 /// How often the registry is asked for changes: the guarantee behind the announcements.
 const POLL_EVERY: Duration = Duration::from_millis(1000);
+/// The shortest pause between two questions, whatever is announced.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Changed tenants that are read at once.
 const READS: usize = 4;
 /// Changed tenants that wait by name to be read. Where there are more, every tenant with a pool is read instead.
@@ -118,6 +120,9 @@ async fn heed(registry: &RegistryCache, rollout: &Rollout, mut generation: i64, 
     let source = registry.source();
     let (mut lost, mut last_read) = (false, Instant::now());
     loop {
+        // What is announced meanwhile is heard behind it. A registry that announces at once, without end, has no more of
+        // the runtime.
+        tokio::time::sleep(PAUSE).await;
         tokio::select! {
             () = tokio::time::sleep(jittered(POLL_EVERY)) => {}
             announced = source.announced() => if announced.is_err() {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -25,6 +26,9 @@ struct Slow {
     suspended: Mutex<HashMap<TenantId, i64>>,
     changes: Mutex<VecDeque<Changes>>,
     news: Notify,
+    /// Announcements without end, and how many there were.
+    restless: AtomicBool,
+    announced: AtomicUsize,
 }
 
 impl Slow {
@@ -53,7 +57,10 @@ impl Registry for Slow {
         Ok(next.unwrap_or_else(|| Changes { generation: generation.unwrap_or(0), ..Changes::default() }))
     }
     async fn announced(&self) -> Result<()> {
-        self.news.notified().await;
+        let before = self.announced.fetch_add(1, Ordering::SeqCst);
+        if !self.restless.load(Ordering::SeqCst) || before >= 1000 {
+            self.news.notified().await;
+        }
         Ok(())
     }
 }
@@ -71,6 +78,18 @@ fn pools(registry: Arc<Slow>) -> Arc<TenantPoolManager> {
         check_stamp: true,
     };
     Arc::new(TenantPoolManager::new(settings, InstallationId::generate(), registry))
+}
+
+#[tokio::test]
+async fn announcements_without_end_take_nobodys_turn() {
+    let source = Arc::new(Slow { restless: true.into(), ..Slow::default() });
+    let (registry, pools) = (Arc::new(RegistryCache::new(source.clone())), pools(source.clone()));
+    let following = tokio::spawn(follow(registry, pools, Arc::default(), Clock::system(), 1));
+    while source.announced.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert!(source.announced.load(Ordering::SeqCst) < 1000, "others have their turn in between");
+    following.abort();
 }
 
 #[tokio::test]

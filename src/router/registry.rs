@@ -66,7 +66,8 @@ pub trait Registry: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Resolves when a change is announced; an accelerator only. May return early, and errors when it cannot listen.
+    /// Resolves when a change is announced; an accelerator only. May return early, also at once: it is
+    /// asked again a moment later. Errors when it cannot listen.
     async fn announced(&self) -> Result<()>;
 
     // The connection budget over nodes. A registry without a ledger has one node, which has the whole budget.

@@ -175,6 +175,8 @@ impl Keeper {
             }
             self.announced.store(true, Ordering::Release);
             self.wake.notify_one();
+            // The next one may be there at once, and without end.
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

@@ -31,6 +31,9 @@ pub(in crate::router::slices) struct Plane {
     both: Barrier,
     /// A cluster that cannot be looked at.
     away: ClusterId,
+    /// Announcements without end, and how many there were.
+    restless: AtomicBool,
+    announced: AtomicUsize,
 }
 
 impl Plane {
@@ -43,6 +46,8 @@ impl Plane {
             looks: Mutex::default(),
             both: Barrier::new(2),
             away: ClusterId::generate(),
+            restless: false.into(),
+            announced: AtomicUsize::new(0),
         })
     }
 
@@ -87,6 +92,10 @@ impl Registry for Plane {
         self.looks.lock().unwrap().push(cluster);
         self.both.wait().await;
         if cluster == self.away { Err(Error::DatabaseUnavailable { retry_after: gap, source: None }) } else { Ok(0) }
+    }
+    async fn budget_announced(&self) -> Result<()> {
+        let before = self.announced.fetch_add(1, Ordering::SeqCst);
+        if self.restless.load(Ordering::SeqCst) && before < 1000 { Ok(()) } else { std::future::pending().await }
     }
 }
 
@@ -251,6 +260,17 @@ async fn clusters_that_hang_keep_no_other_from_its_first_connection() {
     until("a connection", has_one).await;
     // One look that hangs takes three seconds.
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn announcements_without_end_take_nobodys_turn() {
+    let plane = Plane::new(true, 0);
+    plane.restless.store(true, Ordering::SeqCst);
+    let _pools = pools(&plane);
+    while plane.announced.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert!(plane.announced.load(Ordering::SeqCst) < 1000, "others have their turn in between");
 }
 
 #[test]
