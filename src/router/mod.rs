@@ -9,6 +9,7 @@
 mod access;
 mod admin_row;
 mod authenticate;
+mod caught;
 mod conn;
 pub(crate) mod connect;
 mod control_plane;

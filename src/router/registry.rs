@@ -46,7 +46,7 @@ pub struct Changes {
     pub rollout: Option<WatchedRun>,
 }
 
-/// The registry of tenants. Each call is bounded by a deadline of its own.
+/// The registry of tenants. Each call is bounded by a deadline of its own. One that panics has not answered.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
     /// The installation's identity and keys.

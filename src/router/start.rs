@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::access::Admission;
+use super::caught::Caught;
 use super::connect::ConnectOptions;
 #[cfg(feature = "server")]
 use super::doorbell::Bell;
@@ -36,6 +37,7 @@ impl Router {
         config: RouterConfig,
     ) -> Result<Self> {
         meters::describe();
+        let registry: Arc<dyn Registry> = Arc::new(Caught(registry));
         let installation = registry.installation().await?;
         registry.check_budgets(config.cluster_budget).await?;
         let generation = registry.changes_since(None).await?.generation;

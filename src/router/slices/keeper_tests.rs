@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::kernel::{InstallationId, Slug, TenantId};
+use crate::router::caught::Caught;
 use crate::router::connect::{Target, TlsMode, TlsPolicy};
 use crate::router::error::{Error, Result};
 use crate::router::pools::{Mode, PoolSettings, TenantPoolManager};
@@ -25,6 +26,8 @@ pub(in crate::router::slices) struct Plane {
     others: AtomicU32,
     /// The lease is said to have run out, and no claim is answered.
     lapsed: AtomicBool,
+    /// The next claim panics.
+    brittle: AtomicBool,
     refused: AtomicUsize,
     looks: Mutex<Vec<ClusterId>>,
     /// Ends two looks once both have begun.
@@ -42,6 +45,7 @@ impl Plane {
             up: up.into(),
             others: others.into(),
             lapsed: false.into(),
+            brittle: false.into(),
             refused: AtomicUsize::new(0),
             looks: Mutex::default(),
             both: Barrier::new(2),
@@ -83,6 +87,7 @@ impl Registry for Plane {
     }
     async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {
         assert!(claim.in_use <= claim.held);
+        assert!(!self.brittle.swap(false, Ordering::SeqCst), "on purpose");
         if self.lapsed.load(Ordering::SeqCst) {
             return Err(Error::control_plane("no claim is answered"));
         }
@@ -151,7 +156,8 @@ fn pools(plane: &Arc<Plane>) -> Arc<TenantPoolManager> {
         connect: ConnectOptions::default(),
         check_stamp: true,
     };
-    let manager = Arc::new(TenantPoolManager::new(settings, InstallationId::generate(), plane.clone()));
+    let manager =
+        Arc::new(TenantPoolManager::new(settings, InstallationId::generate(), Arc::new(Caught(plane.clone()))));
     tokio::spawn(manager.clone().keep_slices());
     manager
 }
@@ -224,6 +230,16 @@ async fn a_node_without_any_slice_serves_with_one_connection() {
     assert_eq!(slice(&manager), 1, "not to be told from a cluster where others are");
     plane.up.store(true, Ordering::SeqCst);
     until("a slice", || slice(&manager) == SLICE).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_panics_is_made_again() {
+    let plane = Plane::new(true, 0);
+    plane.brittle.store(true, Ordering::SeqCst);
+    let manager = pools(&plane);
+    assert!(manager.acquire(&tenant(), Mode::Shared).await.is_err(), "nobody listens there");
+    until("a slice", || slice(&manager) == SLICE).await;
+    assert!(!plane.brittle.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
