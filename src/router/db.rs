@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel_async::SimpleAsyncConnection as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Router;
@@ -113,7 +112,9 @@ impl TenantDb {
         }
     }
 
-    /// Runs statements in one transaction: all of them, or none.
+    /// Runs statements in one transaction: all of them, or none. Words that would end it (`COMMIT`) or outlive it on the
+    /// connection, which others are given next (`SET` but `SET LOCAL`, `LISTEN`), are refused before they are sent. What
+    /// PostgreSQL knows by a function (`set_config(…, false)`, `pg_advisory_lock`) may not be done here either.
     ///
     /// # Errors
     /// As [`Self::read`]; the transaction is then rolled back. [`Error::DatabaseUnavailable`] also if the connection broke
@@ -159,7 +160,7 @@ impl TenantDb {
         loop {
             let mut conn =
                 TenantConn::new(self.router.lease(&self.tenant, Mode::Alone).await?, self.tenant.schema_version);
-            let begun = timeout(self.router.work_deadline(), conn.batch_execute("BEGIN READ WRITE"));
+            let begun = timeout(self.router.work_deadline(), conn.say("BEGIN READ WRITE"));
             match begun.await.map_err(|_| Error::Deadline)? {
                 Ok(()) => return Ok(TenantTx(conn)),
                 Err(error) => match conn.fault() {
@@ -172,7 +173,7 @@ impl TenantDb {
     }
 
     async fn end(&self, mut tx: TenantTx, how: &str) -> Result<(), diesel::result::Error> {
-        tx.batch_execute(how).await?;
+        tx.say(how).await?;
         tx.0.lease.finish();
         Ok(())
     }

@@ -47,6 +47,7 @@ mod tenant_conn;
 mod tenant_row;
 mod tls;
 pub mod token;
+mod words;
 mod work;
 
 use std::fmt;

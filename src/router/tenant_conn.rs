@@ -18,10 +18,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::passing::Passing;
 use super::pools::{Lease, Mode};
+use super::words::{only_read, stay_within, stays_within};
 use super::work::{Fault, Work};
-
-/// What a statement in words may begin with on a connection that others use.
-const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
 
 /// Where diesel's own queries are from.
 const BUILDER: &str = "diesel::query_builder::";
@@ -101,18 +99,20 @@ impl TenantConn {
         self.outstanding.load(Ordering::Relaxed) == 0
     }
 
-    /// Others use the connection too: a statement in words must leave its session as it found it.
-    fn may_say(&self, words: &str) -> QueryResult<()> {
-        let reads = |statement: &str| {
-            let first = statement.split_ascii_whitespace().next().unwrap_or_default();
-            let first = first.split('(').next().unwrap_or_default();
-            first.is_empty() || READING.iter().any(|word| first.eq_ignore_ascii_case(word))
+    fn is_alone(&self) -> bool {
+        self.lease.mode() == Mode::Alone
+    }
+
+    /// Others use the connection too, now or later: words must leave its session as they found it.
+    fn may_say(&self, words: &str, in_transaction: fn(&str) -> bool) -> QueryResult<()> {
+        let (may, remedy) = if self.is_alone() {
+            let remedy = "a transaction neither ends itself nor sets what outlives it; use the closure's answer, \
+                          TenantTx::savepoint, SET LOCAL";
+            (in_transaction(words), remedy)
+        } else {
+            (only_read(words), "TenantDb::read only reads; use TenantDb::transaction for this statement")
         };
-        if self.lease.mode() == Mode::Alone || words.split(';').all(reads) {
-            return Ok(());
-        }
-        let remedy = "TenantDb::read only reads; use TenantDb::transaction for this statement";
-        Err(diesel::result::Error::QueryBuilderError(remedy.into()))
+        if may { Ok(()) } else { Err(diesel::result::Error::QueryBuilderError(remedy.into())) }
     }
 
     fn may_run<T: QueryFragment<Pg> + QueryId>(&self, query: &T) -> QueryResult<()> {
@@ -120,13 +120,25 @@ impl TenantConn {
         // `sql_query`, `dsl::sql` that is sent alone (within a query it is a part of that one's only statement), and what
         // an application brings of its own.
         let name = std::any::type_name::<T>().strip_prefix(BUILDER);
-        let built = name.is_some_and(|name| !name.starts_with("sql_query::"));
-        if self.lease.mode() == Mode::Alone || built {
+        // What a transaction may not say takes no values, by PostgreSQL's grammar.
+        let built = name.is_some_and(|name| {
+            !name.starts_with("sql_query::") || (self.is_alone() && name.starts_with("sql_query::UncheckedBind"))
+        });
+        if built {
             return Ok(());
         }
         let mut words = PgQueryBuilder::new();
         query.to_sql(&mut words, &Pg)?;
-        self.may_say(&words.finish())
+        // It is one statement: of several PostgreSQL prepares none.
+        self.may_say(&words.finish(), stays_within)
+    }
+
+    /// Sends words of the router's own.
+    pub(super) async fn say(&mut self, words: &str) -> QueryResult<()> {
+        let mut raw = self.raw();
+        self.begins();
+        let answer = raw.batch_execute(words).await;
+        self.judge(answer)
     }
 
     /// Passes the answer to what has begun on. Errors are remembered.
@@ -156,7 +168,7 @@ impl TenantConn {
         // What could not be sent for its own sake, such as too many parameters, says nothing of the connection.
         let cut = here && Passing::of(&error).is_some();
         let what = if cut || link.is_gone() { BROKEN } else { 0 }
-            | if link.signs().stale(self.lease.mode() == Mode::Alone) { STALE } else { 0 }
+            | if link.signs().stale(self.is_alone()) { STALE } else { 0 }
             | if link.was_cancelled() { STRUCK } else { 0 };
         self.seen.fetch_or(FAILED | what, Ordering::Relaxed);
         if what & STALE != 0 {
@@ -201,11 +213,8 @@ impl Stream for Rows<'_> {
 
 impl SimpleAsyncConnection for TenantConn {
     async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
-        self.may_say(query)?;
-        let mut raw = self.raw();
-        self.begins();
-        let answer = raw.batch_execute(query).await;
-        self.judge(answer)
+        self.may_say(query, stay_within)?;
+        self.say(query).await
     }
 }
 
@@ -273,7 +282,7 @@ impl TenantTx {
         let before = self.outstanding.load(Ordering::Relaxed);
         // By depth: one that was given up within this one is still there, and is not the one to go back to.
         let name = format!("tenantry_{before}");
-        self.batch_execute(&format!("SAVEPOINT {name}")).await?;
+        self.say(&format!("SAVEPOINT {name}")).await?;
         // Dropped before its end, it is neither kept nor undone.
         self.begins();
         let done = work(self).await;
@@ -283,7 +292,7 @@ impl TenantTx {
             Ok(_) => format!("RELEASE SAVEPOINT {name}"),
             Err(_) => format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}"),
         };
-        let ended = self.batch_execute(&end).await;
+        let ended = self.say(&end).await;
         // Answers come in order: with this one everything of the work has ended, also what it did not wait for.
         self.outstanding.store(before, Ordering::Relaxed);
         ended?;

@@ -9,7 +9,7 @@ mod line;
 mod outside;
 mod session;
 mod set;
-mod statements;
+pub(super) mod statements;
 #[cfg(feature = "server")]
 mod trial;
 

@@ -2,7 +2,7 @@
 
 /// Splits at the semicolons that are not within quotes, dollar quotes or comments. Statements of comments alone are
 /// left out.
-pub(super) fn statements(sql: &str) -> Vec<&str> {
+pub(in crate::router) fn statements(sql: &str) -> Vec<&str> {
     let bytes = sql.as_bytes();
     let (mut found, mut start, mut at, mut says_something) = (Vec::new(), 0, 0, false);
     while at < bytes.len() {
@@ -27,7 +27,7 @@ pub(super) fn statements(sql: &str) -> Vec<&str> {
 }
 
 /// The text without the white space and the comments that it begins with.
-pub(super) fn past_blanks(mut text: &str) -> &str {
+pub(in crate::router) fn past_blanks(mut text: &str) -> &str {
     loop {
         text = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
         if !text.starts_with("--") && !text.starts_with("/*") {

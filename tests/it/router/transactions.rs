@@ -170,6 +170,35 @@ async fn a_transaction_whose_connection_breaks_says_that_nothing_was_done() {
     router.shutdown().await;
 }
 
+/// Its connection is somebody else's next, and its end is the closure's answer.
+#[actix_web::test]
+async fn a_transaction_neither_ends_itself_nor_sets_what_outlives_it() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let router = router(app, |config| config).await;
+    let db = database(&router, &acme).await;
+    for words in
+        ["COMMIT", "/* now */ ROLLBACK", "SET search_path = other", "RESET ALL", "LISTEN acme", "DEALLOCATE ALL"]
+    {
+        let batch = format!("SELECT 1; {words}");
+        let work = db.transaction(async |tx: &mut TenantTx| -> Result<(), Error> {
+            tx.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Ghost')").await?;
+            let refused = diesel::sql_query(words).execute(tx).await;
+            assert!(refused.is_err(), "{words}");
+            Ok(tx.batch_execute(&batch).await?)
+        });
+        let error = work.await.unwrap_err();
+        assert!(matches!(&error, Error::Query(cause) if cause.to_string().contains("savepoint")), "{words}: {error:?}");
+    }
+    assert_eq!(db::word(acme.database(), "SELECT count(*)::text AS word FROM contacts").await, "0");
+    let work = db.transaction(async |tx: &mut TenantTx| -> Result<(), Error> {
+        diesel::sql_query("SET LOCAL lock_timeout = '1s'").execute(tx).await?;
+        Ok(tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; DO $$ BEGIN NULL; END $$").await?)
+    });
+    work.await.unwrap();
+    router.shutdown().await;
+}
+
 /// As a server says it whose `lc_messages` is `de_DE`.
 const GERMAN: [(&str, &str, Passing, Code); 2] = [
     ("57014", "breche Anfrage wegen Zeitüberschreitung der Anfrage ab", Passing::Away, Code::TenantDatabaseUnavailable),

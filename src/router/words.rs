@@ -1,0 +1,81 @@
+//! What a statement in words may say on a connection on which others are, or will be.
+
+use super::migrate::statements::{past_blanks, statements};
+
+/// What one may begin with where others read.
+const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
+/// What one may not begin with in a transaction: it ends it, or stays when it has ended.
+const LASTING: [&str; 11] =
+    ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE", "DEALLOCATE", "LISTEN", "DISCARD", "RESET"];
+/// What may be set in a transaction: it ends with it.
+const ENDING: [&str; 3] = ["LOCAL", "CONSTRAINTS", "TRANSACTION"];
+
+fn is_of(word: &str, list: &[&str]) -> bool {
+    list.iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// Whether words only read, and leave the session as they found it.
+pub(super) fn only_read(words: &str) -> bool {
+    words.split(';').all(|statement| {
+        let first = statement.split_ascii_whitespace().next().unwrap_or_default();
+        let first = first.split('(').next().unwrap_or_default();
+        first.is_empty() || is_of(first, &READING)
+    })
+}
+
+/// Whether a statement leaves the end of its transaction to whoever began it, and what it sets ends then too.
+pub(super) fn stays_within(statement: &str) -> bool {
+    let not_of_a_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    let mut words = past_blanks(statement).split(not_of_a_word).filter(|word| !word.is_empty());
+    let first = words.next().unwrap_or_default();
+    if first.eq_ignore_ascii_case("SET") {
+        return words.next().is_some_and(|what| is_of(what, &ENDING));
+    }
+    !is_of(first, &LASTING)
+}
+
+/// The same of several.
+pub(super) fn stay_within(words: &str) -> bool {
+    statements(words).into_iter().all(stays_within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_only_read() {
+        for words in ["SELECT 1", " select(1) ; show all;", "(VALUES (1))", ""] {
+            assert!(only_read(words), "{words}");
+        }
+        for words in ["BEGIN", "SELECT 1; COMMIT", "/* SELECT */ SET x = 1", "INSERT INTO t VALUES (1)"] {
+            assert!(!only_read(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_keeps_to_itself() {
+        for words in [
+            "INSERT INTO t VALUES ('x; COMMIT')",
+            "SET LOCAL lock_timeout = 1; set constraints all deferred; SET TRANSACTION READ ONLY",
+            "DO $$ BEGIN NULL; END $$; LOCK TABLE t",
+            "SELECT 1; -- COMMIT",
+            "",
+        ] {
+            assert!(stay_within(words), "{words}");
+        }
+        for words in [
+            "COMMIT",
+            "SELECT 1; end",
+            "-- now\n/* at last */ rollback;",
+            "SET search_path = x",
+            "SET SESSION x = 1",
+            "set",
+            "PREPARE TRANSACTION 'x'",
+            "LISTEN x",
+        ] {
+            assert!(!stay_within(words), "{words}");
+        }
+        assert!(!stays_within("; COMMIT"), "PostgreSQL passes over what is empty");
+    }
+}
