@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use url::{ParseError, Url};
 
 use super::tls::{TlsMode, TlsPolicy};
 
@@ -64,17 +64,18 @@ pub enum UrlError {
 
 impl Target {
     /// Reads `postgres://user:password@host:port/database[?sslmode=…]`. An `sslmode` in the URL may ask more of the
-    /// server than `tls.mode`, never less; `prefer` and `allow` are refused, because they promise nothing.
+    /// server than `tls.mode`, never less; `prefer` and `allow` are refused, because they promise nothing. The directory of
+    /// a socket is in the host's place, percent-encoded, or in `host=`.
     ///
     /// # Errors
     /// [`UrlError`], whose text does not repeat the URL.
     pub fn parse(url: &SecretString, mut tls: TlsPolicy) -> Result<Self, UrlError> {
-        let url = Url::parse(url.expose_secret().trim()).map_err(|_| UrlError::Shape)?;
+        let (url, host) = split_host(url.expose_secret().trim()).ok_or(UrlError::Shape)?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(UrlError::Shape);
         }
         let decode = |text: &str| percent_decode(text).ok_or(UrlError::Shape);
-        let mut host = decode(url.host_str().unwrap_or_default())?;
+        let mut host = decode(&host)?;
         for (name, value) in url.query_pairs() {
             match &*name {
                 "sslmode" => {
@@ -132,14 +133,14 @@ impl Target {
     pub fn to_url(&self) -> SecretString {
         let encode =
             |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let (host, query) = if self.host.starts_with('/') {
-            (String::new(), format!("&host={}", encode(&self.host)))
-        } else {
-            (host, String::new())
+        let host = match &*self.host {
+            // A URL with a user has a host: `host=` alone could not be read again.
+            directory if directory.starts_with('/') => encode(directory),
+            address if address.contains(':') => format!("[{address}]"),
+            name => name.to_owned(),
         };
         format!(
-            "postgres://{}:{}@{host}:{}/{}?sslmode={}{query}",
+            "postgres://{}:{}@{host}:{}/{}?sslmode={}",
             encode(&self.user),
             encode(self.password.expose_secret()),
             self.port,
@@ -153,6 +154,25 @@ impl Target {
     #[must_use]
     pub fn with_database(&self, database: impl Into<String>) -> Self {
         Self { database: database.into(), ..self.clone() }
+    }
+}
+
+/// The URL, and the host in it as it is written. libpq takes none beside a user, where `host=` says it; the standard for
+/// URLs does not.
+fn split_host(text: &str) -> Option<(Url, String)> {
+    match Url::parse(text) {
+        Ok(url) => {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            Some((url, host))
+        }
+        Err(ParseError::EmptyHost) => {
+            let begin = text.find("://")? + "://".len();
+            let end = text[begin..].find(['/', '?', '#']).map_or(text.len(), |end| begin + end);
+            let place = text[begin..end].rfind('@').map_or(begin, |at| begin + at + 1);
+            let url = Url::parse(&format!("{}localhost{}", &text[..place], &text[place..])).ok()?;
+            Some((url, String::new()))
+        }
+        Err(_) => None,
     }
 }
 
@@ -186,6 +206,27 @@ mod tests {
         let again = parse(target.to_url().expose_secret()).unwrap();
         assert_eq!((again.user, again.database, again.tls.mode), (target.user, target.database, TlsMode::VerifyCa));
         assert_eq!(parse("postgres://u:p@[::1]/d").unwrap().host, "::1");
+    }
+
+    #[test]
+    fn the_directory_of_a_socket_is_a_host() {
+        for url in [
+            "postgres://u:p@%2Frun%2Fpost%20gres:5433/d",
+            "postgres://u:p@localhost:5433/d?host=/run/post%20gres",
+            // What was sealed with an earlier release.
+            "postgres://u:p@:5433/d?sslmode=require&host=%2Frun%2Fpost%20gres",
+        ] {
+            let target = parse(url).unwrap();
+            for target in [parse(target.to_url().expose_secret()).unwrap(), target] {
+                let (user, password) = (&*target.user, target.password.expose_secret());
+                let at = (&*target.host, target.port, &*target.database);
+                assert_eq!((user, password, at), ("u", "p", ("/run/post gres", 5433, "d")), "{url}");
+            }
+        }
+        assert_eq!(parse("postgres://u:p@/d?host=/run").unwrap().port, 5432);
+        for url in ["postgres://u:p@/d", "postgres://u:p@:5432/d", "postgres:///d"] {
+            assert_eq!(parse(url).unwrap_err(), UrlError::Missing("host"), "{url}");
+        }
     }
 
     #[test]
