@@ -263,7 +263,8 @@ impl Router {
         self.0.registry.changed(id, slug);
     }
 
-    /// Stops following the registry and closes all pools, waiting at most five seconds for the servers.
+    /// Stops following the registry and closes all pools, waiting at most five seconds for the servers. Nothing is opened
+    /// after: whoever comes is refused with [`Error::TenantUnavailable`].
     pub async fn shutdown(&self) {
         for task in &self.0.background {
             task.abort();

@@ -31,8 +31,8 @@ use crate::router::tenant::{ClusterRef, Tenant};
 const MAX_WAITERS: usize = 1024;
 /// How long an abandoned connection may take to be in order again.
 const RECOVER_WITHIN: Duration = Duration::from_secs(5);
-/// What somebody is told who comes while a tenant is being moved or suspended.
-const SOON: Duration = Duration::from_secs(1);
+/// What somebody is told who comes while a tenant is being moved or suspended, or this node ends.
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// Reads the registry's entry of a tenant anew: `None` if there is nothing newer, or it cannot be read.
 pub(in crate::router) type Reload = Arc<dyn Fn(Arc<Tenant>) -> BoxFuture<'static, Option<Arc<Tenant>>> + Send + Sync>;

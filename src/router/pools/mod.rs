@@ -22,7 +22,7 @@ pub mod usage;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,13 +32,13 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::connect::ConnectOptions;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::registry::Registry;
 use super::slices::{Keeper, NodeId};
 use super::tenant::{Tenant, TenantStatus};
 use crate::kernel::{ClusterId, InstallationId, TenantId};
 pub(in crate::router) use cluster::ClusterPools;
-use cluster::{Reload, Shared};
+use cluster::{Reload, SOON, Shared};
 pub(in crate::router) use lease::Lease;
 use meters::{Board, Looks};
 pub(in crate::router) use permit::Permit;
@@ -93,6 +93,8 @@ pub struct TenantPoolManager {
     clusters: ArcSwap<HashMap<ClusterId, Arc<ClusterPools>>>,
     /// Held while a server's pools are made.
     making: Mutex<()>,
+    /// None are made any more: nobody would close them. Set while none is being made.
+    closed: AtomicBool,
     keeper: Arc<Keeper>,
 }
 
@@ -127,7 +129,7 @@ impl TenantPoolManager {
             opened: Arc::default(),
             reload: None,
         };
-        Self { shared, clusters: ArcSwap::default(), making: Mutex::default(), keeper }
+        Self { shared, clusters: ArcSwap::default(), making: Mutex::default(), closed: false.into(), keeper }
     }
 
     /// How an entry of the registry is read anew when a server refuses what it says.
@@ -138,7 +140,7 @@ impl TenantPoolManager {
 
     pub(super) async fn acquire(&self, tenant: &Arc<Tenant>, mode: Mode) -> Result<Lease> {
         loop {
-            if let Some(lease) = self.cluster(tenant).acquire(tenant, mode).await? {
+            if let Some(lease) = self.cluster(tenant)?.acquire(tenant, mode).await? {
                 return Ok(lease);
             }
             // Its pools ended, for want of use, at this very moment.
@@ -270,6 +272,9 @@ impl TenantPoolManager {
     }
 
     fn end(&self) {
+        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Relaxed);
+        drop(making);
         for cluster in self.all() {
             cluster.close();
         }
@@ -283,14 +288,17 @@ impl TenantPoolManager {
         self.clusters.load().values().cloned().collect()
     }
 
-    fn cluster(&self, tenant: &Tenant) -> Arc<ClusterPools> {
+    fn cluster(&self, tenant: &Tenant) -> Result<Arc<ClusterPools>> {
         let cluster = &tenant.cluster;
         if let Some(known) = self.clusters.load().get(&cluster.id) {
-            return known.clone();
+            return Ok(known.clone());
         }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = self.clusters.load().get(&cluster.id) {
-            return known.clone();
+            return Ok(known.clone());
+        }
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::TenantUnavailable { retry_after: SOON });
         }
         let new = self.keeper.adopt(tenant, |demand| ClusterPools::new(cluster, self.shared.clone(), demand));
         self.clusters.rcu(|known| {
@@ -298,6 +306,6 @@ impl TenantPoolManager {
             all.insert(cluster.id, new.clone());
             all
         });
-        new
+        Ok(new)
     }
 }

@@ -3,7 +3,9 @@
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Instant;
+use tenantry::router::{ClaimsOnly, ControlPlaneRegistry, Error, Router, RouterConfig, TenantConn, TenantHints};
 use tenantry::testing::TestApp;
 
 use crate::support::{db, eventually, seconds};
@@ -70,4 +72,21 @@ async fn a_migration_retires_the_connections_of_before() {
     let retired = async || db::words(&app.server(), &pids).await.iter().all(|pid| !before.contains(pid));
     eventually(seconds(3), "the old connections are closed", retired).await;
     admin.get("/api/v1/contacts").await.expect(200);
+}
+
+/// Nobody would close what is opened then, and the slices have been given back.
+#[actix_web::test]
+async fn after_the_shutdown_no_server_gets_its_first_connection() {
+    let app = TestApp::shared().await;
+    let (acme, control) = (app.tenant("acme").await, app.control());
+    let registry = Arc::new(ControlPlaneRegistry::new(control.db, control.keys));
+    let config = RouterConfig::new("http://tenantry.test");
+    let router = Router::start(registry, Arc::new(ClaimsOnly), config).await.expect("a router");
+    let db = router.named(Some(acme.slug.as_str()), &TenantHints::default()).await.expect("an active tenant");
+    router.shutdown().await;
+    let read =
+        db.read(async |conn: &mut TenantConn| -> Result<(), Error> { Ok(conn.batch_execute("SELECT 1").await?) });
+    let refused = read.await.unwrap_err();
+    assert!(matches!(refused, Error::TenantUnavailable { .. }), "{refused:?}");
+    assert!(router.pools().slices().is_empty() && router.pools().opened() == 0);
 }
