@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::{LONGEST_WAIT, Span};
+use crate::config::Span;
+use crate::kernel::LONGEST_WAIT;
 
 /// How long something is waited for.
 pub(super) fn wait(text: &str) -> Result<Span, String> {

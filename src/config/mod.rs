@@ -20,7 +20,7 @@ pub use error::ConfigError;
 pub use layers::{DEV_MARK, Sources};
 pub use schema::{Auth, Backup, Fleet, Http, Log, LogFormat, Mail, Outbound, Placement, Router, SignUp, SignUpMode};
 pub use show::Setting;
-pub use units::{LONGEST_WAIT, Network, Size, Span};
+pub use units::{Network, Size, Span};
 
 use schema::Settings;
 

@@ -12,7 +12,7 @@ use url::Url;
 use super::ConfigError;
 use super::times::check_times;
 use super::units::{Network, Size, Span};
-use crate::kernel::MAX_PUBLIC_URL_LEN;
+use crate::kernel::{MAX_PUBLIC_URL_LEN, is_base_url};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -225,15 +225,7 @@ pub enum LogFormat {
 /// The addresses that others are told.
 fn check_addresses(figment: &Figment, settings: &Settings) -> Result<(), ConfigError> {
     for (key, url) in [("public_url", &settings.public_url), ("mail.app_url", &settings.mail.app_url)] {
-        let good = url.as_ref().is_none_or(|url| {
-            Url::parse(url).is_ok_and(|url| {
-                matches!(url.scheme(), "http" | "https")
-                    && url.has_host()
-                    && url.query().is_none()
-                    && url.fragment().is_none()
-            })
-        });
-        if !good {
+        if url.as_ref().is_some_and(|url| !is_base_url(url)) {
             return Err(ConfigError::of(figment, key, "is no address", "set it as https://api.example.com"));
         }
     }

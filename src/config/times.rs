@@ -6,7 +6,7 @@ use figment::Figment;
 
 use super::ConfigError;
 use super::schema::Settings;
-use super::units::LONGEST_WAIT;
+use crate::kernel::LONGEST_WAIT;
 
 /// Calendars end somewhere.
 const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);

@@ -8,9 +8,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
-/// The longest that anything is waited for: PostgreSQL counts milliseconds in 31 bits, not quite 25 days.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 86_400);
-
 /// A duration as people write it: `500ms`, `30s`, `15m`, `1h30m`, `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);

@@ -27,6 +27,7 @@ impl From<router::Error> for ApiError {
             E::SchemaOutdated { retry_after } => (Code::TenantSchemaOutdated, Some(*retry_after)),
             E::ControlPlane(_) => (Code::ControlPlaneUnavailable, Some(Duration::from_secs(2))),
             E::BudgetCannotHold(said) => return Self::new(Code::Conflict).detail(said.clone()),
+            E::Config(_) => return Self::internal(error),
             E::Deadline => (Code::TenantDatabaseUnavailable, Some(Duration::from_secs(1))),
             E::Query(_) => {
                 let E::Query(query) = error else { unreachable!("matched above") };

@@ -74,6 +74,9 @@ pub enum Error {
     /// A start is refused: the connection budgets have no room for one more node. The arithmetic, and what to do.
     #[error("{0}")]
     BudgetCannotHold(String),
+    /// A start is refused: a setting that would break every request. Which, and what it may be.
+    #[error("{0}")]
+    Config(String),
     /// A statement took longer than its deadline.
     #[error("a statement exceeded its deadline")]
     Deadline,

@@ -117,7 +117,7 @@ impl Error {
                 Some(Passing::Deadlock) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
                 None => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
             },
-            Self::BudgetCannotHold(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+            Self::BudgetCannotHold(_) | Self::Config(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
 }

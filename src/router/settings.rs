@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-use crate::kernel::{Clock, Slug};
+use super::error::{Error, Result};
+use crate::kernel::{Clock, LONGEST_WAIT, MAX_PUBLIC_URL_LEN, Slug, is_base_url};
 
-/// Settings of the router.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+
+/// Settings of the router. Times are of 1 ms to 24 days, as PostgreSQL counts them.
 #[derive(Debug, Clone)]
 pub struct RouterConfig {
     /// Base of issuers, without a trailing slash.
     pub public_url: String,
     /// The clock.
     pub clock: Clock,
-    /// How far clocks may differ when times in a token are checked.
+    /// How far clocks may differ when times in a token are checked; five minutes at most.
     pub clock_leeway: Duration,
     /// Connections to tenant databases of one cluster, where the cluster itself says nothing.
     pub cluster_budget: u32,
@@ -67,6 +71,46 @@ impl RouterConfig {
     #[must_use]
     pub fn issuer(&self, slug: &Slug) -> String {
         issuer(&self.public_url, slug)
+    }
+
+    /// Refuses what would break every request, and not the start. Takes whatever the server can be told by its own settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |fault: String| Err(Error::Config(fault));
+        if !is_base_url(&self.public_url) || self.public_url.ends_with('/') {
+            return refuse("public_url is no address as https://api.example.com".to_owned());
+        }
+        if self.public_url.len() > MAX_PUBLIC_URL_LEN {
+            return refuse(format!(
+                "public_url is longer than {MAX_PUBLIC_URL_LEN} bytes, and every token says it twice"
+            ));
+        }
+        for (name, number) in
+            [("cluster_budget", self.cluster_budget), ("tenant_max_connections", self.tenant_max_connections)]
+        {
+            if number == 0 {
+                return refuse(format!("{name} is 0, so no tenant could be served"));
+            }
+        }
+        for (name, time) in [
+            ("acquire_timeout", self.acquire_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("drain_timeout", self.drain_timeout),
+            ("hold_timeout", self.hold_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("statement_timeout", self.statement_timeout),
+            ("slice_ttl", self.slice_ttl),
+        ] {
+            if !(SHORTEST_WAIT..=LONGEST_WAIT).contains(&time) {
+                return refuse(format!("{name} is not between 1 ms and 24 days"));
+            }
+        }
+        if self.clock_leeway > MAX_LEEWAY {
+            return refuse("clock_leeway is over five minutes: keep the clocks together instead".to_owned());
+        }
+        Ok(())
     }
 
     /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none, but for
@@ -123,6 +167,29 @@ impl Guards {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_break_every_request_is_refused() {
+        let good = || RouterConfig::new("https://api.example.com/");
+        good().check().unwrap();
+        let at = |url: &str| RouterConfig { public_url: url.into(), ..good() };
+        let statements = |statement_timeout| RouterConfig { statement_timeout, ..good() };
+        for (setting, config) in [
+            ("public_url", at("api.example.com")),
+            ("public_url", at("https://api.example.com/")),
+            ("public_url", at(&format!("https://api.example.com/{}", "p".repeat(MAX_PUBLIC_URL_LEN)))),
+            ("cluster_budget", RouterConfig { cluster_budget: 0, ..good() }),
+            ("tenant_max_connections", RouterConfig { tenant_max_connections: 0, ..good() }),
+            ("statement_timeout", statements(Duration::ZERO)),
+            ("statement_timeout", statements(Duration::from_micros(999))),
+            ("statement_timeout", statements(Duration::MAX)),
+            ("slice_ttl", RouterConfig { slice_ttl: Duration::MAX, ..good() }),
+            ("clock_leeway", RouterConfig { clock_leeway: Duration::MAX, ..good() }),
+        ] {
+            let refused = config.check().unwrap_err().to_string();
+            assert!(refused.starts_with(setting), "{refused}");
+        }
+    }
 
     #[test]
     fn subdomains_of_the_public_host_only() {

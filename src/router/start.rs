@@ -28,6 +28,7 @@ impl Router {
     /// Tokio runtime, which also drives all connections.
     ///
     /// # Errors
+    /// [`Config`](super::Error::Config) for a setting that would break every request,
     /// [`ControlPlane`](super::Error::ControlPlane) if the registry does not answer,
     /// [`BudgetCannotHold`](super::Error::BudgetCannotHold) if a cluster's connection budget has no room for one more node,
     /// or its server none for the budget.
@@ -36,6 +37,7 @@ impl Router {
         admission: Arc<dyn Admission>,
         config: RouterConfig,
     ) -> Result<Self> {
+        config.check()?;
         meters::describe();
         let registry: Arc<dyn Registry> = Arc::new(Caught(registry));
         let installation = registry.installation().await?;

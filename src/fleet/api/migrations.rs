@@ -9,12 +9,11 @@ use utoipa::ToSchema;
 
 use super::jobs::{JobView, accepted};
 use super::{ChangeRefusals, Refusals, spans};
-use crate::config::LONGEST_WAIT;
 use crate::control::operators::{Operator, Survey};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrate::{DryRun, FleetStatus};
 use crate::fleet::{Fleet, MigrateFleet};
-use crate::kernel::Slug;
+use crate::kernel::{LONGEST_WAIT, Slug};
 use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery, Reply};
 
 /// What a run over the fleet is asked for; what is left out is as `tenantry fleet migrate` has it.

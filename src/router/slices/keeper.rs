@@ -92,7 +92,7 @@ impl Keeper {
         make: impl FnOnce(Arc<Demand>) -> ClusterPools,
     ) -> Arc<ClusterPools> {
         let cluster = &tenant.cluster;
-        let budget = cluster.connection_budget.unwrap_or(self.default_budget);
+        let budget = cluster.connection_budget.unwrap_or(self.default_budget).max(1);
         let mut state = self.lock();
         let entry = state
             .entries

@@ -91,7 +91,8 @@ impl Registry for Plane {
         if self.lapsed.load(Ordering::SeqCst) {
             return Err(Error::control_plane("no claim is answered"));
         }
-        self.answer(SliceGrant { slice: SLICE, yield_to: None, budget: BUDGET, others: 1 })
+        let (slice, budget) = (SLICE.min(claim.budget), BUDGET.min(claim.budget));
+        self.answer(SliceGrant { slice, yield_to: None, budget, others: 1 })
     }
     async fn reclaim_slices(&self, cluster: ClusterId, gap: Duration) -> Result<usize> {
         self.looks.lock().unwrap().push(cluster);
@@ -212,6 +213,15 @@ async fn a_slice_that_may_have_been_taken_back_is_not_relied_on_without_a_grant(
     plane.lapsed.store(false, Ordering::SeqCst);
     plane.up.store(true, Ordering::SeqCst);
     until("it has its slice again", || slice(&manager) == SLICE).await;
+}
+
+#[tokio::test]
+async fn a_budget_of_nothing_is_one_connection() {
+    let manager = pools(&Plane::new(true, 0));
+    let mut tenant = Arc::into_inner(tenant()).unwrap();
+    tenant.cluster.connection_budget = Some(0);
+    assert!(manager.acquire(&Arc::new(tenant), Mode::Shared).await.is_err(), "nobody listens there");
+    until("one", || slice(&manager) == 1).await;
 }
 
 #[tokio::test]

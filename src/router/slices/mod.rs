@@ -145,6 +145,7 @@ impl Demand {
 
     /// What the registry says the whole budget is.
     pub(super) fn learn(&self, budget: u32) {
+        let budget = budget.max(1);
         if self.budget.swap(budget, Ordering::AcqRel) != budget {
             self.asked.store(true, Ordering::Release);
             self.wake.notify_one();
