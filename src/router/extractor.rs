@@ -12,7 +12,7 @@ use super::db::TenantDb;
 use super::error::Error;
 use super::passing::Passing;
 use super::resolver::TenantHints;
-use super::{Authenticated, Router};
+use super::{Authenticated, Router, RouterConfig};
 
 /// The token of `Authorization: Bearer …`.
 ///
@@ -31,14 +31,18 @@ pub fn bearer(request: &HttpRequest) -> Result<&str, Error> {
     }
 }
 
-/// The tenant names in `X-Tenant-ID`, in the subdomain of the public URL's host and in `?tenant=`.
+/// The tenant names in `X-Tenant-ID`, in the subdomain of the tenants' domain and in `?tenant=`.
 #[must_use]
 pub fn hints(request: &HttpRequest, router: &Router) -> TenantHints {
+    named_in(request, router.config())
+}
+
+fn named_in(request: &HttpRequest, config: &RouterConfig) -> TenantHints {
     let header = request.headers().get_all("x-tenant-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
     let query = url::form_urlencoded::parse(request.query_string().as_bytes());
     TenantHints {
         header: joined(header),
-        host: host(request).and_then(|host| router.config().subdomain(host)),
+        host: host(request).and_then(|host| config.subdomain(host)),
         query: joined(query.filter(|(name, _)| name == "tenant").map(|(_, value)| value)),
     }
 }
@@ -159,6 +163,16 @@ mod tests {
             .append_header((header::AUTHORIZATION, "Bearer a"))
             .append_header((header::AUTHORIZATION, "Bearer b"));
         assert!(matches!(bearer(&two.to_http_request()), Err(Error::TokenInvalid(_))));
+    }
+
+    #[test]
+    fn the_applications_own_host_names_nobody_where_hosts_do_not() {
+        let request = TestRequest::with_uri("/?tenant=acme").insert_header((header::HOST, "crm.example.com:443"));
+        let request = request.insert_header(("x-tenant-id", "acme")).to_http_request();
+        let server = RouterConfig::new("https://example.com");
+        assert_eq!(named_in(&request, &server).host.as_deref(), Some("crm"));
+        let hints = named_in(&request, &RouterConfig { tenant_domain: None, ..server });
+        assert_eq!((hints.header.as_deref(), hints.host, hints.query.as_deref()), (Some("acme"), None, Some("acme")));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 pub struct TenantHints {
     /// `X-Tenant-ID`: id or slug.
     pub header: Option<String>,
-    /// The subdomain of the public URL's host.
+    /// The subdomain of [`RouterConfig::tenant_domain`].
     pub host: Option<String>,
     /// `?tenant=`.
     pub query: Option<String>,

@@ -15,6 +15,10 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 pub struct RouterConfig {
     /// Base of issuers, without a trailing slash.
     pub public_url: String,
+    /// The domain whose subdomains are tenants' names: `acme.api.example.com`. That of the public URL, unless set; without
+    /// any, hosts name nobody. An application beside the installation (`crm.example.com`, where the server is at
+    /// `example.com`) needs another one, or none.
+    pub tenant_domain: Option<String>,
     /// The clock.
     pub clock: Clock,
     /// How far clocks may differ when times in a token are checked; five minutes at most.
@@ -50,8 +54,10 @@ pub fn issuer(public_url: &str, slug: &Slug) -> String {
 impl RouterConfig {
     /// The defaults for a public URL.
     pub fn new(public_url: impl Into<String>) -> Self {
+        let public_url = public_url.into().trim_end_matches('/').to_owned();
         Self {
-            public_url: public_url.into().trim_end_matches('/').to_owned(),
+            tenant_domain: domain_of(&public_url),
+            public_url,
             clock: Clock::system(),
             clock_leeway: Duration::from_secs(5),
             cluster_budget: 80,
@@ -87,6 +93,9 @@ impl RouterConfig {
                 "public_url is longer than {MAX_PUBLIC_URL_LEN} bytes, and every token says it twice"
             ));
         }
+        if self.tenant_domain.as_ref().is_some_and(|domain| !is_domain(domain)) {
+            return refuse("tenant_domain is no domain as api.example.com, in lower case".to_owned());
+        }
         for (name, number) in
             [("cluster_budget", self.cluster_budget), ("tenant_max_connections", self.tenant_max_connections)]
         {
@@ -113,20 +122,32 @@ impl RouterConfig {
         Ok(())
     }
 
-    /// The part of a host name in front of the public URL's own host: a tenant's subdomain. An address has none, but for
-    /// this machine's own: all names below `localhost` lead there (RFC 6761).
+    /// The part of a host name in front of the tenants' domain.
     pub(super) fn subdomain(&self, host: &str) -> Option<String> {
-        let public = Url::parse(&self.public_url).ok()?;
-        let base = match public.host()? {
-            Host::Domain(name) => name,
-            Host::Ipv4(address) if address.is_loopback() => "localhost",
-            Host::Ipv6(address) if address.is_loopback() => "localhost",
-            Host::Ipv4(_) | Host::Ipv6(_) => return None,
-        };
+        let domain = self.tenant_domain.as_deref()?;
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let name = host.strip_suffix(base)?.strip_suffix('.')?;
+        let name = host.strip_suffix(domain)?.strip_suffix('.')?;
         (!name.is_empty()).then(|| name.to_owned())
     }
+}
+
+/// The public URL's host. An address has no subdomains, but for this machine's own: all names below `localhost` lead there
+/// (RFC 6761).
+fn domain_of(public_url: &str) -> Option<String> {
+    let public = Url::parse(public_url).ok()?;
+    let name = match public.host()? {
+        Host::Domain(name) => name,
+        Host::Ipv4(address) if address.is_loopback() => "localhost",
+        Host::Ipv6(address) if address.is_loopback() => "localhost",
+        Host::Ipv4(_) | Host::Ipv6(_) => return None,
+    };
+    is_domain(name).then(|| name.to_owned())
+}
+
+/// Whether hosts can be compared with it: lower-case, a name alone, no dot at either end.
+fn is_domain(name: &str) -> bool {
+    let other = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_whitespace() || b"/:@*".contains(&byte);
+    !name.is_empty() && !name.starts_with('.') && !name.ends_with('.') && !name.bytes().any(other)
 }
 
 /// The independent guards against misrouting. They exist as switches so that a test can turn each one off and see the
@@ -178,6 +199,8 @@ mod tests {
             ("public_url", at("api.example.com")),
             ("public_url", at("https://api.example.com/")),
             ("public_url", at(&format!("https://api.example.com/{}", "p".repeat(MAX_PUBLIC_URL_LEN)))),
+            ("tenant_domain", RouterConfig { tenant_domain: Some(".example.com".into()), ..good() }),
+            ("tenant_domain", RouterConfig { tenant_domain: Some("https://example.com".into()), ..good() }),
             ("cluster_budget", RouterConfig { cluster_budget: 0, ..good() }),
             ("tenant_max_connections", RouterConfig { tenant_max_connections: 0, ..good() }),
             ("statement_timeout", statements(Duration::ZERO)),
@@ -210,5 +233,17 @@ mod tests {
         }
         assert_eq!(RouterConfig::new("http://10.0.0.7").subdomain("acme.localhost"), None);
         assert_eq!(config.issuer(&"acme".parse().unwrap()), "https://api.example.com:8443/t/acme");
+    }
+
+    #[test]
+    fn an_application_beside_the_installation_has_a_domain_of_its_own_or_none() {
+        let server = || RouterConfig::new("https://example.com");
+        assert_eq!(server().subdomain("crm.example.com").as_deref(), Some("crm"), "as the server takes it");
+        let below = RouterConfig { tenant_domain: Some("crm.example.com".into()), ..server() };
+        assert_eq!(below.subdomain("acme.crm.example.com").as_deref(), Some("acme"));
+        assert_eq!(below.subdomain("crm.example.com"), None);
+        let nobody = RouterConfig { tenant_domain: None, ..server() };
+        assert_eq!(nobody.subdomain("crm.example.com"), None);
+        below.check().and(nobody.check()).unwrap();
     }
 }
