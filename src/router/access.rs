@@ -42,7 +42,9 @@ pub trait Admission: Send + Sync + 'static {
     /// [`super::Error::TokenRevoked`] if the session has ended; otherwise what reading the database may give.
     async fn admit(&self, db: &TenantDb, claims: &AccessClaims) -> Result<Arc<Access>>;
 
-    /// Admits a program with an API key, from an address, or refuses. Nobody has keys, unless this says otherwise.
+    /// Admits a program with an API key, from an address, or refuses. Nobody has keys, unless this says otherwise. Asked by
+    /// [`Router::authenticate_key`](super::Router::authenticate_key) alone: [`TenantDb`] in a handler's signature takes access
+    /// tokens and no keys.
     ///
     /// # Errors
     /// [`super::Error::TokenInvalid`], `TokenExpired` or `TokenRevoked` for a key that is not good (any more),
@@ -64,7 +66,9 @@ pub trait Admission: Send + Sync + 'static {
         Err(super::Error::TokenInvalid("apps' tokens are not taken here"))
     }
 
-    /// Admits whoever brings a token that was not made here, or refuses. None is taken, unless this says otherwise.
+    /// Admits whoever brings a token that was not made here, or refuses. None is taken, unless this says otherwise. Asked by
+    /// [`Router::authenticate_foreign`](super::Router::authenticate_foreign) alone: [`TenantDb`] in a handler's signature takes
+    /// access tokens made here.
     ///
     /// # Errors
     /// [`super::Error::TokenInvalid`], `TokenExpired` or `TokenRevoked` for a token that is not good (any more); otherwise

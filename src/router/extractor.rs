@@ -124,6 +124,15 @@ impl Error {
             Self::BudgetCannotHold(_) | Self::Config(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
+
+    /// What whoever asked may read.
+    fn title(&self) -> String {
+        match self {
+            // Why is for the log: whoever forges tokens is not told how far they came.
+            Self::TokenInvalid(_) => "token refused".to_owned(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// For embedders: a short problem document (RFC 9457). The server has its own, richer answer.
@@ -143,12 +152,13 @@ impl ResponseError for Error {
         }
         response
             .content_type("application/problem+json")
-            .body(serde_json::json!({"status": status.as_u16(), "code": code, "title": self.to_string()}).to_string())
+            .body(serde_json::json!({"status": status.as_u16(), "code": code, "title": self.title()}).to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::body::MessageBody as _;
     use actix_web::test::TestRequest;
 
     use super::*;
@@ -184,6 +194,15 @@ mod tests {
         }
         let fault = Error::Query(diesel::result::Error::RollbackTransaction).error_response();
         assert_eq!(fault.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn why_a_token_is_refused_is_not_told() {
+        let body = Error::TokenInvalid("tenant archived").error_response().into_body();
+        let body = body.try_into_bytes().expect("a body that is there");
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let told = serde_json::json!({"status": 401, "code": "token_invalid", "title": "token refused"});
+        assert_eq!(body, told);
     }
 
     #[test]
