@@ -35,7 +35,7 @@ async fn an_operator_s_migrations_are_part_of_every_new_tenant() {
     let made = fleet.create(&wanted(&unique("own")), &Default::default(), &Silent).await.unwrap().tenant;
     let database = app.server().with_database(&made.database_name);
     let owner = "SELECT tableowner::text AS word FROM pg_tables WHERE tablename = 'orders'";
-    assert_eq!(db::word(&database, owner).await, made.role_name);
+    assert_eq!(db::word(&database, owner).await, "pg_database_owner");
     assert_eq!(db::word(&database, "SELECT count(note)::text AS word FROM orders").await, "0");
 }
 

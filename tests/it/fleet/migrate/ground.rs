@@ -112,10 +112,10 @@ impl Ground {
     }
 }
 
-/// Whether a table is there, once in the history, and the tenant's own.
+/// Whether a table is there, once in the history, and the owner's of the database.
 pub(super) fn has(table: &str) -> String {
     format!(
         "SELECT (count(*) = 1)::text AS word FROM pg_tables t, tenantry.operator_history h \
-         WHERE t.tablename = '{table}' AND t.tableowner = current_database() AND h.name = '{table}'"
+         WHERE t.tablename = '{table}' AND t.tableowner = 'pg_database_owner' AND h.name = '{table}'"
     )
 }

@@ -6,6 +6,7 @@ mod ground;
 mod interrupted;
 mod operators;
 mod outside;
+mod owners;
 mod runs;
 mod skew;
 mod traffic;
