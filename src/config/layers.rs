@@ -170,12 +170,19 @@ pub(super) fn defaults() -> Figment {
 /// All layers, the later ones winning.
 pub(super) fn assemble(sources: &Sources, data_dir: Option<&Path>) -> Result<Figment, ConfigError> {
     let defaults = defaults();
-    let mut figment = defaults.clone();
+    let said = said(sources, &defaults)?;
+    let mut figment = defaults;
     if let Some(dir) = data_dir {
         // A command that says where it listens is the installation itself: the address of its last run is not its own.
         let is_node = !sources.overrides.iter().any(|(key, _)| *key == "listen");
-        figment = from_data_dir(figment, dir, is_node)?;
+        figment = from_data_dir(figment, dir, &said, is_node)?;
     }
+    Ok(figment.merge(said))
+}
+
+/// What wins over the data directory: a file, the environment, the command itself.
+fn said(sources: &Sources, defaults: &Figment) -> Result<Figment, ConfigError> {
+    let mut figment = Figment::new();
     let file = match (&sources.config, sources.variables.get(CONFIG_VARIABLE)) {
         (Some(path), _) => Some(("--config", path.clone())),
         (None, Some(path)) => Some((CONFIG_VARIABLE, PathBuf::from(path))),
@@ -201,11 +208,11 @@ pub(super) fn assemble(sources: &Sources, data_dir: Option<&Path>) -> Result<Fig
     for (name, value) in &sources.variables {
         if names::meaning(name, value)? == Meaning::Setting {
             let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
-            figment = figment.merge(Layer::one(name, &key, typed(&defaults, &key, value)));
+            figment = figment.merge(Layer::one(name, &key, typed(defaults, &key, value)));
         }
     }
     for (key, value) in &sources.overrides {
-        figment = figment.merge(Layer::one("the command", key, typed(&defaults, key, value)));
+        figment = figment.merge(Layer::one("the command", key, typed(defaults, key, value)));
     }
     Ok(figment)
 }
@@ -243,10 +250,8 @@ fn opened_for_dev(figment: Figment, dir: &Path) -> Figment {
         .merge(Layer::one(&place, "mail.allowed_networks", loopback))
 }
 
-fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figment, ConfigError> {
-    if dir.join(DEV_MARK).is_file() {
-        figment = opened_for_dev(figment, dir);
-    }
+fn from_data_dir(mut figment: Figment, dir: &Path, said: &Figment, is_node: bool) -> Result<Figment, ConfigError> {
+    let mut own_database = None;
     let ready = dir.join("ready.json");
     if ready.is_file() {
         let place = ready.display().to_string();
@@ -257,8 +262,15 @@ fn from_data_dir(mut figment: Figment, dir: &Path, is_node: bool) -> Result<Figm
             figment = figment.merge(Layer::one(&place, "public_url", url));
         }
         if let Some(url) = read.database_url {
-            figment = figment.merge(Layer::one(&place, "database_url", url));
+            figment = figment.merge(Layer::one(&place, "database_url", url.as_str()));
+            own_database = Some(url);
         }
+    }
+    // What stands open to whoever tries things out is the directory's own installation. Another database is another one's.
+    let named = said.find_value("database_url").ok();
+    let is_own = !is_node || named.is_none_or(|named| named.as_str() == own_database.as_deref());
+    if is_own && dir.join(DEV_MARK).is_file() {
+        figment = opened_for_dev(figment, dir);
     }
     let key = dir.join("master.key");
     if key.is_file() {

@@ -182,6 +182,37 @@ fn a_data_directory_opens_nothing_unless_it_is_dev_s() {
 }
 
 #[test]
+fn a_directory_of_dev_s_opens_no_other_installation() {
+    let dir = std::env::temp_dir().join(format!("tenantry-config-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join(DEV_MARK), "{}").unwrap();
+    std::fs::write(dir.join("ready.json"), r#"{"databaseUrl": "postgres://u:p@127.0.0.1/dev"}"#).unwrap();
+    std::fs::write(dir.join("url"), "postgres://u:p@db.internal/d\n").unwrap();
+    let file = dir.join("url").display().to_string();
+    let of = |variables: &[(&str, &str)], overrides: &[(&'static str, &str)]| {
+        let mut sources = Sources::from_variables(variables);
+        sources.data_dir = Some(dir.clone());
+        sources.overrides = overrides.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Config::load(&sources).unwrap()
+    };
+    for another in
+        [("TENANTRY_DATABASE_URL", "postgres://u:p@db.internal/d"), ("TENANTRY_DATABASE_URL_FILE", file.as_str())]
+    {
+        let production = of(&[another], &[]);
+        assert_eq!(production.database_url().unwrap().expose_secret(), "postgres://u:p@db.internal/d");
+        assert_eq!(production.signup().mode, SignUpMode::Closed, "{another:?}");
+        assert!(production.signup().unlimited.is_empty() && production.outbound().allow.is_empty());
+        assert!(production.mail().allowed_networks.is_empty());
+        // `tenantry dev` itself runs on its own, whatever the environment says.
+        let overrides = [("listen", "127.0.0.1:8100"), ("database_url", "postgres://u:p@127.0.0.1:5433/dev")];
+        assert_eq!(of(&[another], &overrides).signup().mode, SignUpMode::Open);
+    }
+    let own = of(&[("TENANTRY_DATABASE_URL", "postgres://u:p@127.0.0.1/dev")], &[]);
+    assert_eq!(own.signup().mode, SignUpMode::Open, "said, and the same");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn every_setting_is_described_with_its_source() {
     let described = load(&[("TENANTRY_LOG__LEVEL", "debug")]).unwrap().describe();
     let of = |key: &str| described.iter().find(|s| s.key == key).unwrap().clone();
