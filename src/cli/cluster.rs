@@ -117,10 +117,10 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
                 max_tenants: args.max_tenants,
                 connection_budget: args.connection_budget,
             };
-            print(context, fleet.add_cluster_with_budget(&new).await.map_err(explain)?)
+            print(context, &fleet, fleet.add_cluster_with_budget(&new).await.map_err(explain)?)
         }
-        ClusterCommand::List => list(context, fleet.clusters().await.map_err(explain)?),
-        ClusterCommand::Show(named) => print(context, fleet.cluster_now(&named.name).await.map_err(explain)?),
+        ClusterCommand::List => list(context, &fleet, fleet.clusters().await.map_err(explain)?),
+        ClusterCommand::Show(named) => print(context, &fleet, fleet.cluster_now(&named.name).await.map_err(explain)?),
         ClusterCommand::Set(args) => {
             let given = args.tls.read_with("--admin-url-file", args.admin_url_file.as_deref())?;
             let changes = ClusterChanges {
@@ -130,12 +130,12 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
                 connection_budget: or_default(args.connection_budget.as_deref())?,
                 draining: None,
             };
-            print(context, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
+            print(context, &fleet, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
         }
         ClusterCommand::Drain(args) if !args.undo && !args.no_move => drain(context, &fleet, args).await,
         ClusterCommand::Drain(args) => {
             let changes = ClusterChanges { draining: Some(!args.undo), ..ClusterChanges::default() };
-            print(context, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
+            print(context, &fleet, fleet.set_cluster(&args.name, changes).await.map_err(explain)?)
         }
         ClusterCommand::Remove(named) => {
             context.confirm(&format!("Forgetting cluster '{}'", named.name))?;
@@ -150,6 +150,11 @@ fn number(value: Option<i32>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
+fn budget(view: &ClusterView) -> String {
+    let default = if view.connection_budget_is_default { " (default)" } else { "" };
+    format!("{}{default}", view.connection_budget)
+}
+
 /// Bytes, for people.
 fn size(bytes: i64) -> String {
     const UNITS: [&str; 4] = ["MB", "GB", "TB", "PB"];
@@ -160,12 +165,12 @@ fn size(bytes: i64) -> String {
     format!("{size} {}", UNITS[unit])
 }
 
-fn list(context: &Context, clusters: Vec<Cluster>) -> anyhow::Result<()> {
-    let views: Vec<ClusterView> = clusters.into_iter().map(Into::into).collect();
+fn list(context: &Context, fleet: &Fleet, clusters: Vec<Cluster>) -> anyhow::Result<()> {
+    let views: Vec<ClusterView> = clusters.into_iter().map(|cluster| fleet.cluster_view(cluster)).collect();
     let header = ["name", "region", "tenants", "max", "ready", "budget", "free", "version", "size", "draining"];
     let rows = views.iter().map(|c| {
         let region = c.region.clone().unwrap_or_else(|| "-".into());
-        let (max, budget) = (number(c.max_tenants), number(c.connection_budget));
+        let (max, budget) = (number(c.max_tenants), budget(c));
         let (version, size) =
             c.server.as_ref().map_or_else(|| ("-".into(), "-".into()), |s| (s.version.clone(), size(s.bytes)));
         let (tenants, ready, free) =
@@ -177,7 +182,7 @@ fn list(context: &Context, clusters: Vec<Cluster>) -> anyhow::Result<()> {
 
 async fn drain(context: &Context, fleet: &Fleet, args: &DrainArgs) -> anyhow::Result<()> {
     let (cluster, drained) = fleet.drain(&args.name, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
-    let view = DrainedView { cluster: cluster.into(), drained };
+    let view = DrainedView { cluster: fleet.cluster_view(cluster), drained };
     let (moved, failed) = (&view.drained.moved, &view.drained.failed);
     let mut lines = fields(&view.cluster);
     lines.push(("moved", moved.len().to_string()));
@@ -191,8 +196,8 @@ async fn drain(context: &Context, fleet: &Fleet, args: &DrainArgs) -> anyhow::Re
         .into())
 }
 
-fn print(context: &Context, cluster: Cluster) -> anyhow::Result<()> {
-    let view = ClusterView::from(cluster);
+fn print(context: &Context, fleet: &Fleet, cluster: Cluster) -> anyhow::Result<()> {
+    let view = fleet.cluster_view(cluster);
     context.print_one(&view, &fields(&view))
 }
 
@@ -206,7 +211,7 @@ fn fields(view: &ClusterView) -> Vec<(&'static str, String)> {
         ("tenants", view.tenants.to_string()),
         ("readyTenants", view.ready_tenants.to_string()),
         ("maxTenants", number(view.max_tenants)),
-        ("connectionBudget", number(view.connection_budget)),
+        ("connectionBudget", budget(view)),
         ("draining", view.draining.to_string()),
         ("headRoom.tenants", view.head_room.tenants.map_or_else(|| "-".into(), |left| left.to_string())),
         ("headRoom.connections", number(view.head_room.connections)),

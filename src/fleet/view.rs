@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::restore::Restored;
-use super::{Deleted, Drained, Moved, Provisioned, Relocation, Rotated, StepTime};
+use super::{Deleted, Drained, Fleet, Moved, Provisioned, Relocation, Rotated, StepTime};
 use crate::control::clusters::{Cluster, Facts};
 use crate::control::kept::{LeftBy, ListedKept};
 use crate::control::tenants::TenantRecord;
@@ -252,8 +252,10 @@ pub struct ClusterView {
     pub tls_mode: TlsMode,
     /// How many tenants it takes; null for no bound.
     pub max_tenants: Option<i32>,
-    /// The most connections to its tenants' databases; null for the router's default.
-    pub connection_budget: Option<i32>,
+    /// The most connections to its tenants' databases: its own number, or that of the nodes' settings.
+    pub connection_budget: i32,
+    /// Whether that is the number of the nodes' settings (`router.cluster_budget`).
+    pub connection_budget_is_default: bool,
     /// Takes no new tenants.
     pub draining: bool,
     /// How many tenants live on it, in whatever state.
@@ -280,8 +282,8 @@ pub struct HeadRoom {
     pub tenants: Option<i64>,
     /// Connections that its server still has; null before it was looked at.
     pub connections: Option<i32>,
-    /// Connections that its server has beyond the budget of its tenants, negative where it has fewer; null where either
-    /// is not known.
+    /// Connections that its server has beyond the budget of its tenants, negative where it has fewer; null before it was
+    /// looked at.
     pub beyond_budget: Option<i32>,
 }
 
@@ -311,30 +313,34 @@ impl From<Facts> for ServerView {
     }
 }
 
-impl From<&Cluster> for HeadRoom {
-    fn from(cluster: &Cluster) -> Self {
+impl HeadRoom {
+    fn new(cluster: &Cluster, budget: i32) -> Self {
         let facts = cluster.facts.as_ref();
         let tenants = cluster.max_tenants.map(|max| (i64::from(max) - cluster.tenants).max(0));
         Self {
             tenants: if cluster.draining { Some(0) } else { tenants },
             connections: facts.map(|facts| (facts.max_connections - facts.connections).max(0)),
-            beyond_budget: facts.zip(cluster.connection_budget).map(|(facts, budget)| facts.max_connections - budget),
+            beyond_budget: facts.map(|facts| facts.max_connections - budget),
         }
     }
 }
 
-impl From<Cluster> for ClusterView {
-    fn from(cluster: Cluster) -> Self {
-        Self {
+impl Fleet {
+    /// A cluster with the budget that is in force, also where it has none of its own.
+    #[must_use]
+    pub fn cluster_view(&self, cluster: Cluster) -> ClusterView {
+        let budget = self.budget_of(cluster.connection_budget);
+        ClusterView {
             ready_tenants: cluster.ready,
-            head_room: HeadRoom::from(&cluster),
+            head_room: HeadRoom::new(&cluster, budget),
             server: cluster.facts.map(Into::into),
             id: cluster.id,
             name: cluster.name,
             region: cluster.region,
             tls_mode: cluster.admin.tls.mode,
             max_tenants: cluster.max_tenants,
-            connection_budget: cluster.connection_budget,
+            connection_budget: budget,
+            connection_budget_is_default: cluster.connection_budget.is_none(),
             draining: cluster.draining,
             tenants: cluster.tenants,
             created_at: cluster.created_at,

@@ -63,7 +63,7 @@ pub async fn list_clusters(
     router: web::Data<Router>,
     query: Query<ListFew>,
 ) -> ApiResult<Listed<ClusterView>> {
-    let clusters = fleet.clusters().await?.into_iter().map(ClusterView::from).collect();
+    let clusters = fleet.clusters().await?.into_iter().map(|cluster| fleet.cluster_view(cluster)).collect();
     let scope = (None, &router.installation().mac);
     query.0.bound(scope, ("admin/clusters", ""), clusters, |cluster: &ClusterView| cluster.id.to_string())
 }
@@ -98,7 +98,7 @@ pub async fn add_cluster(
         connection_budget: body.connection_budget,
     };
     let effect = async move |fleet: Fleet, request: Uuid| -> ApiResult<_> {
-        let view = ClusterView::from(fleet.add_cluster_once(request.into(), &wanted).await?);
+        let view = fleet.cluster_view(fleet.add_cluster_once(request.into(), &wanted).await?);
         let version = view.version;
         Ok(Answer::created(view).etag(version))
     };
@@ -129,7 +129,7 @@ pub async fn get_cluster(
     fleet: web::Data<Fleet>,
     name: Path<String>,
 ) -> ApiResult<Tagged<ClusterView>> {
-    Ok(Tagged(fleet.cluster_now(&name.0).await?.into()))
+    Ok(Tagged(fleet.cluster_view(fleet.cluster_now(&name.0).await?)))
 }
 
 /// What to change of a cluster.
@@ -211,7 +211,7 @@ pub async fn change_cluster(
         connection_budget: connection_budget.into_change(),
         draining,
     };
-    Ok(Tagged(fleet.set_cluster_at(&name.0, expected, changes).await?.into()))
+    Ok(Tagged(fleet.cluster_view(fleet.set_cluster_at(&name.0, expected, changes).await?)))
 }
 
 /// Forgets a cluster that no tenant lives on, and drops its ready tenants.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tenantry::fleet::{CreateTenant, Silent};
 use tenantry::testing::TestApp;
 
-use crate::support::binary::run;
+use crate::support::binary::{run, run_with};
 use crate::support::servers::Server;
 use crate::support::{db, eventually, seconds, unique};
 
@@ -42,6 +42,17 @@ async fn an_operator_sees_changes_and_removes_a_cluster() {
     let listed = run(&app, &["cluster", "list", "--output", "json"]).await.expect(0).json();
     assert_eq!((&listed[1]["draining"], &listed[1]["connectionBudget"]), (&json!(true), &json!(7)));
     run(&app, &["cluster", "show", "second"]).await.expect(0);
+    assert_eq!(listed[1]["connectionBudgetIsDefault"], json!(false));
+
+    // Without a number of its own it has that of the settings, and says so.
+    let back = operator.patch(path, json!({"connectionBudget": null})).await.expect(200);
+    let back = back.data();
+    assert_eq!((&back["connectionBudget"], &back["connectionBudgetIsDefault"]), (&json!(80), &json!(true)));
+    assert!(back["headRoom"]["beyondBudget"].is_number(), "{back}");
+    let mut environment = app.environment();
+    environment.push(("TENANTRY_ROUTER__CLUSTER_BUDGET".into(), "12".into()));
+    let show = run_with(&environment, &["cluster", "show", "second", "--output", "json"]).await.expect(0).json();
+    assert_eq!((&show["connectionBudget"], &show["connectionBudgetIsDefault"]), (&json!(12), &json!(true)));
 
     operator.delete(path).await.expect(204);
     operator.delete(path).await.expect(404);
