@@ -25,7 +25,7 @@ impl Fleet {
         found.ok_or_else(|| ApiError::not_found("tenant"))
     }
 
-    /// Tenants by slug.
+    /// Tenants, in the order that a filter asks for.
     ///
     /// # Errors
     /// If the control plane does not answer.

@@ -25,6 +25,7 @@ mod principal;
 pub mod problem;
 mod rate;
 mod reply;
+pub mod sorted;
 mod sorting;
 mod strict;
 pub mod totp;

@@ -23,7 +23,6 @@ pub mod scim;
 mod secrets;
 pub mod security;
 mod seed;
-mod sorted;
 pub mod teams;
 pub mod tenants;
 pub mod token_issuers;

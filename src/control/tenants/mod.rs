@@ -2,6 +2,7 @@
 
 mod hold;
 mod lifecycle;
+mod list;
 mod relocation;
 mod rotation;
 mod store;
@@ -9,10 +10,8 @@ mod target;
 
 pub use hold::{Hold, expired_holds, find_hold, hold, release};
 pub use lifecycle::{activate, archive, due_for_purge, restore, schema_migrated, set_status};
+pub use list::{TenantFilter, TenantKey, TenantPosition, count, list};
 pub use relocation::{Switch, switch};
 pub use rotation::{forget_passwords, plan_password, rotating_passwords, set_urls, swap_password};
-pub use store::{
-    NewTenant, TenantChanges, TenantFilter, TenantRecord, count, find, find_by_slug, get, insert, list, remove,
-    set_plan, update,
-};
+pub use store::{NewTenant, TenantChanges, TenantRecord, find, find_by_slug, get, insert, remove, set_plan, update};
 pub use target::{direct_targets, set_password, target};

@@ -1,7 +1,7 @@
 //! Rows and queries.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{AsSelect, auto_type, count_star, sql};
+use diesel::dsl::{AsSelect, auto_type, sql};
 use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -95,25 +95,6 @@ pub struct NewTenant {
     pub registration: Registration,
     /// The migrations that it is made with. Until it is active, which says them anew, only its maker goes by them.
     pub head: Option<Head>,
-}
-
-/// Which tenants to list, by slug.
-#[derive(Debug, Clone, Default)]
-pub struct TenantFilter {
-    /// In this state only.
-    pub status: Option<TenantStatus>,
-    /// Among these only.
-    pub only: Option<Vec<TenantId>>,
-    /// Whose slug or name contains this, whatever the case.
-    pub q: Option<String>,
-    /// At most so many; all of them if absent.
-    pub limit: Option<i64>,
-    /// Beyond the first so many.
-    pub offset: i64,
-    /// Those whose slug sorts after this one.
-    pub after: Option<String>,
-    /// Those whose slug sorts before this one, the nearest first.
-    pub before: Option<String>,
 }
 
 /// What to change; `None` leaves as is.
@@ -311,54 +292,6 @@ pub async fn get(conn: &mut MainConn, id: TenantId) -> ApiResult<TenantRecord> {
 pub async fn find_by_slug(conn: &mut MainConn, slug: &Slug) -> ApiResult<Option<TenantRecord>> {
     let found = records().filter(t::slug.eq(slug.to_string())).first::<Row>(conn).await.optional()?;
     found.map(TryInto::try_into).transpose()
-}
-
-/// A boxed query for those tenants only that a filter lets through, on whatever page they are.
-macro_rules! narrowed {
-    ($query:expr, $filter:expr) => {{
-        let (mut query, filter) = ($query, $filter);
-        if let Some(status) = filter.status {
-            query = query.filter(t::status.eq(status.as_str()));
-        }
-        if let Some(only) = &filter.only {
-            query = query.filter(t::id.eq_any(only));
-        }
-        if let Some(q) = filter.q.as_deref().filter(|q| !q.is_empty()) {
-            let pattern = format!("%{}%", q.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"));
-            query = query.filter(t::slug.ilike(pattern.clone()).or(t::name.ilike(pattern)));
-        }
-        query
-    }};
-}
-
-/// Tenants by slug.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn list(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<Vec<TenantRecord>> {
-    let mut query = narrowed!(records().into_boxed(), filter);
-    query = match &filter.before {
-        Some(before) => query.filter(t::slug.lt(before)).order(t::slug.desc()),
-        None => query.order(t::slug),
-    };
-    if let Some(after) = &filter.after {
-        query = query.filter(t::slug.gt(after));
-    }
-    if let Some(limit) = filter.limit {
-        query = query.limit(limit);
-    }
-    if filter.offset > 0 {
-        query = query.offset(filter.offset);
-    }
-    query.load::<Row>(conn).await?.into_iter().map(TryInto::try_into).collect()
-}
-
-/// How many tenants a filter lets through, on whatever page they are.
-///
-/// # Errors
-/// If the control plane does not answer.
-pub async fn count(conn: &mut MainConn, filter: &TenantFilter) -> ApiResult<i64> {
-    Ok(narrowed!(t::table.select(count_star()).into_boxed(), filter).get_result(conn).await?)
 }
 
 /// Changes what an operator may change at any time.

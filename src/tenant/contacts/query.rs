@@ -173,7 +173,7 @@ mod tests {
     use crate::kernel::ContactId;
     use crate::kernel::crypto::random;
     use crate::kernel::page::{CursorScope, Direction};
-    use crate::tenant::sorted::KeyValue;
+    use crate::rest::sorted::KeyValue;
 
     fn query(q: &str) -> ContactsQuery {
         ContactsQuery { q: Some(q.to_owned()), ..ContactsQuery::default() }

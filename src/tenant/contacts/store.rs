@@ -12,8 +12,8 @@ use super::rules::{Address, Draft, Email, Phone};
 use crate::kernel::ContactId;
 use crate::kernel::page::Seek;
 use crate::rest::Versioned;
+use crate::rest::sorted::{self, KeyValue, sorted};
 use crate::router::{TenantConn, TenantTx};
-use crate::tenant::sorted::{self, KeyValue, sorted};
 
 /// Rows of one statement: PostgreSQL takes 65,535 parameters.
 const BATCH: usize = 200;
@@ -213,7 +213,7 @@ fn escape_like(text: &str) -> String {
 
 /// One part of the sorted list in one statement; read backwards, the rows come the other way round.
 pub async fn list(conn: &mut TenantConn, filter: &Filter, window: &Window) -> QueryResult<Vec<Contact>> {
-    let query = sorted!(filtered(filter), contacts, window.order, window.from.as_ref(), {
+    let query = sorted!(filtered(filter), contacts of contacts::table, window.order, window.from.as_ref(), {
         SortKey::CreatedAt => Time in contacts::created_at, by std::convert::identity;
         SortKey::UpdatedAt => Time in contacts::updated_at, by std::convert::identity;
         SortKey::LastName => Text in contacts::last_name_key, by lower;

@@ -14,12 +14,12 @@ use super::store::UserRow;
 use crate::error::ApiResult;
 use crate::kernel::UserId;
 use crate::kernel::page::Direction;
+use crate::rest::sorted::{KeyValue, Position, sorted};
 use crate::rest::{Authorized, ListEnvelope, Listed, Paging, Query, SortWord, Sorting, check_search, within_reach};
 use crate::router::TenantConn;
 use crate::tenant::docs::Refusals;
 use crate::tenant::permissions::UsersRead;
 use crate::tenant::schema::{roles, user_roles, users};
-use crate::tenant::sorted::{KeyValue, Position, sorted};
 
 /// The order of the list; a leading `-` turns it round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -200,7 +200,7 @@ fn contains(text: &str) -> String {
 }
 
 fn ordered<'a>(rows: Rows<'a>, order: &[(SortKey, bool)], from: Option<&'a (Direction, Place)>) -> Rows<'a> {
-    sorted!(rows, users, order, from, {
+    sorted!(rows, users of users::table, order, from, {
         SortKey::CreatedAt => Time in users::created_at, by std::convert::identity;
         SortKey::Email => Text in users::email_key, by std::convert::identity;
         SortKey::LastName => Text in users::last_name, by std::convert::identity;

@@ -311,3 +311,46 @@ async fn filters_and_search_narrow_the_list() {
         assert!(found.is_empty() || query == "q=%25" && found == [id.clone()], "{query}: {found:?}");
     }
 }
+
+/// Operators sort and narrow tenants as people do contacts.
+#[actix_web::test]
+async fn operators_sort_tenants_and_narrow_them_by_age() {
+    let app = TestApp::builder().start().await;
+    let (operator, path) = (app.operator(), "/api/v1/admin/tenants");
+    let mut made = Vec::new();
+    for (slug, name) in [("mill", "Beta"), ("arch", "Beta"), ("well", "Alpha")] {
+        made.push(operator.post(path, json!({"slug": slug, "name": name})).await.expect(201));
+    }
+    let slugs = |answer: &Answer| -> Vec<String> {
+        let items = answer.data().as_array().expect("a list");
+        items.iter().map(|item| item["slug"].as_str().expect("a slug").to_owned()).collect()
+    };
+    for (sort, wanted) in [
+        ("", ["arch", "mill", "well"]),
+        ("&sort=-slug", ["well", "mill", "arch"]),
+        ("&sort=createdAt", ["mill", "arch", "well"]),
+        ("&sort=-createdAt", ["well", "arch", "mill"]),
+        ("&sort=name,-createdAt", ["well", "arch", "mill"]),
+        ("&sort=-name,slug", ["arch", "mill", "well"]),
+    ] {
+        let mut pages = vec![operator.get(&format!("{path}?pageSize=1{sort}")).await.expect(200)];
+        while let Some(cursor) = pagination(&pages[pages.len() - 1])["nextCursor"].as_str() {
+            let next = format!("{path}?pageSize=1{sort}&cursor={cursor}");
+            pages.push(operator.get(&next).await.expect(200));
+        }
+        assert_eq!(pages.iter().flat_map(&slugs).collect::<Vec<_>>(), wanted, "{sort}");
+        let back = pagination(&pages[2])["prevCursor"].as_str().expect("a cursor");
+        let before = operator.get(&format!("{path}?pageSize=2{sort}&cursor={back}")).await.expect(200);
+        assert_eq!(slugs(&before), wanted[..2], "back with {sort}");
+        let elsewhere = format!("{path}?pageSize=1&sort=-slug,name&cursor={back}");
+        operator.get(&elsewhere).await.refused(400, "cursor_invalid");
+    }
+    let at = made[1].data()["createdAt"].as_str().expect("a time");
+    for (filter, wanted) in [("createdAfter", "well"), ("createdBefore", "mill")] {
+        let found = operator.get(&format!("{path}?includeTotal=true&{filter}={at}")).await.expect(200);
+        assert_eq!((slugs(&found), &pagination(&found)["total"]), (vec![wanted.to_owned()], &json!(1)), "{filter}");
+    }
+    for query in ["sort=status", "sort=", "sort=slug,-slug", "createdAfter=yesterday"] {
+        operator.get(&format!("{path}?{query}")).await.refused(400, "invalid_query");
+    }
+}

@@ -28,17 +28,18 @@ pub struct Position<Id> {
 /// Sorts the rows of a table by keys and then by id, which goes the way of the last key; from a position, those beyond it
 /// alone, or, read backwards, those before it, the other way round.
 ///
-/// `$order` are the keys, each with whether it descends; `$from` is a direction and a position, if there is one. Of each key
-/// is said which values it has, in which column, and how a value becomes what the column has.
+/// `$source` is what the query selects from: the table, or a join of it. `$order` are the keys, each with whether it descends;
+/// `$from` is a direction and a position, if there is one. Of each key is said which values it has, in which column, and how a
+/// value becomes what the column has.
 macro_rules! sorted {
-    ($query:expr, $table:ident, $order:expr, $from:expr, {
+    ($query:expr, $table:ident of $source:ty, $order:expr, $from:expr, {
         $($key:pat => $kind:ident in $column:expr, by $folded:expr;)+
     }) => {{
         use diesel::pg::Pg;
         use diesel::sql_types::Bool;
 
         use crate::kernel::page::Direction;
-        use crate::tenant::sorted::{KeyValue, Position};
+        use crate::rest::sorted::{KeyValue, Position};
 
         let (mut query, from) = ($query, $from);
         let backwards = matches!(from, Some((Direction::Previous, _)));
@@ -47,7 +48,7 @@ macro_rules! sorted {
         if let Some((_, Position { keys, id })) = from {
             // Directions differ, so that rows do not compare as a whole: beyond are those beyond by the first key, and of
             // those that are equal in it, those beyond by the rest.
-            let mut beyond: Box<dyn BoxableExpression<$table::table, Pg, SqlType = Bool> + '_> =
+            let mut beyond: Box<dyn BoxableExpression<$source, Pg, SqlType = Bool> + '_> =
                 if ids_descend { Box::new($table::id.lt(*id)) } else { Box::new($table::id.gt(*id)) };
             for ((key, descends), value) in order.iter().zip(keys).rev() {
                 beyond = match (key, value) {
@@ -83,4 +84,4 @@ macro_rules! sorted {
         if ids_descend { query.then_order_by($table::id.desc()) } else { query.then_order_by($table::id.asc()) }
     }};
 }
-pub(in crate::tenant) use sorted;
+pub(crate) use sorted;
