@@ -103,7 +103,8 @@ impl Router {
     }
 
     /// The database of a tenant that serves, for work that no request brings: by id, since a slug may be another tenant's
-    /// by the time that the work is done.
+    /// by the time that the work is done. While the tenant is held, it waits no longer than
+    /// [`hold_timeout`](super::RouterConfig::hold_timeout).
     ///
     /// # Errors
     /// [`Error::TenantUnknown`] also if the tenant is archived, [`Error::TenantSuspended`], [`Error::TenantUnavailable`]
@@ -115,7 +116,7 @@ impl Router {
             Error::TokenInvalid(_) => Error::TenantUnknown,
             other => other,
         })?;
-        Ok(TenantDb::new(self.clone(), tenant))
+        Ok(TenantDb::new(self.clone(), tenant).in_background())
     }
 
     /// The tenant of an opaque token (its routing part has been checked).

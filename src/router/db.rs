@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Router;
 use super::error::{Error, Result};
+use super::hold::Asker;
 use super::pools::Mode;
 use super::tenant::Tenant;
 use super::tenant_conn::{TenantConn, TenantTx};
@@ -21,6 +22,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub struct TenantDb {
     router: Router,
     tenant: Arc<Tenant>,
+    asker: Asker,
 }
 
 impl fmt::Debug for TenantDb {
@@ -31,7 +33,18 @@ impl fmt::Debug for TenantDb {
 
 impl TenantDb {
     pub(super) fn new(router: Router, tenant: Arc<Tenant>) -> Self {
-        Self { router, tenant }
+        Self { router, tenant, asker: Asker::Request }
+    }
+
+    /// The same for work that no request brings.
+    pub(super) fn in_background(self) -> Self {
+        Self { asker: Asker::Background, ..self }
+    }
+
+    /// A connection of the tenant.
+    async fn lease(&self, mode: Mode) -> Result<TenantConn> {
+        let lease = self.router.lease(&self.tenant, mode, self.asker).await?;
+        Ok(TenantConn::new(lease, self.tenant.schema_version))
     }
 
     /// Whose database this is.
@@ -94,8 +107,7 @@ impl TenantDb {
     {
         let (mut deadline, mut retries) = (None, Retries::default());
         loop {
-            let mut conn =
-                TenantConn::new(self.router.lease(&self.tenant, Mode::Shared).await?, self.tenant.schema_version);
+            let mut conn = self.lease(Mode::Shared).await?;
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.router.work_deadline());
             // Past the deadline the connection stays in doubt: dropping it has the statement cancelled.
             let done = timeout_at(deadline, work(&mut conn)).await.map_err(|_| Error::Deadline)?;
@@ -158,8 +170,7 @@ impl TenantDb {
     async fn begin(&self) -> Result<TenantTx> {
         let mut retries = Retries::default();
         loop {
-            let mut conn =
-                TenantConn::new(self.router.lease(&self.tenant, Mode::Alone).await?, self.tenant.schema_version);
+            let mut conn = self.lease(Mode::Alone).await?;
             let begun = timeout(self.router.work_deadline(), conn.say("BEGIN READ WRITE"));
             match begun.await.map_err(|_| Error::Deadline)? {
                 Ok(()) => return Ok(TenantTx(conn)),

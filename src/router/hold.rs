@@ -18,6 +18,25 @@ const MAX_WAITERS: usize = 1024;
 /// What somebody is told who cannot wait any longer.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Whom a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A request: it waits for as long as its tenant is held.
+    Request,
+    /// Work that no request brings: other tenants wait for it, so that `hold_timeout` is all it waits.
+    Background,
+}
+
+impl Asker {
+    /// How long it waits for a tenant that is held for so long yet.
+    fn patience(self, hold_timeout: Duration, left: Duration) -> Duration {
+        match self {
+            Self::Request => hold_timeout.max(left),
+            Self::Background => hold_timeout,
+        }
+    }
+}
+
 /// Who waits for held tenants.
 #[derive(Default)]
 pub(super) struct Holds(Mutex<HashMap<TenantId, usize>>);
@@ -59,14 +78,17 @@ const fn unavailable() -> Error {
 
 impl Router {
     /// A connection of a tenant, as the registry has the tenant by now. While it is held, the caller waits.
-    pub(super) async fn lease(&self, known: &Arc<Tenant>, mode: Mode) -> Result<Lease> {
+    pub(super) async fn lease(&self, known: &Arc<Tenant>, mode: Mode, asker: Asker) -> Result<Lease> {
         let mut tenant = self.current(known).await?;
         let mut place = None;
         loop {
-            if self.is_held(&tenant) {
+            if let Some(left) = self.held_for(&tenant) {
                 let place = match &mut place {
                     Some(place) => place,
-                    none => none.insert(self.0.holds.join(tenant.id, self.0.config.hold_timeout)?),
+                    none => {
+                        let patience = asker.patience(self.0.config.hold_timeout, left);
+                        none.insert(self.0.holds.join(tenant.id, patience)?)
+                    }
                 };
                 tenant = self.let_go(tenant, place.deadline).await?;
                 continue;
@@ -78,7 +100,7 @@ impl Router {
             };
             // Held or moved while this request was on its way to where the tenant was before.
             let newer = self.current(&tenant).await?;
-            let elsewhere = self.is_held(&newer) || newer.cluster.id != tenant.cluster.id;
+            let elsewhere = self.held_for(&newer).is_some() || newer.cluster.id != tenant.cluster.id;
             if newer.generation > tenant.generation && elsewhere {
                 tenant = newer;
             } else if tenant.held_until.is_some() {
@@ -98,8 +120,10 @@ impl Router {
         if is_made { Ok(tenant) } else { serving(&tenant).map(|()| tenant) }
     }
 
-    fn is_held(&self, tenant: &Tenant) -> bool {
-        tenant.is_held(self.0.config.clock.now())
+    /// How much longer a tenant is held, if it is.
+    fn held_for(&self, tenant: &Tenant) -> Option<Duration> {
+        let left = tenant.held_until? - self.0.config.clock.now();
+        left.to_std().ok().filter(|left| !left.is_zero())
     }
 
     /// Waits until a tenant is no longer held: by its registry entry, or because the hold has run out.
@@ -109,10 +133,7 @@ impl Router {
             tokio::pin!(heard);
             heard.as_mut().enable();
             tenant = self.current(&tenant).await?;
-            let left = tenant.held_until.map(|until| until - self.0.config.clock.now());
-            let Some(left) = left.and_then(|left| left.to_std().ok()).filter(|left| !left.is_zero()) else {
-                return Ok(tenant);
-            };
+            let Some(left) = self.held_for(&tenant) else { return Ok(tenant) };
             if Instant::now() >= deadline {
                 return Err(unavailable());
             }
@@ -121,5 +142,18 @@ impl Router {
                 () = sleep_until(deadline.min(Instant::now() + left)) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_waits_out_a_hold_and_the_background_does_not() {
+        let seconds = Duration::from_secs;
+        let patience = |asker: Asker, left| asker.patience(seconds(40), seconds(left)).as_secs();
+        assert_eq!((patience(Asker::Request, 600), patience(Asker::Request, 3)), (600, 40));
+        assert_eq!((patience(Asker::Background, 600), patience(Asker::Background, 3)), (40, 40));
     }
 }

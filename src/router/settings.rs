@@ -33,7 +33,8 @@ pub struct RouterConfig {
     pub idle_timeout: Duration,
     /// How long a connection that must not be used any more may still be in use.
     pub drain_timeout: Duration,
-    /// How long a request waits for a tenant that is held, before it is refused.
+    /// How long work waits for a tenant that is held, before it is refused; a request as long as the tenant may be held, if
+    /// that is longer.
     pub hold_timeout: Duration,
     /// Bound on opening a connection.
     pub connect_timeout: Duration,
