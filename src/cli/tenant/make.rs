@@ -75,8 +75,8 @@ pub struct CreateArgs {
     /// Ceiling of its connections [default: router.tenant_max_connections].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     max_connections: Option<i32>,
-    /// Return at once; a worker makes the tenant, unless the stock has one. Not with a first administrator, whose password is kept nowhere.
-    #[arg(long, conflicts_with = "admin_email")]
+    /// Return at once; a worker makes the tenant, unless the stock has one. With a first administrator, whose password is kept nowhere for a worker, the stock must have one.
+    #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
     admin: AdminArgs,
@@ -173,8 +173,14 @@ pub(super) async fn create(context: &Context, args: &CreateArgs) -> anyhow::Resu
         admin: args.admin.read()?,
     };
     if args.no_wait {
-        let tenant = fleet(context)?.create_later(&wanted).await.map_err(explain)?;
-        return print(context, Provisioned { tenant, steps: Vec::new(), admin_password: None, first_session: None });
+        let fleet = fleet(context)?;
+        let made = if wanted.admin.is_some() {
+            fleet.create_from_stock(&wanted).await.map_err(explain)?
+        } else {
+            let tenant = fleet.create_later(&wanted).await.map_err(explain)?;
+            Provisioned { tenant, steps: Vec::new(), admin_password: None, first_session: None }
+        };
+        return print(context, made);
     }
     let made = fleet(context)?.create(&wanted, &args.halt.options(), &Bar::new()).await.map_err(explain)?;
     print(context, made)

@@ -20,25 +20,28 @@ pub(in crate::fleet) struct Asked {
     pub(in crate::fleet) anew: bool,
     /// It is the proof's own, and goes with it.
     pub(in crate::fleet) canary: bool,
+    /// Nobody waits for more than what is left to do where the stock has one.
+    pub(in crate::fleet) from_stock: bool,
 }
 
 impl Fleet {
-    /// As [`Fleet::create`], for the request of this id, if it has one. What that has made before is given again, without
-    /// its administrator's password.
+    /// As [`Fleet::create`], or [`Fleet::create_from_stock`], for the request of this id, if it has one. What that has made
+    /// before is given again, without its administrator's password.
     ///
     /// # Errors
-    /// As [`Fleet::create`].
+    /// As either.
     pub(in crate::fleet) async fn create_once(
         &self,
         wanted: &CreateTenant,
         request: Option<Uuid>,
+        from_stock: bool,
     ) -> ApiResult<Provisioned> {
         if let Some(request) = request
             && let Some(made) = self.made_for(request).await?
         {
             return Ok(made);
         }
-        let asked = Asked { request, ..Asked::default() };
+        let asked = Asked { request, from_stock, ..Asked::default() };
         self.create_for(wanted, asked, None, &OperationOptions::default(), &Silent).await
     }
 

@@ -11,6 +11,7 @@ use super::admin::AdminToBe;
 use super::again::Asked;
 use super::claimed::Ready;
 use super::drive::drive;
+use super::later::needs_wait;
 use super::run::{Ahead, Run, own_address};
 use super::same::Wish;
 use super::trail::Trail;
@@ -182,6 +183,9 @@ impl Fleet {
                 // The role of a ready one is made for the usual ceiling.
                 let usual = super::role_connections(wanted.max_connections) == super::role_connections(None);
                 let ready = if usual { ready::take(conn, &keys, cluster.id, &head.hash).await? } else { None };
+                if asked.from_stock && ready.is_none() {
+                    return Err(needs_wait());
+                }
                 // What is made over it is not begun before this commits.
                 let server = (ready.is_none() && !background).then(|| {
                     let admin = cluster.admin.clone();

@@ -2,22 +2,30 @@
 
 use std::time::Instant;
 
-use super::CreateTenant;
 use super::again::Asked;
 use super::create::{Reserved, unfinished};
 use super::same::Wish;
 use super::trail::Trail;
+use super::{CreateTenant, Provisioned};
 use crate::control::operations::{self, Operation, OperationFilter, OperationKind};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::{self, Lock};
 use crate::fleet::migrations::Migrations;
-use crate::fleet::{Fleet, Silent, check_name, refused};
+use crate::fleet::{Fleet, OperationOptions, Silent, check_name, refused};
 use crate::router::MainConn;
 use uuid::Uuid;
 
 const ADMIN_IS_LOST: &str = "Its making was begun with a first administrator, whose password is kept nowhere: go on with \
     it, and wait (without `--no-wait` or `noWait`).";
+
+const NEEDS_WAIT: &str = "The first administrator's password is kept nowhere for a worker to set, and the stock has no \
+    tenant ready; wait (without `--no-wait` or `noWait`), or leave the administrator out.";
+
+/// The refusal of a tenant with an administrator that nobody would wait for.
+pub(super) fn needs_wait() -> ApiError {
+    ApiError::invalid_field("noWait", "needs_wait", NEEDS_WAIT).detail(NEEDS_WAIT)
+}
 
 /// Whether a worker will drive it.
 fn is_left(open: &Operation) -> bool {
@@ -26,7 +34,8 @@ fn is_left(open: &Operation) -> bool {
 
 impl Fleet {
     /// Takes a tenant in and leaves its making to a worker ([`Fleet::work`]), also one that was interrupted, failed or was
-    /// cancelled; one of the stock serves at once. It cannot have a first administrator, whose password is kept nowhere.
+    /// cancelled; one of the stock serves at once. It cannot have a first administrator, whose password is kept nowhere: see
+    /// [`Fleet::create_from_stock`].
     ///
     /// # Errors
     /// As [`Fleet::create`]; 422 for a first administrator, 409 where one, or something else, was asked for when it was begun.
@@ -34,13 +43,21 @@ impl Fleet {
         self.create_later_for(wanted, Asked::default()).await
     }
 
-    /// The same, for a request.
+    /// Makes a tenant of the stock, with its first administrator: what is left to do is done at once. One that was begun
+    /// before is gone on with, as by [`Fleet::create`].
+    ///
+    /// # Errors
+    /// As [`Fleet::create`]; 422 where the stock of its cluster has none. Nothing is begun then.
+    pub async fn create_from_stock(&self, wanted: &CreateTenant) -> ApiResult<Provisioned> {
+        let asked = Asked { from_stock: true, ..Asked::default() };
+        self.create_for(wanted, asked, None, &OperationOptions::default(), &Silent).await
+    }
+
+    /// As [`Fleet::create_later`], for a request.
     async fn create_later_for(&self, wanted: &CreateTenant, asked: Asked) -> ApiResult<TenantRecord> {
         check_name(wanted.name.as_deref())?;
         if wanted.admin.is_some() {
-            let said =
-                "The first administrator's password is kept nowhere, so it cannot be set later: wait, or leave it out.";
-            return Err(ApiError::invalid_field("admin", "needs_wait", said));
+            return Err(needs_wait());
         }
         if let Some(begun) = unfinished(&self.control, &wanted.slug, OperationKind::Create, None).await? {
             let (keys, wish, record) = (self.control.keys.clone(), Wish::from(wanted), begun.clone());

@@ -111,6 +111,35 @@ async fn a_tenant_is_taken_from_the_stock_and_the_stock_is_filled_again() {
     assert_eq!(stock(&app).await, ["ready"]);
 }
 
+/// Nobody waits, and the administrator is there. Where the stock has none, nothing is begun.
+#[actix_web::test]
+async fn one_that_nobody_waits_for_has_its_administrator_from_the_stock() {
+    const TENANTS: &str = "/api/v1/admin/tenants";
+    let app = TestApp::builder().start().await;
+    app.fleet_with_stock(2, None).keep_stock().await.unwrap();
+    let (first, second, never) = (unique("first"), unique("second"), unique("never"));
+    let create = async |slug: &str| {
+        let email = format!("admin@{slug}.test");
+        run(&app, &["tenant", "create", slug, "--admin-email", &email, "--no-wait", "--output", "json"]).await
+    };
+    let post = async |slug: &str| {
+        let body = json!({"slug": slug, "adminEmail": format!("admin@{slug}.test"), "noWait": true});
+        app.operator().post(TENANTS, body).await
+    };
+    let made = create(&first).await.expect(0).json();
+    assert_eq!(made["status"], "active", "{made}");
+    login(&app, &first, made["adminPassword"].as_str().unwrap()).await;
+    let made = post(&second).await.expect(201);
+    assert_eq!(made.data()["status"], "active", "{made:?}");
+    login(&app, &second, made.data()["adminPassword"].as_str().unwrap()).await;
+
+    assert_eq!(stock(&app).await, Vec::<String>::new());
+    let refused = create(&never).await.expect(4);
+    assert!(refused.stderr.contains("--no-wait"), "{refused:#?}");
+    assert_eq!(post(&never).await.expect(422).invalid(), [("noWait".to_owned(), "needs_wait".to_owned())]);
+    app.operator().get(&format!("{TENANTS}/{never}")).await.expect(404);
+}
+
 /// A worker makes whole what was taken and was not what it should be.
 #[actix_web::test]
 async fn one_that_nobody_waits_for_is_made_by_a_worker_where_the_stock_is_ill() {

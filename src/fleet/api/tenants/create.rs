@@ -50,8 +50,8 @@ pub struct NewTenant {
     #[garde(skip)]
     #[schema(value_type = Option<String>, format = Password)]
     pub admin_password: Option<SecretString>,
-    /// Answer at once: a worker makes it, unless the stock has one. Not with a first administrator, whose password is kept
-    /// nowhere.
+    /// Answer at once: a worker makes it, unless the stock has one. With a first administrator, whose password is kept nowhere
+    /// for a worker, the stock must have one.
     #[serde(default)]
     #[garde(skip)]
     pub no_wait: bool,
@@ -71,11 +71,6 @@ impl NewTenant {
             }
             (None, None) => None,
         };
-        if self.no_wait && admin.is_some() {
-            let said = "The first administrator's password is kept nowhere, so it cannot be set later: wait, or leave \
-                        the administrator out.";
-            return Err(ApiError::invalid_field("noWait", "needs_wait", said));
-        }
         Ok(CreateTenant {
             slug: self.slug,
             name: self.name,
@@ -100,7 +95,8 @@ pub struct CreatedTenant {
     pub pool: Option<PoolSnapshot>,
 }
 
-/// Makes a tenant on a cluster, and answers when it serves; with `noWait` at once, with the job that makes it.
+/// Makes a tenant on a cluster, and answers when it serves; with `noWait` at once, with the job that makes it, or
+/// with an administrator a tenant of the stock.
 ///
 /// The same call resumes one that was interrupted. The work goes on if the caller goes away. A repetition under an
 /// `Idempotency-Key` answers the same, but for a password that was made: that is shown once.
@@ -129,7 +125,7 @@ pub async fn create_tenant(
     idempotency: Idempotency,
     body: Json<NewTenant>,
 ) -> ApiResult<HttpResponse> {
-    let later = body.0.no_wait;
+    let no_wait = body.0.no_wait;
     let wanted = body.0.read()?;
     let fleet = fleet.into_inner();
     let keyed = idempotency.keyed(&router.installation().mac);
@@ -139,7 +135,7 @@ pub async fn create_tenant(
             return idempotency.respond(Answer::again(status, location, version, body)?, true);
         }
     };
-    if later {
+    if no_wait && wanted.admin.is_none() {
         let queueing = actix_web::rt::spawn(request::carried(async move {
             let queued = fleet.create_later_once(&wanted, claim.request()).await.map(accepted);
             fleet.settle(claim, queued, |answer| serde_json::to_value(answer.data()?).ok()).await
@@ -148,7 +144,7 @@ pub async fn create_tenant(
     }
     // The work goes on if the caller goes away, and its answer is kept.
     let making = actix_web::rt::spawn(request::carried(async move {
-        let made = fleet.create_once(&wanted, claim.request()).await.map_err(as_written);
+        let made = fleet.create_once(&wanted, claim.request(), no_wait).await.map_err(as_written);
         let answer = made.map(|made| {
             let made = ProvisionedView::from(made);
             let (id, version) = (made.tenant.id, made.tenant.version);
