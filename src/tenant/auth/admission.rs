@@ -171,7 +171,7 @@ impl SessionAdmission {
         let access = match (rights, &known) {
             _ if !self.stands(&standing) => None,
             (Some(rights), _) => Some(self.rights.learn(db.tenant(), &standing, rights).await),
-            (None, known) => known.as_ref().map(|known| known.access(standing.password_change_required)),
+            (None, known) => known.as_ref().map(|known| known.access(standing.password_change_required())),
         };
         Ok(Verdict { read_at, user: Some(standing.user_id), access })
     }
@@ -179,7 +179,7 @@ impl SessionAdmission {
     fn stands(&self, standing: &Standing) -> bool {
         standing.revoked_at.is_none()
             && self.clock.now() < standing.expires_at
-            && standing.status == UserStatus::Active.as_str()
+            && standing.status() == UserStatus::Active.as_str()
     }
 }
 

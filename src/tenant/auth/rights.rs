@@ -61,7 +61,7 @@ impl KnownRights {
         let access = Arc::new(Access {
             roles,
             permissions: permissions.into_iter().collect(),
-            password_change_required: standing.password_change_required,
+            password_change_required: standing.password_change_required(),
         });
         if let Some(marks) = standing.marks() {
             let known = Known { marks, access: access.clone() };

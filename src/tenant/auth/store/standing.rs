@@ -1,11 +1,12 @@
 //! Whether a session stands, and what its person may do.
 //!
 //! Written for a connection just opened, where most of a query's time goes into looking up its tables, columns, operators
-//! and functions for the first time: subqueries for one row are planned faster there than joins, and without `LIMIT`.
+//! and functions for the first time: a subquery for one row is planned faster there than a join or a subquery for each column,
+//! and without `LIMIT`.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Nullable, Record, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -18,11 +19,16 @@ use crate::tenant::teams;
 /// The schema that has marks (`V3__rights_marks.sql`).
 pub const MARKED_SINCE: i32 = 3;
 
-const STATUS: Fixed<Text> = fixed("(SELECT users.status FROM users WHERE users.id = sessions.user_id)");
-const PASSWORD_CHANGE_REQUIRED: Fixed<Bool> =
-    fixed("(SELECT users.password_change_required FROM users WHERE users.id = sessions.user_id)");
-const PERSON_MARK: Fixed<Nullable<SqlUuid>> =
-    fixed("(SELECT users.rights_mark FROM users WHERE users.id = sessions.user_id)");
+/// Status, whether the password is to be changed, and the mark.
+type PersonType = Record<(Text, Bool, Nullable<SqlUuid>)>;
+
+const PERSON: Fixed<PersonType> = fixed(
+    "(SELECT ROW(users.status, users.password_change_required, users.rights_mark) FROM users \
+     WHERE users.id = sessions.user_id)",
+);
+const UNMARKED: Fixed<PersonType> = fixed(
+    "(SELECT ROW(users.status, users.password_change_required, NULL::uuid) FROM users WHERE users.id = sessions.user_id)",
+);
 const ROLES_MARK: Fixed<Nullable<SqlUuid>> = fixed("(SELECT roles_mark.mark FROM roles_mark)");
 const NO_MARK: Fixed<Nullable<SqlUuid>> = fixed("NULL::uuid");
 const ROLES: Fixed<Array<Text>> = fixed(
@@ -55,16 +61,24 @@ pub struct Standing {
     pub user_id: UserId,
     pub expires_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
-    pub status: String,
-    pub password_change_required: bool,
-    person_mark: Option<Uuid>,
+    person: (String, bool, Option<Uuid>),
     roles_mark: Option<Uuid>,
 }
 
 impl Standing {
+    /// The person's.
+    pub fn status(&self) -> &str {
+        &self.person.0
+    }
+
+    /// Whether the person does that first.
+    pub fn password_change_required(&self) -> bool {
+        self.person.1
+    }
+
     /// The marks of the person's rights at that moment; none in a database that has none.
     pub fn marks(&self) -> Option<Marks> {
-        Some(Marks { person: self.person_mark?, roles: self.roles_mark? })
+        Some(Marks { person: self.person.2?, roles: self.roles_mark? })
     }
 }
 
@@ -77,11 +91,8 @@ pub struct Rights {
 
 /// All that the admission of a token asks whose person's rights are known with their marks.
 pub async fn standing(conn: &mut TenantConn, session: SessionId) -> QueryResult<Option<Standing>> {
-    let person = (STATUS, PASSWORD_CHANGE_REQUIRED, PERSON_MARK, ROLES_MARK);
-    let session = sessions::table.find(session);
-    let columns =
-        (sessions::user_id, sessions::expires_at, sessions::revoked_at, person.0, person.1, person.2, person.3);
-    session.select(columns).get_result(conn).await.optional()
+    let columns = (sessions::user_id, sessions::expires_at, sessions::revoked_at, PERSON, ROLES_MARK);
+    sessions::table.find(session).select(columns).get_result(conn).await.optional()
 }
 
 /// The same with the rights, in one statement: marks and rights are of one moment. Without marks in a database of an
@@ -91,16 +102,8 @@ pub async fn standing_with_rights(
     session: SessionId,
     schema: i32,
 ) -> QueryResult<Option<(Standing, Rights)>> {
-    let (person, roles) = if schema >= MARKED_SINCE { (PERSON_MARK, ROLES_MARK) } else { (NO_MARK, NO_MARK) };
+    let (person, roles) = if schema >= MARKED_SINCE { (PERSON, ROLES_MARK) } else { (UNMARKED, NO_MARK) };
     let rights = if schema >= teams::SINCE { (ALL_ROLES, ALL_PERMISSIONS) } else { (ROLES, PERMISSIONS) };
-    let standing = (
-        sessions::user_id,
-        sessions::expires_at,
-        sessions::revoked_at,
-        STATUS,
-        PASSWORD_CHANGE_REQUIRED,
-        person,
-        roles,
-    );
+    let standing = (sessions::user_id, sessions::expires_at, sessions::revoked_at, person, roles);
     sessions::table.find(session).select((standing, rights)).get_result(conn).await.optional()
 }
