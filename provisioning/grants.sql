@@ -6,10 +6,14 @@ REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT ALL ON SCHEMA public TO pg_database_owner;
 GRANT USAGE, CREATE ON SCHEMA tenantry TO pg_database_owner;
 
--- What a template of an earlier release held.
+-- What a template of an earlier release held, where it is one's clone.
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'tenantry_template_owner') THEN
+    IF EXISTS (
+        SELECT FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
+        WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname = 'tenantry_template_owner'
+          AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) THEN
         REASSIGN OWNED BY tenantry_template_owner TO pg_database_owner;
         REVOKE ALL ON SCHEMA public, tenantry FROM tenantry_template_owner;
     END IF;

@@ -121,6 +121,6 @@ mod tests {
         let each: Vec<_> = statements(&sql).collect();
         let alter = "ALTER DATABASE \"d\" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true";
         let grant = "GRANT CREATE, TEMPORARY ON DATABASE \"d\" TO pg_database_owner";
-        assert_eq!(each, ["REVOKE ALL ON DATABASE \"d\" FROM PUBLIC", grant, alter]);
+        assert_eq!(each, ["REVOKE ALL ON DATABASE \"d\" FROM PUBLIC, pg_database_owner", grant, alter]);
     }
 }

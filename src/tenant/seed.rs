@@ -5,7 +5,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
 use diesel::upsert::excluded;
-use diesel_async::{AsyncConnection, AsyncConnectionCore, RunQueryDsl};
+use diesel_async::{AsyncConnectionCore, RunQueryDsl};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use crate::kernel::{PermissionId, RoleId, UserId};
 /// What the database answers.
 pub async fn seed<C>(conn: &mut C) -> QueryResult<()>
 where
-    C: AsyncConnection<Backend = diesel::pg::Pg>,
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
 {
     let rows: Vec<_> = PERMISSIONS
         .iter()
@@ -66,7 +66,7 @@ where
 
 async fn grant<C>(conn: &mut C, role: &str, names: Vec<&str>) -> QueryResult<()>
 where
-    C: AsyncConnection<Backend = diesel::pg::Pg>,
+    C: AsyncConnectionCore<Backend = diesel::pg::Pg>,
 {
     diesel::sql_query(
         "INSERT INTO role_permissions (role_id, permission_id) \

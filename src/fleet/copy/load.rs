@@ -48,14 +48,14 @@ impl Load<'_> {
 
     /// The database, with nothing in it but the stamp. It is nobody's yet: none but an administrator connects.
     async fn make_empty(&self) -> ApiResult<()> {
-        let name = &*self.own.database;
+        let (name, role) = (&*self.own.database, &*self.own.user);
         let mut server = admin::open(self.admin).await?;
         admin::run_each(&mut server, sql::DATABASE_UNDO, &[("database", name)]).await?;
         admin::run_each(&mut server, sql::DATABASE_EMPTY, &[("database", name)]).await?;
         admin::run_each(&mut server, sql::ISOLATE, &[("database", name)]).await?;
         let mut inside = admin::open(&self.admin.with_database(name)).await?;
         let (tenant, installation) = (self.tenant.to_string(), self.installation.to_string());
-        let stamp = [("tenant_id", &*tenant), ("installation_id", &*installation)];
+        let stamp = [("role", role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
         admin::run(&mut inside, sql::STAMP, &stamp).await?;
         admin::run(&mut inside, sql::GRANTS, &[]).await
     }

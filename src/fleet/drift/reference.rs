@@ -51,7 +51,7 @@ async fn look(server: &mut AdminConn, cluster: &Cluster, migrations: &Migrations
     let target = cluster.admin.with_database(name);
     let mut inside = admin::open(&target).await?;
     let nobody = Uuid::nil().to_string();
-    let variables = [("tenant_id", &*nobody), ("installation_id", &*nobody)];
+    let variables = [("role", name), ("tenant_id", &*nobody), ("installation_id", &*nobody)];
     admin::run(&mut inside, sql::STAMP, &variables).await?;
     let owner = sql::fill("ALTER DATABASE :\"name\" OWNER TO :\"name\"", &[("name", name)]);
     server.batch_execute(&owner).await.map_err(ApiError::internal)?;

@@ -74,12 +74,12 @@ async fn grants(ground: &Ground, cluster: &Cluster) -> ApiResult<(usize, Vec<Fau
         known: &ground.known,
     };
     let mut faults = Vec::new();
-    // Who may connect besides the owner; a superuser may anyway, and whoever asks here is the administrator.
+    // Who may connect besides the owner, by whichever role; a superuser may anyway, and whoever asks here is the administrator.
     let connect = "SELECT d.datname || ' ' || coalesce(r.rolname, '') AS word \
         FROM pg_database d CROSS JOIN aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
         LEFT JOIN pg_roles r ON r.oid = a.grantee \
         WHERE d.datallowconn AND a.privilege_type = 'CONNECT' AND a.grantee <> d.datdba \
-        AND NOT coalesce(r.rolsuper OR r.rolname = current_user, false)";
+        AND NOT coalesce(r.rolsuper OR r.rolname IN (current_user, 'pg_database_owner'), false)";
     for line in admin::words(&mut server, connect).await? {
         let Some((database, role)) = line.split_once(' ') else { continue };
         if let Some((whose, subject)) = ours.shut(database, role, &cluster.name) {

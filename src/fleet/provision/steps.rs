@@ -14,7 +14,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::{admin, migrate_error, scram, sql, template};
 use crate::router::migrate::{MigrationSet, migrate_all};
-use crate::router::{AdminConn, MainConn};
+use crate::router::{AdminConn, MainConn, TenantTx};
 
 /// How often a clone is tried: the template may be in use for a moment, or just have been replaced.
 const CLONE_ATTEMPTS: u32 = 6;
@@ -90,7 +90,8 @@ pub(in crate::fleet) async fn grants(run: &mut Run<'_>) -> ApiResult<()> {
 /// The database says whose it is. A stamp that is there already must be this one.
 pub(in crate::fleet) async fn stamp(run: &mut Run<'_>) -> ApiResult<()> {
     let (tenant, installation) = (run.tenant.id.to_string(), run.installation.id.to_string());
-    let variables = [("tenant_id", &*tenant), ("installation_id", &*installation)];
+    let role = run.tenant.role_name.clone();
+    let variables = [("role", &*role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
     let ours = (run.tenant.id, run.installation.id);
     let inside = run.inside().await?;
     admin::run(inside, sql::STAMP, &variables).await?;
@@ -116,22 +117,27 @@ async fn apply(run: &Run<'_>, sets: &[&MigrationSet]) -> ApiResult<()> {
     migrate_all(&run.direct, sets, &run.fleet.settings.migrate).await.1.map_err(migrate_error)
 }
 
-/// Permissions and system roles; over the connection that is there, as the tenant's role.
+/// Permissions and system roles; over the connection of whoever is welcomed, where somebody is.
 pub(in crate::fleet) async fn seed(run: &mut Run<'_>) -> ApiResult<()> {
+    /// The first administrator's commit makes it durable.
+    const NOT_LAST: &str = "SET LOCAL synchronous_commit = off";
     let is_last = !run.in_one_go || run.first_admin.is_none();
-    let settings = format!(
-        "SET LOCAL ROLE {}; SET LOCAL search_path = public; SET LOCAL synchronous_commit = {}",
-        sql::ident(&run.tenant.role_name),
-        if is_last { "on" } else { "off" }
-    );
-    let inside = run.inside().await?;
-    inside
-        .transaction(async |conn: &mut AdminConn| {
-            conn.batch_execute(&settings).await?;
-            crate::tenant::seed(conn).await
-        })
-        .await
-        .map_err(ApiError::internal)
+    if let Some(db) = run.expected().await?.filter(|_| !is_last) {
+        let seeded = db.transaction(async |conn: &mut TenantTx| -> ApiResult<()> {
+            conn.batch_execute(NOT_LAST).await?;
+            Ok(crate::tenant::seed(&mut **conn).await?)
+        });
+        return seeded.await;
+    }
+    let own = run.own().await?;
+    own.transaction(async |conn: &mut AdminConn| {
+        if !is_last {
+            conn.batch_execute(NOT_LAST).await?;
+        }
+        crate::tenant::seed(conn).await
+    })
+    .await
+    .map_err(ApiError::internal)
 }
 
 /// The first administrator. Repeated, the password is the new one.

@@ -82,7 +82,10 @@ pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
 async fn look(ours: (TenantId, InstallationId), run: &mut Run<'_>) -> ApiResult<()> {
     // `postgres`, `template1` and every other tenant's; of a stranger's databases on this server we know nothing.
     let others = "SELECT datname::text AS word FROM pg_database \
-                  WHERE datallowconn AND datname <> current_database() AND has_database_privilege(oid, 'CONNECT') \
+                  WHERE datallowconn AND datname <> current_database() AND EXISTS ( \
+                      SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
+                      WHERE a.privilege_type = 'CONNECT' AND (a.grantee = 0 \
+                          OR a.grantee <> 'pg_database_owner'::regrole AND pg_has_role(a.grantee, 'USAGE'))) \
                   AND (datname IN ('postgres', 'template1') OR datname ~ '^t_[0-9a-f]{32}(_[0-9a-f]+)?$')";
     let others = match run.expected().await? {
         // The router has let in nobody but this tenant.

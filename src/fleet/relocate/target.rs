@@ -34,7 +34,7 @@ pub(super) async fn empty(run: &Run<'_>) -> ApiResult<()> {
     admin::run_each(&mut server, create, &variables).await?;
     admin::run_each(&mut server, sql::ISOLATE, &variables).await?;
     let (tenant, installation) = (run.tenant.id.to_string(), run.installation.id.to_string());
-    let variables = [("tenant_id", &*tenant), ("installation_id", &*installation)];
+    let variables = [("role", role), ("tenant_id", &*tenant), ("installation_id", &*installation)];
     let mut inside = admin::open(&run.at_target()?).await?;
     for file in [sql::STAMP, sql::GRANTS] {
         admin::run(&mut inside, file, &variables).await?;

@@ -44,8 +44,8 @@ pub struct MigrateOptions {
     pub wait: Duration,
     /// Server-side bound on each statement; none lets it take its time. What runs outside of a transaction has none.
     pub statement_timeout: Option<Duration>,
-    /// A role to become first, so that what is made belongs to it. Without one, `pg_database_owner` where the history of a
-    /// set belongs to that.
+    /// A role to become first, so that what is made belongs to it. Without one, `pg_database_owner` where a tenant's histories
+    /// belong to that.
     pub role: Option<String>,
     /// Whose database it has to be.
     pub stamp: Option<Stamp>,
@@ -191,7 +191,7 @@ async fn bring(
         // Whoever held the lock before us may have done it.
         histories = session.look(sets, options.stamp, None).await?;
     }
-    session.prepare(sets, options).await?;
+    session.prepare(options).await?;
     let assumed = histories.iter().any(History::is_assumed);
     match apply_all(&session, sets, &histories, options, applied).await {
         Err(error) if assumed && sets.iter().any(|set| contradicts(&error, set)) => {

@@ -32,10 +32,15 @@ enum Found {
     Other(String),
 }
 
-/// Runs a file's statements, and remembers it. Nobody queues up behind what waits for a lock here, and nothing has a bound
-/// of time: it may take hours.
-pub(super) async fn run(line: &Line, sql: &str, wait: Duration, remember: &str) -> Result<(), Fault> {
-    let patience = format!("SET lock_timeout = {}; SET statement_timeout = 0", wait.as_millis().max(1));
+/// Runs a file's statements as whoever it `becomes`, and remembers it. Nobody queues up behind what waits for a lock here,
+/// and nothing has a bound of time: it may take hours.
+pub(super) async fn run(
+    line: &Line,
+    sql: &str,
+    wait: Duration,
+    (becomes, remember): (&str, &str),
+) -> Result<(), Fault> {
+    let patience = format!("{becomes}SET lock_timeout = {}; SET statement_timeout = 0", wait.as_millis().max(1));
     line.tell(&patience, None).await?;
     for statement in statements(sql) {
         match NewIndex::of(statement) {

@@ -10,11 +10,13 @@ use tokio_postgres::{Error as PgError, SimpleQueryMessage, SimpleQueryRow};
 use super::fault::Fault;
 use super::line::{GRACE, Line};
 use super::set::{MigrationSet, file_name, without_transaction};
-use super::{MigrateError, MigrateOptions, outside};
+use super::{BUILT_IN_HISTORY, MigrateError, MigrateOptions, OPERATOR_HISTORY, outside};
 use crate::kernel::Clock;
 use crate::router::connect::{ConnectError, ConnectFailure, Target};
 use crate::router::stamp::Stamp;
 
+/// Whose only member is whoever owns the database.
+const OWNER: &str = "pg_database_owner";
 /// Key of the advisory lock: "tenantry" in ASCII.
 const LOCK_KEY: i64 = 0x7465_6e61_6e74_7279;
 
@@ -26,6 +28,8 @@ pub(super) struct Session {
     locked: bool,
     /// Whether the histories were there at the first look; else each is asked for.
     all_there: bool,
+    /// What makes it the role that migrations run as, where that is another than the one that logged in.
+    becomes: String,
 }
 
 /// What was applied, in the order of versions.
@@ -88,7 +92,7 @@ impl History {
 impl Session {
     pub(super) async fn open(target: &Target, options: &MigrateOptions) -> Result<Self, MigrateError> {
         let line = Line::open(target, options.statement_timeout, options.lock_timeout).await?;
-        Ok(Self { line, brief: Some(brief(options)), locked: false, all_there: true })
+        Ok(Self { line, brief: Some(brief(options)), locked: false, all_there: true, becomes: String::new() })
     }
 
     /// Whether it holds the database's lock.
@@ -187,20 +191,25 @@ impl Session {
 
     /// Makes the session ready to apply something: as the role that was asked for; else as the owner of the database, by the
     /// role of that name, if what is there belongs to that. What migrations make has one owner then: a view or function of
-    /// one that reads a table of another would have no right to it.
-    pub(super) async fn prepare(&self, sets: &[&MigrationSet], options: &MigrateOptions) -> Result<(), MigrateError> {
-        let sql = match &options.role {
-            Some(role) => format!("SET ROLE \"{}\"", role.replace('"', "\"\"")),
-            None => {
-                let histories: Vec<_> = sets.iter().map(|set| format!("to_regclass('{}')", set.history)).collect();
-                format!(
-                    "SELECT set_config('role', 'pg_database_owner', false) FROM pg_class \
-                     WHERE oid IN ({}) AND relowner = 'pg_database_owner'::regrole LIMIT 1",
-                    histories.join(", ")
-                )
-            }
+    /// one that reads a table of another would have no right to it. Where the histories have several, whoever logged in may
+    /// use them all.
+    pub(super) async fn prepare(&mut self, options: &MigrateOptions) -> Result<(), MigrateError> {
+        let role = match &options.role {
+            Some(role) => Some(role.as_str()),
+            None => self.is_owner_s().await.map_err(Fault::of_history)?.then_some(OWNER),
         };
-        self.line.tell(&sql, self.brief).await.map_err(Fault::of_history)
+        self.becomes = role.map_or_else(String::new, |role| format!("SET ROLE \"{}\";", role.replace('"', "\"\"")));
+        Ok(())
+    }
+
+    /// Whether all that is remembered in this database, of whichever set, belongs to [`OWNER`].
+    async fn is_owner_s(&self) -> Result<bool, Fault> {
+        let histories = [BUILT_IN_HISTORY, OPERATOR_HISTORY].map(|name| format!("to_regclass('{name}')")).join(", ");
+        let sql = format!(
+            "SELECT coalesce(bool_and(relowner = '{OWNER}'::regrole), false) FROM pg_class WHERE oid IN ({histories})"
+        );
+        let rows = split(self.line.ask(&sql, self.brief).await?);
+        Ok(rows.first().and_then(|rows| rows.first()).is_some_and(|row| row.get(0) == Some("t")))
     }
 
     /// Applies one migration, and remembers it in the same transaction, if it runs in one. What is to be `checked` then is
@@ -216,15 +225,16 @@ impl Session {
     ) -> Result<(), MigrateError> {
         let sql = migration.sql().unwrap_or_default();
         let statement_timeout = options.statement_timeout.map_or(0, |most| most.as_millis().max(1));
-        let lock_timeout = format!("SET lock_timeout = {};", options.lock_timeout.as_millis().max(1));
+        // Before each of them: a file may end as another role.
+        let begins = format!("{}SET lock_timeout = {};", self.becomes, options.lock_timeout.as_millis().max(1));
         let remember =
             format!("{}{}", if history.known { String::new() } else { table(set.history) }, row(set, migration));
         let done = if without_transaction(sql) {
-            outside::run(&self.line, sql, options.wait, &remember).await
+            outside::run(&self.line, sql, options.wait, (&self.becomes, &remember)).await
         } else {
             // The history first: who had it already is told so before anything is done twice.
             let whole = format!(
-                "{lock_timeout}SET statement_timeout = {statement_timeout};BEGIN;\n{remember};\n{checked}{sql}\n;\nCOMMIT"
+                "{begins}SET statement_timeout = {statement_timeout};BEGIN;\n{remember};\n{checked}{sql}\n;\nCOMMIT"
             );
             let done = self.line.tell(&whole, most(sql, options)).await;
             if matches!(done, Err(Fault::Said(_))) {

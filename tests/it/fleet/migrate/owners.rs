@@ -1,6 +1,7 @@
 //! Whose it is what migrations make.
 
 use super::ground::Ground;
+use crate::support::binary::run_with;
 use crate::support::db;
 
 const OWNERS: &str = "SELECT DISTINCT kind || ' of ' || pg_get_userbyid(owner) AS word FROM ( \
@@ -39,7 +40,9 @@ async fn what_migrations_make_is_whose_the_rest_is() {
     let ground = Ground::new(2).await;
     let (now, earlier) = (ground.database("t00x").await, ground.database("t01x").await);
     make_it_earlier(&earlier).await;
-    ground.write("V1__notes.sql", SQL);
+    // A file may end as another role.
+    ground.write("V1__notes.sql", &format!("{SQL}; RESET ROLE"));
+    ground.write("V2__more.sql", "CREATE TABLE more (it int)");
     assert_eq!(ground.migrate(&[], 0).await["migrated"], 2);
     assert_eq!(db::words(&now, OWNERS).await, owned_by("pg_database_owner"));
     assert_eq!(db::words(&earlier, OWNERS).await, owned_by(&earlier.database));
@@ -50,6 +53,36 @@ async fn what_migrations_make_is_whose_the_rest_is() {
     }
     // Either is what it should be.
     ground.fleet(&["drift"]).await.expect(0);
+}
+
+/// The operator's migrations are applied alone to what was copied from before there were any.
+#[actix_web::test]
+async fn a_copy_s_first_migration_is_the_owner_s_too() {
+    let ground = Ground::new(1).await;
+    ground.write("V1__notes.sql", SQL);
+    run_with(&ground.environment(), &["tenant", "clone", "t00x", "copied"]).await.expect(0);
+    let copy = ground.database("copied").await;
+    assert_eq!(db::words(&copy, OWNERS).await, owned_by("pg_database_owner"));
+    ground.write(
+        "V2__more.sql",
+        "ALTER TABLE notes ADD more text; CREATE OR REPLACE VIEW noted AS SELECT note, more FROM notes",
+    );
+    ground.migrate(&["--only", "copied"], 0).await;
+}
+
+/// A node of before may have migrated it meanwhile, as the tenant's role.
+#[actix_web::test]
+async fn where_the_histories_have_two_owners_migrations_go_on() {
+    let ground = Ground::new(1).await;
+    ground.write("V1__notes.sql", SQL);
+    ground.migrate(&[], 0).await;
+    let database = ground.database("t00x").await;
+    let role = &database.database;
+    let mixed =
+        format!("ALTER TABLE tenantry.operator_history OWNER TO \"{role}\"; ALTER TABLE notes OWNER TO \"{role}\"");
+    db::execute(&database, &mixed).await;
+    ground.write("V2__more.sql", "ALTER TABLE notes ADD more text; ALTER TABLE contacts ADD noted text");
+    ground.migrate(&[], 0).await;
 }
 
 /// Who is let in by mistake is nobody there: only the owner of a database is a member of that role.
@@ -83,6 +116,6 @@ async fn what_an_earlier_template_held_is_the_owner_s_in_the_end() {
     }
     let whose = "SELECT pg_get_userbyid(relowner)::text AS word FROM pg_class WHERE relname = 'contacts'";
     assert_eq!(db::word(&database, whose).await, "pg_database_owner");
-    // It has nothing there any more.
+    // It has nothing there any more, and who may not act for it is not asked to.
     db::execute(&database, "DROP ROLE tenantry_template_owner").await;
 }
