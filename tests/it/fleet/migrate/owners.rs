@@ -65,7 +65,7 @@ async fn a_copy_s_first_migration_is_the_owner_s_too() {
     assert_eq!(db::words(&copy, OWNERS).await, owned_by("pg_database_owner"));
     ground.write(
         "V2__more.sql",
-        "ALTER TABLE notes ADD more text; CREATE OR REPLACE VIEW noted AS SELECT note, more FROM notes",
+        "ALTER TABLE notes ADD more text; DROP VIEW noted; CREATE VIEW noted AS SELECT note, more FROM notes",
     );
     ground.migrate(&["--only", "copied"], 0).await;
 }
