@@ -205,11 +205,9 @@ impl Session {
     /// Whether all that is remembered in this database, of whichever set, belongs to [`OWNER`].
     async fn is_owner_s(&self) -> Result<bool, Fault> {
         let histories = [BUILT_IN_HISTORY, OPERATOR_HISTORY].map(|name| format!("to_regclass('{name}')")).join(", ");
-        let sql = format!(
-            "SELECT coalesce(bool_and(relowner = '{OWNER}'::regrole), false) FROM pg_class WHERE oid IN ({histories})"
-        );
-        let rows = split(self.line.ask(&sql, self.brief).await?);
-        Ok(rows.first().and_then(|rows| rows.first()).is_some_and(|row| row.get(0) == Some("t")))
+        let sql = format!("SELECT relowner = '{OWNER}'::regrole FROM pg_class WHERE oid IN ({histories})");
+        let rows: Vec<_> = split(self.line.ask(&sql, self.brief).await?).into_iter().flatten().collect();
+        Ok(!rows.is_empty() && rows.iter().all(|row| row.get(0) == Some("t")))
     }
 
     /// Applies one migration, and remembers it in the same transaction, if it runs in one. What is to be `checked` then is
