@@ -126,21 +126,28 @@ impl Operators {
         totp::enrolment(&open(&control.keys, id, sealed)?, ISSUER, email)
     }
 
-    /// Other recovery codes, for whoever confirmed the second factor and was not told of the first ones.
+    /// Other recovery codes, for whoever confirmed the second factor by this code and was not told of the first ones. None
+    /// where there is no such second factor: the codes of another one are not replaced.
     ///
     /// # Errors
-    /// 409 if there is no second factor any more.
-    pub async fn other_codes(&self, id: OperatorId) -> ApiResult<Vec<SecretString>> {
+    /// If the control plane does not answer.
+    pub async fn other_codes(&self, id: OperatorId, code: SecretString) -> ApiResult<Option<Vec<SecretString>>> {
         let (codes, digests) = totp::recovery_codes();
-        let replaced = async move |conn: &mut MainConn| -> ApiResult<()> {
-            let counts = o::table.find(id).filter(o::totp_confirmed_at.is_not_null());
-            if counts.select(o::id).for_update().first::<OperatorId>(conn).await.optional()?.is_none() {
-                return Err(ApiError::new(Code::Conflict).detail("There is no second factor any more."));
+        let control = self.control();
+        let keys = control.keys.clone();
+        let replace = async move |conn: &mut MainConn| -> ApiResult<bool> {
+            let factor = o::table.find(id).select((o::totp_sealed, o::totp_confirmed_at)).for_update();
+            let factor = factor.first::<(Option<Vec<u8>>, Option<DateTime<Utc>>)>(conn).await.optional()?;
+            let Some((Some(sealed), Some(confirmed_at))) = factor else { return Ok(false) };
+            let seed = open(&keys, id, sealed)?;
+            if totp::step_of(&seed, code.expose_secret(), confirmed_at.timestamp()).is_none() {
+                return Ok(false);
             }
-            set_recovery_codes(conn, id, &digests).await
+            set_recovery_codes(conn, id, &digests).await?;
+            Ok(true)
         };
-        self.control().db.transaction(replaced).await.map_err(fault)?;
-        Ok(codes)
+        let replaced = control.db.transaction(replace).await.map_err(fault)?;
+        Ok(replaced.then_some(codes))
     }
 
     /// The second factor counts from here on, and this session has shown it; the operator's others, which have not, end.

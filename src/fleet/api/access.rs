@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{ChangeRefusals, Refusals};
 use crate::control::operators::{Oneself, Operator, Operators};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::rest::totp::Enrolment;
 use crate::rest::{Answer, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Replay};
@@ -103,6 +103,10 @@ pub struct RecoveryCodes {
     pub recovery_codes: Vec<String>,
 }
 
+fn is_gone() -> ApiError {
+    ApiError::new(Code::Conflict).detail("The second factor that this confirmed is there no more.")
+}
+
 /// Confirms the second factor by its first code: from here on a login asks for one, and other sessions end.
 #[utoipa::path(
     tag = "admin",
@@ -129,7 +133,7 @@ pub async fn confirm_totp(
     let effect = async move |replay: Replay| -> ApiResult<Answer<RecoveryCodes>> {
         let codes = match replay {
             Replay::First => operators.confirm(operator.id, operator.session, body.0.code).await?,
-            Replay::Again => operators.other_codes(operator.id).await?,
+            Replay::Again => operators.other_codes(operator.id, body.0.code).await?.ok_or_else(is_gone)?,
         };
         let recovery_codes = codes.iter().map(|code| code.expose_secret().to_owned()).collect();
         Ok(Answer::ok(RecoveryCodes { recovery_codes }))

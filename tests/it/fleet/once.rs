@@ -135,6 +135,18 @@ async fn a_job_is_begun_once() {
     assert_eq!((again.id(), again.header("idempotency-replayed")), (job.id(), Some("true")));
 }
 
+/// A new operator, signed in, and how they log in.
+async fn operator(app: &TestApp) -> (Persona, Value) {
+    let email = format!("{}@operators.test", unique("self"));
+    let login = json!({"email": email, "password": "an uncommon sentence of five words"});
+    let mut body = login.clone();
+    body["role"] = json!("support");
+    app.operator().post("/api/v1/admin/operators", body).await.expect(201);
+    let nobody = app.anonymous();
+    let token = nobody.post("/api/v1/admin/auth/login", login.clone()).await.expect(200);
+    (nobody.bearing(token.data()["accessToken"].as_str().expect("a token")), login)
+}
+
 /// Whoever lost the answer asks again: that is no wrong guess, and nobody is left without recovery codes.
 #[actix_web::test]
 async fn operators_change_their_own_access_once() {
@@ -177,6 +189,30 @@ async fn operators_change_their_own_access_once() {
     assert!(log_in(new).await["accessToken"].is_string());
     // Where it does not count any more, there are no codes to be had by the same request.
     once.post(&confirm, given).await.refused(409, "conflict");
+}
+
+/// Whose codes are repeated is the second factor that the request confirmed, and not the one that is there by now.
+#[actix_web::test]
+async fn a_late_repetition_leaves_another_second_factor_s_recovery_codes_alone() {
+    let app = TestApp::shared().await;
+    let (who, login) = operator(app).await;
+    let totp = "/api/v1/admin/auth/mfa/totp";
+    let confirm = format!("{totp}/confirm");
+    let enrolled = async || {
+        let told = who.post(totp, Value::Null).await.expect(200);
+        json!({"code": code(app, told.data()["secret"].as_str().expect("a seed"))})
+    };
+    let (first, once) = (enrolled().await, who.with("idempotency-key", &unique("first")));
+    let codes = once.post(&confirm, first.clone()).await.expect(200);
+    let remove = json!({"code": codes.data()["recoveryCodes"][0]});
+    who.post(&format!("{totp}/remove"), remove).await.expect(204);
+    let second = enrolled().await;
+    let codes = who.with("idempotency-key", &unique("second")).post(&confirm, second).await.expect(200);
+
+    once.post(&confirm, first).await.refused(409, "conflict");
+    let half = app.anonymous().post("/api/v1/admin/auth/login", login).await.expect(200);
+    let further = json!({"mfaToken": half.data()["mfaToken"], "code": codes.data()["recoveryCodes"][0]});
+    app.anonymous().post("/api/v1/admin/auth/mfa", further).await.expect(200);
 }
 
 /// As a process leaves it that dies between what it made and the answer: the same request finds that, and makes nothing.
