@@ -14,7 +14,7 @@ use super::lock::Lock;
 use crate::control::requests::{self, Begun, Kept};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{OperatorId, request};
-use crate::rest::{Answer, Idempotency, Keyed, Replay};
+use crate::rest::{Answer, Idempotency, Keyed};
 use crate::router::MainConn;
 
 /// How long a request with a key waits while as many are worked on as may be.
@@ -31,10 +31,22 @@ pub(super) enum Turn {
     Repeat(Kept),
 }
 
+/// How far the same request came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It is new.
+    Nothing,
+    /// It was begun. Perhaps it was done, but no answer was kept.
+    Begun,
+    /// It was answered.
+    Answered,
+}
+
 /// The right to do what a request asks for, and the memory of it.
 pub(super) struct Claim {
     /// The request. One that a crash interrupted is the same when it is sent again.
     pub(super) id: Uuid,
+    before: Before,
     /// Nobody else works on it meanwhile; absent where the request has no key.
     lock: Option<Box<(Lock, OwnedSemaphorePermit)>>,
 }
@@ -80,6 +92,23 @@ impl Fleet {
         T: Serialize + 'static,
         F: AsyncFnOnce(Self, Uuid) -> ApiResult<Answer<T>> + 'static,
     {
+        self.once_told(who, idempotency, async move |fleet: Self, id: Uuid, _: Before| effect(fleet, id).await).await
+    }
+
+    /// As [`Self::once_known`], for what leaves no trace of the request: the effect is told as well whether it was begun before.
+    ///
+    /// # Errors
+    /// As [`Self::once`].
+    pub(super) async fn once_told<T, F>(
+        &self,
+        who: OperatorId,
+        idempotency: Idempotency,
+        effect: F,
+    ) -> ApiResult<HttpResponse>
+    where
+        T: Serialize + 'static,
+        F: AsyncFnOnce(Self, Uuid, Before) -> ApiResult<Answer<T>> + 'static,
+    {
         let claim = match self.turn_of(who, &idempotency).await? {
             Turn::Do(claim) => claim,
             Turn::Repeat(Kept { status, location, version, body }) => {
@@ -88,14 +117,14 @@ impl Fleet {
         };
         let fleet = self.clone();
         let doing = actix_web::rt::spawn(request::carried(async move {
-            let done = effect(fleet.clone(), claim.id).await;
+            let done = effect(fleet.clone(), claim.id, claim.before).await;
             fleet.settle(claim, done, |answer| serde_json::to_value(answer.data()?).ok()).await
         }));
         idempotency.respond(doing.await.map_err(ApiError::internal)??, false)
     }
 
     /// As [`Self::once`], for an answer with secrets: its head alone is kept, and the effect is asked for a fresh one when the
-    /// same request is sent again.
+    /// same request is sent again. It is told how far that came before.
     ///
     /// # Errors
     /// As [`Self::once`].
@@ -107,15 +136,15 @@ impl Fleet {
     ) -> ApiResult<HttpResponse>
     where
         T: Serialize + 'static,
-        F: AsyncFnOnce(Replay) -> ApiResult<Answer<T>> + 'static,
+        F: AsyncFnOnce(Before) -> ApiResult<Answer<T>> + 'static,
     {
         let claim = match self.turn_of(who, &idempotency).await? {
             Turn::Do(claim) => claim,
-            Turn::Repeat(_) => return idempotency.respond(effect(Replay::Again).await?, true),
+            Turn::Repeat(_) => return idempotency.respond(effect(Before::Answered).await?, true),
         };
         let fleet = self.clone();
         let doing = actix_web::rt::spawn(request::carried(async move {
-            let done = effect(Replay::First).await;
+            let done = effect(claim.before).await;
             fleet.settle(claim, done, |_| None).await
         }));
         idempotency.respond(doing.await.map_err(ApiError::internal)??, false)
@@ -136,7 +165,9 @@ impl Fleet {
     /// # Errors
     /// 409 `idempotency_in_progress`, 422 `idempotency_key_reused`.
     pub(super) async fn turn(&self, scope: &str, keyed: Option<Keyed>) -> ApiResult<Turn> {
-        let Some(keyed) = keyed else { return Ok(Turn::Do(Claim { id: Uuid::now_v7(), lock: None })) };
+        let Some(keyed) = keyed else {
+            return Ok(Turn::Do(Claim { id: Uuid::now_v7(), before: Before::Nothing, lock: None }));
+        };
         let place = place(&self.keyed, PATIENCE).await?;
         let name = format!("request {scope}\n{}", keyed.key);
         let Some(lock) = Lock::named(&self.locks, &self.control, &name).await? else {
@@ -146,13 +177,15 @@ impl Fleet {
         let db = &self.control.db;
         let begun =
             db.transaction(async move |conn: &mut MainConn| requests::begin(conn, &scope, &keyed, now).await).await?;
-        Ok(match begun {
-            Begun::Open(id) => Turn::Do(Claim { id, lock: Some(Box::new((lock, place))) }),
+        let (id, before) = match begun {
+            Begun::New(id) => (id, Before::Nothing),
+            Begun::Open(id) => (id, Before::Begun),
             Begun::Answered(kept) => {
                 lock.release().await;
-                Turn::Repeat(kept)
+                return Ok(Turn::Repeat(kept));
             }
-        })
+        };
+        Ok(Turn::Do(Claim { id, before, lock: Some(Box::new((lock, place))) }))
     }
 
     /// Keeps what came of a claim: the head of its answer, and `body` if there are no secrets in it. An error leaves
@@ -163,7 +196,7 @@ impl Fleet {
         done: ApiResult<Answer<T>>,
         body: impl FnOnce(&Answer<T>) -> Option<serde_json::Value>,
     ) -> ApiResult<Answer<T>> {
-        let Claim { id, lock: Some(held) } = claim else { return done };
+        let Claim { id, lock: Some(held), .. } = claim else { return done };
         let (lock, _place) = *held;
         let db = &self.control.db;
         match &done {

@@ -190,6 +190,15 @@ impl Operators {
         if right { Ok(codes) } else { Err(wrong()) }
     }
 
+    /// Whether a login asks this operator for a second factor.
+    ///
+    /// # Errors
+    /// If the control plane does not answer.
+    pub async fn has_second_factor(&self, id: OperatorId) -> ApiResult<bool> {
+        let found = async move |conn: &mut MainConn| store::find(conn, id).await;
+        Ok(self.control().db.read(found).await.map_err(fault)?.second_factor)
+    }
+
     /// Takes the second factor away, for whoever has it in hand.
     ///
     /// # Errors

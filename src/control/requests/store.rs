@@ -29,7 +29,9 @@ pub struct Kept {
 /// What is known of a key.
 #[derive(Debug)]
 pub enum Begun {
-    /// The request is new, or a crash kept the first one from its end; its identity.
+    /// The request is new; its identity.
+    New(Uuid),
+    /// It was begun and has no answer: a crash kept it from its end, say. Its identity.
     Open(Uuid),
     /// It was answered.
     Answered(Kept),
@@ -78,7 +80,7 @@ pub async fn begin(conn: &mut MainConn, scope: &str, keyed: &Keyed, now: DateTim
                 ))
                 .execute(conn)
                 .await?;
-            Ok(Begun::Open(id))
+            Ok(Begun::New(id))
         }
     }
 }

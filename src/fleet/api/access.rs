@@ -5,13 +5,15 @@ use garde::Validate;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{ChangeRefusals, Refusals};
 use crate::control::operators::{Oneself, Operator, Operators};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
+use crate::fleet::once::Before;
 use crate::rest::totp::Enrolment;
-use crate::rest::{Answer, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Replay};
+use crate::rest::{Answer, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery};
 
 /// Another password.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -51,13 +53,16 @@ pub async fn change_password(
     body: Json<ChangeOperatorPassword>,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
-    let effect = async move |_: Fleet| -> ApiResult<Answer<()>> {
+    let effect = async move |_: Fleet, _: Uuid, before: Before| -> ApiResult<Answer<()>> {
         let ChangeOperatorPassword { current_password, new_password } = body.0;
-        let whose = (operator.id, operator.email.as_str(), operator.session);
-        operators.change_password(whose, current_password, new_password).await?;
+        let email = operator.email.as_str();
+        // Where it was changed and nobody heard, the present one is the new one, and no wrong guess.
+        if before == Before::Nothing || !operators.has_password(who, email, new_password.clone()).await? {
+            operators.change_password((who, email, operator.session), current_password, new_password).await?;
+        }
         Ok(Answer::no_content())
     };
-    fleet.once(who, idempotency, effect).await
+    fleet.once_told(who, idempotency, effect).await
 }
 
 /// A code, to show that the authenticator is at hand.
@@ -86,10 +91,11 @@ pub async fn enrol_totp(
     idempotency: Idempotency,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
-    let effect = async move |replay: Replay| -> ApiResult<Answer<Enrolment>> {
-        Ok(Answer::ok(match replay {
-            Replay::First => operators.enrol(operator.id, &operator.email).await?,
-            Replay::Again => operators.begun(operator.id, &operator.email).await?,
+    let effect = async move |before: Before| -> ApiResult<Answer<Enrolment>> {
+        Ok(Answer::ok(match before {
+            // One that waits is none yet: who was not told of it gets another.
+            Before::Nothing | Before::Begun => operators.enrol(operator.id, &operator.email).await?,
+            Before::Answered => operators.begun(operator.id, &operator.email).await?,
         }))
     };
     fleet.once_secret(who, idempotency, effect).await
@@ -130,10 +136,16 @@ pub async fn confirm_totp(
     body: Json<OtpCode>,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
-    let effect = async move |replay: Replay| -> ApiResult<Answer<RecoveryCodes>> {
-        let codes = match replay {
-            Replay::First => operators.confirm(operator.id, operator.session, body.0.code).await?,
-            Replay::Again => operators.other_codes(operator.id, body.0.code).await?.ok_or_else(is_gone)?,
+    let effect = async move |before: Before| -> ApiResult<Answer<RecoveryCodes>> {
+        let code = body.0.code;
+        let other = match before {
+            Before::Nothing => None,
+            Before::Begun => operators.other_codes(operator.id, code.clone()).await?,
+            Before::Answered => Some(operators.other_codes(operator.id, code.clone()).await?.ok_or_else(is_gone)?),
+        };
+        let codes = match other {
+            Some(codes) => codes,
+            None => operators.confirm(operator.id, operator.session, code).await?,
         };
         let recovery_codes = codes.iter().map(|code| code.expose_secret().to_owned()).collect();
         Ok(Answer::ok(RecoveryCodes { recovery_codes }))
@@ -164,9 +176,12 @@ pub async fn remove_totp(
     body: Json<OtpCode>,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
-    let effect = async move |_: Fleet| -> ApiResult<Answer<()>> {
-        operators.remove_second_factor(who, body.0.code).await?;
+    let effect = async move |_: Fleet, _: Uuid, before: Before| -> ApiResult<Answer<()>> {
+        // Where it was removed and nobody heard, there is none that the code could be of.
+        if before == Before::Nothing || operators.has_second_factor(who).await? {
+            operators.remove_second_factor(who, body.0.code).await?;
+        }
         Ok(Answer::no_content())
     };
-    fleet.once(who, idempotency, effect).await
+    fleet.once_told(who, idempotency, effect).await
 }

@@ -215,6 +215,38 @@ async fn a_late_repetition_leaves_another_second_factor_s_recovery_codes_alone()
     app.anonymous().post("/api/v1/admin/auth/mfa", further).await.expect(200);
 }
 
+/// As a process leaves it that dies between the change and the answer.
+#[actix_web::test]
+async fn a_change_of_one_s_own_access_without_an_answer_is_no_wrong_guess() {
+    let app = TestApp::builder().start().await;
+    let (who, mut login) = operator(&app).await;
+    let lost = async |path: &str, body: Value, status: u16| {
+        let once = who.with("idempotency-key", &unique("once"));
+        once.post(path, body.clone()).await.expect(status);
+        db::execute(app.control_database(), "UPDATE request_records SET status = NULL").await;
+        let again = once.post(path, body).await.expect(status);
+        assert_eq!(again.header("idempotency-replayed"), None, "{path}: no answer was kept");
+        again
+    };
+    let new = json!("quite another sentence of words");
+    let change = json!({"currentPassword": login["password"], "newPassword": new});
+    lost("/api/v1/admin/auth/change-password", change, 204).await;
+
+    let totp = "/api/v1/admin/auth/mfa/totp";
+    let told = who.post(totp, Value::Null).await.expect(200);
+    let given = json!({"code": code(&app, told.data()["secret"].as_str().expect("a seed"))});
+    let confirmed = lost(&format!("{totp}/confirm"), given, 200).await;
+    let codes = &confirmed.data()["recoveryCodes"];
+    assert_eq!(codes.as_array().map(Vec::len), Some(10));
+    lost(&format!("{totp}/remove"), json!({"code": codes[0]}), 204).await;
+
+    let wrong = "SELECT count(*)::text AS word FROM operator_login_attempts";
+    assert_eq!(db::word(app.control_database(), wrong).await, "0");
+    login["password"] = new;
+    let signed_in = app.anonymous().post("/api/v1/admin/auth/login", login).await.expect(200);
+    assert!(signed_in.data()["accessToken"].is_string(), "{signed_in:?}");
+}
+
 /// As a process leaves it that dies between what it made and the answer: the same request finds that, and makes nothing.
 #[actix_web::test]
 async fn what_was_made_without_an_answer_is_found_by_the_same_request() {
