@@ -164,7 +164,7 @@ impl Operators {
         let (codes, digests) = totp::recovery_codes();
         let (control, now) = (self.control(), self.control().clock.now());
         let keys = control.keys.clone();
-        let subject = self.guessed(CODES, id).await?;
+        let subject = self.tried(id, now).await?;
         let right = control
             .db
             .transaction(async move |conn: &mut MainConn| -> ApiResult<bool> {
@@ -206,7 +206,7 @@ impl Operators {
     pub async fn remove_second_factor(&self, id: OperatorId, code: SecretString) -> ApiResult<()> {
         let (control, now) = (self.control(), self.control().clock.now());
         let keys = control.keys.clone();
-        let subject = self.guessed(CODES, id).await?;
+        let subject = self.tried(id, now).await?;
         let right = control
             .db
             .transaction(async move |conn: &mut MainConn| -> ApiResult<bool> {
@@ -223,6 +223,18 @@ impl Operators {
         if right { Ok(()) } else { Err(wrong()) }
     }
 
+    /// What tries at an operator's second factor are counted as. Refused before one waits for its turn, and holds a
+    /// connection of the control plane's meanwhile, where it would not be looked at.
+    ///
+    /// # Errors
+    /// `too_many_attempts`.
+    async fn tried(&self, id: OperatorId, now: DateTime<Utc>) -> ApiResult<guesses::Subject> {
+        let subject = self.guessed(CODES, id).await?;
+        let look = async move |conn: &mut MainConn| guesses::look(conn, &subject, now).await;
+        self.control().db.read(look).await.map_err(fault)?;
+        Ok(subject)
+    }
+
     /// Whether a code is this operator's and was not used before. Counted like a password, so that six digits are not
     /// guessed.
     ///
@@ -230,7 +242,7 @@ impl Operators {
     /// `too_many_attempts`.
     pub(super) async fn check_code(&self, id: OperatorId, code: SecretString) -> ApiResult<bool> {
         let (control, now) = (self.control(), self.control().clock.now());
-        let subject = self.guessed(CODES, id).await?;
+        let subject = self.tried(id, now).await?;
         let keys = control.keys.clone();
         control
             .db

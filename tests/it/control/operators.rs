@@ -8,6 +8,8 @@ use tenantry::kernel::crypto::MasterKeys;
 use tenantry::router::MainDb;
 use tenantry::testing::{TestApp, TestCluster};
 
+use super::operator_access::operator;
+use crate::support::authenticator::code;
 use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
@@ -178,4 +180,31 @@ async fn an_operator_gets_in_from_where_they_came_in_before() {
         log_in(elsewhere, "wrong").await.refused(401, "invalid_credentials");
     }
     log_in(desk, password).await.refused(429, "too_many_attempts");
+}
+
+/// Tries that are not looked at keep no connections of the control plane's busy.
+#[actix_web::test]
+async fn a_try_at_a_second_factor_that_is_locked_waits_for_no_other() {
+    let app = TestApp::builder().start().await;
+    let (_, email, who) = operator(&app, "support", &[]).await;
+    let totp = "/api/v1/admin/auth/mfa/totp";
+    let (confirm, remove) = (format!("{totp}/confirm"), format!("{totp}/remove"));
+    let told = who.post(totp, json!({})).await.expect(200);
+    let right = code(&app, told.data()["secret"].as_str().expect("a secret"));
+    who.post(&confirm, json!({"code": right})).await.expect(200);
+    let login = json!({"email": email, "password": "an uncommon sentence of five words"});
+    let half = app.anonymous().post("/api/v1/admin/auth/login", login).await.expect(200);
+    let wrong = json!({"code": "000000"});
+    for _ in 0..5 {
+        who.post(&remove, wrong.clone()).await.refused(422, "validation_failed");
+    }
+    // As somebody's try does that is being judged.
+    let mut other = db::open(app.control_database()).await;
+    let hold = "SELECT pg_advisory_lock(('x' || left(encode(subject, 'hex'), 16))::bit(64)::bigint)::text AS word \
+                FROM operator_login_attempts";
+    assert_eq!(db::words_on(&mut other, hold).await.len(), 1, "the second factor alone");
+    who.post(&remove, wrong.clone()).await.refused(429, "too_many_attempts");
+    who.post(&confirm, wrong).await.refused(429, "too_many_attempts");
+    let further = json!({"mfaToken": half.data()["mfaToken"], "code": "000000"});
+    app.anonymous().post("/api/v1/admin/auth/mfa", further).await.refused(429, "too_many_attempts");
 }
