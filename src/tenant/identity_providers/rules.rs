@@ -61,7 +61,8 @@ const MAX_SECRET_CHARS: usize = 4_000;
 pub(super) fn client_secret_shape<C>(secret: &SecretString, _: &C) -> garde::Result {
     match secret.expose_secret().chars().count() {
         0..=MAX_SECRET_CHARS => Ok(()),
-        _ => Err(garde::Error::new(format!("is longer than {MAX_SECRET_CHARS} characters"))),
+        // The words of garde's own rule, by which the field's code is told.
+        _ => Err(garde::Error::new(format!("length is greater than {MAX_SECRET_CHARS}"))),
     }
 }
 

@@ -44,7 +44,6 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
         (json!({"allowedDomains": ["com"]}), "allowedDomains[0]"),
         (json!({"defaultRole": "none"}), "defaultRole"),
         (json!({"kind": "github", "clientSecret": null}), "clientSecret"),
-        (json!({"clientSecret": "ü".repeat(4001)}), "clientSecret"),
     ] {
         let refused = acme.admin().post(path, with(more.clone())).await;
         assert_eq!(refused.invalid()[0].0, field, "{more}");
@@ -63,8 +62,10 @@ async fn providers_are_changed_by_who_may_and_has_just_shown_it() {
     assert_eq!(refused.invalid(), [("defaultRole".to_owned(), "beyond_own_permissions".to_owned())]);
     acme.admin().patch(&one, json!({"enabled": true})).await.expect(200);
 
-    for (length, status) in [(4000, 200), (4001, 422)] {
-        acme.admin().patch(&one, json!({"clientSecret": "ü".repeat(length)})).await.expect(status);
+    acme.admin().patch(&one, json!({"clientSecret": "ü".repeat(4000)})).await.expect(200);
+    let long = json!({"clientSecret": "ü".repeat(4001)});
+    for refused in [acme.admin().patch(&one, long.clone()).await, acme.admin().post(path, with(long)).await] {
+        assert_eq!(refused.invalid(), [("clientSecret".to_owned(), "too_long".to_owned())]);
     }
 
     // An old proof is none.
