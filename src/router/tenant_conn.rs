@@ -120,11 +120,8 @@ impl TenantConn {
         // `sql_query`, `dsl::sql` that is sent alone (within a query it is a part of that one's only statement), and what
         // an application brings of its own.
         let name = std::any::type_name::<T>().strip_prefix(BUILDER);
-        // What a transaction may not say takes no values, by PostgreSQL's grammar.
-        let built = name.is_some_and(|name| {
-            !name.starts_with("sql_query::") || (self.is_alone() && name.starts_with("sql_query::UncheckedBind"))
-        });
-        if built {
+        // Values make no difference: PostgreSQL runs a COMMIT to which one is bound.
+        if name.is_some_and(|name| !name.starts_with("sql_query::")) {
             return Ok(());
         }
         let mut words = PgQueryBuilder::new();

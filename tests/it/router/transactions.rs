@@ -185,6 +185,8 @@ async fn a_transaction_neither_ends_itself_nor_sets_what_outlives_it() {
             tx.batch_execute("INSERT INTO contacts (id, last_name) VALUES (gen_random_uuid(), 'Ghost')").await?;
             let refused = diesel::sql_query(words).execute(tx).await;
             assert!(refused.is_err(), "{words}");
+            let bound = diesel::sql_query(words).bind::<diesel::sql_types::Integer, _>(1).execute(tx).await;
+            assert!(matches!(bound, Err(diesel::result::Error::QueryBuilderError(_))), "{words}: {bound:?}");
             Ok(tx.batch_execute(&batch).await?)
         });
         let error = work.await.unwrap_err();
