@@ -60,6 +60,7 @@ mod tests {
             "SET LOCAL lock_timeout = 1; set constraints all deferred; SET TRANSACTION READ ONLY",
             "DO $$ BEGIN NULL; END $$; LOCK TABLE t",
             "SELECT 1; -- COMMIT",
+            r"SELECT E'a\'; end'",
             "",
         ] {
             assert!(stay_within(words), "{words}");
@@ -67,6 +68,7 @@ mod tests {
         for words in [
             "COMMIT",
             "SELECT 1; end",
+            r"SELECT E'\''; COMMIT",
             "-- now\n/* at last */ rollback;",
             "SET search_path = x",
             "SET SESSION x = 1",

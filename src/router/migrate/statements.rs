@@ -37,13 +37,13 @@ pub(in crate::router) fn past_blanks(mut text: &str) -> &str {
     }
 }
 
-/// How many bytes belong to what begins here: a quoted text, a comment, or one character. What is not closed goes to the
-/// end: the server says what is wrong with it.
+/// How many bytes belong to what begins here: a quoted text, a comment, a word, or one character. What is not closed goes
+/// to the end: the server says what is wrong with it.
 fn skipped(rest: &str) -> usize {
     let until = |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
     match rest.as_bytes()[0] {
         quote @ (b'\'' | b'"') => until(if quote == b'"' { "\"" } else { "'" }, 1),
-        b'-' if rest.starts_with("--") => until("\n", 2),
+        b'-' if rest.starts_with("--") => rest.find(['\n', '\r']).map_or(rest.len(), |at| at + 1),
         b'/' if rest.starts_with("/*") => comment(rest),
         b'$' => match rest[1..].find('$') {
             Some(end) if rest[1..=end].bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80) => {
@@ -51,8 +51,38 @@ fn skipped(rest: &str) -> usize {
             }
             _ => 1,
         },
-        _ => rest.chars().next().map_or(1, char::len_utf8),
+        b'e' | b'E' if rest[1..].starts_with('\'') => escaped(rest),
+        // Whole, since an E or a $ within it begins nothing.
+        byte if is_of_word(byte) && !byte.is_ascii_digit() => {
+            rest.bytes().position(|b| !is_of_word(b) && b != b'$').unwrap_or(rest.len())
+        }
+        _ => 1,
     }
+}
+
+const fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+/// A text of the kind `E'…'`, in which a backslash takes what follows along. What is quoted on a line further on, with
+/// nothing in between, belongs to it.
+fn escaped(rest: &str) -> usize {
+    let (bytes, mut at) = (rest.as_bytes(), 2);
+    while at < bytes.len() {
+        at += match bytes[at] {
+            b'\\' => 2,
+            b'\'' => {
+                let after = past_blanks(&rest[at + 1..]);
+                let blanks = &rest[at + 1..rest.len() - after.len()];
+                if !after.starts_with('\'') || !(blanks.is_empty() || blanks.contains(['\n', '\r'])) {
+                    return at + 1;
+                }
+                blanks.len() + 2
+            }
+            _ => 1,
+        };
+    }
+    rest.len()
 }
 
 /// Comments of this kind hold one another.
@@ -90,5 +120,18 @@ mod tests {
         assert_eq!(statements("SELECT $1; SELECT 'ü''s;'"), ["SELECT $1", "SELECT 'ü''s;'"]);
         assert_eq!(statements("SELECT 'open"), ["SELECT 'open"]);
         assert!(statements(" ;\n-- nothing\n").is_empty());
+        assert_eq!(statements("SELECT 1 AS é$x$; -- a\rCOMMIT; SELECT $é$;$é$").len(), 3);
+    }
+
+    #[test]
+    fn a_backslash_takes_a_quote_along_where_postgresql_says_so() {
+        for sql in [r"SELECT E'a\'; end'", r"SELECT e'\\''; ü\'; end'", "SELECT E'a' -- b\n '\\'; end'"] {
+            assert_eq!(statements(sql), [sql]);
+        }
+        for sql in
+            [r"SELECT E'\''; COMMIT", r"SELECT E'\\'; COMMIT", r"SELECT type'\'; COMMIT", r"SELECT E'' '\'; COMMIT"]
+        {
+            assert_eq!(statements(sql).len(), 2, "{sql}");
+        }
     }
 }
