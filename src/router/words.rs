@@ -1,6 +1,6 @@
 //! What a statement in words may say on a connection on which others are, or will be.
 
-use super::migrate::statements::{past_blanks, statements};
+use super::migrate::statements::{statements, tokens};
 
 /// What one may begin with where others read.
 const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
@@ -25,11 +25,11 @@ pub(super) fn only_read(words: &str) -> bool {
 
 /// Whether a statement leaves the end of its transaction to whoever began it, and what it sets ends then too.
 pub(super) fn stays_within(statement: &str) -> bool {
-    let not_of_a_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-    let mut words = past_blanks(statement).split(not_of_a_word).filter(|word| !word.is_empty());
-    let first = words.next().unwrap_or_default();
+    // PostgreSQL passes over statements that are empty.
+    let mut said = tokens(statement).skip_while(|token| *token == ";");
+    let first = said.next().unwrap_or_default();
     if first.eq_ignore_ascii_case("SET") {
-        return words.next().is_some_and(|what| is_of(what, &ENDING));
+        return said.next().is_some_and(|what| is_of(what, &ENDING));
     }
     !is_of(first, &LASTING)
 }
@@ -61,6 +61,7 @@ mod tests {
             "DO $$ BEGIN NULL; END $$; LOCK TABLE t",
             "SELECT 1; -- COMMIT",
             r"SELECT E'a\'; end'",
+            "SET /* for now */ LOCAL lock_timeout = 1",
             "",
         ] {
             assert!(stay_within(words), "{words}");
@@ -72,12 +73,15 @@ mod tests {
             "-- now\n/* at last */ rollback;",
             "SET search_path = x",
             "SET SESSION x = 1",
+            "SET /* local */ search_path = x",
             "set",
             "PREPARE TRANSACTION 'x'",
             "LISTEN x",
         ] {
             assert!(!stay_within(words), "{words}");
         }
-        assert!(!stays_within("; COMMIT"), "PostgreSQL passes over what is empty");
+        for words in ["; COMMIT", "; -- now\nCOMMIT", "/* */ ;; /* */ commit"] {
+            assert!(!stays_within(words), "{words}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A file's statements one by one, for those that run outside of a transaction.
 
+use std::iter;
+
 /// Splits at the semicolons that are not within quotes, dollar quotes or comments. Statements of comments alone are
 /// left out.
 pub(in crate::router) fn statements(sql: &str) -> Vec<&str> {
@@ -26,8 +28,21 @@ pub(in crate::router) fn statements(sql: &str) -> Vec<&str> {
     found
 }
 
+/// What a text consists of, without white space and comments: words, quoted texts, and characters that stand alone.
+pub(in crate::router) fn tokens(mut text: &str) -> impl Iterator<Item = &str> {
+    iter::from_fn(move || {
+        text = past_blanks(text);
+        if text.is_empty() {
+            return None;
+        }
+        let (token, rest) = text.split_at(skipped(text));
+        text = rest;
+        Some(token)
+    })
+}
+
 /// The text without the white space and the comments that it begins with.
-pub(in crate::router) fn past_blanks(mut text: &str) -> &str {
+pub(super) fn past_blanks(mut text: &str) -> &str {
     loop {
         text = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
         if !text.starts_with("--") && !text.starts_with("/*") {
@@ -121,6 +136,12 @@ mod tests {
         assert_eq!(statements("SELECT 'open"), ["SELECT 'open"]);
         assert!(statements(" ;\n-- nothing\n").is_empty());
         assert_eq!(statements("SELECT 1 AS é$x$; -- a\rCOMMIT; SELECT $é$;$é$").len(), 3);
+    }
+
+    #[test]
+    fn tokens_are_what_is_said() {
+        let sql = "; -- now\nSET/* x */lock_timeout='1 s'--";
+        assert_eq!(tokens(sql).collect::<Vec<_>>(), [";", "SET", "lock_timeout", "=", "'1 s'"]);
     }
 
     #[test]
