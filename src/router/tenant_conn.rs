@@ -16,9 +16,10 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{BoxStream, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use super::migrate::statements::statements;
 use super::passing::Passing;
 use super::pools::{Lease, Mode};
-use super::words::{only_read, stay_within, stays_within};
+use super::words::{only_reads, stays_within};
 use super::work::{Fault, Work};
 
 /// Where diesel's own queries are from.
@@ -104,15 +105,16 @@ impl TenantConn {
     }
 
     /// Others use the connection too, now or later: words must leave its session as they found it.
-    fn may_say(&self, words: &str, in_transaction: fn(&str) -> bool) -> QueryResult<()> {
-        let (may, remedy) = if self.is_alone() {
+    fn may_say(&self, statements: &[&str]) -> QueryResult<()> {
+        let (may, remedy): (fn(&str) -> bool, &str) = if self.is_alone() {
             let remedy = "a transaction neither ends itself nor sets what outlives it; use the closure's answer, \
                           TenantTx::savepoint, SET LOCAL";
-            (in_transaction(words), remedy)
+            (stays_within, remedy)
         } else {
-            (only_read(words), "TenantDb::read only reads; use TenantDb::transaction for this statement")
+            (only_reads, "TenantDb::read only reads; use TenantDb::transaction for this statement")
         };
-        if may { Ok(()) } else { Err(diesel::result::Error::QueryBuilderError(remedy.into())) }
+        let all = statements.iter().all(|statement| may(statement));
+        if all { Ok(()) } else { Err(diesel::result::Error::QueryBuilderError(remedy.into())) }
     }
 
     fn may_run<T: QueryFragment<Pg> + QueryId>(&self, query: &T) -> QueryResult<()> {
@@ -127,7 +129,7 @@ impl TenantConn {
         let mut words = PgQueryBuilder::new();
         query.to_sql(&mut words, &Pg)?;
         // It is one statement: of several PostgreSQL prepares none.
-        self.may_say(&words.finish(), stays_within)
+        self.may_say(&[&words.finish()])
     }
 
     /// Sends words of the router's own.
@@ -210,7 +212,7 @@ impl Stream for Rows<'_> {
 
 impl SimpleAsyncConnection for TenantConn {
     async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
-        self.may_say(query, stay_within)?;
+        self.may_say(&statements(query))?;
         self.say(query).await
     }
 }

@@ -1,6 +1,6 @@
 //! What a statement in words may say on a connection on which others are, or will be.
 
-use super::migrate::statements::{statements, tokens};
+use super::migrate::statements::tokens;
 
 /// What one may begin with where others read.
 const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
@@ -14,13 +14,11 @@ fn is_of(word: &str, list: &[&str]) -> bool {
     list.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// Whether words only read, and leave the session as they found it.
-pub(super) fn only_read(words: &str) -> bool {
-    words.split(';').all(|statement| {
-        let first = statement.split_ascii_whitespace().next().unwrap_or_default();
-        let first = first.split('(').next().unwrap_or_default();
-        first.is_empty() || is_of(first, &READING)
-    })
+/// Whether a statement only reads, and leaves the session as it found it. A comment at its head is none that is known.
+pub(super) fn only_reads(statement: &str) -> bool {
+    let said = statement.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+    let first = said.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    said.is_empty() || said.starts_with('(') || is_of(first, &READING)
 }
 
 /// Whether a statement leaves the end of its transaction to whoever began it, and what it sets ends then too.
@@ -34,23 +32,30 @@ pub(super) fn stays_within(statement: &str) -> bool {
     !is_of(first, &LASTING)
 }
 
-/// The same of several.
-pub(super) fn stay_within(words: &str) -> bool {
-    statements(words).into_iter().all(stays_within)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::migrate::statements::statements;
 
     #[test]
     fn readers_only_read() {
-        for words in ["SELECT 1", " select(1) ; show all;", "(VALUES (1))", ""] {
-            assert!(only_read(words), "{words}");
+        for words in
+            ["SELECT 1", " select(1) ; show all;", "(VALUES (1))", "", "SELECT string_agg(name, '; ') FROM t; TABLE t"]
+        {
+            assert!(statements(words).into_iter().all(only_reads), "{words}");
         }
-        for words in ["BEGIN", "SELECT 1; COMMIT", "/* SELECT */ SET x = 1", "INSERT INTO t VALUES (1)"] {
-            assert!(!only_read(words), "{words}");
+        assert!(only_reads("SELECT string_agg(name, '; ') FROM t"));
+        for words in [
+            "BEGIN",
+            "SELECT 1; COMMIT",
+            "/* SELECT */ SET x = 1",
+            "INSERT INTO t VALUES (1)",
+            "SELECT ';'; /* */ BEGIN",
+            "SELECTED",
+        ] {
+            assert!(!statements(words).into_iter().all(only_reads), "{words}");
         }
+        assert!(!only_reads(" ; COMMIT"), "PostgreSQL passes over what is empty");
     }
 
     #[test]
@@ -64,7 +69,7 @@ mod tests {
             "SET /* for now */ LOCAL lock_timeout = 1",
             "",
         ] {
-            assert!(stay_within(words), "{words}");
+            assert!(statements(words).into_iter().all(stays_within), "{words}");
         }
         for words in [
             "COMMIT",
@@ -78,7 +83,7 @@ mod tests {
             "PREPARE TRANSACTION 'x'",
             "LISTEN x",
         ] {
-            assert!(!stay_within(words), "{words}");
+            assert!(!statements(words).into_iter().all(stays_within), "{words}");
         }
         for words in ["; COMMIT", "; -- now\nCOMMIT", "/* */ ;; /* */ commit"] {
             assert!(!stays_within(words), "{words}");
