@@ -15,13 +15,16 @@ use crate::kernel::TenantId;
 
 /// Requests of one held tenant that may wait at once on this node.
 const MAX_WAITERS: usize = 1024;
+/// The longest that a request waits, whatever its registry says: for a hold that a move may ask for (ten minutes), and what
+/// the move needs to be taken back.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(660);
 /// What somebody is told who cannot wait any longer.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Whom a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// A request: it waits for as long as its tenant is held.
+    /// A request: it waits for as long as its tenant is held, within reason.
     Request,
     /// Work that no request brings: other tenants wait for it, so that `hold_timeout` is all it waits.
     Background,
@@ -31,7 +34,7 @@ impl Asker {
     /// How long it waits for a tenant that is held for so long yet.
     fn patience(self, hold_timeout: Duration, left: Duration) -> Duration {
         match self {
-            Self::Request => hold_timeout.max(left),
+            Self::Request => hold_timeout.max(left.min(LONGEST_PATIENCE)),
             Self::Background => hold_timeout,
         }
     }
@@ -154,6 +157,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let patience = |asker: Asker, left| asker.patience(seconds(40), seconds(left)).as_secs();
         assert_eq!((patience(Asker::Request, 600), patience(Asker::Request, 3)), (600, 40));
+        assert_eq!(patience(Asker::Request, 24 * 86_400), 660, "nobody waits for days");
         assert_eq!((patience(Asker::Background, 600), patience(Asker::Background, 3)), (40, 40));
     }
 }

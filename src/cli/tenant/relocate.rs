@@ -7,7 +7,7 @@ use super::make::HaltArgs;
 use super::{explain, fleet};
 use crate::cli::Context;
 use crate::cli::progress::Bar;
-use crate::cli::spans::bound;
+use crate::cli::spans::hold;
 use crate::config::Span;
 use crate::fleet::MoveTenant;
 use crate::fleet::relocate::Method;
@@ -23,8 +23,8 @@ pub struct MoveArgs {
     /// Cluster to move it to.
     #[arg(long, value_name = "CLUSTER", conflicts_with = "confirm")]
     to: Option<String>,
-    /// How long its requests may wait; past that the move is taken back.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = bound)]
+    /// How long its requests may wait, at most 10m; past that the move is taken back.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = hold)]
     hold_deadline: Span,
     /// How the rows get there: dump or replicate [default: by the size of its database].
     #[arg(long)]

@@ -10,12 +10,9 @@ use utoipa::ToSchema;
 use super::{ChangeRefusals, JobView, Refusals, accepted, spans, tenant_of};
 use crate::control::operators::Operator;
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::relocate::{HOLD_DEADLINE, Method};
+use crate::fleet::relocate::{HOLD_DEADLINE, LONGEST_HOLD, Method};
 use crate::fleet::{Fleet, MoveTenant};
 use crate::rest::{Envelope, Idempotency, Json, NoQuery, Path};
-
-/// The longest that requests may wait for a move.
-const LONGEST_HOLD: Duration = Duration::from_secs(600);
 
 /// Where a tenant is to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]

@@ -25,7 +25,7 @@ mod weigh;
 pub(super) use abandoned::Abandoned;
 pub use compare::TableChecksum;
 pub(super) use replicate::{forget_at as forget_subscription, name as slot_name};
-pub use request::{HOLD_DEADLINE, MoveTenant, Moved, Relocation};
+pub use request::{HOLD_DEADLINE, LONGEST_HOLD, MoveTenant, Moved, Relocation};
 pub use steps::{Method, Step};
 
 use crate::control::operations::{self, Operation, OperationKind};

@@ -23,6 +23,9 @@ pub struct MoveTenant {
 /// How long requests may be held, if nobody says otherwise.
 pub const HOLD_DEADLINE: Duration = Duration::from_secs(30);
 
+/// The longest that they may be held.
+pub const LONGEST_HOLD: Duration = Duration::from_secs(600);
+
 impl Default for MoveTenant {
     fn default() -> Self {
         Self { to: None, hold_deadline: HOLD_DEADLINE, method: None }

@@ -117,7 +117,11 @@ async fn a_bound_of_no_time_or_of_too_much_is_refused() {
         let refused = operator.post("/api/v1/admin/fleet/migrations", body).await.refused(422, "validation_failed");
         assert_eq!(refused.invalid()[0].0, field);
     }
-    run(app, &["tenant", "move", "nobody-here", "--to", "local", "--hold-deadline", "25d"]).await.expect(2);
+    for hold in ["11m", "25d"] {
+        let said =
+            run(app, &["tenant", "move", "nobody-here", "--to", "local", "--hold-deadline", hold]).await.expect(2);
+        assert!(said.stderr.contains("10m"), "{said:?}");
+    }
 }
 
 /// While nodes of two releases run, the older leaves alone what was asked of the newer; and what another node has just
