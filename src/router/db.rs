@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub struct TenantDb {
     router: Router,
     tenant: Arc<Tenant>,
-    asker: Asker,
+    pub(super) asker: Asker,
 }
 
 impl fmt::Debug for TenantDb {
@@ -39,6 +39,12 @@ impl TenantDb {
     /// The same for work that no request brings.
     pub(super) fn in_background(self) -> Self {
         Self { asker: Asker::Background, ..self }
+    }
+
+    /// The same with what the registry says of the tenant by now.
+    #[cfg(feature = "server")]
+    pub(super) fn at(self, tenant: Arc<Tenant>) -> Self {
+        Self { tenant, ..self }
     }
 
     /// A connection of the tenant.

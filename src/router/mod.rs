@@ -242,7 +242,7 @@ impl Router {
             newer = self.0.registry.newer(db.tenant()).await;
         }
         match newer.filter(|tenant| tenant.schema_version >= version) {
-            Some(tenant) => Ok(TenantDb::new(self.clone(), tenant)),
+            Some(tenant) => Ok(db.at(tenant)),
             None => Err(Error::SchemaOutdated { retry_after: Duration::from_secs(5) }),
         }
     }

@@ -8,6 +8,8 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::kernel::crypto::random;
 use crate::router::connect::{Target, TlsMode, TlsPolicy};
+#[cfg(feature = "server")]
+use crate::router::hold::Asker;
 use crate::router::tenant::{ClusterRef, Registration, TenantKind};
 use crate::router::{ClaimsOnly, Router, RouterConfig, TenantConn};
 
@@ -18,6 +20,8 @@ struct Source {
     down: std::sync::atomic::AtomicBool,
     /// Whom it speaks of, whoever is asked for.
     another: Mutex<Option<TenantId>>,
+    /// Whether its tenants have another schema by now.
+    migrated: std::sync::atomic::AtomicBool,
 }
 
 pub(in crate::router) fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
@@ -68,9 +72,11 @@ impl Registry for Source {
             return Err(Error::control_plane("down"));
         }
         let another = *self.another.lock().unwrap();
-        // Newer than what is known, if it were believed.
-        let generation = if another.is_some() { 2 } else { 1 };
-        Ok(read.map(|status| Tenant { generation, ..tenant(another.unwrap_or(id), status) }))
+        let migrated = self.migrated.load(Ordering::SeqCst);
+        let schema_version = 1 + i32::from(migrated);
+        // Another is newer than what is known, if it were believed.
+        let generation = 1 + i64::from(another.is_some() || migrated);
+        Ok(read.map(|status| Tenant { generation, schema_version, ..tenant(another.unwrap_or(id), status) }))
     }
     async fn id_by_slug(&self, _: &Slug) -> Result<Option<TenantId>> {
         Ok(None)
@@ -90,6 +96,7 @@ fn source(permits: usize) -> Arc<Source> {
         gate: Semaphore::new(permits),
         down: false.into(),
         another: Mutex::default(),
+        migrated: false.into(),
     })
 }
 
@@ -220,5 +227,21 @@ async fn a_kept_database_is_refused_like_a_new_one() {
     router.0.registry.changed(id, &"acme".parse().unwrap());
     let read = db.read(async |_: &mut TenantConn| -> Result<()> { Ok(()) }).await;
     assert!(matches!(read, Err(Error::ControlPlane(_))), "{read:?}");
+    router.shutdown().await;
+}
+
+/// Work that no request brings waits no longer for a held tenant since its schema was behind.
+#[cfg(feature = "server")]
+#[tokio::test]
+async fn a_database_whose_schema_was_behind_is_for_the_same_asker() {
+    let source = source(10);
+    let config = RouterConfig::new("http://localhost");
+    let router = Router::start(source.clone(), Arc::new(ClaimsOnly), config).await.unwrap();
+    let id = TenantId::generate();
+    let db = router.of_tenant(id).await.unwrap();
+    source.migrated.store(true, Ordering::SeqCst);
+    let newer = router.at_schema(db.clone(), 2).await.unwrap();
+    assert_eq!((db.tenant().schema_version, newer.tenant().schema_version), (1, 2));
+    assert_eq!((db.asker, newer.asker), (Asker::Background, Asker::Background));
     router.shutdown().await;
 }
