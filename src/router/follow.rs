@@ -125,7 +125,8 @@ async fn heed(registry: &RegistryCache, rollout: &Rollout, mut generation: i64, 
         tokio::time::sleep(PAUSE).await;
         tokio::select! {
             () = tokio::time::sleep(jittered(POLL_EVERY)) => {}
-            announced = source.announced() => if announced.is_err() {
+            // One that does not answer is asked no sooner for what it announces.
+            announced = source.announced(), if !lost => if announced.is_err() {
                 tokio::time::sleep(jittered(POLL_EVERY)).await;
             }
         }

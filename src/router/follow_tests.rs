@@ -29,6 +29,9 @@ struct Slow {
     /// Announcements without end, and how many there were.
     restless: AtomicBool,
     announced: AtomicUsize,
+    /// Whether it says what changed, and that it was asked though it does not.
+    mute: AtomicBool,
+    refused: Notify,
 }
 
 impl Slow {
@@ -53,6 +56,10 @@ impl Registry for Slow {
         Ok(None)
     }
     async fn changes_since(&self, generation: Option<i64>) -> Result<Changes> {
+        if self.mute.load(Ordering::SeqCst) {
+            self.refused.notify_one();
+            return Err(Error::control_plane("on purpose"));
+        }
         let next = self.changes.lock().unwrap().pop_front();
         Ok(next.unwrap_or_else(|| Changes { generation: generation.unwrap_or(0), ..Changes::default() }))
     }
@@ -89,6 +96,21 @@ async fn announcements_without_end_take_nobodys_turn() {
         tokio::task::yield_now().await;
     }
     assert!(source.announced.load(Ordering::SeqCst) < 1000, "others have their turn in between");
+    following.abort();
+}
+
+#[tokio::test]
+async fn what_does_not_answer_is_asked_at_the_polls_pace_whatever_it_announces() {
+    let source = Arc::new(Slow { restless: true.into(), mute: true.into(), ..Slow::default() });
+    let (registry, pools) = (Arc::new(RegistryCache::new(source.clone())), pools(source.clone()));
+    let following = tokio::spawn(follow(registry, pools, Arc::default(), Clock::system(), 1));
+    source.refused.notified().await;
+    source.refused.notified().await;
+    assert_eq!(source.announced.load(Ordering::SeqCst), 1, "before it was known to be away");
+    source.mute.store(false, Ordering::SeqCst);
+    while source.announced.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
     following.abort();
 }
 
