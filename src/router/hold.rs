@@ -135,6 +135,9 @@ impl Router {
             let heard = self.0.registry.heard();
             tokio::pin!(heard);
             heard.as_mut().enable();
+            if self.pools().is_closed() {
+                return Err(unavailable());
+            }
             tenant = self.current(&tenant).await?;
             let Some(left) = self.held_for(&tenant) else { return Ok(tenant) };
             if Instant::now() >= deadline {

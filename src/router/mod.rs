@@ -264,11 +264,13 @@ impl Router {
     }
 
     /// Stops following the registry and closes all pools, waiting at most five seconds for the servers. Nothing is opened
-    /// after: whoever comes is refused with [`Error::TenantUnavailable`].
+    /// after: whoever comes, or waits for a tenant that is held, is refused with [`Error::TenantUnavailable`].
     pub async fn shutdown(&self) {
         for task in &self.0.background {
             task.abort();
         }
+        self.0.pools.end();
+        self.0.registry.wake();
         self.0.pools.close().await;
     }
 

@@ -188,6 +188,11 @@ impl RegistryCache {
         self.news.notified()
     }
 
+    /// Whoever waits for that looks again, though nothing changed.
+    pub(super) fn wake(&self) {
+        self.news.notify_waiters();
+    }
+
     pub(super) fn source(&self) -> &Arc<dyn Registry> {
         &self.source
     }

@@ -22,6 +22,8 @@ struct Source {
     another: Mutex<Option<TenantId>>,
     /// Whether its tenants have another schema by now.
     migrated: std::sync::atomic::AtomicBool,
+    /// Until when they are held.
+    held: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
 }
 
 pub(in crate::router) fn tenant(id: TenantId, status: TenantStatus) -> Tenant {
@@ -76,7 +78,9 @@ impl Registry for Source {
         let schema_version = 1 + i32::from(migrated);
         // Another is newer than what is known, if it were believed.
         let generation = 1 + i64::from(another.is_some() || migrated);
-        Ok(read.map(|status| Tenant { generation, schema_version, ..tenant(another.unwrap_or(id), status) }))
+        let held_until = *self.held.lock().unwrap();
+        let told = |status| Tenant { generation, schema_version, held_until, ..tenant(another.unwrap_or(id), status) };
+        Ok(read.map(told))
     }
     async fn id_by_slug(&self, _: &Slug) -> Result<Option<TenantId>> {
         Ok(None)
@@ -97,6 +101,7 @@ fn source(permits: usize) -> Arc<Source> {
         down: false.into(),
         another: Mutex::default(),
         migrated: false.into(),
+        held: Mutex::default(),
     })
 }
 
@@ -244,4 +249,22 @@ async fn a_database_whose_schema_was_behind_is_for_the_same_asker() {
     assert_eq!((db.tenant().schema_version, newer.tenant().schema_version), (1, 2));
     assert_eq!((db.asker, newer.asker), (Asker::Background, Asker::Background));
     router.shutdown().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_held_tenant_of_a_router_that_has_ended() {
+    let source = source(10);
+    let long = Duration::from_secs(60);
+    let config = RouterConfig { hold_timeout: long, ..RouterConfig::new("http://localhost") };
+    *source.held.lock().unwrap() = Some(config.clock.now() + long);
+    let router = Router::start(source.clone(), Arc::new(ClaimsOnly), config).await.unwrap();
+    let db = router.of_tenant(TenantId::generate()).await.unwrap();
+    let read = || db.read(async |_: &mut TenantConn| -> Result<()> { Ok(()) });
+    let refused = timeout(Duration::from_secs(20), async {
+        let (waiting, ()) = tokio::join!(read(), router.shutdown());
+        [waiting, read().await]
+    });
+    for refused in refused.await.expect("at once") {
+        assert!(matches!(refused, Err(Error::TenantUnavailable { .. })), "{refused:?}");
+    }
 }

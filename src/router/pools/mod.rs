@@ -271,7 +271,13 @@ impl TenantPoolManager {
         }
     }
 
-    fn end(&self) {
+    /// Whether nothing is opened any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Closes every pool, and waits for nobody.
+    pub(super) fn end(&self) {
         let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         self.closed.store(true, Ordering::Relaxed);
         drop(making);
@@ -297,7 +303,7 @@ impl TenantPoolManager {
         if let Some(known) = self.clusters.load().get(&cluster.id) {
             return Ok(known.clone());
         }
-        if self.closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return Err(Error::TenantUnavailable { retry_after: SOON });
         }
         let new = self.keeper.adopt(tenant, |demand| ClusterPools::new(cluster, self.shared.clone(), demand));
