@@ -5,8 +5,20 @@ use super::migrate::statements::tokens;
 /// What one may begin with where others read.
 const READING: [&str; 6] = ["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
 /// What one may not begin with in a transaction: it ends it, or stays when it has ended.
-const LASTING: [&str; 11] =
-    ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE", "DEALLOCATE", "LISTEN", "DISCARD", "RESET"];
+const LASTING: [&str; 12] = [
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "PREPARE",
+    "DEALLOCATE",
+    "LISTEN",
+    "DISCARD",
+    "RESET",
+    "LOAD",
+];
 /// What may be set in a transaction: it ends with it.
 const ENDING: [&str; 3] = ["LOCAL", "CONSTRAINTS", "TRANSACTION"];
 
@@ -28,6 +40,11 @@ pub(super) fn stays_within(statement: &str) -> bool {
     let first = said.next().unwrap_or_default();
     if first.eq_ignore_ascii_case("SET") {
         return said.next().is_some_and(|what| is_of(what, &ENDING));
+    }
+    if first.eq_ignore_ascii_case("DECLARE") {
+        // The cursor's name comes first, which may be this very word.
+        let after = said.skip(1).skip_while(|token| !token.eq_ignore_ascii_case("CURSOR")).nth(1);
+        return after.is_none_or(|with| !with.eq_ignore_ascii_case("WITH"));
     }
     !is_of(first, &LASTING)
 }
@@ -67,6 +84,7 @@ mod tests {
             "SELECT 1; -- COMMIT",
             r"SELECT E'a\'; end'",
             "SET /* for now */ LOCAL lock_timeout = 1",
+            "DECLARE c CURSOR FOR WITH hold AS (TABLE t) TABLE hold; DECLARE d SCROLL CURSOR WITHOUT HOLD FOR TABLE t",
             "",
         ] {
             assert!(statements(words).into_iter().all(stays_within), "{words}");
@@ -82,6 +100,9 @@ mod tests {
             "set",
             "PREPARE TRANSACTION 'x'",
             "LISTEN x",
+            "LOAD 'auto_explain'",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "declare cursor binary cursor with/**/hold for select 1",
         ] {
             assert!(!statements(words).into_iter().all(stays_within), "{words}");
         }
