@@ -50,7 +50,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::start(Arc::new(registry), Arc::new(ClaimsOnly), config).await?;
     let data = Data::new(router.clone());
     let address = setting::<String>("LISTEN").unwrap_or_else(|_| "127.0.0.1:8081".to_owned());
-    HttpServer::new(move || App::new().app_data(data.clone()).service(companies)).bind(address)?.run().await?;
+    HttpServer::new(move || App::new().app_data(data.clone()).service(companies))
+        // Whoever has gone away waits for no answer: their statement is cancelled.
+        .h1_allow_half_closed(false)
+        .bind(address)?
+        .run()
+        .await?;
     router.shutdown().await;
     Ok(())
 }
