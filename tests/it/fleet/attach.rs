@@ -146,6 +146,30 @@ async fn customers(app: &TestApp, name: &str) -> Target {
     Target { user: name.to_owned(), password: format!("of {name}").into(), ..server.with_database(name) }
 }
 
+/// Requests may come as another role than the owner, through a pooler say. What is made belongs to the owner all the same.
+#[actix_web::test]
+async fn requests_may_have_a_role_that_is_a_member_of_the_owner() {
+    let app = TestApp::shared().await;
+    let (name, files) = (unique("roles"), tempfile::tempdir().unwrap());
+    let owner = customers(app, &name).await;
+    let member = format!("{name}_app");
+    let make = format!("CREATE ROLE {member} LOGIN PASSWORD 'of {member}' IN ROLE {name}");
+    db::execute(&app.server(), &make).await;
+    let pooled = Target { user: member.clone(), password: format!("of {member}").into(), ..owner.clone() };
+    let direct = files.path().join("direct");
+    fs::write(&direct, owner.to_url().expose_secret()).unwrap();
+    let direct = ["--direct-url-file", direct.to_str().unwrap()];
+    attach_with(app, files.path(), &name, &pooled, &direct).await.expect(0);
+    let body = json!({"tenant": name, "email": "admin@initech.test", "password": "correct horse battery staple"});
+    let login = app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+    let admin = app.anonymous().bearing(login.data()["accessToken"].as_str().unwrap());
+    let id = admin.contact("Lumbergh").await;
+    admin.get(&format!("/api/v1/contacts/{id}")).await.expect(200);
+    let owners = "SELECT DISTINCT tableowner::text AS word FROM pg_tables WHERE schemaname IN ('public', 'tenantry')";
+    let owners = db::words(&app.server().with_database(&name), owners).await;
+    assert!(!owners.is_empty() && !owners.contains(&member), "{owners:?}");
+}
+
 /// What is in it of ours: stamps and people, and how many tables.
 async fn contents(inside: &Target) -> (String, String) {
     let tables = "SELECT count(*)::text AS word FROM pg_tables WHERE schemaname = 'public'";
