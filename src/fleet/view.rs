@@ -10,6 +10,7 @@ use super::{Deleted, Drained, Fleet, Moved, Provisioned, Relocation, Rotated, St
 use crate::control::clusters::{Cluster, Facts};
 use crate::control::kept::{LeftBy, ListedKept};
 use crate::control::tenants::TenantRecord;
+use crate::kernel::crypto::{hex, sha256};
 use crate::kernel::{BackupId, ClusterId, Slug, TenantId};
 use crate::rest::Versioned;
 use crate::router::{Registration, TenantKind, TenantStatus, TlsMode};
@@ -353,5 +354,16 @@ impl Fleet {
 impl Versioned for ClusterView {
     fn version(&self) -> i64 {
         self.version
+    }
+
+    /// What lives on it and what its server says is no change of it. Not when that was seen, which is now. Never empty:
+    /// answers that are remembered name the version alone, and the rest may have changed since.
+    fn beside(&self) -> String {
+        let server = self.server.as_ref().map(|server| {
+            let ServerView { version, extensions, max_connections, connections, bytes, probed_at: _ } = server;
+            (version, extensions, max_connections, connections, bytes)
+        });
+        let told = (self.tenants, self.ready_tenants, &self.head_room, self.connection_budget, server);
+        hex(&sha256(format!("{told:?}").as_bytes())[..8])
     }
 }
