@@ -1,12 +1,13 @@
 //! Servers that tenants are placed on: looked at and prepared before they are taken in.
 
 use super::budget::allow;
-use super::lock::Lock;
+use super::lock::{self, Lock};
 use super::provision::probe::{OLDEST, explain};
 use super::{Fleet, admin, sql};
-use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster};
+use crate::control::clusters::{self, Cluster, ClusterChanges, NewCluster, Placement};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::ClusterId;
+use crate::kernel::crypto::MasterKeys;
 use crate::router::{AdminConn, MainConn, Room, Target};
 
 const MAY_ADMINISTER: &str =
@@ -23,6 +24,24 @@ const SERVER: &str = "SELECT system_identifier::text || ' ' || pg_postmaster_sta
 
 fn refuse(code: &'static str, said: &'static str) -> ApiError {
     ApiError::invalid_field("adminUrl", code, said).detail(said)
+}
+
+/// The cluster for the next tenant, as [`clusters::place`] finds it, but for those that somebody removes: until the
+/// transaction ends, nobody begins to.
+pub(super) async fn place(
+    conn: &mut MainConn,
+    keys: &MasterKeys,
+    strategy: Placement,
+    region: Option<&str>,
+) -> ApiResult<Option<Cluster>> {
+    let mut going = Vec::new();
+    loop {
+        let Some(placed) = clusters::place(conn, keys, strategy, region, &going).await? else { return Ok(None) };
+        if lock::stays_until_commit(conn, placed.id).await? {
+            return Ok(Some(placed));
+        }
+        going.push(placed.id);
+    }
 }
 
 impl Fleet {

@@ -38,7 +38,8 @@ fn choose(clusters: Vec<Cluster>, strategy: Placement, region: Option<&str>) -> 
         .min_by_key(|cluster| cluster.load(strategy))
 }
 
-/// The cluster for the next tenant: the least loaded that has room, is not draining, and stands in the region.
+/// The cluster for the next tenant: the least loaded that has room, is not draining, stands in the region, and is none of
+/// `without`.
 ///
 /// # Errors
 /// If the control plane does not answer, or the cluster's secrets do not open.
@@ -47,9 +48,12 @@ pub async fn place(
     keys: &MasterKeys,
     strategy: Placement,
     region: Option<&str>,
+    without: &[ClusterId],
 ) -> ApiResult<Option<Cluster>> {
     loop {
-        let Some(chosen) = choose(list(conn, keys).await?, strategy, region) else { return Ok(None) };
+        let mut clusters = list(conn, keys).await?;
+        clusters.retain(|cluster| !without.contains(&cluster.id));
+        let Some(chosen) = choose(clusters, strategy, region) else { return Ok(None) };
         let counted = hold(conn, keys, chosen).await?;
         if counted.has_room() {
             return Ok(Some(counted));

@@ -23,7 +23,8 @@ use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
 use crate::control::{ControlPlane, clusters, ready, signing_keys};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::{Lock, Session};
+use crate::fleet::clusters::place;
+use crate::fleet::lock::{self, Lock, Session};
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::Journal;
 use crate::fleet::{Fleet, OperationOptions, Progress, admin, check_name, refused, scram};
@@ -241,7 +242,7 @@ async fn home(
     wanted: &CreateTenant,
 ) -> ApiResult<Cluster> {
     let Some(name) = &wanted.cluster else {
-        let placed = clusters::place(conn, keys, strategy, wanted.region.as_deref()).await?;
+        let placed = place(conn, keys, strategy, wanted.region.as_deref()).await?;
         return placed.ok_or_else(|| match &wanted.region {
             Some(region) => refused(format!(
                 "No cluster in region '{region}' has room for another tenant; add one with `tenantry cluster add`."
@@ -256,7 +257,11 @@ async fn home(
     }
     let held = clusters::hold(conn, keys, named).await?;
     if held.has_room() {
-        Ok(held)
+        if lock::stays_until_commit(conn, held.id).await? {
+            Ok(held)
+        } else {
+            Err(refused(format!("Cluster '{name}' is being removed. Name another one.")))
+        }
     } else if held.draining {
         Err(refused(format!(
             "Cluster '{name}' is draining. `tenantry cluster drain {name} --undo` lets tenants on again."

@@ -2,9 +2,10 @@
 
 use super::run::{Plan, Run};
 use super::{Method, replicate};
-use crate::control::clusters::{self, Cluster};
+use crate::control::clusters::Cluster;
 use crate::control::kept::{self, LeftBy};
 use crate::error::ApiResult;
+use crate::fleet::clusters::place;
 use crate::fleet::operation::Journal;
 use crate::fleet::{admin, refused, sql};
 use crate::router::{AdminConn, MainConn};
@@ -95,7 +96,7 @@ async fn choose(run: &Run<'_>) -> ApiResult<Cluster> {
     }
     let (keys, strategy) = (run.fleet.control.keys.clone(), run.fleet.settings.placement);
     let db = &run.fleet.control.db;
-    let placed = db.read(async move |conn: &mut MainConn| clusters::place(conn, &keys, strategy, None).await).await?;
+    let placed = db.read(async move |conn: &mut MainConn| place(conn, &keys, strategy, None).await).await?;
     placed.filter(|cluster| cluster.id != run.source.id).ok_or_else(|| {
         refused(
             "No other cluster has room for this tenant. Add one with `tenantry cluster add`, or raise --max-tenants.",

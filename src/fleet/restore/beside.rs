@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::{Input, Restored};
 use crate::control::backups::Backup;
-use crate::control::clusters;
 use crate::control::operations::{self, NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, NewTenant, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::Vault;
+use crate::fleet::clusters::place;
 use crate::fleet::copy::Load;
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
@@ -207,7 +207,7 @@ impl Fleet {
         let (_, slug) = operation.tenant.clone().ok_or_else(|| ApiError::internal("a newcomer without a name"))?;
         let (keys, strategy) = (self.control.keys.clone(), self.settings.placement);
         let begun = self.control.db.transaction(async move |conn: &mut MainConn| {
-            let cluster = clusters::place(conn, &keys, strategy, None).await?.ok_or_else(|| {
+            let cluster = place(conn, &keys, strategy, None).await?.ok_or_else(|| {
                 refused("No cluster has room for another tenant; add one with `tenantry cluster add`.")
             })?;
             let generated = format!("t_{}", id.uuid().simple());

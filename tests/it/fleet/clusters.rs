@@ -138,6 +138,7 @@ async fn a_cluster_that_cannot_be_removed_takes_tenants_as_before() {
 async fn a_removal_that_is_interrupted_leaves_the_cluster_as_it_was() {
     let app = TestApp::builder().start().await;
     app.cluster("second", &app.server()).await;
+    app.tenant("acme").await;
     let (control, stock) = (app.control_database(), app.fleet_with_stock(1, None));
     assert_eq!(stock.keep_stock().await.unwrap().made, 2);
     let waits = async |what: &str| {
@@ -172,6 +173,11 @@ async fn a_removal_that_is_interrupted_leaves_the_cluster_as_it_was() {
     let whole = remove();
     waits("DELETE").await;
     assert_eq!(stock.keep_stock().await.unwrap().made, 0, "nobody fills what goes");
+    // The least loaded one is that.
+    let made = run(&app, &["tenant", "create", &unique("elsewhere"), "--output", "json"]).await.expect(0).json();
+    assert_eq!(made["cluster"], json!("local"));
+    let refused = run(&app, &["tenant", "create", &unique("named"), "--cluster", "second"]).await.expect(4);
+    assert!(refused.stderr.contains("is being removed"), "{refused:?}");
     gate.batch_execute("ROLLBACK").await.unwrap();
     whole.await.unwrap().unwrap();
     app.operator().get("/api/v1/admin/clusters/second").await.expect(404);
