@@ -352,6 +352,12 @@ pub async fn remove(conn: &mut MainConn, name: &str, expected_version: Option<i6
         {
             Err(keeps_databases())
         }
+        Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, info))
+            if info.table_name() == Some("ready_tenants") =>
+        {
+            Err(ApiError::new(Code::Conflict)
+                .detail("A ready tenant is being made on this cluster. Try again in a moment."))
+        }
         Err(DbError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)) => Err(ApiError::new(Code::Conflict)
             .detail(
                 "Tenants still live on this cluster. Move or delete them first; `cluster drain` keeps new ones off.",

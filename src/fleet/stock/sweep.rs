@@ -1,5 +1,7 @@
 //! What nobody will take: never finished, of other migrations, or on a cluster that drains.
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::control::clusters::Cluster;
@@ -13,6 +15,9 @@ use crate::router::MainConn;
 /// How old a ready tenant of other operator's migrations has to be to go. Nodes whose directories differ for a moment,
 /// while somebody copies files there, do not drop each other's.
 const DIFFERENT_FOR: TimeDelta = TimeDelta::seconds(30);
+
+/// How long a stock that goes may take in which somebody still makes one.
+const CLEARED_IN: Duration = Duration::from_secs(10);
 
 /// What this node is at.
 struct Head<'a> {
@@ -88,13 +93,22 @@ impl Fleet {
     }
 
     /// Drops a cluster's whole stock, before the cluster is forgotten. A server that does not answer keeps what is on it.
+    /// One that is being made is waited for, for a while: its maker has the right to it, and leaves another state than was
+    /// seen.
     pub(in crate::fleet) async fn clear_stock(&self, cluster: &Cluster) -> ApiResult<()> {
-        let here = cluster.id;
+        let begun = Instant::now();
+        while !self.clear_once(cluster).await? && begun.elapsed() < CLEARED_IN {}
+        Ok(())
+    }
+
+    /// Says whether all went that was seen.
+    async fn clear_once(&self, cluster: &Cluster) -> ApiResult<bool> {
+        let (here, mut all) = (cluster.id, true);
         let db = &self.control.db;
         let stock = db.read(async |conn: &mut MainConn| ready::list(conn).await).await?;
         for stocked in stock.iter().filter(|stocked| stocked.cluster_id == here) {
             match self.drop_one(cluster, stocked).await {
-                Ok(_) => {}
+                Ok(went) => all &= went,
                 Err(error) if error.code() == Code::TenantDatabaseUnavailable => {
                     tracing::warn!(cluster = %cluster.name, database = stocked.database_name,
                         "the server does not answer; a ready tenant's database stays there");
@@ -104,7 +118,7 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(all)
     }
 }
 

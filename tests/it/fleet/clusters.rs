@@ -127,6 +127,11 @@ async fn a_cluster_that_cannot_be_removed_takes_tenants_as_before() {
     }
     app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
     assert_eq!(draining().await, json!(false));
+    let made = "CREATE OR REPLACE FUNCTION in_the_way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                    RAISE foreign_key_violation USING TABLE = 'ready_tenants'; END $$";
+    db::execute(app.control_database(), made).await;
+    let refused = app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
+    assert!(refused.text.contains("is being made"), "{refused:?}");
     // One that drained goes on with that.
     run(&app, &["cluster", "drain", "second", "--no-move"]).await.expect(0);
     app.operator().delete("/api/v1/admin/clusters/second").await.refused(409, "conflict");
@@ -180,6 +185,32 @@ async fn a_removal_that_is_interrupted_leaves_the_cluster_as_it_was() {
     assert!(refused.stderr.contains("is being removed"), "{refused:?}");
     gate.batch_execute("ROLLBACK").await.unwrap();
     whole.await.unwrap().unwrap();
+    app.operator().get("/api/v1/admin/clusters/second").await.expect(404);
+}
+
+/// Whoever makes one has the right to it, and ends it in another state than the removal has seen.
+#[actix_web::test]
+async fn a_removal_waits_for_the_ready_tenant_that_is_being_made() {
+    let app = TestApp::builder().start().await;
+    app.cluster("second", &app.server()).await;
+    let control = app.control_database();
+    app.fleet_with_stock(1, None).keep_stock().await.unwrap();
+    let making =
+        "UPDATE ready_tenants SET state = 'making' WHERE cluster_id = (SELECT id FROM clusters WHERE name = 'second')";
+    db::execute(control, making).await;
+    let mut maker = db::open(control).await;
+    let hold = "SELECT pg_advisory_lock(('x' || left(encode(sha256(convert_to('tenant operation ' || id, 'UTF8')), 'hex'), \
+                16))::bit(64)::bigint) FROM ready_tenants WHERE state = 'making'";
+    maker.batch_execute(hold).await.unwrap();
+    let asking = "SELECT (count(*) >= 2)::text AS word FROM pg_stat_activity WHERE datname = current_database() \
+                  AND application_name = 'tenantry-provision' AND query LIKE 'SELECT pg_try_advisory_lock(%'";
+    let fleet = app.fleet();
+    let removal = actix_web::rt::spawn(async move { fleet.remove_cluster("second").await });
+    // One asks for the removal, and one, when the stock was seen, for the tenant.
+    eventually(seconds(20), "it waits for the maker", async || db::word(control, asking).await == "true").await;
+    maker.batch_execute("UPDATE ready_tenants SET state = 'ready'").await.unwrap();
+    maker.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    removal.await.unwrap().unwrap();
     app.operator().get("/api/v1/admin/clusters/second").await.expect(404);
 }
 
