@@ -16,7 +16,9 @@ use crate::control::backups::{self, Backup};
 use crate::control::clusters::{self, Cluster};
 use crate::control::installation;
 use crate::control::kept::{self, KeptDatabase, LeftBy};
-use crate::control::operations::{self, Driver, NewOperation, Operation, OperationKind, OperationState};
+use crate::control::operations::{
+    self, Driver, NewOperation, Operation, OperationFilter, OperationKind, OperationState,
+};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::Vault;
@@ -246,6 +248,7 @@ impl Fleet {
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
         let new = new_restore(&tenant, backup)?;
         let mut settings = self.close_switched(&tenant, backup, options.left).await?;
+        settings.extend(self.untold(id).await?);
         let operation = self.begin_or_resume(new, options.left).await?;
         let mut swap = self.swap(tenant, vault, &operation).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
@@ -301,6 +304,22 @@ impl Fleet {
         let done = async move |conn: &mut MainConn| operations::finish(conn, by, OperationState::Done, None).await;
         self.control.db.read(done).await?;
         Ok(left_behind(&earlier))
+    }
+
+    /// What the tenant's last restore has left behind, where another had to end it: whoever did, and died before he had said
+    /// so in a journal of his own, has told nobody either.
+    async fn untold(&self, id: TenantId) -> ApiResult<BTreeSet<String>> {
+        let (kind, state) = (Some(OperationKind::Restore), Some(OperationState::Done));
+        let filter = OperationFilter { kind, state, tenant: Some(id), limit: Some(1), ..OperationFilter::default() };
+        let found = self.control.db.read(async move |conn: &mut MainConn| {
+            let Some(last) = operations::list(conn, &filter).await?.pop() else {
+                return Ok::<_, ApiError>(BTreeSet::new());
+            };
+            let fenced = |step: &operations::Step| step.is_done() && step.name == Step::Fence.as_str();
+            let by_itself = operations::steps(conn, last.id).await?.iter().any(fenced);
+            Ok(if by_itself { BTreeSet::new() } else { left_behind(&last) })
+        });
+        found.await
     }
 
     async fn swap(&self, tenant: TenantRecord, vault: Vault, operation: &Operation) -> ApiResult<Swap<'_>> {

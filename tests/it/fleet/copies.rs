@@ -144,6 +144,10 @@ async fn a_restore_that_is_gone_on_with_after_its_switch_says_so_too() {
 
     set().await;
     dies(&app, &arguments, "switch", false).await;
+    // The next one dies as well: here, as if it had before its journal had their names.
+    dies(&app, &arguments, "check", false).await;
+    let nameless = "UPDATE operations SET result = NULL WHERE kind = 'restore' AND state = 'running'";
+    db::execute(control, nameless).await;
     let said = run(&app, &arguments).await.expect(0);
     assert!(said.all().contains("(ALTER DATABASE … SET): work_mem"), "{said:?}");
     let said = run(&app, &arguments).await.expect(0);
