@@ -11,7 +11,7 @@ use super::admin::AdminToBe;
 use super::again::Asked;
 use super::claimed::Ready;
 use super::drive::drive;
-use super::later::needs_wait;
+use super::later::{needs_wait, stock_is_narrow};
 use super::run::{Ahead, Run, own_address};
 use super::same::Wish;
 use super::trail::Trail;
@@ -185,7 +185,7 @@ impl Fleet {
                 let usual = super::role_connections(wanted.max_connections) == super::role_connections(None);
                 let ready = if usual { ready::take(conn, &keys, cluster.id, &head.hash).await? } else { None };
                 if asked.from_stock && ready.is_none() {
-                    return Err(needs_wait());
+                    return Err(if usual { needs_wait() } else { stock_is_narrow() });
                 }
                 // What is made over it is not begun before this commits.
                 let server = (ready.is_none() && !background).then(|| {

@@ -19,12 +19,21 @@ use uuid::Uuid;
 const ADMIN_IS_LOST: &str = "Its making was begun with a first administrator, whose password is kept nowhere: go on with \
     it, and wait (without `--no-wait` or `noWait`).";
 
-const NEEDS_WAIT: &str = "The first administrator's password is kept nowhere for a worker to set, and the stock has no \
-    tenant ready; wait (without `--no-wait` or `noWait`), or leave the administrator out.";
+const NEEDS_WAIT: &str = "The first administrator's password is kept nowhere for a worker to set, and the stock of its \
+    cluster has no tenant ready; wait (without `--no-wait` or `noWait`), or leave the administrator out.";
+
+const STOCK_IS_NARROW: &str = "The first administrator's password is kept nowhere for a worker to set, and no tenant of \
+    the stock is made for so many connections; wait (without `--no-wait` or `noWait`), or ask for the usual ceiling, which \
+    can be raised afterwards.";
 
 /// The refusal of a tenant with an administrator that nobody would wait for.
 pub(super) fn needs_wait() -> ApiError {
     ApiError::invalid_field("noWait", "needs_wait", NEEDS_WAIT).detail(NEEDS_WAIT)
+}
+
+/// That of one with a ceiling of connections which the stock is not made for, however many are in it.
+pub(super) fn stock_is_narrow() -> ApiError {
+    ApiError::invalid_field("noWait", "needs_wait", STOCK_IS_NARROW).detail(STOCK_IS_NARROW)
 }
 
 /// Whether a worker will drive it.
@@ -47,7 +56,8 @@ impl Fleet {
     /// before is gone on with, as by [`Fleet::create`].
     ///
     /// # Errors
-    /// As [`Fleet::create`]; 422 where the stock of its cluster has none. Nothing is begun then.
+    /// As [`Fleet::create`]; 422 where the stock of its cluster has none, or none for its ceiling of connections. Nothing is
+    /// begun then.
     pub async fn create_from_stock(&self, wanted: &CreateTenant) -> ApiResult<Provisioned> {
         let asked = Asked { from_stock: true, ..Asked::default() };
         self.create_for(wanted, asked, None, &OperationOptions::default(), &Silent).await

@@ -122,10 +122,15 @@ async fn one_that_nobody_waits_for_has_its_administrator_from_the_stock() {
         let email = format!("admin@{slug}.test");
         run(&app, &["tenant", "create", slug, "--admin-email", &email, "--no-wait", "--output", "json"]).await
     };
-    let post = async |slug: &str| {
-        let body = json!({"slug": slug, "adminEmail": format!("admin@{slug}.test"), "noWait": true});
-        app.operator().post(TENANTS, body).await
-    };
+    let body = |slug: &str| json!({"slug": slug, "adminEmail": format!("admin@{slug}.test"), "noWait": true});
+    let post = async |slug: &str| app.operator().post(TENANTS, body(slug)).await;
+    // However many there are, none is made for so many connections.
+    let mut wide = body(&never);
+    wide["maxConnections"] = json!(91);
+    let refused = app.operator().post(TENANTS, wide).await.expect(422);
+    assert_eq!(refused.invalid(), [("noWait".to_owned(), "needs_wait".to_owned())]);
+    assert!(refused.text.contains("so many connections"), "{refused:?}");
+    assert_eq!(stock(&app).await, ["ready", "ready"]);
     let made = create(&first).await.expect(0).json();
     assert_eq!(made["status"], "active", "{made}");
     login(&app, &first, made["adminPassword"].as_str().unwrap()).await;
