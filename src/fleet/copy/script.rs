@@ -131,14 +131,11 @@ mod tests {
 
     #[actix_web::test]
     async fn a_program_that_does_not_say_its_version_is_not_waited_for() {
-        let shell = |script: &str| {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", script]);
-            shell
-        };
-        let says = shell("echo \"pg_restore (PostgreSQL) 17.6\"");
+        let mut says = Command::new("sh");
+        says.args(["-c", "echo 'pg_restore (PostgreSQL) 17.6'"]);
         assert_eq!(major(says, ITS_VERSION).await.unwrap(), Some(17));
-        let hangs = shell("exec tail -f /dev/null");
+        let mut hangs = Command::new("sh");
+        hangs.args(["-c", "exec tail -f /dev/null"]);
         let refused = major(hangs, Duration::from_millis(1)).await.unwrap_err();
         assert_eq!(refused.code(), Code::Conflict);
         assert!(refused.client_detail().contains("pg_restore --version"), "{refused:?}");

@@ -148,8 +148,8 @@ async fn each_fault_alone_is_named_and_once_mended_is_gone() {
         },
         stamp(
             "a stamp that its role may not read",
-            "REVOKE SELECT ON tenantry.stamp FROM \"ROLE\"",
-            "GRANT SELECT ON tenantry.stamp TO \"ROLE\"".to_owned(),
+            "REVOKE SELECT ON tenantry.stamp FROM \"ROLE\", pg_database_owner",
+            "GRANT SELECT ON tenantry.stamp TO \"ROLE\", pg_database_owner".to_owned(),
             "stamp_missing",
         ),
         stamp("another tenant's stamp", &other, own, "stamp_wrong"),
