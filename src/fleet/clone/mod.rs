@@ -78,13 +78,14 @@ impl Fleet {
         let newcomer = Newcomer { run, vault, in_its_place: false };
         let mut cloning = run::Cloning { newcomer, source: tenant, direct, id, wanted };
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
+        let id = cloning.newcomer.run.tenant.id;
+        // Whoever sees that it is done sees what came of it.
+        journal.set_result(&serde_json::json!({"tenantId": id, "slug": slug})).await?;
         let steps = journal.drive(&mut cloning, Step::ALL).await.inspect_err(|_| {
             progress.note(&format!("`tenantry tenant delete {slug} --now` takes back what was made"));
         })?;
         let run = cloning.newcomer.run;
-        let id = run.tenant.id;
         let tenant = self.control.db.read(async move |conn: &mut MainConn| tenants::get(conn, id).await).await?;
-        journal.set_result(&serde_json::json!({"tenantId": id, "slug": tenant.slug})).await?;
         tracing::info!(tenant = %id, %slug, source = %source, "cloned");
         Ok(Provisioned { tenant, steps, admin_password: run.generated, first_session: None })
     }

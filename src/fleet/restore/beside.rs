@@ -154,11 +154,12 @@ impl Fleet {
         let run = Run::new(self, tenant, migrations, None).await?;
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let mut newcomer = Newcomer { run, vault, in_its_place: *slug == backup.slug };
+        // Whoever sees that it is done sees what came of it.
+        journal.set_result(&serde_json::json!({"tenantId": newcomer.run.tenant.id, "slug": slug})).await?;
         let steps = journal.drive(&mut newcomer, Step::ALL).await.inspect_err(|_| {
             progress.note(&format!("`tenantry tenant delete {slug} --now` takes back what was made"));
         })?;
         let tenant = self.get(slug.as_str()).await?;
-        journal.set_result(&serde_json::json!({"tenantId": tenant.id, "slug": tenant.slug})).await?;
         tracing::info!(tenant = %tenant.id, %slug, backup = %backup.id, "restored as a new tenant");
         Ok(Restored { tenant, backup: backup.id, steps })
     }
