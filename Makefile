@@ -19,7 +19,7 @@ dev: setup ## Run everything on this machine: PostgreSQL, server, two demo tenan
 test: ## Run every test, against a PostgreSQL of its own
 	@scripts/setup test
 	@# Half of the time a test waits for its servers.
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --all-features $(ARGS)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(getconf _NPROCESSORS_ONLN)))} cargo test --all-features $(ARGS)
 
 # A quarter of an hour; ARGS="--max-time 3600" is an hour.
 fuzz: ## Ask a server of its own everything its OpenAPI document allows, and much that it does not
