@@ -37,7 +37,8 @@ pub(super) async fn place(
     let mut going = Vec::new();
     loop {
         let Some(placed) = clusters::place(conn, keys, strategy, region, &going).await? else { return Ok(None) };
-        if lock::stays_until_commit(conn, placed.id).await? {
+        // It may have been removed before that could be said.
+        if lock::stays_until_commit(conn, placed.id).await? && clusters::is_there(conn, placed.id).await? {
             return Ok(Some(placed));
         }
         going.push(placed.id);

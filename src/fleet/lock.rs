@@ -210,7 +210,8 @@ impl Lock {
     /// # Errors
     /// As [`Self::tenant`].
     pub(super) async fn removal(control: &ControlPlane, cluster: ClusterId) -> ApiResult<Self> {
-        Self::take(control, removal_key(cluster), "Another process is removing this cluster; wait for it to end.").await
+        let busy = "Another process is removing this cluster, or placing a tenant there; try again in a moment.";
+        Self::take(control, removal_key(cluster), busy).await
     }
 
     /// The right to drive an operation, on a tenant or not, if nobody drives it or does other work on its tenant.

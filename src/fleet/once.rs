@@ -196,7 +196,7 @@ impl Fleet {
         done: ApiResult<Answer<T>>,
         body: impl FnOnce(&Answer<T>) -> Option<serde_json::Value>,
     ) -> ApiResult<Answer<T>> {
-        let Claim { id, lock: Some(held), .. } = claim else { return done };
+        let Claim { id, before, lock: Some(held) } = claim else { return done };
         let (lock, _place) = *held;
         let db = &self.control.db;
         match &done {
@@ -207,6 +207,8 @@ impl Fleet {
             }
             // Perhaps half done, or somebody is still at it: the same request goes on with it.
             Err(error) if error.code().status() >= 500 || super::lock::is_busy(error) => {}
+            // What came before may have been done: being put off says nothing of it.
+            Err(error) if before == Before::Begun && error.code().status() == 429 => {}
             Err(_) => {
                 if let Err(error) = db.read(async move |conn: &mut MainConn| requests::forget(conn, id).await).await {
                     tracing::warn!(%error, "a request that failed could not be forgotten; it is gone on with when repeated");

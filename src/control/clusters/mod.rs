@@ -8,5 +8,6 @@ pub use crate::config::Placement;
 pub use facts::{Facts, keep as keep_facts, unseen};
 pub use placement::{hold, lock, place};
 pub use store::{
-    Cluster, ClusterChanges, NewCluster, find_by_name, get, insert, keeps_nothing, list, remove, set, set_address,
+    Cluster, ClusterChanges, NewCluster, find_by_name, get, insert, is_there, keeps_nothing, list, remove, set,
+    set_address,
 };

@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use super::store::{Cluster, get, list};
 use crate::config::Placement;
 use crate::control::schema::clusters as c;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::ClusterId;
 use crate::kernel::crypto::MasterKeys;
 use crate::router::MainConn;
@@ -54,9 +54,12 @@ pub async fn place(
         let mut clusters = list(conn, keys).await?;
         clusters.retain(|cluster| !without.contains(&cluster.id));
         let Some(chosen) = choose(clusters, strategy, region) else { return Ok(None) };
-        let counted = hold(conn, keys, chosen).await?;
-        if counted.has_room() {
-            return Ok(Some(counted));
+        match hold(conn, keys, chosen).await {
+            Ok(counted) if counted.has_room() => return Ok(Some(counted)),
+            // Full by now, or removed.
+            Ok(_) => {}
+            Err(error) if error.code() == Code::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
 }

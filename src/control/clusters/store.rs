@@ -255,6 +255,14 @@ pub async fn get(conn: &mut MainConn, keys: &MasterKeys, id: ClusterId) -> ApiRe
     open(keys, found.ok_or_else(|| ApiError::not_found("cluster"))?)
 }
 
+/// Whether there is a cluster with this id.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn is_there(conn: &mut MainConn, id: ClusterId) -> ApiResult<bool> {
+    Ok(diesel::select(diesel::dsl::exists(c::table.find(id))).get_result(conn).await?)
+}
+
 /// A cluster by name.
 ///
 /// # Errors

@@ -24,8 +24,9 @@ const WHICH: &str = "SELECT (SELECT oid FROM pg_database WHERE datname = current
     pg_postmaster_start_time()::text AS word";
 
 /// 422 on `databaseUrl`.
-fn refuse(code: &'static str, said: &'static str) -> ApiError {
-    ApiError::invalid_field("databaseUrl", code, said).detail(said)
+pub(super) fn refuse(code: &'static str, said: impl Into<String>) -> ApiError {
+    let said = said.into();
+    ApiError::invalid_field("databaseUrl", code, said.clone()).detail(said)
 }
 
 /// The database carries a stamp that is not this tenant's; whose it is stays unsaid.

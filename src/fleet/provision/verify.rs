@@ -4,6 +4,7 @@ use diesel::sql_types;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::probe::refuse;
 use super::run::Run;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{admin, refused, sql};
@@ -68,7 +69,9 @@ pub(in crate::fleet) async fn stamp(ours: (TenantId, InstallationId), conn: &mut
 pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
     let ours = (run.tenant.id, run.installation.id);
     if run.cluster.is_none() {
-        return stamp(ours, &mut admin::open_own(&run.pooled).await?).await;
+        let mut asking = admin::open_own(&run.pooled).await?;
+        stamp(ours, &mut asking).await?;
+        return may_what_the_owner_may(&mut asking, &run.pooled.user).await;
     }
     look(ours, run).await?;
     match run.knocked().await? {
@@ -76,6 +79,19 @@ pub(in crate::fleet) async fn verify(run: &mut Run<'_>) -> ApiResult<()> {
         Err(error) => Err(admin::unavailable(error)),
         Ok(_) => Err(refused("The tenant's role was let into the cluster's administrative database.")),
     }
+}
+
+/// Requests may have a role of their own beside the one that migrates. What migrations made, it may use as a member of their
+/// owner alone: nothing is granted to it by name.
+async fn may_what_the_owner_may(asking: &mut AdminConn, role: &str) -> ApiResult<()> {
+    let lacks = "SELECT pg_get_userbyid(relowner)::text AS word FROM pg_class \
+                 WHERE oid = to_regclass('public.users') AND NOT pg_has_role(relowner, 'USAGE')";
+    let Some(owner) = admin::words(asking, lacks).await?.into_iter().next() else { return Ok(()) };
+    let remedy = sql::fill("GRANT :\"owner\" TO :\"role\";", &[("owner", &owner), ("role", role)]);
+    Err(refuse(
+        "privileges_missing",
+        format!("This role may not use what that of the direct URL owns. Ask for: {}", remedy.trim()),
+    ))
 }
 
 /// Inside a shared tenant's database, as its own role: pooled and direct address are the same.

@@ -153,12 +153,16 @@ async fn requests_may_have_a_role_that_is_a_member_of_the_owner() {
     let (name, files) = (unique("roles"), tempfile::tempdir().unwrap());
     let owner = customers(app, &name).await;
     let member = format!("{name}_app");
-    let make = format!("CREATE ROLE {member} LOGIN PASSWORD 'of {member}' IN ROLE {name}");
-    db::execute(&app.server(), &make).await;
+    db::execute(&app.server(), &format!("CREATE ROLE {member} LOGIN PASSWORD 'of {member}'")).await;
     let pooled = Target { user: member.clone(), password: format!("of {member}").into(), ..owner.clone() };
     let direct = files.path().join("direct");
     fs::write(&direct, owner.to_url().expose_secret()).unwrap();
     let direct = ["--direct-url-file", direct.to_str().unwrap()];
+    // One that is none could sign nobody in.
+    let remedy = format!("GRANT \"{name}\" TO \"{member}\"");
+    let lacking = attach_with(app, files.path(), &name, &pooled, &direct).await;
+    assert!(lacking.code == Some(4) && lacking.stderr.contains(&remedy), "{lacking:#?}");
+    db::execute(&app.server(), &remedy).await;
     attach_with(app, files.path(), &name, &pooled, &direct).await.expect(0);
     let body = json!({"tenant": name, "email": "admin@initech.test", "password": "correct horse battery staple"});
     let login = app.anonymous().post("/api/v1/auth/login", body).await.expect(200);
