@@ -114,7 +114,8 @@ impl Directory {
         let is_ours = self.kept().exists();
         LocalPostgres::destroy(&self.postgres())?;
         let snapshots = fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
-        let snapshots = snapshots.filter(|path| path.extension().is_some_and(|extension| extension == "redb"));
+        let snapshots = snapshots
+            .filter(|path| path.extension().is_some_and(|extension| extension == "redb" || extension == "node"));
         for path in snapshots.chain([self.ready(), self.master_key()]) {
             gone(&path, fs::remove_file(&path))?;
         }

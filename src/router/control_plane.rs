@@ -302,8 +302,16 @@ impl Registry for ControlPlaneRegistry {
     }
 
     async fn renew_node(&self, node: NodeId, ttl: Duration) -> Result<Pulse> {
-        let renew = async move |conn: &mut MainConn| -> Result<Pulse> { ledger::renew(conn, node, ttl).await };
-        self.db.transaction(renew).await.map_err(unread)
+        let before = match &self.last_known {
+            Some(last_known) => last_known.predecessor().await,
+            None => None,
+        };
+        let renew = async move |conn: &mut MainConn| -> Result<Pulse> { ledger::renew(conn, node, ttl, before).await };
+        let pulse = self.db.transaction(renew).await.map_err(unread)?;
+        if let Some(last_known) = &self.last_known {
+            last_known.succeed(node).await;
+        }
+        Ok(pulse)
     }
 
     async fn claim_slice(&self, claim: SliceClaim) -> Result<SliceGrant> {

@@ -181,6 +181,12 @@ impl ClusterPools {
             Ok(Err(_)) => Err(Error::TenantUnavailable { retry_after: SOON }),
             Err(_) => {
                 self.meters.timeouts.increment(1);
+                let (all, own, room) = {
+                    let state = self.lock();
+                    (state.scheduler.counts(), state.scheduler.pool_counts(tenant.id), state.scheduler.has_no_room())
+                };
+                let (id, cluster) = (tenant.id, &self.name);
+                tracing::debug!(tenant = %id, cluster, ?all, ?own, server_full = room, "no connection became free in time");
                 Err(Error::PoolExhausted { retry_after: SOON })
             }
         }

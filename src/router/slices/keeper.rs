@@ -47,6 +47,8 @@ pub(in crate::router) struct Keeper {
     seq: AtomicI64,
     /// Places for claims that ask the ledger.
     asking: Semaphore,
+    /// Nodes that are gone hold something.
+    orphans: Notify,
     state: Mutex<State>,
 }
 
@@ -76,6 +78,7 @@ impl Keeper {
             silent: false.into(),
             seq: AtomicI64::new(0),
             asking: Semaphore::new(CLAIMS),
+            orphans: Notify::new(),
             state: Mutex::default(),
         }
     }
@@ -182,8 +185,9 @@ impl Keeper {
 
     async fn reclaim_forever(&self) {
         loop {
-            tokio::time::sleep(self.every()).await;
+            self.orphans.notified().await;
             self.reclaim_all().await;
+            tokio::time::sleep(self.every()).await;
         }
     }
 
@@ -232,7 +236,10 @@ impl Keeper {
                 let others = state.others > 0 || pulse.others > 0;
                 state.contact = Some(begun);
                 state.others = pulse.others;
-                state.orphaned.extend(pulse.orphaned);
+                if !pulse.orphaned.is_empty() {
+                    state.orphaned.extend(pulse.orphaned);
+                    self.orphans.notify_one();
+                }
                 for (id, entry) in &mut state.entries {
                     entry.due |= pulse.due.contains(id);
                     if lapsed {

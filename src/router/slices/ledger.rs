@@ -82,6 +82,12 @@ struct SeenTo {
 }
 
 #[derive(diesel::QueryableByName)]
+struct Holding {
+    #[diesel(sql_type = SqlUuid)]
+    cluster_id: ClusterId,
+}
+
+#[derive(diesel::QueryableByName)]
 struct Orphan {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
@@ -117,8 +123,17 @@ async fn lock(conn: &mut MainConn, cluster: ClusterId) -> Result<()> {
     Ok(())
 }
 
-/// The node lives, for another `ttl`.
-pub(in crate::router) async fn renew(conn: &mut MainConn, node: NodeId, ttl: Duration) -> Result<Pulse> {
+/// The node lives, for another `ttl`; the one `before` it is known to have ended.
+pub(in crate::router) async fn renew(
+    conn: &mut MainConn,
+    node: NodeId,
+    ttl: Duration,
+    before: Option<NodeId>,
+) -> Result<Pulse> {
+    let left = match before {
+        Some(before) => ended(conn, before).await?,
+        None => Vec::new(),
+    };
     let lapsed =
         diesel::sql_query("SELECT expires_at <= now() AS lapsed FROM budget_nodes WHERE id = $1 FOR NO KEY UPDATE");
     let lapsed: Vec<Lapsed> = lapsed.bind::<SqlUuid, _>(node.uuid()).load(conn).await?;
@@ -138,7 +153,7 @@ pub(in crate::router) async fn renew(conn: &mut MainConn, node: NodeId, ttl: Dur
         lapsed,
         others: u32::try_from(others.count).unwrap_or(u32::MAX),
         due: seen_to.iter().filter(|row| row.due).map(|row| row.cluster_id).collect(),
-        orphaned: seen_to.iter().filter(|row| row.orphaned).map(|row| row.cluster_id).collect(),
+        orphaned: seen_to.iter().filter(|row| row.orphaned).map(|row| row.cluster_id).chain(left).collect(),
     })
 }
 
@@ -256,6 +271,16 @@ pub(in crate::router) async fn reclaim(
         announce(conn, cluster).await?;
     }
     Ok(gone)
+}
+
+/// Of a node that has ended, one look that sees nothing of it is enough to take a slice back. Gives the clusters of which
+/// it holds one.
+async fn ended(conn: &mut MainConn, node: NodeId) -> Result<Vec<ClusterId>> {
+    let lease = "UPDATE budget_nodes SET expires_at = now() WHERE id = $1 AND expires_at > now()";
+    diesel::sql_query(lease).bind::<SqlUuid, _>(node.uuid()).execute(conn).await?;
+    let looked = "UPDATE budget_slices SET unseen_since = 'epoch' WHERE node_id = $1 RETURNING cluster_id";
+    let held: Vec<Holding> = diesel::sql_query(looked).bind::<SqlUuid, _>(node.uuid()).load(conn).await?;
+    Ok(held.into_iter().map(|row| row.cluster_id).collect())
 }
 
 /// The node is gone, and so are its connections.

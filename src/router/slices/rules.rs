@@ -76,7 +76,9 @@ pub(in crate::router) fn step(budget: u32, rows: &[Row], me: usize) -> Step {
         .filter(|at| *at != me && lacks(&rows[*at], targets[*at]))
         .fold(0, |sum, at| sum.saturating_add(targets[at] - rows[at].slice));
     let gives_way = total > budget || lacking > free;
-    Step { slice: mine, yield_to: gives_way.then_some(target) }
+    // Whoever serves goes on with one, where only those who are gone hold too much: they will be looked for in a moment.
+    let least = u32::from(lacking <= free && rows.iter().any(|row| !row.live));
+    Step { slice: mine, yield_to: gives_way.then_some(target.max(least)) }
 }
 
 #[cfg(test)]

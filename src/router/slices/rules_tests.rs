@@ -188,3 +188,11 @@ proptest! {
         }
     }
 }
+
+/// Where it is those who are gone that hold too much, whoever serves goes on with one connection until they were looked for.
+#[test]
+fn nobody_gives_the_last_one_for_those_who_are_gone() {
+    assert_eq!(step(80, &[row(4, 4), gone(80)], 0), Step { slice: 4, yield_to: Some(1) });
+    // For somebody who lives and has nothing, it comes down as far as it must.
+    assert_eq!(step(1, &[row(0, 1), row(1, 1)], 1).yield_to, Some(0));
+}

@@ -147,6 +147,10 @@ impl SnapshotFile {
         Err(SnapshotError::InUse(path.to_owned()))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What is said of the whole; `None` in a file that was never filled.
     pub(super) fn head(&self) -> Result<Option<Head>> {
         head_of(&self.db.load(), &self.keys)

@@ -1,14 +1,15 @@
 //! The registry as it was last known, kept sealed on local disk: with the control plane down, tenants are served from
 //! it, at start too, and also those that nobody has asked this node for before.
 //!
-//! `file.rs` is the file, `open.rs` finds it, `keeper.rs` keeps it up to date, `circuit.rs` remembers that the control
-//! plane does not answer, `contact.rs` when it last did.
+//! `file.rs` is the file, `open.rs` finds it, `succession.rs` knows whose it was before, `keeper.rs` keeps it up to date,
+//! `circuit.rs` remembers that the control plane does not answer, `contact.rs` when it last did.
 
 mod circuit;
 mod contact;
 mod file;
 mod keeper;
 mod open;
+mod succession;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -75,6 +76,8 @@ struct Inner {
     file: OnceCell<Option<Arc<SnapshotFile>>>,
     /// The file's records are this installation's.
     trusted: AtomicBool,
+    /// The file says which node has it now.
+    succeeded: AtomicBool,
     /// When the control plane last answered.
     contact: Contact,
     /// Changes that were announced and are not in the file yet, with their generation.
@@ -115,6 +118,7 @@ impl LastKnown {
             circuit: Circuit::default(),
             file: OnceCell::new(),
             trusted: AtomicBool::new(false),
+            succeeded: AtomicBool::new(false),
             announced: Mutex::default(),
             lent: Mutex::default(),
             news: Notify::new(),

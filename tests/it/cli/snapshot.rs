@@ -25,7 +25,12 @@ struct Node {
 
 impl Node {
     async fn start(app: &TestApp, dir: &Path) -> Self {
+        Self::start_with(app, dir, &[]).await
+    }
+
+    async fn start_with(app: &TestApp, dir: &Path, more: &[(&str, &str)]) -> Self {
         let mut environment = app.environment();
+        environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let (port, management) = (free_port(), free_port());
         environment.extend([
             ("TENANTRY_LISTEN".into(), format!("127.0.0.1:{port}")),
@@ -34,7 +39,12 @@ impl Node {
         let log = dir.join("log");
         let mut command = program(&environment, &["serve", "--data-dir", dir.to_str().unwrap()]);
         let stderr = std::fs::File::create(&log).unwrap();
-        let child = command.env("TENANTRY_LOG__LEVEL", "info").stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        let child = command
+            .env("TENANTRY_LOG__LEVEL", "info,tenantry::router=debug")
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
         let node = Self { url: format!("http://127.0.0.1:{port}"), log, child };
         let nobody = app.anonymous().at(&node.url);
         let ready = async || {
@@ -51,6 +61,15 @@ impl Node {
 
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+/// Whoever reads of a failure wants to know what the server said.
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
     }
 }
 
@@ -122,6 +141,29 @@ async fn killed_and_started_again_without_the_control_plane_it_serves_and_comes_
     let hooli = app.tenant("hooli").await;
     hooli.at(&node.url).admin().get("/api/v1/contacts").await.expect(200);
     node.kill().await;
+}
+
+/// Whoever has the file knows that the node before has ended: it holds nothing back until its lease runs out.
+#[actix_web::test]
+async fn a_node_that_was_killed_is_followed_at_once_by_the_next_in_its_directory() {
+    let app = TestApp::builder().start().await;
+    let acme = app.tenant("acme").await;
+    let (dir, elsewhere) = (Dir::new(), Dir::new());
+    // Nobody waits for it to run out here.
+    let lease = [("TENANTRY_ROUTER__SLICE_TTL", "5m")];
+    let first = Node::start_with(&app, dir.path(), &lease).await;
+    let asks = async |node: &Node| acme.at(&node.url).log_in_as(acme.email(), acme.password()).await;
+    asks(&first).await.expect(200);
+    let held = "SELECT coalesce(sum(slice), 0)::text AS word FROM budget_slices";
+    assert_eq!(db::word(app.control_database(), held).await, "80", "one node has all of it");
+    first.kill().await;
+    // Who knows nothing of it has to wait for its lease.
+    let stranger = Node::start_with(&app, elsewhere.path(), &lease).await;
+    asks(&stranger).await.refused(503, "tenant_pool_exhausted");
+    stranger.kill().await;
+    let next = Node::start_with(&app, dir.path(), &lease).await;
+    asks(&next).await.expect(200);
+    next.kill().await;
 }
 
 #[actix_web::test]
