@@ -14,7 +14,7 @@ use tokio::process::Child;
 use crate::support::binary::{free_port, program, run_with};
 use crate::support::dir::Dir;
 use crate::support::servers::Server;
-use crate::support::{db, eventually, seconds};
+use crate::support::{db, eventually, say, seconds};
 
 /// A server of the installation, with its data in a directory.
 struct Node {
@@ -68,7 +68,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.log());
+            say(&self.log());
         }
     }
 }
