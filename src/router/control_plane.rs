@@ -23,7 +23,7 @@ use super::registry::{Changes, Installation, Registry};
 use super::rollout::{SeenSide, WatchedRun};
 use super::slices::floor::{self, Sharing};
 use super::slices::{NodeId, Pulse, SliceClaim, SliceGrant, ledger, look};
-use super::snapshot::{LastKnown, SnapshotSettings};
+use super::snapshot::{LastKnown, SnapshotSettings, Succession};
 use super::tenant::Tenant;
 use super::tenant_row::{TenantRow, damaged};
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
@@ -149,8 +149,13 @@ impl ControlPlaneRegistry {
         let installation = row.open(&self.keys)?;
         if let Some(last_known) = &self.last_known {
             last_known.keep(installation.id);
+            last_known.opened().await;
         }
         Ok(installation)
+    }
+
+    fn succession(&self) -> Option<Succession> {
+        self.last_known.as_ref()?.succession()
     }
 
     /// Asks the control plane; with something to fall back on, not for long.
@@ -291,7 +296,9 @@ impl Registry for ControlPlaneRegistry {
     }
 
     async fn check_budgets(&self, default_budget: u32) -> Result<()> {
-        let sharing = self.db.read(async |conn: &mut MainConn| -> Result<Sharing> { floor::sharing(conn).await });
+        let before = self.succession().and_then(|succession| succession.before());
+        let sharing = async move |conn: &mut MainConn| -> Result<Sharing> { floor::sharing(conn, before).await };
+        let sharing = self.db.read(sharing);
         match self.asked(async { sharing.await.map_err(unread) }).await {
             Ok(sharing) => sharing.check(&self.keys, default_budget).await,
             Err(error) => {
@@ -302,14 +309,12 @@ impl Registry for ControlPlaneRegistry {
     }
 
     async fn renew_node(&self, node: NodeId, ttl: Duration) -> Result<Pulse> {
-        let before = match &self.last_known {
-            Some(last_known) => last_known.predecessor().await,
-            None => None,
-        };
+        let succession = self.succession();
+        let before = succession.as_ref().and_then(Succession::before);
         let renew = async move |conn: &mut MainConn| -> Result<Pulse> { ledger::renew(conn, node, ttl, before).await };
         let pulse = self.db.transaction(renew).await.map_err(unread)?;
-        if let Some(last_known) = &self.last_known {
-            last_known.succeed(node).await;
+        if let Some(succession) = succession {
+            succession.is_told(node).await;
         }
         Ok(pulse)
     }

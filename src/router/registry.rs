@@ -89,7 +89,7 @@ pub trait Registry: Send + Sync + 'static {
     }
 
     /// Takes back slices of a cluster whose nodes are gone: their lease has run out, and two looks at the cluster, `gap`
-    /// apart, have seen none of their connections. Gives how many were taken back.
+    /// apart, have seen none of their connections; one, where a node is known to have ended. Gives how many were taken back.
     async fn reclaim_slices(&self, _cluster: ClusterId, _gap: Duration) -> Result<usize> {
         Ok(0)
     }

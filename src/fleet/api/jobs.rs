@@ -28,7 +28,7 @@ pub struct JobView {
     pub progress: i64,
     /// What it works on; null for a cluster or the fleet.
     pub tenant: Option<JobTenant>,
-    /// What came of it, once it is done.
+    /// What came of it, once its state is `done`; before, what it works towards where that is known.
     #[schema(value_type = Option<Object>)]
     pub result: Option<serde_json::Value>,
     /// Why it failed.

@@ -258,7 +258,8 @@ async fn home(
     let held = clusters::hold(conn, keys, named).await?;
     if held.has_room() {
         if lock::stays_until_commit(conn, held.id).await? {
-            Ok(held)
+            // It may have been removed before that could be said.
+            if clusters::is_there(conn, held.id).await? { Ok(held) } else { Err(unknown()) }
         } else {
             Err(refused(format!("Cluster '{name}' is being removed. Name another one.")))
         }

@@ -90,7 +90,11 @@ async fn may_what_the_owner_may(asking: &mut AdminConn, role: &str) -> ApiResult
     let remedy = sql::fill("GRANT :\"owner\" TO :\"role\";", &[("owner", &owner), ("role", role)]);
     Err(refuse(
         "privileges_missing",
-        format!("This role may not use what that of the direct URL owns. Ask for: {}", remedy.trim()),
+        format!(
+            "This role may not use what that of the direct URL owns. Ask for: {} If it is a member already, it has to \
+             inherit: ALTER ROLE … INHERIT.",
+            remedy.trim()
+        ),
     ))
 }
 

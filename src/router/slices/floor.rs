@@ -8,6 +8,7 @@ use diesel_async::RunQueryDsl;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use super::NodeId;
 use crate::kernel::ClusterId;
 use crate::kernel::crypto::MasterKeys;
 use crate::router::admin_row::AdminRow;
@@ -29,7 +30,7 @@ const CLUSTERS: &str = "\
 SELECT id, name, connection_budget, host, port, admin_user, admin_password_sealed, admin_database, tls_mode, tls_ca, \
        tls_client_cert, tls_client_key_sealed \
 FROM clusters c WHERE EXISTS (SELECT FROM tenants t WHERE t.cluster_id = c.id) ORDER BY name";
-const LIVE: &str = "SELECT count(*) FROM budget_nodes WHERE expires_at > now()";
+const LIVE: &str = "SELECT count(*) FROM budget_nodes WHERE expires_at > now() AND id IS DISTINCT FROM $1";
 
 /// What a server has.
 #[derive(Debug, Clone, Copy, QueryableByName)]
@@ -85,10 +86,11 @@ pub(in crate::router) struct Sharing {
     nodes: i64,
 }
 
-/// Reads who shares what.
-pub(in crate::router) async fn sharing(conn: &mut MainConn) -> Result<Sharing> {
+/// Reads who shares what; the node `before` is known to have ended.
+pub(in crate::router) async fn sharing(conn: &mut MainConn, before: Option<NodeId>) -> Result<Sharing> {
     let clusters = diesel::sql_query(CLUSTERS).load(conn).await?;
-    let nodes: Count = diesel::sql_query(LIVE).get_result(conn).await?;
+    let live = diesel::sql_query(LIVE).bind::<Nullable<SqlUuid>, _>(before.map(NodeId::uuid));
+    let nodes: Count = live.get_result(conn).await?;
     Ok(Sharing { clusters, nodes: nodes.count })
 }
 

@@ -322,6 +322,11 @@ impl Keeper {
             (entry.claiming, entry.failed, entry.due) = (false, false, true);
             return;
         }
+        if entry.slice.is_none() && grant.slice == 0 {
+            // The next renewal says whether somebody who is gone holds it all.
+            self.announced.store(true, Ordering::Release);
+            self.wake.notify_one();
+        }
         if entry.fenced || entry.slice.is_none() {
             tracing::info!(cluster = entry.name, slice = grant.slice, budget = grant.budget, "a slice of the budget");
         }

@@ -82,12 +82,6 @@ struct SeenTo {
 }
 
 #[derive(diesel::QueryableByName)]
-struct Holding {
-    #[diesel(sql_type = SqlUuid)]
-    cluster_id: ClusterId,
-}
-
-#[derive(diesel::QueryableByName)]
 struct Orphan {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
@@ -130,10 +124,9 @@ pub(in crate::router) async fn renew(
     ttl: Duration,
     before: Option<NodeId>,
 ) -> Result<Pulse> {
-    let left = match before {
-        Some(before) => ended(conn, before).await?,
-        None => Vec::new(),
-    };
+    if let Some(before) = before {
+        ended(conn, before, ttl / 5).await?;
+    }
     let lapsed =
         diesel::sql_query("SELECT expires_at <= now() AS lapsed FROM budget_nodes WHERE id = $1 FOR NO KEY UPDATE");
     let lapsed: Vec<Lapsed> = lapsed.bind::<SqlUuid, _>(node.uuid()).load(conn).await?;
@@ -153,7 +146,7 @@ pub(in crate::router) async fn renew(
         lapsed,
         others: u32::try_from(others.count).unwrap_or(u32::MAX),
         due: seen_to.iter().filter(|row| row.due).map(|row| row.cluster_id).collect(),
-        orphaned: seen_to.iter().filter(|row| row.orphaned).map(|row| row.cluster_id).chain(left).collect(),
+        orphaned: seen_to.iter().filter(|row| row.orphaned).map(|row| row.cluster_id).collect(),
     })
 }
 
@@ -273,14 +266,15 @@ pub(in crate::router) async fn reclaim(
     Ok(gone)
 }
 
-/// Of a node that has ended, one look that sees nothing of it is enough to take a slice back. Gives the clusters of which
-/// it holds one.
-async fn ended(conn: &mut MainConn, node: NodeId) -> Result<Vec<ClusterId>> {
+/// Of a node that has ended, one look that begins from now on and sees nothing of it is enough to take a slice back: as if
+/// one had been, `gap` ago.
+async fn ended(conn: &mut MainConn, node: NodeId, gap: Duration) -> Result<()> {
     let lease = "UPDATE budget_nodes SET expires_at = now() WHERE id = $1 AND expires_at > now()";
     diesel::sql_query(lease).bind::<SqlUuid, _>(node.uuid()).execute(conn).await?;
-    let looked = "UPDATE budget_slices SET unseen_since = 'epoch' WHERE node_id = $1 RETURNING cluster_id";
-    let held: Vec<Holding> = diesel::sql_query(looked).bind::<SqlUuid, _>(node.uuid()).load(conn).await?;
-    Ok(held.into_iter().map(|row| row.cluster_id).collect())
+    let looked = "UPDATE budget_slices SET unseen_since = now() - $2 * interval '1 millisecond' WHERE node_id = $1";
+    let looked = diesel::sql_query(looked).bind::<SqlUuid, _>(node.uuid());
+    looked.bind::<BigInt, _>(millis(gap)).execute(conn).await?;
+    Ok(())
 }
 
 /// The node is gone, and so are its connections.

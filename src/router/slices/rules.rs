@@ -77,7 +77,7 @@ pub(in crate::router) fn step(budget: u32, rows: &[Row], me: usize) -> Step {
         .fold(0, |sum, at| sum.saturating_add(targets[at] - rows[at].slice));
     let gives_way = total > budget || lacking > free;
     // Whoever serves goes on with one, where only those who are gone hold too much: they will be looked for in a moment.
-    let least = u32::from(lacking <= free && rows.iter().any(|row| !row.live));
+    let least = u32::from(lacking <= free && rows.iter().any(|row| !row.live && row.slice > 0));
     Step { slice: mine, yield_to: gives_way.then_some(target.max(least)) }
 }
 

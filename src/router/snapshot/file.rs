@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -19,8 +20,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::open::{OpenFault, copy_of, neighbour, open_database};
+use super::succession::last_had_by;
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{InstallationId, Slug, TenantId};
+use crate::router::slices::NodeId;
 use crate::router::tenant_row::{TenantRow, base64_bytes};
 
 /// What is said of the whole, under one key.
@@ -107,6 +110,9 @@ pub(super) struct SnapshotFile {
     path: PathBuf,
     db: ArcSwap<Database>,
     keys: Arc<MasterKeys>,
+    /// The node that had it before, and whether the registry was told.
+    pub(super) before: Option<NodeId>,
+    pub(super) told: AtomicBool,
 }
 
 const fn head_place() -> Place {
@@ -130,7 +136,7 @@ impl SnapshotFile {
             match open_database(&path) {
                 Ok(db) => {
                     tracing::debug!(path = %path.display(), "the registry snapshot is kept here");
-                    return Ok(Self { path, db: ArcSwap::from_pointee(db), keys });
+                    return Ok(Self::new(path, db, keys));
                 }
                 Err(OpenFault::InUse) => {}
                 Err(OpenFault::Io(error)) => return Err(SnapshotError::Io(path, error)),
@@ -140,11 +146,16 @@ impl SnapshotFile {
                         "the registry snapshot cannot be read; it is put aside and made anew");
                     fs::rename(&path, &aside).map_err(|error| SnapshotError::Io(path.clone(), error))?;
                     let db = open_database(&path).map_err(|_| SnapshotError::Damaged)?;
-                    return Ok(Self { path, db: ArcSwap::from_pointee(db), keys });
+                    return Ok(Self::new(path, db, keys));
                 }
             }
         }
         Err(SnapshotError::InUse(path.to_owned()))
+    }
+
+    fn new(path: PathBuf, db: Database, keys: Arc<MasterKeys>) -> Self {
+        let before = last_had_by(&path);
+        Self { path, db: ArcSwap::from_pointee(db), keys, before, told: AtomicBool::new(false) }
     }
 
     pub(super) fn path(&self) -> &Path {

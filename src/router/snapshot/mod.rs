@@ -32,6 +32,7 @@ use crate::kernel::{Clock, InstallationId, Slug, TenantId};
 use circuit::Circuit;
 use contact::Contact;
 use file::{SnapshotError, SnapshotFile};
+pub(super) use succession::Succession;
 
 /// How long a request waits for the control plane where the snapshot can answer instead.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -76,8 +77,6 @@ struct Inner {
     file: OnceCell<Option<Arc<SnapshotFile>>>,
     /// The file's records are this installation's.
     trusted: AtomicBool,
-    /// The file says which node has it now.
-    succeeded: AtomicBool,
     /// When the control plane last answered.
     contact: Contact,
     /// Changes that were announced and are not in the file yet, with their generation.
@@ -118,7 +117,6 @@ impl LastKnown {
             circuit: Circuit::default(),
             file: OnceCell::new(),
             trusted: AtomicBool::new(false),
-            succeeded: AtomicBool::new(false),
             announced: Mutex::default(),
             lent: Mutex::default(),
             news: Notify::new(),
