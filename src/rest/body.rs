@@ -42,6 +42,11 @@ pub struct Json<T>(pub T);
 /// A [`Json`] body that may be left out, with its type.
 pub struct OptionalJson<T>(pub Option<T>);
 
+/// For handlers that take no body: there is none, or one with nothing in it (`{}`, `null`). Whoever sends a member means
+/// something by it, `{"dryRun": true}` say, and is not to find that it was ignored.
+#[derive(Debug)]
+pub struct NoBody;
+
 /// A JSON Merge Patch (RFC 7396), as `application/merge-patch+json` or `application/json`.
 pub struct MergePatch<T>(pub T);
 
@@ -83,6 +88,31 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Opt
             return std::future::ready(Ok(Self(None))).boxed_local();
         }
         Json::from_request(request, payload).map(|done| done.map(|Json(body)| Self(Some(body)))).boxed_local()
+    }
+}
+
+impl FromRequest for NoBody {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields, expecting = "an object without members")]
+        struct Nothing {}
+
+        let (request, payload) = (request.clone(), payload.take());
+        async move {
+            Gate::pass(&request).await;
+            let bytes = raw_body(&request, payload).await?;
+            // Many clients name a type where they send nothing.
+            if bytes.is_empty() {
+                return Ok(Self);
+            }
+            check_type(&request, &["application/json"])?;
+            request.extensions_mut().insert(BodyDigest(sha256(&bytes)));
+            known::<Option<Nothing>>(&bytes).map(|_| Self)
+        }
+        .boxed_local()
     }
 }
 
@@ -148,6 +178,15 @@ fn check_type(request: &HttpRequest, types: &[&str]) -> ApiResult<()> {
 
 /// Reads and validates a body.
 fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> ApiResult<T> {
+    let value: T = known(bytes)?;
+    value.validate().map_err(|report| {
+        ApiError::invalid(report.iter().map(|(path, error)| rule_broken(&path.to_string(), error.message())).collect())
+    })?;
+    Ok(value)
+}
+
+/// Reads a body whose members are all known.
+fn known<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(Strict(&mut reader)).map_err(|error| {
         let path = error.path().to_string();
@@ -156,9 +195,6 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> ApiResul
         unreadable(if path == "." { "" } else { &path }, whole.as_ref().unwrap_or(error.inner()))
     })?;
     reader.end().map_err(|error| unreadable("", &error))?;
-    value.validate().map_err(|report| {
-        ApiError::invalid(report.iter().map(|(path, error)| rule_broken(&path.to_string(), error.message())).collect())
-    })?;
     Ok(value)
 }
 
@@ -312,5 +348,39 @@ mod tests {
         assert_eq!(code("application/json; charset=latin1", 100).await, Some(Code::UnsupportedMediaType));
         assert_eq!(code("application/merge-patch+json", 100).await, Some(Code::UnsupportedMediaType));
         assert_eq!(code("application/json", 5).await, Some(Code::PayloadTooLarge));
+    }
+
+    #[actix_web::test]
+    async fn no_body_is_one_with_nothing_in_it() {
+        let read = async |content_type: &str, body: &str| {
+            let (request, mut payload) = TestRequest::post()
+                .insert_header((CONTENT_TYPE, content_type))
+                .app_data(BodyLimit(100))
+                .set_payload(body.to_owned())
+                .to_http_parts();
+            match NoBody::from_request(&request, &mut payload).await {
+                Ok(NoBody) => Ok(request.extensions().get::<BodyDigest>().map(|digest| digest.0)),
+                Err(error) => Err((error.code(), error.fields().first().map(|fault| fault.field.clone()))),
+            }
+        };
+        let json = "application/json";
+        assert_eq!(read(json, "").await, Ok(None), "as none at all");
+        for nothing in ["{}", " { } ", "null"] {
+            assert_eq!(read(json, nothing).await, Ok(Some(sha256(nothing.as_bytes()))), "{nothing}");
+        }
+        let unknown = Err((Code::ValidationFailed, Some("dryRun".to_owned())));
+        assert_eq!(read(json, r#"{"dryRun": true}"#).await, unknown);
+        for (content_type, body, refused) in [
+            (json, "[]", Code::ValidationFailed),
+            (json, "7", Code::ValidationFailed),
+            (json, "{", Code::MalformedRequest),
+            (json, "{} {}", Code::MalformedRequest),
+            (json, r#"{"dryRun": }"#, Code::MalformedRequest),
+            ("text/plain", "{}", Code::UnsupportedMediaType),
+        ] {
+            assert_eq!(read(content_type, body).await.map_err(|(code, _)| code), Err(refused), "{body}");
+        }
+        let large = "          ".repeat(11);
+        assert_eq!(read(json, &large).await.map_err(|(code, _)| code), Err(Code::PayloadTooLarge));
     }
 }

@@ -1,7 +1,7 @@
 //! The REST contract's vocabulary: what a handler takes in and gives out. Uses `router` and `kernel`, knows no feature.
 //!
-//! In: [`Json`], [`OptionalJson`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`], [`SignedIn`],
-//! [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Answer`], [`NoContent`], [`Tagged`], [`Listed`], and
+//! In: [`Json`], [`OptionalJson`], [`NoBody`], [`MergePatch`], [`Query`], [`Path`], [`IfMatch`], [`Hints`], [`Authorized`],
+//! [`SignedIn`], [`Idempotency`], [`ClientIp`]. Out: [`Reply`], [`Created`], [`Answer`], [`NoContent`], [`Tagged`], [`Listed`], and
 //! [`ApiError`](crate::error::ApiError) for everything else.
 
 mod access;
@@ -31,7 +31,7 @@ mod strict;
 pub mod totp;
 
 pub use access::{AnyCaller, Authorized, Caller, InPerson, Permission, Recent, SignedIn};
-pub use body::{BodyLimit, Json, MergePatch, OptionalJson, raw_body};
+pub use body::{BodyLimit, Json, MergePatch, NoBody, OptionalJson, raw_body};
 pub use browser::{RefreshCookie, TrustedOrigins, Visitor};
 pub use client::Client;
 pub use client_ip::{ClientIp, TrustedProxies, customer, site};

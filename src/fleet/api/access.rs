@@ -13,7 +13,7 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
 use crate::fleet::once::Before;
 use crate::rest::totp::Enrolment;
-use crate::rest::{Answer, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery};
+use crate::rest::{Answer, Envelope, ErrorEnvelope, Idempotency, Json, NoBody, NoQuery};
 
 /// Another password.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -89,6 +89,7 @@ pub async fn enrol_totp(
     operator: Operator<Oneself>,
     (fleet, operators): (web::Data<Fleet>, web::Data<Operators>),
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |before: Before| -> ApiResult<Answer<Enrolment>> {

@@ -16,7 +16,7 @@ use crate::fleet::clone::{CloneTenant, Mask};
 use crate::fleet::restore::RestoreTenant;
 use crate::kernel::{BackupId, Slug};
 use crate::rest::{
-    Answer, Envelope, Idempotency, Json, ListEnvelope, Listed, NoQuery, OptionalJson, Paging, Path, Query,
+    Answer, Envelope, Idempotency, Json, ListEnvelope, Listed, NoBody, NoQuery, OptionalJson, Paging, Path, Query,
 };
 use crate::router::Router;
 
@@ -89,6 +89,7 @@ pub async fn back_up_tenant(
     fleet: web::Data<Fleet>,
     id: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
@@ -222,6 +223,7 @@ pub async fn erase_tenant(
     fleet: web::Data<Fleet>,
     id: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> { Ok(accepted(fleet.erase_later(&id.0, Some(who)).await?)) };

@@ -11,7 +11,7 @@ use crate::control::operators::{Operator, Reach, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::{Fleet, StepTime};
 use crate::kernel::{OperationId, Slug, TenantId};
-use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoQuery, Paging, Path, Query, Reply};
+use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoBody, NoQuery, Paging, Path, Query, Reply};
 use crate::router::{MainConn, Router};
 
 /// A job.
@@ -222,6 +222,7 @@ pub async fn cancel_job(
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {

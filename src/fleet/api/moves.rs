@@ -12,7 +12,7 @@ use crate::control::operators::Operator;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::relocate::{HOLD_DEADLINE, LONGEST_HOLD, Method};
 use crate::fleet::{Fleet, MoveTenant};
-use crate::rest::{Envelope, Idempotency, Json, NoQuery, Path};
+use crate::rest::{Envelope, Idempotency, Json, NoBody, NoQuery, Path};
 
 /// Where a tenant is to be.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -68,6 +68,7 @@ pub async fn rotate_credentials(
     fleet: web::Data<Fleet>,
     id: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
@@ -125,6 +126,7 @@ pub async fn drain_cluster(
     fleet: web::Data<Fleet>,
     name: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect =

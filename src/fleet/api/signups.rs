@@ -13,7 +13,7 @@ use crate::error::ApiResult;
 use crate::fleet::Fleet;
 use crate::fleet::signup::Waiting;
 use crate::kernel::{OperationId, Slug};
-use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, ListFew, Listed, NoQuery, Paging, Path, Query};
+use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, ListFew, Listed, NoBody, NoQuery, Paging, Path, Query};
 use crate::router::Router;
 
 /// A sign-up that waits for an operator.
@@ -82,6 +82,7 @@ pub async fn approve_sign_up(
     router: web::Data<Router>,
     id: Path<OperationId>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
         Ok(Answer::tagged(OperatedTenant::new(fleet.approve_sign_up(id.0).await?, &router)))
@@ -107,6 +108,7 @@ pub async fn refuse_sign_up(
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let effect =
         async move |fleet: Fleet| -> ApiResult<_> { Ok(Answer::ok(JobView::from(fleet.refuse_sign_up(id.0).await?))) };

@@ -17,7 +17,7 @@ use super::strangers::Stranger;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::rest::{
-    Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoContent, NoQuery, RateNote, RefreshCookie, Reply,
+    Client, Envelope, ErrorEnvelope, Hints, InPerson, Json, NoBody, NoContent, NoQuery, RateNote, RefreshCookie, Reply,
     SignedIn, Visitor,
 };
 use crate::router::{self, Router, TenantConn, TenantDb, TenantTx};
@@ -289,7 +289,7 @@ pub async fn refresh(
     security(("bearer" = [])),
 )]
 #[post("/api/v1/auth/logout")]
-pub async fn logout(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiResult<NoContent> {
+pub async fn logout(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn, _: NoBody) -> ApiResult<NoContent> {
     let (session, now) = (caller.claims.sid, auth.clock.now());
     caller
         .db
@@ -308,7 +308,12 @@ pub async fn logout(_: NoQuery, auth: web::Data<Auth>, caller: SignedIn) -> ApiR
     security(("bearer" = [])),
 )]
 #[post("/api/v1/auth/logout-all")]
-pub async fn logout_all(_: NoQuery, auth: web::Data<Auth>, InPerson(caller): InPerson) -> ApiResult<NoContent> {
+pub async fn logout_all(
+    _: NoQuery,
+    auth: web::Data<Auth>,
+    InPerson(caller): InPerson,
+    _: NoBody,
+) -> ApiResult<NoContent> {
     let (db, user, now) = (&caller.db, caller.user(), auth.clock.now());
     caller
         .db

@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 use super::store;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::{TeamId, UserId};
-use crate::rest::{Authorized, ErrorEnvelope, ListEnvelope, Listed, NoContent, NoQuery, Paging, Path, Query};
+use crate::rest::{Authorized, ErrorEnvelope, ListEnvelope, Listed, NoBody, NoContent, NoQuery, Paging, Path, Query};
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit;
 use crate::tenant::auth::Auth;
@@ -78,6 +78,7 @@ pub async fn add_member(
     auth: web::Data<Auth>,
     caller: Authorized<TeamsWrite>,
     path: Path<(TeamId, UserId)>,
+    _: NoBody,
 ) -> ApiResult<NoContent> {
     let ((team, user), now, caller) = (path.0, auth.clock.now(), &caller);
     let by = &audit::actor(caller);

@@ -17,8 +17,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::kernel::UserId;
 use crate::kernel::page::Direction;
 use crate::rest::{
-    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoContent, NoQuery, Paging,
-    Path, Query,
+    Answer, Authorized, Envelope, ErrorEnvelope, Idempotency, Json, ListEnvelope, Listed, NoBody, NoContent, NoQuery,
+    Paging, Path, Query,
 };
 use crate::router::{TenantConn, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -208,6 +208,7 @@ pub async fn resend_invitation(
     caller: Authorized<UsersWrite>,
     id: Path<UserId>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let (auth, db, id, actor) = (&**auth, &caller.db, id.0, caller.actor());
     let (access, by) = (&*caller.access, &audit::actor(&caller));

@@ -3,6 +3,7 @@
 mod approval;
 mod attach;
 mod backups;
+mod bodies;
 mod clone;
 mod clusters;
 mod copies;

@@ -12,7 +12,9 @@ use crate::control::operators::store::{self, SessionRow};
 use crate::control::operators::{Oneself, Operator, Operators};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{SessionId, Slug};
-use crate::rest::{Envelope, ErrorEnvelope, ListEnvelope, ListFew, Listed, NoContent, NoQuery, Path, Query, Reply};
+use crate::rest::{
+    Envelope, ErrorEnvelope, ListEnvelope, ListFew, Listed, NoBody, NoContent, NoQuery, Path, Query, Reply,
+};
 use crate::router::{MainConn, Router};
 
 /// Ends the session of the token.
@@ -27,7 +29,7 @@ use crate::router::{MainConn, Router};
     ),
 )]
 #[post("/api/v1/admin/auth/logout")]
-pub async fn logout(operators: web::Data<Operators>, operator: Operator<Oneself>) -> ApiResult<NoContent> {
+pub async fn logout(operators: web::Data<Operators>, operator: Operator<Oneself>, _: NoBody) -> ApiResult<NoContent> {
     operators.end_session(operator.id, operator.session).await?;
     Ok(NoContent)
 }

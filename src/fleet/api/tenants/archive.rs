@@ -7,7 +7,7 @@ use crate::control::operators::Operator;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::api::{ChangeRefusals, Refusals, tenant_of};
 use crate::fleet::{DeleteTenant, Fleet, Silent};
-use crate::rest::{Answer, Envelope, Idempotency, NoQuery, Path};
+use crate::rest::{Answer, Envelope, Idempotency, NoBody, NoQuery, Path};
 use crate::router::{Router, TenantStatus};
 
 /// Takes a tenant from its users; its database is dropped after the grace period, until which `restore` gives it back.
@@ -29,6 +29,7 @@ pub async fn archive_tenant(
     router: web::Data<Router>,
     id: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {

@@ -12,7 +12,9 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::api::{ChangeRefusals, Refusals, tenant_of};
 use crate::fleet::{DeleteTenant, Fleet, Silent};
 use crate::kernel::request;
-use crate::rest::{Answer, Envelope, Idempotency, IfMatch, MergePatch, NoContent, NoQuery, Patch, Path, Query, Tagged};
+use crate::rest::{
+    Answer, Envelope, Idempotency, IfMatch, MergePatch, NoBody, NoContent, NoQuery, Patch, Path, Query, Tagged,
+};
 use crate::router::{Registration, Router, TenantStatus};
 
 /// What to change.
@@ -151,6 +153,7 @@ pub async fn suspend_tenant(
     router: web::Data<Router>,
     id: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
@@ -179,6 +182,7 @@ pub async fn resume_tenant(
     router: web::Data<Router>,
     id: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
     let effect = async move |fleet: Fleet| -> ApiResult<_> {

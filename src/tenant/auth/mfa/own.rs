@@ -11,7 +11,7 @@ use super::{SINCE, factor, gate, store};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::totp::Enrolment;
 use crate::rest::{
-    Answer, Client, Envelope, ErrorEnvelope, Idempotency, Json, NoQuery, Recent, Replay, Reply, SignedIn,
+    Answer, Client, Envelope, ErrorEnvelope, Idempotency, Json, NoBody, NoQuery, Recent, Replay, Reply, SignedIn,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -107,6 +107,7 @@ pub async fn enrol_totp(
     auth: web::Data<Auth>,
     Recent(caller): Recent,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let (me, now) = (caller.user(), auth.clock.now());
     let db = &at_schema(&caller.db).await?;

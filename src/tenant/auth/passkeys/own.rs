@@ -14,7 +14,7 @@ use super::store::{self, PasskeyRow};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::rest::{
     Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, Json, ListEnvelope, ListFew, Listed, MergePatch,
-    NoContent, NoQuery, Path, Query, Recent, Reply,
+    NoBody, NoContent, NoQuery, Path, Query, Recent, Reply,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -89,6 +89,7 @@ pub async fn passkey_options(
     _: NoQuery,
     auth: web::Data<Auth>,
     Recent(caller): Recent,
+    _: NoBody,
 ) -> ApiResult<Reply<PasskeyOptions>> {
     let (me, auth) = (caller.user(), &**auth);
     let options = at_schema(&caller.db)

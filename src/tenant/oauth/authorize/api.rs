@@ -15,7 +15,8 @@ use crate::error::{ApiError, ApiResult, Code};
 use crate::kernel::opaque::{OpaqueToken, TokenKind};
 use crate::kernel::{OauthClientId, OauthGrantId};
 use crate::rest::{
-    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, NoQuery, OptionalJson, Path, Reply, SignedIn,
+    Answer, Client, Envelope, ErrorEnvelope, Idempotency, InPerson, NoBody, NoQuery, OptionalJson, Path, Reply,
+    SignedIn,
 };
 use crate::router::{TenantConn, TenantDb, TenantTx};
 use crate::tenant::audit::{self, Entry};
@@ -298,6 +299,7 @@ pub async fn deny_oauth_request(
     InPerson(caller): InPerson,
     id: Path<String>,
     idempotency: Idempotency,
+    _: NoBody,
 ) -> ApiResult<HttpResponse> {
     let db = &ready(&caller.db).await?;
     let (hash, now) = (word(&id.0, db)?.hash(), auth.clock.now());
