@@ -15,7 +15,7 @@ use utoipa::openapi::path::{Operation, ParameterIn, PathItem, Paths};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::tenant::scim;
 
-/// The routing hint that every route takes.
+/// The routing hint that every route takes, but for those of operators: they are routed to no tenant.
 const TENANT_HINT: &str = "tenant";
 
 /// The addresses of the API.
@@ -188,7 +188,8 @@ fn stray(request: &ServiceRequest) -> Option<String> {
         return None;
     }
     let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
-    names.find(|name| name != TENANT_HINT).map(|name| name.chars().take(64).collect())
+    let hinted = !address.pattern.starts_with("/api/v1/admin/");
+    names.find(|name| !hinted || name != TENANT_HINT).map(|name| name.chars().take(64).collect())
 }
 
 #[cfg(test)]
@@ -207,6 +208,7 @@ mod tests {
             },
             "/users": {"get": operation(json!([parameter("q", "query")])), "post": operation(json!([]))},
             "/users/me": {"get": operation(json!([]))},
+            "/api/v1/admin/tenants/{id}": {"get": operation(json!([parameter("id", "path")]))},
         });
         Surface::of(&serde_json::from_value(paths).unwrap())
     }
@@ -258,5 +260,6 @@ mod tests {
         assert_eq!(stray_of("GET", "/users/1?tenant=acme"), None);
         assert_eq!(stray_of("GET", "/us%65rs/me?x=1").as_deref(), Some("x"));
         assert_eq!(stray_of("GET", "/users/1?tenant=acme&x=1").as_deref(), Some("x"));
+        assert_eq!(stray_of("GET", "/api/v1/admin/tenants/acme?tenant=x").as_deref(), Some("tenant"));
     }
 }

@@ -12,14 +12,14 @@ use super::gate::Gate;
 use super::strict::{NUL, NUL_SAID};
 use crate::error::{ApiError, ApiResult, Code, FieldError};
 
-/// The routing hint that every route takes.
+/// The routing hint that every route takes, but for those of operators.
 pub(crate) const TENANT_HINT: &str = "tenant";
 
 /// Query parameters. `T` carries `#[serde(deny_unknown_fields)]`; the hint `tenant` is taken out before, where there is one.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
-/// For handlers that take no query parameters: any is refused, but for the hint `tenant`.
+/// For handlers that take no query parameters: any is refused, but for the hint `tenant` where there is one.
 #[derive(Debug)]
 pub struct NoQuery;
 
@@ -53,7 +53,7 @@ impl FromRequest for NoQuery {
         let request = request.clone();
         async move {
             Gate::pass(&request).await;
-            parse::<Nothing>(request.query_string(), true).map(|Nothing {}| Self)
+            parse::<Nothing>(request.query_string(), !is_of_operators(&request)).map(|Nothing {}| Self)
         }
         .boxed_local()
     }
@@ -178,6 +178,7 @@ mod tests {
         assert_eq!(code("/x").await, None);
         assert_eq!(code("/x?tenant=acme").await, None);
         assert_eq!(code("/x?limit=1").await, Some(Code::InvalidQuery));
+        assert_eq!(code("/api/v1/admin/x?tenant=acme").await, Some(Code::InvalidQuery));
     }
 
     #[test]

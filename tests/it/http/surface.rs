@@ -72,6 +72,22 @@ async fn every_body_refuses_unknown_fields_and_what_is_no_json() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// Operators are routed to no tenant: where they name one that nothing looks at, they meant something by it.
+#[actix_web::test]
+async fn the_hint_of_a_tenant_is_none_to_operators() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    let (slug, operator) = (acme.slug.as_str(), app.operator());
+    let path = format!("/api/v1/admin/tenants/{slug}");
+    for name in ["x", slug] {
+        operator.get(&format!("{path}?tenant={name}")).await.refused(400, "invalid_query");
+        operator.post(&format!("{path}/suspend?tenant={name}"), json!({})).await.refused(400, "invalid_query");
+    }
+    operator.post(&format!("/api/v1/admin/auth/logout?tenant={slug}"), json!({})).await.refused(400, "invalid_query");
+    assert_eq!(operator.get(&path).await.expect(200).data()["status"], "active");
+    acme.admin().get(&format!("/api/v1/users/me?tenant={slug}")).await.expect(200);
+}
+
 /// A path is what the router makes of it, however it is spelled.
 #[actix_web::test]
 async fn a_spelling_of_a_path_gets_past_nothing() {
