@@ -10,8 +10,11 @@ use crate::control::operations::{self, Operation, OperationFilter, OperationKind
 use crate::control::operators::{Operator, Reach, Tend};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::{Fleet, StepTime};
+use crate::kernel::crypto::{hex, sha256};
 use crate::kernel::{OperationId, Slug, TenantId};
-use crate::rest::{Answer, Envelope, Idempotency, ListEnvelope, Listed, NoBody, NoQuery, Paging, Path, Query, Reply};
+use crate::rest::{
+    Answer, Envelope, Idempotency, ListEnvelope, Listed, NoBody, NoQuery, Paging, Path, Query, Tagged, Versioned,
+};
 use crate::router::{MainConn, Router};
 
 /// A job.
@@ -96,6 +99,18 @@ impl JobDetail {
         let done = steps.into_iter().filter(Step::is_done);
         let steps = done.map(|step| StepTime { ms: step.ms.unwrap_or_default(), name: step.name }).collect();
         Self { job: operation.into(), step, steps }
+    }
+}
+
+impl Versioned for JobDetail {
+    /// A job's row has none: nobody changes it under a version.
+    fn version(&self) -> i64 {
+        0
+    }
+
+    /// All that is told of it.
+    fn beside(&self) -> String {
+        hex(&sha256(format!("{self:?}").as_bytes())[..8])
     }
 }
 
@@ -186,7 +201,11 @@ async fn job_of(operator: &Operator<Tend>, fleet: &Fleet, id: OperationId) -> Ap
     tag = "admin",
     operation_id = "adminGetJob",
     params(("id" = OperationId, Path, description = "The job")),
-    responses((status = 200, description = "The job", body = Envelope<JobDetail>), Refusals),
+    responses(
+        (status = 200, description = "The job, with `ETag`", body = Envelope<JobDetail>),
+        (status = 304, description = "Not changed since `If-None-Match`"),
+        Refusals,
+    ),
     security(("operator" = [])),
 )]
 #[get("/api/v1/admin/jobs/{id}")]
@@ -195,12 +214,12 @@ pub async fn get_job(
     operator: Operator<Tend>,
     fleet: web::Data<Fleet>,
     id: Path<OperationId>,
-) -> ApiResult<Reply<JobDetail>> {
+) -> ApiResult<Tagged<JobDetail>> {
     let operation = job_of(&operator, &fleet, id.0).await?;
     let id = operation.id;
     let db = &fleet.control.db;
     let steps = db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
-    Ok(Reply(JobDetail::new(operation, steps)))
+    Ok(Tagged(JobDetail::new(operation, steps)))
 }
 
 /// Asks a job to stop. One that waits is cancelled at once, and so is one whose command was interrupted; one under way at

@@ -35,8 +35,12 @@ async fn what_waits_for_a_worker_is_seen_and_cancelled_and_can_be_asked_for_agai
     assert_eq!(job["tenant"], json!({"id": tenant.id, "slug": slug}));
 
     let path = format!("/api/v1/admin/jobs/{}", job["id"].as_str().expect("an id"));
+    let tag = operator.get(&path).await.expect(200).header("etag").expect("an ETag").to_owned();
+    let knowing = operator.with("if-none-match", &tag);
+    assert_eq!(knowing.get(&path).await.expect(304).header("etag"), Some(tag.as_str()));
     let cancelled = operator.post(&format!("{path}/cancel"), json!({})).await.expect(200);
     assert_eq!(cancelled.data()["state"], "cancelled");
+    assert_eq!(knowing.get(&path).await.expect(200).data()["state"], "cancelled");
     assert!(cancelled.data()["finishedAt"].is_string());
     operator.post(&format!("{path}/cancel"), json!({})).await.refused(409, "conflict");
 
