@@ -8,6 +8,7 @@ mod faults;
 mod large;
 mod obstacles;
 mod planted;
+mod settled;
 mod writes;
 
 use std::os::unix::process::ExitStatusExt as _;
