@@ -52,6 +52,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(issuers::remove_issuer)
         .service(moves::move_tenant)
         .service(kept::list_kept_databases)
+        .service(kept::drop_kept_databases)
         .service(clusters::list_clusters)
         .service(clusters::add_cluster)
         .service(clusters::get_cluster)

@@ -106,10 +106,14 @@ async fn a_confirmed_move_leaves_what_a_restore_keeps() {
     let back = run(&app, &["tenant", "move", slug, "--to", "east"]).await;
     assert_eq!(back.code, Some(4), "{back:#?}");
     assert!(back.all().contains(&format!("tenantry tenant kept {slug} --drop --yes")), "{back:#?}");
-    // The role goes with the last of them.
-    let dropped = run(&app, &["tenant", "kept", slug, "--drop", "--yes", "--output", "json"]).await.expect(0).json();
-    assert_eq!(dropped["databasesDropped"], 1);
+    // The role goes with the last of them; over REST as on the command line.
+    let (operator, path) = (app.operator(), format!("/api/v1/admin/tenants/{slug}/kept-databases"));
+    app.anonymous().delete(&path).await.expect(401);
+    operator.delete(&path).await.expect(204);
     assert!(db::words(&server.target(), &of_tenant).await.is_empty());
+    assert!(listed(&app, slug).await.is_empty());
+    operator.delete(&path).await.expect(204);
+    operator.delete("/api/v1/admin/tenants/nobody-has-this/kept-databases").await.refused(404, "not_found");
     run(&app, &["tenant", "move", slug, "--to", "east"]).await.expect(0);
 }
 
