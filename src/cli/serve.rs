@@ -34,7 +34,7 @@ pub struct ServeArgs {
 pub async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let config = &context.config;
     let listeners = open_listeners(config)?;
-    let node = Node::open(config)?;
+    let node = Node::open_to_run(config)?;
     let server = match node.start(config).await {
         Ok(server) => server,
         Err(error) => return Err(cannot_start(&node, error).await),
@@ -79,7 +79,7 @@ async fn cannot_start(node: &Node, error: ApiError) -> anyhow::Error {
 /// # Errors
 /// If the configuration lacks the control plane, it was never migrated, or its keys are another installation's.
 pub async fn worker(context: &Context) -> anyhow::Result<()> {
-    let node = Node::open(&context.config)?;
+    let node = Node::open_to_run(&context.config)?;
     // One that does not answer is waited for, by each job.
     keys::check_if_there(&node.control).await?;
     let stop = stop_signal()?;

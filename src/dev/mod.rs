@@ -68,7 +68,7 @@ pub async fn run(mut sources: Sources, options: DevOptions) -> anyhow::Result<()
     ]);
     sources.overrides.extend(listeners.management_address()?.map(|address| ("management_listen", address.to_string())));
     let config = Config::load(&sources)?;
-    let mut node = Node::open(&config)?;
+    let mut node = Node::open_to_run(&config)?;
     node.log_mails();
     node.migrate().await.context("cannot migrate the control plane")?;
     node.control.ensure_installation().await.context("cannot set up the installation")?;

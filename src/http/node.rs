@@ -97,6 +97,13 @@ fn mailer(config: &Config) -> Result<Option<Mailer>, ConfigError> {
     Ok(Some(Mailer::new(MailerSettings { server, from, timeout: mail.timeout.0, local })))
 }
 
+/// The operator's own migrations, if a directory of them is named: it has to be there.
+fn own_migrations(config: &Config) -> Result<(), ConfigError> {
+    let Some(dir) = config.tenant_migrations().filter(|dir| !dir.is_dir()) else { return Ok(()) };
+    let said = format!("names {}, which is no directory", dir.display());
+    Err(ConfigError::new("TENANTRY_TENANT_MIGRATIONS", said, "make it, or unset the variable"))
+}
+
 /// What a node is made of, as its configuration says: whatever is wrong with that is found here.
 struct Parts {
     keys: MasterKeys,
@@ -135,12 +142,23 @@ pub struct Node {
 }
 
 impl Node {
-    /// Whether it could be put together.
+    /// Whether it could be put together, and run.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// As [`Self::open_to_run`].
     pub fn check(config: &Config) -> Result<(), ConfigError> {
+        own_migrations(config)?;
         Parts::read(config).map(drop)
+    }
+
+    /// As [`Self::open`], for a node that serves or works by itself: it makes tenants, and migrates them, at any time. A
+    /// command that does neither needs no migrations.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if the operator's own migrations are not where the configuration says.
+    pub fn open_to_run(config: &Config) -> Result<Self, ConfigError> {
+        own_migrations(config)?;
+        Self::open(config)
     }
 
     /// Puts it together; opens no connection.

@@ -42,6 +42,21 @@ async fn a_fault_is_one_line_with_variable_and_remedy() {
     assert!(!said.all().contains("hunter2"), "{said:#?}");
 }
 
+/// A command that migrates nothing does without them.
+#[actix_web::test]
+async fn migrations_that_are_not_there_stop_the_start() {
+    let app = TestApp::shared().await;
+    let mut environment = app.environment();
+    environment.extend(free_ports());
+    environment.push(("TENANTRY_TENANT_MIGRATIONS".into(), "/nonexistent/migrations".into()));
+    for arguments in [&["config", "check"][..], &["serve"], &["serve", "--no-worker"], &["worker"]] {
+        let said = run_with(&environment, arguments).await.expect(4);
+        let wanted = "TENANTRY_TENANT_MIGRATIONS names /nonexistent/migrations, which is no directory; make it";
+        assert!(said.stderr.contains(wanted) && said.stderr.trim().lines().count() == 1, "{arguments:?}: {said:#?}");
+    }
+    run_with(&environment, &["operator", "list"]).await.expect(0);
+}
+
 #[actix_web::test]
 async fn show_masks_every_secret_and_says_where_values_come_from() {
     let app = TestApp::shared().await;
