@@ -134,11 +134,12 @@ impl Config {
     /// Where backups are kept: as set, or in the data directory; nowhere without either.
     #[must_use]
     pub fn storage_url(&self) -> Option<SecretString> {
-        let in_data_dir = || {
-            let path = std::path::absolute(self.data_dir.as_ref()?.join("storage")).ok()?;
-            url::Url::from_directory_path(path).ok().map(|url| String::from(url).into())
-        };
-        self.settings.storage_url.clone().or_else(in_data_dir)
+        self.settings.storage_url.clone().or_else(|| self.storage_in_data_dir().map(SecretString::from))
+    }
+
+    fn storage_in_data_dir(&self) -> Option<String> {
+        let path = std::path::absolute(self.data_dir.as_ref()?.join("storage")).ok()?;
+        url::Url::from_directory_path(path).ok().map(String::from)
     }
 
     /// Credentials of a storage that speaks S3, by their usual variables.
@@ -216,7 +217,20 @@ impl Config {
     /// Every setting with its value and where it came from, secrets masked.
     #[must_use]
     pub fn describe(&self) -> Vec<Setting> {
-        show::describe(&self.figment, &self.public_url)
+        show::describe(&self.figment, |key| self.derived(key))
+    }
+
+    /// What holds where nobody gave a setting, if it follows from others, and from which.
+    fn derived(&self, key: &str) -> Option<(String, &'static str)> {
+        let of_data_dir = |value| (value, "from the data directory");
+        match key {
+            "public_url" => Some((self.public_url.clone(), "from listen")),
+            "mail.app_url" => Some((self.app_url().to_owned(), "from public_url")),
+            "router.snapshot_path" => self.snapshot_path().map(|path| of_data_dir(path.display().to_string())),
+            // One that was given may hold a password; this one has none.
+            "storage_url" => self.storage_in_data_dir().map(of_data_dir),
+            _ => None,
+        }
     }
 }
 

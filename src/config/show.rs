@@ -30,11 +30,12 @@ pub struct Setting {
     pub variable: String,
     /// Its value in effect; secrets masked.
     pub value: String,
-    /// `default`, the variable, the file, or the command.
+    /// `default`, the variable, the file, the command, or `from` the setting that it follows from.
     pub source: String,
 }
 
-pub(super) fn describe(figment: &Figment, public_url: &str) -> Vec<Setting> {
+/// `derived` is the value of a setting that nobody gave, where it follows from others, and from which.
+pub(super) fn describe(figment: &Figment, derived: impl Fn(&str) -> Option<(String, &'static str)>) -> Vec<Setting> {
     let one = |key: String| {
         let secret = WITHOUT_DEFAULT.contains(&(key.as_str(), true));
         let found = figment.find_value(&key).ok();
@@ -42,8 +43,10 @@ pub(super) fn describe(figment: &Figment, public_url: &str) -> Vec<Setting> {
         let (value, source) = match (found, source) {
             (Some(_), Some(source)) if secret => ("********".to_owned(), source),
             (Some(value), Some(source)) => (text(&value), source),
-            _ if key == "public_url" => (public_url.to_owned(), "from listen".to_owned()),
-            _ => ("(not set)".to_owned(), "default".to_owned()),
+            _ => {
+                let (value, source) = derived(&key).unwrap_or_else(|| ("(not set)".to_owned(), "default"));
+                (value, source.to_owned())
+            }
         };
         Setting { variable: variable_of(&key), key, value, source }
     };

@@ -221,3 +221,30 @@ fn every_setting_is_described_with_its_source() {
     assert_eq!(of("router.idle_timeout").variable, "TENANTRY_ROUTER__IDLE_TIMEOUT");
     assert_eq!(of("database_url").value, "(not set)");
 }
+
+#[test]
+fn what_follows_from_other_settings_is_described_as_it_holds() {
+    let dir = std::env::temp_dir().join(format!("tenantry-config-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&dir).unwrap();
+    let of = |variables: &[(&str, &str)], data_dir: Option<&PathBuf>, key: &str| {
+        let mut sources = Sources::from_variables(variables);
+        sources.data_dir = data_dir.cloned();
+        let setting = Config::load(&sources).unwrap().describe().into_iter().find(|s| s.key == key).unwrap();
+        (setting.value, setting.source)
+    };
+    let said = |value: &str, source: &str| (value.to_owned(), source.to_owned());
+    let here = "from the data directory";
+    let public = [("TENANTRY_PUBLIC_URL", "https://api.example.com/")];
+    assert_eq!(of(&[], None, "public_url"), said("http://127.0.0.1:8080", "from listen"));
+    assert_eq!(of(&public, None, "mail.app_url"), said("https://api.example.com", "from public_url"));
+    let snapshot = dir.join("registry.redb").display().to_string();
+    assert_eq!(of(&[], Some(&dir), "router.snapshot_path"), said(&snapshot, here));
+    let storage = format!("file://{}/storage/", dir.display());
+    assert_eq!(of(&[], Some(&dir), "storage_url"), said(&storage, here));
+    for key in ["router.snapshot_path", "storage_url"] {
+        assert_eq!(of(&[], None, key), said("(not set)", "default"), "{key}");
+    }
+    let bucket = [("TENANTRY_STORAGE_URL", "s3://key:hunter2@bucket")];
+    assert_eq!(of(&bucket, Some(&dir), "storage_url"), said("********", "TENANTRY_STORAGE_URL"));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
