@@ -1,8 +1,9 @@
 //! `fleet verify`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -94,13 +95,17 @@ async fn write(fleet: &Fleet, report: &Report, evidence: Evidence) -> anyhow::Re
 }
 
 async fn check(context: &Context, fleet: &Fleet, file: &Path) -> anyhow::Result<()> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| {
-            Refused::new(format!("cannot read {}: {error}", path.display()), "name a report of `fleet verify --report`")
-        })
+    let unreadable = |path: &Path, error: &io::Error| {
+        Refused::new(format!("cannot read {}: {error}", path.display()), "name a report of `fleet verify --report`")
     };
-    let (document, beside) = (read(file)?, signature_of(file));
-    let signature = serde_json::from_slice::<Signature>(&read(&beside)?);
+    let document = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
+    let beside = signature_of(file);
+    let signature = std::fs::read(&beside).map_err(|error| match error.kind() {
+        // That is an answer: without a signature nothing is proven.
+        io::ErrorKind::NotFound => anyhow!("{} is not signed: there is no {}", file.display(), beside.display()),
+        _ => unreadable(&beside, &error).into(),
+    })?;
+    let signature = serde_json::from_slice::<Signature>(&signature);
     let signature = signature.with_context(|| format!("{} is no signature", beside.display()))?;
     if !fleet.has_signed(document.clone(), signature.clone()).await.map_err(explain)? {
         bail!("{} is not as this installation signed it", file.display());

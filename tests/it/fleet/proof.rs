@@ -57,6 +57,14 @@ async fn isolation_is_proven_and_each_fault_is_named() {
     std::fs::write(&file, &bytes).unwrap();
     run(&app, &check).await.expect(0);
     run(TestApp::shared().await, &check).await.expect(1);
+    // Without its signature it is not proven; without the report there is nothing to be asked about.
+    let (signature, aside) = (directory.path().join("proof.json.sig"), directory.path().join("aside"));
+    std::fs::rename(&signature, &aside).unwrap();
+    let unsigned = run(&app, &check).await.expect(1);
+    assert!(unsigned.stderr.contains("is not signed: there is no "), "{unsigned:#?}");
+    std::fs::rename(&aside, &signature).unwrap();
+    let nowhere = directory.path().join("nowhere.json");
+    run(&app, &["fleet", "verify", "--check", nowhere.to_str().unwrap()]).await.expect(4);
 
     // What could not be proven is a fault, and signed as one.
     let said = run(&app, &["fleet", "verify", "--url", "http://127.0.0.1:1", "--report", &path]).await.expect(1);
