@@ -1,5 +1,6 @@
 //! `tenantry operator`: people who run the installation.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::{Context, Refused, Usage};
 use crate::config::secret_file;
 use crate::control::operators::audit::{self, AuditFilter};
-use crate::control::operators::{self, OperatorChanges, OperatorRecord, OperatorRole, Operators};
+use crate::control::operators::{self, ManagedOperator, OperatorChanges, OperatorRecord, OperatorRole, Operators};
 use crate::error::{ApiError, Code};
 use crate::http::Node;
 use crate::kernel::Slug;
@@ -101,11 +102,13 @@ impl OperatorCommand {
             Self::Create(args) => create(context, args).await,
             Self::List => {
                 let listed = context.control()?.db.read(async |conn| operators::list(conn).await).await?;
-                let rows = listed.iter().map(|o| {
+                let rows = listed.iter().map(|ManagedOperator { operator: o, tenants }| {
                     let factor = if o.second_factor { "yes" } else { "no" };
-                    vec![o.email.clone(), o.role.to_string(), status(o), factor.into(), o.id.to_string()]
+                    let slugs = tenants.iter().map(Slug::as_str).collect::<Vec<_>>().join(",");
+                    let tenants = if slugs.is_empty() { "-".to_owned() } else { slugs };
+                    vec![o.email.clone(), o.role.to_string(), status(o), factor.into(), tenants, o.id.to_string()]
                 });
-                context.print(&listed, &["email", "role", "status", "secondFactor", "id"], rows)
+                context.print(&listed, &["email", "role", "status", "secondFactor", "tenants", "id"], rows)
             }
             Self::Set(args) => set(context, args).await,
             Self::Audit { actor, limit } => {
@@ -129,11 +132,13 @@ impl OperatorCommand {
                     .transaction(async move |conn: &mut MainConn| {
                         let id = operators::find_by_email(conn, &email).await?.id;
                         let changes = OperatorChanges { disabled: Some(true), ..OperatorChanges::default() };
-                        operators::change(conn, id, &changes, now).await
+                        let changed = operators::change(conn, id, &changes, now).await?;
+                        operators::with_tenants(conn, changed).await
                     })
                     .await;
                 let disabled = done.map_err(|error| refused(error, "see `tenantry operator list`"))?;
-                context.print_one(&disabled, &[("email", disabled.email.clone()), ("status", status(&disabled))])
+                let fields = [("email", disabled.operator.email.clone()), ("status", status(&disabled.operator))];
+                context.print_one(&disabled, &fields)
             }
         }
     }
@@ -154,8 +159,10 @@ async fn create(context: &Context, args: &CreateArgs) -> anyhow::Result<()> {
     let created = Operators::create(control, passwords, &args.email, password.clone(), args.role, given).await;
     let operator = created.map_err(|error| refused(error, "choose another e-mail address or password"))?;
     let shown = generated.then(|| password.expose_secret().to_owned());
-    let mut value = json!({"id": operator.id, "email": operator.email, "role": operator.role});
     let mut fields = vec![("email", operator.email.clone()), ("role", operator.role.to_string())];
+    // Asked of nobody: the password is told now or never.
+    let tenants = args.tenants.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut value = serde_json::to_value(ManagedOperator { operator, tenants })?;
     if let Some(password) = shown {
         value["password"] = json!(password);
         fields.push(("password", password));
@@ -178,11 +185,14 @@ async fn set(context: &Context, args: &SetArgs) -> anyhow::Result<()> {
                 None => None,
             };
             let disabled = enable.then_some(false);
-            operators::change(conn, id, &OperatorChanges { role, tenants, disabled, reset_second_factor }, now).await
+            let changes = OperatorChanges { role, tenants, disabled, reset_second_factor };
+            let changed = operators::change(conn, id, &changes, now).await?;
+            operators::with_tenants(conn, changed).await
         })
         .await;
     let changed = changed.map_err(|error| refused(error, "see `tenantry operator list` and `tenantry tenant list`"))?;
-    let fields = [("email", changed.email.clone()), ("role", changed.role.to_string()), ("status", status(&changed))];
+    let operator = &changed.operator;
+    let fields = [("email", operator.email.clone()), ("role", operator.role.to_string()), ("status", status(operator))];
     context.print_one(&changed, &fields)
 }
 

@@ -107,13 +107,29 @@ pub async fn named(conn: &mut MainConn, slugs: &[Slug]) -> ApiResult<Vec<TenantI
     Ok(ids)
 }
 
-async fn with_tenants(conn: &mut MainConn, operator: OperatorRecord) -> ApiResult<ManagedOperator> {
+/// An operator, with their tenants.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn with_tenants(conn: &mut MainConn, operator: OperatorRecord) -> ApiResult<ManagedOperator> {
     Ok(ManagedOperator { tenants: store::tenants_of(conn, operator.id).await?, operator })
 }
 
 async fn managed(conn: &mut MainConn, id: OperatorId) -> ApiResult<ManagedOperator> {
     let operator = store::find(conn, id).await?;
     with_tenants(conn, operator).await
+}
+
+/// All operators, by address.
+///
+/// # Errors
+/// If the control plane does not answer.
+pub async fn list(conn: &mut MainConn) -> ApiResult<Vec<ManagedOperator>> {
+    let mut managed = Vec::new();
+    for operator in store::list(conn).await? {
+        managed.push(with_tenants(conn, operator).await?);
+    }
+    Ok(managed)
 }
 
 /// All operators, by address.
@@ -131,13 +147,7 @@ pub async fn list_operators(
     _: Operator,
     query: Query<ListFew>,
 ) -> ApiResult<Listed<ManagedOperator>> {
-    let listed = async |conn: &mut MainConn| {
-        let mut managed = Vec::new();
-        for operator in store::list(conn).await? {
-            managed.push(with_tenants(conn, operator).await?);
-        }
-        Ok::<_, ApiError>(managed)
-    };
+    let listed = async |conn: &mut MainConn| list(conn).await;
     let managed = operators.control().db.read(listed).await.map_err(fault)?;
     let scope = (None, &router.installation().mac);
     query.0.bound(scope, ("admin/operators", ""), managed, |managed: &ManagedOperator| managed.operator.id.to_string())

@@ -17,10 +17,10 @@ mod store;
 mod token;
 
 pub use extract::{Operator, Reach};
-pub use manage::{ManagedOperator, NewOperatorBody, add, named};
+pub use manage::{ManagedOperator, NewOperatorBody, add, list, named, with_tenants};
 pub use rules::{Oneself, OperatorRole, Power, Rule, Survey, Tend, email_key};
 pub use service::Operators;
-pub use store::{NewOperator, OperatorChanges, OperatorRecord, change, find_by_email, insert, list, tenants_of};
+pub use store::{NewOperator, OperatorChanges, OperatorRecord, change, find_by_email, insert, tenants_of};
 pub use token::{OPERATOR_TYP, OperatorClaims};
 
 use utoipa_actix_web::service_config::ServiceConfig;

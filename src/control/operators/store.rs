@@ -219,7 +219,7 @@ pub(super) async fn reach(conn: &mut MainConn, operator: &OperatorRecord) -> Api
 ///
 /// # Errors
 /// If the control plane does not answer.
-pub async fn list(conn: &mut MainConn) -> ApiResult<Vec<OperatorRecord>> {
+pub(super) async fn list(conn: &mut MainConn) -> ApiResult<Vec<OperatorRecord>> {
     o::table.select(COLUMNS).order(o::email).load::<Row>(conn).await?.into_iter().map(record).collect()
 }
 

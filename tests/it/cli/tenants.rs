@@ -1,6 +1,6 @@
 //! `tenantry tenant`: exit codes, JSON, and what is never printed.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry::testing::TestApp;
 
 use crate::support::binary::run;
@@ -94,6 +94,38 @@ async fn clusters_and_operators_are_listed_without_their_secrets() {
     }
     let refused = run(&app, &["cluster", "remove", "local", "--yes"]).await;
     assert!(refused.code != Some(0), "tenants live on it: {refused:#?}");
+}
+
+#[actix_web::test]
+async fn operators_are_printed_as_rest_gives_them() {
+    let app = TestApp::builder().start().await;
+    let (one, two) = (app.tenant("one").await, app.tenant("two").await);
+    let email = "cto@operators.test";
+    let as_rest_gives_it = async |printed: &Value| {
+        let path = format!("/api/v1/admin/operators/{}", printed["id"].as_str().expect("an id"));
+        assert_eq!(printed, app.operator().get(&path).await.expect(200).data());
+    };
+    let both = format!("{},{}", two.slug, one.slug);
+    let create = ["operator", "create", "--email", email, "--role", "owner", "--tenants", &both, "--output", "json"];
+    let mut created = run(&app, &create).await.expect(0).json();
+    let password = created.as_object_mut().and_then(|fields| fields.remove("password"));
+    assert!(password.is_some_and(|password| password.is_string()), "{created}");
+    assert_eq!(created["tenants"], json!([one.slug, two.slug]));
+    as_rest_gives_it(&created).await;
+
+    let listed = run(&app, &["operator", "list", "--output", "json"]).await.expect(0).json();
+    let listed = listed.as_array().expect("a list");
+    as_rest_gives_it(listed.iter().find(|operator| operator["email"] == email).expect("in it")).await;
+    let table = run(&app, &["operator", "list"]).await.expect(0).stdout;
+    assert!(table.lines().any(|line| line.contains(email) && line.contains(&format!("{},{}", one.slug, two.slug))));
+    let set = ["operator", "set", "--email", email, "--tenants", one.slug.as_str(), "--output", "json"];
+    let set = run(&app, &set).await.expect(0).json();
+    assert_eq!(set["tenants"], json!([one.slug]));
+    as_rest_gives_it(&set).await;
+    let disable = ["operator", "disable", "--email", email, "--yes", "--output", "json"];
+    let disabled = run(&app, &disable).await.expect(0).json();
+    assert!(disabled["disabledAt"].is_string() && disabled["tenants"] == json!([one.slug]), "{disabled}");
+    as_rest_gives_it(&disabled).await;
 }
 
 /// TLS belongs to an address: without one it would change nothing, and look as if it had.
