@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::progress::Bar;
-use super::tenant::{HaltArgs, TlsArgs, explain, fleet, or_default, target_file};
+use super::tenant::{HaltArgs, TlsArgs, explain, fleet, or_default};
 use super::{Context, Partial};
 use crate::control::clusters::{Cluster, ClusterChanges, NewCluster};
 use crate::fleet::Fleet;
@@ -112,7 +112,7 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
         ClusterCommand::Add(args) => {
             let new = NewCluster {
                 name: args.name.clone(),
-                admin: target_file(&args.admin_url_file, &args.tls.read()?)?,
+                admin: args.tls.target(&args.admin_url_file)?,
                 region: args.region.clone(),
                 max_tenants: args.max_tenants,
                 connection_budget: args.connection_budget,
@@ -122,9 +122,9 @@ pub async fn run(context: &Context, command: &ClusterCommand) -> anyhow::Result<
         ClusterCommand::List => list(context, &fleet, fleet.clusters().await.map_err(explain)?),
         ClusterCommand::Show(named) => print(context, &fleet, fleet.cluster_now(&named.name).await.map_err(explain)?),
         ClusterCommand::Set(args) => {
-            let given = args.tls.read_with("--admin-url-file", args.admin_url_file.as_deref())?;
+            args.tls.go_with("--admin-url-file", args.admin_url_file.as_deref())?;
             let changes = ClusterChanges {
-                admin: given.map(|(path, tls)| target_file(path, &tls)).transpose()?,
+                admin: args.admin_url_file.as_deref().map(|file| args.tls.target(file)).transpose()?,
                 region: args.region.clone().map(Some),
                 max_tenants: or_default(args.max_tenants.as_deref())?,
                 connection_budget: or_default(args.connection_budget.as_deref())?,

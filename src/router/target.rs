@@ -57,8 +57,19 @@ pub enum UrlError {
         "sslmode in the database URL is weaker than the TLS mode '{0}'; leave it out, or choose the TLS mode you mean"
     )]
     Weaker(TlsMode),
-    /// A bad `sslmode`.
-    #[error("sslmode is none of disable, require, verify-ca, verify-full")]
+    /// An `sslmode` beside another TLS mode: one of them is not meant.
+    #[error("sslmode in the database URL is '{written}', and the TLS mode '{said}'; leave one of them out")]
+    Differs {
+        /// The TLS mode.
+        said: TlsMode,
+        /// What the URL says.
+        written: TlsMode,
+    },
+    /// A bad `sslmode`; `prefer` and `allow` are, for they go on in plain text with whoever wants that.
+    #[error(
+        "sslmode in the database URL is none of disable, require, verify-ca, verify-full ('prefer' and 'allow' promise \
+         nothing); write one of these, or leave it out"
+    )]
     SslMode,
 }
 
@@ -69,7 +80,46 @@ impl Target {
     ///
     /// # Errors
     /// [`UrlError`], whose text does not repeat the URL.
-    pub fn parse(url: &SecretString, mut tls: TlsPolicy) -> Result<Self, UrlError> {
+    pub fn parse(url: &SecretString, tls: TlsPolicy) -> Result<Self, UrlError> {
+        let (mut target, written) = Self::read(url, tls)?;
+        if let Some(mode) = written {
+            if mode < target.tls.mode {
+                return Err(UrlError::Weaker(target.tls.mode));
+            }
+            target.tls.mode = mode;
+        }
+        Ok(target)
+    }
+
+    /// Reads the URL of a server that somebody names, and `mode` where they say one beside it. Else what the URL says of TLS
+    /// counts, and `verify-full` where it says nothing.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; [`UrlError::Differs`].
+    pub fn parse_named(url: &SecretString, mode: Option<TlsMode>) -> Result<Self, UrlError> {
+        let (mut target, written) = Self::read(url, TlsPolicy::mode(TlsMode::VerifyFull))?;
+        target.tls.mode = match (mode, written) {
+            (Some(said), Some(written)) if said != written => return Err(UrlError::Differs { said, written }),
+            (said, written) => said.or(written).unwrap_or(TlsMode::VerifyFull),
+        };
+        Ok(target)
+    }
+
+    /// Reads the control plane's URL. What it says of TLS counts; where it says nothing, a server on this machine is
+    /// reached without, any other with `verify-full`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_control_plane(url: &SecretString) -> Result<Self, UrlError> {
+        let (mut target, written) = Self::read(url, TlsPolicy::mode(TlsMode::VerifyFull))?;
+        let unsaid = if target.is_local() { TlsMode::Disable } else { TlsMode::VerifyFull };
+        target.tls.mode = written.unwrap_or(unsaid);
+        Ok(target)
+    }
+
+    /// The target with this policy, and the `sslmode` that its URL asks for: the strictest, if there are several.
+    fn read(url: &SecretString, tls: TlsPolicy) -> Result<(Self, Option<TlsMode>), UrlError> {
+        let mut written: Option<TlsMode> = None;
         let (url, host) = split_host(url.expose_secret().trim()).ok_or(UrlError::Shape)?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(UrlError::Shape);
@@ -80,10 +130,7 @@ impl Target {
             match &*name {
                 "sslmode" => {
                     let mode = TlsMode::from_str(&value).map_err(|_| UrlError::SslMode)?;
-                    if mode < tls.mode {
-                        return Err(UrlError::Weaker(tls.mode));
-                    }
-                    tls.mode = mode;
+                    written = written.max(Some(mode));
                 }
                 "host" => host = value.into_owned(),
                 other => return Err(UrlError::Parameter(other.to_owned())),
@@ -105,21 +152,7 @@ impl Target {
                 return Err(UrlError::Missing(name));
             }
         }
-        Ok(target)
-    }
-
-    /// Reads the control plane's URL. What it says of TLS counts; where it says nothing, a server on this machine is
-    /// reached without, any other with `verify-full`.
-    ///
-    /// # Errors
-    /// As [`Self::parse`].
-    pub fn parse_control_plane(url: &SecretString) -> Result<Self, UrlError> {
-        let says_nothing = !url.expose_secret().contains("sslmode=");
-        let mut target = Self::parse(url, TlsPolicy::mode(TlsMode::Disable))?;
-        if says_nothing && !target.is_local() {
-            target.tls.mode = TlsMode::VerifyFull;
-        }
-        Ok(target)
+        Ok((target, written))
     }
 
     /// Whether the server is on this machine: a loopback address, or the directory of a socket.
@@ -236,6 +269,30 @@ mod tests {
         assert_eq!(mode("postgres://u@db.example/d?sslmode=disable"), TlsMode::Disable);
         for here in ["127.0.0.1", "localhost", "[::1]"] {
             assert_eq!(mode(&format!("postgres://u@{here}/d")), TlsMode::Disable, "{here}");
+        }
+    }
+
+    #[test]
+    fn a_url_says_itself_what_nobody_says_beside_it() {
+        let named = |query: &str, mode: Option<TlsMode>| {
+            let url = format!("postgres://u@127.0.0.1/d{query}").into();
+            Target::parse_named(&url, mode).map(|target| target.tls.mode)
+        };
+        assert_eq!(named("", None), Ok(TlsMode::VerifyFull), "on this machine too");
+        for mode in TlsMode::ALL.iter().copied() {
+            let query = format!("?sslmode={mode}");
+            assert_eq!(named(&query, None), Ok(mode));
+            assert_eq!(named(&query, Some(mode)), Ok(mode));
+            assert_eq!(named("", Some(mode)), Ok(mode));
+            for said in TlsMode::ALL.iter().copied().filter(|said| *said != mode) {
+                assert_eq!(named(&query, Some(said)), Err(UrlError::Differs { said, written: mode }));
+            }
+        }
+        for weak in ["prefer", "allow", ""] {
+            assert_eq!(named(&format!("?sslmode={weak}"), None), Err(UrlError::SslMode), "{weak}");
+        }
+        for query in ["?sslmode=disable&sslmode=require", "?sslmode=require&sslmode=disable"] {
+            assert_eq!(named(query, None), Ok(TlsMode::Require), "the strictest");
         }
     }
 

@@ -1,6 +1,6 @@
 //! `tenant create` and `tenant attach`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use secrecy::ExposeSecret as _;
@@ -87,7 +87,8 @@ pub struct CreateArgs {
 /// TLS towards a server.
 #[derive(Debug, Args)]
 pub struct TlsArgs {
-    /// What the server has to prove: disable, require, verify-ca or verify-full [default: verify-full].
+    /// What the server has to prove: disable, require, verify-ca or verify-full [default: the sslmode in its URL, or
+    /// verify-full].
     #[arg(long)]
     tls_mode: Option<TlsMode>,
     /// PEM of the CAs to trust [default: the system's].
@@ -102,35 +103,43 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
-    pub(in crate::cli) fn read(&self) -> anyhow::Result<TlsPolicy> {
-        Ok(TlsPolicy {
-            mode: self.tls_mode.unwrap_or(TlsMode::VerifyFull),
+    /// The database whose URL is in a file.
+    pub(in crate::cli) fn target(&self, file: &Path) -> anyhow::Result<Target> {
+        let mut target = Target::parse_named(&secret_file(file)?, self.tls_mode).map_err(|error| {
+            let remedy = "write it as postgres://user:password@host:5432/database";
+            Refused::new(format!("the URL in {} cannot be used: {error}", file.display()), remedy)
+        })?;
+        target.tls = TlsPolicy {
+            mode: target.tls.mode,
             ca: self.ca_file.as_deref().map(text_file).transpose()?,
             client_cert: self.client_cert.as_deref().map(text_file).transpose()?,
             client_key: self.client_key.as_deref().map(text_file).transpose()?.map(Into::into),
-        })
+        };
+        Ok(target)
     }
 
-    /// What is read of these for a URL that may be given; without one they would change nothing.
+    /// A database as requests reach it, and as its own server does; the registry has one TLS mode for both.
+    pub(super) fn targets(&self, file: &Path, direct: Option<&Path>) -> anyhow::Result<(Target, Option<Target>)> {
+        let target = self.target(file)?;
+        let direct = direct.map(|file| self.target(file)).transpose()?;
+        if let Some(other) = direct.as_ref().map(|direct| direct.tls.mode).filter(|mode| *mode != target.tls.mode) {
+            let what = format!("the two URLs ask for different TLS modes, '{}' and '{other}'", target.tls.mode);
+            return Err(Refused::new(what, "write the same sslmode into both, or into none of them").into());
+        }
+        Ok((target, direct))
+    }
+
+    /// Without a URL, the option `flag`, these would change nothing.
     ///
     /// # Errors
-    /// [`Usage`] if any is given, and `url` (the option `flag`) is not; else as [`Self::read`].
-    pub(in crate::cli) fn read_with<T>(&self, flag: &str, url: Option<T>) -> anyhow::Result<Option<(T, TlsPolicy)>> {
+    /// [`Usage`] if any is given, and the URL is not.
+    pub(in crate::cli) fn go_with(&self, flag: &str, url: Option<&Path>) -> Result<(), Usage> {
         let files = [&self.ca_file, &self.client_cert, &self.client_key];
-        match url {
-            Some(url) => Ok(Some((url, self.read()?))),
-            None if self.tls_mode.is_none() && files.iter().all(|file| file.is_none()) => Ok(None),
-            None => Err(Usage(format!("--tls-mode, --ca-file, --client-cert and --client-key go with {flag}")).into()),
+        if url.is_some() || self.tls_mode.is_none() && files.iter().all(|file| file.is_none()) {
+            return Ok(());
         }
+        Err(Usage(format!("--tls-mode, --ca-file, --client-cert and --client-key go with {flag}")))
     }
-}
-
-/// A database URL from a file.
-pub(in crate::cli) fn target_file(path: &std::path::Path, tls: &TlsPolicy) -> anyhow::Result<Target> {
-    Target::parse(&secret_file(path)?, tls.clone()).map_err(|error| {
-        let remedy = "write it as postgres://user:password@host:5432/database";
-        Refused::new(format!("the URL in {} cannot be used: {error}", path.display()), remedy).into()
-    })
 }
 
 /// Options of `tenant attach`.
@@ -187,12 +196,12 @@ pub(super) async fn create(context: &Context, args: &CreateArgs) -> anyhow::Resu
 }
 
 pub(super) async fn attach(context: &Context, args: &AttachArgs) -> anyhow::Result<()> {
-    let tls = args.tls.read()?;
+    let (url, direct_url) = args.tls.targets(&args.database_url_file, args.direct_url_file.as_deref())?;
     let wanted = AttachTenant {
         slug: args.slug.clone(),
         name: args.name.clone(),
-        url: target_file(&args.database_url_file, &tls)?,
-        direct_url: args.direct_url_file.as_deref().map(|path| target_file(path, &tls)).transpose()?,
+        url,
+        direct_url,
         registration: args.registration,
         max_connections: args.max_connections,
         admin: args.admin.read()?,

@@ -22,7 +22,6 @@ pub use erase::EraseArgs;
 pub use issuers::IssuersCommand;
 pub use kept::KeptArgs;
 pub use keys::RotateKeysArgs;
-pub(super) use make::target_file;
 pub use make::{AttachArgs, CreateArgs, HaltArgs, TlsArgs};
 pub(super) use manage::or_default;
 pub use manage::{DeleteArgs, ListArgs, SetArgs};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::make::{HaltArgs, TlsArgs, target_file};
+use super::make::{HaltArgs, TlsArgs};
 use super::{explain, fleet};
 use crate::cli::progress::Bar;
 use crate::cli::{Context, Partial};
@@ -33,13 +33,12 @@ pub struct RotateArgs {
 }
 
 pub(super) async fn run(context: &Context, args: &RotateArgs) -> anyhow::Result<()> {
-    let given = args.tls.read_with("--database-url-file", args.database_url_file.as_deref())?;
+    args.tls.go_with("--database-url-file", args.database_url_file.as_deref())?;
     let fleet = fleet(context)?;
     let Some(name) = &args.tenant else { return all(context, &fleet, args).await };
     let tenant = fleet.get(name).await.map_err(explain)?;
-    if let Some((file, tls)) = given {
-        let pooled = target_file(file, &tls)?;
-        let direct = args.direct_url_file.as_deref().map(|path| target_file(path, &tls)).transpose()?;
+    if let Some(file) = &args.database_url_file {
+        let (pooled, direct) = args.tls.targets(file, args.direct_url_file.as_deref())?;
         let replaced = fleet.replace_url(tenant.id, &pooled, direct.as_ref().unwrap_or(&pooled)).await;
         let view = TenantView::from(replaced.map_err(explain)?);
         return context.print_one(&view, &super::manage::fields(&view));

@@ -18,7 +18,7 @@ use crate::rest::{
     Answer, Envelope, Idempotency, IfMatch, Json, ListEnvelope, ListFew, Listed, MergePatch, NoContent, NoQuery, Patch,
     Path, Query, Tagged,
 };
-use crate::router::{Router, Target, TlsMode, TlsPolicy};
+use crate::router::{Router, Target, TlsMode};
 
 /// A cluster to be taken in.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -31,7 +31,8 @@ pub struct NewCluster {
     #[garde(skip)]
     #[schema(value_type = String, format = Password)]
     pub admin_url: SecretString,
-    /// What the server has to prove; `verify-full` if left out.
+    /// What the server has to prove. If left out, the `sslmode` in the URL says it, and without one it is `verify-full`; where
+    /// both are given they have to agree.
     #[garde(skip)]
     pub tls_mode: Option<TlsMode>,
     /// PEM of the CAs to trust; the system's if left out.
@@ -106,8 +107,10 @@ pub async fn add_cluster(
 }
 
 fn address(url: &SecretString, mode: Option<TlsMode>, ca: Option<String>) -> ApiResult<Target> {
-    let tls = TlsPolicy { ca, ..TlsPolicy::mode(mode.unwrap_or(TlsMode::VerifyFull)) };
-    Target::parse(url, tls).map_err(|fault| ApiError::invalid_field("adminUrl", "invalid", fault.to_string()))
+    let mut target = Target::parse_named(url, mode)
+        .map_err(|fault| ApiError::invalid_field("adminUrl", "invalid", fault.to_string()))?;
+    target.tls.ca = ca;
+    Ok(target)
 }
 
 /// A cluster by name, its server looked at now.
@@ -141,7 +144,8 @@ pub struct ClusterPatch {
     #[garde(skip)]
     #[schema(value_type = Option<String>, format = Password)]
     pub admin_url: Patch<SecretString>,
-    /// What the server at the new URL has to prove; `verify-full` if left out or null.
+    /// What the server at the new URL has to prove. If left out or null, the `sslmode` in the URL says it, and without one it
+    /// is `verify-full`; where both are given they have to agree.
     #[serde(default)]
     #[garde(skip)]
     #[schema(value_type = Option<TlsMode>)]

@@ -147,3 +147,22 @@ async fn tls_without_the_address_that_it_goes_with_is_refused() {
         }
     }
 }
+
+/// A tenant has one TLS mode, whichever way its server is reached.
+#[actix_web::test]
+async fn two_urls_that_ask_for_different_tls_are_refused() {
+    let (app, files) = (TestApp::shared().await, tempfile::tempdir().unwrap());
+    let file = |name: &str, url: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, url).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let pooled = file("pooled", "postgres://u:hunter2@127.0.0.1:9/d");
+    let slug = unique("two");
+    let attach = ["tenant", "attach", &slug, "--database-url-file", &pooled, "--direct-url-file"];
+    for (mode, said) in [("disable", "'verify-full' and 'disable'"), ("prefer", "promise nothing")] {
+        let direct = file("direct", &format!("postgres://u:hunter2@127.0.0.1:9/d?sslmode={mode}"));
+        let refused = run(app, &[&attach[..], &[&*direct]].concat()).await.expect(4);
+        assert!(refused.stderr.contains(said) && !refused.all().contains("hunter2"), "{refused:#?}");
+    }
+}

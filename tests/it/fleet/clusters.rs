@@ -249,6 +249,38 @@ async fn a_server_that_cannot_keep_the_budget_is_refused() {
     assert_eq!(back.invalid(), too_large);
 }
 
+/// As `tenantry dev` writes the one of its own cluster.
+#[actix_web::test]
+async fn a_server_s_url_says_itself_what_the_server_has_to_prove() {
+    let app = TestApp::builder().start().await;
+    let second = Server::start().await;
+    let (file, plain) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let url = second.target().to_url().expose_secret().to_owned();
+    let silent = url.strip_suffix("?sslmode=disable").expect("it says so");
+    std::fs::write(file.path(), &url).unwrap();
+    std::fs::write(plain.path(), silent).unwrap();
+    let (file, plain) = (file.path().to_str().unwrap(), plain.path().to_str().unwrap());
+    let add = |file| ["cluster", "add", "second", "--admin-url-file", file, "--output", "json"];
+    let (operator, path) = (app.operator(), "/api/v1/admin/clusters/second");
+
+    let refused = run(&app, &[&add(file)[..], &["--tls-mode", "require"]].concat()).await.expect(4);
+    let line = "sslmode in the database URL is 'disable', and the TLS mode 'require'; leave one of them out";
+    assert!(refused.stderr.contains(line), "{refused:#?}");
+    let both = json!({"name": "second", "adminUrl": url, "tlsMode": "verify-full"});
+    let refused = operator.post("/api/v1/admin/clusters", both).await;
+    assert_eq!(refused.invalid(), [("adminUrl".to_owned(), "invalid".to_owned())]);
+    // Nobody said that it may speak in plain text.
+    let refused = run(&app, &add(plain)).await.expect(4);
+    assert!(refused.stderr.contains("does not speak TLS"), "{refused:#?}");
+    assert_eq!(run(&app, &add(file)).await.expect(0).json()["tlsMode"], "disable");
+    for change in [json!({"adminUrl": url}), json!({"adminUrl": url, "tlsMode": null})] {
+        assert_eq!(operator.patch(path, change).await.expect(200).data()["tlsMode"], "disable");
+    }
+    operator.patch(path, json!({"adminUrl": silent})).await.expect(422);
+    let set = run(&app, &["cluster", "set", "second", "--admin-url-file", file, "--output", "json"]).await.expect(0);
+    assert_eq!(set.json()["tlsMode"], "disable");
+}
+
 /// Those who ask at the same moment do not all see the last place free.
 #[actix_web::test]
 async fn a_cluster_never_takes_more_than_its_bound() {
