@@ -6,11 +6,11 @@
 use chrono::{DateTime, Utc};
 
 use super::Operators;
-use super::rules::{locked, locked_for};
+use super::rules::{locked, locked_for, login_rate};
 use super::store;
 use crate::control::fault;
 use crate::error::ApiResult;
-use crate::router::MainConn;
+use crate::router::{MainConn, Rate};
 
 /// What is guessed at, as a keyed digest.
 pub(super) type Subject = [u8; 32];
@@ -39,15 +39,16 @@ pub(super) async fn note(conn: &mut MainConn, subject: &Subject, right: bool, no
 }
 
 impl Operators {
-    /// Judges a try that was compared already.
+    /// Judges a try that was compared already, and tells how one stands after it.
     ///
     /// # Errors
     /// `too_many_attempts`, be it right or wrong.
-    pub(super) async fn judge(&self, subject: Subject, right: bool) -> ApiResult<()> {
+    pub(super) async fn judge(&self, subject: Subject, right: bool) -> ApiResult<Rate> {
         let (control, now) = (self.control(), self.control().clock.now());
-        let judged = async move |conn: &mut MainConn| -> ApiResult<()> {
+        let judged = async move |conn: &mut MainConn| -> ApiResult<Rate> {
             hold(conn, &subject, now).await?;
-            note(conn, &subject, right, now).await
+            note(conn, &subject, right, now).await?;
+            Ok(login_rate(store::failures(conn, &subject).await?, now))
         };
         control.db.transaction(judged).await.map_err(fault)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::error::{ApiError, Code, Limit};
+use crate::router::Rate;
 use crate::router::tenant::words;
 
 /// Failures within one window after which nothing is looked at.
@@ -77,6 +78,18 @@ pub(super) fn locked_for(failures: i32, window_start: DateTime<Utc>, now: DateTi
     (failures >= ATTEMPTS && now < end).then(|| (end - now).to_std().unwrap_or_default().max(Duration::from_secs(1)))
 }
 
+/// How one stands after these failures since then, alike whether the address is anybody's or not.
+pub(super) fn login_rate(counted: Option<(i32, DateTime<Utc>)>, now: DateTime<Utc>) -> Rate {
+    let (quota, window) = (ATTEMPTS.unsigned_abs(), WINDOW.num_seconds().unsigned_abs());
+    let counted = counted.map(|(failures, since)| (failures, since + WINDOW));
+    let Some((failures, end)) = counted.filter(|(_, end)| now < *end) else {
+        return Rate { quota, window, left: quota, reset: 0 };
+    };
+    let reset = (end - now).to_std().unwrap_or_default();
+    let reset = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
+    Rate { quota, window, left: quota.saturating_sub(failures.unsigned_abs()), reset }
+}
+
 /// 429 for as long.
 pub(super) fn locked(left: Duration) -> ApiError {
     let window = WINDOW.to_std().unwrap_or_default();
@@ -105,5 +118,20 @@ mod tests {
         let last = now - TimeDelta::minutes(15) + TimeDelta::milliseconds(1);
         assert_eq!(locked_for(5, last, now), Some(Duration::from_secs(1)));
         assert_eq!(locked_for(5, now - TimeDelta::minutes(15), now), None);
+    }
+
+    #[test]
+    fn what_is_left_is_told_until_the_window_ends() {
+        let now = Clock::system().now();
+        let told = |counted| {
+            let Rate { quota, window, left, reset } = login_rate(counted, now);
+            assert_eq!((quota, window), (5, 900));
+            (left, reset)
+        };
+        assert_eq!(told(None), (5, 0));
+        assert_eq!(told(Some((1, now))), (4, 900));
+        assert_eq!(told(Some((5, now - TimeDelta::minutes(5)))), (0, 600));
+        assert_eq!(told(Some((7, now - TimeDelta::minutes(15) + TimeDelta::milliseconds(1)))), (0, 1));
+        assert_eq!(told(Some((5, now - TimeDelta::minutes(15)))), (5, 0));
     }
 }

@@ -24,7 +24,7 @@ use crate::kernel::{OperatorId, SessionId, TenantId};
 use crate::rest::Client;
 use crate::rest::passwords::{Passwords, Rules};
 use crate::router::token::strict_kid;
-use crate::router::{MainConn, SigningKey, VerificationKey};
+use crate::router::{MainConn, Rate, SigningKey, VerificationKey};
 
 /// How long a token is good, and with it the session.
 pub(super) const LIFETIME: TimeDelta = TimeDelta::hours(1);
@@ -166,12 +166,19 @@ impl Operators {
         &self.0.passwords
     }
 
-    /// Signs in. Unknown and disabled operators cost the same work and get the same answer as a wrong password.
+    /// Signs in. Unknown and disabled operators cost the same work and get the same answer as a wrong password. `stands` is
+    /// told how the caller stands against the limit, once the password was judged.
     ///
     /// # Errors
     /// `invalid_credentials`; `too_many_attempts` after five of them within 15 minutes, right password or not: of those
     /// from a network from which this operator came in lately, or of all those from elsewhere.
-    pub(super) async fn log_in(&self, email: &str, password: SecretString, from: Client) -> ApiResult<LoggedIn> {
+    pub(super) async fn log_in(
+        &self,
+        email: &str,
+        password: SecretString,
+        from: Client,
+        stands: &impl Fn(Rate),
+    ) -> ApiResult<LoggedIn> {
         let inner = &*self.0;
         let keys = self.keys().await?;
         let email = email.trim().to_lowercase();
@@ -196,7 +203,7 @@ impl Operators {
         let (operator, hash) = found.unzip();
         let matches = inner.passwords.of_nobody().verify(password, hash).await?;
         let operator = operator.filter(|_| matches);
-        self.judge(subject, operator.is_some()).await?;
+        stands(self.judge(subject, operator.is_some()).await?);
         let operator = operator.ok_or_else(|| ApiError::new(Code::InvalidCredentials))?;
         if !operator.second_factor {
             return self.admit(operator, false, from).await;

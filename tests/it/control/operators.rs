@@ -113,14 +113,27 @@ async fn an_operator_runs_a_tenant_s_life_over_rest() {
 #[actix_web::test]
 async fn operators_are_locked_out_like_anybody() {
     let app = TestApp::builder().start().await;
-    let login = json!({"email": "guessed@tenantry.test", "password": "wrong"});
-    let nobody = app.anonymous();
-    for _ in 0..5 {
-        nobody.post("/api/v1/admin/auth/login", login.clone()).await.refused(401, "invalid_credentials");
+    let (path, nobody, password) = ("/api/v1/admin/auth/login", app.anonymous(), "an uncommon sentence of five words");
+    let body = json!({"email": "known@tenantry.test", "password": password, "role": "support", "tenants": []});
+    app.operator().post("/api/v1/admin/operators", body).await.expect(201);
+    let policy = Some(r#""login";q=5;w=900"#);
+    for email in ["guessed@tenantry.test", "known@tenantry.test"] {
+        let login = json!({"email": email, "password": "wrong"});
+        for left in [4, 3, 2, 1, 0] {
+            let refused = nobody.post(path, login.clone()).await.refused(401, "invalid_credentials");
+            // Alike, whether there is one or not.
+            let told = refused.header("ratelimit").unwrap_or_default();
+            assert!(told.starts_with(&format!(r#""login";r={left};t="#)), "{refused:?}");
+            assert_eq!(refused.header("ratelimit-policy"), policy, "{refused:?}");
+        }
+        let refused = nobody.post(path, login).await.refused(429, "too_many_attempts");
+        assert!(refused.header("retry-after").is_some(), "{refused:?}");
+        assert_eq!(refused.header("ratelimit-policy"), policy, "{refused:?}");
     }
-    let refused = nobody.post("/api/v1/admin/auth/login", login).await.refused(429, "too_many_attempts");
-    assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    assert_eq!(refused.header("ratelimit-policy"), Some(r#""login";q=5;w=900"#), "{refused:?}");
+    app.clock().advance(chrono::TimeDelta::minutes(16));
+    let right = json!({"email": "known@tenantry.test", "password": password});
+    let signed_in = nobody.post(path, right).await.expect(200);
+    assert_eq!(signed_in.header("ratelimit"), Some(r#""login";r=5;t=0"#), "{signed_in:?}");
 }
 
 /// What counts is what failed, and tries at the same moment get no more of it.

@@ -11,7 +11,8 @@ use crate::control::docs::LoginRefusals;
 use crate::control::operators::Operators;
 use crate::control::operators::service::{LIFETIME, LoggedIn};
 use crate::error::ApiResult;
-use crate::rest::{Client, Envelope, Json, Reply};
+use crate::rest::{Client, Envelope, Json, RateNote, Reply};
+use crate::router::Rate;
 
 /// An operator who wants in.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -110,10 +111,12 @@ pub struct OperatorToken {
 pub async fn login(
     operators: web::Data<Operators>,
     client: Client,
+    rate: RateNote,
     body: Json<OperatorLogin>,
 ) -> ApiResult<Reply<OperatorLoggedIn>> {
     let OperatorLogin { email, password } = body.0;
-    Ok(Reply(operators.log_in(&email, password, client).await?.into()))
+    let stands = |standing: Rate| rate.note("login", standing);
+    Ok(Reply(operators.log_in(&email, password, client, &stands).await?.into()))
 }
 
 /// Signs an operator in who has a second factor. A code is good once, and counted like a password.
