@@ -314,7 +314,7 @@ impl Registry for ControlPlaneRegistry {
         let renew = async move |conn: &mut MainConn| -> Result<Pulse> { ledger::renew(conn, node, ttl, before).await };
         let pulse = self.db.transaction(renew).await.map_err(unread)?;
         if let Some(succession) = succession {
-            succession.is_told(node).await;
+            succession.succeed(node).await;
         }
         Ok(pulse)
     }

@@ -39,7 +39,7 @@ impl Succession {
     }
 
     /// The registry knows that it ended. From here on the file is known to be this node's.
-    pub(in crate::router) async fn is_told(self, node: NodeId) {
+    pub(in crate::router) async fn succeed(self, node: NodeId) {
         if self.0.told.swap(true, Ordering::AcqRel) {
             return;
         }
