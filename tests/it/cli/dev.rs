@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::support::binary::{free_port, run_with};
 use crate::support::dev::{interrupt, start, start_with};
-use crate::support::{eventually, seconds};
+use crate::support::{eventually, seconds, shared};
 
 /// Lets the port of metrics be: others want to have it, or see who has.
 fn aside() -> [(String, String); 1] {
@@ -81,7 +81,7 @@ async fn dev_works_stops_and_comes_back() {
 
     let begun = std::time::Instant::now();
     let (child, ready) = start(&directory).await;
-    assert!(begun.elapsed() < seconds(30), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < shared(seconds(30)), "{:?}", begun.elapsed());
     let nobody = app.anonymous().at(ready["url"].as_str().unwrap());
     let body = json!({"tenant": "acme", "email": tenants[0]["adminEmail"], "password": tenants[0]["adminPassword"]});
     let answer = nobody.post("/api/v1/auth/login", body).await.expect(200);

@@ -84,7 +84,10 @@ async fn looks_follow_each_other_with_rates_until_the_reader_goes() {
     }
     // As `head` does: the end of the reader is the end of it.
     drop(lines);
-    let ended = tokio::time::timeout(crate::support::seconds(20), child.wait()).await.expect("it ends").unwrap();
+    let ended = tokio::time::timeout(crate::support::shared(crate::support::seconds(20)), child.wait())
+        .await
+        .expect("it ends")
+        .unwrap();
     assert_eq!(ended.code(), Some(0));
 }
 

@@ -12,7 +12,7 @@ use tenantry::testing::TestApp;
 use tokio::process::Child;
 
 use crate::support::binary::{free_port, program, run_with};
-use crate::support::{db, eventually, seconds};
+use crate::support::{db, eventually, seconds, shared};
 
 fn terminate(child: &Child) {
     let pid = i32::try_from(child.id().expect("it runs")).expect("a process id");
@@ -78,7 +78,7 @@ async fn a_server_ends_well_and_tells_no_secrets() {
     eventually(seconds(5), "no new clients are taken", draining).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(slow.await.unwrap(), 200);
-    let output = tokio::time::timeout(seconds(20), child.wait_with_output()).await.expect("it ends").unwrap();
+    let output = tokio::time::timeout(shared(seconds(20)), child.wait_with_output()).await.expect("it ends").unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let left = format!("SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}'", acme.role());
     eventually(seconds(5), "no connection stays", async || db::word(&app.server(), &left).await == "0").await;
@@ -162,7 +162,7 @@ async fn a_server_beside_another_measures_on_a_free_port() {
 
     // An address that was asked for is had, or nothing is.
     environment.push(("TENANTRY_MANAGEMENT_LISTEN".into(), "127.0.0.1:9090".into()));
-    let refused = tokio::time::timeout(seconds(30), run_with(&environment, &["serve"])).await;
+    let refused = tokio::time::timeout(shared(seconds(30)), run_with(&environment, &["serve"])).await;
     let refused = refused.expect("it does not serve").expect(4);
     assert!(refused.stderr.contains("TENANTRY_MANAGEMENT_LISTEN 127.0.0.1:9090 cannot be opened"), "{refused:#?}");
 }

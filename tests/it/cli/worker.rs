@@ -8,7 +8,7 @@ use tenantry::testing::TestApp;
 use tokio::process::Child;
 
 use crate::support::binary::{free_port, program, run_with};
-use crate::support::{eventually, seconds};
+use crate::support::{eventually, seconds, shared};
 
 #[actix_web::test]
 async fn a_worker_is_watched_on_its_management_listener() {
@@ -50,7 +50,7 @@ async fn a_worker_is_watched_on_its_management_listener() {
 async fn end(process: Child) -> String {
     let pid = i32::try_from(process.id().expect("it runs")).expect("a process id");
     signal::kill(Pid::from_raw(pid), Signal::SIGTERM).expect("sent");
-    let output = tokio::time::timeout(seconds(30), process.wait_with_output()).await.expect("it ends").unwrap();
+    let output = tokio::time::timeout(shared(seconds(30)), process.wait_with_output()).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
     said

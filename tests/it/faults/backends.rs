@@ -14,7 +14,7 @@ use super::ground::{
     served, short_deadlines, undisturbed, until_open, warm,
 };
 use crate::support::servers::Server;
-use crate::support::{db, eventually, say, seconds};
+use crate::support::{db, eventually, say, seconds, shared};
 
 async fn until_waiting(app: &TestApp, tenant: &Tenant, how_many: usize) {
     let sql = backends(&[tenant], "wait_event_type = 'Lock'");
@@ -119,7 +119,7 @@ async fn a_frozen_server_is_its_own_tenants_trouble() {
                 assert_refused(&answer);
             }
         }
-        assert!(begun.elapsed() < seconds(5), "at once: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < shared(seconds(5)), "at once: {:?}", begun.elapsed());
         drop(frozen);
         for patient in &patients {
             recovers("frozen", &patient.admin()).await;

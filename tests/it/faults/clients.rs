@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::ground::{PATIENCE, Tx, backends, count, database, embedded, hold_contacts, idle_again, read, whole_again};
-use crate::support::{db, eventually, seconds};
+use crate::support::{db, eventually, seconds, shared};
 
 /// A statement that nobody waits for is gone by then.
 const CANCELLED: Duration = seconds(5);
@@ -143,7 +143,7 @@ async fn work_that_is_dropped_gives_its_connections_back() {
         let served = own.read(async |conn: &mut TenantConn| -> Result<usize, Error> {
             Ok(diesel::sql_query("SELECT count(*) FROM contacts").execute(conn).await?)
         });
-        timeout(seconds(5), served).await.expect("served at once").unwrap();
+        timeout(shared(seconds(5)), served).await.expect("served at once").unwrap();
     }
     router.shutdown().await;
 }

@@ -14,7 +14,7 @@ use tenantry::router::{
 use tenantry::testing::{Answer, FaultProxy, Persona, Tenant, TestApp, TestAppBuilder};
 use tokio::time::timeout;
 
-use crate::support::{db, eventually, say, seconds};
+use crate::support::{db, eventually, say, seconds, shared};
 
 /// What an embedded transaction works on.
 pub(super) type Tx = TenantTx;
@@ -60,7 +60,7 @@ pub(super) async fn behind_a_proxy(app: &TestApp) -> (Tenant, FaultProxy) {
 
 /// Reads the address book; there is always an answer in time.
 pub(super) async fn read(person: &Persona) -> Answer {
-    timeout(PATIENCE, person.get(CONTACTS)).await.unwrap_or_else(|_| panic!("{person:?} hangs"))
+    timeout(shared(PATIENCE), person.get(CONTACTS)).await.unwrap_or_else(|_| panic!("{person:?} hangs"))
 }
 
 /// The answer is the refusal that the contract has for a database that cannot be used now, and says when to come back.

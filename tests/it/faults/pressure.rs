@@ -12,7 +12,7 @@ use super::crowd::Crowd;
 use super::ground::{
     BEHIND, assert_refused, backends, kill_all, observed, read, recovers, short_deadlines, undisturbed, whole_again,
 };
-use crate::support::{db, say, seconds};
+use crate::support::{db, say, seconds, shared};
 
 /// A tenant with 200 slow statements at once has its ceiling of connections and no more, and costs the others nothing
 /// but their turn.
@@ -79,7 +79,7 @@ async fn eviction_breaks_no_request_loses_no_row_and_repeats_none() {
         async move {
             // Each client's own way through the tenants; some are asked more often than others.
             let mut at = client;
-            while !enough() && begun.elapsed() < seconds(30) {
+            while !enough() && begun.elapsed() < shared(seconds(30)) {
                 at += 7 + client;
                 let index = if at % 3 == 0 { at % 5 } else { at % tenants.len() };
                 let admin = &admins[index];

@@ -11,7 +11,7 @@ use tokio::process::Child;
 
 use super::proof::faults;
 use crate::support::binary::{program, run};
-use crate::support::{db, eventually, seconds, unique};
+use crate::support::{db, eventually, seconds, shared, unique};
 
 /// What the doctor says of a tenant, as code and remedy.
 async fn findings(app: &TestApp, slug: &str) -> Vec<(String, String)> {
@@ -86,7 +86,8 @@ fn send(running: &Child, sent: Signal) {
 
 /// The report of a proof that ends by itself, or by a signal; its exit code, and what it complained of.
 async fn ended(running: Child) -> (Value, Option<i32>, String) {
-    let output = tokio::time::timeout(seconds(120), running.wait_with_output()).await.expect("it ends").unwrap();
+    let output =
+        tokio::time::timeout(shared(seconds(120)), running.wait_with_output()).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (report, output.status.code(), said)

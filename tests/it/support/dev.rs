@@ -43,7 +43,8 @@ pub(crate) async fn start_with(directory: &Path, stdout: impl Into<Stdio>) -> (C
 pub(crate) async fn interrupt(mut child: Child, ready: &Value) {
     let pid = i32::try_from(child.id().expect("it runs")).expect("a process id");
     signal::kill(Pid::from_raw(pid), Signal::SIGINT).expect("sent");
-    let status = tokio::time::timeout(seconds(40), child.wait()).await.expect("it ends").unwrap();
+    let status =
+        tokio::time::timeout(crate::support::shared(seconds(40)), child.wait()).await.expect("it ends").unwrap();
     assert_eq!(status.code(), Some(0));
     for name in ["databaseUrl", "url"] {
         let url: Url = ready[name].as_str().expect(name).parse().expect("a URL");

@@ -24,8 +24,15 @@ use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Waits for the event, never for a length of time: asks again until it is so, and fails once the deadline has passed.
+/// A deadline for work that has a machine to itself, on one that it shares with the tests beside it.
+pub(crate) fn shared(alone: Duration) -> Duration {
+    4 * alone
+}
+
+/// Waits for the event, never for a length of time: asks again until it is so, and fails once the deadline, for a machine of
+/// one's own, has passed.
 pub(crate) async fn eventually(within: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let within = shared(within);
     let deadline = Instant::now() + within;
     while !is_so().await {
         assert!(Instant::now() < deadline, "not so within {within:?}: {what}");

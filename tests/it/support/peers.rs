@@ -54,7 +54,10 @@ pub(crate) async fn drive(name: &str, text: &str, url: &str, login: &Value) -> V
     let given = json!({"browser": browser(), "url": url, "login": login});
     let mut driver = tokio::process::Command::from(node(name, text));
     let driver = driver.arg(given.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let said = tokio::time::timeout(seconds(90), driver.output()).await.expect("in time").expect("runs");
+    let said = tokio::time::timeout(crate::support::shared(seconds(90)), driver.output())
+        .await
+        .expect("in time")
+        .expect("runs");
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.status.success(), "{text}\n{}", String::from_utf8_lossy(&said.stderr));
     serde_json::from_str(text.trim()).expect("JSON")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tenantry::testing::{Answer, Persona, Tenant, TestApp};
 
-use crate::support::{db, eventually, unique};
+use crate::support::{db, eventually, shared, unique};
 
 const PATH: &str = "/api/v1/api-keys";
 const PASSWORD: &str = "an uncommon sentence of five words";
@@ -69,7 +69,7 @@ async fn no_request_waits_for_the_note_of_a_key_s_use() {
     let waiting = async || db::word(acme.database(), waiting).await;
     // What is remembered of a key is remembered by its secret.
     for program in [&old, &new] {
-        let answered = tokio::time::timeout(Duration::from_secs(10), program.get("/api/v1/contacts")).await;
+        let answered = tokio::time::timeout(shared(Duration::from_secs(10)), program.get("/api/v1/contacts")).await;
         answered.expect("an answer while its row is held").expect(200);
         eventually(Duration::from_secs(10), "the note waits", async || waiting().await != "0").await;
     }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::identity::{self, evil, provider};
-use crate::support::{db, eventually, seconds, unique};
+use crate::support::{db, eventually, seconds, shared, unique};
 
 const TOKENS: &str = "/api/v1/scim-tokens";
 pub(super) const USERS: &str = "/scim/v2/Users";
@@ -70,7 +70,7 @@ async fn a_stranger_is_refused_before_a_body_and_a_directory_may_send_a_large_on
         );
         stranger.write_all(head.as_bytes()).await.expect("it is sent");
         let mut answer = [0; 12];
-        let read = timeout(seconds(10), stranger.read_exact(&mut answer)).await;
+        let read = timeout(shared(seconds(10)), stranger.read_exact(&mut answer)).await;
         read.expect("nobody waits for the body").expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 401", "{method} {path}");
     }

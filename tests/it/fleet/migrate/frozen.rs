@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::ground::Ground;
 use crate::support::servers::Server;
-use crate::support::{db, eventually, seconds};
+use crate::support::{db, eventually, seconds, shared};
 
 const SQL: &str = "SELECT pg_sleep(CASE WHEN to_regclass('slow') IS NULL THEN 0 ELSE 600 END); CREATE TABLE came ()";
 const ASLEEP: &str = "SELECT pid::text AS word FROM pg_stat_activity \
@@ -23,7 +23,7 @@ async fn a_run_goes_on_to_its_end() {
     let asleep = async || !db::words(&second.target(), ASLEEP).await.is_empty();
     eventually(seconds(30), "it migrates", asleep).await;
     let frozen = second.freeze();
-    let ended = timeout(seconds(60), run.wait_with_output()).await.expect("it ends").unwrap();
+    let ended = timeout(shared(seconds(60)), run.wait_with_output()).await.expect("it ends").unwrap();
     let report: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
     assert_eq!(
         (ended.status.code(), &report["migrated"], &report["total"]),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::writes::every_number_once;
 use super::{CONTACTS, Ground, is_moved};
-use crate::support::{db, eventually, seconds};
+use crate::support::{db, eventually, seconds, shared};
 
 /// Tenants that are moved at the same time.
 const AT_ONCE: usize = 4;
@@ -146,7 +146,7 @@ async fn an_abandoned_move_that_stands_still_holds_up_no_other() {
     // Its publication cannot be dropped: the statement would wait for half a minute.
     let mut holder = db::open(&ground.server("east").with_database(stuck.role())).await;
     holder.batch_execute("BEGIN; LOCK TABLE pg_publication IN SHARE MODE").await.unwrap();
-    let swept = timeout(seconds(25), worker.take_back_abandoned_moves()).await.expect("it gives the one up");
+    let swept = timeout(shared(seconds(25)), worker.take_back_abandoned_moves()).await.expect("it gives the one up");
     assert_eq!(swept.unwrap(), 1);
     assert!(ground.leftovers(&free).await.is_empty() && !ground.leftovers(&stuck).await.is_empty());
 }

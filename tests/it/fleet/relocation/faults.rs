@@ -16,7 +16,7 @@ use super::{CONTACTS, Ground, filler, is_moved, logical};
 use crate::fleet::scene::dies;
 use crate::support::binary::{Said, run};
 use crate::support::servers::Server;
-use crate::support::{db, eventually, seconds};
+use crate::support::{db, eventually, seconds, shared};
 
 /// Whatever stands in the way: the tenant is served where it was, and nothing is left behind.
 #[actix_web::test]
@@ -267,7 +267,7 @@ async fn a_server_that_hangs_holds_up_no_hold_of_another() {
     let mut gate = db::open(&ground.server("east")).await;
     gate.batch_execute("BEGIN; LOCK TABLE pg_authid IN EXCLUSIVE MODE").await.expect("nobody has it");
     let fleet = ground.app.fleet().with_look_deadline(seconds(4));
-    let ended = timeout(seconds(20), fleet.end_expired_holds()).await.expect("it is not waited for");
+    let ended = timeout(shared(seconds(20)), fleet.end_expired_holds()).await.expect("it is not waited for");
     assert_eq!(ended.expect("the control plane answers"), 1);
     assert_eq!(db::words(plane, HOLDS).await, [stays.tenant.id.to_string()]);
     elsewhere.admin().get(CONTACTS).await.expect(200);
