@@ -66,6 +66,9 @@ diesel::table! {
         user_agent -> Nullable<Text>,
         amr -> Array<Text>,
         auth_time -> Timestamptz,
+        known_marks -> Nullable<Array<Uuid>>,
+        known_roles -> Nullable<Array<Text>>,
+        known_permissions -> Nullable<Array<Text>>,
     }
 }
 

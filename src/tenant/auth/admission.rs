@@ -2,7 +2,8 @@
 //!
 //! Of somebody whose rights were read before, the query asks the session, the person and the marks of their rights only
 //! (`V3__rights_marks.sql`): on a connection just opened that costs PostgreSQL half as much. The marks say whether the
-//! rights are still those that are known; if not, they are read.
+//! rights are still those that are known; if not, they are read. Of somebody never seen here, the session itself says with
+//! which rights and marks it was opened or refreshed (`V25__rights_of_sessions.sql`).
 //!
 //! Revocation holds everywhere within two seconds because nothing is remembered longer than [`REMEMBERED`]; on the node
 //! where it happens it holds at once, because that node marks the person as changed.
@@ -18,7 +19,7 @@ use moka::policy::EvictionPolicy;
 use uuid::Uuid;
 
 use super::rights::{Known, KnownRights};
-use super::store::{MARKED_SINCE, Rights, Standing, standing, standing_with_rights};
+use super::store::{KNOWN_SINCE, MARKED_SINCE, Rights, Standing, standing, standing_with_known, standing_with_rights};
 use crate::kernel::opaque::OpaqueToken;
 use crate::kernel::{ApiKeyId, Clock, OauthClientId, SessionId, TenantId, UserId};
 use crate::outbound::Outbound;
@@ -204,6 +205,12 @@ impl Look<'_> {
                     return Ok(Some((standing, None)));
                 }
                 Some(_) => {}
+            }
+        } else if self.schema >= KNOWN_SINCE {
+            match standing_with_known(conn, self.session).await? {
+                None => return Ok(None),
+                Some((standing, Some(rights))) => return Ok(Some((standing, Some(rights)))),
+                Some((_, None)) => {}
             }
         }
         let read = standing_with_rights(conn, self.session, self.schema).await?;

@@ -264,6 +264,7 @@ pub async fn refresh(
             if verdict == Rotation::Rotate {
                 store::rotate(conn, identity.session, (&token.hash(), &successor.hash()), now, identity.expires_at)
                     .await?;
+                session::know_rights(conn, db_ref, identity.session).await?;
             }
             Ok((session::answer(auth, db_ref, user, &identity, &successor, now), None))
         })

@@ -104,10 +104,20 @@ pub(super) async fn open_proved(
     let now = auth.clock.now();
     let rules = session_rules(conn, db, auth.settings.session_lifetimes()).await?;
     make_room(conn, db, (user.id, rules.most), client, now).await?;
-    begin(conn, auth, db, (user, roles), client, (proved, rules, now)).await
+    let opened = begin(conn, auth, db, (user, roles), client, (proved, rules, now)).await?;
+    know_rights(conn, db, opened.session).await?;
+    Ok(opened)
 }
 
-/// As [`open_proved`], by rules that were read, whatever other sessions there are.
+/// Has a session know its person's rights, for nodes that see the person for the first time.
+pub(super) async fn know_rights(conn: &mut TenantConn, db: &TenantDb, session: SessionId) -> ApiResult<()> {
+    if db.tenant().schema_version >= store::KNOWN_SINCE {
+        store::know_rights(conn, session).await?;
+    }
+    Ok(())
+}
+
+/// As [`open_proved`], by rules that were read, whatever other sessions there are. What a newcomer may do is read ahead instead.
 pub(super) async fn begin(
     conn: &mut TenantConn,
     auth: &Auth,

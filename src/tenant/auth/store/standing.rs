@@ -18,6 +18,8 @@ use crate::tenant::teams;
 
 /// The schema that has marks (`V3__rights_marks.sql`).
 pub const MARKED_SINCE: i32 = 3;
+/// The schema whose sessions know rights (`V25__rights_of_sessions.sql`).
+pub const KNOWN_SINCE: i32 = 25;
 
 /// Status, whether the password is to be changed, and the mark.
 type PersonType = Record<(Text, Bool, Nullable<SqlUuid>)>;
@@ -46,6 +48,11 @@ const ALL_ROLES: Fixed<Array<Text>> =
 const ALL_PERMISSIONS: Fixed<Array<Text>> = fixed(
     "ARRAY(SELECT p.name FROM permissions p WHERE p.id IN \
      (SELECT rp.permission_id FROM role_permissions rp WHERE rp.role_id IN (SELECT roles_of(sessions.user_id))))",
+);
+
+const MARKS: Fixed<Nullable<Array<SqlUuid>>> = fixed(
+    "ARRAY[(SELECT users.rights_mark FROM users WHERE users.id = sessions.user_id), \
+     (SELECT roles_mark.mark FROM roles_mark)]",
 );
 
 /// What somebody's rights were read under: other marks, perhaps other rights; the same marks, the same rights.
@@ -93,6 +100,39 @@ pub struct Rights {
 pub async fn standing(conn: &mut TenantConn, session: SessionId) -> QueryResult<Option<Standing>> {
     let columns = (sessions::user_id, sessions::expires_at, sessions::revoked_at, PERSON, ROLES_MARK);
     sessions::table.find(session).select(columns).get_result(conn).await.optional()
+}
+
+/// The same with the rights that the session knows, if they are still those.
+pub async fn standing_with_known(
+    conn: &mut TenantConn,
+    session: SessionId,
+) -> QueryResult<Option<(Standing, Option<Rights>)>> {
+    type Known = (Option<Vec<Uuid>>, Option<Vec<String>>, Option<Vec<String>>);
+    let standing = (sessions::user_id, sessions::expires_at, sessions::revoked_at, PERSON, ROLES_MARK);
+    let known = (sessions::known_marks, sessions::known_roles, sessions::known_permissions);
+    let read: Option<(Standing, Known)> =
+        sessions::table.find(session).select((standing, known)).get_result(conn).await.optional()?;
+    Ok(read.map(|(standing, (marks, roles, permissions))| {
+        let hold = match (&marks.as_deref(), standing.marks()) {
+            (Some([person, roles]), Some(now)) => Marks { person: *person, roles: *roles } == now,
+            _ => false,
+        };
+        let rights = roles.zip(permissions).map(|(roles, permissions)| Rights { roles, permissions });
+        (standing, rights.filter(|_| hold))
+    }))
+}
+
+/// Has a session know its person's rights, where it does not. Rights and marks are of one moment.
+pub async fn know_rights(conn: &mut TenantConn, session: SessionId) -> QueryResult<()> {
+    diesel::update(sessions::table.find(session).filter(sessions::known_marks.is_distinct_from(MARKS)))
+        .set((
+            sessions::known_marks.eq(MARKS),
+            sessions::known_roles.eq(ALL_ROLES.nullable()),
+            sessions::known_permissions.eq(ALL_PERMISSIONS.nullable()),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// The same with the rights, in one statement: marks and rights are of one moment. Without marks in a database of an

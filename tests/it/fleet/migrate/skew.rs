@@ -8,8 +8,9 @@ use crate::support::binary::run;
 use crate::support::oauth::App;
 use crate::support::{db, eventually, identity, seconds, unique};
 
-/// Takes away what `V23__asked.sql` adds.
-const WITHOUT_ASKED: &str = "ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
+/// Takes away what `V23__asked.sql` and `V25__rights_of_sessions.sql` add.
+const SINCE_ASKED: &str = "ALTER TABLE sessions DROP COLUMN known_marks, DROP COLUMN known_roles, DROP COLUMN known_permissions; \
+                             ALTER TABLE oauth_requests DROP COLUMN max_age, DROP COLUMN prompt; \
                              ALTER TABLE passkey_ceremonies DROP COLUMN network, DROP COLUMN site; \
                              DROP INDEX passkey_ceremonies_expires_at_idx; \
                              ALTER TABLE federation_states DROP COLUMN network, DROP COLUMN site; ";
@@ -31,6 +32,7 @@ async fn take_back(app: &TestApp, tenant: &Tenant) {
                 DROP TABLE login_suspicions, passkey_ceremonies, passkeys; DROP INDEX login_attempts_failed_at_idx; \
                 ALTER TABLE login_attempts DROP COLUMN kind, DROP COLUMN network, DROP COLUMN lane; \
                 DELETE FROM permissions WHERE name ~ '^(security|api-keys|teams|mail|identity-providers|token-issuers|scim-tokens|oauth):' OR name = 'roles:write'; \
+                ALTER TABLE sessions DROP COLUMN known_marks, DROP COLUMN known_roles, DROP COLUMN known_permissions; \
                 DELETE FROM tenantry.schema_history WHERE version > 1";
     db::execute(tenant.database(), undo).await;
     is_known_at(app, tenant, 1).await;
@@ -106,7 +108,7 @@ async fn a_line_of_the_audit_does_without_the_request_until_there_is_room_for_it
     let admin = acme.another_login().await;
     let undo = "ALTER TABLE audit DROP COLUMN request_id; ALTER TABLE social_accounts DROP COLUMN by_person; \
                 DELETE FROM tenantry.schema_history WHERE version > 20";
-    db::execute(acme.database(), &format!("{WITHOUT_ASKED}{undo}")).await;
+    db::execute(acme.database(), &format!("{SINCE_ASKED}{undo}")).await;
     is_known_at(&app, &acme, 20).await;
     let make_role = async |request: &str| {
         let role = json!({"name": unique("role"), "permissions": []});
@@ -131,7 +133,7 @@ async fn a_link_is_the_provider_s_word_until_there_is_room_for_its_person_s() {
     let acme = app.tenant("acme").await;
     let undo =
         "ALTER TABLE social_accounts DROP COLUMN by_person; DELETE FROM tenantry.schema_history WHERE version > 21";
-    db::execute(acme.database(), &format!("{WITHOUT_ASKED}{undo}")).await;
+    db::execute(acme.database(), &format!("{SINCE_ASKED}{undo}")).await;
     is_known_at(app, &acme, 21).await;
     let made = identity::provider(&acme, "evil", &format!("{}/skew", identity::evil()), json!({})).await;
     let admin = acme.another_login().await;
@@ -162,7 +164,7 @@ async fn a_request_of_an_app_that_demands_something_waits_for_its_tenant_s_migra
     let client = App::new(&acme, &["openid"], json!({})).await;
     let person = acme.another_login().await;
     let undo = "DELETE FROM tenantry.schema_history WHERE version > 22";
-    db::execute(acme.database(), &format!("{WITHOUT_ASKED}{undo}")).await;
+    db::execute(acme.database(), &format!("{SINCE_ASKED}{undo}")).await;
     is_known_at(&app, &acme, 22).await;
     client.code(&person, &[]).await;
     assert_eq!(

@@ -76,6 +76,42 @@ async fn a_person_s_roles_change_on_every_node_within_two_seconds() {
     }
 }
 
+/// What a session knows since it was opened is used where nobody has seen the person yet, and only while the marks are
+/// those; whoever refreshes it has it know what holds.
+#[actix_web::test]
+async fn what_a_session_knows_holds_while_the_marks_do() {
+    let home = TestApp::shared().await;
+    let acme = home.tenant("acme").await;
+    let user = acme.user();
+    user.signed_in().await;
+    // On a node that has never seen the person.
+    let fresh = async |status: u16| {
+        let node = TestApp::builder().beside(home).start().await;
+        assert_eq!(user.at(node.url()).get("/api/v1/permissions").await.status, status);
+    };
+    fresh(403).await;
+    // Nothing but what the session knows could let them in.
+    let planted = "UPDATE sessions SET known_permissions = known_permissions || 'permissions:read'";
+    db::execute(acme.database(), planted).await;
+    fresh(200).await;
+    db::execute(acme.database(), "UPDATE users SET rights_mark = gen_random_uuid()").await;
+    fresh(403).await;
+    db::execute(acme.database(), "UPDATE roles_mark SET mark = gen_random_uuid()").await;
+    fresh(403).await;
+
+    let known = "SELECT coalesce(bool_or(known_marks = ARRAY[u.rights_mark, m.mark] AND 'permissions:read' = ANY (known_permissions)), \
+                 false)::text AS word FROM sessions s JOIN users u ON u.id = s.user_id, roles_mark m WHERE u.email = '";
+    let known = format!("{known}{}'", user.signed_in().await["user"]["email"].as_str().expect("an address"));
+    assert_eq!(db::word(acme.database(), &known).await, "false");
+    let give = "INSERT INTO role_permissions SELECT r.id, p.id FROM roles r, permissions p \
+                WHERE r.name = 'user' AND p.name = 'permissions:read'";
+    db::execute(acme.database(), give).await;
+    let token = user.refresh_token().await;
+    acme.anonymous().post("/api/v1/auth/refresh", json!({"refreshToken": token})).await.expect(200);
+    assert_eq!(db::word(acme.database(), &known).await, "true");
+    fresh(200).await;
+}
+
 /// A role that is given while its rights change, and neither is committed yet: the rights are remembered between the two
 /// commits, and are others after the second.
 #[actix_web::test]
