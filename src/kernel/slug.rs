@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "server", schema(value_type = String, pattern = "^[a-z][a-z0-9-]{2,47}$", example = "acme"))]
+#[cfg_attr(feature = "server", schema(value_type = String, pattern = "^[a-z][a-z0-9-]{1,46}[a-z0-9]$", example = "acme"))]
 pub struct Slug(String);
 
 /// Names that would be mistaken for a part of the service itself, in a host name or a path.

@@ -18,7 +18,7 @@ pub struct CloneArgs {
     /// Slug or id of the original.
     #[arg(value_name = "SLUG")]
     tenant: String,
-    /// Public name of the clone: 3 to 48 of a-z, 0-9 and '-', beginning with a letter.
+    /// Public name of the clone: 3 to 48 of a-z, 0-9 and '-', beginning with a letter and not ending with '-'.
     #[arg(value_name = "NEWSLUG")]
     clone: Slug,
     /// File with rules (TOML or JSON) that take personal data out of it; `default` for those of the built-in schema.

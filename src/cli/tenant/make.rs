@@ -55,7 +55,7 @@ impl HaltArgs {
 /// Options of `tenant create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter.
+    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter and not ending with '-'.
     slug: Slug,
     /// Display name [default: the slug].
     #[arg(long)]
@@ -145,7 +145,7 @@ impl TlsArgs {
 /// Options of `tenant attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter.
+    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter and not ending with '-'.
     slug: Slug,
     /// File with the database's URL, as requests reach it.
     #[arg(long, value_name = "FILE")]

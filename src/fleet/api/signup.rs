@@ -37,7 +37,7 @@ pub struct SignUpRequest {
     #[garde(length(chars, min = 1, max = 200), custom(name_shape))]
     #[schema(example = "Hooli Inc")]
     pub name: String,
-    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter.
+    /// Public name: 3 to 48 of a-z, 0-9 and '-', beginning with a letter and not ending with '-'.
     #[garde(skip)]
     #[schema(value_type = String, example = "hooli")]
     pub slug: Slug,

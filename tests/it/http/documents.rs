@@ -1,8 +1,10 @@
 //! Documents whose form another standard owns: OpenAPI, JWKS, discovery, and the page that shows the API.
 
 use serde_json::{Value, json};
+use tenantry::kernel::Slug;
 use tenantry::testing::TestApp;
 
+use crate::support::db;
 use crate::support::openapi::OpenApi;
 
 #[actix_web::test]
@@ -221,4 +223,19 @@ async fn words_are_documented_as_they_are_written() {
         }
     }
     assert!(seen > 10, "{seen}");
+}
+
+/// What the document says a slug may look like is what is taken, to its last character.
+#[actix_web::test]
+async fn slugs_are_documented_as_they_are_taken() {
+    let app = TestApp::shared().await;
+    let document = OpenApi::of(app).await.0;
+    let pattern = document["components"]["schemas"]["Slug"]["pattern"].as_str().expect("a pattern");
+    let (longest, longer, dashed) = ("a".repeat(48), "a".repeat(49), format!("{}-", "a".repeat(47)));
+    let words = ["abc", "a-b", "a--b", "a1b", "ab1", "ab", "ab-", "abc-", "-abc", "1abc", "Abc", "a_b", "a.b", ""];
+    for slug in words.into_iter().chain([longest.as_str(), &longer, &dashed]) {
+        let matches = format!("SELECT ('{slug}' ~ '{pattern}')::text AS word");
+        let said = db::word(app.control_database(), &matches).await == "true";
+        assert_eq!(said, slug.parse::<Slug>().is_ok(), "{slug:?}");
+    }
 }
