@@ -1,6 +1,7 @@
 //! Tenants, clusters and pools for operators, under `/api/v1/admin`: what the CLI does, over REST.
 
 mod access;
+mod address;
 mod backups;
 mod clusters;
 mod doctor;
@@ -34,6 +35,7 @@ use crate::fleet::Fleet;
 pub fn routes(cfg: &mut ServiceConfig) {
     cfg.service(tenants::list_tenants)
         .service(tenants::create::create_tenant)
+        .service(tenants::attach::attach_tenant)
         .service(tenants::get_tenant)
         .service(tenants::change::change_tenant)
         .service(tenants::change::delete_tenant)

@@ -45,14 +45,14 @@ impl Fleet {
         self.create_for(wanted, asked, None, &OperationOptions::default(), &Silent).await
     }
 
-    async fn made_for(&self, request: Uuid) -> ApiResult<Option<Provisioned>> {
+    /// What a request has made before, unless it is still being made: that is gone on with.
+    pub(super) async fn made_for(&self, request: Uuid) -> ApiResult<Option<Provisioned>> {
         let found = self.control.db.read(async move |conn: &mut MainConn| {
             let Some(made) = operations::find_requested(conn, request).await? else { return Ok(None) };
             let Some((id, _)) = made.tenant else { return Ok(None) };
             let Some(tenant) = tenants::find(conn, id).await? else { return Ok(None) };
             Ok::<_, ApiError>(Some((tenant, operations::steps(conn, made.id).await?)))
         });
-        // One that is still being made is gone on with.
         let made = found.await?.filter(|(tenant, _)| tenant.status != TenantStatus::Provisioning);
         Ok(made.map(|(tenant, steps)| {
             let steps = steps.into_iter().filter(Step::is_done);

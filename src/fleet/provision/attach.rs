@@ -1,8 +1,8 @@
 //! `tenant attach`: a customer's own database, adopted. It is looked at first, so that a refusal leaves nothing behind.
 
-use serde_json::json;
-
 use secrecy::ExposeSecret;
+use serde_json::json;
+use uuid::Uuid;
 
 use super::create::{reopen, unfinished};
 use super::drive::drive;
@@ -17,7 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::Lock;
 use crate::fleet::migrations::Migrations;
 use crate::fleet::operation::Journal;
-use crate::fleet::{Fleet, OperationOptions, Progress, check_name, refused};
+use crate::fleet::{Fleet, OperationOptions, Progress, Silent, check_name, refused};
 use crate::kernel::{Slug, TenantId};
 use crate::router::{MainConn, Registration, Target, TenantKind};
 
@@ -52,6 +52,34 @@ impl Fleet {
         options: &OperationOptions,
         progress: &dyn Progress,
     ) -> ApiResult<Provisioned> {
+        self.attach_for(wanted, None, options, progress).await
+    }
+
+    /// As [`Fleet::attach`], for the request of this id, if it has one. What that has adopted before is given again, without
+    /// its administrator's password.
+    ///
+    /// # Errors
+    /// As [`Fleet::attach`].
+    pub(in crate::fleet) async fn attach_once(
+        &self,
+        wanted: &AttachTenant,
+        request: Option<Uuid>,
+    ) -> ApiResult<Provisioned> {
+        if let Some(request) = request
+            && let Some(made) = self.made_for(request).await?
+        {
+            return Ok(made);
+        }
+        self.attach_for(wanted, request, &OperationOptions::default(), &Silent).await
+    }
+
+    async fn attach_for(
+        &self,
+        wanted: &AttachTenant,
+        request: Option<Uuid>,
+        options: &OperationOptions,
+        progress: &dyn Progress,
+    ) -> ApiResult<Provisioned> {
         check_name(wanted.name.as_deref())?;
         if let Some(admin) = &wanted.admin {
             admin.check(&self.passwords).await?;
@@ -74,7 +102,7 @@ impl Fleet {
                 self.same_address(tenant.id, &wanted.url, direct).await?;
                 reopen(&self.control, tenant.id, OperationKind::Attach, options.left, Wish::from(wanted)).await?
             }
-            None => self.reserve_dedicated(id, wanted).await?,
+            None => self.reserve_dedicated(id, wanted, request).await?,
         };
         let run = Run::new(self, tenant, migrations, wanted.admin.as_ref()).await?;
         let journal = Journal::open(&self.control, journal, progress, options.halt.clone()).await?;
@@ -96,7 +124,12 @@ impl Fleet {
         ))
     }
 
-    async fn reserve_dedicated(&self, id: TenantId, wanted: &AttachTenant) -> ApiResult<(TenantRecord, Operation)> {
+    async fn reserve_dedicated(
+        &self,
+        id: TenantId,
+        wanted: &AttachTenant,
+        request: Option<Uuid>,
+    ) -> ApiResult<(TenantRecord, Operation)> {
         let keys = self.control.keys.clone();
         let new = NewTenant {
             id,
@@ -113,7 +146,7 @@ impl Fleet {
             registration: wanted.registration.unwrap_or(Registration::Invite),
             head: None,
         };
-        let input = json!({"firstAdmin": wanted.admin.is_some()});
+        let input = json!({"firstAdmin": wanted.admin.is_some(), "request": request});
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {

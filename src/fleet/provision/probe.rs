@@ -100,7 +100,8 @@ pub(in crate::fleet) fn explain(error: &ConnectError) -> (&'static str, &'static
     if says(&["client certificate", "certificate required", "alert"]) {
         return (
             "client_certificate_refused",
-            "The server wants a client certificate from a CA it knows. Give one with --client-cert and --client-key.",
+            "The server wants a client certificate from a CA it knows. Give one with its key (--client-cert and \
+             --client-key, or `clientCert` and `clientKey`).",
         );
     }
     match error.kind {
@@ -116,16 +117,18 @@ pub(in crate::fleet) fn explain(error: &ConnectError) -> (&'static str, &'static
         ConnectFailure::Tls if says(&["expired", "not yet valid"]) => {
             ("tls_expired", "The server's certificate is not valid today. Have it renewed.")
         }
-        ConnectFailure::Tls if says(&["certificate verify failed"]) => {
-            ("tls_untrusted", "The server's certificate is from a CA that is not trusted. Give that CA with --ca-file.")
-        }
+        ConnectFailure::Tls if says(&["certificate verify failed"]) => (
+            "tls_untrusted",
+            "The server's certificate is from a CA that is not trusted. Give that CA (--ca-file, or `ca`).",
+        ),
         ConnectFailure::Tls if says(&["does not support tls"]) => (
             "tls_unsupported",
-            "The server does not speak TLS. Turn `ssl` on there, or, on a private network only, give --tls-mode disable.",
+            "The server does not speak TLS. Turn `ssl` on there, or, on a private network only, give the TLS mode \
+             `disable`.",
         ),
         ConnectFailure::Tls => (
             "tls_failed",
-            "TLS could not be agreed on. Check --ca-file, --client-cert, --client-key and the server's TLS.",
+            "TLS could not be agreed on. Check the CA, the client certificate and its key, and the server's TLS.",
         ),
         ConnectFailure::Authentication if says(&["pg_hba.conf"]) => (
             "not_admitted",

@@ -139,7 +139,7 @@ async fn what_cannot_be_adopted_is_refused_with_its_remedy_and_nothing_is_left()
 }
 
 /// A database of a customer's own, on the tests' server.
-async fn customers(app: &TestApp, name: &str) -> Target {
+pub(super) async fn customers(app: &TestApp, name: &str) -> Target {
     let server = app.server();
     db::execute(&server, &format!("CREATE ROLE {name} LOGIN PASSWORD 'of {name}'")).await;
     db::execute(&server, &format!("CREATE DATABASE {name} OWNER {name} TEMPLATE template0")).await;

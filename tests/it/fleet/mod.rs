@@ -2,6 +2,7 @@
 
 mod approval;
 mod attach;
+mod attach_rest;
 mod backups;
 mod bodies;
 mod clone;

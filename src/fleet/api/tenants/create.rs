@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::fleet::api::{ChangeRefusals, JobView, Refusals, accepted};
 use crate::fleet::once::Turn;
 use crate::fleet::view::ProvisionedView;
-use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet};
+use crate::fleet::{AdminPassword, CreateTenant, FirstAdmin, Fleet, Provisioned};
 use crate::kernel::{Slug, request};
 use crate::rest::{Answer, Envelope, Idempotency, Json, NoQuery};
 use crate::router::pools::PoolSnapshot;
@@ -59,18 +59,7 @@ pub struct NewTenant {
 
 impl NewTenant {
     fn read(self) -> ApiResult<CreateTenant> {
-        let admin = match (self.admin_email, self.admin_password) {
-            (Some(email), password) => Some(FirstAdmin {
-                email,
-                password: password.map_or(AdminPassword::Generate, AdminPassword::Given),
-                first_name: String::new(),
-                last_name: String::new(),
-            }),
-            (None, Some(_)) => {
-                return Err(ApiError::invalid_field("adminEmail", "required", "A password needs its e-mail."));
-            }
-            (None, None) => None,
-        };
+        let admin = first_admin(self.admin_email, self.admin_password)?;
         Ok(CreateTenant {
             slug: self.slug,
             name: self.name,
@@ -81,6 +70,23 @@ impl NewTenant {
             max_connections: self.max_connections,
             admin,
         })
+    }
+}
+
+/// The first administrator of a body.
+///
+/// # Errors
+/// 422 for a password of nobody.
+pub(super) fn first_admin(email: Option<String>, password: Option<SecretString>) -> ApiResult<Option<FirstAdmin>> {
+    match (email, password) {
+        (Some(email), password) => Ok(Some(FirstAdmin {
+            email,
+            password: password.map_or(AdminPassword::Generate, AdminPassword::Given),
+            first_name: String::new(),
+            last_name: String::new(),
+        })),
+        (None, Some(_)) => Err(ApiError::invalid_field("adminEmail", "required", "A password needs its e-mail.")),
+        (None, None) => Ok(None),
     }
 }
 
@@ -145,24 +151,26 @@ pub async fn create_tenant(
     // The work goes on if the caller goes away, and its answer is kept.
     let making = actix_web::rt::spawn(request::carried(async move {
         let made = fleet.create_once(&wanted, claim.request(), no_wait).await.map_err(as_written);
-        let answer = made.map(|made| {
-            let made = ProvisionedView::from(made);
-            let (id, version) = (made.tenant.id, made.tenant.version);
-            let created = CreatedTenant { pool: router.pools().snapshot(id), made };
-            Answer::created(created).location(format!("/api/v1/admin/tenants/{id}")).etag(version)
-        });
-        fleet.settle(claim, answer, without_password).await
+        fleet.settle(claim, made.map(|made| created(made, &router)), without_password).await
     }));
     idempotency.respond(making.await.map_err(ApiError::internal)??, false)
 }
 
+/// 201 with a tenant, and where it is read.
+pub(super) fn created(made: Provisioned, router: &Router) -> Answer<CreatedTenant> {
+    let made = ProvisionedView::from(made);
+    let (id, version) = (made.tenant.id, made.tenant.version);
+    let created = CreatedTenant { pool: router.pools().snapshot(id), made };
+    Answer::created(created).location(format!("/api/v1/admin/tenants/{id}")).etag(version)
+}
+
 /// The fields of the first administrator by their names in this body: a sign-up's has another shape.
-fn as_written(error: ApiError) -> ApiError {
+pub(super) fn as_written(error: ApiError) -> ApiError {
     error.renamed("admin.email", "adminEmail").renamed("admin.password", "adminPassword")
 }
 
 /// What is kept of an answer: a password is shown once.
-fn without_password(answer: &Answer<CreatedTenant>) -> Option<serde_json::Value> {
+pub(super) fn without_password(answer: &Answer<CreatedTenant>) -> Option<serde_json::Value> {
     let mut kept = serde_json::to_value(answer.data()?).ok()?;
     kept.as_object_mut()?.remove("adminPassword");
     Some(kept)

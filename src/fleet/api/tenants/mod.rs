@@ -1,6 +1,7 @@
 //! Tenants, for operators.
 
 pub mod archive;
+pub mod attach;
 pub mod change;
 pub mod create;
 
