@@ -39,7 +39,7 @@ pub(super) struct BodyDigest(pub(super) [u8; 32]);
 /// A JSON body, its members known and valid.
 pub struct Json<T>(pub T);
 
-/// A [`Json`] body that may be left out, with its type.
+/// A [`Json`] body that may be left out, with its type or without, or be `null`.
 pub struct OptionalJson<T>(pub Option<T>);
 
 /// For handlers that take no body: there is none, or one with nothing in it (`{}`, `null`). Whoever sends a member means
@@ -83,11 +83,14 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Opt
     type Future = LocalBoxFuture<'static, ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let given = |name: &str| request.headers().get(name).is_some_and(|value| value != "0");
-        if !given("content-type") && !given("content-length") && !given("transfer-encoding") {
-            return std::future::ready(Ok(Self(None))).boxed_local();
+        let (request, payload) = (request.clone(), payload.take());
+        async move {
+            match given(&request, payload).await? {
+                Some(bytes) => parse(&bytes).map(Self),
+                None => Ok(Self(None)),
+            }
         }
-        Json::from_request(request, payload).map(|done| done.map(|Json(body)| Self(Some(body)))).boxed_local()
+        .boxed_local()
     }
 }
 
@@ -102,15 +105,10 @@ impl FromRequest for NoBody {
 
         let (request, payload) = (request.clone(), payload.take());
         async move {
-            Gate::pass(&request).await;
-            let bytes = raw_body(&request, payload).await?;
-            // Many clients name a type where they send nothing.
-            if bytes.is_empty() {
-                return Ok(Self);
+            match given(&request, payload).await? {
+                Some(bytes) => known::<Option<Nothing>>(&bytes).map(|_| Self),
+                None => Ok(Self),
             }
-            check_type(&request, &["application/json"])?;
-            request.extensions_mut().insert(BodyDigest(sha256(&bytes)));
-            known::<Option<Nothing>>(&bytes).map(|_| Self)
         }
         .boxed_local()
     }
@@ -136,6 +134,18 @@ async fn read<T: DeserializeOwned + Validate<Context = ()>>(
     let bytes = raw_body(&request, payload).await?;
     request.extensions_mut().insert(BodyDigest(sha256(&bytes)));
     parse(&bytes)
+}
+
+/// The bytes of a JSON body that may be left out, if there are any: many clients name a type where they send nothing.
+async fn given(request: &HttpRequest, payload: Payload) -> ApiResult<Option<BytesMut>> {
+    Gate::pass(request).await;
+    let bytes = raw_body(request, payload).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    check_type(request, &["application/json"])?;
+    request.extensions_mut().insert(BodyDigest(sha256(&bytes)));
+    Ok(Some(bytes))
 }
 
 /// The bytes of a body, whatever they are. For handlers that have made sure who asks.

@@ -4,6 +4,7 @@ mod access;
 mod address;
 mod backups;
 mod clusters;
+mod credentials;
 mod doctor;
 mod drift;
 mod issuers;
@@ -47,7 +48,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(backups::list_backups)
         .service(backups::clone_tenant)
         .service(backups::erase_tenant)
-        .service(moves::rotate_credentials)
+        .service(credentials::rotate_credentials)
         .service(keys::rotate_keys)
         .service(issuers::list_issuers)
         .service(issuers::register_issuer)

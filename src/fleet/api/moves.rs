@@ -105,34 +105,6 @@ impl MoveRequest {
     }
 }
 
-/// Gives a tenant's role another password.
-#[utoipa::path(
-    tag = "admin",
-    operation_id = "adminRotateCredentials",
-    params(
-        ("id" = String, Path, description = "Id or slug"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
-    ),
-    responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
-    security(("operator" = [])),
-)]
-#[post("/api/v1/admin/tenants/{id}/rotate-credentials")]
-pub async fn rotate_credentials(
-    _: NoQuery,
-    operator: Operator,
-    fleet: web::Data<Fleet>,
-    id: Path<String>,
-    idempotency: Idempotency,
-    _: NoBody,
-) -> ApiResult<HttpResponse> {
-    let who = operator.id;
-    let effect = async move |fleet: Fleet| -> ApiResult<_> {
-        let tenant = tenant_of(&operator, &fleet, &id.0).await?;
-        Ok(accepted(fleet.rotate_later(&tenant, Some(operator.id)).await?))
-    };
-    fleet.once(who, idempotency, effect).await
-}
-
 /// Moves a tenant to another cluster. The job's `result` has `pauseMs` and the checksums. With `abort` or `confirm` it
 /// takes a move back that was interrupted, or drops the old copy of one that is done, at once.
 #[utoipa::path(

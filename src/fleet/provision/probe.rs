@@ -24,7 +24,7 @@ const WHICH: &str = "SELECT (SELECT oid FROM pg_database WHERE datname = current
     pg_postmaster_start_time()::text AS word";
 
 /// 422 on `databaseUrl`.
-pub(super) fn refuse(code: &'static str, said: impl Into<String>) -> ApiError {
+pub(in crate::fleet) fn refuse(code: &'static str, said: impl Into<String>) -> ApiError {
     let said = said.into();
     ApiError::invalid_field("databaseUrl", code, said.clone()).detail(said)
 }
@@ -85,7 +85,8 @@ pub(super) async fn probe(
     Ok(())
 }
 
-async fn connect(target: &Target) -> ApiResult<AdminConn> {
+/// Opens a database that somebody names; 422 with the remedy where that fails.
+pub(in crate::fleet) async fn connect(target: &Target) -> ApiResult<AdminConn> {
     AdminConn::open(target, &admin::own_options()).await.map_err(|error| {
         let (code, said) = explain(&error);
         refuse(code, said).caused_by(error)

@@ -15,8 +15,8 @@ use crate::control::{clusters, installation};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::lock::Lock;
 use crate::fleet::operation::Journal;
-use crate::fleet::provision::verify;
-use crate::fleet::{Fleet, OperationOptions, Progress, StepTime, admin, refused};
+use crate::fleet::provision::{probe, verify};
+use crate::fleet::{Fleet, OperationOptions, Progress, StepTime, refused};
 use crate::kernel::OperatorId;
 use crate::kernel::{OperationId, TenantId};
 use crate::router::tenant::words;
@@ -161,7 +161,8 @@ impl Fleet {
     /// it must be the tenant's already.
     ///
     /// # Errors
-    /// 404 if there is no such tenant; 409 for one on a cluster; 422 if the database is another, 503 if it does not answer.
+    /// 404 if there is no such tenant; 409 for one on a cluster; 422 on `databaseUrl` if the database is another, or does not
+    /// let us in, with the remedy.
     pub async fn replace_url(&self, id: TenantId, pooled: &Target, direct: &Target) -> ApiResult<TenantRecord> {
         let _lock = Lock::tenant(&self.control, id).await?;
         let keys = self.control.keys.clone();
@@ -173,11 +174,18 @@ impl Fleet {
             })
             .await?;
         if tenant.kind != TenantKind::Dedicated {
-            return Err(refused("Only a dedicated database has a URL of its own. Leave --database-url-file out."));
+            return Err(refused(
+                "Only a dedicated database has a URL of its own. Leave it out: the password is changed without.",
+            ));
         }
         let ours = ours.ok_or_else(|| ApiError::internal("the installation is not set up"))?;
         for target in [pooled, direct] {
-            verify::stamp((id, ours.id), &mut admin::open_own(target).await?).await?;
+            let mut conn = probe::connect(target).await?;
+            // A stamp that we may not even read is not ours.
+            let stamp = verify::find_stamp(&mut conn).await.map_err(|error| is_another().caused_by(error))?;
+            if !stamp.is_some_and(|stamp| stamp.names(id, ours.id)) {
+                return Err(is_another());
+            }
         }
         let (pooled, direct, keys) = (pooled.clone(), direct.clone(), self.control.keys.clone());
         self.control
@@ -220,6 +228,13 @@ fn may_differ(journal: &Journal<'_>, error: &ApiError) -> bool {
     let is_unknown = error.code().status() >= 500 || journal.is_cancelled();
     let may_have_it = journal.is_done(altered) || is_unknown && journal.has_begun(altered);
     may_have_it && !journal.is_done(Step::Swap.as_str())
+}
+
+/// 422: whose it is, if anybody's, stays unsaid.
+fn is_another() -> ApiError {
+    let said = "This database is not stamped for this tenant. Give the URL of the one that it has; an empty one is adopted as \
+                another tenant's.";
+    probe::refuse("another_database", said)
 }
 
 fn may_rotate(tenant: &TenantRecord) -> ApiResult<()> {

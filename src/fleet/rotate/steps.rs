@@ -70,7 +70,7 @@ impl<'a> Run<'a> {
         if self.cluster.is_none() && behind_a_pooler {
             return Err(refused(
                 "A pooler stands before this dedicated database, and has the password as well. Change it at both, and \
-                 hand in the new URLs with --database-url-file and --direct-url-file.",
+                 hand in the new URLs (--database-url-file and --direct-url-file, or `databaseUrl` and `directUrl`).",
             ));
         }
         // Nothing is begun at a server that is away.
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
             }
             return Err(refused(
                 "The role of this dedicated database may not change its own password. Have it changed there, and hand in \
-                 the new URL with --database-url-file.",
+                 the new URL (--database-url-file, or `databaseUrl`).",
             )
             .caused_by(error));
         }

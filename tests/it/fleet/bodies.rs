@@ -44,6 +44,12 @@ async fn nothing_is_done_where_something_was_meant_that_is_not_known() {
         strictly(&app, &operator, &of(what)).await.expect(200);
     }
     operator.post(&of("restore"), json!({})).await.expect(200);
+    // Many clients name a type where they send nothing.
+    for nothing in ["", "null"] {
+        let body = Some(("application/json", nothing.to_owned()));
+        let job = operator.send(Method::POST, &of("rotate-credentials"), body).await.expect(202);
+        operator.post(&format!("/api/v1/admin/jobs/{}/cancel", job.id()), json!({})).await.expect(200);
+    }
     for what in ["rotate-credentials", "backups", "erase"] {
         let job = strictly(&app, &operator, &of(what)).await.expect(202);
         strictly(&app, &operator, &format!("/api/v1/admin/jobs/{}/cancel", job.id())).await.expect(200);

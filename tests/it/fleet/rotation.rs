@@ -14,6 +14,7 @@ use tenantry::kernel::TenantId;
 use tenantry::router::{AdminConn, ConnectFailure, ConnectOptions, MainConn, Target};
 use tenantry::testing::{Tenant, TestApp};
 
+use super::attach::customers;
 use crate::support::binary::{program, run};
 use crate::support::{db, eventually, say, seconds, unique};
 
@@ -211,4 +212,53 @@ async fn a_dedicated_database_gets_another_password_or_another_url() {
     let shared =
         ["tenant", "rotate-credentials", globex.slug.as_str(), "--database-url-file", &file, "--tls-mode", mode];
     assert_eq!(run(app, &shared).await.code, Some(4));
+}
+
+/// The same over REST, at once: no URL is kept for a worker.
+#[actix_web::test]
+async fn another_url_is_handed_in_over_rest_and_kept_nowhere() {
+    let app = TestApp::shared().await;
+    let (name, operator) = (unique("handed"), app.operator());
+    let first = customers(app, &name).await;
+    let url = |password: &str| {
+        let target = Target { password: SecretString::from(password.to_owned()), ..first.clone() };
+        target.to_url().expose_secret().to_owned()
+    };
+    let new = json!({"slug": name, "databaseUrl": first.to_url().expose_secret()});
+    let made = operator.post("/api/v1/admin/dedicated-tenants", new).await.expect(201);
+    let id: TenantId = made.id().parse().unwrap();
+    let password = unique("by-its-owner-");
+    db::execute(&app.server(), &format!("ALTER ROLE {name} PASSWORD '{password}'")).await;
+
+    let path = format!("/api/v1/admin/tenants/{name}/rotate-credentials");
+    let (globex, once) = (app.tenant("globex").await, operator.with("idempotency-key", &unique("once")));
+    let other = Target { database: globex.role().to_owned(), ..app.server() };
+    let empty = unique("empty");
+    db::execute(&app.server(), &format!("CREATE DATABASE {empty} OWNER {name} TEMPLATE template0")).await;
+    let empty = Target { database: empty, password: password.clone().into(), ..first.clone() };
+    for (body, field, code) in [
+        (json!({"databaseUrl": url("hunter2")}), "databaseUrl", "authentication_failed"),
+        (json!({"databaseUrl": other.to_url().expose_secret()}), "databaseUrl", "another_database"),
+        (json!({"databaseUrl": empty.to_url().expose_secret()}), "databaseUrl", "another_database"),
+        (json!({"tlsMode": "require"}), "databaseUrl", "required"),
+        (json!({"databaseUrl": url(&password), "clientCert": "x"}), "clientKey", "required"),
+    ] {
+        let refused = once.post(&path, body).await;
+        assert_eq!(refused.invalid(), [(field.to_owned(), code.to_owned())], "{refused:?}");
+        assert!(!refused.text.contains("hunter2"), "{refused:?}");
+    }
+    assert_eq!(registered(app, id).await.password.expose_secret(), first.password.expose_secret());
+
+    let body = json!({"databaseUrl": url(&password)});
+    let done = once.post(&path, body.clone()).await.expect(200);
+    assert_eq!((done.id(), &done.data()["kind"]), (made.id(), &json!("dedicated")));
+    assert_eq!(registered(app, id).await.password.expose_secret(), password);
+    let again = once.post(&path, body.clone()).await.expect(200);
+    assert_eq!((again.header("idempotency-replayed"), again.data()), (Some("true"), done.data()));
+    let kept = "SELECT r::text AS word FROM request_records r UNION ALL SELECT o::text FROM operations o \
+                UNION ALL SELECT a::text FROM operator_audit a UNION ALL SELECT t::text FROM tenants t";
+    let kept = db::words(app.control_database(), kept).await.join("\n");
+    assert!(!kept.contains(&password) && !done.text.contains(&password), "the password was told or kept");
+    let shared = format!("/api/v1/admin/tenants/{}/rotate-credentials", globex.slug);
+    operator.post(&shared, body).await.refused(409, "conflict");
 }
