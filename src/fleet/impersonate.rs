@@ -1,9 +1,10 @@
 //! A short-lived token of one of a tenant's people, for those who run the installation.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::AsyncConnection;
 use secrecy::SecretString;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Fleet, admin, refused};
@@ -32,16 +33,19 @@ pub struct TokenWanted {
 }
 
 /// A token, shown once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenGiven {
     /// For `Authorization: Bearer …`.
     #[serde(serialize_with = "crate::tenant::auth::session::expose")]
+    #[schema(value_type = String)]
     pub access_token: SecretString,
     /// Always `Bearer`.
     pub token_type: &'static str,
     /// Life of the token in seconds.
     pub expires_in: i64,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
     /// The session behind it: `POST /api/v1/auth/logout` with the token ends it.
     pub session_id: SessionId,
     /// The tenant.
@@ -114,6 +118,7 @@ impl Fleet {
             access_token: signing.sign(ACCESS_TYP, &claims)?.into(),
             token_type: "Bearer",
             expires_in: claims.exp - claims.iat,
+            expires_at,
             session_id: opened.session,
             tenant: tenant.slug,
             user_id: opened.user,

@@ -32,6 +32,7 @@ pub(super) async fn run(context: &Context, args: &TokenArgs) -> anyhow::Result<(
     let fields = [
         ("accessToken", given.access_token.expose_secret().to_owned()),
         ("expiresIn", given.expires_in.to_string()),
+        ("expiresAt", given.expires_at.to_rfc3339()),
         ("sessionId", given.session_id.to_string()),
         ("userId", given.user_id.to_string()),
         ("actor", given.actor.clone()),

@@ -7,6 +7,7 @@ mod clusters;
 mod credentials;
 mod doctor;
 mod drift;
+mod impersonation;
 mod issuers;
 mod jobs;
 mod kept;
@@ -50,6 +51,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(backups::erase_tenant)
         .service(credentials::rotate_credentials)
         .service(keys::rotate_keys)
+        .service(impersonation::impersonate)
         .service(issuers::list_issuers)
         .service(issuers::register_issuer)
         .service(issuers::remove_issuer)

@@ -1,11 +1,11 @@
-//! `tenant token`: acts as a person for a short time, says so, and is noted.
+//! `tenant token`, and the same over REST: acts as a person for a short time, says so, and is noted.
 
 use serde_json::json;
 use tenantry::testing::TestApp;
 
 use crate::support::binary::run;
-use crate::support::db;
 use crate::support::jwt::{forge_of, part};
+use crate::support::{db, unique};
 
 #[actix_web::test]
 async fn a_token_acts_as_its_person_says_so_and_is_noted() {
@@ -88,4 +88,80 @@ async fn act_and_amr_go_together() {
         let answer = app.anonymous().bearing(&forge.claiming(&claims)).get("/api/v1/users/me").await;
         answer.refused(401, "token_invalid");
     }
+}
+
+#[actix_web::test]
+async fn an_operator_is_given_a_token_over_rest_which_is_kept_nowhere() {
+    let app = TestApp::shared().await;
+    let (acme, globex, operator) = (app.tenant("acme").await, app.tenant("globex").await, app.operator());
+    let me = operator.get("/api/v1/admin/auth/me").await.expect(200).id();
+    let path = format!("/api/v1/admin/tenants/{}/tokens", acme.slug);
+    let (key, reason) = (unique("once"), unique("ticket "));
+    let once = operator.with("idempotency-key", &key);
+    let body = json!({"user": acme.email(), "reason": reason});
+    let given = once.post(&path, body.clone()).await.expect(201);
+    assert_eq!(given.header("cache-control"), Some("no-store"), "{given:?}");
+    assert!(given.data()["expiresIn"] == 900 && given.data()["expiresAt"].is_string(), "{given:?}");
+    let token = given.data()["accessToken"].as_str().expect("a token");
+    let claims = part(token, 1);
+    assert_eq!((&claims["act"]["sub"], &claims["amr"]), (&json!(format!("operator:{me}")), &json!(["impersonation"])));
+    let someone = app.anonymous().bearing(token);
+    assert_eq!(someone.get("/api/v1/users/me").await.expect(200).data()["email"], acme.email());
+    let elsewhere = someone.with("x-tenant-id", globex.slug.as_str());
+    elsewhere.get("/api/v1/users/me").await.refused(404, "tenant_mismatch");
+    someone.get("/api/v1/admin/tenants").await.expect(401);
+
+    // Whoever lost the answer gets another: the first is kept nowhere.
+    let again = once.post(&path, body).await.expect(201);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    let other = again.data()["accessToken"].as_str().expect("a token");
+    assert_ne!(other, token);
+    let reused = json!({"user": acme.email(), "reason": "another"});
+    once.post(&path, reused).await.refused(422, "idempotency_key_reused");
+    let records = format!("SELECT r::text AS word FROM request_records r WHERE key = '{key}'");
+    let records = db::words(app.control_database(), &records).await;
+    assert!(records.len() == 1 && !records[0].contains(token) && !records[0].contains(other), "{records:?}");
+
+    let noted = "SELECT actor || '|' || reason AS word FROM audit WHERE action = 'session.impersonated'";
+    let line = format!("operator:{me}|{reason}");
+    assert_eq!(db::words(acme.database(), noted).await, [line.as_str(), line.as_str()], "a line for each session");
+    let tried = format!(
+        "SELECT action AS word FROM operator_audit WHERE operator_id = '{me}' AND target = '{}' \
+         AND action = 'POST /api/v1/admin/tenants/{{id}}/tokens'",
+        acme.slug
+    );
+    assert_eq!(db::words(app.control_database(), &tried).await.len(), 3, "each try, the refused one as well");
+}
+
+#[actix_web::test]
+async fn over_rest_it_is_refused_as_on_the_command_line() {
+    let app = TestApp::shared().await;
+    let (acme, operator) = (app.tenant("acme").await, app.operator());
+    let of = |name: &str| format!("/api/v1/admin/tenants/{name}/tokens");
+    let path = of(acme.slug.as_str());
+    let body = |user: &str, reason: &str| json!({"user": user, "reason": reason});
+    let good = body(acme.email(), "x");
+    operator.post(&path, body("nobody@acme.test", "x")).await.refused(404, "not_found");
+    operator.post(&of("nobody-has-this"), good.clone()).await.refused(404, "not_found");
+    for (reason, code) in [("", "too_short"), (" ", "invalid"), (&*"x".repeat(501), "too_long")] {
+        let refused = operator.post(&path, body(acme.email(), reason)).await;
+        assert_eq!(refused.invalid(), [("reason".to_owned(), code.to_owned())], "{refused:?}");
+    }
+    // Who configures nothing does not become a person who does; not at a tenant of their own either.
+    for role in ["support", "owner"] {
+        let login = json!({
+            "email": format!("{}@operators.test", unique(role)), "password": "an uncommon sentence of five words",
+        });
+        let mut new = login.clone();
+        (new["role"], new["tenants"]) = (json!(role), json!([acme.slug]));
+        operator.post("/api/v1/admin/operators", new).await.expect(201);
+        let token = app.anonymous().post("/api/v1/admin/auth/login", login).await.expect(200);
+        let who = app.anonymous().bearing(token.data()["accessToken"].as_str().expect("a token"));
+        who.post(&path, good.clone()).await.refused(403, "permission_denied");
+    }
+    acme.suspend().await;
+    operator.post(&path, good).await.refused(409, "conflict");
+    acme.resume().await;
+    let noted = "SELECT count(*)::text AS word FROM audit WHERE action = 'session.impersonated'";
+    assert_eq!(db::word(acme.database(), noted).await, "0");
 }
