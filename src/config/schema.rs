@@ -126,6 +126,8 @@ pub struct Auth {
 pub struct Fleet {
     /// `TENANTRY_FLEET__PURGE_GRACE`
     pub purge_grace: Span,
+    /// `TENANTRY_FLEET__EXPORT_RETENTION`
+    pub export_retention: Span,
     /// `TENANTRY_FLEET__PLACEMENT`
     pub placement: Placement,
     /// `TENANTRY_FLEET__DUMP_LIMIT`

@@ -47,6 +47,7 @@ pub(super) fn check_times(figment: &Figment, settings: &Settings) -> Result<(), 
         ("backup.every", settings.backup.every, Duration::ZERO),
         ("backup.keep", settings.backup.keep, Duration::ZERO),
         ("fleet.purge_grace", settings.fleet.purge_grace, Duration::ZERO),
+        ("fleet.export_retention", settings.fleet.export_retention, Duration::ZERO),
     ];
     for (key, span, least) in terms {
         if span.0 < least {

@@ -95,6 +95,8 @@ pub struct FleetSettings {
     pub backup_every: Option<Duration>,
     /// How long backups that were made by themselves are kept.
     pub backup_keep: Duration,
+    /// How long an export stays in the storage.
+    pub export_retention: Duration,
     /// Up to this size, in bytes, a tenant is moved by dump and restore under the hold.
     pub dump_limit: u64,
     /// How long connections that must not be used any more may still be in use, before they are ended.

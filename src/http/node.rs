@@ -181,6 +181,7 @@ impl Node {
             storage,
             backup_every: Some(config.backup().every.0).filter(|every| !every.is_zero()),
             backup_keep: config.backup().keep.0,
+            export_retention: config.fleet().export_retention.0,
             dump_limit: config.fleet().dump_limit.0 as u64,
             drain_timeout: config.router().drain_timeout.0 + DRAIN_SLACK,
             migrate: MigrateOptions::default(),

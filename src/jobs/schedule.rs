@@ -22,7 +22,7 @@ const STOCK: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(60);
 /// How often holds are looked for that have run out: whoever should have lifted them is gone.
 const HOLDS: Duration = Duration::from_secs(2);
-/// How often tenants are looked for whose backup is due.
+/// How often tenants are looked for whose backup is due, and what the storage keeps for whom its time is over.
 const BACKUPS: Duration = Duration::from_secs(60);
 /// How often what strangers left behind is swept, and moves that nobody goes on with.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -41,6 +41,7 @@ pub fn schedule(fleet: &Fleet) -> Housekeeping {
         .every("holds", HOLDS, on(fleet, |fleet: Fleet| async move { fleet.end_expired_holds().await.map(drop) }))
         .every("backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.schedule_backups().await.map(drop) }))
         .every("old-backups", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.prune_backups().await.map(drop) }))
+        .every("old-exports", BACKUPS, on(fleet, |fleet: Fleet| async move { fleet.prune_exports().await.map(drop) }))
         .every("sign-ups", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_sign_ups().await }))
         .every("workspaces-kept", SWEEP, on(fleet, |fleet: Fleet| async move { fleet.sweep_workspaces().await }))
         .every(

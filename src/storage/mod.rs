@@ -157,7 +157,7 @@ impl Upload {
     }
 
     /// Takes back what was sent.
-    async fn abort(mut self) {
+    pub async fn abort(mut self) {
         if let Err(error) = self.0.abort().await {
             tracing::warn!(%error, "an upload that was given up left parts behind");
         }

@@ -155,6 +155,7 @@ impl Ground {
             storage: Some(Storage::directory(self.storage())),
             backup_every: None,
             backup_keep: Duration::from_secs(30 * 24 * 60 * 60),
+            export_retention: Duration::from_secs(7 * 24 * 60 * 60),
             dump_limit: 256 << 20,
             drain_timeout: Duration::from_secs(12),
             migrate: MigrateOptions::default(),

@@ -1,6 +1,8 @@
 //! Which operations there are.
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use super::store::{OPEN, Row, has_begun};
@@ -31,6 +33,9 @@ const URGENCY: &str = "CASE WHEN state = 'running' AND kind IN ('rotate_credenti
 /// As [`Operation::is_scheduled_backup`].
 const SCHEDULED: &str = "(kind = 'backup' AND input ->> 'scheduled' = 'true')";
 
+/// An export in the storage that is whole, and whose time is not over at the moment that follows.
+const FETCHABLE: &str = "(kind = 'export' AND state = 'done' AND (result ->> 'expiresAt')::timestamptz > ";
+
 /// Which operations to list, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct OperationFilter {
@@ -52,6 +57,8 @@ pub struct OperationFilter {
     pub last: bool,
     /// Without sign-ups that wait for an operator's word.
     pub decided: bool,
+    /// Only exports in the storage that can be fetched at this moment.
+    pub fetchable: Option<DateTime<Utc>>,
 }
 
 /// A boxed query for columns of those operations only that a filter lets through, on whatever page they are.
@@ -61,6 +68,9 @@ macro_rules! narrowed {
         let mut query = o::table.filter(o::kind.eq_any(known_kinds())).select($columns).into_boxed();
         for only in [filter.last.then_some(LAST), filter.decided.then_some(DECIDED)].into_iter().flatten() {
             query = query.filter(diesel::dsl::sql::<diesel::sql_types::Bool>(only));
+        }
+        if let Some(now) = filter.fetchable {
+            query = query.filter(diesel::dsl::sql::<Bool>(FETCHABLE).bind::<Timestamptz, _>(now).sql(")"));
         }
         if let Some(kind) = filter.kind {
             query = query.filter(o::kind.eq(kind.as_str()));

@@ -3,6 +3,7 @@
 
 mod cancel;
 mod driver;
+mod exports;
 mod list;
 mod parts;
 mod requested;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 pub use cancel::{hand_over, request_cancel};
 pub use driver::{Driver, drive, finish_driven, is_driven, is_taken_over, report, set_driven_result, start};
+pub use exports::{export_removed, exports_over, has_exports};
 pub use list::{OperationFilter, count, list, scheduled_backups, unended, waiting};
 pub use parts::{cancel_parts, open_parts, parts_done};
 pub use requested::{began, canaries, find_requested, note_request};

@@ -11,7 +11,7 @@ use crate::router::MainConn;
 
 /// What goes, and what stays though it ended long ago: the certificate of an erasure, the latest run over the fleet, a
 /// living tenant's latest operation and what its next command looks back to because it was not done, what marks a canary as
-/// one, a part of what is not done, and what other rows name.
+/// one, a part of what is not done, what other rows name, and an export of which the storage may have something.
 const TRIM: &str = "DELETE FROM operations WHERE id IN (SELECT o.id FROM operations o \
     WHERE o.finished_at < $1 AND o.kind <> 'erase' \
     AND NOT (o.kind = 'migrate' AND NOT EXISTS ( \
@@ -28,6 +28,8 @@ const TRIM: &str = "DELETE FROM operations WHERE id IN (SELECT o.id FROM operati
     AND NOT EXISTS (SELECT FROM tenant_holds h WHERE h.operation_id = o.id) \
     AND NOT EXISTS (SELECT FROM kept_databases k WHERE k.id = o.id) \
     AND NOT EXISTS (SELECT FROM backups b WHERE b.id = o.id AND b.state = 'running') \
+    AND NOT (o.kind = 'export' AND NOT o.input ? 'to' AND NOT EXISTS (SELECT FROM operation_steps gone \
+        WHERE gone.operation_id = o.id AND gone.name = 'removed' AND gone.state = 'done')) \
     ORDER BY o.finished_at LIMIT $2)";
 
 /// Ended otherwise than done, or left by the command that drove it; a step was begun, and another one, which clears up

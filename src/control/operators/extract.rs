@@ -18,7 +18,7 @@ use crate::router::extractor::bearer;
 
 /// The operator who is asking, with the power that the endpoint needs: can only be had from a token that was verified,
 /// whose session stands and whose role has that power. An endpoint that names no power is for administrators. What
-/// changes something is in the audit before the handler runs.
+/// changes something is in the audit before the handler runs, and so is what carries data away ([`Fetch`](super::Fetch)).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Operator<P: Power = Rule> {
@@ -114,7 +114,7 @@ impl<P: Power> FromRequest for Operator<P> {
                 operators.ok_or_else(|| ApiError::internal("the application was built without operators"))?;
             let known = operators.verify(&token?).await?;
             nameable(&request)?;
-            let entry = (!request.method().is_safe()).then(|| entry(&request, &known));
+            let entry = (P::AUDITED || !request.method().is_safe()).then(|| entry(&request, &known));
             if let Some(entry) = entry {
                 let begun = audit::begin(operators.control(), entry).await?;
                 request.extensions_mut().insert(begun);

@@ -18,7 +18,7 @@ mod token;
 
 pub use extract::{Operator, Reach};
 pub use manage::{ManagedOperator, NewOperatorBody, add, list, named, with_tenants};
-pub use rules::{Oneself, OperatorRole, Power, Rule, Survey, Tend, email_key};
+pub use rules::{Fetch, Oneself, OperatorRole, Power, Rule, Survey, Tend, email_key};
 pub use service::Operators;
 pub use store::{NewOperator, OperatorChanges, OperatorRecord, change, find_by_email, insert, tenants_of};
 pub use token::{OPERATOR_TYP, OperatorClaims};

@@ -31,6 +31,8 @@ pub trait Power: Send + Sync + 'static {
     const ROLES: &'static [OperatorRole];
     /// Whether it takes no second factor where one is demanded.
     const WITHOUT_FACTOR: bool = false;
+    /// Whether it is in the audit although nothing is changed by it.
+    const AUDITED: bool = false;
 }
 
 macro_rules! powers {
@@ -52,6 +54,15 @@ powers! {
     Survey: Admin | Support;
     /// To tend a tenant, and see it. An owner's reach is limited to its own: [`super::Operator::reach`].
     Tend: Admin | Support | Owner;
+}
+
+/// To carry a tenant's data away.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch;
+
+impl Power for Fetch {
+    const ROLES: &'static [OperatorRole] = &[OperatorRole::Admin];
+    const AUDITED: bool = true;
 }
 
 /// To manage one's own access.

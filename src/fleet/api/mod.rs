@@ -7,6 +7,7 @@ mod clusters;
 mod credentials;
 mod doctor;
 mod drift;
+mod exports;
 mod impersonation;
 mod issuers;
 mod jobs;
@@ -47,6 +48,10 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(backups::restore_tenant)
         .service(backups::back_up_tenant)
         .service(backups::list_backups)
+        .service(exports::export_tenant)
+        .service(exports::list_exports)
+        .service(exports::get_export)
+        .service(exports::fetch_export_file)
         .service(backups::clone_tenant)
         .service(backups::erase_tenant)
         .service(credentials::rotate_credentials)

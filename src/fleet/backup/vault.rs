@@ -1,9 +1,9 @@
-//! One backup's place in the storage: what goes in is sealed, what comes out is authentic.
+//! The place of one backup, or one export, in the storage: what goes in is sealed, what comes out is authentic.
 
 use std::io;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use futures_util::TryStreamExt as _;
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -41,12 +41,12 @@ pub(in crate::fleet) struct Vault {
     backup: BackupId,
 }
 
-/// Everything that the storage holds of a tenant's backups.
+/// Everything that the storage holds of a tenant: its backups and its exports.
 pub(in crate::fleet) fn folder(tenant: TenantId) -> String {
     format!("backups/{tenant}")
 }
 
-/// Everything that the storage holds of one backup.
+/// Everything that the storage holds of one backup, or of an export with such an id.
 pub(in crate::fleet) fn folder_of(tenant: TenantId, backup: BackupId) -> String {
     format!("{}/{backup}", folder(tenant))
 }
@@ -135,6 +135,40 @@ impl Vault {
         upload.end(sent, away).await
     }
 
+    /// Begins an object that is written piece by piece: see it to its end, since nobody takes back the parts of one that is
+    /// dropped.
+    pub(in crate::fleet) fn begin(&self, part: &str) -> ApiResult<Part> {
+        let upload = self.storage.upload(&self.name(part)).map_err(away)?;
+        let mut out = Vec::with_capacity(CHUNK_LEN * 2);
+        let sealer = Sealer::new(&self.key, &self.what(part), &mut out);
+        Ok(Part { upload, sealer, out })
+    }
+
+    /// An object as it comes: each piece is authentic, and it was all of it where no error is the last.
+    ///
+    /// # Errors
+    /// 404 if it is not there; 503 if the storage does not answer.
+    pub(in crate::fleet) async fn open(&self, part: &str) -> ApiResult<BoxStream<'static, ApiResult<Vec<u8>>>> {
+        let sealed = self.storage.read(&self.name(part)).await.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => ApiError::new(Code::NotFound).caused_by(error),
+            other => away(other),
+        })?;
+        let opener = Opener::new(&self.key, &self.what(part));
+        let pieces = stream::try_unfold(Some((sealed, opener)), |left| async move {
+            let Some((mut sealed, mut opener)) = left else { return Ok::<_, ApiError>(None) };
+            let mut plain = Vec::new();
+            while let Some(piece) = sealed.try_next().await.map_err(away)? {
+                opener.push(&piece, &mut plain).map_err(ApiError::internal)?;
+                if !plain.is_empty() {
+                    return Ok(Some((plain, Some((sealed, opener)))));
+                }
+            }
+            opener.finish(&mut plain).map_err(ApiError::internal)?;
+            Ok(Some((plain, None)))
+        });
+        Ok(pieces.boxed())
+    }
+
     /// A short object, all of it authentic.
     pub(in crate::fleet) async fn get_short(&self, part: &str) -> ApiResult<Vec<u8>> {
         let mut plain = Vec::new();
@@ -183,6 +217,38 @@ impl Vault {
             done => done.map_err(ApiError::internal)?,
         }
         Ok(Some(Digest { bytes, sha256: hex(digest.finish().as_ref()) }))
+    }
+}
+
+/// An object on its way into a vault.
+pub(in crate::fleet) struct Part {
+    upload: Upload,
+    sealer: Sealer,
+    out: Vec<u8>,
+}
+
+impl Part {
+    /// More of it.
+    pub(in crate::fleet) async fn write(&mut self, plain: &[u8]) -> ApiResult<()> {
+        self.sealer.push(plain, &mut self.out);
+        if !self.out.is_empty() {
+            self.upload.write(&self.out).await.map_err(away)?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// It is there from here on.
+    pub(in crate::fleet) async fn finish(self) -> ApiResult<()> {
+        let Self { mut upload, sealer, mut out } = self;
+        sealer.finish(&mut out);
+        let sent = upload.write(&out).await.map_err(away);
+        upload.end(sent, away).await
+    }
+
+    /// Takes back what was sent.
+    pub(in crate::fleet) async fn give_up(self) {
+        self.upload.abort().await;
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Facts;
 use super::certificate::{Certificate, ErasedBackup, SignedCertificate};
-use crate::control::operations::Operation;
+use crate::control::operations::{self, Operation};
 use crate::control::{backups, installation, kept, signing_keys, tenants};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::fleet::Fleet;
@@ -109,11 +109,14 @@ impl<'a> Run<'a> {
 
     async fn backups(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
         let id = self.id;
-        let found = self.fleet.control.db.read(async move |conn: &mut MainConn| backups::list(conn, id).await).await?;
-        // Without a storage there never was a backup, unless the entries say otherwise.
+        let found = self.fleet.control.db.read(async move |conn: &mut MainConn| {
+            Ok::<_, ApiError>((backups::list(conn, id).await?, operations::has_exports(conn, id).await?))
+        });
+        let (found, has_exports) = found.await?;
+        // Without a storage there never was a backup or an export, unless the entries say otherwise.
         let objects = match self.fleet.storage() {
             Ok(storage) => storage.remove_all(&vault::folder(id)).await.map_err(vault::away)?,
-            Err(_) if found.is_empty() => 0,
+            Err(_) if found.is_empty() && !has_exports => 0,
             Err(error) => return Err(error),
         };
         for backup in found {

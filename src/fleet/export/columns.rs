@@ -106,7 +106,10 @@ pub fn looks_secret(column: &str) -> bool {
 }
 
 /// A column of a table.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, diesel::QueryableByName)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, diesel::QueryableByName, utoipa::ToSchema,
+)]
+#[schema(as = ExportedColumn)]
 pub struct Column {
     /// Its name.
     #[diesel(sql_type = Text)]

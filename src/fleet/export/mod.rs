@@ -1,33 +1,33 @@
-//! `tenant export`: one tenant's data in open formats, for the customer: each table as NDJSON and as CSV, of one moment,
-//! with a manifest. Secrets stay out.
+//! One tenant's data in open formats, for the customer: each table as NDJSON and as CSV, of one moment, with a manifest.
+//! Secrets stay out. `tenant export` writes it to a directory of the machine; over REST a worker writes it to the storage,
+//! sealed, for a while.
 
 pub mod columns;
 mod directory;
 mod names;
+mod source;
+mod stored;
 mod write;
 
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use diesel_async::SimpleAsyncConnection as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use directory::Mark;
-use names::Stems;
+use source::Source;
+pub use stored::{ExportDetail, StoredExport};
+use write::Place;
 pub use write::{ExportedFile, ExportedTable};
 
-use super::backup::dump::patient;
-use super::backup::policies;
 use super::lock::Lock;
 use super::operation::{Journal, Steps};
-use super::{Fleet, OperationOptions, Progress, StepTime, refused};
+use super::{Fleet, OperationOptions, Progress, StepTime};
 use crate::control::operations::{NewOperation, OperationKind};
-use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
 use crate::kernel::{Slug, TenantId};
 use crate::router::tenant::words;
-use crate::router::{MainConn, Target, TenantStatus};
 
 words! {
     /// A step of an export, as it is journaled and shown.
@@ -42,7 +42,7 @@ words! {
 }
 
 /// What an export holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportManifest {
     /// Grows when its meaning changes.
@@ -71,9 +71,7 @@ pub struct Exported {
 }
 
 struct Run<'a> {
-    fleet: &'a Fleet,
-    tenant: TenantRecord,
-    direct: Target,
+    source: Source<'a>,
     to: PathBuf,
 }
 
@@ -81,37 +79,13 @@ impl Run<'_> {
     async fn directory(&self, journal: &Journal<'_>) -> ApiResult<()> {
         let written: Option<ExportManifest> = journal.kept(Step::Tables.as_str())?;
         let written = written.as_ref().map(text).transpose()?;
-        let mark = Mark { tenant: self.tenant.id, operation: journal.operation.id };
+        let mark = Mark { tenant: self.source.tenant.id, operation: journal.operation.id };
         directory::take(&self.to, mark, written.as_deref()).await
     }
 
     async fn tables(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
-        let mut conn = patient(&self.direct).await?;
-        let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-            SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 3; \
-            SET LOCAL row_security = off";
-        conn.batch_execute(begin).await.map_err(ApiError::internal)?;
-        policies::hide_nothing(&mut conn).await?;
-        let (plan, left_out) = columns::plan(&mut conn).await?;
-        let exported_at = self.fleet.control.clock.now();
-        let total = i64::try_from(plan.len()).map_err(ApiError::internal)?;
-        let (mut tables, mut stems) = (Vec::with_capacity(plan.len()), Stems::default());
-        for (table, done) in plan.into_iter().zip(0_i64..) {
-            let stem = stems.of(&table.table);
-            tables.push(
-                write::table(&mut conn, (self.to.as_path(), stem.as_str()), table, journal, (done, total)).await?,
-            );
-        }
-        conn.batch_execute("COMMIT").await.map_err(ApiError::internal)?;
-        journal.keep(&ExportManifest {
-            format: 1,
-            tenant: self.tenant.id,
-            slug: self.tenant.slug.clone(),
-            exported_at,
-            schema_version: self.tenant.schema_version,
-            tables,
-            left_out,
-        })
+        let manifest = self.source.write(Place::Directory(&self.to), journal).await?;
+        journal.keep(&manifest)
     }
 
     async fn manifest(&self, journal: &Journal<'_>) -> ApiResult<()> {
@@ -162,17 +136,11 @@ impl Fleet {
     ) -> ApiResult<Exported> {
         let to = std::path::absolute(to).map_err(write::unwritten)?;
         let _lock = Lock::tenant(&self.control, id).await?;
-        let keys = self.control.keys.clone();
-        let found = self.control.db.read(async move |conn: &mut MainConn| {
-            Ok::<_, ApiError>((tenants::get(conn, id).await?, tenants::target(conn, &keys, id).await?.1))
-        });
-        let (tenant, direct) = found.await?;
-        if tenant.status == TenantStatus::Provisioning {
-            return Err(refused("The tenant is not made yet, so there is nothing to export."));
-        }
-        let new = NewOperation::on(id, &tenant.slug, OperationKind::Export, json!({"to": to}));
+        let source = Source::find(self, id).await?;
+        let slug = &source.tenant.slug;
+        let new = NewOperation::on(id, slug, OperationKind::Export, json!({"to": to}));
         let operation = self.begin_or_resume(new, options.left).await?;
-        let mut run = Run { fleet: self, tenant, direct, to };
+        let mut run = Run { source, to };
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         let steps = journal.drive(&mut run, Step::ALL).await?;
         let manifest = kept(&journal)?;

@@ -12,8 +12,9 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 use super::columns::{Column, Table};
 use super::directory::create;
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::backup::vault::{Part, Vault};
 use crate::fleet::operation::Journal;
-use crate::fleet::sql;
+use crate::fleet::{refused, sql};
 use crate::kernel::crypto::hex;
 use crate::router::AdminConn;
 
@@ -25,10 +26,10 @@ const MOST: usize = 500;
 const ENOUGH: usize = 8 * 1024 * 1024;
 
 /// A file of an export.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportedFile {
-    /// Its name in the directory.
+    /// Its name, after its table.
     pub name: String,
     /// Its length.
     pub bytes: u64,
@@ -37,7 +38,7 @@ pub struct ExportedFile {
 }
 
 /// A table of an export.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportedTable {
     /// Its name, with its schema.
@@ -71,50 +72,112 @@ fn next_batch(batch: usize, longest: usize) -> usize {
     (ENOUGH / longest.max(1)).min(batch.saturating_mul(2)).clamp(1, MOST)
 }
 
+/// Where an export is written to.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// A directory of this machine.
+    Directory(&'a Path),
+    /// The storage, sealed.
+    Vault(&'a Vault),
+}
+
+/// What the vault calls a file: no name of a table is part of it.
+pub(super) fn part(number: i64) -> String {
+    format!("file-{number}")
+}
+
+enum Sink {
+    File(BufWriter<File>),
+    Part(Box<Part>),
+}
+
 /// A file that knows what was written to it.
 struct Output {
     name: String,
-    file: BufWriter<File>,
+    sink: Sink,
     bytes: u64,
     digest: Context,
 }
 
 impl Output {
-    async fn create(directory: &Path, name: String) -> ApiResult<Self> {
-        let file = create(&directory.join(&name)).await.map_err(unwritten)?;
-        Ok(Self { name, file: BufWriter::new(file), bytes: 0, digest: Context::new(&SHA256) })
+    async fn create(place: Place<'_>, name: String, number: i64) -> ApiResult<Self> {
+        let sink = match place {
+            Place::Directory(directory) => {
+                Sink::File(BufWriter::new(create(&directory.join(&name)).await.map_err(unwritten)?))
+            }
+            Place::Vault(vault) => Sink::Part(Box::new(vault.begin(&part(number))?)),
+        };
+        Ok(Self { name, sink, bytes: 0, digest: Context::new(&SHA256) })
     }
 
     async fn write(&mut self, bytes: &[u8]) -> ApiResult<()> {
         self.digest.update(bytes);
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).await.map_err(unwritten)
+        match &mut self.sink {
+            Sink::File(file) => file.write_all(bytes).await.map_err(unwritten),
+            Sink::Part(part) => part.write(bytes).await,
+        }
     }
 
-    async fn finish(mut self) -> ApiResult<ExportedFile> {
-        self.file.flush().await.map_err(unwritten)?;
-        self.file.get_ref().sync_all().await.map_err(unwritten)?;
+    async fn finish(self) -> ApiResult<ExportedFile> {
+        match self.sink {
+            Sink::File(mut file) => {
+                file.flush().await.map_err(unwritten)?;
+                file.get_ref().sync_all().await.map_err(unwritten)?;
+            }
+            Sink::Part(part) => part.finish().await?,
+        }
         let sha256 = hex(self.digest.finish().as_ref());
         Ok(ExportedFile { name: self.name, bytes: self.bytes, sha256 })
+    }
+
+    /// A file stays where it is: whoever goes on sweeps it.
+    async fn give_up(self) {
+        if let Sink::Part(part) = self.sink {
+            part.give_up().await;
+        }
     }
 }
 
 /// 409: the directory does not take it.
 pub(super) fn unwritten(error: std::io::Error) -> ApiError {
-    super::refused("The directory cannot be written to. Give one that you can write to, with room.").caused_by(error)
+    refused("The directory cannot be written to. Give one that you can write to, with room.").caused_by(error)
 }
 
 /// Writes a table to the files of a name; the connection is in the transaction whose moment is exported.
 pub(super) async fn table(
     conn: &mut AdminConn,
-    (directory, stem): (&Path, &str),
+    (place, stem): (Place<'_>, &str),
     table: Table,
     journal: &mut Journal<'_>,
     done: (i64, i64),
 ) -> ApiResult<ExportedTable> {
+    let first = done.0 * 2;
+    let mut json = Output::create(place, format!("{stem}.ndjson"), first).await?;
+    let mut csv = Output::create(place, format!("{stem}.csv"), first + 1).await?;
+    let written = rows(conn, &table, (&mut json, &mut csv), journal, done).await;
+    let rows = match written {
+        Ok(rows) => rows,
+        Err(error) => {
+            json.give_up().await;
+            csv.give_up().await;
+            return Err(error);
+        }
+    };
+    // Both come to their end, whatever becomes of the other.
+    let (json, csv) = (json.finish().await, csv.finish().await);
     let name = format!("{}.{}", table.table.schema, table.table.name);
-    let mut json = Output::create(directory, format!("{stem}.ndjson")).await?;
-    let mut csv = Output::create(directory, format!("{stem}.csv")).await?;
+    Ok(ExportedTable { table: name, rows, columns: table.columns, files: vec![json?, csv?] })
+}
+
+/// Writes the rows of a table in both forms, and gives how many there are.
+async fn rows(
+    conn: &mut AdminConn,
+    table: &Table,
+    (json, csv): (&mut Output, &mut Output),
+    journal: &mut Journal<'_>,
+    done: (i64, i64),
+) -> ApiResult<u64> {
     csv.write(&line(table.columns.iter().map(|column| Some(column.name.as_str())))?).await?;
     let columns: Vec<_> = table.columns.iter().map(|column| sql::ident(&column.name)).collect();
     let cells: Vec<_> = columns.iter().map(|column| format!("tenantry_row.{column}::text")).collect();
@@ -144,8 +207,7 @@ pub(super) async fn table(
         batch = next_batch(batch, longest);
     }
     conn.batch_execute("CLOSE export").await.map_err(ApiError::internal)?;
-    let files = vec![json.finish().await?, csv.finish().await?];
-    Ok(ExportedTable { table: name, rows, columns: table.columns, files })
+    Ok(rows)
 }
 
 /// A line of CSV (RFC 4180). A cell that a spreadsheet would take for a formula begins with an apostrophe.

@@ -164,6 +164,7 @@ impl Fleet {
                 self.refused(operation, made).await
             }
             OperationKind::Backup => self.ended(operation, self.carry_out_backup(operation).await).await,
+            OperationKind::Export => self.ended(operation, self.carry_out_export(operation).await).await,
             OperationKind::Clone => self.ended(operation, self.carry_out_clone(operation).await).await,
             OperationKind::Erase => self.ended(operation, self.carry_out_erase(operation).await).await,
             OperationKind::Restore => self.ended(operation, self.carry_out_restore(operation).await).await,

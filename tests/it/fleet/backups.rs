@@ -252,6 +252,7 @@ async fn scheduled_backups_come_and_go() {
         storage: Some(Storage::directory(app.storage())),
         backup_every: Some(day),
         backup_keep: 30 * day,
+        export_retention: 7 * day,
         dump_limit: 0,
         drain_timeout: Duration::from_secs(1),
         migrate: MigrateOptions::default(),

@@ -14,6 +14,7 @@ mod drift;
 mod due;
 mod erase;
 mod export;
+mod export_stored;
 mod export_whole;
 mod guards;
 mod hold;

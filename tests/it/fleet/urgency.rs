@@ -65,6 +65,7 @@ async fn no_backup_is_queued_behind_many() {
         storage: Some(Storage::directory(app.storage())),
         backup_every: Some(Duration::from_secs(24 * 60 * 60)),
         backup_keep: Duration::from_secs(24 * 60 * 60),
+        export_retention: Duration::from_secs(60),
         dump_limit: 0,
         drain_timeout: Duration::from_secs(1),
         migrate: MigrateOptions::default(),
