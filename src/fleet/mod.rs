@@ -85,6 +85,8 @@ const NAME_CHARS: usize = 200;
 /// What the fleet is told.
 #[derive(Debug, Clone)]
 pub struct FleetSettings {
+    /// Where the server is asked, without a trailing slash: what a worker proves is proven there.
+    pub public_url: String,
     /// How long an archived tenant's database is kept.
     pub purge_grace: Duration,
     /// The operator's own migrations.
@@ -155,6 +157,13 @@ impl Fleet {
     #[must_use]
     pub const fn with_look_deadline(mut self, deadline: Duration) -> Self {
         self.look_deadline = Some(deadline);
+        self
+    }
+
+    /// The same fleet, for a server at another public address.
+    #[must_use]
+    pub fn serving_at(mut self, public_url: &str) -> Self {
+        public_url.clone_into(&mut self.settings.public_url);
         self
     }
 

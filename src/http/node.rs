@@ -176,6 +176,7 @@ impl Node {
             None => passwords,
         };
         let settings = FleetSettings {
+            public_url: config.public_url().to_owned(),
             purge_grace: config.fleet().purge_grace.0,
             operator_migrations: config.tenant_migrations().map(std::path::Path::to_owned),
             storage,

@@ -194,7 +194,7 @@ impl TestApp {
     /// The fleet, as a command in another process has it.
     #[must_use]
     pub fn fleet(&self) -> Fleet {
-        self.ground.fleet(self.clock.clone(), None)
+        self.ground.fleet(self.clock.clone(), None).serving_at(&self.router.config().public_url)
     }
 
     /// The fleet with the operator's own migrations in a directory.

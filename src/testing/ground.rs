@@ -150,6 +150,7 @@ impl Ground {
         ready_tenants: u32,
     ) -> Fleet {
         let settings = FleetSettings {
+            public_url: PUBLIC_URL.to_owned(),
             purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             operator_migrations,
             storage: Some(Storage::directory(self.storage())),

@@ -88,10 +88,8 @@ fn tell(context: &Context, report: &Report) -> anyhow::Result<()> {
 }
 
 async fn write(fleet: &Fleet, report: &Report, evidence: Evidence) -> anyhow::Result<()> {
-    let mut document = serde_json::to_vec_pretty(report)?;
-    document.push(b'\n');
-    let signature = fleet.sign_document(document.clone()).await.map_err(explain)?;
-    evidence.put(&document, report, &signature)
+    let (document, signature) = fleet.sign_report(report).await.map_err(explain)?;
+    evidence.put(document.as_bytes(), report, &signature)
 }
 
 async fn check(context: &Context, fleet: &Fleet, file: &Path) -> anyhow::Result<()> {

@@ -59,6 +59,8 @@ words! {
         Migrate = "migrate",
         /// Every tenant's catalog compared with what its migrations make.
         Drift = "drift",
+        /// The isolation of the running installation, proven.
+        Verify = "verify",
     }
 }
 

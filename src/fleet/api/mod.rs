@@ -22,6 +22,7 @@ mod signup;
 mod signups;
 mod spans;
 mod tenants;
+mod verify;
 mod workspaces;
 
 pub use jobs::{JobView, accepted};
@@ -77,6 +78,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(pools::list_pools)
         .service(doctor::diagnose_fleet)
         .service(drift::compare_fleet)
+        .service(verify::verify_fleet)
         .service(jobs::list_jobs)
         .service(jobs::get_job)
         .service(jobs::cancel_job)

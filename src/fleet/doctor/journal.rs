@@ -25,8 +25,9 @@ pub(super) async fn look(fleet: &Fleet) -> ApiResult<Vec<Finding>> {
     for state in [OperationState::Failed, OperationState::Running, OperationState::Queued] {
         let mut found = stuck(fleet, state).await?;
         found.retain(|operation| match state {
-            // A comparison that failed has left nothing behind, and one on the command line is no job that could follow it.
-            OperationState::Failed => operation.kind != OperationKind::Drift,
+            // A comparison or a proof that failed has left nothing behind but canaries, which are told of by themselves; and
+            // one on the command line is no job that could follow it.
+            OperationState::Failed => !matches!(operation.kind, OperationKind::Drift | OperationKind::Verify),
             _ => !operation.background || waits_long(fleet, operation),
         });
         for operation in found.iter().take(MOST) {
@@ -160,5 +161,6 @@ fn remedy(operation: &Operation, original: Option<&str>) -> String {
         OperationKind::Drain => format!("tenantry cluster drain {}", asked("cluster", "NAME")),
         OperationKind::Migrate => "tenantry fleet migrate".to_owned(),
         OperationKind::Drift => "tenantry fleet drift".to_owned(),
+        OperationKind::Verify => "tenantry fleet verify".to_owned(),
     }
 }

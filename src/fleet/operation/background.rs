@@ -175,6 +175,7 @@ impl Fleet {
                 self.refused(operation, self.migrate_in_background(operation, &Silent).await).await
             }
             OperationKind::Drift => self.ended(operation, self.carry_out_drift(operation).await).await,
+            OperationKind::Verify => self.ended(operation, self.carry_out_verify(operation).await).await,
             kind => Err(ApiError::internal(format!("{kind} is not left to workers"))),
         }
     }

@@ -5,6 +5,7 @@ mod attack;
 pub mod attacks;
 mod canary;
 pub mod forge;
+mod job;
 mod keys;
 mod noise;
 mod report;
@@ -26,7 +27,7 @@ use crate::control::clusters::{self, Cluster};
 use crate::control::documents::{self, Signature};
 use crate::control::operations;
 use crate::control::tenants::{TenantFilter, TenantRecord};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::router::{Installation, MainConn, TenantStatus};
 
 /// What the tenants are called that the proof makes and removes.
@@ -192,7 +193,7 @@ impl Fleet {
                     another kind: each is refused, and what is its own is given";
         report.check("attacks", tried, said, faults);
         step.done();
-        let step = Step::begin("noisy neighbour", progress);
+        let step = Step::begin("noisy_neighbour", progress);
         let (figures, faults) = until(stop, async { Ok(noise::run(client, &a, &b).await) }).await?;
         report.check(
             "noisy neighbour",
@@ -205,13 +206,16 @@ impl Fleet {
         Ok(())
     }
 
-    /// Signs a document in the name of the installation.
+    /// A report as it is kept, and the installation's signature of that.
     ///
     /// # Errors
     /// If the control plane does not answer, or the key does not open.
-    pub async fn sign_document(&self, document: Vec<u8>) -> ApiResult<Signature> {
-        let keys = self.control.keys.clone();
-        self.control.db.read(async move |conn: &mut MainConn| documents::sign(conn, &keys, &document).await).await
+    pub async fn sign_report(&self, report: &Report) -> ApiResult<(String, Signature)> {
+        let mut document = serde_json::to_string_pretty(report).map_err(ApiError::internal)?;
+        document.push('\n');
+        let (keys, bytes) = (self.control.keys.clone(), document.clone().into_bytes());
+        let sign = async move |conn: &mut MainConn| documents::sign(conn, &keys, &bytes).await;
+        Ok((document, self.control.db.read(sign).await?))
     }
 
     /// Whether the installation signed this very document.

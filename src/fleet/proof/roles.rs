@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::report::Fault;
 use super::stamps::Seen;
@@ -160,11 +160,14 @@ pub(super) async fn tried(fleet: &Fleet, ground: &Ground, seen: &[Seen<'_>]) -> 
         all &= pairs <= MOST && n * shut.len() <= MOST;
     }
     let count = tries.len();
-    let attempts = tries.into_iter().map(|one| attempt(fleet, one));
-    let found: Vec<Fault> =
-        stream::iter(attempts).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    let found: Vec<Fault> = attempted(fleet, tries).filter_map(std::future::ready).collect().await;
     faults.extend(found);
     (count, all, faults)
+}
+
+/// What came of each, as it comes.
+fn attempted<'a>(fleet: &'a Fleet, tries: Vec<Try<'a>>) -> impl Stream<Item = Option<Fault>> + Send {
+    stream::iter(tries.into_iter().map(move |one| attempt(fleet, one))).buffer_unordered(AT_ONCE)
 }
 
 async fn attempt(fleet: &Fleet, one: Try<'_>) -> Option<Fault> {

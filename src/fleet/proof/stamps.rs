@@ -2,7 +2,7 @@
 
 use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::report::{Fault, TenantProof};
 use super::{AT_ONCE, Ground};
@@ -30,13 +30,15 @@ pub(super) struct Seen<'a> {
 }
 
 /// Looks at every tenant.
-pub(super) async fn look<'a>(fleet: &Fleet, ground: &'a Ground) -> Vec<Seen<'a>> {
-    let mut seen: Vec<_> = stream::iter(ground.tenants.iter().map(|tenant| one(fleet, ground, tenant)))
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
+pub(super) async fn look<'a>(fleet: &'a Fleet, ground: &'a Ground) -> Vec<Seen<'a>> {
+    let mut seen: Vec<_> = each(fleet, ground).collect().await;
     seen.sort_by(|a, b| a.tenant.slug.as_str().cmp(b.tenant.slug.as_str()));
     seen
+}
+
+/// What is seen of each, as it comes.
+fn each<'a>(fleet: &'a Fleet, ground: &'a Ground) -> impl Stream<Item = Seen<'a>> + Send {
+    stream::iter(ground.tenants.iter().map(move |tenant| one(fleet, ground, tenant))).buffer_unordered(AT_ONCE)
 }
 
 async fn one<'a>(fleet: &Fleet, ground: &Ground, tenant: &'a TenantRecord) -> Seen<'a> {

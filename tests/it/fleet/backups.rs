@@ -246,6 +246,7 @@ async fn scheduled_backups_come_and_go() {
     let acme = app.tenant("daily").await;
     let day = Duration::from_secs(24 * 60 * 60);
     let settings = FleetSettings {
+        public_url: "http://tenantry.test".to_owned(),
         purge_grace: 7 * day,
         operator_migrations: None,
         placement: tenantry::control::clusters::Placement::Databases,

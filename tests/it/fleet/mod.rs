@@ -27,6 +27,7 @@ mod migrations;
 mod once;
 mod proof;
 mod proof_canaries;
+mod proof_jobs;
 mod provisioning;
 mod relocation;
 mod resumed;

@@ -59,6 +59,7 @@ async fn no_backup_is_queued_behind_many() {
     let app = TestApp::builder().start().await;
     app.tenant("due").await;
     let settings = FleetSettings {
+        public_url: "http://tenantry.test".to_owned(),
         purge_grace: Duration::from_secs(60),
         operator_migrations: None,
         placement: tenantry::control::clusters::Placement::Databases,
