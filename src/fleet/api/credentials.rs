@@ -12,7 +12,7 @@ use super::{ChangeRefusals, JobView, Refusals, accepted, tenant_of};
 use crate::control::operators::Operator;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
-use crate::rest::{Answer, Envelope, Idempotency, NoQuery, OptionalJson, Path};
+use crate::rest::{Answer, Envelope, Idempotency, NoBody, NoQuery, OptionalJson, Path};
 use crate::router::{Router, Target, TlsMode};
 
 /// Another URL of a dedicated database, whose password was changed there. Left out, its role is given another password.
@@ -103,5 +103,27 @@ pub async fn rotate_credentials(
         let replaced = fleet.replace_url(tenant.id, &pooled, direct.as_ref().unwrap_or(&pooled)).await?;
         Ok(Answer::tagged(OperatedTenant::new(replaced, &router)))
     };
+    fleet.once(who, idempotency, effect).await
+}
+
+/// Gives every tenant's role another password, a few at a time; the run that is under way, if one is. The job's `result`
+/// has `rotated`, how many have another one, and lists those that `failed`. Cancelled, it begins with no further tenant.
+#[utoipa::path(
+    tag = "admin",
+    operation_id = "adminRotateAllCredentials",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent")),
+    responses((status = 202, description = "A job, `Location` says where", body = Envelope<JobView>), Refusals, ChangeRefusals),
+    security(("operator" = [])),
+)]
+#[post("/api/v1/admin/fleet/rotate-credentials")]
+pub async fn rotate_all_credentials(
+    _: NoQuery,
+    operator: Operator,
+    fleet: web::Data<Fleet>,
+    idempotency: Idempotency,
+    _: NoBody,
+) -> ApiResult<HttpResponse> {
+    let who = operator.id;
+    let effect = async move |fleet: Fleet| -> ApiResult<_> { Ok(accepted(fleet.rotate_all_later(Some(who)).await?)) };
     fleet.once(who, idempotency, effect).await
 }

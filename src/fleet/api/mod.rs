@@ -56,6 +56,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(backups::clone_tenant)
         .service(backups::erase_tenant)
         .service(credentials::rotate_credentials)
+        .service(credentials::rotate_all_credentials)
         .service(keys::rotate_keys)
         .service(impersonation::impersonate)
         .service(issuers::list_issuers)

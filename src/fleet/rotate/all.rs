@@ -1,4 +1,4 @@
-//! `tenant rotate-credentials --all`: every tenant, a few at a time.
+//! `tenant rotate-credentials --all`: every tenant, a few at a time; by a command, or by a worker.
 
 use std::collections::HashSet;
 
@@ -9,16 +9,18 @@ use utoipa::ToSchema;
 use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind};
 use crate::control::tenants::{self, TenantFilter};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::lock::Lock;
+use crate::fleet::lock::{self, Lock};
 use crate::fleet::operation::{Journal, Steps};
 use crate::fleet::parts::{FailedPart, each};
-use crate::fleet::{Fleet, OperationOptions, Progress, Silent};
-use crate::kernel::{Slug, TenantId};
+use crate::fleet::{Fleet, OperationOptions, Progress, Silent, refused};
+use crate::kernel::{OperatorId, Slug, TenantId};
 use crate::router::tenant::words;
 use crate::router::{MainConn, TenantStatus};
 
 /// Tenants that are rotated at the same time.
 const AT_ONCE: usize = 4;
+/// What whoever begins a run has the right to while he does so: of those who ask at once, one begins it.
+const BEGINNING: &str = "a rotation of all passwords begins";
 
 words! {
     /// The one step: each tenant has a journal of its own.
@@ -47,9 +49,8 @@ impl Steps for Run<'_> {
 
     async fn perform(&mut self, _: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         let (fleet, whole) = (self.fleet, journal.operation.id);
-        let (all, done): (Vec<(TenantId, Slug)>, HashSet<TenantId>) = fleet
-            .control
-            .db
+        let db = &fleet.control.db;
+        let (all, done): (Vec<(TenantId, Slug)>, HashSet<TenantId>) = db
             .read(async move |conn: &mut MainConn| {
                 let all = tenants::list(conn, &TenantFilter::default()).await?.into_iter();
                 let all = all.filter(|tenant| tenant.status != TenantStatus::Provisioning);
@@ -57,14 +58,21 @@ impl Steps for Run<'_> {
                 Ok::<_, ApiError>((all.map(|tenant| (tenant.id, tenant.slug)).collect(), done))
             })
             .await?;
-        let left = all.into_iter().filter(|(id, _)| !done.contains(id)).collect();
+        let left = all.iter().filter(|(id, _)| !done.contains(id)).cloned().collect();
         let options = OperationOptions::default();
         let parts = each(journal, left, AT_ONCE, |id| {
             let options = &options;
             async move { fleet.rotate_part(id, Some(whole), options, &Silent).await.map(drop) }
         })
         .await?;
-        let result = AllRotated { rotated: done.len() + parts.done.len(), failed: parts.failed };
+        // Those too that a worker ended meanwhile, after whoever had begun them was killed.
+        let after = db.read(async move |conn: &mut MainConn| operations::parts_done(conn, whole).await).await?;
+        let after: HashSet<TenantId> = after.into_iter().collect();
+        let mut rotated: HashSet<Slug> = parts.done.into_iter().collect();
+        rotated.extend(all.into_iter().filter(|(id, _)| after.contains(id)).map(|(_, slug)| slug));
+        let mut failed = parts.failed;
+        failed.retain(|part| !rotated.contains(&part.slug));
+        let result = AllRotated { rotated: rotated.len(), failed };
         journal.set_result(&result).await?;
         self.result = Some(result);
         Ok(())
@@ -78,31 +86,47 @@ impl Fleet {
     /// 409 while another process does so; 503 if the control plane does not answer. Tenants that could not be rotated are
     /// no error: they are listed.
     pub async fn rotate_all(&self, options: &OperationOptions, progress: &dyn Progress) -> ApiResult<AllRotated> {
-        let operation = self.begin_all().await?;
+        let operation = self.begin_all(None, false).await?;
         let _lock = Lock::operation(&self.control, &operation).await?;
         self.drive_all(operation, options, progress).await
     }
 
-    /// The run that is under way, or a new one.
-    async fn begin_all(&self) -> ApiResult<Operation> {
+    /// As [`Fleet::rotate_all`], left to a worker.
+    ///
+    /// # Errors
+    /// 409 while somebody else begins it.
+    pub async fn rotate_all_later(&self, requested_by: Option<OperatorId>) -> ApiResult<Operation> {
+        self.begin_all(requested_by, true).await
+    }
+
+    /// Goes on with what was left to a worker.
+    pub(super) async fn resume_all(&self, operation: &Operation) -> ApiResult<()> {
+        let _lock = Lock::operation(&self.control, operation).await?;
+        self.drive_all(operation.clone(), &OperationOptions::default(), &Silent).await.map(drop)
+    }
+
+    /// The run that is under way, or a new one. For a worker, one whose command may be gone is left to it.
+    async fn begin_all(&self, requested_by: Option<OperatorId>, background: bool) -> ApiResult<Operation> {
         let kind = OperationKind::RotateCredentials;
         self.control
             .db
             .transaction(async move |conn: &mut MainConn| {
+                if lock::free_until_commit(conn, &[BEGINNING.to_owned()]).await? != [true] {
+                    return Err(refused("Somebody else begins it at this moment; ask again."));
+                }
                 let filter = OperationFilter { kind: Some(kind), ..OperationFilter::default() };
                 let open = operations::list(conn, &filter).await?;
                 let open = open.into_iter().find(|one| one.tenant.is_none() && !one.state.is_final());
                 match open {
+                    Some(open) if background && !open.background => {
+                        operations::hand_over(conn, open.id).await?;
+                        operations::get(conn, open.id).await
+                    }
                     Some(open) => Ok(open),
                     None => {
-                        let new = NewOperation {
-                            kind,
-                            tenant: None,
-                            input: json!({}),
-                            background: false,
-                            requested_by: None,
-                        };
-                        operations::begin(conn, &new).await
+                        let input = json!({});
+                        operations::begin(conn, &NewOperation { kind, tenant: None, input, background, requested_by })
+                            .await
                     }
                 }
             })

@@ -116,11 +116,9 @@ impl Fleet {
         self.enqueue(NewOperation { requested_by: by, ..new }).await
     }
 
-    /// Goes on with a rotation that was left to a worker.
+    /// Goes on with a rotation, of one tenant or of all, that was left to a worker.
     pub(super) async fn resume_rotation(&self, operation: &Operation) -> ApiResult<()> {
-        let Some((tenant, _)) = operation.tenant else {
-            return Err(ApiError::internal("a rotation without its tenant"));
-        };
+        let Some((tenant, _)) = operation.tenant else { return self.resume_all(operation).await };
         let _lock = Lock::tenant(&self.control, tenant).await?;
         let (tenant, operation) = self.still_open(tenant, operation.id).await?;
         may_rotate(&tenant)?;

@@ -55,7 +55,9 @@ async fn nothing_is_done_where_something_was_meant_that_is_not_known() {
         strictly(&app, &operator, &format!("/api/v1/admin/jobs/{}/cancel", job.id())).await.expect(200);
     }
     strictly(&app, &operator, "/api/v1/admin/clusters/other/drain").await.expect(202);
-    strictly(&app, &operator, "/api/v1/admin/fleet/verify").await.expect(202);
+    for what in ["rotate-credentials", "verify"] {
+        strictly(&app, &operator, &format!("/api/v1/admin/fleet/{what}")).await.expect(202);
+    }
 
     for decision in ["approve", "refuse"] {
         let asked = app.anonymous().post(PATH, request(&unique("waiting"))).await.expect(202);

@@ -174,6 +174,55 @@ async fn all_tenants_but_those_that_cannot_be_are_rotated_and_listed() {
     is_rotated(&app, ill.id, &olds[1]).await;
 }
 
+/// The same by a worker, which goes on where a killed command stopped.
+#[actix_web::test]
+async fn over_rest_all_are_rotated_by_a_worker_and_those_that_cannot_be_are_listed() {
+    const PATH: &str = "/api/v1/admin/fleet/rotate-credentials";
+    // Its own: workers of other tests would take what waits here.
+    let app = TestApp::builder().start().await;
+    let (well, ill) = (app.tenant("well").await, app.tenant("ill").await);
+    let (operator, worker) = (app.operator(), app.fleet());
+    let olds = [registered(&app, well.id).await, registered(&app, ill.id).await];
+    let done = async |job: &str| {
+        let at = format!("/api/v1/admin/jobs/{job}");
+        eventually(seconds(60), "it is done", async || {
+            worker.work().await.expect("the control plane answers");
+            operator.get(&at).await.expect(200).data()["state"] == "done"
+        })
+        .await;
+        operator.get(&at).await.expect(200).data()["result"].clone()
+    };
+    let asked = operator.post(PATH, json!({})).await.expect(202);
+    assert_eq!(asked.header("location"), Some(format!("/api/v1/admin/jobs/{}", asked.id()).as_str()));
+    let (data, nothing) = (asked.data(), json!(null));
+    assert_eq!((&data["kind"], &data["tenant"]), (&json!("rotate_credentials"), &nothing));
+    assert_eq!(operator.post(PATH, json!({})).await.expect(202).id(), asked.id(), "one run at a time");
+    operator.post(&format!("/api/v1/admin/jobs/{}/cancel", asked.id()), json!({})).await.expect(200);
+    worker.work().await.expect("the control plane answers");
+    assert_eq!(admitted(&olds[0]).await, Ok(()), "cancelled before its turn, it does nothing");
+
+    let away = format!("ALTER ROLE {0} RENAME TO {0}_away", ill.role());
+    db::execute(&app.server(), &away).await;
+    let dying = ["tenant", "rotate-credentials", "--all", "--halt-after", "rotate", "--halt-before-journal"];
+    let died = program(&app.environment(), &dying).output().await.expect("the program runs");
+    assert!(died.status.signal().is_some(), "{died:?}");
+    is_rotated(&app, well.id, &olds[0]).await;
+    let rotated = registered(&app, well.id).await;
+    let result = done(&operator.post(PATH, json!({})).await.expect(202).id()).await;
+    assert_eq!((&result["rotated"], &result["failed"][0]["slug"]), (&json!(1), &json!(ill.slug)), "{result}");
+    assert!(result["failed"][0]["error"].is_string() && result["failed"][1].is_null(), "{result}");
+    assert_eq!(admitted(&rotated).await, Ok(()), "who was rotated before the crash is not rotated again");
+
+    db::execute(&app.server(), &format!("ALTER ROLE {0}_away RENAME TO {0}", ill.role())).await;
+    let again = operator.post(PATH, json!({})).await.expect(202).id();
+    assert_eq!(done(&again).await, json!({"rotated": 2, "failed": []}));
+    is_rotated(&app, well.id, &rotated).await;
+    is_rotated(&app, ill.id, &olds[1]).await;
+    for tenant in [&well, &ill] {
+        tenant.admin().get("/api/v1/contacts").await.expect(200);
+    }
+}
+
 /// A dedicated database: its role changes its own password, or the owner's new URL is handed in.
 #[actix_web::test]
 async fn a_dedicated_database_gets_another_password_or_another_url() {
