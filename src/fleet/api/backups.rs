@@ -2,7 +2,8 @@
 
 use actix_web::{HttpResponse, get, post, web};
 use garde::Validate;
-use serde::{Deserialize, Serialize};
+use secrecy::SecretString;
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::jobs::{JobView, accepted};
@@ -10,9 +11,9 @@ use super::tenants::OperatedTenant;
 use super::{ChangeRefusals, Refusals, tenant_of};
 use crate::control::backups::Backup;
 use crate::control::operators::Operator;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::fleet::Fleet;
-use crate::fleet::clone::{CloneTenant, Mask};
+use crate::fleet::clone::{CloneTenant, MaskChoice};
 use crate::fleet::restore::RestoreTenant;
 use crate::kernel::{BackupId, Slug};
 use crate::rest::{
@@ -54,22 +55,26 @@ pub struct CloneBody {
     /// Public name of the new tenant.
     #[garde(skip)]
     pub slug: Slug,
-    /// What takes personal data out of it: `default` for the rules of the built-in schema.
+    /// What takes personal data out of it: `default` for the rules of the built-in schema, or rules of one's own: table by
+    /// table, `remove` for all its rows, or what becomes of which column.
     #[garde(skip)]
-    pub mask: Option<MaskBody>,
+    pub mask: Option<MaskChoice>,
     /// People keep their passwords and invitations.
     #[serde(default)]
     #[garde(skip)]
     pub keep_credentials: bool,
+    /// Not taken here, 422 `needs_wait`: a worker makes the clone, and an administrator's password is kept nowhere for it.
+    /// `tenantry tenant clone --admin-email` waits for its own.
+    #[garde(skip)]
+    pub admin_email: Option<String>,
+    /// As `adminEmail`.
+    #[garde(skip)]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub admin_password: Option<SecretString>,
 }
 
-/// Rules of masking.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MaskBody {
-    /// Those for the built-in schema.
-    Default,
-}
+const NEEDS_WAIT: &str = "An administrator's password is kept nowhere for the worker that makes the clone. Leave it out, \
+    and keep the original's people (`keepCredentials`), or use `tenantry tenant clone --admin-email`, which waits.";
 
 /// Backs a tenant up to the storage. Its result has the `backupId`.
 #[utoipa::path(
@@ -158,7 +163,7 @@ pub async fn restore_tenant(
     let Some(backup) = backup_id else {
         if beside.is_some() {
             let said = "A new tenant is made of a backup: name it.";
-            return Err(crate::error::ApiError::invalid_field("backupId", "required", said));
+            return Err(ApiError::invalid_field("backupId", "required", said));
         }
         let effect = async move |fleet: Fleet| -> ApiResult<_> {
             let tenant = tenant_of(&operator, &fleet, &id.0).await?;
@@ -173,7 +178,7 @@ pub async fn restore_tenant(
     fleet.once(who, idempotency, effect).await
 }
 
-/// Makes a new tenant with what a live one holds.
+/// Makes a new tenant with what a live one holds. A rule that names a table or a column which the original has not is 422.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminCloneTenant",
@@ -181,7 +186,10 @@ pub async fn restore_tenant(
         ("id" = String, Path, description = "Id or slug"),
         ("Idempotency-Key" = Option<String>, Header, description = "Does it once, however often it is sent"),
     ),
-    request_body = CloneBody,
+    request_body(
+        content = CloneBody,
+        example = json!({"slug": "acme-staging", "mask": {"contacts": {"notes": "null", "emails": "values"}, "sessions": "remove"}})
+    ),
     responses((status = 202, description = "The job", body = Envelope<JobView>), Refusals, ChangeRefusals),
     security(("operator" = [])),
 )]
@@ -195,9 +203,11 @@ pub async fn clone_tenant(
     body: Json<CloneBody>,
 ) -> ApiResult<HttpResponse> {
     let who = operator.id;
-    let CloneBody { slug, mask, keep_credentials } = body.0;
-    let mask = mask.map(|MaskBody::Default| Mask::built_in());
-    let wanted = CloneTenant { slug, mask, keep_credentials, admin: None };
+    let CloneBody { slug, mask, keep_credentials, admin_email, admin_password } = body.0;
+    if admin_email.is_some() || admin_password.is_some() {
+        return Err(ApiError::invalid_field("adminEmail", "needs_wait", NEEDS_WAIT).detail(NEEDS_WAIT));
+    }
+    let wanted = CloneTenant { slug, mask: mask.map(Into::into), keep_credentials, admin: None };
     let effect = async move |fleet: Fleet| -> ApiResult<_> {
         let source = tenant_of(&operator, &fleet, &id.0).await?;
         Ok(accepted(fleet.clone_later(&source, &wanted, Some(operator.id)).await?))

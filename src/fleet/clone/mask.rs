@@ -1,10 +1,14 @@
 //! Rules that take personal data out of a copy.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::marker::PhantomData;
 
 use diesel_async::SimpleAsyncConnection;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::backup::contents::TableName;
@@ -39,23 +43,121 @@ words! {
 }
 
 /// What becomes of a table as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 enum WholeTable {
     /// No row is left.
     #[serde(rename = "remove")]
     Remove,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What becomes of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 enum TableRule {
+    /// All of it.
     Whole(WholeTable),
+    /// Its columns, by their names.
     Columns(BTreeMap<String, Rule>),
 }
 
 /// The rules, by table: `contacts`, or `"schema.table"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Mask(BTreeMap<String, TableRule>);
+
+/// Rules that have a name.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NamedMask {
+    /// Those for the built-in schema.
+    Default,
+}
+
+/// Which rules: those of a name, or one's own.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum MaskChoice {
+    /// Those of a name.
+    Named(NamedMask),
+    /// One's own, by table.
+    Own(Mask),
+}
+
+impl From<MaskChoice> for Mask {
+    fn from(choice: MaskChoice) -> Self {
+        match choice {
+            MaskChoice::Named(NamedMask::Default) => Self::built_in(),
+            MaskChoice::Own(own) => own,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MaskChoice {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let own = WordOr::read(from, "default", "\"default\", or rules by table")?;
+        Ok(own.map_or(Self::Named(NamedMask::Default), |own| Self::Own(Mask(own))))
+    }
+}
+
+impl<'de> Deserialize<'de> for TableRule {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let columns: Option<BTreeMap<String, Written>> =
+            WordOr::read(from, "remove", "\"remove\", or rules by column")?;
+        Ok(columns.map_or(Self::Whole(WholeTable::Remove), |columns| {
+            Self::Columns(columns.into_iter().map(|(column, Written(rule))| (column, rule)).collect())
+        }))
+    }
+}
+
+/// A rule by its word. Where an enum is wanted, to serde_json a null is no JSON at all.
+struct Written(Rule);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse::<Rule>().map(Self).map_err(|_| {
+            let words = format!("one of {}", kinds());
+            de::Error::invalid_value(Unexpected::Other("another word"), &words.as_str())
+        })
+    }
+}
+
+/// What a column's rule can be.
+fn kinds() -> String {
+    Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// One word, or members. Told apart as they are read, so that what is wrong with a member is said of its place.
+struct WordOr<M> {
+    word: &'static str,
+    expected: &'static str,
+    members: PhantomData<M>,
+}
+
+impl<M> WordOr<M> {
+    /// The members; none for the word.
+    fn read<'de, D>(from: D, word: &'static str, expected: &'static str) -> Result<Option<M>, D::Error>
+    where
+        D: Deserializer<'de>,
+        M: Deserialize<'de>,
+    {
+        from.deserialize_any(Self { word, expected, members: PhantomData })
+    }
+}
+
+impl<'de, M: Deserialize<'de>> Visitor<'de> for WordOr<M> {
+    type Value = Option<M>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<M>, E> {
+        if text == self.word { Ok(None) } else { Err(E::invalid_value(Unexpected::Other("another word"), &self)) }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Option<M>, A::Error> {
+        M::deserialize(MapAccessDeserializer::new(members)).map(Some)
+    }
+}
 
 impl Mask {
     /// The rules for the built-in schema.
@@ -78,9 +180,8 @@ impl Mask {
         } else {
             toml::from_str(text).map_err(|error| error.message().to_owned())
         };
-        let kinds: Vec<_> = Rule::ALL.iter().map(|rule| rule.as_str()).collect();
         read.map_err(|fault| {
-            let remedy = format!("Write table by table: column = one of {}; or table = \"remove\".", kinds.join(", "));
+            let remedy = format!("Write table by table: column = one of {}; or table = \"remove\".", kinds());
             refused(format!("The masking rules cannot be used. {remedy}")).caused_by(fault)
         })
     }
@@ -88,7 +189,7 @@ impl Mask {
     /// The statements, for the tables and columns that there are.
     ///
     /// # Errors
-    /// 409 if a rule names a table or a column that is not there: a typing error must not leave data as it is.
+    /// 422 if a rule names a table or a column that is not there: a typing error must not leave data as it is.
     async fn statements(&self, conn: &mut AdminConn, salt: &str) -> ApiResult<Vec<String>> {
         let mut statements = Vec::new();
         for (name, rule) in &self.0 {
@@ -102,20 +203,15 @@ impl Mask {
             let columns = admin::words(conn, &columns).await?;
             let columns: BTreeMap<_, _> = columns.iter().filter_map(|column| column.split_once(' ')).collect();
             if columns.is_empty() {
-                return Err(refused(format!(
-                    "The masking rules name the table {name}, which is not there. Correct them."
-                )));
+                return Err(not_there(&format!("the table {name}"), name));
             }
             match rule {
                 TableRule::Whole(WholeTable::Remove) => statements.push(format!("DELETE FROM {place}")),
                 TableRule::Columns(rules) => {
                     let mut set = String::new();
                     for (column, rule) in rules {
-                        let kind = columns.get(column.as_str()).ok_or_else(|| {
-                            refused(format!(
-                                "The masking rules name {name}.{column}, which is not there. Correct them."
-                            ))
-                        })?;
+                        let whole = format!("{name}.{column}");
+                        let kind = columns.get(column.as_str()).ok_or_else(|| not_there(&whole, &whole))?;
                         let comma = if set.is_empty() { "" } else { ", " };
                         let _ = write!(
                             set,
@@ -146,6 +242,12 @@ impl Mask {
             ApiError::internal(error).detail("The masking rules could not be applied: a column does not take its rule.")
         })
     }
+}
+
+/// 422 for a rule, by its place in a request's `mask`.
+fn not_there(what: &str, place: &str) -> ApiError {
+    let said = format!("The masking rules name {what}, which is not there. Correct them.");
+    ApiError::invalid_field(format!("mask.{place}"), "not_found", said.clone()).detail(said)
 }
 
 impl Rule {
@@ -190,6 +292,22 @@ mod tests {
         assert!(Mask::parse("[people]\nmail = \"shuffle\"").is_err());
         assert!(Mask::parse("people = \"keep\"").is_err());
         assert!(Mask::built_in().0.len() > 3);
+    }
+
+    #[test]
+    fn a_choice_is_a_name_or_rules_and_the_journal_keeps_either() {
+        let read = |text: &str| serde_json::from_str::<MaskChoice>(text).map(Mask::from).map_err(|e| e.to_string());
+        assert_eq!(read("\"default\""), Ok(Mask::built_in()));
+        let own = read(r#"{"people": {"mail": "email"}, "notes": "remove"}"#).unwrap();
+        assert_eq!(own, Mask::parse("notes = \"remove\"\n[people]\nmail = \"email\"").unwrap());
+        for mask in [own, Mask::built_in()] {
+            let kept = serde_json::to_value(&mask).unwrap();
+            assert_eq!(serde_json::from_value::<Mask>(kept).unwrap(), mask);
+        }
+        for wrong in ["\"none\"", "1", "[]", r#"{"people": "keep"}"#, r#"{"people": {"mail": "shuffle"}}"#] {
+            let said = read(wrong).unwrap_err();
+            assert!(said.contains("expected "), "{wrong}: {said}");
+        }
     }
 
     #[test]

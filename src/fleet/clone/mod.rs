@@ -7,7 +7,7 @@ mod run;
 
 use serde::{Deserialize, Serialize};
 
-pub use mask::Mask;
+pub use mask::{Mask, MaskChoice};
 pub use run::Step;
 
 use super::backup::dump::patient;
@@ -52,8 +52,8 @@ impl Fleet {
     /// Makes a new tenant with what a live one holds at this moment, or goes on with a clone that was interrupted.
     ///
     /// # Errors
-    /// 404 if there is no such tenant; `already_exists` for a taken slug; 409 if a rule of the mask names what is not
-    /// there, and while another process works on it; 503 if a server or the storage does not answer.
+    /// 404 if there is no such tenant; `already_exists` for a taken slug; 422 if a rule of the mask names what is not
+    /// there; 409 while another process works on it; 503 if a server or the storage does not answer.
     pub async fn clone_tenant(
         &self,
         source: TenantId,

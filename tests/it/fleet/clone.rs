@@ -9,7 +9,7 @@ use tenantry::testing::TestApp;
 use super::scene::{dies, lives_in, with_people_and_contacts};
 use crate::support::binary::run;
 use crate::support::dir::Dir;
-use crate::support::{db, unique};
+use crate::support::{db, eventually, seconds, unique};
 
 #[actix_web::test]
 async fn a_clone_is_the_same_but_for_who_may_come_in() {
@@ -101,6 +101,51 @@ async fn masked_it_holds_nobody_s_data() {
     let own = unique("clone");
     run(app, &["tenant", "clone", acme.slug.as_str(), &own, "--mask", rules.to_str().unwrap()]).await.expect(0);
     let row = db::word(&lives_in(app, &own).await, "SELECT c::text AS word FROM contacts c").await;
+    assert!(row.contains("Grace") && !row.contains("bugs") && !row.contains("Navy"), "{row}");
+}
+
+/// What is not there is said of its place, and before anything is made.
+#[actix_web::test]
+async fn over_rest_a_clone_takes_rules_of_one_s_own() {
+    // Its own: workers of other tests would take what waits here.
+    let app = TestApp::builder().start().await;
+    let (acme, operator, worker) = (app.tenant("ruled").await, app.operator(), app.fleet());
+    let body = json!({"firstName": "Grace", "lastName": "Hopper", "company": "Navy", "notes": "likes bugs"});
+    acme.admin().post("/api/v1/contacts", body).await.expect(201);
+    let path = format!("/api/v1/admin/tenants/{}/clone", acme.slug);
+    let never = unique("never");
+    for (mask, field, code) in [
+        (json!({"contacts": {"note": "null"}}), "mask.contacts.note", "not_found"),
+        (json!({"people": "remove"}), "mask.people", "not_found"),
+        (json!({"app.notes": {"body": "null"}}), "mask.app.notes", "not_found"),
+        (json!({"contacts": {"notes": "shuffle"}}), "mask.contacts.notes", "invalid_type"),
+        (json!({"contacts": {"notes": null}}), "mask.contacts.notes", "invalid_type"),
+        (json!({"contacts": "keep"}), "mask.contacts", "invalid_type"),
+        (json!("none"), "mask", "invalid_type"),
+        (json!(["default"]), "mask", "invalid_type"),
+    ] {
+        let refused = operator.post(&path, json!({"slug": never, "mask": mask})).await;
+        assert_eq!(refused.invalid(), [(field.to_owned(), code.to_owned())], "{mask}");
+    }
+    // A worker has no password to give.
+    for admin in [json!({"adminEmail": "qa@staging.test"}), json!({"adminPassword": "an uncommon sentence"})] {
+        let mut body = json!({"slug": never});
+        body.as_object_mut().unwrap().extend(admin.as_object().unwrap().clone());
+        let refused = operator.post(&path, body).await;
+        assert_eq!(refused.invalid(), [("adminEmail".to_owned(), "needs_wait".to_owned())], "{admin}");
+    }
+    operator.get(&format!("/api/v1/admin/tenants/{never}")).await.refused(404, "not_found");
+
+    let own = unique("clone");
+    let mask = json!({"contacts": {"notes": "null", "company": "hash"}, "idempotency_records": "remove"});
+    let asked = operator.post(&path, json!({"slug": own, "mask": mask})).await.expect(202);
+    let location = asked.header("location").expect("where the job is").to_owned();
+    eventually(seconds(60), "it is done", async || {
+        worker.work().await.expect("the control plane answers");
+        operator.get(&location).await.expect(200).data()["state"] == "done"
+    })
+    .await;
+    let row = db::word(&lives_in(&app, &own).await, "SELECT c::text AS word FROM contacts c").await;
     assert!(row.contains("Grace") && !row.contains("bugs") && !row.contains("Navy"), "{row}");
 }
 
