@@ -163,6 +163,7 @@ async fn no_column_of_the_built_in_schema_is_forgotten() {
         "sessions.ip",
         "sessions.user_agent",
         "sessions.amr",
+        "sessions.known_marks",
         "sessions.known_roles",
         "sessions.known_permissions",
         "idempotency_records.scope",

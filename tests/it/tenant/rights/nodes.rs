@@ -91,7 +91,7 @@ async fn what_a_session_knows_holds_while_the_marks_do() {
     };
     fresh(403).await;
     // Nothing but what the session knows could let them in.
-    let planted = "UPDATE sessions SET known_permissions = known_permissions || 'permissions:read'";
+    let planted = "UPDATE sessions SET known_permissions = array_append(known_permissions, 'permissions:read')";
     db::execute(acme.database(), planted).await;
     fresh(200).await;
     db::execute(acme.database(), "UPDATE users SET rights_mark = gen_random_uuid()").await;
