@@ -133,7 +133,11 @@ impl Target {
                     written = written.max(Some(mode));
                 }
                 "host" => host = value.into_owned(),
-                other => return Err(UrlError::Parameter(other.to_owned())),
+                // What looks like no name may be the rest of a password with a `?` in it.
+                other if other.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
+                    return Err(UrlError::Parameter(other.to_owned()));
+                }
+                _ => return Err(UrlError::Shape),
             }
         }
         if host.starts_with('[') && host.ends_with(']') {
@@ -304,5 +308,6 @@ mod tests {
         assert_eq!(parse("postgres://u@h/d?sslmode=prefer").unwrap_err(), UrlError::SslMode);
         assert_eq!(parse("postgres://u@h/d?sslmode=disable").unwrap_err(), UrlError::Weaker(TlsMode::Require));
         assert_eq!(parse("postgres://u@h/d?options=-c").unwrap_err(), UrlError::Parameter("options".into()));
+        assert_eq!(parse("postgres://u:12?rest@db/crm").unwrap_err(), UrlError::Shape, "the rest of a password");
     }
 }

@@ -61,8 +61,14 @@ enum TableRule {
 }
 
 /// The rules, by table: `contacts`, or `"schema.table"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Mask(BTreeMap<String, TableRule>);
+
+impl<'de> Deserialize<'de> for Mask {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Distinct::deserialize(from).map(|Distinct(tables)| Self(tables))
+    }
+}
 
 /// Rules that have a name.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -94,15 +100,14 @@ impl From<MaskChoice> for Mask {
 impl<'de> Deserialize<'de> for MaskChoice {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let own = WordOr::read(from, "default", "\"default\", or rules by table")?;
-        Ok(own.map_or(Self::Named(NamedMask::Default), |own| Self::Own(Mask(own))))
+        Ok(own.map_or(Self::Named(NamedMask::Default), |Distinct(own)| Self::Own(Mask(own))))
     }
 }
 
 impl<'de> Deserialize<'de> for TableRule {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let columns: Option<BTreeMap<String, Written>> =
-            WordOr::read(from, "remove", "\"remove\", or rules by column")?;
-        Ok(columns.map_or(Self::Whole(WholeTable::Remove), |columns| {
+        let columns: Option<Distinct<Written>> = WordOr::read(from, "remove", "\"remove\", or rules by column")?;
+        Ok(columns.map_or(Self::Whole(WholeTable::Remove), |Distinct(columns)| {
             Self::Columns(columns.into_iter().map(|(column, Written(rule))| (column, rule)).collect())
         }))
     }
@@ -123,6 +128,36 @@ impl<'de> Deserialize<'de> for Written {
 /// What a column's rule can be.
 fn kinds() -> String {
     Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Members, none of them twice: of two rules for one place, one would be lost, and what it was for be left as it is.
+struct Distinct<V>(BTreeMap<String, V>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Distinct<V> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(DistinctVisitor(PhantomData))
+    }
+}
+
+struct DistinctVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for DistinctVisitor<V> {
+    type Value = Distinct<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("rules by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Distinct<V>, A::Error> {
+        let mut all = BTreeMap::new();
+        while let Some((name, value)) = members.next_entry::<String, V>()? {
+            if all.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("duplicate field `{name}`")));
+            }
+            all.insert(name, value);
+        }
+        Ok(Distinct(all))
+    }
 }
 
 /// One word, or members. Told apart as they are read, so that what is wrong with a member is said of its place.
@@ -303,6 +338,13 @@ mod tests {
         for mask in [own, Mask::built_in()] {
             let kept = serde_json::to_value(&mask).unwrap();
             assert_eq!(serde_json::from_value::<Mask>(kept).unwrap(), mask);
+        }
+        for twice in [
+            r#"{"people": {"mail": "email"}, "people": {"notes": "null"}}"#,
+            r#"{"people": {"mail": "email", "mail": "null"}}"#,
+        ] {
+            assert!(read(twice).unwrap_err().contains("duplicate field `"), "{twice}");
+            assert!(Mask::parse(twice).is_err(), "{twice}");
         }
         for wrong in ["\"none\"", "1", "[]", r#"{"people": "keep"}"#, r#"{"people": {"mail": "shuffle"}}"#] {
             let said = read(wrong).unwrap_err();

@@ -12,6 +12,7 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 use super::columns::{Column, Table};
 use super::directory::create;
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::backup::dump::moves;
 use crate::fleet::backup::vault::{Part, Vault};
 use crate::fleet::operation::Journal;
 use crate::fleet::{refused, sql};
@@ -188,11 +189,13 @@ async fn rows(
         columns.join(", "),
         table.table.quoted()
     );
-    conn.batch_execute(&declare).await.map_err(ApiError::internal)?;
+    moves(journal.beside(async { conn.batch_execute(&declare).await.map_err(ApiError::internal) })).await?;
     let (mut rows, mut batch) = (0, FIRST);
     loop {
+        // A server that hangs holds the tenant no longer than that, and whoever cancels is heard meanwhile.
+        let fetch = diesel::sql_query(format!("FETCH {batch} FROM export"));
         let fetched: Vec<Row> =
-            diesel::sql_query(format!("FETCH {batch} FROM export")).load(conn).await.map_err(ApiError::internal)?;
+            moves(journal.beside(async { fetch.load(&mut *conn).await.map_err(ApiError::internal) })).await?;
         let mut longest = 0;
         for row in &fetched {
             longest = longest.max(row.bytes());

@@ -49,9 +49,7 @@ pub(super) async fn probe(
     if !admin::ask(&mut conn, OLDEST).await? {
         return Err(refuse("version_too_old", "This server is older than PostgreSQL 14. Upgrade it first."));
     }
-    if !admin::ask(&mut conn, WRITABLE).await? {
-        return Err(refuse("read_only", "This server is a read-only standby. Give the primary's address."));
-    }
+    writable(&mut conn).await?;
     if admin::ask(&mut conn, STAMPED).await? {
         // A stamp that we may not even read is not ours.
         let stamp = read_stamp(&mut conn).await.map_err(|error| stamped_for_another().caused_by(error))?;
@@ -75,14 +73,24 @@ pub(super) async fn probe(
     if std::ptr::eq(pooled, direct) {
         return Ok(());
     }
-    let which = admin::words(&mut conn, WHICH).await?;
-    if which != admin::words(&mut connect(pooled).await?, WHICH).await? {
-        return Err(refuse(
-            "urls_differ",
-            "The pooled and the direct URL lead to different databases. Give both for the same one.",
-        ));
+    same(&mut conn, &mut connect(pooled).await?).await
+}
+
+/// Refuses a standby: 422.
+pub(in crate::fleet) async fn writable(conn: &mut AdminConn) -> ApiResult<()> {
+    if admin::ask(conn, WRITABLE).await? {
+        return Ok(());
     }
-    Ok(())
+    Err(refuse("read_only", "This server is a read-only standby. Give the primary's address."))
+}
+
+/// Refuses two connections that do not lead to one database of one server, such as to a copy of it: 422.
+pub(in crate::fleet) async fn same(direct: &mut AdminConn, pooled: &mut AdminConn) -> ApiResult<()> {
+    if admin::words(direct, WHICH).await? == admin::words(pooled, WHICH).await? {
+        return Ok(());
+    }
+    let said = "The pooled and the direct URL lead to different databases. Give both for the same one.";
+    Err(refuse("urls_differ", said))
 }
 
 /// Opens a database that somebody names; 422 with the remedy where that fails.

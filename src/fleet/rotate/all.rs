@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind};
+use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind, OperationState};
 use crate::control::tenants::{self, TenantFilter};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::{self, Lock};
@@ -114,10 +114,16 @@ impl Fleet {
                 if lock::free_until_commit(conn, &[BEGINNING.to_owned()]).await? != [true] {
                     return Err(refused("Somebody else begins it at this moment; ask again."));
                 }
-                let filter = OperationFilter { kind: Some(kind), ..OperationFilter::default() };
-                let open = operations::list(conn, &filter).await?;
-                let open = open.into_iter().find(|one| one.tenant.is_none() && !one.state.is_final());
+                let mut open = None;
+                for state in [OperationState::Queued, OperationState::Running] {
+                    let filter = OperationFilter { kind: Some(kind), state: Some(state), ..OperationFilter::default() };
+                    let found = operations::list(conn, &filter).await?;
+                    open = open.or_else(|| found.into_iter().find(|one| one.tenant.is_none()));
+                }
                 match open {
+                    Some(open) if open.cancel_requested => {
+                        Err(refused("The run under way is being cancelled. Ask again once it has ended."))
+                    }
                     Some(open) if background && !open.background => {
                         operations::hand_over(conn, open.id).await?;
                         operations::get(conn, open.id).await
@@ -142,6 +148,8 @@ impl Fleet {
         let mut run = Run { fleet: self, result: None };
         let mut journal = Journal::open(&self.control, operation, progress, options.halt.clone()).await?;
         journal.drive(&mut run, Step::ALL).await?;
-        run.result.ok_or_else(|| ApiError::internal("a run without its result"))
+        // One that was killed after its step has only to be ended.
+        let before = journal.operation.result.take().and_then(|result| serde_json::from_value(result).ok());
+        run.result.or(before).ok_or_else(|| ApiError::internal("a run without its result"))
     }
 }

@@ -177,14 +177,18 @@ impl Fleet {
             ));
         }
         let ours = ours.ok_or_else(|| ApiError::internal("the installation is not set up"))?;
-        for target in [pooled, direct] {
-            let mut conn = probe::connect(target).await?;
+        let mut opened = [probe::connect(direct).await?, probe::connect(pooled).await?];
+        for conn in &mut opened {
             // A stamp that we may not even read is not ours.
-            let stamp = verify::find_stamp(&mut conn).await.map_err(|error| is_another().caused_by(error))?;
+            let stamp = verify::find_stamp(conn).await.map_err(|error| is_another().caused_by(error))?;
             if !stamp.is_some_and(|stamp| stamp.names(id, ours.id)) {
                 return Err(is_another());
             }
+            probe::writable(conn).await?;
         }
+        // A copy of the server has the stamp as well.
+        let [direct_conn, pooled_conn] = &mut opened;
+        probe::same(direct_conn, pooled_conn).await?;
         let (pooled, direct, keys) = (pooled.clone(), direct.clone(), self.control.keys.clone());
         self.control
             .db

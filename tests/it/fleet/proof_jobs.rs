@@ -54,6 +54,12 @@ async fn a_worker_proves_it_and_its_report_can_be_checked() {
 
     let job = done(&operator, &worker, &location).await;
     let result = &job["result"];
+    let listed = operator.get("/api/v1/admin/jobs?kind=verify").await.expect(200);
+    assert_eq!(
+        listed.data()[0]["result"],
+        json!({"passed": true}),
+        "in a list, its report would be as long as the fleet"
+    );
     assert_eq!((&result["passed"], faults(&result["report"]).len()), (&json!(true), 0), "{result}");
     let url = result["report"]["url"].as_str().expect("a URL");
     assert_eq!(url.trim_end_matches('/'), app.router().config().public_url);

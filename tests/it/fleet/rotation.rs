@@ -296,6 +296,17 @@ async fn another_url_is_handed_in_over_rest_and_kept_nowhere() {
         assert_eq!(refused.invalid(), [(field.to_owned(), code.to_owned())], "{refused:?}");
         assert!(!refused.text.contains("hunter2"), "{refused:?}");
     }
+    // A copy has the same stamp: what would go there is not what requests see.
+    let stamped = Target { password: password.clone().into(), ..first.clone() };
+    let stamp = db::word(&stamped, "SELECT tenant_id || ' ' || installation_id AS word FROM tenantry.stamp").await;
+    let (tenant, installation) = stamp.split_once(' ').expect("both");
+    let copied = format!(
+        "CREATE SCHEMA tenantry; CREATE TABLE tenantry.stamp AS \
+         SELECT '{tenant}'::uuid AS tenant_id, '{installation}'::uuid AS installation_id"
+    );
+    db::execute(&empty, &copied).await;
+    let copy = json!({"databaseUrl": url(&password), "directUrl": empty.to_url().expose_secret()});
+    assert_eq!(once.post(&path, copy).await.invalid(), [("databaseUrl".to_owned(), "urls_differ".to_owned())]);
     assert_eq!(registered(app, id).await.password.expose_secret(), first.password.expose_secret());
 
     let body = json!({"databaseUrl": url(&password)});
