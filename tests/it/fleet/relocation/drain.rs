@@ -92,13 +92,18 @@ async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
         let count = format!("SELECT count(*)::text AS word FROM operations WHERE kind = 'move' AND {which}");
         db::word(ground.app.control_database(), &count).await
     };
-    let begun = async || {
+    let begun = async || moves("state = 'running'").await == "2";
+    let taken = eventually(seconds(30), "a worker has begun two", async || {
         worker.work().await.expect("the control plane answers");
-        moves("state = 'running'").await == "2"
+        moves("true").await != "0"
+    });
+    // A dump waits ten seconds for a lock, and a look of the worker may take long: nobody waits for it here.
+    let cancelled = async {
+        eventually(seconds(30), "two moves are under way", begun).await;
+        operator.post(&format!("{location}/cancel"), json!({})).await.expect(200);
+        eventually(seconds(8), "they are told", async || moves("cancel_requested").await == "2").await;
     };
-    eventually(seconds(30), "two moves are under way", begun).await;
-    operator.post(&format!("{location}/cancel"), json!({})).await.expect(200);
-    eventually(seconds(8), "they are told", async || moves("cancel_requested").await == "2").await;
+    futures_util::join!(taken, cancelled);
     drop(locks);
     let state = async || operator.get(&location).await.expect(200).data()["state"].clone();
     eventually(seconds(30), "it is cancelled", async || state().await == "cancelled").await;
