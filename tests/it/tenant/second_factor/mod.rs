@@ -75,13 +75,14 @@ async fn a_login_asks_for_the_code_and_the_tokens_say_so() {
     assert!(mfa.starts_with("tmf_"));
     // It is no access token.
     acme.anonymous().bearing(&mfa).get("/api/v1/users/me").await.refused(401, "token_invalid");
-    let answer = second(&acme, &mfa, &code_at(app, &secret, 30)).await.expect(200);
+    let code = code_at(app, &secret, 30);
+    let answer = second(&acme, &mfa, &code).await.expect(200);
     assert_eq!(part(answer.data()["accessToken"].as_str().unwrap(), 1)["amr"], json!(["pwd", "otp"]));
     bearer(&acme, &answer).get("/api/v1/users/me").await.expect(200);
     // Neither the token nor the code is good again.
     second(&acme, &mfa, &codes[0]).await.refused(401, "token_invalid");
     let mfa = token(&acme, &email).await;
-    second(&acme, &mfa, &code_at(app, &secret, 30)).await.refused(401, "invalid_credentials");
+    second(&acme, &mfa, &code).await.refused(401, "invalid_credentials");
     // A recovery code is, once.
     let answer = second(&acme, &mfa, &codes[0].to_uppercase()).await.expect(200);
     let stands = bearer(&acme, &answer).get("/api/v1/auth/mfa").await.expect(200);
