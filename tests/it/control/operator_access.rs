@@ -188,7 +188,8 @@ async fn a_second_factor_is_asked_for_and_each_code_is_good_once() {
     // It does not count yet.
     app.anonymous().post(LOGIN, credentials(&email)).await.expect(200).data()["accessToken"].as_str().expect("in");
     who.post(&format!("{totp}/confirm"), json!({"code": "000000"})).await.expect(422);
-    let confirmed = who.post(&format!("{totp}/confirm"), json!({"code": code(&app, &secret)})).await.expect(200);
+    let used = code(&app, &secret);
+    let confirmed = who.post(&format!("{totp}/confirm"), json!({"code": used})).await.expect(200);
     let recovery = confirmed.data()["recoveryCodes"].as_array().expect("codes").clone();
     assert_eq!(recovery.len(), 10);
     who.post(totp, json!({})).await.refused(409, "conflict");
@@ -201,7 +202,6 @@ async fn a_second_factor_is_asked_for_and_each_code_is_good_once() {
     let answer = |code: &str| json!({"mfaToken": token, "code": code});
     let further = "/api/v1/admin/auth/mfa";
     // The code that confirmed it was used by that.
-    let used = code(&app, &secret);
     app.anonymous().post(further, answer(&used)).await.refused(401, "invalid_credentials");
 
     app.clock().advance(TimeDelta::seconds(30));
