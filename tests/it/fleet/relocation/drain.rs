@@ -74,7 +74,7 @@ async fn a_drained_cluster_gives_its_tenants_to_others() {
 async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
     let ground = Ground::new().await;
     let mut tenants = Vec::new();
-    for name in ["one", "two", "three"] {
+    for name in ["one", "two", "three", "four"] {
         tenants.push(ground.app.tenant_on("east", name).await);
     }
     run(&ground.app, &["cluster", "drain", "local", "--no-move"]).await.expect(0);
@@ -92,22 +92,25 @@ async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
         let count = format!("SELECT count(*)::text AS word FROM operations WHERE kind = 'move' AND {which}");
         db::word(ground.app.control_database(), &count).await
     };
-    let begun = async || moves("state = 'running'").await == "2";
-    let taken = eventually(seconds(30), "a worker has begun two", async || {
+    let taken = eventually(seconds(30), "a worker has begun", async || {
         worker.work().await.expect("the control plane answers");
         moves("true").await != "0"
     });
-    // A dump waits ten seconds for a lock, and a look of the worker may take long: nobody waits for it here.
+    // A move that waits for too long is taken back, and the next one begins: with four there is one left in any case. A look
+    // of the worker may take long: nobody waits for it here.
     let cancelled = async {
-        eventually(seconds(30), "two moves are under way", begun).await;
+        eventually(seconds(30), "two moves are begun", async || moves("true").await.as_str() >= "2").await;
         operator.post(&format!("{location}/cancel"), json!({})).await.expect(200);
-        eventually(seconds(8), "they are told", async || moves("cancel_requested").await == "2").await;
+        let untold = "NOT cancel_requested AND state IN ('queued', 'running')";
+        eventually(seconds(8), "whoever is under way is told", async || moves(untold).await == "0").await;
     };
     futures_util::join!(taken, cancelled);
     drop(locks);
     let state = async || operator.get(&location).await.expect(200).data()["state"].clone();
     eventually(seconds(30), "it is cancelled", async || state().await == "cancelled").await;
-    assert_eq!((moves("true").await, moves("state = 'undone'").await), ("2".into(), "2".into()));
+    let begun = moves("true").await;
+    assert!(begun == "2" || begun == "3", "{begun}");
+    assert_eq!(moves("state = 'undone'").await, begun);
     for tenant in &tenants {
         tenant.admin().get(CONTACTS).await.expect(200);
         assert_eq!(ground.there(tenant).await.0, ["east"]);
