@@ -22,6 +22,14 @@ pub struct Driver {
     token: Uuid,
 }
 
+impl Driver {
+    /// What no other driver has: a name for what this one alone makes.
+    #[must_use]
+    pub const fn token(self) -> Uuid {
+        self.token
+    }
+}
+
 fn taken_over() -> ApiError {
     ApiError::new(Code::Conflict).detail(TAKEN_OVER)
 }

@@ -1,11 +1,15 @@
 //! An export in the storage, where whoever asked for it over REST fetches it: each file sealed with the key of the tenant's
 //! backups, in the tenant's own folder, so that its erasure reaches this too. It stays until its time is over.
+//!
+//! A worker that was paused may wake up when another one has made the export, and go on writing for a moment. So each run
+//! writes to a folder of its own, and which of them is the export's is in the journal, where only who drives it writes.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::source::{Source, is_made};
 use super::write::{Place, part};
@@ -85,6 +89,13 @@ impl StoredExport {
     }
 }
 
+/// What was written, and by which run.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    run: Uuid,
+    manifest: ExportManifest,
+}
+
 struct Run<'a> {
     source: Source<'a>,
     vault: Vault,
@@ -93,15 +104,20 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn tables(&self, journal: &mut Journal<'_>) -> ApiResult<()> {
-        // What an interrupted run has left may be of tables that are no more.
-        self.source.fleet.clear_export(self.source.tenant.id, self.id).await?;
-        let manifest = self.source.write(Place::Vault(&self.vault), journal).await?;
-        journal.keep(&manifest)
+        // Nobody reads what an interrupted run has left, else this step were done. That of the run before this one alone:
+        // if another one drives the job by now, its files are not touched.
+        if let Some(before) = journal.operation.driver {
+            let left = format!("{}/{before}", folder_of(self.source.tenant.id, place_of(self.id)));
+            self.source.fleet.storage()?.remove_all(&left).await.map_err(away)?;
+        }
+        let run = journal.driver().token();
+        let manifest = self.source.write(Place::Vault(&self.vault, run), journal).await?;
+        journal.keep(&Written { run, manifest })
     }
 
     async fn publish(&self, journal: &Journal<'_>) -> ApiResult<()> {
-        let manifest: Option<ExportManifest> = journal.kept(Step::Tables.as_str())?;
-        let manifest = manifest.ok_or_else(|| ApiError::internal("the export is not in the journal"))?;
+        let written: Option<Written> = journal.kept(Step::Tables.as_str())?;
+        let manifest = written.ok_or_else(not_journaled)?.manifest;
         let kept = TimeDelta::from_std(self.source.fleet.settings.export_retention).map_err(ApiError::internal)?;
         journal.set_result(&StoredExport::new(self.id, manifest, kept)).await
     }
@@ -185,12 +201,15 @@ impl Fleet {
     /// 404 if it is not there: also if it is another tenant's, not whole yet, or its time is over.
     pub async fn export_detail(&self, tenant: TenantId, id: OperationId) -> ApiResult<ExportDetail> {
         let StoredExport { export_id, expires_at, .. } = self.stored_export(tenant, id).await?;
+        let manifest = self.written(id).await?.manifest;
+        Ok(ExportDetail { export_id, expires_at, manifest })
+    }
+
+    async fn written(&self, id: OperationId) -> ApiResult<Written> {
         let steps = self.control.db.read(async move |conn: &mut MainConn| operations::steps(conn, id).await).await?;
         let tables = steps.into_iter().find(|step| step.is_done() && step.name == Step::Tables.as_str());
-        let manifest = tables.and_then(|step| step.output);
-        let manifest = manifest.ok_or_else(|| ApiError::internal("the export is not in the journal"))?;
-        let manifest = serde_json::from_value(manifest).map_err(ApiError::internal)?;
-        Ok(ExportDetail { export_id, expires_at, manifest })
+        let written = tables.and_then(|step| step.output).ok_or_else(not_journaled)?;
+        serde_json::from_value(written).map_err(ApiError::internal)
     }
 
     /// A file of such an export, with its bytes as they come: all of them authentic, or an error is the last.
@@ -206,7 +225,8 @@ impl Fleet {
         let files = self.stored_export(tenant, id).await?.files;
         let found = files.into_iter().zip(0_i64..).find(|(file, _)| file.name == name);
         let (file, number) = found.ok_or_else(|| ApiError::not_found("file"))?;
-        let pieces = Vault::find(self, tenant, place_of(id)).await?.open(&part(number)).await?;
+        let part = part(self.written(id).await?.run, number);
+        let pieces = Vault::find(self, tenant, place_of(id)).await?.open(&part).await?;
         let told = move |error: &ApiError| {
             tracing::error!(export = %id, number, %error, cause = ?error.cause(), "a file of an export broke off");
         };
@@ -255,14 +275,15 @@ impl Fleet {
 
     async fn remove_export(&self, export: &Operation) -> ApiResult<()> {
         let (tenant, _) = export.tenant.as_ref().ok_or_else(|| ApiError::internal("an export without its tenant"))?;
-        self.clear_export(*tenant, export.id).await?;
         let id = export.id;
+        // What any run of it has left.
+        self.storage()?.remove_all(&folder_of(*tenant, place_of(id))).await.map_err(away)?;
         self.control.db.read(async move |conn: &mut MainConn| operations::export_removed(conn, id).await).await
     }
+}
 
-    async fn clear_export(&self, tenant: TenantId, id: OperationId) -> ApiResult<()> {
-        self.storage()?.remove_all(&folder_of(tenant, place_of(id))).await.map(drop).map_err(away)
-    }
+fn not_journaled() -> ApiError {
+    ApiError::internal("the export is not in the journal")
 }
 
 /// Where it is in the storage: as a backup with the id of its job would be.
@@ -278,4 +299,37 @@ fn new_export(tenant: &TenantRecord) -> NewOperation {
 fn stored(result: Option<serde_json::Value>) -> ApiResult<StoredExport> {
     let result = result.ok_or_else(|| ApiError::internal("an export without its result"))?;
     serde_json::from_value(result).map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::export::ExportedTable;
+
+    /// A file's place in the list is its number in the storage: both forms of a table, and then the next table.
+    #[test]
+    fn its_files_are_those_of_its_tables_in_their_order() {
+        let file = |name: &str, bytes| ExportedFile { name: name.into(), bytes, sha256: String::new() };
+        let table = |name: &str, rows, bytes: u64| ExportedTable {
+            table: format!("public.{name}"),
+            rows,
+            columns: Vec::new(),
+            files: vec![file(&format!("{name}.ndjson"), bytes), file(&format!("{name}.csv"), bytes + 1)],
+        };
+        let exported_at = DateTime::<Utc>::UNIX_EPOCH;
+        let manifest = ExportManifest {
+            format: 1,
+            tenant: TenantId::generate(),
+            slug: "acme".parse().unwrap(),
+            exported_at,
+            schema_version: 1,
+            tables: vec![table("contacts", 3, 10), table("albums", 4, 100)],
+            left_out: Vec::new(),
+        };
+        let export = StoredExport::new(OperationId::generate(), manifest, TimeDelta::days(7));
+        let names: Vec<_> = export.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["contacts.ndjson", "contacts.csv", "albums.ndjson", "albums.csv"]);
+        assert_eq!((export.tables, export.rows, export.bytes), (2, 7, 10 + 11 + 100 + 101));
+        assert_eq!(export.expires_at, exported_at + TimeDelta::days(7));
+    }
 }

@@ -8,6 +8,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
+use uuid::Uuid;
 
 use super::columns::{Column, Table};
 use super::directory::create;
@@ -78,13 +79,13 @@ fn next_batch(batch: usize, longest: usize) -> usize {
 pub(super) enum Place<'a> {
     /// A directory of this machine.
     Directory(&'a Path),
-    /// The storage, sealed.
-    Vault(&'a Vault),
+    /// The storage, sealed: the files of a run, which no other run writes to.
+    Vault(&'a Vault, Uuid),
 }
 
-/// What the vault calls a file: no name of a table is part of it.
-pub(super) fn part(number: i64) -> String {
-    format!("file-{number}")
+/// What the vault calls a file of a run: no name of a table is part of it.
+pub(super) fn part(run: Uuid, number: i64) -> String {
+    format!("{run}/file-{number}")
 }
 
 enum Sink {
@@ -106,7 +107,7 @@ impl Output {
             Place::Directory(directory) => {
                 Sink::File(BufWriter::new(create(&directory.join(&name)).await.map_err(unwritten)?))
             }
-            Place::Vault(vault) => Sink::Part(Box::new(vault.begin(&part(number))?)),
+            Place::Vault(vault, run) => Sink::Part(Box::new(vault.begin(&part(run, number))?)),
         };
         Ok(Self { name, sink, bytes: 0, digest: Context::new(&SHA256) })
     }
@@ -226,7 +227,49 @@ fn line<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> ApiResult<Vec<u8>> 
 
 #[cfg(test)]
 mod tests {
+    use futures_util::TryStreamExt as _;
+
     use super::*;
+    use crate::kernel::chunks::StreamKey;
+    use crate::kernel::crypto::sha256;
+    use crate::kernel::{BackupId, TenantId};
+    use crate::storage::Storage;
+
+    async fn written(place: Place<'_>, text: &str) -> ExportedFile {
+        let mut output = Output::create(place, "contacts.csv".into(), 1).await.unwrap();
+        for piece in text.as_bytes().chunks(2) {
+            output.write(piece).await.unwrap();
+        }
+        output.finish().await.unwrap()
+    }
+
+    /// As it is when a worker wakes up whose job another one has done meanwhile.
+    #[tokio::test]
+    async fn no_run_writes_to_another_s_files() {
+        let dir = std::env::temp_dir().join(format!("tenantry-export-{}", Uuid::now_v7()));
+        let storage = Storage::directory(&dir);
+        let vault = Vault::new(storage, StreamKey::generate(), TenantId::generate(), BackupId::generate());
+        let (published, late) = (Uuid::now_v7(), Uuid::now_v7());
+        let file = written(Place::Vault(&vault, published), "all of it").await;
+        let other = written(Place::Vault(&vault, late), "something else").await;
+        assert_eq!((file.name.as_str(), file.bytes, file.sha256), ("contacts.csv", 9, hex(&sha256(b"all of it"))));
+        assert_eq!((other.bytes, other.sha256), (14, hex(&sha256(b"something else"))));
+        for (run, text) in [(published, "all of it"), (late, "something else")] {
+            let read = vault.open(&part(run, 1)).await.unwrap().try_concat().await.unwrap();
+            assert_eq!(read, text.as_bytes());
+        }
+        tokio::fs::remove_dir_all(&dir).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_knows_what_is_in_it_wherever_it_is() {
+        let dir = std::env::temp_dir().join(format!("tenantry-export-{}", Uuid::now_v7()));
+        tokio::fs::create_dir(&dir).await.unwrap();
+        let file = written(Place::Directory(&dir), "id\r\n1\r\n").await;
+        assert_eq!((file.bytes, file.sha256), (7, hex(&sha256(b"id\r\n1\r\n"))));
+        assert_eq!(tokio::fs::read(dir.join(file.name)).await.unwrap(), b"id\r\n1\r\n");
+        tokio::fs::remove_dir_all(&dir).await.unwrap();
+    }
 
     #[test]
     fn long_rows_are_fetched_one_at_a_time_and_short_ones_by_the_hundred() {

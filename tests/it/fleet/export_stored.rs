@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::{Value, json};
 use tenantry::fleet::Fleet;
 use tenantry::kernel::TenantId;
 use tenantry::kernel::crypto::sha256;
 use tenantry::testing::{Persona, Tenant, TestApp};
+use tokio::process::Child;
 
 use super::scene::with_people_and_contacts;
-use crate::support::binary::run;
+use crate::support::binary::{program, run};
 use crate::support::dir::Dir;
-use crate::support::{db, eventually, seconds, unique};
+use crate::support::{db, eventually, s3, seconds, unique};
 
 fn exports(tenant: &Tenant) -> String {
     format!("/api/v1/admin/tenants/{}/exports", tenant.slug)
@@ -21,6 +23,35 @@ fn exports(tenant: &Tenant) -> String {
 
 fn folder(app: &TestApp, tenant: TenantId) -> PathBuf {
     app.storage().join("backups").join(tenant.to_string())
+}
+
+/// The folders of the runs that have written something of an export.
+fn runs(export: &Path) -> Vec<PathBuf> {
+    fs::read_dir(export).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
+}
+
+/// The folder of the one run that has.
+fn only_run(app: &TestApp, tenant: &Tenant, id: &str) -> PathBuf {
+    let mut runs = runs(&folder(app, tenant.id).join(id));
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    runs.remove(0)
+}
+
+/// A worker in a process of its own, with this storage if it is another one.
+fn worker_of(app: &TestApp, storage: Option<&str>) -> Child {
+    let mut environment = app.environment();
+    environment.push(("TENANTRY_MANAGEMENT_LISTEN".into(), "127.0.0.1:0".into()));
+    environment.extend(storage.map(|url| ("TENANTRY_STORAGE_URL".into(), url.into())));
+    program(&environment, &["worker"]).spawn().expect("it starts")
+}
+
+/// Fetches every file of an export: each is what its job told.
+async fn fetch_all(operator: &Persona, tenant: &Tenant, made: &Value) {
+    let export = format!("{}/{}", exports(tenant), made["exportId"].as_str().unwrap());
+    for file in made["files"].as_array().unwrap() {
+        let answer = operator.get(&format!("{export}/files/{}", file["name"].as_str().unwrap())).await.expect(200);
+        assert_eq!(json!(digest(answer.text.as_bytes())), file["sha256"], "{answer:?}");
+    }
 }
 
 /// The result of an export's job, once a worker has done it.
@@ -97,7 +128,7 @@ async fn over_rest_it_holds_what_the_command_line_exports() {
 
     // Sealed: nobody reads it who has the disk alone.
     let mut sealed = 0;
-    for entry in fs::read_dir(folder(app, acme.id).join(made["exportId"].as_str().unwrap())).unwrap() {
+    for entry in fs::read_dir(only_run(app, &acme, made["exportId"].as_str().unwrap())).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         for clear in ["last_name", "rowrow", acme.email()] {
             assert!(!bytes.windows(clear.len()).any(|window| window == clear.as_bytes()), "{clear}");
@@ -177,7 +208,7 @@ async fn one_bit_flipped_and_the_answer_breaks_off() {
     let made = export(app, &worker, &acme).await;
     let id = made["exportId"].as_str().unwrap();
     let number = made["files"].as_array().unwrap().iter().position(|file| file["name"] == "aaa.csv").unwrap();
-    let object = folder(app, acme.id).join(id).join(format!("file-{number}"));
+    let object = only_run(app, &acme, id).join(format!("file-{number}"));
     let url = format!("{}{}/{id}/files/aaa.csv", app.url(), exports(&acme));
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let token = operator.token().await;
@@ -205,7 +236,7 @@ async fn with_the_tenant_it_is_erased() {
     let app = TestApp::shared().await;
     let (operator, worker, acme) = (app.operator(), app.fleet(), app.tenant("erased").await);
     let made = export(app, &worker, &acme).await;
-    let objects = fs::read_dir(folder(app, acme.id).join(made["exportId"].as_str().unwrap())).unwrap().count();
+    let objects = fs::read_dir(only_run(app, &acme, made["exportId"].as_str().unwrap())).unwrap().count();
     let dir = Dir::new();
     let file = dir.path().join("certificate.json");
     let arguments = ["tenant", "erase", acme.slug.as_str(), "--yes", "--certificate", file.to_str().unwrap()];
@@ -259,4 +290,71 @@ async fn it_goes_when_its_time_is_over() {
     fs::write(left.join("file-0"), "half of it").unwrap();
     assert_eq!(worker.prune_exports().await.unwrap(), 1);
     assert!(!left.exists());
+}
+
+/// Killed in the middle, it is made by another worker; and a paused one that wakes up later spoils nothing.
+#[actix_web::test]
+async fn what_another_run_writes_is_never_read() {
+    const LAST: &str = "CREATE TABLE zzz (id int); INSERT INTO zzz VALUES (1)";
+    // Its own: its clock is moved.
+    let app = TestApp::builder().start().await;
+    let acme = with_people_and_contacts(&app).await;
+    let operator = app.operator();
+    db::execute(acme.database(), &format!("SET ROLE {}; {LAST}", acme.role())).await;
+    let mut gate = db::open(acme.database()).await;
+    gate.batch_execute("BEGIN; LOCK TABLE zzz").await.expect("nobody has it");
+    let job = operator.post(&exports(&acme), json!({})).await.expect(202).id();
+    let mut killed = worker_of(&app, None);
+    let waits = format!(
+        "SELECT count(*)::text AS word FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+        acme.role()
+    );
+    eventually(seconds(60), "it is at the last table", async || db::word(&app.server(), &waits).await == "1").await;
+    killed.kill().await.expect("killed");
+    let first = only_run(&app, &acme, &job);
+    let written = fs::read_dir(&first).unwrap().count();
+    gate.batch_execute("ROLLBACK").await.expect("it goes on");
+
+    let worker = app.fleet();
+    let made = done(&operator, &worker, &job).await;
+    let files = made["files"].as_array().unwrap().len();
+    let second = only_run(&app, &acme, &job);
+    assert_ne!(second, first, "what was left is gone");
+    assert_eq!((written, fs::read_dir(&second).unwrap().count()), (files - 2, files), "all but the last, and all");
+
+    // As one that was paused would go on.
+    fs::create_dir(&first).unwrap();
+    for number in 0..files {
+        fs::write(first.join(format!("file-{number}")), "late").unwrap();
+    }
+    fetch_all(&operator, &acme, &made).await;
+    let export = folder(&app, acme.id).join(&job);
+    assert_eq!(runs(&export).len(), 2);
+    app.clock().advance(chrono::TimeDelta::days(8));
+    assert_eq!(worker.prune_exports().await.unwrap(), 1);
+    assert!(!export.exists(), "whichever run it was");
+}
+
+/// The same through a server that speaks S3, on a socket: one process writes it there, another one gives it out.
+#[actix_web::test]
+async fn a_bucket_holds_exports_too() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path().join("tenants")).unwrap();
+    let endpoint = s3::serve(dir.path(), "access", "s3cr3t").await;
+    let storage = format!("s3://access:s3cr3t@tenants/eu?endpoint={endpoint}&region=eu-central-1");
+    let app = TestApp::builder().set("TENANTRY_STORAGE_URL", &storage).start().await;
+    let acme = with_people_and_contacts(&app).await;
+    let operator = app.operator();
+    let job = operator.post(&exports(&acme), json!({})).await.expect(202);
+    let mut worker = worker_of(&app, Some(&storage));
+    let at = format!("/api/v1/admin/jobs/{}", job.id());
+    let made = async || operator.get(&at).await.expect(200).data()["state"] == "done";
+    eventually(seconds(60), "the worker makes it", made).await;
+    worker.kill().await.expect("killed");
+    let made = operator.get(&at).await.expect(200).data()["result"].clone();
+    let runs = runs(&dir.path().join(format!("tenants/eu/backups/{}/{}", acme.id, job.id())));
+    assert_eq!(fs::read_dir(&runs[0]).unwrap().count(), made["files"].as_array().unwrap().len());
+    fetch_all(&operator, &acme, &made).await;
+    let path = format!("{}/{}/files/contacts.ndjson", exports(&acme), job.id());
+    assert!(operator.get(&path).await.expect(200).text.contains("Ünïcode 🦀"));
 }
