@@ -274,3 +274,112 @@ pub(in crate::fleet) fn damaged(cause: impl Into<Box<dyn std::error::Error + Sen
 pub(in crate::fleet) fn nowhere() -> impl AsyncWrite + Unpin {
     tokio::io::sink()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Of one test's own; gone with it.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new() -> Self {
+            Self(std::env::temp_dir().join(format!("tenantry-vault-{}", uuid::Uuid::now_v7())))
+        }
+
+        fn vault(&self, key: &StreamKey, tenant: TenantId, backup: BackupId) -> Vault {
+            Vault::new(Storage::directory(&self.0), key.clone(), tenant, backup)
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            // What stays is among temporary files.
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    async fn put(vault: &Vault, part: &str, plain: &[u8]) {
+        let mut out = vault.begin(part).unwrap();
+        for piece in plain.chunks(10_000) {
+            out.write(piece).await.unwrap();
+        }
+        out.finish().await.unwrap();
+    }
+
+    async fn all(vault: &Vault, part: &str) -> ApiResult<Vec<u8>> {
+        vault.open(part).await?.try_concat().await
+    }
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..=250).cycle().take(length).collect()
+    }
+
+    #[tokio::test]
+    async fn a_part_is_read_back_as_it_was_written() {
+        let (dir, key) = (Dir::new(), StreamKey::generate());
+        let vault = dir.vault(&key, TenantId::generate(), BackupId::generate());
+        let clear = bytes(32);
+        for length in [0, 1, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1, 3 * CHUNK_LEN + 7] {
+            put(&vault, "run/part", &bytes(length)).await;
+            assert!(all(&vault, "run/part").await.unwrap() == bytes(length), "{length}");
+            let sealed = fs::read(dir.0.join(vault.name("run/part"))).unwrap();
+            assert!(!sealed.windows(32).any(|window| window == clear.as_slice()), "{length}: in clear");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_opens_as_itself_and_whole_or_not_at_all() {
+        let (dir, key, tenant, backup) =
+            (Dir::new(), StreamKey::generate(), TenantId::generate(), BackupId::generate());
+        let vault = dir.vault(&key, tenant, backup);
+        let plain = bytes(2 * CHUNK_LEN + 7);
+        put(&vault, "part", &plain).await;
+        let place = dir.0.join(vault.name("part"));
+        let sealed = fs::read(&place).unwrap();
+        for at in [0, 9, 41, sealed.len() / 2, sealed.len() - 1] {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            fs::write(&place, changed).unwrap();
+            assert!(all(&vault, "part").await.is_err(), "byte {at}");
+        }
+        for length in [0, 20, 40, 40 + CHUNK_LEN + 16, sealed.len() - 1] {
+            fs::write(&place, &sealed[..length]).unwrap();
+            assert!(all(&vault, "part").await.is_err(), "{length} bytes of it");
+        }
+        fs::write(&place, &sealed).unwrap();
+        assert!(all(&vault, "part").await.unwrap() == plain);
+
+        let other = dir.vault(&StreamKey::generate(), tenant, backup);
+        assert!(all(&other, "part").await.is_err(), "with another tenant's key");
+        let elsewhere = [
+            (dir.vault(&key, TenantId::generate(), backup), "part"),
+            (dir.vault(&key, tenant, BackupId::generate()), "part"),
+            (vault, "other"),
+        ];
+        for (vault, part) in &elsewhere {
+            let missing = all(vault, part).await.expect_err("nothing is there");
+            assert!(missing.code() == Code::NotFound, "{missing:?}");
+            put(vault, part, b"").await;
+            fs::write(dir.0.join(vault.name(part)), &sealed).unwrap();
+            assert!(all(vault, part).await.is_err(), "in the place of {}", vault.what(part));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_was_given_up_is_not_there() {
+        let (dir, key) = (Dir::new(), StreamKey::generate());
+        let vault = dir.vault(&key, TenantId::generate(), BackupId::generate());
+        put(&vault, "part", b"before").await;
+        for name in ["part", "new"] {
+            let mut part = vault.begin(name).unwrap();
+            part.write(&bytes(2 * CHUNK_LEN)).await.unwrap();
+            part.give_up().await;
+        }
+        assert_eq!(all(&vault, "part").await.unwrap(), b"before", "what was there stays");
+        assert!(all(&vault, "new").await.is_err_and(|error| error.code() == Code::NotFound));
+    }
+}
