@@ -36,13 +36,15 @@ pub async fn find_requested(conn: &mut MainConn, request: Uuid) -> ApiResult<Opt
     }
 }
 
-/// Has an operation that no request has begun be found by this one, which goes on with it.
+/// Has an operation be found by this request, which goes on with it; unless another has begun it that may be sent again
+/// itself: one that was refused later on is forgotten, and so is its key.
 ///
 /// # Errors
 /// If the control plane does not answer.
 pub async fn note_request(conn: &mut MainConn, id: OperationId, request: Uuid) -> ApiResult<()> {
     let note = "UPDATE operations SET input = jsonb_set(input, '{request}', to_jsonb($2)) \
-                WHERE id = $1 AND coalesce(input -> 'request', 'null') = 'null'";
+                WHERE id = $1 \
+                AND NOT EXISTS (SELECT FROM request_records r WHERE r.id = (operations.input ->> 'request')::uuid)";
     diesel::sql_query(note).bind::<SqlUuid, _>(id.uuid()).bind::<Text, _>(request.to_string()).execute(conn).await?;
     Ok(())
 }

@@ -100,7 +100,8 @@ impl Fleet {
         let (tenant, journal) = match found {
             Some(tenant) => {
                 self.same_address(tenant.id, &wanted.url, direct).await?;
-                reopen(&self.control, tenant.id, OperationKind::Attach, options.left, Wish::from(wanted)).await?
+                let whose = (options.left, request);
+                reopen(&self.control, tenant.id, OperationKind::Attach, whose, Wish::from(wanted)).await?
             }
             None => self.reserve_dedicated(id, wanted, request).await?,
         };

@@ -111,7 +111,8 @@ impl Fleet {
         if let Some(found) = begun {
             let _lock = Lock::tenant(&self.control, found.id).await?;
             // Whoever held the lock until now may have finished it, or taken it back.
-            let (tenant, operation) = reopen(&self.control, found.id, kind, options.left, Wish::from(wanted)).await?;
+            let whose = (options.left, asked.request);
+            let (tenant, operation) = reopen(&self.control, found.id, kind, whose, Wish::from(wanted)).await?;
             return self.go_on(tenant, operation, migrations, wanted, options, progress).await;
         }
         if options.left.is_some() {
@@ -334,13 +335,13 @@ pub(super) async fn unfinished(
         .await
 }
 
-/// The journal of an interrupted run, running again; under the tenant's lock. It is as it was where something else is wished
-/// for now.
+/// The journal of an interrupted run, running again, for a worker that was left it or for a request, which finds it again;
+/// under the tenant's lock. It is as it was where something else is wished for now.
 pub(super) async fn reopen(
     control: &ControlPlane,
     id: TenantId,
     kind: OperationKind,
-    left: Option<OperationId>,
+    (left, request): (Option<OperationId>, Option<Uuid>),
     wish: Wish,
 ) -> ApiResult<(TenantRecord, Operation)> {
     let keys = control.keys.clone();
@@ -357,6 +358,9 @@ pub(super) async fn reopen(
             };
             wish.check(conn, &keys, (&tenant, &open)).await?;
             let journal = operations::resume(conn, open.id, left).await?;
+            if let Some(request) = request {
+                operations::note_request(conn, open.id, request).await?;
+            }
             debug_assert!(matches!(tenant.status, TenantStatus::Provisioning | TenantStatus::Active));
             Ok((tenant, journal))
         })

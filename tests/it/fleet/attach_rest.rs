@@ -1,15 +1,20 @@
 //! A customer's own database adopted over REST, as `tenant attach` does it; and nothing of its address told or kept.
 
+use std::fs;
+
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tenantry::router::Target;
 use tenantry::testing::{Answer, TestApp};
 
 use super::attach::customers;
+use super::scene::dies;
 use super::tls::TlsServer;
 use crate::support::{db, unique};
 
 const PATH: &str = "/api/v1/admin/dedicated-tenants";
+/// The process ended before it could keep an answer.
+const LOST: &str = "UPDATE request_records SET status = NULL, location = NULL, version = NULL, body = NULL";
 
 /// What `tenant attach` takes in files.
 fn body(slug: &str, target: &Target) -> Value {
@@ -44,8 +49,7 @@ async fn a_dedicated_database_is_adopted_over_rest_and_its_secrets_are_kept_nowh
     let password = data["adminPassword"].as_str().expect("it is shown once").to_owned();
 
     // A repetition, and one of which the answer was lost with the process, tell of the same tenant without the password.
-    let lost = "UPDATE request_records SET status = NULL, location = NULL, version = NULL, body = NULL";
-    for (replayed, before) in [(Some("true"), None), (None, Some(lost)), (Some("true"), None)] {
+    for (replayed, before) in [(Some("true"), None), (None, Some(LOST)), (Some("true"), None)] {
         if let Some(before) = before {
             db::execute(app.control_database(), before).await;
         }
@@ -69,6 +73,32 @@ async fn a_dedicated_database_is_adopted_over_rest_and_its_secrets_are_kept_nowh
     admin.contact("Lumbergh").await;
     let there = tls.server.target().with_database("initech");
     assert_eq!(db::word(&there, "SELECT last_name AS word FROM contacts").await, "Lumbergh");
+}
+
+/// What another has begun is found again by the request that went on with it.
+#[actix_web::test]
+async fn an_adoption_that_was_gone_on_with_is_told_again_though_its_answer_was_lost() {
+    // Its own: answers are lost here.
+    let app = TestApp::builder().start().await;
+    let (operator, files) = (app.operator(), tempfile::tempdir().unwrap());
+    // Begun by a command; by a request that was refused when it came again, and so is known no more.
+    for request in [Value::Null, json!("0190f3c4-0000-7000-8000-000000000000")] {
+        let slug = unique("begun");
+        let target = customers(&app, &slug).await;
+        let url = files.path().join(&slug);
+        fs::write(&url, target.to_url().expose_secret()).unwrap();
+        let url = url.to_string_lossy().into_owned();
+        let begin = ["tenant", "attach", &slug, "--database-url-file", &url, "--admin-email", "admin@initech.test"];
+        dies(&app, &begin, "stamp", true).await;
+        let by =
+            format!("UPDATE operations SET input = jsonb_set(input, '{{request}}', '{request}') WHERE slug = '{slug}'");
+        db::execute(app.control_database(), &by).await;
+        let once = operator.with("idempotency-key", &unique("once"));
+        let made = once.post(PATH, body(&slug, &target)).await.expect(201);
+        db::execute(app.control_database(), LOST).await;
+        let again = once.post(PATH, body(&slug, &target)).await.expect(201);
+        assert_eq!((again.id(), again.header("idempotency-replayed")), (made.id(), None), "{request}");
+    }
 }
 
 /// The fault of an answer that is about one field.
