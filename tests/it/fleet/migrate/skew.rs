@@ -4,7 +4,9 @@ use diesel_async::SimpleAsyncConnection as _;
 use serde_json::json;
 use tenantry::testing::{Tenant, TestApp};
 
+use crate::fleet::scene::lives_in;
 use crate::support::binary::run;
+use crate::support::dir::Dir;
 use crate::support::oauth::App;
 use crate::support::{db, eventually, identity, seconds, unique};
 
@@ -176,6 +178,26 @@ async fn a_request_of_an_app_that_demands_something_waits_for_its_tenant_s_migra
     assert!(app.router().tenant(acme.id).await.unwrap().schema_version > 22);
     let shown = person.get(&format!("/api/v1/oauth/requests/{request}")).await.expect(200);
     assert_eq!(shown.data()["maxAge"], 60);
+}
+
+/// What the rules for the built-in schema name and the original has not comes with the copy's migrations. One's own rules fit
+/// the original.
+#[actix_web::test]
+async fn a_clone_of_a_tenant_that_is_behind_is_masked_by_the_rules_for_the_newest_schema() {
+    let app = TestApp::shared().await;
+    let acme = app.tenant("acme").await;
+    take_back(app, &acme).await;
+    let dir = Dir::new();
+    let rules = dir.path().join("mask.toml");
+    std::fs::write(&rules, "contacts = \"remove\"").unwrap();
+    let clone = unique("clone");
+    let asked = ["tenant", "clone", acme.slug.as_str(), &clone, "--mask"];
+    run(app, &[&asked[..], &[rules.to_str().unwrap()]].concat()).await.expect(4);
+    run(app, &[&asked[..], &["default"]].concat()).await.expect(0);
+    let there = lives_in(app, &clone).await;
+    let emails = "SELECT (count(*) > 0 AND bool_and(email LIKE '%@example.invalid'))::text AS word FROM users";
+    assert_eq!(db::word(&there, emails).await, "true");
+    assert_eq!(db::word(&there, "SELECT count(*)::text AS word FROM contacts").await, "0");
 }
 
 /// A release is rolled back: what its successor added stays, and the older one goes on serving.
