@@ -6,11 +6,13 @@ use actix_web::{HttpResponse, post, web};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::tenants::OperatedTenant;
 use super::{ChangeRefusals, JobView, Refusals, accepted, spans, tenant_of};
 use crate::control::operators::Operator;
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::once::Before;
 use crate::fleet::relocate::{HOLD_DEADLINE, LONGEST_HOLD, Method};
 use crate::fleet::{Fleet, MoveTenant, Silent};
 use crate::rest::{Answer, Envelope, Idempotency, Json, NoBody, NoQuery, Path};
@@ -137,9 +139,11 @@ pub async fn move_tenant(
     let wanted = match body.0.read()? {
         Asked::Move(wanted) => wanted,
         Asked::Settle(settle) => {
-            let effect = async move |fleet: Fleet| -> ApiResult<_> {
+            let effect = async move |fleet: Fleet, _: Uuid, before: Before| -> ApiResult<_> {
                 let tenant = tenant_of(&operator, &fleet, &id.0).await?;
                 let (tenant, copies_dropped) = match settle {
+                    // Where it was taken back and nobody heard, none is under way.
+                    Settle::Abort if before == Before::Begun && fleet.is_moved_back(tenant.id).await? => (tenant, None),
                     Settle::Abort => (fleet.abort_move(tenant.id, &Silent).await?, None),
                     Settle::Confirm => {
                         let dropped = fleet.confirm_move(tenant.id).await?;
@@ -149,7 +153,7 @@ pub async fn move_tenant(
                 let (version, tenant) = (tenant.version, OperatedTenant::new(tenant, &router));
                 Ok(Answer::ok(SettledMove { tenant, copies_dropped }).etag(version))
             };
-            return fleet.once(who, idempotency, effect).await;
+            return fleet.once_told(who, idempotency, effect).await;
         }
     };
     let effect = async move |fleet: Fleet| -> ApiResult<_> {

@@ -14,14 +14,8 @@ use crate::router::{MainConn, TenantKind, TenantStatus};
 impl Fleet {
     /// The move of a tenant that has neither been finished nor taken back; not one that was cancelled before it began.
     pub(in crate::fleet) async fn pending_move(&self, id: TenantId) -> ApiResult<Option<Operation>> {
-        let filter = operations::OperationFilter {
-            kind: Some(OperationKind::Move),
-            tenant: Some(id),
-            limit: Some(1),
-            ..operations::OperationFilter::default()
-        };
         let find = async move |conn: &mut MainConn| {
-            let last = operations::list(conn, &filter).await?.into_iter().next();
+            let last = last_move(conn, id).await?;
             let ended = |one: &Operation| matches!(one.state, OperationState::Done | OperationState::Undone);
             match last.filter(|last| !ended(last)) {
                 Some(last) if operations::has_begun(conn, &last).await? => Ok(Some(last)),
@@ -31,7 +25,13 @@ impl Fleet {
         self.control.db.read(find).await
     }
 
-    /// The same; refused while other work on the tenant is unfinished.
+    /// Whether the latest move of a tenant was taken back.
+    pub(in crate::fleet) async fn is_moved_back(&self, id: TenantId) -> ApiResult<bool> {
+        let last = self.control.db.read(async move |conn: &mut MainConn| last_move(conn, id).await).await?;
+        Ok(last.is_some_and(|last| last.state == OperationState::Undone))
+    }
+
+    /// As [`Self::pending_move`]; refused while other work on the tenant is unfinished.
     pub(super) async fn open_move(&self, id: TenantId) -> ApiResult<Option<Operation>> {
         let pending = self.pending_move(id).await?;
         if pending.is_some() {
@@ -63,6 +63,16 @@ impl Fleet {
         same_target(&open, wanted)?;
         self.control.db.read(async move |conn: &mut MainConn| operations::reopen(conn, open.id).await).await
     }
+}
+
+async fn last_move(conn: &mut MainConn, id: TenantId) -> ApiResult<Option<Operation>> {
+    let filter = operations::OperationFilter {
+        kind: Some(OperationKind::Move),
+        tenant: Some(id),
+        limit: Some(1),
+        ..operations::OperationFilter::default()
+    };
+    Ok(operations::list(conn, &filter).await?.into_iter().next())
 }
 
 pub(super) fn new_move(tenant: &TenantRecord, wanted: &MoveTenant, part_of: Option<OperationId>) -> NewOperation {

@@ -4,7 +4,7 @@ use serde_json::json;
 use tenantry::fleet::relocate::Step;
 
 use super::{CONTACTS, Ground, is_moved};
-use crate::support::unique;
+use crate::support::{db, unique};
 
 #[actix_web::test]
 async fn a_move_is_taken_back_and_confirmed_over_rest() {
@@ -39,6 +39,13 @@ async fn a_move_is_taken_back_and_confirmed_over_rest() {
     tenant.admin().get(CONTACTS).await.expect(200);
     let again = once.post(&path, abort.clone()).await.expect(200);
     assert_eq!((again.header("idempotency-replayed"), again.data()), (Some("true"), aborted.data()));
+    // The process ended before it could keep the answer.
+    let lost = "UPDATE request_records SET status = NULL, location = NULL, version = NULL, body = NULL";
+    db::execute(ground.app.control_database(), lost).await;
+    let again = once.post(&path, abort.clone()).await.expect(200);
+    assert_eq!((again.header("idempotency-replayed"), again.header("etag")), (None, aborted.header("etag")));
+    assert_eq!((&again.data()["id"], &again.data()["cluster"]), (&aborted.data()["id"], &json!("east")));
+    operator.post(&path, abort.clone()).await.refused(409, "conflict");
 
     is_moved(&ground.moving(&tenant, &["--to", "west"]).await.expect(0).json(), "west");
     assert_eq!(ground.there(&tenant).await, (vec!["west"], vec!["east", "west"]));
