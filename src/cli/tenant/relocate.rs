@@ -21,7 +21,7 @@ pub struct MoveArgs {
     #[arg(value_name = "SLUG")]
     tenant: String,
     /// Cluster to move it to.
-    #[arg(long, value_name = "CLUSTER", conflicts_with = "confirm")]
+    #[arg(long, value_name = "CLUSTER")]
     to: Option<String>,
     /// How long its requests may wait, at most 10m; past that the move is taken back.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = hold)]
@@ -30,10 +30,10 @@ pub struct MoveArgs {
     #[arg(long)]
     method: Option<Method>,
     /// Take a move back that is under way: the tenant stays where it is.
-    #[arg(long, conflicts_with = "confirm")]
+    #[arg(long, conflicts_with_all = ["to", "hold_deadline", "method", "confirm"])]
     abort: bool,
     /// Drop the old copy of a tenant that was moved, now instead of after the grace period.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["to", "hold_deadline", "method"])]
     confirm: bool,
     #[command(flatten)]
     halt: HaltArgs,

@@ -148,6 +148,22 @@ async fn tls_without_the_address_that_it_goes_with_is_refused() {
     }
 }
 
+/// What is to become of a move has nothing to do with where one would go: it would be ignored.
+#[actix_web::test]
+async fn what_becomes_of_a_move_stands_alone() {
+    let app = TestApp::shared().await;
+    let others: [&[&str]; 3] = [&["--to", "local"], &["--method", "dump"], &["--hold-deadline", "30s"]];
+    for settle in ["--abort", "--confirm"] {
+        for other in others {
+            let said = run(app, &[&["tenant", "move", "nobody-here", settle][..], other].concat()).await.expect(2);
+            let stands = said.stderr.contains("cannot be used with") && said.stderr.contains(other[0]);
+            assert!(stands && said.stderr.contains(settle), "{said:#?}");
+        }
+    }
+    let both = run(app, &["tenant", "move", "nobody-here", "--abort", "--confirm"]).await.expect(2);
+    assert!(both.stderr.contains("cannot be used with"), "{both:#?}");
+}
+
 /// A tenant has one TLS mode, whichever way its server is reached.
 #[actix_web::test]
 async fn two_urls_that_ask_for_different_tls_are_refused() {
