@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use utoipa::ToSchema;
 
+use super::lock;
 use super::operation::Journal;
 use crate::error::ApiResult;
 use crate::kernel::{Slug, TenantId};
@@ -31,6 +32,8 @@ pub struct FailedPart {
 pub(super) struct Parts {
     pub(super) done: Vec<Slug>,
     pub(super) failed: Vec<FailedPart>,
+    /// Those of the failed that somebody else was working on.
+    pub(super) busy: Vec<(TenantId, Slug)>,
 }
 
 /// Does the same for each of these tenants, `at_once` of them together. Once it has to stop none is begun any more, and
@@ -56,18 +59,21 @@ where
     let left = std::iter::from_fn(move || if has_stopped.load(Ordering::Relaxed) { None } else { tenants.next() });
     let mut under_way = stream::iter(left.map(|(id, slug)| {
         let work = work(id);
-        async move { (slug, work.await) }
+        async move { ((id, slug), work.await) }
     }))
     .buffer_unordered(at_once);
     loop {
         tokio::select! {
             part = under_way.next() => {
-                let Some((slug, result)) = part else { break };
+                let Some(((id, slug), result)) = part else { break };
                 done += 1;
                 match result {
                     Ok(()) => parts.done.push(slug),
                     Err(error) => {
                         journal.progress().note(&format!("{slug}: {}", error.client_detail()));
+                        if lock::is_busy(&error) {
+                            parts.busy.push((id, slug.clone()));
+                        }
                         parts.failed.push(FailedPart { slug, error: error.client_detail().to_owned() });
                     }
                 }

@@ -7,13 +7,13 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::control::operations::{self, NewOperation, Operation, OperationFilter, OperationKind, OperationState};
-use crate::control::tenants::{self, TenantFilter};
+use crate::control::tenants::TenantFilter;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::lock::{self, Lock};
 use crate::fleet::operation::{Journal, Steps};
-use crate::fleet::parts::{FailedPart, each};
+use crate::fleet::parts::{FailedPart, Parts, each};
 use crate::fleet::{Fleet, OperationOptions, Progress, Silent, refused};
-use crate::kernel::{OperatorId, Slug, TenantId};
+use crate::kernel::{OperationId, OperatorId, Slug, TenantId};
 use crate::router::tenant::words;
 use crate::router::{MainConn, TenantStatus};
 
@@ -49,29 +49,28 @@ impl Steps for Run<'_> {
 
     async fn perform(&mut self, _: Step, journal: &mut Journal<'_>) -> ApiResult<()> {
         let (fleet, whole) = (self.fleet, journal.operation.id);
-        let db = &fleet.control.db;
-        let (all, done): (Vec<(TenantId, Slug)>, HashSet<TenantId>) = db
-            .read(async move |conn: &mut MainConn| {
-                let all = tenants::list(conn, &TenantFilter::default()).await?.into_iter();
-                let all = all.filter(|tenant| tenant.status != TenantStatus::Provisioning);
-                let done = operations::parts_done(conn, whole).await?.into_iter().collect();
-                Ok::<_, ApiError>((all.map(|tenant| (tenant.id, tenant.slug)).collect(), done))
-            })
-            .await?;
+        let (all, done) = (fleet.all_made().await?, fleet.rotated_by(whole).await?);
         let left = all.iter().filter(|(id, _)| !done.contains(id)).cloned().collect();
         let options = OperationOptions::default();
-        let parts = each(journal, left, AT_ONCE, |id| {
+        let rotate = |id: TenantId| {
             let options = &options;
             async move { fleet.rotate_part(id, Some(whole), options, &Silent).await.map(drop) }
-        })
-        .await?;
-        // Those too that a worker ended meanwhile, after whoever had begun them was killed.
-        let after = db.read(async move |conn: &mut MainConn| operations::parts_done(conn, whole).await).await?;
-        let after: HashSet<TenantId> = after.into_iter().collect();
-        let mut rotated: HashSet<Slug> = parts.done.into_iter().collect();
-        rotated.extend(all.into_iter().filter(|(id, _)| after.contains(id)).map(|(_, slug)| slug));
-        let mut failed = parts.failed;
-        failed.retain(|part| !rotated.contains(&part.slug));
+        };
+        let Parts { done: first, mut failed, mut busy } = each(journal, left, AT_ONCE, rotate).await?;
+        // Whoever was working on those may have ended by now; a worker, after whoever had begun them was killed, with this.
+        let done = fleet.rotated_by(whole).await?;
+        busy.retain(|(id, _)| !done.contains(id));
+        failed.retain(|part| busy.iter().all(|(_, slug)| *slug != part.slug));
+        let again = each(journal, busy, AT_ONCE, rotate).await?;
+        failed.extend(again.failed);
+        let done = fleet.rotated_by(whole).await?;
+        let there: HashSet<TenantId> = fleet.all_made().await?.into_iter().map(|(id, _)| id).collect();
+        let mut rotated: HashSet<Slug> = first.into_iter().chain(again.done).collect();
+        rotated.extend(all.iter().filter(|(id, _)| done.contains(id)).map(|(_, slug)| slug.clone()));
+        // Deleted meanwhile.
+        let gone: HashSet<Slug> = all.into_iter().filter(|(id, _)| !there.contains(id)).map(|(_, slug)| slug).collect();
+        failed.retain(|part| !rotated.contains(&part.slug) && !gone.contains(&part.slug));
+        failed.sort_by(|a, b| a.slug.as_str().cmp(b.slug.as_str()));
         let result = AllRotated { rotated: rotated.len(), failed };
         journal.set_result(&result).await?;
         self.result = Some(result);
@@ -103,6 +102,20 @@ impl Fleet {
     pub(super) async fn resume_all(&self, operation: &Operation) -> ApiResult<()> {
         let _lock = Lock::operation(&self.control, operation).await?;
         self.drive_all(operation.clone(), &OperationOptions::default(), &Silent).await.map(drop)
+    }
+
+    /// Every tenant whose making has ended.
+    async fn all_made(&self) -> ApiResult<Vec<(TenantId, Slug)>> {
+        let all = self.list(TenantFilter::default()).await?.into_iter();
+        let made = all.filter(|tenant| tenant.status != TenantStatus::Provisioning);
+        Ok(made.map(|tenant| (tenant.id, tenant.slug)).collect())
+    }
+
+    /// Those that a run has rotated so far, whoever drove it.
+    async fn rotated_by(&self, whole: OperationId) -> ApiResult<HashSet<TenantId>> {
+        let db = &self.control.db;
+        let done = db.read(async move |conn: &mut MainConn| operations::parts_done(conn, whole).await).await?;
+        Ok(done.into_iter().collect())
     }
 
     /// The run that is under way, or a new one. For a worker, one whose command may be gone is left to it.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
+use std::thread;
 
 use futures_util::future::join_all;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,6 +11,7 @@ use serde_json::json;
 use tenantry::control::tenants;
 use tenantry::error::ApiError;
 use tenantry::fleet::rotate::ROTATE;
+use tenantry::fleet::{OperationOptions, Progress};
 use tenantry::kernel::TenantId;
 use tenantry::router::{AdminConn, ConnectFailure, ConnectOptions, MainConn, Target};
 use tenantry::testing::{Tenant, TestApp};
@@ -172,6 +174,55 @@ async fn all_tenants_but_those_that_cannot_be_are_rotated_and_listed() {
     assert_eq!(said.json(), json!({"rotated": 2, "failed": []}));
     assert!(said.stderr.contains("rotate 2 of 2\n"), "how far it has come, in lines: {said:#?}");
     is_rotated(&app, ill.id, &olds[1]).await;
+}
+
+/// Somebody who works on tenants, and has ended once a run has met that; one of them is gone then.
+struct Ends {
+    control: Target,
+    holder: String,
+    gone: TenantId,
+}
+
+impl Progress for Ends {
+    fn note(&self, text: &str) {
+        if !text.contains("Another process") {
+            return;
+        }
+        let control = self.control.clone();
+        let deleted = format!("DELETE FROM tenants WHERE id = '{}'", self.gone);
+        let ended = format!("SELECT pg_terminate_backend({})", self.holder);
+        // The run waits for it; its runtime cannot.
+        let done = thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async {
+                db::execute(&control, &deleted).await;
+                db::execute(&control, &ended).await;
+            });
+        });
+        done.join().expect("the statements run");
+    }
+}
+
+#[actix_web::test]
+async fn what_somebody_else_worked_on_is_rotated_afterwards_and_what_is_gone_has_not_failed() {
+    let app = TestApp::builder().start().await;
+    let (well, late, gone) = (app.tenant("well").await, app.tenant("late").await, app.tenant("gone").await);
+    let olds = [registered(&app, well.id).await, registered(&app, late.id).await];
+    let control = app.control_database();
+    let mut holder = db::open(control).await;
+    for tenant in [&late, &gone] {
+        let hold = format!(
+            "SELECT pg_advisory_lock(('x' || left(encode(sha256(convert_to('tenant operation {}', 'UTF8')), 'hex'), \
+             16))::bit(64)::bigint)::text AS word",
+            tenant.id
+        );
+        db::words_on(&mut holder, &hold).await;
+    }
+    let pid = db::words_on(&mut holder, "SELECT pg_backend_pid()::text AS word").await.remove(0);
+    let ends = Ends { control: control.clone(), holder: pid, gone: gone.id };
+    let done = app.fleet().rotate_all(&OperationOptions::default(), &ends).await.expect("a result");
+    assert!(done.rotated == 2 && done.failed.is_empty(), "{done:?}");
+    is_rotated(&app, well.id, &olds[0]).await;
+    is_rotated(&app, late.id, &olds[1]).await;
 }
 
 /// The same by a worker, which goes on where a killed command stopped.
