@@ -11,8 +11,9 @@ use crate::rest::{Envelope, Idempotency, NoBody, NoQuery};
 
 /// Has a worker prove the isolation of the installation, at its public URL.
 ///
-/// The job is `done` whatever was found; its `result` has `passed`, the `report`, and the same as the `document` that
-/// `signature` is of: saved as they are, `tenantry fleet verify --check` checks them.
+/// The job is `done` whatever was found; its `result` has `passed`, the report as the text `document`, and the `signature`
+/// of that: saved as they are, `tenantry fleet verify --check` checks them. A report lists at most 1000 faults and 1000
+/// tenants, and says how many more there are.
 #[utoipa::path(
     tag = "admin",
     operation_id = "adminVerifyFleet",

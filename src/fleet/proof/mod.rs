@@ -12,7 +12,7 @@ mod report;
 mod roles;
 mod stamps;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 pub use report::{Check, Fault, NoisyNeighbour, Report, Sizes, TenantProof, Times};
@@ -69,10 +69,13 @@ impl Fleet {
             url: client.url().to_string(),
             passed: false,
             faults: Vec::new(),
+            faults_left_out: 0,
             checks: Vec::new(),
             noisy_neighbour: None,
             sizes: Sizes { tenants: ground.tenants.len(), clusters: ground.clusters.len(), bytes: 0 },
+            stamps: BTreeMap::new(),
             tenants: Vec::new(),
+            tenants_left_out: 0,
         };
         let (mut canaries, mut left) = canary::sweep(self, &ground.canaries).await?;
         let looked = until(stop, self.inside(&ground, &mut report, progress)).await;
@@ -85,8 +88,7 @@ impl Fleet {
             left.extend(faults);
         }
         report.check("canaries", canaries, "those of this proof, and of earlier ones, are gone", left);
-        report.at = self.control.clock.now();
-        report.passed = report.faults.is_empty();
+        report.conclude(self.control.clock.now());
         Ok(report)
     }
 

@@ -8,6 +8,11 @@ use serde::Serialize;
 
 use crate::kernel::{InstallationId, Slug, TenantId};
 
+/// The most faults, and the most tenants, that a report lists.
+const MOST: usize = 1000;
+/// What a tenant's stamp is where nothing is wrong with it.
+pub(super) const RIGHT: &str = "right";
+
 /// The isolation is broken, or this part of it could not be proven, or something of the proof is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -109,19 +114,38 @@ pub struct Report {
     pub url: String,
     /// Whether there is no fault.
     pub passed: bool,
-    /// Every fault.
+    /// The faults, the first 1000 of them.
     pub faults: Vec<Fault>,
+    /// How many more there are.
+    pub faults_left_out: usize,
     /// What was asked.
     pub checks: Vec<Check>,
     /// Figures of the noisy-neighbour run.
     pub noisy_neighbour: Option<NoisyNeighbour>,
     /// How much was looked at.
     pub sizes: Sizes,
-    /// Every tenant, by slug; the canaries aside.
+    /// How many tenants have a stamp that is `right`, `wrong`, `missing`, or `unread`; the canaries aside.
+    pub stamps: BTreeMap<&'static str, usize>,
+    /// The first 1000 of these tenants: those whose stamp is not right before the others, and each of the two by slug.
     pub tenants: Vec<TenantProof>,
+    /// How many more there are.
+    pub tenants_left_out: usize,
 }
 
 impl Report {
+    /// Says what came of it. From here on its size is bounded, however large the fleet.
+    pub(super) fn conclude(&mut self, at: DateTime<Utc>) {
+        self.at = at;
+        self.passed = self.faults.is_empty();
+        for tenant in &self.tenants {
+            *self.stamps.entry(tenant.stamp).or_default() += 1;
+        }
+        // Stable: by slug, as they come.
+        self.tenants.sort_by_key(|tenant| tenant.stamp == RIGHT);
+        self.faults_left_out = cut(&mut self.faults);
+        self.tenants_left_out = cut(&mut self.tenants);
+    }
+
     /// Notes a kind of question and its wrong answers.
     pub(super) fn check(&mut self, name: &'static str, tried: usize, said: impl Into<String>, faults: Vec<Fault>) {
         self.checks.push(Check { name, tried, passed: faults.is_empty(), said: said.into() });
@@ -152,6 +176,9 @@ impl Report {
         if !self.faults.is_empty() {
             page += &table("Faults", &["code", "about", "seen"], faults);
         }
+        if self.faults_left_out > 0 {
+            let _ = writeln!(page, "<p>{} more faults are not listed.</p>", self.faults_left_out);
+        }
         let checks = self.checks.iter().map(|check| {
             let passed = if check.passed { "passed" } else { "FAILED" };
             vec![check.name.to_owned(), passed.to_owned(), check.tried.to_string(), check.said.clone()]
@@ -169,12 +196,17 @@ impl Report {
                 noisy.p99_ratio, noisy.failed, noisy.requests, noisy.noise, noisy.noise_answered
             );
         }
-        let mut stamps: BTreeMap<&str, usize> = BTreeMap::new();
-        self.tenants.iter().for_each(|tenant| *stamps.entry(tenant.stamp).or_default() += 1);
-        let stamps = stamps.into_iter().map(|(stamp, count)| vec![stamp.to_owned(), count.to_string()]);
+        let stamps = self.stamps.iter().map(|(stamp, count)| vec![(*stamp).to_owned(), count.to_string()]);
         page += &table("Stamps", &["stamp", "tenants"], stamps);
         page + "</body></html>\n"
     }
+}
+
+/// Leaves the first of them, and says how many more there were.
+fn cut<T>(list: &mut Vec<T>) -> usize {
+    let left_out = list.len().saturating_sub(MOST);
+    list.truncate(MOST);
+    left_out
 }
 
 fn escape(text: &str) -> String {
@@ -193,6 +225,57 @@ fn table(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn report(tenants: usize, without_stamp: usize) -> Report {
+        let right = tenants - without_stamp;
+        let tenants: Vec<_> = (0..tenants)
+            .map(|number| TenantProof {
+                id: TenantId::generate(),
+                slug: format!("t{number:04}").parse().unwrap(),
+                cluster: None,
+                stamp: if number < right { RIGHT } else { "missing" },
+                bytes: Some(1),
+            })
+            .collect();
+        let missing = tenants.iter().filter(|tenant| tenant.stamp != RIGHT);
+        Report {
+            installation: InstallationId::generate(),
+            release: "1",
+            at: DateTime::UNIX_EPOCH,
+            url: "http://127.0.0.1/".into(),
+            passed: false,
+            faults: missing.map(|tenant| Fault::new("stamp_missing", &tenant.slug, "no stamp")).collect(),
+            faults_left_out: 0,
+            checks: Vec::new(),
+            noisy_neighbour: None,
+            sizes: Sizes { tenants: tenants.len(), clusters: 1, bytes: 0 },
+            stamps: BTreeMap::new(),
+            tenants,
+            tenants_left_out: 0,
+        }
+    }
+
+    #[test]
+    fn a_large_fleet_is_counted_and_what_is_wrong_is_listed() {
+        let mut few = report(3, 0);
+        few.conclude(DateTime::UNIX_EPOCH);
+        assert!(few.passed && few.tenants.len() == 3 && few.tenants_left_out == 0);
+        assert_eq!(few.stamps, BTreeMap::from([(RIGHT, 3)]));
+
+        let mut many = report(5000, 2);
+        many.conclude(DateTime::UNIX_EPOCH);
+        assert_eq!((many.passed, many.faults.len(), many.faults_left_out), (false, 2, 0));
+        assert_eq!(many.stamps, BTreeMap::from([("missing", 2), (RIGHT, 4998)]));
+        assert_eq!((many.tenants.len(), many.tenants_left_out), (MOST, 5000 - MOST));
+        let slugs: Vec<_> = many.tenants.iter().take(3).map(|tenant| tenant.slug.as_str()).collect();
+        assert_eq!(slugs, ["t4998", "t4999", "t0000"]);
+
+        let mut broken = report(5000, 5000);
+        broken.conclude(DateTime::UNIX_EPOCH);
+        assert_eq!((broken.passed, broken.faults.len(), broken.faults_left_out), (false, MOST, 4000));
+        assert!(broken.page().contains("4000 more faults are not listed"));
+        assert!(serde_json::to_string_pretty(&broken).unwrap().len() < 1024 * 1024);
+    }
 
     #[test]
     fn what_was_seen_stays_text_in_the_page() {

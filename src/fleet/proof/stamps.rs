@@ -4,7 +4,7 @@ use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
 use futures_util::{Stream, StreamExt as _, stream};
 
-use super::report::{Fault, TenantProof};
+use super::report::{Fault, RIGHT, TenantProof};
 use super::{AT_ONCE, Ground};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
@@ -71,7 +71,7 @@ async fn one<'a>(fleet: &Fleet, ground: &Ground, tenant: &'a TenantRecord) -> Se
 async fn judge(seen: &mut Seen<'_>, ground: &Ground, conn: &mut AdminConn) {
     let (stamp, code, said) = match read_stamp(conn).await {
         Ok(Some(stamp)) if stamp.names(seen.tenant.id, ground.installation.id) => {
-            seen.proof.stamp = "right";
+            seen.proof.stamp = RIGHT;
             return;
         }
         Ok(Some(_)) => ("wrong", "stamp_wrong", "its database is stamped for another tenant or installation"),
