@@ -19,7 +19,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::open::{OpenFault, copy_of, neighbour, open_database};
+use super::open::{OpenFault, copy_of, neighbour, open_database, put_aside};
 use super::succession::last_had_by;
 use crate::kernel::crypto::{CryptoError, MacKey, MasterKeys, Place, Sealed};
 use crate::kernel::{InstallationId, Slug, TenantId};
@@ -142,11 +142,16 @@ impl SnapshotFile {
                 Err(OpenFault::Io(error)) => return Err(SnapshotError::Io(path, error)),
                 Err(OpenFault::Damaged(why)) => {
                     let aside = path.with_extension("damaged");
+                    if !put_aside(&path, &aside).map_err(|error| SnapshotError::Io(path.clone(), error))? {
+                        continue;
+                    }
                     tracing::warn!(path = %path.display(), aside = %aside.display(), why,
                         "the registry snapshot cannot be read; it is put aside and made anew");
-                    fs::rename(&path, &aside).map_err(|error| SnapshotError::Io(path.clone(), error))?;
-                    let db = open_database(&path).map_err(|_| SnapshotError::Damaged)?;
-                    return Ok(Self::new(path, db, keys));
+                    match open_database(&path) {
+                        Ok(db) => return Ok(Self::new(path, db, keys)),
+                        Err(OpenFault::InUse) => {}
+                        Err(_) => return Err(SnapshotError::Damaged),
+                    }
                 }
             }
         }

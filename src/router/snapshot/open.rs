@@ -1,8 +1,8 @@
 //! Opening the snapshot's file, and those of the nodes that share its directory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -55,10 +55,17 @@ pub(super) enum OpenFault {
 
 pub(super) fn open_database(path: &Path) -> Result<Database, OpenFault> {
     let opened = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path);
-    let file = opened.map_err(OpenFault::Io)?;
+    database_in(path, opened.map_err(OpenFault::Io)?)
+}
+
+/// The database in a file that was opened at this path.
+fn database_in(path: &Path, file: File) -> Result<Database, OpenFault> {
+    let found = file.metadata().map_err(OpenFault::Io)?;
     // Whatever a damaged file makes of the reader, it is damaged, and no more than that.
     let opened = catch_unwind(AssertUnwindSafe(|| Database::builder().set_cache_size(CACHE).create_file(file)));
     match opened {
+        // Whoever had it may have put another in its place, and let go of this one, before it was ours.
+        Ok(Ok(_)) if !is_at(path, &found) => Err(OpenFault::InUse),
         Ok(Ok(db)) => Ok(db),
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(OpenFault::InUse),
         Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if !is_of_content(&error) => Err(OpenFault::Io(error)),
@@ -67,7 +74,57 @@ pub(super) fn open_database(path: &Path) -> Result<Database, OpenFault> {
     }
 }
 
+/// Whether a path still leads to this file.
+fn is_at(path: &Path, file: &Metadata) -> bool {
+    fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+}
+
+/// Puts a damaged file aside. Gives `false`, and changes nothing, if another node has it, or did so meanwhile.
+pub(super) fn put_aside(path: &Path, aside: &Path) -> io::Result<bool> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    // The database takes this lock too. Where the disk has none, nobody can be asked.
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(path, &file.metadata()?) {
+        return Ok(false);
+    }
+    fs::rename(path, aside)?;
+    Ok(true)
+}
+
 /// Whether an error says what the file holds, not that it cannot be read.
 fn is_of_content(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn open_file(path: &Path) -> File {
+        private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_or_is_in_use_is_nobody_else_s() {
+        let dir = std::env::temp_dir().join(format!("tenantry-snapshot-open-{}", Uuid::now_v7()));
+        fs::create_dir(&dir).unwrap();
+        let (path, copy, aside) = (dir.join("registry.redb"), dir.join("registry.copy"), dir.join("registry.damaged"));
+        drop(open_database(&path).unwrap_or_else(|_| panic!("nobody has it")));
+        // Opened, and before it is locked the node that has it puts a neighbour's snapshot in its place.
+        let late = open_file(&path);
+        let theirs = open_database(&copy).unwrap_or_else(|_| panic!("nobody has it"));
+        fs::rename(&copy, &path).unwrap();
+        assert!(matches!(database_in(&path, late), Err(OpenFault::InUse)));
+
+        // Found damaged, and put right by another node before it is put aside.
+        assert!(!put_aside(&path, &aside).unwrap() && path.exists());
+        drop(theirs);
+        assert!(put_aside(&path, &aside).unwrap() && !path.exists() && aside.exists());
+        assert!(!put_aside(&path, &aside).unwrap(), "another node did so");
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }
