@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::fleet::doctor::{Finding, Installed, Severity};
 use crate::fleet::programs;
 use crate::http::Node;
+use crate::router::migrate::{MigrationSet, OPERATOR_HISTORY};
 
 /// Less of a disk than this is little, in percent …
 const LITTLE_PERCENT: u64 = 10;
@@ -70,11 +71,14 @@ fn settings(config: &Config, seen: &mut Installed) {
     });
     seen.judge("management listener", management.to_string(), open);
     if let Some(directory) = config.tenant_migrations() {
-        let gone = (!directory.is_dir()).then(|| {
-            let said = format!("{} is no directory", directory.display());
-            Finding::error("migrations_missing", "TENANTRY_TENANT_MIGRATIONS", said, "tenantry config show")
-        });
-        seen.judge("your migrations", directory.display().to_string(), gone);
+        let wrong = if directory.is_dir() {
+            let fault = MigrationSet::read(OPERATOR_HISTORY, directory).err();
+            fault.map(|fault| ("migrations_unusable", fault.to_string(), "tenantry config check"))
+        } else {
+            Some(("migrations_missing", format!("{} is no directory", directory.display()), "tenantry config show"))
+        };
+        let wrong = wrong.map(|(code, said, remedy)| Finding::error(code, "TENANTRY_TENANT_MIGRATIONS", said, remedy));
+        seen.judge("your migrations", directory.display().to_string(), wrong);
     }
 }
 

@@ -1,5 +1,6 @@
 //! One node of an installation, put together from its configuration: control plane, router, application.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::kernel::crypto::MasterKeys;
 use crate::mailer::{self, Mailer, MailerSettings, SmtpServer};
 use crate::outbound::Outbound;
 use crate::rest::passwords::{Leaked, Passwords, Peppers};
-use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
+use crate::router::migrate::{Applied, MigrateError, MigrateOptions, MigrationSet, OPERATOR_HISTORY};
 use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
 use crate::storage::Storage;
 use crate::telemetry::{self, Metrics};
@@ -97,11 +98,18 @@ fn mailer(config: &Config) -> Result<Option<Mailer>, ConfigError> {
     Ok(Some(Mailer::new(MailerSettings { server, from, timeout: mail.timeout.0, local })))
 }
 
-/// The operator's own migrations, if a directory of them is named: it has to be there.
+/// The operator's own migrations, if a directory of them is named: it has to be there, and its files be migrations.
 fn own_migrations(config: &Config) -> Result<(), ConfigError> {
-    let Some(dir) = config.tenant_migrations().filter(|dir| !dir.is_dir()) else { return Ok(()) };
-    let said = format!("names {}, which is no directory", dir.display());
-    Err(ConfigError::new("TENANTRY_TENANT_MIGRATIONS", said, "make it, or unset the variable"))
+    let Some(dir) = config.tenant_migrations() else { return Ok(()) };
+    if !dir.is_dir() {
+        let said = format!("names {}, which is no directory", dir.display());
+        return Err(ConfigError::new("TENANTRY_TENANT_MIGRATIONS", said, "make it, or unset the variable"));
+    }
+    MigrationSet::read(OPERATOR_HISTORY, dir).map(drop).map_err(|fault| {
+        let why = fault.source().map(|why| format!(": {why}")).unwrap_or_default();
+        let said = format!("cannot be used: {fault}{why}");
+        ConfigError::new("TENANTRY_TENANT_MIGRATIONS", said, "correct that file, or unset the variable")
+    })
 }
 
 /// What a node is made of, as its configuration says: whatever is wrong with that is found here.
@@ -155,7 +163,7 @@ impl Node {
     /// command that does neither needs no migrations.
     ///
     /// # Errors
-    /// As [`Self::open`], and if the operator's own migrations are not where the configuration says.
+    /// As [`Self::open`], and if the operator's own migrations are not where the configuration says, or cannot be used.
     pub fn open_to_run(config: &Config) -> Result<Self, ConfigError> {
         own_migrations(config)?;
         Self::open(config)

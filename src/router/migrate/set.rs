@@ -1,11 +1,13 @@
 //! Migrations that belong together: from the program itself, or from the operator's directory.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use refinery::Migration;
 
+use super::statements::unclosed;
 use crate::kernel::crypto::sha256;
 
 /// The first line of a file whose statements run one by one, outside of a transaction.
@@ -36,11 +38,21 @@ pub enum MigrationFileError {
         source: std::io::Error,
     },
     /// A `.sql` file that would be left out silently otherwise.
-    #[error("{} is not named V<number>__<name>.sql", .0.display())]
+    #[error("{} is not named V<number>__<name>.sql, with a number from 1 on", .0.display())]
     Name(PathBuf),
     /// Two files with one number.
     #[error("{} has the number of another migration", .0.display())]
     Repeated(PathBuf),
+    /// A text that no server could read, or that asks for something there is not.
+    #[error("{}, line {line}: {fault}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+        /// What is wrong there.
+        fault: &'static str,
+    },
 }
 
 impl MigrationSet {
@@ -56,23 +68,44 @@ impl MigrationSet {
     /// # Errors
     /// [`MigrationFileError`], naming the file.
     pub async fn load(history: &'static str, directory: &Path) -> Result<Self, MigrationFileError> {
+        let path = directory.to_owned();
+        let read = tokio::task::spawn_blocking(move || Self::read(history, &path)).await;
+        read.unwrap_or_else(|gone| {
+            Err(MigrationFileError::Unreadable { path: directory.to_owned(), source: gone.into() })
+        })
+    }
+
+    /// As [`Self::load`], where waiting for the disk holds up nobody.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn read(history: &'static str, directory: &Path) -> Result<Self, MigrationFileError> {
         let unreadable = |path: &Path| {
             let path = path.to_owned();
             move |source| MigrationFileError::Unreadable { path, source }
         };
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
+            let path = entry.map_err(unreadable(directory))?.path();
+            if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
+                paths.push(path);
+            }
+        }
+        // Of several faults, the same one is said each time.
+        paths.sort();
         let mut found: Vec<(Migration, PathBuf)> = Vec::new();
-        let mut entries = tokio::fs::read_dir(directory).await.map_err(unreadable(directory))?;
-        while let Some(entry) = entries.next_entry().await.map_err(unreadable(directory))? {
-            let path = entry.path();
-            if path.extension().is_none_or(|e| e != "sql") {
-                continue;
+        for path in paths {
+            let sql = fs::read_to_string(&path).map_err(unreadable(&path))?;
+            let name = path.file_name().and_then(|name| name.to_str());
+            let stem = name.and_then(|name| name.strip_suffix(".sql")).filter(|stem| stem.starts_with('V'));
+            let migration = match stem.map(|stem| Migration::unapplied(stem, &sql)) {
+                Some(Ok(migration)) if migration.version() > 0 => migration,
+                _ => return Err(MigrationFileError::Name(path)),
+            };
+            if let Some((line, fault)) = fault_in(&sql) {
+                return Err(MigrationFileError::Text { path, line, fault });
             }
-            let sql = tokio::fs::read_to_string(&path).await.map_err(unreadable(&path))?;
-            let stem = path.file_stem().and_then(|s| s.to_str()).filter(|s| s.starts_with('V'));
-            match stem.map(|stem| Migration::unapplied(stem, &sql)) {
-                Some(Ok(migration)) => found.push((migration, path)),
-                Some(Err(_)) | None => return Err(MigrationFileError::Name(path)),
-            }
+            found.push((migration, path));
         }
         found.sort_by_key(|(migration, _)| migration.version());
         if let Some(pair) = found.windows(2).find(|pair| pair[0].0.version() == pair[1].0.version()) {
@@ -134,6 +167,27 @@ impl MigrationSet {
     }
 }
 
+/// What is wrong with a text whatever database it comes to, and in which line. All else the server says.
+fn fault_in(sql: &str) -> Option<(usize, &'static str)> {
+    let line_of = |at: usize| sql[..at].matches('\n').count() + 1;
+    if sql.starts_with('\u{feff}') {
+        return Some((1, "the file begins with a byte order mark, which no server takes; save it without"));
+    }
+    if let Some(at) = sql.find('\0') {
+        return Some((line_of(at), "there is a zero byte, which no server takes"));
+    }
+    if let Some(at) = unclosed(sql) {
+        return Some((line_of(at), "a quoted text or a comment begins here that is not closed"));
+    }
+    // Misspelt, or not at the top, the marker would say nothing, and the file run in a transaction.
+    let head = sql.lines().map(str::trim).take_while(|line| line.is_empty() || line.starts_with("--"));
+    let mut marks = head
+        .enumerate()
+        .filter(|(_, line)| line.trim_start_matches('-').trim_start().to_ascii_lowercase().starts_with("tenantry:"));
+    let (at, _) = marks.find(|(at, line)| (*at, *line) != (0, NO_TRANSACTION))?;
+    Some((at + 1, "no marker is called so: there is `-- tenantry: no-transaction`, as the first line"))
+}
+
 /// The file that a migration is in.
 pub(super) fn file_name(migration: &Migration) -> String {
     format!("{migration}.sql")
@@ -162,6 +216,44 @@ mod tests {
         assert_eq!(one.fingerprint(), set(&[("V9__a", "SELECT 1"), ("V10__b", "SELECT 2")]).fingerprint());
         assert_ne!(one.fingerprint(), set(&[("V9__a", "SELECT 1"), ("V10__b", "SELECT 3")]).fingerprint());
         assert_eq!((set(&[]).head(), set(&[]).is_empty()), (0, true));
+    }
+
+    /// What is said of a directory with these files, without the path of it.
+    fn said(files: &[(&str, &str)]) -> Result<i32, String> {
+        let directory = std::env::temp_dir().join(format!("tenantry-migrations-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&directory).unwrap();
+        for (name, text) in files {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let read = MigrationSet::read(BUILT_IN_HISTORY, &directory);
+        fs::remove_dir_all(&directory).unwrap();
+        let place = format!("{}/", directory.display());
+        read.map(|set| set.head()).map_err(|fault| fault.to_string().replace(&place, ""))
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_refused_by_file_and_line() {
+        let marked = ("V3__b.sql", "-- tenantry: no-transaction\r\n-- why\nSELECT 1");
+        let others = [("README.md", "-- it's"), ("V2__c.sql.old", "'")];
+        assert_eq!(said(&[("V1__a.sql", "SELECT ';'"), marked, others[0], others[1]]), Ok(3));
+        for name in ["notes.sql", "v1__a.sql", "V1__a.SQL", "V0__a.sql", "V1.5__a.sql", "V1_a.sql", "U1__a.sql"] {
+            let wanted = format!("{name} is not named V<number>__<name>.sql, with a number from 1 on");
+            assert_eq!(said(&[(name, "SELECT 1")]), Err(wanted));
+        }
+        let twice = said(&[("V1__a.sql", "SELECT 1"), ("V01__b.sql", "SELECT 1")]);
+        assert_eq!(twice, Err("V1__a.sql has the number of another migration".to_owned()));
+        for (text, line, fault) in [
+            ("SELECT 1;\nSELECT 'a;\nSELECT 2;", 2, "not closed"),
+            ("SELECT 1;\n\n/* why", 3, "not closed"),
+            ("SELECT 1;\n\0", 2, "zero byte"),
+            ("\u{feff}SELECT 1", 1, "byte order mark"),
+            ("-- tenantry: no_transaction\nSELECT 1", 1, "no marker"),
+            ("--tenantry:no-transaction\nSELECT 1", 1, "no marker"),
+            ("-- By title\n-- tenantry: no-transaction\nSELECT 1", 2, "no marker"),
+        ] {
+            let refused = said(&[("V1__a.sql", text)]).unwrap_err();
+            assert!(refused.starts_with(&format!("V1__a.sql, line {line}: ")) && refused.contains(fault), "{refused}");
+        }
     }
 
     #[test]

@@ -52,26 +52,40 @@ pub(super) fn past_blanks(mut text: &str) -> &str {
     }
 }
 
-/// How many bytes belong to what begins here: a quoted text, a comment, a word, or one character. What is not closed goes
-/// to the end: the server says what is wrong with it.
+/// Where a quoted text or a comment begins that nothing closes.
+pub(super) fn unclosed(sql: &str) -> Option<usize> {
+    let mut at = 0;
+    while at < sql.len() {
+        let Some(length) = closed(&sql[at..]) else { return Some(at) };
+        at += length;
+    }
+    None
+}
+
+/// How many bytes belong to what begins here. What is not closed goes to the end: the server says what is wrong with it.
 fn skipped(rest: &str) -> usize {
-    let until = |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
+    closed(rest).unwrap_or(rest.len())
+}
+
+/// How many bytes belong to what begins here: a quoted text, a comment, a word, or one character. None if it is not closed.
+fn closed(rest: &str) -> Option<usize> {
+    let until = |end: &str, from: usize| rest[from..].find(end).map(|at| from + at + end.len());
     match rest.as_bytes()[0] {
         quote @ (b'\'' | b'"') => until(if quote == b'"' { "\"" } else { "'" }, 1),
-        b'-' if rest.starts_with("--") => rest.find(['\n', '\r']).map_or(rest.len(), |at| at + 1),
+        b'-' if rest.starts_with("--") => Some(rest.find(['\n', '\r']).map_or(rest.len(), |at| at + 1)),
         b'/' if rest.starts_with("/*") => comment(rest),
         b'$' => match rest[1..].find('$') {
             Some(end) if rest[1..=end].bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80) => {
                 until(&rest[..end + 2], end + 2)
             }
-            _ => 1,
+            _ => Some(1),
         },
         b'e' | b'E' if rest[1..].starts_with('\'') => escaped(rest),
         // Whole, since an E or a $ within it begins nothing.
         byte if is_of_word(byte) && !byte.is_ascii_digit() => {
-            rest.bytes().position(|b| !is_of_word(b) && b != b'$').unwrap_or(rest.len())
+            Some(rest.bytes().position(|b| !is_of_word(b) && b != b'$').unwrap_or(rest.len()))
         }
-        _ => 1,
+        _ => Some(1),
     }
 }
 
@@ -81,7 +95,7 @@ const fn is_of_word(byte: u8) -> bool {
 
 /// A text of the kind `E'…'`, in which a backslash takes what follows along. What is quoted on a line further on, with
 /// nothing in between, belongs to it.
-fn escaped(rest: &str) -> usize {
+fn escaped(rest: &str) -> Option<usize> {
     let (bytes, mut at) = (rest.as_bytes(), 2);
     while at < bytes.len() {
         at += match bytes[at] {
@@ -90,18 +104,18 @@ fn escaped(rest: &str) -> usize {
                 let after = past_blanks(&rest[at + 1..]);
                 let blanks = &rest[at + 1..rest.len() - after.len()];
                 if !after.starts_with('\'') || !(blanks.is_empty() || blanks.contains(['\n', '\r'])) {
-                    return at + 1;
+                    return Some(at + 1);
                 }
                 blanks.len() + 2
             }
             _ => 1,
         };
     }
-    rest.len()
+    None
 }
 
 /// Comments of this kind hold one another.
-fn comment(rest: &str) -> usize {
+fn comment(rest: &str) -> Option<usize> {
     let (mut depth, mut at) = (0_u32, 0);
     while at < rest.len() {
         let here = &rest.as_bytes()[at..];
@@ -112,13 +126,13 @@ fn comment(rest: &str) -> usize {
             depth -= 1;
             at += 2;
             if depth == 0 {
-                return at;
+                return Some(at);
             }
         } else {
             at += 1;
         }
     }
-    rest.len()
+    None
 }
 
 #[cfg(test)]
@@ -136,6 +150,16 @@ mod tests {
         assert_eq!(statements("SELECT 'open"), ["SELECT 'open"]);
         assert!(statements(" ;\n-- nothing\n").is_empty());
         assert_eq!(statements("SELECT 1 AS é$x$; -- a\rCOMMIT; SELECT $é$;$é$").len(), 3);
+    }
+
+    #[test]
+    fn what_nothing_closes_is_found_where_it_begins() {
+        for whole in ["", "SELECT 'it''s', E'\\'', \"a\"\"b\", $f$ ' $f$ /* /* ' */ */ -- it's", "SELECT $1 - 'ü'"] {
+            assert_eq!(unclosed(whole), None, "{whole}");
+        }
+        for open in ["'a", "'", "\"a", "$f$ $$", "E'\\'", "E'a\\", "/* /* */"] {
+            assert_eq!(unclosed(&format!("SELECT 'ü'; {open}")), Some(13), "{open}");
+        }
     }
 
     #[test]

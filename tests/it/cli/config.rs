@@ -57,6 +57,26 @@ async fn migrations_that_are_not_there_stop_the_start() {
     run_with(&environment, &["operator", "list"]).await.expect(0);
 }
 
+/// Said by file and line, before the first tenant fails of it.
+#[actix_web::test]
+async fn migrations_that_no_server_could_read_stop_the_start() {
+    let app = TestApp::shared().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("V1__orders.sql");
+    std::fs::write(&file, "CREATE TABLE orders (id int);\nCOMMENT ON TABLE orders IS 'what is sold;\n").unwrap();
+    let mut environment = app.environment();
+    environment.extend(free_ports());
+    environment.push(("TENANTRY_TENANT_MIGRATIONS".into(), directory.path().to_string_lossy().into_owned()));
+    let place = format!("{}, line 2: ", file.display());
+    for arguments in [&["config", "check"][..], &["serve"], &["worker"], &["fleet", "migrate", "--dry-run"]] {
+        let said = run_with(&environment, arguments).await.expect(4);
+        assert!(said.stderr.contains(&place), "{arguments:?}: {said:#?}");
+    }
+    let said = run_with(&environment, &["doctor", "--output", "json"]).await.expect(3).json();
+    let finding = said["findings"].as_array().unwrap().iter().find(|one| one["code"] == "migrations_unusable");
+    assert!(finding.is_some_and(|one| one["said"].as_str().unwrap().starts_with(&place)), "{said}");
+}
+
 #[actix_web::test]
 async fn show_masks_every_secret_and_says_where_values_come_from() {
     let app = TestApp::shared().await;
