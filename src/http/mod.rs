@@ -10,6 +10,7 @@ mod observe;
 mod openapi;
 mod openapi_bounds;
 mod openapi_common;
+mod parts;
 mod request_id;
 mod server;
 mod state;

@@ -1,15 +1,14 @@
 //! One node of an installation, put together from its configuration: control plane, router, application.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
 use diesel_async::RunQueryDsl as _;
 use futures_util::future::FutureExt as _;
-use secrecy::ExposeSecret as _;
 
 use super::metrics;
+use super::parts::{Parts, own_migrations};
 use super::server::{Listeners, ServerOptions, serve};
 use super::state::{AppState, HttpSettings};
 use crate::config::{Config, ConfigError};
@@ -21,13 +20,11 @@ use crate::fleet::signup::SignUpSettings;
 use crate::fleet::workspaces::Workspaces;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::kernel::Clock;
-use crate::kernel::crypto::MasterKeys;
-use crate::mailer::{self, Mailer, MailerSettings, SmtpServer};
+use crate::mailer::Mailer;
 use crate::outbound::Outbound;
-use crate::rest::passwords::{Leaked, Passwords, Peppers};
-use crate::router::migrate::{Applied, MigrateError, MigrateOptions, MigrationSet, OPERATOR_HISTORY};
-use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings, Target};
-use crate::storage::Storage;
+use crate::rest::passwords::{Passwords, Peppers};
+use crate::router::migrate::{Applied, MigrateError, MigrateOptions};
+use crate::router::{ControlPlaneRegistry, Guards, MainConn, MainDb, Router, RouterConfig, SnapshotSettings};
 use crate::telemetry::{self, Metrics};
 use crate::tenant::auth::captcha::{Captcha, SiteVerify};
 use crate::tenant::auth::{Limits, PasskeySite, delta};
@@ -38,102 +35,6 @@ use crate::tenant::{Auth, AuthSettings, SessionAdmission};
 const CONTROL_CONNECTIONS: u32 = 8;
 /// What nodes are given beyond their own time to let go of connections, before somebody else ends those.
 const DRAIN_SLACK: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// The control plane's database. Without an `sslmode` in its URL: no TLS on this machine, `verify-full` elsewhere.
-fn control_target(config: &Config) -> Result<Target, ConfigError> {
-    Target::parse_control_plane(config.database_url()?).map_err(|error| {
-        let remedy = "write it as postgres://user:password@host:5432/name";
-        ConfigError::new("TENANTRY_DATABASE_URL", format!("cannot be used: {error}"), remedy)
-    })
-}
-
-/// The master keys.
-fn master_keys(config: &Config) -> Result<MasterKeys, ConfigError> {
-    MasterKeys::parse(config.master_key()?).map_err(|error| {
-        ConfigError::new("TENANTRY_MASTER_KEY", format!("cannot be used: {error}"), "correct the entry")
-    })
-}
-
-/// What goes into hashes of passwords; nothing, unless it is set.
-fn peppers(config: &Config) -> Result<Peppers, ConfigError> {
-    let Some(list) = config.password_pepper() else { return Ok(Peppers::default()) };
-    Peppers::parse(list).map_err(|error| {
-        let remedy = "make one with `tenantry key generate`, newest first, separated by commas";
-        ConfigError::new("TENANTRY_PASSWORD_PEPPER", format!("cannot be used: {error}"), remedy)
-    })
-}
-
-/// Passwords that nobody may choose, for they have leaked; none, unless a list is named.
-fn leaked(config: &Config) -> Result<Option<Leaked>, ConfigError> {
-    let Some(path) = &config.auth().leaked_passwords else { return Ok(None) };
-    Leaked::open(path).map(Some).map_err(|error| {
-        let remedy = "name a file of SHA-1 digests, sorted, one a line, that the server may read";
-        ConfigError::new("TENANTRY_AUTH__LEAKED_PASSWORDS", format!("cannot be used: {error}"), remedy)
-    })
-}
-
-/// Where backups are kept; nowhere without a setting and a data directory.
-fn storage(config: &Config) -> Result<Option<Storage>, ConfigError> {
-    let Some(url) = config.storage_url() else { return Ok(None) };
-    Storage::parse(url.expose_secret(), config.s3_variables()).map(Some).map_err(|error| {
-        let remedy = "write it as file:///directory or s3://bucket?endpoint=https://host";
-        ConfigError::new("TENANTRY_STORAGE_URL", format!("cannot be used: {error}"), remedy)
-    })
-}
-
-/// How mail is sent; none without a mail server.
-fn mailer(config: &Config) -> Result<Option<Mailer>, ConfigError> {
-    let mail = config.mail();
-    let from = mailer::sender(&mail.from).map_err(|error| {
-        let remedy = "write it as Tenantry <no-reply@example.com>";
-        ConfigError::new("TENANTRY_MAIL__FROM", error.to_string(), remedy)
-    })?;
-    let Some(url) = config.smtp_url() else { return Ok(None) };
-    let server = SmtpServer::parse(url.expose_secret()).map_err(|error| {
-        let remedy = "write it as smtps://user:password@host:465 or smtp://host:587?tls=required";
-        ConfigError::new("TENANTRY_SMTP_URL", error.to_string(), remedy)
-    })?;
-    let allowed = mail.allowed_networks.clone();
-    let local = Arc::new(move |ip| allowed.iter().any(|network| network.contains(ip)));
-    Ok(Some(Mailer::new(MailerSettings { server, from, timeout: mail.timeout.0, local })))
-}
-
-/// The operator's own migrations, if a directory of them is named: it has to be there, and its files be migrations.
-fn own_migrations(config: &Config) -> Result<(), ConfigError> {
-    let Some(dir) = config.tenant_migrations() else { return Ok(()) };
-    if !dir.is_dir() {
-        let said = format!("names {}, which is no directory", dir.display());
-        return Err(ConfigError::new("TENANTRY_TENANT_MIGRATIONS", said, "make it, or unset the variable"));
-    }
-    MigrationSet::read(OPERATOR_HISTORY, dir).map(drop).map_err(|fault| {
-        let why = fault.source().map(|why| format!(": {why}")).unwrap_or_default();
-        let said = format!("cannot be used: {fault}{why}");
-        ConfigError::new("TENANTRY_TENANT_MIGRATIONS", said, "correct that file, or unset the variable")
-    })
-}
-
-/// What a node is made of, as its configuration says: whatever is wrong with that is found here.
-struct Parts {
-    keys: MasterKeys,
-    target: Target,
-    peppers: Peppers,
-    leaked: Option<Leaked>,
-    storage: Option<Storage>,
-    mailer: Option<Mailer>,
-}
-
-impl Parts {
-    fn read(config: &Config) -> Result<Self, ConfigError> {
-        Ok(Self {
-            target: control_target(config)?,
-            keys: master_keys(config)?,
-            peppers: peppers(config)?,
-            leaked: leaked(config)?,
-            storage: storage(config)?,
-            mailer: mailer(config)?,
-        })
-    }
-}
 
 /// A node that has not started: it can prepare the installation.
 #[derive(Debug, Clone)]
@@ -174,11 +75,21 @@ impl Node {
     /// # Errors
     /// If the configuration lacks the control plane or its keys, or what it says of mail, storage or peppers cannot be.
     pub fn open(config: &Config) -> Result<Self, ConfigError> {
+        Self::hashing(config, Passwords::new)
+    }
+
+    /// The same, as [`Passwords::of_tests`].
+    #[cfg(feature = "testing")]
+    pub(crate) fn open_beside_others(config: &Config) -> Result<Self, ConfigError> {
+        Self::hashing(config, Passwords::of_tests)
+    }
+
+    fn hashing(config: &Config, passwords: impl FnOnce(usize, Peppers) -> Passwords) -> Result<Self, ConfigError> {
         let Parts { keys, target, peppers, leaked, storage, mailer } = Parts::read(config)?;
         let control = ControlPlane::new(MainDb::new(target, CONTROL_CONNECTIONS), Arc::new(keys), Clock::system());
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         // One is left to requests: with all of them hashing, a storm of logins is every other route's wait.
-        let passwords = Passwords::new(cores - 1, peppers);
+        let passwords = passwords(cores - 1, peppers);
         let passwords = match leaked {
             Some(leaked) => passwords.without(leaked),
             None => passwords,

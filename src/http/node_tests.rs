@@ -4,17 +4,6 @@ use super::*;
 use crate::config::Sources;
 use crate::kernel::MAX_PUBLIC_URL_LEN;
 
-fn target(url: &str) -> Result<Target, String> {
-    let config = Config::load(&Sources::from_variables(&[("TENANTRY_DATABASE_URL", url)])).unwrap();
-    control_target(&config).map_err(|error| error.to_string())
-}
-
-#[test]
-fn a_bad_url_is_not_repeated() {
-    let refused = target("mysql://u:hunter2@h/d").unwrap_err();
-    assert!(refused.starts_with("TENANTRY_DATABASE_URL cannot be used: ") && !refused.contains("hunter2"));
-}
-
 /// The documented defaults (`config/default.toml`) are what an embedding program gets, too.
 #[test]
 fn a_server_without_settings_is_an_embedder_without_settings() {

@@ -123,7 +123,7 @@ impl TestAppBuilder {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let mut node = Node::open(&config).expect("a configuration with everything");
+                let mut node = Node::open_beside_others(&config).expect("a configuration with everything");
                 node.guards = guards;
                 let server = node.start(&config).await;
                 let server = server.unwrap_or_else(|error| panic!("the node does not start: {error:?}"));

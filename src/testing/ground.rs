@@ -101,7 +101,7 @@ impl Ground {
         };
         let plane = ground.control(Clock::system());
         plane.ensure_installation().await.expect("an installation");
-        let passwords = Passwords::new(2, Peppers::default());
+        let passwords = Passwords::of_tests(2, Peppers::default());
         Operators::create(&plane, &passwords, email, password.into(), OperatorRole::Admin, Vec::new())
             .await
             .expect("an operator");
@@ -164,7 +164,7 @@ impl Ground {
             ready_tenants,
             cluster_budget: 80,
         };
-        Fleet::new(self.control(clock), Passwords::new(2, Peppers::default()), settings)
+        Fleet::new(self.control(clock), Passwords::of_tests(2, Peppers::default()), settings)
     }
 
     /// A slug that no other tenant has.

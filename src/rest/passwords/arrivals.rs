@@ -16,8 +16,6 @@ use uuid::Uuid;
 /// How many of one tenant are let in for each hash that runs at a time: one that hashes, and others that ask meanwhile. A
 /// statement takes a hundredth of a hash.
 const EACH: usize = 4;
-/// How long one waits to be let in.
-const DEADLINE: Duration = Duration::from_secs(5);
 /// Tenants that are remembered. One that is forgotten while it is busy gets its places once more.
 const TENANTS: u64 = 10_000;
 /// How many times the room of one tenant all of them have. Those who come when it is taken get no more than their share of it.
@@ -30,6 +28,7 @@ pub(super) struct Arrivals {
     all: Arc<All>,
     places: usize,
     room: usize,
+    patience: Duration,
 }
 
 struct Line {
@@ -78,15 +77,16 @@ impl Drop for Waits {
 }
 
 impl Arrivals {
-    /// For so many hashes at a time, with room for so many of each tenant who wait.
-    pub(super) fn new(parallel: usize, room: usize) -> Self {
+    /// For so many hashes at a time, with room for so many of each tenant who wait, for so long.
+    pub(super) fn new(parallel: usize, room: usize, patience: Duration) -> Self {
         let tenants = Cache::builder().max_capacity(TENANTS).eviction_policy(EvictionPolicy::lru());
-        Self { tenants: tenants.time_to_idle(4 * DEADLINE).build(), all: Arc::default(), places: parallel * EACH, room }
+        let tenants = tenants.time_to_idle(4 * patience).build();
+        Self { tenants, all: Arc::default(), places: parallel * EACH, room, patience }
     }
 
     /// Waits for a place; `None` if too many wait, or it does not come in time.
     pub(super) async fn take(&self, whose: Uuid) -> Option<Arrived> {
-        self.take_within(DEADLINE, whose).await
+        self.take_within(self.patience, whose).await
     }
 
     async fn take_within(&self, deadline: Duration, whose: Uuid) -> Option<Arrived> {
@@ -106,11 +106,12 @@ mod tests {
     use futures_util::future::join_all;
     use futures_util::poll;
 
+    use super::super::PATIENCE;
     use super::*;
 
     #[tokio::test]
     async fn a_few_of_each_tenant_are_let_in() {
-        let (arrivals, busy, other) = (Arrivals::new(2, 100), Uuid::from_u128(1), Uuid::from_u128(2));
+        let (arrivals, busy, other) = (Arrivals::new(2, 100, PATIENCE), Uuid::from_u128(1), Uuid::from_u128(2));
         let mut asking = Vec::new();
         for _ in 0..2 * EACH {
             asking.push(arrivals.take(busy).await.expect("there is room"));
@@ -127,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn the_line_is_bounded_and_no_tenant_fills_those_of_others() {
         let room = 8;
-        let arrivals = Arrivals::new(1, room);
+        let arrivals = Arrivals::new(1, room, PATIENCE);
         let whole = |whose| {
             let arrivals = arrivals.clone();
             repeat_with(move || {

@@ -36,6 +36,9 @@ pub use strength::{MAX_BYTES, MIN_CHARS, MIN_CHARS_WITH_FACTOR, Rules};
 /// How many hashes may wait for each one that runs: with the deadline of a turn, as many as are made in it.
 const QUEUE_PER_WORKER: usize = 256;
 
+/// How long one waits in either line.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The hashing of an installation. Cheap to clone; clones share the bound.
 #[derive(Clone)]
 pub struct Passwords {
@@ -60,12 +63,24 @@ impl Passwords {
     /// `parallel` (at least one) hashes at a time, each of 19 MiB and one core for tens of milliseconds.
     #[must_use]
     pub fn new(parallel: usize, peppers: Peppers) -> Self {
-        let parallel = parallel.max(1);
+        Self::with(parallel, peppers, PATIENCE, true)
+    }
+
+    /// For tests: hundreds of them share a few cores, where a thread that gives way to all others would hardly come to its
+    /// turn, and a login not be answered in time.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn of_tests(parallel: usize, peppers: Peppers) -> Self {
+        Self::with(parallel, peppers, 6 * PATIENCE, false)
+    }
+
+    fn with(parallel: usize, peppers: Peppers, patience: Duration, give_way: bool) -> Self {
+        let (parallel, room) = (parallel.max(1), parallel.max(1) * QUEUE_PER_WORKER);
         let nobody = hashes::of_nobody(&peppers).expect("a salt and an output of the usual lengths");
         Self {
-            arrivals: Arrivals::new(parallel, parallel * QUEUE_PER_WORKER),
-            turns: Turns::new(parallel, parallel * QUEUE_PER_WORKER),
-            threads: Arc::new(Threads::new(parallel)),
+            arrivals: Arrivals::new(parallel, room, patience),
+            turns: Turns::new(parallel, room, patience),
+            threads: Arc::new(Threads::new(parallel, give_way)),
             peppers: Arc::new(peppers),
             nobody: nobody.into(),
             leaked: None,

@@ -13,14 +13,14 @@ const NICE: i32 = 10;
 pub(super) struct Threads(Option<Runtime>);
 
 impl Threads {
-    /// So many.
-    pub(super) fn new(parallel: usize) -> Self {
-        let threads = Builder::new_multi_thread()
-            .worker_threads(parallel)
-            .thread_name("password-hash")
-            .on_thread_start(give_way)
-            .build();
-        Self(Some(threads.expect("a process can start threads")))
+    /// So many, which give way or do not.
+    pub(super) fn new(parallel: usize, gives_way: bool) -> Self {
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads(parallel).thread_name("password-hash");
+        if gives_way {
+            threads.on_thread_start(give_way);
+        }
+        Self(Some(threads.build().expect("a process can start threads")))
     }
 
     /// Works on one of them.
@@ -59,7 +59,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     async fn they_give_way_and_nobody_else_does() {
         let nice = || rustix::process::getpriority_process(None).expect("one's own priority");
-        let threads = Threads::new(1);
+        let threads = Threads::new(1, true);
         let here = nice();
         assert_eq!(threads.run(nice).await.expect("it is done"), here.max(NICE));
         assert_eq!(nice(), here);

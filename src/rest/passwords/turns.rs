@@ -9,14 +9,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// How long one waits for its turn.
-const DEADLINE: Duration = Duration::from_secs(5);
-
 /// A bounded number of turns, and those who wait for one.
 #[derive(Clone)]
 pub(super) struct Turns {
     state: Arc<Mutex<State>>,
     room: usize,
+    patience: Duration,
 }
 
 #[derive(Default)]
@@ -32,9 +30,9 @@ struct State {
 pub(super) struct Turn(Option<Turns>);
 
 impl Turns {
-    /// So many at a time, and room for so many who wait.
-    pub(super) fn new(parallel: usize, room: usize) -> Self {
-        Self { state: Arc::new(Mutex::new(State { free: parallel, ..State::default() })), room }
+    /// So many at a time, and room for so many who wait, for so long.
+    pub(super) fn new(parallel: usize, room: usize, patience: Duration) -> Self {
+        Self { state: Arc::new(Mutex::new(State { free: parallel, ..State::default() })), room, patience }
     }
 
     /// How many are free.
@@ -65,7 +63,7 @@ impl Turns {
             }
             state.line_up(whose)
         };
-        timeout(DEADLINE, coming).await.ok()?.ok()
+        timeout(self.patience, coming).await.ok()?.ok()
     }
 }
 
@@ -149,6 +147,7 @@ impl Drop for Turn {
 mod tests {
     use futures_util::future::join_all;
 
+    use super::super::PATIENCE;
     use super::*;
 
     const NOISY: Uuid = Uuid::from_u128(1);
@@ -156,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn tenants_take_turns() {
-        let turns = Turns::new(1, 100);
+        let turns = Turns::new(1, 100, PATIENCE);
         let first = turns.take(NOISY).await.unwrap();
         let served = Arc::new(Mutex::new(Vec::new()));
         let waiting = [NOISY, NOISY, NOISY, NOISY, QUIET, QUIET].map(|whose| {
@@ -175,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_line_makes_room() {
-        let turns = Turns::new(1, 3);
+        let turns = Turns::new(1, 3, PATIENCE);
         let _first = turns.take(NOISY).await.unwrap();
         let line_up = |whose| {
             let mut state = turns.lock();
@@ -198,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_turn_is_lost_to_those_who_leave() {
-        let turns = Turns::new(1, 100);
+        let turns = Turns::new(1, 100, PATIENCE);
         let first = turns.take(NOISY).await.unwrap();
         // Leaves while it waits.
         assert!(timeout(Duration::ZERO, turns.take(QUIET)).await.is_err());

@@ -260,7 +260,7 @@ async fn scheduled_backups_come_and_go() {
         ready_tenants: 0,
         cluster_budget: 80,
     };
-    let fleet = Fleet::new(app.control(), Passwords::new(1, Peppers::default()), settings);
+    let fleet = Fleet::new(app.control(), Passwords::of_tests(1, Peppers::default()), settings);
     let kept = backup(&app, acme.slug.as_str()).await["id"].as_str().unwrap().to_owned();
     // Until its job has ended, the next one is not queued.
     let whole = format!(

@@ -73,7 +73,7 @@ async fn no_backup_is_queued_behind_many() {
         ready_tenants: 0,
         cluster_budget: 80,
     };
-    let fleet = Fleet::new(app.control(), Passwords::new(1, Peppers::default()), settings);
+    let fleet = Fleet::new(app.control(), Passwords::of_tests(1, Peppers::default()), settings);
     let long_ago = "UPDATE tenants SET created_at = created_at - interval '100 days'";
     db::execute(app.control_database(), &format!("{long_ago}; {}", backups(64, true))).await;
     assert_eq!(fleet.schedule_backups().await.expect("the control plane answers"), 0);

@@ -94,10 +94,11 @@ async fn a_canary_whose_reads_get_slow_stops_the_fleet() {
         tenant.admin().contact("Lovelace").await;
     }
     let slow = "ALTER TABLE contacts RENAME TO all_contacts; CREATE VIEW contacts AS \
-                WITH waited AS MATERIALIZED (SELECT pg_sleep(0.15)) SELECT c.* FROM waited, all_contacts c;";
+                WITH waited AS MATERIALIZED (SELECT pg_sleep(0.5)) SELECT c.* FROM waited, all_contacts c;";
     ground.write("V1__slow.sql", slow);
-    let run = ground.fleet(&["migrate", "--canary", "1", "--soak", "60s"]);
-    let traffic = Traffic { callers: 8, pause: Duration::from_millis(100), ..READS };
+    let run = ground.fleet(&["migrate", "--canary", "1", "--soak", "120s"]);
+    // Those who ask are no load by themselves: that would be everybody's wait.
+    let traffic = Traffic { callers: 16, pause: Duration::from_millis(300), ..READS };
     let (said, well, ill) = with_traffic(&tenants, traffic, run).await;
     let report: Value = said.expect(3).json();
     assert_eq!((&report["state"], &report["migrated"], &report["pending"]), (&json!("stopped"), &json!(1), &json!(3)));
