@@ -1,5 +1,6 @@
 //! `tenantry doctor`: this installation, seen from this machine.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,7 +74,10 @@ fn settings(config: &Config, seen: &mut Installed) {
     if let Some(directory) = config.tenant_migrations() {
         let wrong = if directory.is_dir() {
             let fault = MigrationSet::read(OPERATOR_HISTORY, directory).err();
-            fault.map(|fault| ("migrations_unusable", fault.to_string(), "tenantry config check"))
+            fault.map(|fault| {
+                let why = fault.source().map(|why| format!(": {why}")).unwrap_or_default();
+                ("migrations_unusable", format!("{fault}{why}"), "tenantry config check")
+            })
         } else {
             Some(("migrations_missing", format!("{} is no directory", directory.display()), "tenantry config show"))
         };

@@ -139,11 +139,13 @@ pub async fn move_tenant(
     let wanted = match body.0.read()? {
         Asked::Move(wanted) => wanted,
         Asked::Settle(settle) => {
-            let effect = async move |fleet: Fleet, _: Uuid, before: Before| -> ApiResult<_> {
+            let effect = async move |fleet: Fleet, request: Uuid, before: Before| -> ApiResult<_> {
                 let tenant = tenant_of(&operator, &fleet, &id.0).await?;
                 let (tenant, copies_dropped) = match settle {
                     // Where it was taken back and nobody heard, none is under way.
-                    Settle::Abort if before == Before::Begun && fleet.is_moved_back(tenant.id).await? => (tenant, None),
+                    Settle::Abort if before == Before::Begun && fleet.is_moved_back(tenant.id, request).await? => {
+                        (tenant, None)
+                    }
                     Settle::Abort => (fleet.abort_move(tenant.id, &Silent).await?, None),
                     Settle::Confirm => {
                         let dropped = fleet.confirm_move(tenant.id).await?;

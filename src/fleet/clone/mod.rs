@@ -20,7 +20,7 @@ use crate::control::backups;
 use crate::control::operations::{NewOperation, Operation, OperationKind};
 use crate::control::tenants::{self, TenantRecord};
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::migrations::Migrations;
+use crate::fleet::migrations::{self, Migrations};
 use crate::kernel::chunks::StreamKey;
 use crate::kernel::{BackupId, OperatorId, Slug, TenantId};
 use crate::router::{MainConn, Target, TenantStatus};
@@ -103,7 +103,8 @@ impl Fleet {
             return Err(refused("The tenant is neither active nor suspended. Give it back to its users first."));
         }
         if let Some(mask) = &wanted.mask {
-            mask.check(&mut patient(&direct).await?).await?;
+            let is_behind = tenant.schema_version < migrations::built_in().head();
+            mask.check(&mut patient(&direct).await?, is_behind).await?;
         }
         Ok((tenant, direct, key))
     }

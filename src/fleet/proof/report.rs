@@ -114,7 +114,7 @@ pub struct Report {
     pub url: String,
     /// Whether there is no fault.
     pub passed: bool,
-    /// The faults, the first 1000 of them.
+    /// The faults; the first 1000 of them, where a job keeps the report.
     pub faults: Vec<Fault>,
     /// How many more there are.
     pub faults_left_out: usize,
@@ -126,14 +126,15 @@ pub struct Report {
     pub sizes: Sizes,
     /// How many tenants have a stamp that is `right`, `wrong`, `missing`, or `unread`; the canaries aside.
     pub stamps: BTreeMap<&'static str, usize>,
-    /// The first 1000 of these tenants: those whose stamp is not right before the others, and each of the two by slug.
+    /// The tenants, the first 1000 where a job keeps the report: those whose stamp is not right before the others, and each of
+    /// the two by slug.
     pub tenants: Vec<TenantProof>,
     /// How many more there are.
     pub tenants_left_out: usize,
 }
 
 impl Report {
-    /// Says what came of it. From here on its size is bounded, however large the fleet.
+    /// Says what came of it.
     pub(super) fn conclude(&mut self, at: DateTime<Utc>) {
         self.at = at;
         self.passed = self.faults.is_empty();
@@ -142,6 +143,10 @@ impl Report {
         }
         // Stable: by slug, as they come.
         self.tenants.sort_by_key(|tenant| tenant.stamp == RIGHT);
+    }
+
+    /// Leaves what a job keeps: from here on its size is bounded, however large the fleet.
+    pub(super) fn shorten(&mut self) {
         self.faults_left_out = cut(&mut self.faults);
         self.tenants_left_out = cut(&mut self.tenants);
     }
@@ -264,6 +269,8 @@ mod tests {
 
         let mut many = report(5000, 2);
         many.conclude(DateTime::UNIX_EPOCH);
+        assert_eq!((many.tenants.len(), many.tenants_left_out), (5000, 0));
+        many.shorten();
         assert_eq!((many.passed, many.faults.len(), many.faults_left_out), (false, 2, 0));
         assert_eq!(many.stamps, BTreeMap::from([("missing", 2), (RIGHT, 4998)]));
         assert_eq!((many.tenants.len(), many.tenants_left_out), (MOST, 5000 - MOST));
@@ -272,6 +279,7 @@ mod tests {
 
         let mut broken = report(5000, 5000);
         broken.conclude(DateTime::UNIX_EPOCH);
+        broken.shorten();
         assert_eq!((broken.passed, broken.faults.len(), broken.faults_left_out), (false, MOST, 4000));
         assert!(broken.page().contains("4000 more faults are not listed"));
         assert!(serde_json::to_string_pretty(&broken).unwrap().len() < 1024 * 1024);

@@ -1,6 +1,7 @@
 //! The journal of a move: begun, found again, or refused.
 
 use serde_json::json;
+use uuid::Uuid;
 
 use super::MoveTenant;
 use crate::control::operations::{self, NewOperation, Operation, OperationKind, OperationState};
@@ -25,10 +26,13 @@ impl Fleet {
         self.control.db.read(find).await
     }
 
-    /// Whether the latest move of a tenant was taken back.
-    pub(in crate::fleet) async fn is_moved_back(&self, id: TenantId) -> ApiResult<bool> {
+    /// Whether the latest move of a tenant was taken back since a request came; that has the time in its id.
+    pub(in crate::fleet) async fn is_moved_back(&self, id: TenantId, request: Uuid) -> ApiResult<bool> {
         let last = self.control.db.read(async move |conn: &mut MainConn| last_move(conn, id).await).await?;
-        Ok(last.is_some_and(|last| last.state == OperationState::Undone))
+        let Some(last) = last.filter(|last| last.state == OperationState::Undone) else { return Ok(false) };
+        let came = request.get_timestamp().map(|came| came.to_unix().0);
+        let ended = last.finished_at.and_then(|at| u64::try_from(at.timestamp()).ok());
+        Ok(came.zip(ended).is_some_and(|(came, ended)| ended >= came))
     }
 
     /// As [`Self::pending_move`]; refused while other work on the tenant is unfinished.

@@ -74,7 +74,7 @@ async fn a_drained_cluster_gives_its_tenants_to_others() {
 async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
     let ground = Ground::new().await;
     let mut tenants = Vec::new();
-    for name in ["one", "two", "three", "four"] {
+    for name in ["one", "two", "three", "four", "five", "six"] {
         tenants.push(ground.app.tenant_on("east", name).await);
     }
     run(&ground.app, &["cluster", "drain", "local", "--no-move"]).await.expect(0);
@@ -96,7 +96,7 @@ async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
         worker.work().await.expect("the control plane answers");
         moves("true").await != "0"
     });
-    // A move that waits for too long is taken back, and the next one begins: with four there is one left in any case. A look
+    // A move that waits for too long is taken back, and the next one begins: with six some are left in any case. A look
     // of the worker may take long: nobody waits for it here.
     let cancelled = async {
         eventually(seconds(30), "two moves are begun", async || moves("true").await.as_str() >= "2").await;
@@ -109,7 +109,7 @@ async fn a_drain_that_is_cancelled_drops_no_move_in_the_middle() {
     let state = async || operator.get(&location).await.expect(200).data()["state"].clone();
     eventually(seconds(30), "it is cancelled", async || state().await == "cancelled").await;
     let begun = moves("true").await;
-    assert!(begun == "2" || begun == "3", "{begun}");
+    assert!(("2"..="5").contains(&begun.as_str()), "{begun}");
     assert_eq!(moves("state = 'undone'").await, begun);
     for tenant in &tenants {
         tenant.admin().get(CONTACTS).await.expect(200);
